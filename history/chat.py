@@ -1,0 +1,107 @@
+"""MemorystoreChatMessageHistory: LangChain's chat history over a SessionStore."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import redis
+import redis.cluster
+from langchain_core.chat_history import BaseChatMessageHistory
+from langchain_core.messages import BaseMessage
+
+from history import codec
+from history.calls import KEEP, Keep
+from history.errors import InvalidArgument, MessageCorrupt
+from history.keys import DEFAULT_NAMESPACE, encode_owner
+from history.session import Expiry, SessionInfo, check_seconds
+from history.store import SessionStore, check_session_id
+
+
+class MemorystoreChatMessageHistory(BaseChatMessageHistory):
+    """A chat session in Memorystore that is put to sleep, not destroyed, when it has been idle.
+
+    Usable wherever the class of this name of langchain-google-memorystore-redis is. `ttl` is the idle timeout:
+    after that many seconds without a read or a write the worker archives the session. Nothing is lost by it.
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis | redis.cluster.RedisCluster,
+        session_id: str,
+        ttl: int | None = None,
+        *,
+        max_age: int | None = None,
+        owner: str | None = None,
+        namespace: str = DEFAULT_NAMESPACE,
+        shards: int | None = None,
+    ) -> None:
+        """Check the arguments; no I/O is done before the first use.
+
+        `ttl` and `max_age` are whole seconds; None stands for the deployment's default. They and `owner` are
+        what a session starts with; one that has its own keeps it (`set_expiry` changes it). `max_age` counts
+        from the moment the session last came into Redis. Raises InvalidSessionId, InvalidExpiry or
+        InvalidArgument.
+        """
+        self._session_id = check_session_id(session_id)
+        self._expiry = Expiry(check_seconds(ttl, "ttl"), check_seconds(max_age, "max_age"))
+        if owner is not None:
+            encode_owner(owner)
+        self._owner = owner
+        self._store = SessionStore(client, namespace=namespace, shards=shards)
+
+    @property
+    def session_id(self) -> str:
+        """The id that the history was made for."""
+        return self._session_id
+
+    @property
+    def messages(self) -> list[BaseMessage]:  # type: ignore[override]
+        """The session's messages in Redis, oldest first; counts as activity.
+
+        Raises MessageCorrupt, naming the position of an element that is not a LangChain message.
+        """
+        return [
+            self._decode(position, element)
+            for position, element in enumerate(self._store.messages(self._session_id))
+        ]
+
+    def add_messages(self, messages: Sequence[BaseMessage]) -> None:
+        """Append the messages of one turn: all of them or none, in one round trip.
+
+        Raises MessageNotSerializable before anything is written, and OwnerMismatch.
+        """
+        elements = [codec.encode(message) for message in messages]
+        if elements:
+            self._store.append(self._session_id, elements, expiry=self._expiry, owner=self._owner)
+
+    def clear(self) -> None:
+        """Empty the session at once, for good: the worker erases what the archive holds of it."""
+        self._store.clear(self._session_id)
+
+    def info(self) -> SessionInfo | None:
+        """The session's expiry metadata, without counting as activity; None where it is not in Redis."""
+        return self._store.info(self._session_id)
+
+    def set_expiry(self, *, ttl: int | Keep | None = KEEP, max_age: int | Keep | None = KEEP) -> None:
+        """Change the session's idle timeout or maximum age, in whole seconds; None sets the default.
+
+        What is not given stays. Raises InvalidExpiry, InvalidArgument where nothing is given, and
+        SessionNotFound where the session is not in Redis.
+        """
+        if isinstance(ttl, Keep) and isinstance(max_age, Keep):
+            raise InvalidArgument("set_expiry needs ttl, max_age or both")
+        self._store.update(
+            self._session_id,
+            idle=ttl if isinstance(ttl, Keep) else check_seconds(ttl, "ttl"),
+            max_age=max_age if isinstance(max_age, Keep) else check_seconds(max_age, "max_age"),
+        )
+
+    def close(self) -> bool:
+        """Make the session due now, so that the worker archives it; False where it is not in Redis."""
+        return self._store.close(self._session_id)
+
+    def _decode(self, position: int, element: bytes) -> BaseMessage:
+        try:
+            return codec.decode(element)
+        except MessageCorrupt as exc:
+            raise MessageCorrupt(f"message {position} of session {self._session_id!r}: {exc}") from exc

@@ -1,0 +1,109 @@
+"""Every error that `history` raises.
+
+TorporError
+├── TransientError            may pass: the same call can succeed later
+│   ├── RedisUnavailable      no connection, a time-out, LOADING, READONLY, a cluster that is down
+│   └── RedisMemoryFull       Redis is at its memory limit and refuses writes
+└── PermanentError            won't pass: the call, the data or the deployment must change
+    ├── InvalidArgument       an argument is wrong; nothing was sent
+    │   ├── InvalidSessionId
+    │   ├── InvalidExpiry
+    │   └── MessageNotSerializable
+    ├── MessageCorrupt        a stored element is not a LangChain message
+    ├── SessionNotFound       the session is not in Redis
+    ├── SessionExists         the session is in Redis already
+    ├── OwnerMismatch         the session belongs to another owner
+    ├── ShardCountMismatch    the deployment was set up with another shard count
+    ├── StagingLost           what a restore had staged was evicted or has expired
+    └── RedisRefused          Redis answered with an error of its own (WRONGTYPE, NOPERM, ...)
+"""
+
+from __future__ import annotations
+
+import redis.exceptions
+
+
+class TorporError(Exception):
+    """The root of all errors raised by `history` and `worker`."""
+
+
+class TransientError(TorporError):
+    """A failure that may pass: the same call can succeed later."""
+
+
+class PermanentError(TorporError):
+    """A failure that won't pass until the call, the data or the deployment changes."""
+
+
+class RedisUnavailable(TransientError, redis.exceptions.ConnectionError):
+    """Redis can't be reached or can't serve now."""
+
+
+class RedisMemoryFull(TransientError, redis.exceptions.ResponseError):
+    """Redis is at its memory limit and refuses writes."""
+
+
+class InvalidArgument(PermanentError, ValueError):
+    """An argument is wrong; nothing was sent to Redis."""
+
+
+class InvalidSessionId(InvalidArgument):
+    """The session id is not text, is empty, too long, or has no UTF-8 form."""
+
+
+class InvalidExpiry(InvalidArgument):
+    """An idle timeout or maximum age is not a positive whole number of seconds."""
+
+
+class MessageNotSerializable(InvalidArgument, TypeError):
+    """A message holds something that JSON can't; nothing was written."""
+
+
+class MessageCorrupt(PermanentError):
+    """A stored element is not a LangChain message."""
+
+
+class SessionNotFound(PermanentError, LookupError):
+    """The session is not in Redis."""
+
+
+class SessionExists(PermanentError):
+    """The session is in Redis already; nothing was written."""
+
+
+class OwnerMismatch(PermanentError):
+    """The session belongs to another owner; nothing was written."""
+
+
+class ShardCountMismatch(PermanentError):
+    """The deployment was set up with another shard count."""
+
+
+class StagingLost(PermanentError):
+    """What a restore had staged was evicted or has expired; nothing was changed."""
+
+
+class RedisRefused(PermanentError, redis.exceptions.ResponseError):
+    """Redis answered with an error that retrying won't cure."""
+
+
+_UNAVAILABLE = (
+    redis.exceptions.ConnectionError,
+    redis.exceptions.TimeoutError,
+    redis.exceptions.ReadOnlyError,
+    redis.exceptions.ClusterError,
+    redis.exceptions.RedisClusterException,
+    redis.exceptions.TryAgainError,
+    redis.exceptions.AskError,
+)
+
+
+def translate(error: Exception) -> TorporError:
+    """The Torpor error that an exception of redis-py stands for."""
+    if isinstance(error, redis.exceptions.OutOfMemoryError) or "OOM " in str(error)[:64]:
+        return RedisMemoryFull(
+            "Redis is at its memory limit and refuses writes; archive sessions or raise the limit"
+        )
+    if isinstance(error, _UNAVAILABLE) or str(error).startswith(("LOADING", "MASTERDOWN", "READONLY")):
+        return RedisUnavailable(f"Redis can't be reached or can't serve now: {error}")
+    return RedisRefused(f"Redis refused the operation: {error}")

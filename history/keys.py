@@ -1,0 +1,117 @@
+"""Every key name: which shard a session belongs to, and what its keys are called."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from dataclasses import dataclass
+
+from history.errors import InvalidArgument, InvalidSessionId
+
+DEFAULT_NAMESPACE = "torpor"
+DEFAULT_SHARDS = 256
+MAX_SHARDS = 16_384
+MAX_ID_BYTES = 1_024
+
+_NAMESPACE = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+
+
+def encode_session_id(session_id: str) -> bytes:
+    """The UTF-8 form of a session id of 1 to 1,024 bytes; raises InvalidSessionId."""
+    return _encode_id(session_id, "session id")
+
+
+def encode_owner(owner: str) -> bytes:
+    """The UTF-8 form of an owner of 1 to 1,024 bytes; raises InvalidSessionId."""
+    return _encode_id(owner, "owner")
+
+
+def _encode_id(value: str, what: str) -> bytes:
+    if not isinstance(value, str):
+        raise InvalidSessionId(f"{what} must be text, not {type(value).__name__}")
+    try:
+        encoded = value.encode()
+    except UnicodeEncodeError as exc:
+        raise InvalidSessionId(f"{what} has a lone surrogate, which has no UTF-8 form") from exc
+    if not encoded:
+        raise InvalidSessionId(f"{what} must not be empty")
+    if len(encoded) > MAX_ID_BYTES:
+        raise InvalidSessionId(f"{what} has {len(encoded):,} bytes of UTF-8; {MAX_ID_BYTES:,} is the limit")
+    return encoded
+
+
+def check_namespace(namespace: str) -> str:
+    """The namespace itself, where it can stand in a hash tag; raises InvalidArgument."""
+    if not isinstance(namespace, str) or not _NAMESPACE.fullmatch(namespace):
+        raise InvalidArgument("namespace must be 1 to 64 letters, digits, '_', '.', ':' or '-'")
+    return namespace
+
+
+def check_shards(shards: int) -> int:
+    """The shard count itself, where it is a whole number from 1 to 16,384; raises InvalidArgument."""
+    if isinstance(shards, bool) or not isinstance(shards, int) or not 1 <= shards <= MAX_SHARDS:
+        raise InvalidArgument(f"shards must be a whole number from 1 to {MAX_SHARDS:,}")
+    return shards
+
+
+def config_key(namespace: str) -> bytes:
+    """The hash that records what is fixed for a deployment."""
+    return f"{namespace}:config".encode()
+
+
+@dataclass(frozen=True, slots=True)
+class ShardKeys:
+    """The keys that the sessions of one shard share; all carry the shard's hash tag."""
+
+    tag: bytes
+
+    @property
+    def due(self) -> bytes:
+        """Sorted set: session -> the moment (ms) at which the worker must look at it."""
+        return self.tag + b":due"
+
+    @property
+    def quarantine(self) -> bytes:
+        """Sorted set: quarantined session -> since when (ms)."""
+        return self.tag + b":q"
+
+    @property
+    def tally(self) -> bytes:
+        """Hash: the highest epoch that has left Redis, and counts of what was done."""
+        return self.tag + b":t"
+
+    def messages(self, session: bytes) -> bytes:
+        """List: one JSON message per element, oldest first."""
+        return self.tag + b":m:" + session
+
+    def metadata(self, session: bytes) -> bytes:
+        """Hash: the session's metadata."""
+        return self.tag + b":s:" + session
+
+    def owner(self, owner: bytes) -> bytes:
+        """Set: the owner's sessions in this shard."""
+        return self.tag + b":o:" + owner
+
+    def staging(self, session: bytes, token: bytes) -> bytes:
+        """List: what the restore that holds `token` has read from the archive so far."""
+        return self.tag + b":r:" + token + b":" + session
+
+
+@dataclass(frozen=True, slots=True)
+class Keyspace:
+    """The keys of one deployment: a namespace and a fixed number of shards."""
+
+    namespace: str
+    shards: int
+
+    def shard_of(self, session: bytes) -> int:
+        """The shard of an encoded session id: its CRC-32 modulo the shard count."""
+        return zlib.crc32(session) % self.shards
+
+    def shard(self, number: int) -> ShardKeys:
+        """The keys of one shard."""
+        return ShardKeys(b"{%b:%d}" % (self.namespace.encode(), number))
+
+    def of(self, session: bytes) -> ShardKeys:
+        """The keys of the shard that an encoded session id belongs to."""
+        return self.shard(self.shard_of(session))

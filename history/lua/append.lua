@@ -1,0 +1,47 @@
+-- Append the messages of one turn, creating the session where it is not in Redis; counts as activity.
+-- Atomic: messages, metadata and due moment change together, and a turn sent twice is written once.
+-- KEYS[1] list    messages
+-- KEYS[2] hash    metadata
+-- KEYS[3] zset    due
+-- KEYS[4] hash    tally
+-- KEYS[5] set     the owner's sessions; present only with an owner
+-- ARGV[1] session
+-- ARGV[2] turn id, 8 bytes: the same for each sending of the same turn
+-- ARGV[3] default idle timeout (ms)
+-- ARGV[4] default maximum age (ms) or ''
+-- ARGV[5] idle timeout (ms) for a session that has none of its own, or ''
+-- ARGV[6] maximum age (ms) likewise, or ''
+-- ARGV[7] owner or ''
+-- ARGV[8] '1' to refuse a session that exists
+-- ARGV[9...] messages, JSON bytes, oldest first; none is fine
+-- Returns {'ok', length of the list} | {'owner'} another owner's session | {'exists'}
+local meta = redis.call('HMGET', KEYS[2], 'epoch', 'idle', 'max_age', 'owner', 'state', 'floor', 'turns')
+local epoch, idle, max_age, owner = meta[1], meta[2], meta[3], meta[4]
+local turns = meta[7] or ''
+if string.find(turns, ARGV[2], 1, true) then return {'ok', redis.call('LLEN', KEYS[1])} end
+if epoch and ARGV[8] == '1' then return {'exists'} end
+if owner and ARGV[7] ~= '' and owner ~= ARGV[7] then return {'owner'} end
+
+-- The first write is one that Redis refuses at its memory limit, so that all of this is written or nothing.
+push(KEYS[1], ARGV, 9, #ARGV)
+local now_ms = to_ms(now_us())
+-- Redis may retry a turn of four writers at a time before a lost reply could double one.
+local fields = {'active', int(now_ms), 'turns', string.sub(turns .. ARGV[2], -32)}
+local function set(name, value) fields[#fields + 1] = name; fields[#fields + 1] = value end
+if not epoch then
+  epoch = int(next_epoch(KEYS[4]))
+  set('epoch', epoch)
+end
+if not idle and ARGV[5] ~= '' then idle = ARGV[5]; set('idle', idle) end
+if not max_age and ARGV[6] ~= '' then max_age = ARGV[6]; set('max_age', max_age) end
+if not owner and ARGV[7] ~= '' then
+  set('owner', ARGV[7])
+  redis.call('SADD', KEYS[5], ARGV[1])
+end
+redis.call('HSET', KEYS[2], unpack(fields))
+redis.call('HDEL', KEYS[2], 'written')
+-- A quarantined session waits for a person, a cleared one is due until its archive is erased.
+if meta[5] ~= 'quarantined' and not meta[6] then
+  schedule(KEYS[3], ARGV[1], now_ms, epoch, idle or ARGV[3], max_age or ARGV[4])
+end
+return {'ok', redis.call('LLEN', KEYS[1])}

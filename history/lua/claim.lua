@@ -1,0 +1,12 @@
+-- Lease the sessions of a shard that have been due longest. The lease is the due score itself.
+-- Atomic: a session is leased by one claimer at a time.
+-- KEYS[1] zset    due
+-- ARGV[1] how many at most
+-- ARGV[2] lease (ms)
+-- Returns {token, session...}
+local now_ms = to_ms(now_us())
+local sessions = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', int(now_ms), 'LIMIT', 0, ARGV[1])
+-- The half tells a lease from every other moment.
+local token = int(now_ms + tonumber(ARGV[2])) .. '.5'
+for _, session in ipairs(sessions) do redis.call('ZADD', KEYS[1], 'XX', token, session) end
+return {token, unpack(sessions)}

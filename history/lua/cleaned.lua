@@ -1,0 +1,18 @@
+-- Note that the archive below a cleared session's floor is erased; the session can be archived again.
+-- Atomic: a later clear keeps its own floor.
+-- KEYS[1] list    messages
+-- KEYS[2] hash    metadata
+-- KEYS[3] zset    due
+-- ARGV[1] session
+-- ARGV[2] token
+-- ARGV[3] the floor that was erased below
+-- ARGV[4] default idle timeout (ms)
+-- ARGV[5] default maximum age (ms) or ''
+-- Returns 1 | 0 the floor is another one, or the session is gone
+local meta = redis.call('HMGET', KEYS[2], 'epoch', 'floor', 'active', 'idle', 'max_age')
+if meta[2] ~= ARGV[3] then return 0 end
+redis.call('HDEL', KEYS[2], 'floor', 'attempts', 'error')
+if holds(KEYS[3], ARGV[1], ARGV[2]) and redis.call('LLEN', KEYS[1]) > 0 then
+  schedule(KEYS[3], ARGV[1], tonumber(meta[3]), meta[1], meta[4] or ARGV[4], meta[5] or ARGV[5])
+end
+return 1

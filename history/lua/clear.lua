@@ -1,0 +1,23 @@
+-- Empty a session at once: a new epoch whose floor forbids all older ones to come back.
+-- Atomic: no append, commit or restore sees the old messages without the old epoch.
+-- The session is due now and is not archived before the worker has erased the older segments.
+-- KEYS[1] list    messages
+-- KEYS[2] hash    metadata
+-- KEYS[3] zset    due
+-- KEYS[4] hash    tally
+-- KEYS[5] zset    quarantine
+-- ARGV[1] session
+-- Returns the new epoch
+local keep = {}
+for index, value in ipairs(redis.call('HMGET', KEYS[2], 'idle', 'max_age', 'owner', 'epoch')) do keep[index] = value end
+local epoch = int(next_epoch(KEYS[4], keep[4]))
+local now_ms = int(to_ms(now_us()))
+-- The first write is one that Redis refuses at its memory limit, so that all of this is written or nothing.
+redis.call('ZADD', KEYS[3], now_ms, ARGV[1])
+redis.call('UNLINK', KEYS[1], KEYS[2])
+redis.call('ZREM', KEYS[5], ARGV[1])
+redis.call('HSET', KEYS[2], 'epoch', epoch, 'floor', epoch, 'whole', '1', 'active', now_ms)
+for index, name in ipairs({'idle', 'max_age', 'owner'}) do
+  if keep[index] then redis.call('HSET', KEYS[2], name, keep[index]) end
+end
+return epoch

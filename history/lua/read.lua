@@ -1,0 +1,37 @@
+-- Read a page of messages; with touch it counts as activity.
+-- Atomic: the page and the state (epoch, base, total) that it belongs to are of one moment.
+-- KEYS[1] list    messages
+-- KEYS[2] hash    metadata
+-- KEYS[3] zset    due
+-- ARGV[1] session
+-- ARGV[2] '1' to count as activity
+-- ARGV[3] default idle timeout (ms)
+-- ARGV[4] default maximum age (ms) or ''
+-- ARGV[5] first position
+-- ARGV[6] position after the last one, '' for the end of the list
+-- ARGV[7] page size (bytes): the page ends with the 100 messages that reach it
+-- Returns {epoch, base, total, message...} | {} not in Redis
+local total = redis.call('LLEN', KEYS[1])
+local meta = redis.call('HMGET', KEYS[2], 'epoch', 'base', 'idle', 'max_age', 'state', 'floor', 'active')
+if not meta[1] and total == 0 then return {} end
+if ARGV[2] == '1' and meta[1] then
+  local now_ms = to_ms(now_us())
+  if meta[7] then redis.call('HSETNX', KEYS[2], 'written', meta[7]) end
+  redis.call('HSET', KEYS[2], 'active', int(now_ms))
+  if meta[5] ~= 'quarantined' and not meta[6] then
+    schedule(KEYS[3], ARGV[1], now_ms, meta[1], meta[3] or ARGV[3], meta[4] or ARGV[4])
+  end
+end
+local reply = {meta[1] or '0', meta[2] or '0', int(total)}
+local stop = math.min(tonumber(ARGV[6]) or total, total)
+local size, limit = 0, tonumber(ARGV[7])
+local from = tonumber(ARGV[5])
+while from < stop and size < limit do
+  local upto = math.min(from + 100, stop)
+  for _, message in ipairs(redis.call('LRANGE', KEYS[1], from, upto - 1)) do
+    reply[#reply + 1] = message
+    size = size + #message
+  end
+  from = upto
+end
+return reply

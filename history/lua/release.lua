@@ -1,0 +1,25 @@
+-- Give a claimed session back after a failure: due again after a delay, or in quarantine.
+-- Atomic: only the holder of the lease decides.
+-- KEYS[1] hash    metadata
+-- KEYS[2] zset    due
+-- KEYS[3] zset    quarantine
+-- ARGV[1] session
+-- ARGV[2] token
+-- ARGV[3] delay (ms), '' for quarantine
+-- ARGV[4] '1' to leave the attempt counted
+-- ARGV[5] the error, '' for none
+-- Returns 1 | 0 the lease is lost
+if not holds(KEYS[2], ARGV[1], ARGV[2]) then return 0 end
+local now_ms = to_ms(now_us())
+if ARGV[3] == '' then
+  redis.call('ZADD', KEYS[3], int(now_ms), ARGV[1])
+  redis.call('ZREM', KEYS[2], ARGV[1])
+  redis.call('HSET', KEYS[1], 'state', 'quarantined')
+else
+  redis.call('ZADD', KEYS[2], int(now_ms + tonumber(ARGV[3])), ARGV[1])
+end
+if ARGV[4] ~= '1' and tonumber(redis.call('HGET', KEYS[1], 'attempts') or 0) > 0 then
+  redis.call('HINCRBY', KEYS[1], 'attempts', -1)
+end
+if ARGV[5] ~= '' then redis.call('HSET', KEYS[1], 'error', ARGV[5]) end
+return 1

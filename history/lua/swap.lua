@@ -1,0 +1,43 @@
+-- Finish a restore: put what was staged before whatever was written meanwhile.
+-- Atomic: readers see the live messages alone or the whole transcript.
+-- KEYS[1] list    messages
+-- KEYS[2] hash    metadata
+-- KEYS[3] zset    due
+-- KEYS[4] hash    tally
+-- KEYS[5] list    staging
+-- KEYS[6] set     the owner's sessions; present only with an owner
+-- ARGV[1] session
+-- ARGV[2] token of the restore
+-- ARGV[3] how many messages were staged
+-- ARGV[4] default idle timeout (ms)
+-- ARGV[5] default maximum age (ms) or ''
+-- ARGV[6] created (ms), idle timeout (ms) [7], maximum age (ms) [8], owner [9] of the archive; '' where it has none
+-- Returns 'restored' | 'nothing' the archive was empty and so is the session | 'superseded' | 'lost'
+local meta = redis.call('HMGET', KEYS[2], 'restoring', 'epoch', 'base', 'archived')
+if meta[1] ~= ARGV[2] then return 'superseded' end
+local count = tonumber(ARGV[3])
+if redis.call('LLEN', KEYS[5]) ~= count then return 'lost' end
+local live = redis.call('LLEN', KEYS[1])
+if count + live == 0 then
+  redis.call('UNLINK', KEYS[2])
+  redis.call('ZREM', KEYS[3], ARGV[1])
+  return 'nothing'
+end
+if count > 0 then
+  for from = 0, live - 1, 1000 do
+    redis.call('RPUSH', KEYS[5], unpack(redis.call('LRANGE', KEYS[1], from, from + 999)))
+  end
+  redis.call('RENAME', KEYS[5], KEYS[1])
+  redis.call('PERSIST', KEYS[1])
+  redis.call('HSET', KEYS[2], 'base', int((meta[3] or 0) + count), 'archived', int((meta[4] or 0) + count))
+  redis.call('HINCRBY', KEYS[4], 'restored', 1)
+end
+for index, name in ipairs({'created', 'idle', 'max_age', 'owner'}) do
+  if ARGV[5 + index] ~= '' then redis.call('HSETNX', KEYS[2], name, ARGV[5 + index]) end
+end
+if KEYS[6] and redis.call('HGET', KEYS[2], 'owner') == ARGV[9] then redis.call('SADD', KEYS[6], ARGV[1]) end
+redis.call('HSET', KEYS[2], 'whole', '1')
+redis.call('HDEL', KEYS[2], 'restoring')
+local expiry = redis.call('HMGET', KEYS[2], 'idle', 'max_age')
+schedule(KEYS[3], ARGV[1], to_ms(now_us()), meta[2], expiry[1] or ARGV[4], expiry[2] or ARGV[5])
+return 'restored'

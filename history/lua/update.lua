@@ -1,0 +1,25 @@
+-- Change a session's expiry, and with it the moment at which it is due.
+-- Atomic: metadata and due moment change together.
+-- KEYS[1] hash    metadata
+-- KEYS[2] zset    due
+-- ARGV[1] session
+-- ARGV[2] idle timeout (ms), '' to keep it, '-' for the default
+-- ARGV[3] maximum age (ms) likewise
+-- ARGV[4] default idle timeout (ms)
+-- ARGV[5] default maximum age (ms) or ''
+-- Returns 1 | 0 not in Redis
+local meta = redis.call('HMGET', KEYS[1], 'epoch', 'active', 'state', 'floor')
+if not meta[1] then return 0 end
+for index, name in ipairs({'idle', 'max_age'}) do
+  local value = ARGV[index + 1]
+  if value == '-' then
+    redis.call('HDEL', KEYS[1], name)
+  elseif value ~= '' then
+    redis.call('HSET', KEYS[1], name, value)
+  end
+end
+if meta[3] ~= 'quarantined' and not meta[4] then
+  local expiry = redis.call('HMGET', KEYS[1], 'idle', 'max_age')
+  schedule(KEYS[2], ARGV[1], tonumber(meta[2]), meta[1], expiry[1] or ARGV[4], expiry[2] or ARGV[5])
+end
+return 1

@@ -1,0 +1,25 @@
+"""The Lua scripts: loaded here and nowhere else."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A Lua script and the SHA-1 that EVALSHA knows it by."""
+
+    name: str
+    source: bytes
+    sha: str
+
+
+@cache
+def script(name: str) -> Script:
+    """The script `lua/<name>.lua` with the prelude before it."""
+    folder = files("history") / "lua"
+    source = (folder / "_prelude.lua").read_bytes() + b"\n" + (folder / f"{name}.lua").read_bytes()
+    return Script(name, source, hashlib.sha1(source, usedforsecurity=False).hexdigest())

@@ -1,0 +1,153 @@
+"""What a session is, as plain data: its expiry, its state, and the outcomes of operations on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from history.errors import InvalidExpiry
+
+DEFAULT_IDLE = timedelta(hours=24)
+MAX_EXPIRY = timedelta(days=36_500)
+
+
+def check_seconds(seconds: int | None, what: str) -> timedelta | None:
+    """A timedelta of `seconds`, a whole number from 1 to 100 years; raises InvalidExpiry."""
+    if seconds is None:
+        return None
+    if isinstance(seconds, bool) or not isinstance(seconds, int):
+        raise InvalidExpiry(f"{what} must be a whole number of seconds, not {seconds!r}")
+    if not 1 <= seconds <= MAX_EXPIRY.total_seconds():
+        raise InvalidExpiry(f"{what} must be from 1 second to 100 years, not {seconds:,}")
+    return timedelta(seconds=seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Expiry:
+    """When a session becomes due; None stands for the deployment's default."""
+
+    idle: timedelta | None = None
+    max_age: timedelta | None = None
+
+
+class Status(StrEnum):
+    """Where a session that is in Redis stands."""
+
+    LIVE = "live"
+    DUE = "due"
+    IN_WORK = "in work"
+    RESTORING = "restoring"
+    QUARANTINED = "quarantined"
+
+
+@dataclass(frozen=True, slots=True)
+class SessionInfo:
+    """A session in Redis, as one atomic read saw it. Moments are in UTC, to the millisecond.
+
+    `epoch` and `message_count` together name a state of the transcript exactly.
+    `base` counts the leading messages that came from earlier epochs in the archive, `archived_count` the
+    leading messages that are safe in the archive. `whole` tells that nothing of the session is in the archive
+    alone. `floor`, where set, is the epoch below which the archive has yet to be erased.
+    """
+
+    session_id: str
+    status: Status
+    epoch: int
+    created: datetime
+    last_active: datetime
+    last_written: datetime
+    due_at: datetime | None
+    idle_timeout: timedelta
+    max_age: timedelta | None
+    expiry: Expiry
+    owner: str | None
+    message_count: int
+    base: int
+    archived_count: int
+    whole: bool
+    floor: int | None
+    attempts: int
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A claimed session. The token is its due score: work commits only while the score is still this one."""
+
+    session_id: str
+    token: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Consecutive messages as JSON bytes, oldest first, and the state of the session they were read from."""
+
+    epoch: int
+    base: int
+    total: int
+    start: int
+    messages: list[bytes]
+
+    @property
+    def stop(self) -> int:
+        """The position after the last message of this page."""
+        return self.start + len(self.messages)
+
+
+class CommitOutcome(StrEnum):
+    """What became of a session whose archive was verified."""
+
+    DELETED = "deleted"
+    KEPT = "kept"
+    SUPERSEDED = "superseded"
+    GONE = "gone"
+
+
+class SeizeOutcome(StrEnum):
+    """Why a session could not be claimed at once."""
+
+    BUSY = "busy"
+    QUARANTINED = "quarantined"
+    MISSING = "missing"
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreTicket:
+    """A restore that has begun. Only the newest ticket of a session can finish; `epoch` is the live one."""
+
+    session_id: str
+    token: bytes
+    epoch: int
+
+
+class SwapOutcome(StrEnum):
+    """How a restore ended."""
+
+    RESTORED = "restored"
+    NOTHING = "nothing"
+    SUPERSEDED = "superseded"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What the archive remembers of a session's metadata; it fills in where the live session has none."""
+
+    created: datetime | None = None
+    expiry: Expiry = Expiry()
+    owner: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ShardOverview:
+    """Counts of one shard. `in_work` stops counting at 10,000. `oldest_due` is the earliest moment past due."""
+
+    shard: int
+    live: int
+    due: int
+    in_work: int
+    quarantined: int
+    oldest_due: datetime | None
+    archived: int
+    restored: int
+    now: datetime

@@ -1,0 +1,330 @@
+"""SessionStore: runs each operation of `calls` on a Redis client."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
+
+import redis
+import redis.cluster
+import redis.exceptions
+
+from history import calls
+from history.calls import KEEP, Call, Deployment, Keep
+from history.errors import InvalidArgument, ShardCountMismatch, TorporError, translate
+from history.keys import DEFAULT_NAMESPACE, DEFAULT_SHARDS, check_namespace, check_shards, encode_session_id
+from history.session import (
+    CommitOutcome,
+    Expiry,
+    Lease,
+    Origin,
+    Page,
+    RestoreTicket,
+    SeizeOutcome,
+    SessionInfo,
+    ShardOverview,
+    SwapOutcome,
+)
+
+T = TypeVar("T")
+
+PAGE_BYTES = 1024 * 1024
+
+# What was fixed for a deployment never changes, so each client asks for it once.
+_deployments: WeakKeyDictionary[Any, dict[str, Deployment]] = WeakKeyDictionary()
+
+
+class SessionStore:
+    """The sessions of one deployment in Redis. No call but `configure` is made before the first operation.
+
+    Each operation is one atomic round trip (a Lua script on one hash slot) unless it says otherwise.
+    All raise RedisUnavailable or RedisMemoryFull, which may pass, or RedisRefused; every other error is named
+    where it can occur. Safe to share among threads, as redis-py's clients are.
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis | redis.cluster.RedisCluster,
+        *,
+        namespace: str = DEFAULT_NAMESPACE,
+        shards: int | None = None,
+    ) -> None:
+        """`shards` need only be given where it is not the deployment's recorded count or, for a new one, 256."""
+        execute = getattr(client, "execute_command", None)
+        if execute is None:
+            raise InvalidArgument(f"expected a redis-py client, not {type(client).__name__}")
+        if inspect.iscoroutinefunction(execute):
+            raise InvalidArgument(f"{type(client).__module__} is an asyncio client; this store needs a sync one")
+        self._client = client
+        self._namespace = check_namespace(namespace)
+        self._shards = None if shards is None else check_shards(shards)
+
+    # The deployment
+
+    @property
+    def client(self) -> redis.Redis | redis.cluster.RedisCluster:
+        """The client that the store was given."""
+        return self._client
+
+    @property
+    def deployment(self) -> Deployment:
+        """The shard count and defaults of the namespace; asks Redis once for each client.
+
+        Raises ShardCountMismatch where the store was given another shard count than the recorded one.
+        """
+        known = _deployments.setdefault(self._client, {})
+        if self._namespace not in known:
+            known[self._namespace] = self._configure(None, KEEP)
+        return self._checked(known[self._namespace])
+
+    def configure(self, *, idle: timedelta, max_age: timedelta | None) -> Deployment:
+        """Record the deployment's default expiry; applications see it when they next start."""
+        deployment = self._checked(self._configure(idle, max_age))
+        _deployments.setdefault(self._client, {})[self._namespace] = deployment
+        return deployment
+
+    def _configure(self, idle: timedelta | None, max_age: timedelta | Keep | None) -> Deployment:
+        return self.run(calls.configure(self._namespace, self._shards or DEFAULT_SHARDS, idle, max_age))
+
+    def _checked(self, deployment: Deployment) -> Deployment:
+        recorded = deployment.keyspace.shards
+        if self._shards is not None and self._shards != recorded:
+            raise ShardCountMismatch(
+                f"this deployment ({self._namespace!r}) has {recorded} shards, not {self._shards}; "
+                f"the count is fixed at first use: pass shards={recorded} or leave it out"
+            )
+        return deployment
+
+    # What an application does
+
+    def append(
+        self,
+        session_id: str,
+        messages: Sequence[bytes],
+        *,
+        expiry: Expiry = Expiry(),  # noqa: B008 - frozen
+        owner: str | None = None,
+        only_new: bool = False,
+    ) -> int:
+        """Append the JSON bytes of one turn, oldest first; returns the length of the list in Redis.
+
+        A retry by the client after a lost reply does not write the turn again. `expiry` and `owner` fill in
+        what the session has not got yet. Raises OwnerMismatch, and SessionExists with `only_new`.
+        """
+        turn = os.urandom(8)
+        return self.run(
+            calls.append(
+                self.deployment, session_id, messages, turn=turn, expiry=expiry, owner=owner, only_new=only_new
+            )
+        )
+
+    def messages(self, session_id: str, *, touch: bool = True) -> list[bytes]:
+        """The session's messages in Redis as JSON bytes, oldest first; empty where it is not there.
+
+        Up to 1 MiB is one atomic round trip. A longer transcript is read in pages, all of one epoch.
+        With `touch` it counts as activity.
+        """
+        while True:
+            pages = list(self.pages(session_id, touch=touch))
+            if not pages:
+                return []
+            one_state = len({(page.epoch, page.base) for page in pages}) == 1
+            if one_state and pages[-1].stop == pages[-1].total:
+                return [message for page in pages for message in page.messages]
+
+    def pages(
+        self, session_id: str, start: int = 0, stop: int | None = None, *, touch: bool = False
+    ) -> Iterator[Page]:
+        """Messages `[start, stop)` in pages of about 1 MiB; each page tells the state that it belongs to.
+
+        One round trip a page. Ends early where the session leaves Redis.
+        """
+        while page := self.run(
+            calls.read(self.deployment, session_id, start, stop, PAGE_BYTES, touch=touch)
+        ):
+            yield page
+            start = page.stop
+            if not page.messages or start >= (page.total if stop is None else min(stop, page.total)):
+                return
+
+    def info(self, session_id: str) -> SessionInfo | None:
+        """Describe a session without counting as activity; None where it is not in Redis."""
+        return self.run(calls.info(self.deployment, session_id))
+
+    def update(
+        self,
+        session_id: str,
+        *,
+        idle: timedelta | Keep | None = KEEP,
+        max_age: timedelta | Keep | None = KEEP,
+    ) -> None:
+        """Change the expiry of a session, None being the deployment's default; raises SessionNotFound."""
+        self.run(calls.update(self.deployment, session_id, idle, max_age))
+
+    def close(self, session_id: str) -> bool:
+        """Make a session due now; False where it is not in Redis, or in quarantine."""
+        return self.run(calls.close(self.deployment, session_id))
+
+    def clear(self, session_id: str) -> int:
+        """Empty a session at once, in a new epoch; the worker erases what the archive holds of older ones."""
+        return self.run(calls.clear(self.deployment, session_id))
+
+    # What the worker does
+
+    def due_counts(self) -> dict[int, int]:
+        """Shard -> how many sessions are due, for the shards that have any; one pipeline."""
+        shards = range(self.deployment.keyspace.shards)
+        counts = self.run_many([calls.due(self.deployment, shard) for shard in shards])
+        return {shard: count for shard, count in zip(shards, _raised(counts), strict=True) if count}
+
+    def overview(self) -> list[ShardOverview]:
+        """Describe every shard; one pipeline, each shard atomic for itself."""
+        shards = range(self.deployment.keyspace.shards)
+        return _raised(self.run_many([calls.overview(self.deployment, shard) for shard in shards]))
+
+    def sessions(self, *, quarantined: bool = False) -> Iterator[str]:
+        """Walk the ids of the sessions in Redis, shard by shard, through the index; each id comes once.
+
+        A session that comes or goes during the walk may be missed.
+        """
+        for shard in range(self.deployment.keyspace.shards):
+            seen: set[str] = set()
+            cursor = b"0"
+            while True:
+                step = calls.list_sessions(self.deployment, shard, cursor, 500, quarantined=quarantined)
+                cursor, found = self.run(step)
+                new = dict.fromkeys(session for session in found if session not in seen)
+                yield from new
+                seen.update(new)
+                if cursor == b"0":
+                    break
+
+    def infos(self, session_ids: Sequence[str]) -> list[SessionInfo | None]:
+        """Describe many sessions; one pipeline, each session atomic for itself."""
+        return _raised(self.run_many([calls.info(self.deployment, session) for session in session_ids]))
+
+    def claim(self, shards: Sequence[int], limit: int, lease: timedelta) -> list[Lease]:
+        """Lease up to `limit` due sessions of each shard, longest due first; one pipeline.
+
+        Raises RedisMemoryFull where Redis refuses the write; `peek` then still works.
+        """
+        claims = [calls.claim(self.deployment, shard, limit, lease) for shard in shards]
+        return [found for leases in _raised(self.run_many(claims)) for found in leases]
+
+    def peek(self, shards: Sequence[int], limit: int) -> list[Lease]:
+        """As `claim`, without leasing: the tokens are the scores as they are; one pipeline."""
+        peeks = [calls.peek(self.deployment, shard, limit) for shard in shards]
+        return [found for leases in _raised(self.run_many(peeks)) for found in leases]
+
+    def seize(self, session_id: str, lease: timedelta) -> Lease | SeizeOutcome:
+        """Lease one named session, due or not, unless a worker holds it."""
+        return self.run(calls.seize(self.deployment, session_id, lease))
+
+    def snapshots(self, leases: Sequence[Lease]) -> list[SessionInfo | TorporError | None]:
+        """Begin an attempt at each claimed session; one pipeline, each session atomic for itself.
+
+        None where the lease is lost or nothing is there; an error stands in its session's place.
+        """
+        return self.run_many([calls.snapshot(self.deployment, lease) for lease in leases])
+
+    def renew(self, leases: Sequence[Lease], duration: timedelta) -> list[Lease | None]:
+        """Prolong leases; one pipeline. The new lease replaces the old; None where it is lost."""
+        return _raised(self.run_many([calls.renew(self.deployment, lease, duration) for lease in leases]))
+
+    def commit(self, lease: Lease, archived: SessionInfo) -> CommitOutcome:
+        """Delete the session if it still is exactly what `archived` describes; else note how far it is safe."""
+        return self.run(calls.commit(self.deployment, lease, archived))
+
+    def release(self, lease: Lease, delay: timedelta, *, counted: bool, error: str = "") -> bool:
+        """Give a session back, due after `delay`; False where the lease is lost."""
+        return self.run(calls.release(self.deployment, lease, delay, counted=counted, error=error))
+
+    def quarantine(self, lease: Lease, error: str) -> bool:
+        """Put a session aside, untouched, with the reason; False where the lease is lost."""
+        return self.run(calls.release(self.deployment, lease, None, counted=True, error=error))
+
+    def cleaned(self, lease: Lease, floor: int) -> bool:
+        """Note that the archive below `floor` is erased; False where another floor stands."""
+        return self.run(calls.cleaned(self.deployment, lease, floor))
+
+    def begin_restore(self, session_id: str, lease: timedelta) -> RestoreTicket | None:
+        """Leave a restore's token; None where nothing of the session is in the archive alone."""
+        token = os.urandom(8).hex().encode()
+        return self.run(calls.restore(self.deployment, session_id, token, lease))
+
+    def stage(self, ticket: RestoreTicket, staged: int, messages: Sequence[bytes], lease: timedelta) -> bool:
+        """Add a page to a restore, `staged` messages being there before; False where it was superseded."""
+        return self.run(calls.stage(self.deployment, ticket, staged, messages, lease))
+
+    def swap(self, ticket: RestoreTicket, staged: int, origin: Origin) -> SwapOutcome:
+        """Finish a restore: the staged messages come before whatever was written meanwhile."""
+        return self.run(calls.swap(self.deployment, ticket, staged, origin))
+
+    def abandon(self, ticket: RestoreTicket) -> bool:
+        """Give up a restore and leave the session as it was before; False where it was superseded."""
+        return self.run(calls.abandon(self.deployment, ticket))
+
+    # How a call is run
+
+    def run(self, call: Call[T]) -> T:
+        """Run one call: EVALSHA, and EVAL where the server has lost the script."""
+        try:
+            try:
+                reply = self._evaluate("EVALSHA", call.script.sha, call)
+            except redis.exceptions.NoScriptError:
+                reply = self._evaluate("EVAL", call.script.source, call)
+        except (redis.exceptions.RedisError, redis.exceptions.RedisClusterException) as exc:
+            raise translate(exc) from exc
+        return call.decode(reply)
+
+    def run_many(self, many: Sequence[Call[T]]) -> list[T | TorporError]:
+        """Run independent calls in one pipeline; an error stands in its call's place."""
+        if not many:
+            return []
+        try:
+            # transaction=False: the calls are independent and may be of different slots.
+            pipeline = self._client.pipeline(transaction=False)
+            for call in many:
+                pipeline.execute_command("EVALSHA", *_arguments(call.script.sha, call), NEVER_DECODE=[])
+            replies = pipeline.execute(raise_on_error=False)
+        except (redis.exceptions.RedisError, redis.exceptions.RedisClusterException) as exc:
+            raise translate(exc) from exc
+        return [self._outcome(call, reply) for call, reply in zip(many, replies, strict=True)]
+
+    def _evaluate(self, command: str, body: str | bytes, call: Call[T]) -> Any:
+        # NEVER_DECODE: replies are bytes whatever decode_responses says, so that stored bytes stay untouched.
+        return self._client.execute_command(command, *_arguments(body, call), NEVER_DECODE=[])
+
+    def _outcome(self, call: Call[T], reply: Any) -> T | TorporError:
+        try:
+            if isinstance(reply, redis.exceptions.NoScriptError):
+                return self.run(call)
+            if isinstance(reply, Exception):
+                raise translate(reply) from reply
+            return call.decode(reply)
+        except TorporError as error:
+            return error
+
+
+def _arguments(body: str | bytes, call: Call[Any]) -> list[str | bytes | int]:
+    return [body, len(call.keys), *call.keys, *call.args]
+
+
+def _raised(outcomes: Sequence[T | TorporError]) -> list[T]:
+    """The outcomes, where none is an error; else the first error is raised."""
+    results: list[T] = []
+    for outcome in outcomes:
+        if isinstance(outcome, TorporError):
+            raise outcome
+        results.append(outcome)
+    return results
+
+
+def check_session_id(session_id: str) -> str:
+    """The session id itself, where it is one; raises InvalidSessionId."""
+    encode_session_id(session_id)
+    return session_id

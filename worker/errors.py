@@ -1,0 +1,50 @@
+"""Every error that `worker` adds to those of `history`.
+
+TorporError
+├── TransientError
+│   └── ArchiveUnavailable    the bucket or folder can't be reached, is missing or refuses us: no session's fault
+└── PermanentError
+    ├── SettingsError         settings that are wrong, all of them named
+    ├── ArchiveConflict       an object of this name exists with other content
+    ├── ArchiveCorrupt        the archive does not hold what was sent to it
+    ├── SegmentDamaged        a segment is not what its name and metadata say
+    ├── SegmentMissing        the archive has a gap
+    ├── ObjectNotFound        the archive has no object of this name
+    └── ImportFailed          a line of an import file is wrong
+"""
+
+from __future__ import annotations
+
+from history import PermanentError, TransientError
+
+
+class ArchiveUnavailable(TransientError):
+    """The archive can't be reached, is missing or refuses us; sessions stay in Redis meanwhile."""
+
+
+class SettingsError(PermanentError, ValueError):
+    """Settings are wrong; the message names all of them."""
+
+
+class ArchiveConflict(PermanentError):
+    """An object of this name exists with other content; nothing was written."""
+
+
+class ArchiveCorrupt(PermanentError):
+    """The archive does not hold what was sent to it."""
+
+
+class SegmentDamaged(PermanentError):
+    """A segment is not what its name and metadata say."""
+
+
+class SegmentMissing(PermanentError):
+    """The archive has a gap where a segment should be."""
+
+
+class ObjectNotFound(PermanentError, LookupError):
+    """The archive has no object of this name."""
+
+
+class ImportFailed(PermanentError, ValueError):
+    """A line of an import file is wrong; the message names it."""

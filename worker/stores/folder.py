@@ -1,0 +1,192 @@
+"""FolderStore: the archive in a folder of this machine, the embedded default."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+from typing import BinaryIO
+
+from worker.errors import ArchiveConflict, ArchiveUnavailable, ObjectNotFound
+from worker.stores import StoredObject
+
+_CHUNK = 1024 * 1024
+_METADATA = ".meta.json"
+
+
+class FolderStore:
+    """Objects as files; an object's metadata is beside it in `<name>.meta.json`, written before it.
+
+    A file appears under its name only when it is complete and on disk: written to a temporary file, fsync,
+    link (which refuses to replace), fsync of the folder.
+    """
+
+    def __init__(self, root: Path) -> None:
+        """`root` is created at the first put."""
+        self._root = root
+
+    @property
+    def url(self) -> str:
+        """`file://` and the absolute path."""
+        return self._root.as_uri()
+
+    def put(
+        self,
+        name: str,
+        body: BinaryIO,
+        size: int,
+        *,
+        metadata: Mapping[str, str],
+        custom_time: datetime | None = None,
+    ) -> StoredObject:
+        """See ArchiveStore."""
+        path = self._root / name
+        described = {"metadata": dict(metadata), "custom_time": custom_time and custom_time.isoformat()}
+        with _translated(self.url):
+            self._make_folder(path.parent)
+            with _temporary(path.parent) as (temporary, handle):
+                handle.write(json.dumps(described, ensure_ascii=False).encode())
+                _sync(handle)
+                os.replace(temporary, _metadata_path(path))
+            with _temporary(path.parent) as (temporary, handle):
+                body.seek(0)
+                while chunk := body.read(_CHUNK):
+                    handle.write(chunk)
+                _sync(handle)
+                try:
+                    os.link(temporary, path)
+                except FileExistsError:
+                    pass
+                # What is on disk is verified, whoever wrote it.
+                if not _same_content(body, path):
+                    raise ArchiveConflict(f"{self.url}/{name} exists with other content")
+            _sync_folder(path.parent)
+            return self._describe(path)
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        """See ArchiveStore."""
+        folder = self._root / prefix.rpartition("/")[0]
+        with _translated(self.url):
+            names = sorted(
+                path.relative_to(self._root).as_posix()
+                for path in folder.rglob("*")
+                if path.is_file() and not path.name.endswith((_METADATA, ".tmp"))
+            )
+            for name in names:
+                if name.startswith(prefix):
+                    with suppress(FileNotFoundError):  # deleted since
+                        yield self._describe(self._root / name)
+
+    @contextmanager
+    def open(self, name: str) -> Iterator[BinaryIO]:
+        """See ArchiveStore."""
+        try:
+            handle = (self._root / name).open("rb")
+        except FileNotFoundError as exc:
+            raise ObjectNotFound(f"{self.url}/{name} does not exist") from exc
+        except OSError as exc:
+            raise _unavailable(self.url, exc) from exc
+        with handle:
+            yield handle
+
+    def delete(self, name: str) -> bool:
+        """See ArchiveStore."""
+        path = self._root / name
+        with _translated(self.url):
+            try:
+                path.unlink()
+            except FileNotFoundError:
+                return False
+            _metadata_path(path).unlink(missing_ok=True)
+            _sync_folder(path.parent)
+            # Folders that have become empty go too, as names in a bucket do.
+            for folder in path.relative_to(self._root).parents:
+                if folder == Path():
+                    break
+                try:
+                    (self._root / folder).rmdir()
+                except OSError:
+                    break
+            return True
+
+    def check(self) -> None:
+        """See ArchiveStore."""
+        with _translated(self.url):
+            self._root.mkdir(parents=True, exist_ok=True)
+            if not os.access(self._root, os.R_OK | os.W_OK | os.X_OK):
+                raise ArchiveUnavailable(f"{self.url} can't be read and written by this user")
+
+    def _make_folder(self, folder: Path) -> None:
+        if folder.is_dir():
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        for made in [folder, *folder.parents]:
+            _sync_folder(made)
+            if made == self._root:
+                break
+
+    def _describe(self, path: Path) -> StoredObject:
+        stat = path.stat()
+        try:
+            described = json.loads(_metadata_path(path).read_bytes())
+        except FileNotFoundError:
+            described = {"metadata": {}}
+        name = path.relative_to(self._root).as_posix()
+        return StoredObject(name, stat.st_size, stat.st_mtime_ns, described["metadata"])
+
+
+def _metadata_path(path: Path) -> Path:
+    return path.with_name(path.name + _METADATA)
+
+
+@contextmanager
+def _temporary(folder: Path) -> Iterator[tuple[str, BinaryIO]]:
+    descriptor, name = tempfile.mkstemp(dir=folder, suffix=".tmp")
+    try:
+        with os.fdopen(descriptor, "wb") as handle:
+            yield name, handle
+    finally:
+        with suppress(FileNotFoundError):  # it was moved into place
+            os.unlink(name)
+
+
+def _same_content(body: BinaryIO, path: Path) -> bool:
+    body.seek(0)
+    with path.open("rb") as stored:
+        while True:
+            chunk = body.read(_CHUNK)
+            if chunk != stored.read(_CHUNK):
+                return False
+            if not chunk:
+                return True
+
+
+def _sync(handle: BinaryIO) -> None:
+    handle.flush()
+    os.fsync(handle.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _translated(url: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        raise _unavailable(url, exc) from exc
+
+
+def _unavailable(url: str, error: OSError) -> ArchiveUnavailable:
+    reason = os.strerror(error.errno) if error.errno in errno.errorcode else str(error)
+    return ArchiveUnavailable(f"{url} can't be used: {reason}")

@@ -1,0 +1,120 @@
+"""Messages as segment bytes and back; no I/O of its own but on the files it is given.
+
+A segment is gzip (mtime 0) of one JSON object a line:
+{"session_id", "epoch", "seq", "at", "message": <the stored bytes, untouched>}
+`seq` counts from the epoch's own first message, `at` is when the session was last written (ms since 1970).
+An element that is not JSON in the strict sense, or has a line break, is kept as "raw" in base64.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import gzip
+import hashlib
+import json
+import re
+import tempfile
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import IO, BinaryIO, cast
+
+import orjson
+
+from worker.errors import SegmentDamaged
+from worker.layout import SegmentName
+
+FORMAT = "torpor-transcript/1"
+_SPOOL_BYTES = 4 * 1024 * 1024
+_LINE = re.compile(
+    rb'\{"session_id":(?P<session>"(?:[^"\\]|\\.)*"),"epoch":(?P<epoch>\d+),"seq":(?P<seq>\d+),"at":\d+,'
+    rb'"(?P<kind>message|raw)":(?P<body>.*)\}\n',
+    re.DOTALL,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A segment that is ready to be sent. `body` is at its start; `sha256` is of the uncompressed bytes."""
+
+    name: SegmentName
+    body: BinaryIO
+    size: int
+    sha256: str
+
+    @property
+    def count(self) -> int:
+        """How many messages it holds."""
+        return self.name.stop - self.name.start
+
+
+def pack(session_id: str, epoch: int, start: int, at_ms: int, messages: Iterable[bytes]) -> Packed:
+    """Write messages, the first of which is number `start` of the epoch, to a segment.
+
+    The segment is in memory up to 4 MiB and in a temporary file beyond. The same messages give the same bytes.
+    """
+    spool = cast(BinaryIO, tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES))  # noqa: SIM115 - outlives this
+    sha256 = hashlib.sha256()
+    stop = start
+    head = b'{"session_id":%b,"epoch":%d,"seq":' % (_json_text(session_id), epoch)
+    with gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=spool, mtime=0) as zipped:
+        for message in messages:
+            line = b'%b%d,"at":%d,%b}\n' % (head, stop, at_ms, _member(message))
+            sha256.update(line)
+            zipped.write(line)
+            stop += 1
+    size = spool.tell()
+    spool.seek(0)
+    digest = sha256.hexdigest()
+    return Packed(SegmentName(epoch, start, stop, digest[:8]), spool, size, digest)
+
+
+def unpack(session_id: str, name: SegmentName, sha256: str | None, body: IO[bytes]) -> Iterator[bytes]:
+    """The stored bytes of each message of a segment, in order, as a stream.
+
+    Raises SegmentDamaged, at the latest at the end: use nothing before the last message came.
+    """
+    expected = (_json_text(session_id), b"%d" % name.epoch)
+    digest = hashlib.sha256()
+    seq = name.start
+    try:
+        with gzip.GzipFile(fileobj=body, mode="rb") as zipped:
+            for line in zipped:
+                digest.update(line)
+                match = _LINE.fullmatch(line)
+                if not match or int(match["seq"]) != seq:
+                    raise SegmentDamaged(f"line {seq - name.start + 1} is not message {seq} of a transcript")
+                if (match["session"], match["epoch"]) != expected:
+                    raise SegmentDamaged("it belongs to another session or epoch")
+                yield _element(match["kind"], match["body"])
+                seq += 1
+    except (EOFError, zlib.error, gzip.BadGzipFile, binascii.Error) as exc:
+        raise SegmentDamaged(f"it is not a whole gzip file: {exc}") from exc
+    if seq != name.stop:
+        raise SegmentDamaged(f"it ends after message {seq - 1}, not {name.stop - 1}")
+    if not digest.hexdigest().startswith(name.digest) or (sha256 and digest.hexdigest() != sha256):
+        raise SegmentDamaged("its content has another SHA-256 than was recorded")
+
+
+def is_plain(element: bytes) -> bool:
+    """Can the element stand in a line as it is: strict JSON without a line break?"""
+    try:
+        orjson.loads(element)
+    except orjson.JSONDecodeError:
+        return False
+    return b"\n" not in element and b"\r" not in element
+
+
+def _member(element: bytes) -> bytes:
+    if is_plain(element):
+        return b'"message":' + element
+    return b'"raw":"%b"' % base64.b64encode(element)
+
+
+def _element(kind: bytes, body: bytes) -> bytes:
+    return body if kind == b"message" else base64.b64decode(body[1:-1], validate=True)
+
+
+def _json_text(text: str) -> bytes:
+    return json.dumps(text, ensure_ascii=False).encode()
