@@ -2,6 +2,8 @@
 
 from history.calls import KEEP
 from history.chat import MemorystoreChatMessageHistory
+from history.codec import decode as decode_message
+from history.codec import encode as encode_message
 from history.errors import (
     InvalidArgument,
     InvalidExpiry,
@@ -20,6 +22,7 @@ from history.errors import (
     TorporError,
     TransientError,
 )
+from history.keys import DEFAULT_NAMESPACE, MAX_SHARDS, check_namespace
 from history.session import (
     CommitOutcome,
     Expiry,
@@ -33,10 +36,12 @@ from history.session import (
     Status,
     SwapOutcome,
 )
-from history.store import SessionStore
+from history.store import SessionStore, check_session_id
 
 __all__ = [
+    "DEFAULT_NAMESPACE",
     "KEEP",
+    "MAX_SHARDS",
     "CommitOutcome",
     "Expiry",
     "InvalidArgument",
@@ -66,4 +71,8 @@ __all__ = [
     "SwapOutcome",
     "TorporError",
     "TransientError",
+    "check_namespace",
+    "check_session_id",
+    "decode_message",
+    "encode_message",
 ]

@@ -73,9 +73,7 @@ def configure(
 
     def decode(reply: Any) -> Deployment:
         recorded, idle_ms, max_age_ms = reply
-        return Deployment(
-            Keyspace(namespace, int(recorded)), _span(idle_ms) or DEFAULT_IDLE, _span(max_age_ms)
-        )
+        return Deployment(Keyspace(namespace, int(recorded)), _span(idle_ms) or DEFAULT_IDLE, _span(max_age_ms))
 
     max_age_arg = b"" if isinstance(max_age, Keep) else _ms(max_age) or b"-"
     return Call(script("configure"), [config_key(namespace)], [shards, _ms(idle), max_age_arg], decode)
@@ -309,9 +307,7 @@ def commit(deployment: Deployment, lease: Lease, archived: SessionInfo) -> Call[
     )
 
 
-def release(
-    deployment: Deployment, lease: Lease, delay: timedelta | None, *, counted: bool, error: str
-) -> Call[bool]:
+def release(deployment: Deployment, lease: Lease, delay: timedelta | None, *, counted: bool, error: str) -> Call[bool]:
     """Give a session back, due after `delay`, or to quarantine with None; False: the lease is lost."""
     session = encode_session_id(lease.session_id)
     keys = deployment.keyspace.of(session)
@@ -336,9 +332,7 @@ def cleaned(deployment: Deployment, lease: Lease, floor: int) -> Call[bool]:
     )
 
 
-def restore(
-    deployment: Deployment, session_id: str, token: bytes, lease: timedelta
-) -> Call[RestoreTicket | None]:
+def restore(deployment: Deployment, session_id: str, token: bytes, lease: timedelta) -> Call[RestoreTicket | None]:
     """Begin a restore; None: nothing of the session is in the archive alone."""
     session = encode_session_id(session_id)
     keys = deployment.keyspace.of(session)

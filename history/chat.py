@@ -61,8 +61,7 @@ class MemorystoreChatMessageHistory(BaseChatMessageHistory):
         Raises MessageCorrupt, naming the position of an element that is not a LangChain message.
         """
         return [
-            self._decode(position, element)
-            for position, element in enumerate(self._store.messages(self._session_id))
+            self._decode(position, element) for position, element in enumerate(self._store.messages(self._session_id))
         ]
 
     def add_messages(self, messages: Sequence[BaseMessage]) -> None:

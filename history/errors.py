@@ -101,9 +101,7 @@ _UNAVAILABLE = (
 def translate(error: Exception) -> TorporError:
     """The Torpor error that an exception of redis-py stands for."""
     if isinstance(error, redis.exceptions.OutOfMemoryError) or "OOM " in str(error)[:64]:
-        return RedisMemoryFull(
-            "Redis is at its memory limit and refuses writes; archive sessions or raise the limit"
-        )
+        return RedisMemoryFull("Redis is at its memory limit and refuses writes; archive sessions or raise the limit")
     if isinstance(error, _UNAVAILABLE) or str(error).startswith(("LOADING", "MASTERDOWN", "READONLY")):
         return RedisUnavailable(f"Redis can't be reached or can't serve now: {error}")
     return RedisRefused(f"Redis refused the operation: {error}")

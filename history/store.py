@@ -118,7 +118,13 @@ class SessionStore:
         turn = os.urandom(8)
         return self.run(
             calls.append(
-                self.deployment, session_id, messages, turn=turn, expiry=expiry, owner=owner, only_new=only_new
+                self.deployment,
+                session_id,
+                messages,
+                turn=turn,
+                expiry=expiry,
+                owner=owner,
+                only_new=only_new,
             )
         )
 
@@ -136,16 +142,12 @@ class SessionStore:
             if one_state and pages[-1].stop == pages[-1].total:
                 return [message for page in pages for message in page.messages]
 
-    def pages(
-        self, session_id: str, start: int = 0, stop: int | None = None, *, touch: bool = False
-    ) -> Iterator[Page]:
+    def pages(self, session_id: str, start: int = 0, stop: int | None = None, *, touch: bool = False) -> Iterator[Page]:
         """Messages `[start, stop)` in pages of about 1 MiB; each page tells the state that it belongs to.
 
         One round trip a page. Ends early where the session leaves Redis.
         """
-        while page := self.run(
-            calls.read(self.deployment, session_id, start, stop, PAGE_BYTES, touch=touch)
-        ):
+        while page := self.run(calls.read(self.deployment, session_id, start, stop, PAGE_BYTES, touch=touch)):
             yield page
             start = page.stop
             if not page.messages or start >= (page.total if stop is None else min(stop, page.total)):

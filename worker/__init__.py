@@ -1,0 +1,1 @@
+"""The worker that puts idle sessions to sleep in Cloud Storage and wakes them up."""

@@ -1,4 +1,5 @@
 -- Note that the archive below a cleared session's floor is erased; the session can be archived again.
+-- An empty session is due at once, since there is nothing left to keep in Redis.
 -- Atomic: a later clear keeps its own floor.
 -- KEYS[1] list    messages
 -- KEYS[2] hash    metadata
@@ -12,7 +13,11 @@
 local meta = redis.call('HMGET', KEYS[2], 'epoch', 'floor', 'active', 'idle', 'max_age')
 if meta[2] ~= ARGV[3] then return 0 end
 redis.call('HDEL', KEYS[2], 'floor', 'attempts', 'error')
-if holds(KEYS[3], ARGV[1], ARGV[2]) and redis.call('LLEN', KEYS[1]) > 0 then
-  schedule(KEYS[3], ARGV[1], tonumber(meta[3]), meta[1], meta[4] or ARGV[4], meta[5] or ARGV[5])
+if holds(KEYS[3], ARGV[1], ARGV[2]) then
+  if redis.call('LLEN', KEYS[1]) > 0 then
+    schedule(KEYS[3], ARGV[1], tonumber(meta[3]), meta[1], meta[4] or ARGV[4], meta[5] or ARGV[5])
+  else
+    redis.call('ZADD', KEYS[3], int(to_ms(now_us())), ARGV[1])
+  end
 end
 return 1

@@ -48,8 +48,8 @@ class ArchiveStore(Protocol):
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """The objects whose names begin with `prefix`, in the order of their names. Sees every finished put."""
 
-    def open(self, name: str) -> AbstractContextManager[BinaryIO]:
-        """The object's bytes as a stream; raises ObjectNotFound, at the latest on the first read."""
+    def open(self, stored: StoredObject) -> AbstractContextManager[BinaryIO]:
+        """The bytes of an object that `list` gave, as a stream; raises ObjectNotFound on entry or on a read."""
 
     def delete(self, name: str) -> bool:
         """Delete an object; False where there is none (any more)."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import tempfile
@@ -39,7 +38,7 @@ class FolderStore:
         self,
         name: str,
         body: BinaryIO,
-        size: int,
+        size: int,  # noqa: ARG002 - of the protocol
         *,
         metadata: Mapping[str, str],
         custom_time: datetime | None = None,
@@ -83,12 +82,12 @@ class FolderStore:
                         yield self._describe(self._root / name)
 
     @contextmanager
-    def open(self, name: str) -> Iterator[BinaryIO]:
+    def open(self, stored: StoredObject) -> Iterator[BinaryIO]:
         """See ArchiveStore."""
         try:
-            handle = (self._root / name).open("rb")
+            handle = (self._root / stored.name).open("rb")
         except FileNotFoundError as exc:
-            raise ObjectNotFound(f"{self.url}/{name} does not exist") from exc
+            raise ObjectNotFound(f"{self.url}/{stored.name} does not exist") from exc
         except OSError as exc:
             raise _unavailable(self.url, exc) from exc
         with handle:
@@ -188,5 +187,5 @@ def _translated(url: str) -> Iterator[None]:
 
 
 def _unavailable(url: str, error: OSError) -> ArchiveUnavailable:
-    reason = os.strerror(error.errno) if error.errno in errno.errorcode else str(error)
+    reason = str(error) if error.errno is None else os.strerror(error.errno)
     return ArchiveUnavailable(f"{url} can't be used: {reason}")

@@ -1,0 +1,238 @@
+"""Putting a claimed session to sleep: the one place of the order snapshot -> upload -> verify -> commit."""
+
+from __future__ import annotations
+
+import io
+import logging
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+
+from history import (
+    CommitOutcome,
+    Lease,
+    MessageCorrupt,
+    SeizeOutcome,
+    SessionInfo,
+    TorporError,
+    TransientError,
+)
+from worker import holdings, layout, transcript
+from worker.errors import SegmentMissing
+from worker.leases import LeaseKeeper
+from worker.services import Services
+
+log = logging.getLogger("torpor.archive")
+
+
+class Outcome(StrEnum):
+    """What became of a session that a worker took in hand."""
+
+    ARCHIVED = "archived"  # verified in the archive and gone from Redis
+    KEPT = "kept"  # verified as far as it was, but the session has been used meanwhile and stays
+    CLEANED = "cleaned"  # what the archive held from before a clear is erased
+    SUPERSEDED = "superseded"  # cleared, purged, restored or archived by somebody else meanwhile
+    POSTPONED = "postponed"  # a failure that may pass: tried again later
+    FAILED = "failed"  # a failure that won't pass, counted; tried again later
+    QUARANTINED = "quarantined"  # put aside, untouched, after too many failures
+    BUSY = "busy"  # another worker has it in hand
+    MISSING = "missing"  # not in Redis
+
+
+@dataclass(frozen=True, slots=True)
+class Archived:
+    """What was done about one session. `error` says why where it failed."""
+
+    session_id: str
+    outcome: Outcome
+    messages: int = 0
+    object_name: str | None = None
+    generation: int | None = None
+    error: TorporError | None = None
+
+
+class _Superseded(Exception):
+    """The session is no longer the one that was claimed."""
+
+
+def archive_session(services: Services, session_id: str) -> Archived:
+    """Archive one session now, due or not; a clear that is pending is finished first."""
+    with LeaseKeeper(services.sessions, services.settings.lease) as keeper:
+        while True:
+            lease = services.sessions.seize(session_id, services.settings.lease)
+            if isinstance(lease, SeizeOutcome):
+                return Archived(session_id, Outcome(lease.value))
+            keeper.hold([lease])
+            [snapshot] = services.sessions.snapshots([lease])
+            result = archive_claimed(services, keeper, lease, snapshot)
+            if result.outcome is not Outcome.CLEANED:
+                return result
+
+
+def archive_claimed(
+    services: Services, keeper: LeaseKeeper, lease: Lease, snapshot: SessionInfo | TorporError | None
+) -> Archived:
+    """Archive a claimed session that `snapshot` describes; whatever happens ends in an outcome.
+
+    Killed anywhere, it is due again when the lease ends; run again, it finishes the job: a segment that is there
+    already counts as sent. Two workers at once end with one archive.
+    """
+    try:
+        if isinstance(snapshot, TorporError):
+            raise snapshot
+        if snapshot is None:
+            keeper.take(lease)
+            return Archived(lease.session_id, Outcome.SUPERSEDED)
+        if snapshot.floor is not None:
+            return _clean(services, keeper, lease, snapshot.floor)
+        return _archive(services, keeper, lease, snapshot)
+    except _Superseded:
+        keeper.take(lease)
+        return Archived(lease.session_id, Outcome.SUPERSEDED)
+    except TransientError as error:
+        return _give_back(services, keeper, lease, error, attempts=None)
+    except Exception as error:  # one bad session never stops the others
+        attempts = snapshot.attempts if isinstance(snapshot, SessionInfo) else services.settings.max_attempts
+        return _give_back(services, keeper, lease, error, attempts=attempts)
+
+
+def release(services: Services, keeper: LeaseKeeper, lease: Lease) -> Archived:
+    """Give a claimed session back untried."""
+    return _give_back(services, keeper, lease, None, attempts=None)
+
+
+def erase_below_floor(services: Services, session_id: str, floor: int) -> int:
+    """Forbid epochs below `floor` to come back, then delete what the archive holds of them; returns how many.
+
+    The marker comes first: a segment that is uploaded later is taken back by its own worker, which sees it.
+    """
+    marker = layout.floor_name(session_id, floor)
+    services.archive.put(marker, io.BytesIO(), 0, metadata={"session": session_id})
+    held = holdings.look(services.archive, session_id)
+    return sum(services.archive.delete(stored.name) for stored in held.erasable)
+
+
+def _archive(services: Services, keeper: LeaseKeeper, lease: Lease, snapshot: SessionInfo) -> Archived:
+    if snapshot.epoch == 0:
+        raise MessageCorrupt(f"session {snapshot.session_id!r} has messages but its metadata is missing")
+    sent = None
+    if snapshot.message_count > snapshot.archived_count:
+        sent = _send(services, keeper, lease, snapshot)
+    if snapshot.archived_count:
+        _verify_covered(services, snapshot)
+    newest = keeper.take(lease)
+    if newest is None:
+        raise _Superseded
+    outcome = services.sessions.commit(newest, snapshot)
+    if outcome in (CommitOutcome.GONE, CommitOutcome.SUPERSEDED):
+        if sent:
+            _take_back(services, snapshot, sent.object_name)
+        raise _Superseded
+    done = Outcome.ARCHIVED if outcome is CommitOutcome.DELETED else Outcome.KEPT
+    result = Archived(
+        snapshot.session_id,
+        done,
+        snapshot.message_count,
+        sent.object_name if sent else None,
+        sent.generation if sent else None,
+    )
+    log.debug("%s: %s", done, result)
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    object_name: str
+    generation: int
+
+
+def _send(services: Services, keeper: LeaseKeeper, lease: Lease, snapshot: SessionInfo) -> _Sent:
+    """Upload the messages that are not yet in the archive as one segment; returns once it is verified."""
+    packed = transcript.pack(
+        snapshot.session_id,
+        snapshot.epoch,
+        snapshot.archived_count - snapshot.base,
+        round(snapshot.last_written.timestamp() * 1000),
+        _messages(services, keeper, lease, snapshot),
+    )
+    with packed.body:
+        if packed.count != snapshot.message_count - snapshot.archived_count or keeper.lost(lease):
+            raise _Superseded  # it left Redis while it was read
+        if snapshot.owner is not None and snapshot.archived_count == 0:
+            marker = layout.owner_marker(snapshot.owner, snapshot.session_id)
+            described = {"session": snapshot.session_id, "owner": snapshot.owner}
+            services.archive.put(marker, io.BytesIO(), 0, metadata=described)
+        name = layout.segment_name(snapshot.session_id, packed.name)
+        retention = services.settings.archive_retention_days
+        stored = services.archive.put(
+            name,
+            packed.body,
+            packed.size,
+            metadata=holdings.metadata(snapshot, packed),
+            custom_time=datetime.now(UTC) + timedelta(days=retention) if retention else None,
+        )
+    return _Sent(name, stored.generation)
+
+
+def _messages(services: Services, keeper: LeaseKeeper, lease: Lease, snapshot: SessionInfo) -> Iterator[bytes]:
+    """The messages that are not yet in the archive, page by page, all of the state that was claimed."""
+    pages = services.sessions.pages(snapshot.session_id, snapshot.archived_count, snapshot.message_count)
+    for page in pages:
+        if (page.epoch, page.base) != (snapshot.epoch, snapshot.base) or keeper.lost(lease):
+            raise _Superseded
+        yield from page.messages
+
+
+def _verify_covered(services: Services, snapshot: SessionInfo) -> None:
+    """Does the archive hold what was archived at other times too? Only then may Redis forget it."""
+    held = holdings.look(services.archive, snapshot.session_id)
+    older = holdings.plan(services.archive, held, without_epoch=snapshot.epoch).count
+    own = holdings.plan(services.archive, held).count - older
+    if older < snapshot.base or own < snapshot.message_count - snapshot.base:
+        raise SegmentMissing(
+            f"the archive of session {snapshot.session_id!r} holds {older} + {own} messages where "
+            f"{snapshot.base} + {snapshot.message_count - snapshot.base} were archived; Redis keeps them"
+        )
+
+
+def _take_back(services: Services, snapshot: SessionInfo, object_name: str) -> None:
+    """Delete an upload of an epoch that was cleared or purged while it was under way."""
+    if holdings.look(services.archive, snapshot.session_id).floor > snapshot.epoch:
+        services.archive.delete(object_name)
+
+
+def _clean(services: Services, keeper: LeaseKeeper, lease: Lease, floor: int) -> Archived:
+    erased = erase_below_floor(services, lease.session_id, floor)
+    newest = keeper.take(lease)
+    if newest is None or not services.sessions.cleaned(newest, floor):
+        raise _Superseded
+    log.info("erased %d objects of session %r from before its clear", erased, lease.session_id)
+    return Archived(lease.session_id, Outcome.CLEANED)
+
+
+def _give_back(
+    services: Services, keeper: LeaseKeeper, lease: Lease, error: Exception | None, *, attempts: int | None
+) -> Archived:
+    """Release after a failure; `attempts` is None for one that may pass, which does not count."""
+    settings = services.settings
+    known = error if isinstance(error, TorporError) or error is None else TorporError(repr(error))
+    outcome = Outcome.POSTPONED
+    if attempts is not None:
+        outcome = Outcome.QUARANTINED if attempts >= settings.max_attempts else Outcome.FAILED
+        log.error("session %r: %s: %s", lease.session_id, outcome, error, exc_info=error)
+    newest = keeper.take(lease)
+    try:
+        if newest is None:
+            outcome = Outcome.SUPERSEDED
+        elif outcome is Outcome.QUARANTINED:
+            services.sessions.quarantine(newest, str(known))
+        else:
+            seconds = 0.0 if error is None else settings.retry_delay_seconds * random.uniform(0.5, 1.5)
+            services.sessions.release(
+                newest, timedelta(seconds=seconds), counted=attempts is not None, error=str(known or "")
+            )
+    except TorporError as failed:
+        log.warning("session %r is due again when its lease ends: %s", lease.session_id, failed)
+    return Archived(lease.session_id, outcome, error=known)

@@ -1,0 +1,82 @@
+"""Draining shards: claim in batches, archive with a bounded thread pool, until nothing is due or time is up."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from history import Lease, RedisMemoryFull, SessionInfo, TorporError, TransientError
+from worker.archive import Archived, Outcome, archive_claimed, release
+from worker.leases import LeaseKeeper
+from worker.services import Services
+
+log = logging.getLogger("torpor.drain")
+
+
+def drain(services: Services, shards: Sequence[int]) -> Counter[Outcome]:
+    """Archive the due sessions of some shards; returns how many ended how.
+
+    Stops claiming when nothing is due, when `drain_seconds` are over, when a whole batch got nowhere, or when
+    the archive or Redis is down: the sessions simply stay in Redis until a later sweep.
+    """
+    settings = services.settings
+    totals: Counter[Outcome] = Counter()
+    deadline = time.monotonic() + settings.drain_seconds
+    with (
+        LeaseKeeper(services.sessions, settings.lease) as keeper,
+        ThreadPoolExecutor(settings.concurrency, thread_name_prefix="torpor-archive") as pool,
+    ):
+        while time.monotonic() < deadline:
+            leases = _claim(services, keeper, shards)
+            if not leases:
+                break
+            outcomes = _archive_batch(services, keeper, pool, leases)
+            totals.update(outcomes)
+            if Outcome.POSTPONED in outcomes or not _progress(outcomes):
+                break
+    if totals:
+        log.info("drained %d shards: %s", len(shards), _summary(totals))
+    return totals
+
+
+def _claim(services: Services, keeper: LeaseKeeper, shards: Sequence[int]) -> list[Lease]:
+    settings = services.settings
+    limit = max(1, settings.batch // len(shards))
+    try:
+        leases = services.sessions.claim(shards, limit, settings.lease)
+    except RedisMemoryFull:
+        log.warning("Redis is at its memory limit: archiving without leases")
+        return services.sessions.peek(shards, limit)
+    keeper.hold(leases)
+    return leases
+
+
+def _archive_batch(
+    services: Services, keeper: LeaseKeeper, pool: ThreadPoolExecutor, leases: Sequence[Lease]
+) -> list[Outcome]:
+    down = threading.Event()
+
+    def archive(lease: Lease, snapshot: SessionInfo | TorporError | None) -> Archived:
+        if down.is_set():
+            return release(services, keeper, lease)
+        result = archive_claimed(services, keeper, lease, snapshot)
+        if isinstance(result.error, TransientError):
+            if not down.is_set():
+                log.warning("archiving stops for now: %s", result.error)
+            down.set()
+        return result
+
+    snapshots = services.sessions.snapshots(leases)
+    return [result.outcome for result in pool.map(archive, leases, snapshots)]
+
+
+def _progress(outcomes: Sequence[Outcome]) -> bool:
+    return any(outcome in (Outcome.ARCHIVED, Outcome.KEPT, Outcome.CLEANED) for outcome in outcomes)
+
+
+def _summary(totals: Counter[Outcome]) -> str:
+    return ", ".join(f"{count} {outcome}" for outcome, count in sorted(totals.items()))

@@ -1,0 +1,201 @@
+"""What the archive holds of a session: its segments by epoch, and how they make up the transcript."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from itertools import groupby, pairwise
+
+from history import Expiry, Origin, SessionInfo
+from worker import layout, transcript
+from worker.errors import SegmentDamaged, SegmentMissing
+from worker.layout import FloorName, SegmentName
+from worker.stores import ArchiveStore, StoredObject
+
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A segment as the archive lists it."""
+
+    name: SegmentName
+    stored: StoredObject
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Messages `[skip, skip + take)` of a segment, counted from the segment's own first."""
+
+    segment: Segment
+    skip: int
+    take: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to read, in order, for a transcript. `forks` names segments that a rewound Redis has left aside."""
+
+    session_id: str
+    slices: Sequence[Slice]
+    forks: Sequence[str]
+    origin: Origin
+
+    @property
+    def count(self) -> int:
+        """How many messages the transcript has."""
+        return sum(piece.take for piece in self.slices)
+
+
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """A session's objects. Epochs below `floor` were cleared: what is left of them is `erasable`."""
+
+    session_id: str
+    floor: int
+    segments: Sequence[Segment]
+    erasable: Sequence[StoredObject]
+
+    def __bool__(self) -> bool:
+        return bool(self.segments)
+
+
+def look(archive: ArchiveStore, session_id: str) -> Holdings:
+    """List a session's objects; one listing."""
+    parsed = [
+        (name, stored)
+        for stored in archive.list(layout.session_prefix(session_id))
+        if (name := layout.parse(session_id, stored.name))
+    ]
+    floor = max((name.epoch for name, _ in parsed if isinstance(name, FloorName)), default=0)
+    segments = [
+        Segment(name, stored) for name, stored in parsed if isinstance(name, SegmentName) and name.epoch >= floor
+    ]
+    erasable = [stored for name, stored in parsed if name.epoch < floor]
+    return Holdings(session_id, floor, sorted(segments, key=_position), erasable)
+
+
+def plan(archive: ArchiveStore, holdings: Holdings, *, without_epoch: int | None = None) -> Plan:
+    """How the segments make up the transcript: the epochs in order, each from its first message on.
+
+    Segments of one epoch that overlap agree. Where they do not, since Redis was rewound by a failover, the one
+    that was archived later counts, and `forks` names the other. Reads segments only where they overlap.
+    Raises SegmentMissing, naming the gap, and SegmentDamaged.
+    """
+    slices: list[Slice] = []
+    forks: list[str] = []
+    used = [segment for segment in holdings.segments if segment.name.epoch != without_epoch]
+    for epoch, group in groupby(used, key=lambda segment: segment.name.epoch):
+        segments = list(group)
+        _check_complete(holdings.session_id, epoch, segments)
+        if any(earlier.name.stop > later.name.start for earlier, later in pairwise(segments)):
+            pieces, aside = _resolve(archive, holdings.session_id, segments)
+            slices += pieces
+            forks += aside
+        else:
+            slices += [Slice(segment, 0, segment.name.stop - segment.name.start) for segment in segments]
+    return Plan(holdings.session_id, slices, forks, _origin([segment.stored.metadata for segment in used]))
+
+
+def read(archive: ArchiveStore, planned: Plan) -> Iterator[bytes]:
+    """The stored bytes of every message of a plan, in order, as a stream.
+
+    Raises SegmentDamaged, naming the object, at the latest at the end: use nothing before that.
+    """
+    for piece in planned.slices:
+        for number, element in enumerate(_elements(archive, planned.session_id, piece.segment)):
+            if piece.skip <= number < piece.skip + piece.take:
+                yield element
+
+
+def metadata(info: SessionInfo, packed: transcript.Packed) -> dict[str, str]:
+    """A segment's object metadata: what is in it, and what a restore gives back to the session."""
+    described = {
+        "format": transcript.FORMAT,
+        "session": info.session_id,
+        "epoch": str(packed.name.epoch),
+        "from": str(packed.name.start),
+        "to": str(packed.name.stop),
+        "count": str(packed.count),
+        "sha256": packed.sha256,
+        "created": info.created.isoformat(timespec="milliseconds"),
+    }
+    if info.owner is not None:
+        described["owner"] = info.owner
+    if info.expiry.idle is not None:
+        described["idle_ms"] = str(info.expiry.idle // _MILLISECOND)
+    if info.expiry.max_age is not None:
+        described["max_age_ms"] = str(info.expiry.max_age // _MILLISECOND)
+    return described
+
+
+def _origin(described: Sequence[Mapping[str, str]]) -> Origin:
+    """What the segments remember: the earliest creation, and expiry and owner of the newest that has any."""
+    if not described:
+        return Origin()
+    newest = described[-1]
+    created = [datetime.fromisoformat(each["created"]).astimezone(UTC) for each in described if "created" in each]
+    owners = [each["owner"] for each in described if "owner" in each]
+    return Origin(
+        created=min(created, default=None),
+        expiry=Expiry(_span(newest.get("idle_ms")), _span(newest.get("max_age_ms"))),
+        owner=owners[-1] if owners else None,
+    )
+
+
+def _span(ms: str | None) -> timedelta | None:
+    return None if ms is None else timedelta(milliseconds=int(ms))
+
+
+def _position(segment: Segment) -> tuple[int, int, int]:
+    return segment.name.epoch, segment.name.start, segment.name.stop
+
+
+def _check_complete(session_id: str, epoch: int, segments: Sequence[Segment]) -> None:
+    reached = 0
+    for segment in segments:
+        if segment.name.start > reached:
+            raise SegmentMissing(
+                f"the archive of session {session_id!r} has a gap: messages {reached} to "
+                f"{segment.name.start - 1} of epoch {epoch} are missing before {segment.stored.name}"
+            )
+        reached = max(reached, segment.name.stop)
+
+
+def _elements(archive: ArchiveStore, session_id: str, segment: Segment) -> Iterator[bytes]:
+    stored = segment.stored
+    try:
+        if stored.metadata.get("session", session_id) != session_id:
+            raise SegmentDamaged("it belongs to another session")
+        with archive.open(stored) as body:
+            yield from transcript.unpack(session_id, segment.name, stored.metadata.get("sha256"), body)
+    except SegmentDamaged as exc:
+        raise SegmentDamaged(f"{archive.url}/{stored.name} is damaged: {exc}") from exc
+
+
+def _resolve(archive: ArchiveStore, session_id: str, segments: Sequence[Segment]) -> tuple[list[Slice], list[str]]:
+    """Lay overlapping segments of one epoch over each other in the order in which they were archived."""
+    laid: list[tuple[bytes, Segment]] = []  # for each position: digest of the message, whence it is taken
+    forks: list[str] = []
+    waiting = sorted(segments, key=lambda segment: segment.stored.generation)
+    while waiting:
+        # The earliest that touches what is laid; _check_complete has seen that there always is one.
+        segment = next(each for each in waiting if each.name.start <= len(laid))
+        waiting.remove(segment)
+        start = segment.name.start
+        digests = [sha256(element).digest() for element in _elements(archive, session_id, segment)]
+        overlap = list(zip(laid[start:], digests, strict=False))
+        differs = next((at for at, ((old, _), new) in enumerate(overlap) if old != new), None)
+        if differs is not None:
+            forks += dict.fromkeys(each.stored.name for _, each in laid[start + differs :])
+            del laid[start + differs :]
+        laid += [(digest, segment) for digest in digests[len(laid) - start :]]
+    slices: list[Slice] = []
+    position = 0
+    for segment, run in groupby((each for _, each in laid), key=lambda each: each):
+        take = len(list(run))
+        slices.append(Slice(segment, position - segment.name.start, take))
+        position += take
+    return slices, forks

@@ -1,0 +1,69 @@
+"""LeaseKeeper: renews the leases of claimed sessions while they are in work."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable
+from datetime import timedelta
+from types import TracebackType
+from typing import Self
+
+from history import Lease, SessionStore, TransientError
+
+log = logging.getLogger("torpor.leases")
+
+
+class LeaseKeeper:
+    """Holds leases and renews all of them each third of their duration, in a thread of its own.
+
+    Renewing changes a lease's token, so work asks for the newest one with `take` when it commits.
+    """
+
+    def __init__(self, sessions: SessionStore, duration: timedelta) -> None:
+        self._sessions = sessions
+        self._duration = duration
+        self._held: dict[str, Lease | None] = {}
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="torpor-leases", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def hold(self, leases: Iterable[Lease]) -> None:
+        """Renew these leases until they are taken."""
+        with self._lock:
+            self._held.update((lease.session_id, lease) for lease in leases)
+
+    def lost(self, lease: Lease) -> bool:
+        """Has a renewal found that the session is no longer ours?"""
+        with self._lock:
+            return self._held.get(lease.session_id, lease) is None
+
+    def take(self, lease: Lease) -> Lease | None:
+        """The newest token of a lease, which is renewed no more; None where it is lost."""
+        with self._lock:
+            return self._held.pop(lease.session_id, lease)
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._duration.total_seconds() / 3):
+            try:
+                self._renew()
+            except TransientError as error:
+                log.warning("leases were not renewed, they may end: %s", error)
+
+    def _renew(self) -> None:
+        # Under the lock, so that no token is taken for a commit while a renewal changes it.
+        with self._lock:
+            held = [lease for lease in self._held.values() if lease]
+            renewed = self._sessions.renew(held, self._duration)
+            for old, new in zip(held, renewed, strict=True):
+                self._held[old.session_id] = new

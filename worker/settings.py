@@ -1,0 +1,147 @@
+"""The worker's settings: the only reader of the environment."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import unquote, urlsplit
+
+import redis
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from history import DEFAULT_NAMESPACE, MAX_SHARDS, InvalidArgument, check_namespace
+from worker.errors import SettingsError
+
+PREFIX = "TORPOR_"
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
+
+
+def _redis_url(url: SecretStr) -> SecretStr:
+    redis.ConnectionPool.from_url(url.get_secret_value())
+    return url
+
+
+def _broker_url(url: SecretStr) -> SecretStr:
+    if "://" not in url.get_secret_value():
+        raise ValueError("must be a URL, such as redis://host:6379/0")
+    return url
+
+
+def _archive_url(url: str) -> str:
+    parse_archive_url(url)
+    return url
+
+
+def _namespace(namespace: str) -> str:
+    try:
+        return check_namespace(namespace)
+    except InvalidArgument as exc:
+        raise ValueError(str(exc)) from exc
+
+
+def parse_archive_url(url: str) -> tuple[str, str] | Path:
+    """Bucket and prefix of `gs://bucket/prefix`, or the folder of `file:///path`; raises ValueError."""
+    parts = urlsplit(url)
+    if parts.scheme == "gs" and _BUCKET.fullmatch(parts.netloc) and not (parts.query or parts.fragment):
+        return parts.netloc, parts.path.strip("/")
+    if parts.scheme == "file" and not parts.netloc and parts.path.startswith("/"):
+        return Path(unquote(parts.path))
+    raise ValueError("must be gs://bucket/prefix or file:///absolute/path")
+
+
+Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+Days = Annotated[int, Field(ge=1, le=36_500)]
+WholeSeconds = Annotated[int, Field(ge=1, le=3_153_600_000)]
+
+
+class Settings(BaseSettings):
+    """Every setting, read from `TORPOR_<NAME>` in the environment. Passwords do not show in `repr`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True, env_ignore_empty=True
+    )
+
+    redis_url: Annotated[SecretStr, AfterValidator(_redis_url)] = Field(
+        default=SecretStr("redis://localhost:6379/0"),
+        description="The Redis that holds the sessions: redis://, rediss:// (TLS) or unix://.",
+    )
+    broker_url: Annotated[SecretStr, AfterValidator(_broker_url)] | None = Field(
+        default=None, description="Celery's broker; TORPOR_REDIS_URL where it is not set."
+    )
+    archive_url: Annotated[str, AfterValidator(_archive_url)] = Field(
+        description="Where transcripts go: gs://bucket/prefix or file:///absolute/path."
+    )
+    namespace: Annotated[str, AfterValidator(_namespace)] = Field(
+        default=DEFAULT_NAMESPACE, description="What all key names begin with."
+    )
+    shards: int | None = Field(
+        default=None,
+        ge=1,
+        le=MAX_SHARDS,
+        description="Shard count of a new deployment (256); must agree with the recorded one.",
+    )
+    idle_timeout_seconds: WholeSeconds = Field(
+        default=86_400, description="How long a session that has no ttl of its own may be idle."
+    )
+    max_age_seconds: WholeSeconds | None = Field(
+        default=None, description="Archive a session that has been in Redis for so long, idle or not."
+    )
+    sweep_interval_seconds: Seconds = Field(default=15, description="How often beat looks for due sessions.")
+    lease_seconds: Seconds = Field(
+        default=300, description="How long a claimed session is a worker's own; renewed while it works."
+    )
+    batch: int = Field(default=64, ge=1, le=10_000, description="Sessions claimed at a time.")
+    concurrency: int = Field(default=16, ge=1, le=512, description="Sessions archived at a time in a process.")
+    drain_seconds: Seconds = Field(default=60, description="How long one drain task may go on claiming.")
+    max_attempts: int = Field(
+        default=5, ge=1, le=1_000, description="Failed attempts before a session goes to quarantine."
+    )
+    retry_delay_seconds: Seconds = Field(
+        default=30, description="When to try again after a failure, with jitter of half of it."
+    )
+    archive_retention_days: Days | None = Field(
+        default=None, description="Sets custom_time on segments to so many days ahead, for a lifecycle rule."
+    )
+
+    @property
+    def lease(self) -> timedelta:
+        """How long a claim lasts unless it is renewed."""
+        return timedelta(seconds=self.lease_seconds)
+
+    @property
+    def celery_broker(self) -> str:
+        """The broker's URL, password included."""
+        return (self.broker_url or self.redis_url).get_secret_value()
+
+
+def load_settings(overrides: Mapping[str, Any] | None = None) -> Settings:
+    """The settings from the environment, `overrides` (by field name) before it.
+
+    Raises SettingsError that names every wrong value and every unknown TORPOR_ variable at once.
+    """
+    given = {name: value for name, value in (overrides or {}).items() if value is not None}
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    faults = [
+        f"{name}: there is no such setting"
+        for name in sorted(os.environ)
+        if name.upper().startswith(PREFIX) and name.upper() not in known
+    ]
+    try:
+        settings = Settings(**given)
+    except ValidationError as exc:
+        faults += [_fault(error) for error in exc.errors(include_url=False, include_context=False)]
+        settings = None
+    if faults or settings is None:
+        raise SettingsError("wrong settings:\n" + "\n".join(f"  {fault}" for fault in faults))
+    return settings
+
+
+def _fault(error: Any) -> str:
+    name = PREFIX + str(error["loc"][0]).upper()
+    message = "is required" if error["type"] == "missing" else error["msg"].removeprefix("Value error, ")
+    return f"{name}: {message}"

@@ -1,0 +1,161 @@
+"""GcsStore: the archive in a Cloud Storage bucket. The only module that knows google.cloud."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from functools import cached_property
+from typing import Any, BinaryIO, cast
+
+import google.auth.exceptions
+import google_crc32c
+import requests
+import requests.adapters
+from google.api_core import exceptions as api
+from google.cloud import storage
+from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
+from google.cloud.storage.retry import DEFAULT_RETRY
+
+from worker.errors import ArchiveConflict, ArchiveCorrupt, ArchiveUnavailable, ObjectNotFound
+from worker.stores import StoredObject
+
+_CHUNK = 1024 * 1024
+# Below this an object is read in one request, which checks its CRC32C; above it is read in chunks.
+_READ_AT_ONCE = 4 * _CHUNK
+_TIMEOUT = (5.0, 30.0)
+_RETRY = DEFAULT_RETRY.with_timeout(60.0)
+
+
+class GcsStore:
+    """Objects in `gs://bucket/prefix`; uploads are create-only and checked by CRC32C on both sides.
+
+    Source: https://cloud.google.com/storage/docs/request-preconditions and .../docs/data-validation
+    """
+
+    def __init__(self, bucket: str, prefix: str, *, threads: int) -> None:
+        """`threads` is how many uploads may run at a time. Credentials are looked for at the first use."""
+        self._bucket_name = bucket
+        self._prefix = f"{prefix}/" if prefix else ""
+        self._threads = threads
+
+    @property
+    def url(self) -> str:
+        """`gs://`, the bucket and the prefix."""
+        return f"gs://{self._bucket_name}/{self._prefix}".rstrip("/")
+
+    def put(
+        self,
+        name: str,
+        body: BinaryIO,
+        size: int,
+        *,
+        metadata: Mapping[str, str],
+        custom_time: datetime | None = None,
+    ) -> StoredObject:
+        """See ArchiveStore."""
+        checksum = _crc32c(body)
+        with self._translated():
+            blob = self._bucket.blob(self._prefix + name, chunk_size=8 * _CHUNK)
+            blob.metadata = dict(metadata)
+            blob.custom_time = custom_time
+            try:
+                blob.upload_from_file(
+                    body,
+                    rewind=True,
+                    size=size,
+                    content_type="application/gzip" if size else "application/octet-stream",
+                    if_generation_match=0,
+                    checksum="crc32c",
+                    crc32c_checksum_value=checksum,
+                    retry=_RETRY,
+                    timeout=_TIMEOUT,
+                )
+            except api.PreconditionFailed:
+                blob.reload(retry=_RETRY, timeout=_TIMEOUT)
+                if (blob.size, blob.crc32c) != (size, checksum):
+                    raise ArchiveConflict(f"{self.url}/{name} exists with other content") from None
+        if (blob.size, blob.crc32c) != (size, checksum):
+            raise ArchiveCorrupt(f"{self.url}/{name} is not what was sent: {blob.size} bytes, {blob.crc32c}")
+        return self._describe(blob)
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        """See ArchiveStore."""
+        with self._translated():
+            for blob in self._client.list_blobs(
+                self._bucket, prefix=self._prefix + prefix, retry=_RETRY, timeout=_TIMEOUT
+            ):
+                yield self._describe(blob)
+
+    @contextmanager
+    def open(self, stored: StoredObject) -> Iterator[BinaryIO]:
+        """See ArchiveStore."""
+        with self._translated(stored.name):
+            blob = self._bucket.blob(self._prefix + stored.name, generation=stored.generation)
+            options: dict[str, Any] = {"raw_download": True, "retry": _RETRY, "timeout": _TIMEOUT}
+            if stored.size <= _READ_AT_ONCE:
+                yield io.BytesIO(blob.download_as_bytes(checksum="crc32c", **options))
+            else:
+                with blob.open("rb", chunk_size=_CHUNK, **options) as reader:
+                    yield cast(BinaryIO, reader)
+
+    def delete(self, name: str) -> bool:
+        """See ArchiveStore."""
+        with self._translated():
+            try:
+                self._bucket.blob(self._prefix + name).delete(retry=_RETRY, timeout=_TIMEOUT)
+            except api.NotFound:
+                return False
+            return True
+
+    def check(self) -> None:
+        """See ArchiveStore."""
+        with self._translated():
+            next(iter(self._client.list_blobs(self._bucket, max_results=1, retry=None, timeout=_TIMEOUT)), None)
+
+    @cached_property
+    def _client(self) -> storage.Client:
+        client = storage.Client()
+        # The session's own pool holds 10 connections and warns beyond.
+        adapter = requests.adapters.HTTPAdapter(pool_maxsize=self._threads)
+        for scheme in ("https://", "http://"):
+            client._http.mount(scheme, adapter)
+        return client
+
+    @cached_property
+    def _bucket(self) -> storage.Bucket:
+        return self._client.bucket(self._bucket_name)
+
+    def _describe(self, blob: storage.Blob) -> StoredObject:
+        name = blob.name.removeprefix(self._prefix)
+        return StoredObject(name, blob.size, blob.generation, blob.metadata or {})
+
+    @contextmanager
+    def _translated(self, name: str | None = None) -> Iterator[None]:
+        try:
+            yield
+        except api.NotFound as exc:
+            if name is not None:
+                raise ObjectNotFound(f"{self.url}/{name} does not exist") from exc
+            raise ArchiveUnavailable(f"bucket {self._bucket_name!r} does not exist; create it first") from exc
+        except (api.Unauthorized, api.Forbidden, google.auth.exceptions.GoogleAuthError) as exc:
+            raise ArchiveUnavailable(f"{self.url} refuses these credentials: {_brief(exc)}") from exc
+        except (api.BadRequest, DataCorruption) as exc:
+            raise ArchiveCorrupt(f"{self.url} did not take what was sent: {_brief(exc)}") from exc
+        except (api.GoogleAPIError, InvalidResponse, requests.RequestException, OSError) as exc:
+            raise ArchiveUnavailable(f"{self.url} can't be reached or can't serve now: {_brief(exc)}") from exc
+
+
+def _crc32c(body: BinaryIO) -> str:
+    """The checksum as Cloud Storage gives it: base64 of 4 big-endian bytes."""
+    checksum = google_crc32c.Checksum()
+    body.seek(0)
+    while chunk := body.read(_CHUNK):
+        checksum.update(chunk)
+    return base64.b64encode(checksum.digest()).decode()
+
+
+def _brief(error: Exception) -> str:
+    return str(error).splitlines()[0][:300] if str(error) else type(error).__name__

@@ -1,0 +1,60 @@
+"""The Celery tasks, with permanent names. They carry no state: losing one delays work and loses none."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import cache
+
+from celery import shared_task
+
+from worker import archive, purge, restore
+from worker import drain as draining
+from worker.services import Services, connect
+from worker.settings import load_settings
+from worker.sweep import pack
+
+
+@cache
+def services() -> Services:
+    """This process's services; the first call records the deployment's default expiry."""
+    connected = connect(load_settings())
+    settings = connected.settings
+    max_age = settings.max_age_seconds
+    connected.sessions.configure(
+        idle=timedelta(seconds=settings.idle_timeout_seconds),
+        max_age=None if max_age is None else timedelta(seconds=max_age),
+    )
+    return connected
+
+
+@shared_task(name="torpor.sweep")
+def sweep() -> int:
+    """Count what is due and send it off in drains; returns how many sessions are due."""
+    due = services().sessions.due_counts()
+    for shards in pack(due):
+        drain.apply_async(args=[shards], expires=services().settings.sweep_interval_seconds)
+    return sum(due.values())
+
+
+@shared_task(name="torpor.drain")
+def drain(shards: list[int]) -> dict[str, int]:
+    """Archive the due sessions of these shards; returns how many ended how."""
+    return {str(outcome): count for outcome, count in draining.drain(services(), shards).items()}
+
+
+@shared_task(name="torpor.archive_session")
+def archive_session(session_id: str) -> str:
+    """Archive one session now, due or not; returns the outcome."""
+    return str(archive.archive_session(services(), session_id).outcome)
+
+
+@shared_task(name="torpor.restore_session")
+def restore_session(session_id: str) -> str:
+    """Wake one session up; returns the outcome."""
+    return str(restore.restore_session(services(), session_id).outcome)
+
+
+@shared_task(name="torpor.purge_session")
+def purge_session(session_id: str) -> int:
+    """Remove one session from Redis and the archive; returns how many objects were deleted."""
+    return purge.purge_session(services(), session_id).objects
