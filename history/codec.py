@@ -32,7 +32,7 @@ def encode(message: BaseMessage) -> bytes:
     except UnicodeEncodeError:
         return json.dumps(as_dict, separators=(",", ":")).encode()
     except (TypeError, ValueError, RecursionError) as exc:
-        place = _unserializable(as_dict["data"]) or "the message"
+        place = _unserializable(as_dict["data"]) or "a value"
         raise MessageNotSerializable(f"JSON can't hold {place} of this {message.type} message") from exc
 
 
@@ -40,7 +40,7 @@ def decode(element: bytes) -> BaseMessage:
     """The message that `encode` was given; raises MessageCorrupt for anything else."""
     try:
         return messages_from_dict([parse(element)])[0]
-    except (ValueError, TypeError, KeyError, AttributeError) as exc:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as exc:
         raise MessageCorrupt(f"a stored element of {len(element):,} bytes is not a LangChain message") from exc
 
 
@@ -58,6 +58,9 @@ def _unserializable(value: Any, path: str = "data") -> str | None:
     """Where in `value` the first thing is that JSON can't hold, and of which type."""
     children: list[tuple[str, Any]] = []
     if isinstance(value, dict):
+        for key in value:
+            if not isinstance(key, (str, int, float, bool, type(None))):
+                return f"the {type(key).__name__} key in {path}"
         children = [(f"{path}.{key}", child) for key, child in value.items()]
     elif isinstance(value, (list, tuple)):
         children = [(f"{path}[{index}]", child) for index, child in enumerate(value)]
@@ -67,7 +70,7 @@ def _unserializable(value: Any, path: str = "data") -> str | None:
         try:
             found = _unserializable(child, name)
         except RecursionError:
-            return f"the nesting at {path}"
+            return f"the nesting at {path:.100}..."
         if found:
             return found
     return None

@@ -17,6 +17,12 @@ class Script:
     sha: str
 
 
+def all_scripts() -> list[Script]:
+    """Every script, by name."""
+    names = sorted(path.name for path in (files("history") / "lua").iterdir())
+    return [script(name.removesuffix(".lua")) for name in names if name.endswith(".lua") and name[0] != "_"]
+
+
 @cache
 def script(name: str) -> Script:
     """The script `lua/<name>.lua` with the prelude before it."""

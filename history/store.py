@@ -17,6 +17,7 @@ from history import calls
 from history.calls import KEEP, Call, Deployment, Keep
 from history.errors import InvalidArgument, ShardCountMismatch, TorporError, translate
 from history.keys import DEFAULT_NAMESPACE, DEFAULT_SHARDS, check_namespace, check_shards, encode_session_id
+from history.scripts import all_scripts
 from history.session import (
     CommitOutcome,
     Expiry,
@@ -269,6 +270,14 @@ class SessionStore:
     def abandon(self, ticket: RestoreTicket) -> bool:
         """Give up a restore and leave the session as it was before; False where it was superseded."""
         return self.run(calls.abandon(self.deployment, ticket))
+
+    def load_scripts(self) -> None:
+        """Load every script, so that a first pipeline need not be sent twice; one round trip a script."""
+        try:
+            for each in all_scripts():
+                self._client.script_load(each.source)
+        except (redis.exceptions.RedisError, redis.exceptions.RedisClusterException) as exc:
+            raise translate(exc) from exc
 
     # How a call is run
 

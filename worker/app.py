@@ -20,6 +20,7 @@ def make_app(settings: Settings) -> Celery:
         broker_transport_options=_transport_options(settings),
         task_default_queue=settings.namespace,
         task_acks_late=False,
+        worker_cancel_long_running_tasks_on_connection_loss=True,  # Celery 6's default; only for late acks
         task_ignore_result=True,
         worker_prefetch_multiplier=1,
         worker_send_task_events=False,

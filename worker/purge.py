@@ -14,17 +14,29 @@ class Purge:
     """What a purge found (a dry run) or removed."""
 
     session_id: str
+    in_redis: bool
     live_messages: int
     objects: int
     bytes: int
+    owners: tuple[str, ...]
 
 
 def survey(services: Services, session_id: str) -> Purge:
     """What a purge of the session would remove."""
     info = services.sessions.info(session_id)
     held = holdings.look(services.archive, session_id)
-    stored = [segment.stored for segment in held.segments] + list(held.erasable)
-    return Purge(session_id, info.message_count if info else 0, len(stored), sum(each.size for each in stored))
+    stored = [*(segment.stored for segment in held.segments), *held.erasable]
+    owners = {each.metadata["owner"] for each in stored if "owner" in each.metadata}
+    if info and info.owner is not None:
+        owners.add(info.owner)
+    return Purge(
+        session_id,
+        in_redis=info is not None,
+        live_messages=info.message_count if info else 0,
+        objects=len(stored),
+        bytes=sum(each.size for each in stored),
+        owners=tuple(sorted(owners)),
+    )
 
 
 def purge_session(services: Services, session_id: str) -> Purge:
@@ -34,12 +46,9 @@ def purge_session(services: Services, session_id: str) -> Purge:
     floor marker stays in the archive.
     """
     found = survey(services, session_id)
-    info = services.sessions.info(session_id)
-    owners = {segment.stored.metadata.get("owner") for segment in holdings.look(services.archive, session_id).segments}
     floor = services.sessions.clear(session_id)
     erase_below_floor(services, session_id, floor)
-    for owner in owners | {info.owner if info else None}:
-        if owner is not None:
-            services.archive.delete(layout.owner_marker(owner, session_id))
+    for owner in found.owners:
+        services.archive.delete(layout.owner_marker(owner, session_id))
     archive_session(services, session_id)
     return found

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import redis
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.retry import Retry
 
 from history import SessionStore
 from worker.settings import Settings, parse_archive_url
@@ -29,6 +31,7 @@ def connect(settings: Settings) -> Services:
         socket_connect_timeout=5,
         socket_timeout=30,
         health_check_interval=30,
+        retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=2), 5),
     )
     sessions = SessionStore(client, namespace=settings.namespace, shards=settings.shards)
     return Services(settings, sessions, open_archive(settings.archive_url, threads=settings.concurrency))

@@ -145,3 +145,13 @@ def _fault(error: Any) -> str:
     name = PREFIX + str(error["loc"][0]).upper()
     message = "is required" if error["type"] == "missing" else error["msg"].removeprefix("Value error, ")
     return f"{name}: {message}"
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The environment for a process that is to have these settings: this one's, its TORPOR_ variables replaced."""
+    own = {name: value for name, value in os.environ.items() if not name.upper().startswith(PREFIX)}
+    for name, value in settings:
+        if value is not None:
+            plain = value.get_secret_value() if isinstance(value, SecretStr) else value
+            own[PREFIX + name.upper()] = str(plain)
+    return own

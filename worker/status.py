@@ -22,14 +22,14 @@ class Overview:
     archived: int
     restored: int
     oldest_overdue_seconds: float | None
-    memory_bytes: int
+    memory_bytes: int | None
     memory_limit_bytes: int | None
     shards: int
     archive: str
 
 
 def overview(services: Services) -> Overview:
-    """Ask every shard in one pipeline, and Redis for its memory (INFO, which Memorystore allows)."""
+    """Ask every shard in one pipeline, and Redis for its memory (INFO, which Memorystore allows), None if untold."""
     shards = services.sessions.overview()
     overdue = [shard.now - shard.oldest_due for shard in shards if shard.oldest_due]
     memory = _memory(services)
@@ -41,7 +41,7 @@ def overview(services: Services) -> Overview:
         archived=sum(shard.archived for shard in shards),
         restored=sum(shard.restored for shard in shards),
         oldest_overdue_seconds=max(overdue).total_seconds() if overdue else None,
-        memory_bytes=int(memory.get("used_memory", 0)),
+        memory_bytes=int(memory.get("used_memory", 0)) or None,
         memory_limit_bytes=int(memory.get("maxmemory", 0)) or None,
         shards=len(shards),
         archive=services.archive.url,
@@ -51,6 +51,8 @@ def overview(services: Services) -> Overview:
 def _memory(services: Services) -> dict[str, Any]:
     try:
         memory: dict[str, Any] = services.sessions.client.info("memory")
+    except redis.exceptions.ResponseError:
+        return {}  # the embedded server has no INFO
     except redis.exceptions.RedisError as exc:
-        raise RedisUnavailable(f"Redis does not tell its memory: {exc}") from exc
+        raise RedisUnavailable(f"Redis can't be reached: {exc}") from exc
     return memory

@@ -16,8 +16,9 @@ from worker.sweep import pack
 
 @cache
 def services() -> Services:
-    """This process's services; the first call records the deployment's default expiry."""
+    """The services of the process; the first call records the deployment's default expiry."""
     connected = connect(load_settings())
+    connected.sessions.load_scripts()
     settings = connected.settings
     max_age = settings.max_age_seconds
     connected.sessions.configure(

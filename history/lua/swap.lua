@@ -11,7 +11,10 @@
 -- ARGV[3] how many messages were staged
 -- ARGV[4] default idle timeout (ms)
 -- ARGV[5] default maximum age (ms) or ''
--- ARGV[6] created (ms), idle timeout (ms) [7], maximum age (ms) [8], owner [9] of the archive; '' where it has none
+-- ARGV[6] created (ms) as the archive has it, or ''
+-- ARGV[7] idle timeout (ms) likewise
+-- ARGV[8] maximum age (ms) likewise
+-- ARGV[9] owner likewise
 -- Returns 'restored' | 'nothing' the archive was empty and so is the session | 'superseded' | 'lost'
 local meta = redis.call('HMGET', KEYS[2], 'restoring', 'epoch', 'base', 'archived')
 if meta[1] ~= ARGV[2] then return 'superseded' end

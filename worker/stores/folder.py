@@ -51,16 +51,14 @@ class FolderStore:
             with _temporary(path.parent) as (temporary, handle):
                 handle.write(json.dumps(described, ensure_ascii=False).encode())
                 _sync(handle)
-                os.replace(temporary, _metadata_path(path))
+                temporary.replace(_metadata_path(path))
             with _temporary(path.parent) as (temporary, handle):
                 body.seek(0)
                 while chunk := body.read(_CHUNK):
                     handle.write(chunk)
                 _sync(handle)
-                try:
+                with suppress(FileExistsError):
                     os.link(temporary, path)
-                except FileExistsError:
-                    pass
                 # What is on disk is verified, whoever wrote it.
                 if not _same_content(body, path):
                     raise ArchiveConflict(f"{self.url}/{name} exists with other content")
@@ -144,14 +142,13 @@ def _metadata_path(path: Path) -> Path:
 
 
 @contextmanager
-def _temporary(folder: Path) -> Iterator[tuple[str, BinaryIO]]:
+def _temporary(folder: Path) -> Iterator[tuple[Path, BinaryIO]]:
     descriptor, name = tempfile.mkstemp(dir=folder, suffix=".tmp")
     try:
         with os.fdopen(descriptor, "wb") as handle:
-            yield name, handle
+            yield Path(name), handle
     finally:
-        with suppress(FileNotFoundError):  # it was moved into place
-            os.unlink(name)
+        Path(name).unlink(missing_ok=True)  # it may have been moved into place
 
 
 def _same_content(body: BinaryIO, path: Path) -> bool:

@@ -1,0 +1,16 @@
+# One image for the worker and beat; the command tells which.
+FROM python:3.11-slim
+
+ENV PYTHONUNBUFFERED=1 UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy PATH="/app/.venv/bin:$PATH"
+WORKDIR /app
+RUN pip install --no-cache-dir 'uv>=0.9,<1' && useradd --system --create-home torpor
+
+# Dependencies first: they change less often than the code.
+COPY pyproject.toml uv.lock README.md LICENSE ./
+RUN uv sync --locked --no-dev --extra worker --no-install-project
+COPY history ./history
+COPY worker ./worker
+RUN uv sync --locked --no-dev --extra worker --no-editable
+
+USER torpor
+CMD ["celery", "-A", "worker.app", "worker", "--loglevel", "INFO", "--concurrency", "2", "--without-gossip", "--without-mingle"]

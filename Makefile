@@ -1,0 +1,49 @@
+# make demo, make test: each sets itself up in .venv and says what it is doing.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+UV := $(BIN)/uv
+export UV_PYTHON_DOWNLOADS := never
+
+.PHONY: demo test lint types compose format clean
+
+demo: .venv/demo
+	@$(BIN)/torpor demo $(ARGS)
+
+test: .venv/dev
+	@echo "== running the tests"
+	@$(BIN)/pytest $(ARGS)
+
+lint: .venv/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/dev
+	$(BIN)/mypy
+
+compose: .venv/dev
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+
+format: .venv/dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+# --inexact keeps uv itself, which is in no lock file.
+.venv/demo: $(UV) uv.lock pyproject.toml
+	@echo "== installing what the demo needs in .venv"
+	@$(UV) sync --locked --inexact --no-dev --extra demo
+	@touch $@
+
+.venv/dev: $(UV) uv.lock pyproject.toml
+	@echo "== installing what the tests need in .venv"
+	@$(UV) sync --locked --inexact --all-extras
+	@touch $@ .venv/demo
+
+$(UV):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Torpor needs Python 3.11 or later; set PYTHON=")'
+	@echo "== making .venv with $(PYTHON)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip --disable-pip-version-check --quiet install 'uv>=0.9,<1'

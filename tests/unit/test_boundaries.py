@@ -1,0 +1,79 @@
+"""What may import what: the public surface of `history`, and who keeps to it."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import history
+
+ROOT = Path(__file__).parents[2]
+WORKER = sorted((ROOT / "worker").rglob("*.py"))
+HISTORY = sorted((ROOT / "history").rglob("*.py"))
+
+PUBLIC = """
+    CommitOutcome DEFAULT_NAMESPACE Expiry InvalidArgument InvalidExpiry InvalidSessionId KEEP Lease MAX_SHARDS
+    MemorystoreChatMessageHistory MessageCorrupt MessageNotSerializable Origin OwnerMismatch Page PermanentError
+    RedisMemoryFull RedisRefused RedisUnavailable RestoreTicket SeizeOutcome SessionExists SessionInfo SessionNotFound
+    SessionStore ShardCountMismatch ShardOverview StagingLost Status SwapOutcome TorporError TransientError
+    check_namespace check_session_id decode_message encode_message
+""".split()
+
+# What neither an application nor the library for it needs.
+FOREIGN = ("worker", "celery", "kombu", "google", "pydantic_settings", "typer", "rich")
+
+
+def imports_of(path: Path) -> Iterator[tuple[str, str | None]]:
+    """(module, name) of each import anywhere in a file; the name is None for `import module`."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, None) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} has a relative import"
+            yield from ((node.module or "", alias.name) for alias in node.names)
+
+
+def test_the_public_names_are_these() -> None:
+    assert sorted(history.__all__) == sorted(PUBLIC)
+    assert all(hasattr(history, name) for name in PUBLIC)
+
+
+def test_every_error_that_a_caller_can_catch_is_public() -> None:
+    errors = {each for each in vars(history.errors).values() if isinstance(each, type) and issubclass(each, Exception)}
+    assert {error.__name__ for error in errors} <= set(history.__all__)
+
+
+def test_importing_history_imports_no_worker_celery_or_google() -> None:
+    code = "import sys, history; print(*sorted({name.split('.')[0] for name in sys.modules}))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = done.stdout.split()
+    assert {"history", "redis", "langchain_core"} <= set(loaded)
+    assert not set(loaded) & set(FOREIGN)
+
+
+@pytest.mark.parametrize("path", HISTORY, ids=lambda path: path.name)
+def test_no_file_of_history_imports_from_the_worker_or_what_it_needs(path: Path) -> None:
+    assert not [module for module, _ in imports_of(path) if module.split(".")[0] in FOREIGN]
+
+
+@pytest.mark.parametrize("path", HISTORY, ids=lambda path: path.name)
+def test_no_file_of_history_reads_the_environment(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    names = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    names |= {name for _, name in imports_of(path) if name}
+    assert not names & {"environ", "environb", "getenv"}
+
+
+@pytest.mark.parametrize("path", WORKER, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_worker_uses_public_names_of_history_only(path: Path) -> None:
+    used = [(module, name) for module, name in imports_of(path) if module.split(".")[0] == "history"]
+    assert all(module == "history" and name in history.__all__ for module, name in used), used
+
+
+def test_the_worker_does_use_history() -> None:
+    assert {module for path in WORKER for module, _ in imports_of(path)} >= {"history"}

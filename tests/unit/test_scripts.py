@@ -1,0 +1,229 @@
+"""Each Lua file's head against the calls that are made of it: a head that lies is worse than none."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from importlib.resources import files
+from typing import Any
+
+import pytest
+from redis.crc import key_slot
+
+from history import calls
+from history.calls import KEEP, Call, Deployment
+from history.keys import Keyspace
+from history.scripts import script
+from history.session import Expiry, Lease, Origin, RestoreTicket, SessionInfo, Status
+
+MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+DEPLOYMENT = Deployment(Keyspace("torpor", 256), max_age=HOUR)
+EXPIRY = Expiry(idle=HOUR, max_age=HOUR)
+LEASE = Lease("s", b"1700000000000.5")
+TICKET = RestoreTicket("s", b"0a1b2c3d", 1)
+UNOWNED = SessionInfo(
+    session_id="s",
+    status=Status.IN_WORK,
+    epoch=1,
+    created=MOMENT,
+    last_active=MOMENT,
+    last_written=MOMENT,
+    due_at=MOMENT,
+    idle_timeout=HOUR,
+    max_age=None,
+    expiry=EXPIRY,
+    owner=None,
+    message_count=3,
+    base=1,
+    archived_count=1,
+    whole=True,
+    floor=None,
+    attempts=1,
+    error=None,
+)
+OWNED = SessionInfo(**{name: getattr(UNOWNED, name) for name in UNOWNED.__slots__} | {"owner": "ann"})
+
+# Function of `calls` -> its calls: the first as large as can be, the second as small.
+SAMPLES: dict[str, list[Call[Any]]] = {
+    "configure": [calls.configure("torpor", 256, HOUR, HOUR), calls.configure("torpor", 256, None, KEEP)],
+    "append": [
+        calls.append(DEPLOYMENT, "s", [b"{}", b"{}"], turn=b"12345678", expiry=EXPIRY, owner="ann", only_new=True),
+        calls.append(DEPLOYMENT, "s", [], turn=b"12345678", expiry=Expiry(), owner=None),
+    ],
+    "read": [
+        calls.read(DEPLOYMENT, "s", 5, 9, 1024, touch=True),
+        calls.read(DEPLOYMENT, "s", 0, None, 1024, touch=False),
+    ],
+    "info": [calls.info(DEPLOYMENT, "s")],
+    "update": [calls.update(DEPLOYMENT, "s", HOUR, None), calls.update(DEPLOYMENT, "s", KEEP, KEEP)],
+    "close": [calls.close(DEPLOYMENT, "s")],
+    "clear": [calls.clear(DEPLOYMENT, "s")],
+    "due": [calls.due(DEPLOYMENT, 7)],
+    "overview": [calls.overview(DEPLOYMENT, 7)],
+    "list_sessions": [
+        calls.list_sessions(DEPLOYMENT, 7, b"0", 500),
+        calls.list_sessions(DEPLOYMENT, 7, b"0", 500, quarantined=True),
+    ],
+    "claim": [calls.claim(DEPLOYMENT, 7, 10, HOUR)],
+    "peek": [calls.peek(DEPLOYMENT, 7, 10)],
+    "seize": [calls.seize(DEPLOYMENT, "s", HOUR)],
+    "snapshot": [calls.snapshot(DEPLOYMENT, LEASE)],
+    "renew": [calls.renew(DEPLOYMENT, LEASE, HOUR)],
+    "commit": [calls.commit(DEPLOYMENT, LEASE, OWNED), calls.commit(DEPLOYMENT, LEASE, UNOWNED)],
+    "release": [
+        calls.release(DEPLOYMENT, LEASE, HOUR, counted=True, error="why"),
+        calls.release(DEPLOYMENT, LEASE, None, counted=False, error=""),
+    ],
+    "cleaned": [calls.cleaned(DEPLOYMENT, LEASE, 1)],
+    "restore": [calls.restore(DEPLOYMENT, "s", b"0a1b", HOUR)],
+    "stage": [calls.stage(DEPLOYMENT, TICKET, 0, [b"{}"], HOUR), calls.stage(DEPLOYMENT, TICKET, 0, [], HOUR)],
+    "swap": [
+        calls.swap(DEPLOYMENT, TICKET, 3, Origin(MOMENT, EXPIRY, "ann")),
+        calls.swap(DEPLOYMENT, TICKET, 3, Origin()),
+    ],
+    "abandon": [calls.abandon(DEPLOYMENT, TICKET)],
+}
+CALLS = [pytest.param(call, id=f"{name}-{n}") for name, many in SAMPLES.items() for n, call in enumerate(many)]
+
+LUA = sorted(path.name.removesuffix(".lua") for path in (files("history") / "lua").iterdir())
+SCRIPTS = [name for name in LUA if name != "_prelude"]
+
+# What the end of a key's name says about its type (see history/keys.py).
+TYPES = [
+    (rb"torpor:config", "hash"),
+    (rb"\{torpor:\d+\}:(due|q)", "zset"),
+    (rb"\{torpor:\d+\}:t", "hash"),
+    (rb"\{torpor:\d+\}:m:s", "list"),
+    (rb"\{torpor:\d+\}:s:s", "hash"),
+    (rb"\{torpor:\d+\}:o:ann", "set"),
+    (rb"\{torpor:\d+\}:r:0a1b2c3d:s", "list"),
+]
+
+
+@dataclass
+class Head:
+    """The comment lines at the top of a Lua file."""
+
+    lines: list[str]
+
+    def numbered(self, what: str) -> list[tuple[str, str]]:
+        """(number, description) of each KEYS or ARGV line; the number may end in '...'."""
+        found = (re.fullmatch(rf"-- {what}\[(\d+(?:\.\.\.)?)\] (.+)", line) for line in self.lines)
+        return [(match[1], match[2]) for match in found if match]
+
+    @property
+    def optional_keys(self) -> int:
+        return sum("present only with" in text for _, text in self.numbered("KEYS"))
+
+
+def lua(name: str) -> str:
+    return (files("history") / "lua" / f"{name}.lua").read_text(encoding="utf-8")
+
+
+def head_of(name: str) -> Head:
+    lines: list[str] = []
+    for line in lua(name).splitlines():
+        if not line.startswith("--"):
+            break
+        lines.append(line)
+    return Head(lines)
+
+
+def body_of(name: str) -> str:
+    return "\n".join(line for line in lua(name).splitlines() if not line.strip().startswith("--"))
+
+
+def counts(numbered: Sequence[tuple[str, str]]) -> list[int]:
+    return [int(number.removesuffix("...")) for number, _ in numbered]
+
+
+def key_type(key: bytes) -> str:
+    [found] = [type_ for pattern, type_ in TYPES if re.fullmatch(pattern, key)]
+    return found
+
+
+def test_every_operation_has_a_sample_here() -> None:
+    def makes_a_call(value: object) -> bool:
+        return inspect.isfunction(value) and value.__module__ == calls.__name__ and value.__name__[0] != "_"
+
+    operations: list[tuple[str, Callable[..., Any]]] = inspect.getmembers(calls, makes_a_call)
+    returning = {name for name, each in operations if str(each.__annotations__["return"]).startswith("Call[")}
+    assert returning == set(SAMPLES)
+
+
+def test_every_lua_file_is_the_script_of_an_operation() -> None:
+    assert "_prelude" in LUA
+    assert {call.script.name for many in SAMPLES.values() for call in many} == set(SCRIPTS)
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_head_says_what_the_script_is_for_and_what_it_returns(name: str) -> None:
+    head = head_of(name)
+    assert re.match(r"-- [A-Z].+[.:;,\w]$", head.lines[0])
+    assert not head.lines[0].startswith(("-- KEYS", "-- ARGV", "-- Returns"))
+    assert len([line for line in head.lines if re.match(r"-- Returns? \S", line)]) == 1
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("what", ["KEYS", "ARGV"])
+def test_a_head_counts_without_gaps_and_the_body_uses_nothing_beyond(name: str, what: str) -> None:
+    numbered = head_of(name).numbered(what)
+    documented = counts(numbered)
+    assert documented == list(range(1, len(numbered) + 1))
+    assert not [number for number, _ in numbered[:-1] if number.endswith("...")]
+    used = {int(number) for number in re.findall(rf"{what}\[(\d+)\]", body_of(name))}
+    assert used <= set(documented)
+    if what == "KEYS":
+        assert used == set(documented)
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_caller_passes_the_keys_of_the_head_in_their_order(call: Call[Any]) -> None:
+    head = head_of(call.script.name)
+    numbered = head.numbered("KEYS")
+    assert len(numbered) - head.optional_keys <= len(call.keys) <= len(numbered)
+    types = [text.split()[0] for _, text in numbered]
+    assert [key_type(key) for key in call.keys] == types[: len(call.keys)]
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_caller_passes_the_arguments_of_the_head(call: Call[Any]) -> None:
+    numbered = head_of(call.script.name).numbered("ARGV")
+    if numbered and numbered[-1][0].endswith("..."):
+        assert len(call.args) >= len(numbered) - 1
+    else:
+        assert len(call.args) == len(numbered)
+    assert all(isinstance(argument, bytes | int) and not isinstance(argument, bool) for argument in call.args)
+
+
+@pytest.mark.parametrize("name", [name for name, many in SAMPLES.items() if head_of(many[0].script.name).optional_keys])
+def test_a_key_that_may_be_missing_is_the_last_and_is_passed_only_with_an_owner(name: str) -> None:
+    with_owner, without = SAMPLES[name]
+    head = head_of(with_owner.script.name)
+    assert "present only with an owner" in head.numbered("KEYS")[-1][1]
+    assert len(with_owner.keys) == len(head.numbered("KEYS")) == len(without.keys) + 1
+    assert with_owner.keys[-1].endswith(b":o:ann")
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_all_keys_of_a_call_are_in_one_slot(call: Call[Any]) -> None:
+    assert len({key_slot(key) for key in call.keys}) == 1
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_touches_no_key_that_it_was_not_given(name: str) -> None:
+    commands = re.findall(r"redis\.p?call\('([A-Z]+)'(?:, ([^,)]+))?", body_of(name))
+    assert {key for command, key in commands if command != "TIME" and not key.startswith("KEYS[")} == set()
+
+
+def test_a_script_is_known_by_the_sha1_of_what_is_sent() -> None:
+    loaded = script("append")
+    assert loaded.source.endswith(lua("append").encode())
+    assert loaded.source.startswith(lua("_prelude").encode())
+    assert re.fullmatch("[0-9a-f]{40}", loaded.sha)
+    assert script("append") is loaded
+    assert len({script(name).sha for name in SCRIPTS}) == len(SCRIPTS)

@@ -1,0 +1,246 @@
+"""`torpor demo`: the way of a session on an embedded default, with a real Celery worker and beat."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Self
+
+import redis
+from fakeredis import TcpFakeServer
+from langchain_core.messages import BaseMessage, HumanMessage
+from rich.live import Live
+from rich.table import Table
+
+from history import MemorystoreChatMessageHistory, PermanentError
+from worker import status
+from worker.console import out, printable, progress
+from worker.holdings import look
+from worker.interchange import Conversation, read_conversations
+from worker.restore import restore_session
+from worker.services import Services, connect
+from worker.settings import Settings, environment, load_settings
+
+IDLE_SECONDS = 2
+PATIENCE_SECONDS = 120
+_COLUMNS = ("written", "live", "due", "in work", "archived, gone from Redis")
+
+
+class DemoFailed(PermanentError):
+    """The demo did not go as it should; the message says where it stopped."""
+
+
+class _Board:
+    """The counts of a deployment: a live table on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._live = Live(console=out, auto_refresh=False)
+        self._shown = 0.0
+        self._line = ""
+        self._archived = 0
+
+    def __enter__(self) -> Self:
+        if out.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def show(self, services: Services, written: int, *, at_once: bool = False) -> int:
+        """Look at the counts and show them, unless `at_once` at most five times a second; returns how many sleep."""
+        if not at_once and time.monotonic() - self._shown < 0.2:
+            return self._archived
+        self._shown = time.monotonic()
+        shards = services.sessions.overview()
+        due, in_work = sum(shard.due for shard in shards), sum(shard.in_work for shard in shards)
+        live = sum(shard.live for shard in shards) - due - in_work
+        self._archived = sum(shard.archived for shard in shards)
+        numbers = (
+            f"{written:,} of {self._total:,}",
+            f"{live:,}",
+            f"{due:,}",
+            f"{in_work:,}",
+            f"{self._archived:,}",
+        )
+        if out.is_terminal:
+            table = Table(box=None, pad_edge=False, header_style="bold")
+            for name in _COLUMNS:
+                table.add_column(name, justify="right", min_width=12)
+            table.add_row(*numbers)
+            self._live.update(table, refresh=True)
+        elif (
+            line := ", ".join(f"{name} {number}" for name, number in zip(_COLUMNS, numbers, strict=True))
+        ) != self._line:
+            self._line = line
+            out.print(line, markup=False)
+        return self._archived
+
+
+def run(conversations: Path | None, redis_url: str | None, archive_url: str | None) -> None:
+    """Play conversations from live to archived and back; raises DemoFailed, or ImportFailed for a bad file."""
+    with as_file(files("worker") / "sample.jsonl") as sample:
+        played = list(read_conversations(conversations or sample))
+    if not played:
+        raise DemoFailed(f"{conversations} has no conversations")
+    folder = Path(tempfile.mkdtemp(prefix="torpor-demo-"))
+    with _redis(redis_url) as url:
+        settings = load_settings(
+            {
+                "redis_url": url,
+                "broker_url": url,
+                "archive_url": archive_url or (folder / "archive").as_uri(),
+                "namespace": f"torpor-demo-{uuid.uuid4().hex[:8]}",
+                "idle_timeout_seconds": IDLE_SECONDS,
+                "sweep_interval_seconds": 1,
+            }
+        )
+        services = connect(settings)
+        services.archive.check()
+        # The embedded server hangs up after an error reply, NOSCRIPT too.
+        services.sessions.load_scripts()
+        try:
+            _play(services, played, folder / "worker.log")
+        finally:
+            _remove_keys(services)
+    out.print(f"\nThe transcripts lie in {settings.archive_url}", markup=False, soft_wrap=True)
+    if archive_url is None:
+        out.print(f"  zcat {folder}/archive/v1/*/*/*/*.jsonl.gz | head -1", markup=False, soft_wrap=True)
+
+
+def _play(services: Services, played: list[Conversation], log: Path) -> None:
+    messages = sum(len(conversation.messages) for conversation in played)
+    out.print(
+        f"{len(played):,} conversations, {messages:,} messages. A session is due after {IDLE_SECONDS} s without "
+        "activity;\na real Celery worker with beat sweeps every second. Starting it ...",
+        markup=False,
+    )
+    with _worker(services.settings, log) as worker, _Board(len(played)) as board:
+        for written, conversation in enumerate(played, start=1):
+            _write(services, conversation)
+            board.show(services, written)
+        _await_archived(services, worker, board, len(played), log)
+    gone = status.overview(services)
+    if gone.live or gone.quarantined or gone.archived != len(played):
+        raise DemoFailed(f"of {len(played):,} sessions {gone.archived:,} were archived, {gone.live:,} are in Redis")
+    out.print(f"\n{gone.archived:,} sessions archived, {gone.live:,} left in Redis.\n", markup=False)
+    _wake(services, played)
+
+
+def _write(services: Services, conversation: Conversation) -> None:
+    chat = _history(services, conversation)
+    for turn in _turns(conversation.messages):
+        chat.add_messages(turn)
+
+
+def _turns(messages: Iterable[BaseMessage]) -> Iterator[list[BaseMessage]]:
+    """The messages in turns: what a person says and all that follows from it."""
+    turn: list[BaseMessage] = []
+    for message in messages:
+        if turn and isinstance(message, HumanMessage):
+            yield turn
+            turn = []
+        turn.append(message)
+    if turn:
+        yield turn
+
+
+def _await_archived(services: Services, worker: subprocess.Popen[bytes], board: _Board, total: int, log: Path) -> None:
+    archived, since = 0, time.monotonic()
+    while archived < total:
+        if worker.poll() is not None or time.monotonic() - since > PATIENCE_SECONDS:
+            tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
+            raise DemoFailed(f"the worker got no further than {archived:,} of {total:,} sessions; its log:\n{tail}")
+        now = board.show(services, total, at_once=True)
+        if now > archived:
+            archived, since = now, time.monotonic()
+        time.sleep(0.2)  # between two looks at the same numbers
+
+
+def _wake(services: Services, played: list[Conversation]) -> None:
+    """Wake every session up, the first one before everybody's eyes."""
+    first = played[0]
+    name = printable(first.session_id)
+    out.print(f"The user of {name} comes back. In the archive:", markup=False)
+    for segment in look(services.archive, first.session_id).segments:
+        out.print(f"  {segment.stored.name}  {segment.stored.size:,} bytes", markup=False, soft_wrap=True)
+    out.print(f"restored: {_restore(services, first):,} messages, equal to what was written.\n", markup=False)
+    with progress(len(played)) as bars:
+        for conversation in bars.track(played, description="restoring"):
+            _restore(services, conversation)
+    out.print(f"All {len(played):,} sessions restored, each equal to what was written.", markup=False)
+
+
+def _restore(services: Services, conversation: Conversation) -> int:
+    """Wake a session up and compare it with what was written; returns how many messages came from the archive."""
+    restored = restore_session(services, conversation.session_id)
+    if _history(services, conversation).messages != conversation.messages:
+        raise DemoFailed(f"session {conversation.session_id!r} is not what was written")
+    return restored.messages
+
+
+def _history(services: Services, conversation: Conversation) -> MemorystoreChatMessageHistory:
+    return MemorystoreChatMessageHistory(
+        services.sessions.client, conversation.session_id, IDLE_SECONDS, namespace=services.settings.namespace
+    )
+
+
+@contextmanager
+def _redis(url: str | None) -> Iterator[str]:
+    """The URL of the given Redis, or of an embedded server that ends with the demo."""
+    if url:
+        yield url
+        return
+    server = TcpFakeServer(("127.0.0.1", 0), server_type="redis")
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, name="torpor-demo-redis", daemon=True)
+    thread.start()
+    try:
+        yield f"redis://127.0.0.1:{server.server_address[1]}/0"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@contextmanager
+def _worker(settings: Settings, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A Celery worker with beat in a process of its own, its output in `log`."""
+    options = ["--beat", "--schedule", str(log.parent / "beat"), "--concurrency", "2", "--loglevel", "INFO"]
+    quiet = ["--without-gossip", "--without-mingle"]
+    with log.open("wb") as output:
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "celery", "-A", "worker.app", "worker", *options, *quiet],
+            env=environment(settings),
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        yield worker
+    finally:
+        worker.terminate()
+        try:
+            worker.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            worker.kill()
+            worker.wait()
+
+
+def _remove_keys(services: Services) -> None:
+    """Delete what the demo left in Redis; it has a namespace of its own."""
+    client = services.sessions.client
+    namespace = services.settings.namespace
+    try:
+        for pattern in (f"{namespace}:*", f"{{{namespace}:*"):
+            for key in client.scan_iter(pattern, count=1000):
+                client.unlink(key)
+    except redis.exceptions.RedisError as exc:
+        out.print(f"Keys of {namespace} may be left in Redis: {exc}", markup=False)
