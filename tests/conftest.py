@@ -8,19 +8,31 @@ import socket
 import subprocess
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 import redis
 import requests
 
-from history import SessionStore
+from history import (
+    CommitOutcome,
+    Lease,
+    Origin,
+    Page,
+    RestoreTicket,
+    SessionInfo,
+    SessionStore,
+    SwapOutcome,
+    TorporError,
+)
 from worker.services import Services, open_archive
 from worker.settings import Settings
-from worker.stores import ArchiveStore
+from worker.stores import ArchiveStore, StoredObject
 
 CONVERSATIONS = Path(__file__).parents[2] / "shared" / "data" / "conversations.jsonl"
 
@@ -120,6 +132,37 @@ def raw(client: redis.Redis, command: str, *arguments: bytes | str | int) -> Any
     return client.execute_command(command, *arguments)  # type: ignore[no-untyped-call]
 
 
+def contents(client: redis.Redis) -> dict[bytes, bytes]:
+    """Every key and its serialized value: equal before and after means that nothing was changed."""
+    return {key: raw(client, "DUMP", key) for key in raw(client, "KEYS", "*")}
+
+
+class WatchedRedis(redis.Redis):
+    """A client that notes each command, and calls `before` first."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.commands: list[str] = []
+        self.before: Callable[[str], None] = lambda command: None
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        self.commands.append(args[0])
+        self.before(args[0])
+        return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+
+    def pipeline(self, *args: Any, **options: Any) -> Any:
+        self.commands.append("a pipeline")
+        self.before("a pipeline")
+        return super().pipeline(*args, **options)
+
+
+@pytest.fixture
+def watched(client: redis.Redis, redis_server: RedisServer) -> Iterator[WatchedRedis]:
+    """A watched client of the same, empty Redis."""
+    with WatchedRedis(port=redis_server.port) as connected:
+        yield connected
+
+
 @pytest.fixture
 def sessions(client: redis.Redis) -> SessionStore:
     return SessionStore(client)
@@ -176,3 +219,135 @@ def archive(archive_url: str) -> ArchiveStore:
 def services(redis_server: RedisServer, sessions: SessionStore, archive: ArchiveStore) -> Services:
     settings = Settings(redis_url=redis_server.url, archive_url=archive.url, lease_seconds=30)  # type: ignore[arg-type]
     return Services(settings, sessions, archive)
+
+
+class Points:
+    """Named points of the protocol. A test says what happens when one is first reached; `log` holds all of them."""
+
+    def __init__(self) -> None:
+        self.log: list[str] = []
+        self._acts: dict[str, Callable[[], object]] = {}
+
+    def at(self, point: str, act: Callable[[], object]) -> None:
+        self._acts[point] = act
+
+    def reach(self, point: str) -> None:
+        self.log.append(point)
+        if act := self._acts.pop(point, None):
+            act()
+
+    @property
+    def pending(self) -> list[str]:
+        """The points that were never reached: a test that leaves one has tested nothing."""
+        return list(self._acts)
+
+
+class WatchedSessions(SessionStore):
+    """The real store, with a point before and after each step of an archive and of a restore."""
+
+    points: Points
+
+    def snapshots(self, leases: Sequence[Lease]) -> list[SessionInfo | TorporError | None]:
+        self.points.reach("before snapshot")
+        taken = super().snapshots(leases)
+        self.points.reach("after snapshot")
+        return taken
+
+    def pages(self, session_id: str, start: int = 0, stop: int | None = None, *, touch: bool = False) -> Iterator[Page]:
+        for page in super().pages(session_id, start, stop, touch=touch):
+            yield page
+            self.points.reach("between pages")
+
+    def renew(self, leases: Sequence[Lease], duration: timedelta) -> list[Lease | None]:
+        renewed = super().renew(leases, duration)
+        self.points.reach("after renew")
+        return renewed
+
+    def commit(self, lease: Lease, archived: SessionInfo) -> CommitOutcome:
+        self.points.reach("before commit")
+        outcome = super().commit(lease, archived)
+        self.points.reach("after commit")
+        return outcome
+
+    def cleaned(self, lease: Lease, floor: int) -> bool:
+        self.points.reach("before cleaned")
+        cleaned = super().cleaned(lease, floor)
+        self.points.reach("after cleaned")
+        return cleaned
+
+    def begin_restore(self, session_id: str, lease: timedelta) -> RestoreTicket | None:
+        self.points.reach("before begin")
+        ticket = super().begin_restore(session_id, lease)
+        self.points.reach("after begin")
+        return ticket
+
+    def stage(self, ticket: RestoreTicket, staged: int, messages: Sequence[bytes], lease: timedelta) -> bool:
+        done = super().stage(ticket, staged, messages, lease)
+        self.points.reach("after stage")
+        return done
+
+    def swap(self, ticket: RestoreTicket, staged: int, origin: Origin) -> SwapOutcome:
+        self.points.reach("before swap")
+        outcome = super().swap(ticket, staged, origin)
+        self.points.reach("after swap")
+        return outcome
+
+
+@dataclass(frozen=True)
+class WatchedArchive:
+    """A real archive store, with a point before and after each call."""
+
+    real: ArchiveStore
+    points: Points
+
+    @property
+    def url(self) -> str:
+        return self.real.url
+
+    def put(
+        self,
+        name: str,
+        body: BinaryIO,
+        size: int,
+        *,
+        metadata: Mapping[str, str],
+        custom_time: datetime | None = None,
+    ) -> StoredObject:
+        what = "segment" if name.endswith(".jsonl.gz") else "marker"
+        self.points.reach(f"before {what} put")
+        stored = self.real.put(name, body, size, metadata=metadata, custom_time=custom_time)
+        self.points.reach(f"after {what} put")
+        return stored
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        self.points.reach("before list")
+        yield from self.real.list(prefix)
+
+    @contextmanager
+    def open(self, stored: StoredObject) -> Iterator[BinaryIO]:
+        self.points.reach("before open")
+        with self.real.open(stored) as body:
+            yield body
+
+    def delete(self, name: str) -> bool:
+        self.points.reach("before delete")
+        deleted = self.real.delete(name)
+        self.points.reach("after delete")
+        return deleted
+
+    def check(self) -> None:
+        self.real.check()
+
+
+def watch(services: Services, **settings: Any) -> tuple[Services, Points]:
+    """The same services with points in them, and other settings where some are given."""
+    points = Points()
+    sessions = WatchedSessions(services.sessions.client)
+    sessions.points = points
+    watched = replace(services, sessions=sessions, archive=WatchedArchive(services.archive, points))
+    return with_settings(watched, **settings), points
+
+
+def with_settings(services: Services, **settings: Any) -> Services:
+    """The same services under other settings."""
+    return replace(services, settings=services.settings.model_copy(update=settings))

@@ -2,38 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from celery import Celery
 
 from worker.settings import Settings, load_settings
 
 
-def make_app(settings: Settings) -> Celery:
-    """A Celery app for a deployment.
-
-    Messages are hints, the due index is the truth: they are acknowledged early, expire after one sweep interval,
-    and nothing waits for a result.
-    """
+def make_app(settings: Callable[[], Settings]) -> Celery:
+    """A Celery app for a deployment; the settings are asked for when Celery first needs its configuration."""
     app = Celery("torpor", include=["worker.tasks"])
-    app.conf.update(
-        broker_url=settings.celery_broker,
-        broker_connection_retry_on_startup=True,
-        broker_transport_options=_transport_options(settings),
-        task_default_queue=settings.namespace,
-        task_acks_late=False,
-        worker_cancel_long_running_tasks_on_connection_loss=True,  # Celery 6's default; only for late acks
-        task_ignore_result=True,
-        worker_prefetch_multiplier=1,
-        worker_send_task_events=False,
-        timezone="UTC",
-        beat_schedule={
+    app.add_defaults(lambda: _configuration(settings()))
+    return app
+
+
+def _configuration(settings: Settings) -> dict[str, Any]:
+    """Messages are hints, the due index is the truth: early acknowledged, soon expired, no results waited for."""
+    return {
+        "broker_url": settings.celery_broker,
+        "broker_connection_retry_on_startup": True,
+        "broker_transport_options": _transport_options(settings),
+        "task_default_queue": settings.namespace,
+        "task_acks_late": False,
+        "worker_cancel_long_running_tasks_on_connection_loss": True,  # Celery 6's default; only for late acks
+        "task_ignore_result": True,
+        "worker_prefetch_multiplier": 1,
+        "timezone": "UTC",
+        "beat_schedule": {
             "torpor.sweep": {
                 "task": "torpor.sweep",
                 "schedule": settings.sweep_interval_seconds,
                 "options": {"expires": settings.sweep_interval_seconds},
             }
         },
-    )
-    return app
+    }
 
 
 def _transport_options(settings: Settings) -> dict[str, str]:
@@ -43,4 +46,4 @@ def _transport_options(settings: Settings) -> dict[str, str]:
     return {}
 
 
-app = make_app(load_settings())
+app = make_app(load_settings)

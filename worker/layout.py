@@ -18,8 +18,11 @@ ROOT = "v1"
 # File systems allow 255 bytes for a name, Cloud Storage 1,024 for all of it.
 _MAX_COMPONENT = 200
 
-_SEGMENT = re.compile(r"(?P<epoch>\d+)/(?P<start>\d+)-(?P<stop>\d+)-(?P<digest>[0-9a-f]{8})\.jsonl\.gz")
-_FLOOR = re.compile(r"(?P<epoch>\d+)/floor")
+_NUMBER = "0|[1-9][0-9]*"
+_SEGMENT = re.compile(
+    rf"(?P<epoch>{_NUMBER})/(?P<start>{_NUMBER})-(?P<stop>{_NUMBER})-(?P<digest>[0-9a-f]{{8}})\.jsonl\.gz"
+)
+_FLOOR = re.compile(rf"(?P<epoch>{_NUMBER})/floor")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +65,12 @@ def owner_marker(owner: str, session_id: str) -> str:
 
 def parse(session_id: str, object_name: str) -> SegmentName | FloorName | None:
     """What a name below `session_prefix` tells; None for a name that is not Torpor's."""
-    rest = object_name.removeprefix(session_prefix(session_id))
-    if match := _SEGMENT.fullmatch(rest):
+    prefix = session_prefix(session_id)
+    if not object_name.startswith(prefix):
+        return None
+    if match := _SEGMENT.fullmatch(object_name, len(prefix)):
         return SegmentName(int(match["epoch"]), int(match["start"]), int(match["stop"]), match["digest"])
-    if match := _FLOOR.fullmatch(rest):
+    if match := _FLOOR.fullmatch(object_name, len(prefix)):
         return FloorName(int(match["epoch"]))
     return None
 

@@ -28,7 +28,7 @@ from worker.layout import SegmentName
 FORMAT = "torpor-transcript/1"
 _SPOOL_BYTES = 4 * 1024 * 1024
 _LINE = re.compile(
-    rb'\{"session_id":(?P<session>"(?:[^"\\]|\\.)*"),"epoch":(?P<epoch>\d+),"seq":(?P<seq>\d+),"at":\d+,'
+    rb'\{"session_id":(?P<session>"(?:[^"\\]|\\.)*"),"epoch":(?P<epoch>\d{1,20}),"seq":(?P<seq>\d{1,20}),"at":\d+,'
     rb'"(?P<kind>message|raw)":(?P<body>.*)\}\n',
     re.DOTALL,
 )
@@ -58,12 +58,16 @@ def pack(session_id: str, epoch: int, start: int, at_ms: int, messages: Iterable
     sha256 = hashlib.sha256()
     stop = start
     head = b'{"session_id":%b,"epoch":%d,"seq":' % (_json_text(session_id), epoch)
-    with gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=spool, mtime=0) as zipped:
-        for message in messages:
-            line = b'%b%d,"at":%d,%b}\n' % (head, stop, at_ms, _member(message))
-            sha256.update(line)
-            zipped.write(line)
-            stop += 1
+    try:
+        with gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=spool, mtime=0) as zipped:
+            for message in messages:
+                line = b'%b%d,"at":%d,%b}\n' % (head, stop, at_ms, _member(message))
+                sha256.update(line)
+                zipped.write(line)
+                stop += 1
+    except BaseException:
+        spool.close()
+        raise
     size = spool.tell()
     spool.seek(0)
     digest = sha256.hexdigest()

@@ -16,13 +16,44 @@ ROOT = Path(__file__).parents[2]
 WORKER = sorted((ROOT / "worker").rglob("*.py"))
 HISTORY = sorted((ROOT / "history").rglob("*.py"))
 
-PUBLIC = """
-    CommitOutcome DEFAULT_NAMESPACE Expiry InvalidArgument InvalidExpiry InvalidSessionId KEEP Lease MAX_SHARDS
-    MemorystoreChatMessageHistory MessageCorrupt MessageNotSerializable Origin OwnerMismatch Page PermanentError
-    RedisMemoryFull RedisRefused RedisUnavailable RestoreTicket SeizeOutcome SessionExists SessionInfo SessionNotFound
-    SessionStore ShardCountMismatch ShardOverview StagingLost Status SwapOutcome TorporError TransientError
-    check_namespace check_session_id decode_message encode_message
-""".split()
+PUBLIC = [
+    "CommitOutcome",
+    "DEFAULT_NAMESPACE",
+    "Expiry",
+    "InvalidArgument",
+    "InvalidExpiry",
+    "InvalidSessionId",
+    "KEEP",
+    "Lease",
+    "MAX_SHARDS",
+    "MemorystoreChatMessageHistory",
+    "MessageCorrupt",
+    "MessageNotSerializable",
+    "Origin",
+    "OwnerMismatch",
+    "Page",
+    "PermanentError",
+    "RedisMemoryFull",
+    "RedisRefused",
+    "RedisUnavailable",
+    "RestoreTicket",
+    "SeizeOutcome",
+    "SessionExists",
+    "SessionInfo",
+    "SessionNotFound",
+    "SessionStore",
+    "ShardCountMismatch",
+    "ShardOverview",
+    "StagingLost",
+    "Status",
+    "SwapOutcome",
+    "TorporError",
+    "TransientError",
+    "check_namespace",
+    "check_session_id",
+    "decode_message",
+    "encode_message",
+]
 
 # What neither an application nor the library for it needs.
 FOREIGN = ("worker", "celery", "kombu", "google", "pydantic_settings", "typer", "rich")

@@ -1,0 +1,120 @@
+"""The main job on real input: a real Redis, the Cloud Storage emulator, and a real Celery worker with beat."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import redis
+import yaml
+from conftest import CONVERSATIONS, RedisServer, missing, raw, wait_until
+
+from history import MemorystoreChatMessageHistory
+from worker.holdings import look
+from worker.interchange import read_conversations
+from worker.restore import restore_session
+from worker.services import Services, connect
+from worker.settings import environment, load_settings
+
+COMPOSE = yaml.safe_load((Path(__file__).parents[2] / "docker-compose.yml").read_text())
+
+
+@contextmanager
+def image(service: str, services: Services, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The process that docker-compose.yml runs for a service, with the environment of these settings."""
+    command = [part.replace("/tmp/", f"{folder}/") for part in COMPOSE["services"][service]["command"]]
+    env = environment(services.settings)
+    env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
+    with (folder / f"{service}.log").open("wb") as log:
+        process = subprocess.Popen(command, env=env, cwd=folder, stdout=log, stderr=log)
+    try:
+        yield process
+        assert process.poll() is None, f"{shlex.join(command)}:\n{(folder / f'{service}.log').read_text()}"
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def deployment(client: redis.Redis, redis_server: RedisServer, archive_url: str) -> Services:
+    """A deployment whose sessions go to sleep after a second."""
+    return connect(
+        load_settings(
+            {
+                "redis_url": redis_server.url,
+                "archive_url": archive_url,
+                "idle_timeout_seconds": 1,
+                "sweep_interval_seconds": 0.5,
+            }
+        )
+    )
+
+
+def archived(services: Services) -> int:
+    return sum(shard.archived for shard in services.sessions.overview())
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("archive_url", ["gcs"], indirect=True)
+def test_seven_hundred_real_conversations_go_to_sleep_and_wake_up_equal(
+    client: redis.Redis, deployment: Services, tmp_path: Path
+) -> None:
+    if not CONVERSATIONS.exists():
+        missing("shared/data/conversations.jsonl")
+    played = list(read_conversations(CONVERSATIONS))
+    assert (len(played), sum(len(conversation.messages) for conversation in played)) == (700, 8_389)
+    with image("worker", deployment, tmp_path), image("beat", deployment, tmp_path):
+        for conversation in played:
+            MemorystoreChatMessageHistory(client, conversation.session_id, 1).add_messages(conversation.messages)
+        wait_until(lambda: archived(deployment) == 700, 120, "700 sessions are archived")
+    kinds = {key.split(b":")[2] for key in raw(client, "KEYS", "{torpor:*")}
+    assert kinds == {b"t"}, "nothing but the shards' tallies is left in Redis"
+    for conversation in played:
+        assert restore_session(deployment, conversation.session_id).messages == len(conversation.messages)
+        assert MemorystoreChatMessageHistory(client, conversation.session_id).messages == conversation.messages
+
+
+def test_a_worker_archives_by_itself_what_goes_idle_and_leaves_what_does_not(
+    client: redis.Redis, deployment: Services, tmp_path: Path
+) -> None:
+    idle = MemorystoreChatMessageHistory(client, "idle", 1)
+    busy = MemorystoreChatMessageHistory(client, "busy", 3600)
+    with image("worker", deployment, tmp_path), image("beat", deployment, tmp_path):
+        idle.add_user_message("good night")
+        busy.add_user_message("still here")
+        wait_until(lambda: idle.info() is None, 60, "the idle session is gone from Redis")
+        assert busy.info()
+        assert busy.close()
+        wait_until(lambda: busy.info() is None, 60, "the closed session is gone from Redis")
+    assert look(deployment.archive, "idle")
+    assert look(deployment.archive, "busy")
+    assert archived(deployment) == 2
+
+
+@pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
+def test_tasks_can_be_sent_by_their_names(client: redis.Redis, deployment: Services, tmp_path: Path) -> None:
+    from worker.app import make_app
+
+    app = make_app(lambda: deployment.settings)
+    chat = MemorystoreChatMessageHistory(client, "s", 3600)
+    chat.add_user_message("hello")
+    with image("worker", deployment, tmp_path):
+        app.send_task("torpor.archive_session", ["s"])
+        wait_until(lambda: chat.info() is None, 60, "the session is archived")
+        app.send_task("torpor.restore_session", ["s"])
+        wait_until(lambda: (info := chat.info()) and info.whole, 60, "the session is restored")
+        assert [message.content for message in chat.messages] == ["hello"]
+        app.send_task("torpor.purge_session", ["s"])
+        wait_until(lambda: chat.info() is None, 60, "the session is purged")
+        wait_until(lambda: not look(deployment.archive, "s"), 60, "its segments are gone")
+    app.close()

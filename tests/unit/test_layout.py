@@ -1,0 +1,171 @@
+"""Object names: exactly those of the design, apart for every two sessions, and readable back."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from worker import layout
+from worker.layout import FloorName, SegmentName
+
+SEGMENT = SegmentName(epoch=1_700_000_000_000_000, start=10, stop=25, digest="0123abcd")
+STRANGE = [
+    "plain-id_1.2~3",
+    "/",
+    "a/b",
+    "a%2Fb",
+    "a%252Fb",
+    ".",
+    "..",
+    "%2E",
+    "%2E.",
+    "../../etc/passwd",
+    ".hidden",
+    "a\nb",
+    "a\r\nb",
+    "a\x00b",
+    "{torpor:1}:m:x",
+    "a b",
+    "a+b",
+    "a=b",
+    "?x#y",
+    "😀",
+    "é",
+    "e\N{COMBINING ACUTE ACCENT}",
+    "owners",
+    "v1",
+    "floor",
+    "sha256=" + hashlib.sha256(b"x").hexdigest(),
+    "x" * 200,
+    "x" * 201,
+    "x" * 1024,
+    "y" * 1024,
+    "😀" * 256,
+    "." + "x" * 199,
+]
+# As history takes them: text with a UTF-8 form of 1 to 1,024 bytes.
+session_ids = st.text(st.characters(codec="utf-8"), min_size=1, max_size=300).filter(lambda s: len(s.encode()) <= 1024)
+names = st.builds(
+    SegmentName,
+    epoch=st.integers(0, 2**53),
+    start=st.integers(0, 10**9),
+    stop=st.integers(0, 10**9),
+    digest=st.text("0123456789abcdef", min_size=8, max_size=8),
+)
+
+
+def spread(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:2]
+
+
+def test_names_are_those_of_the_design() -> None:
+    hh = spread("chat/1")
+    assert layout.session_prefix("chat/1") == f"v1/{hh}/chat%2F1/"
+    assert layout.segment_name("chat/1", SEGMENT) == f"v1/{hh}/chat%2F1/1700000000000000/10-25-0123abcd.jsonl.gz"
+    assert layout.floor_name("chat/1", 17) == f"v1/{hh}/chat%2F1/17/floor"
+    assert layout.owner_marker("ann@x", "chat/1") == f"v1/owners/{spread('ann@x')}/ann%40x/chat%2F1"
+
+
+def test_an_id_that_is_too_long_for_a_file_name_goes_by_its_sha256() -> None:
+    for long in ("x" * 201, "😀" * 17, "/" * 67):
+        assert layout.session_prefix(long).split("/")[2] == "sha256=" + hashlib.sha256(long.encode()).hexdigest()
+    assert layout.session_prefix("x" * 200).split("/")[2] == "x" * 200
+    assert layout.session_prefix("😀" * 16).split("/")[2] == "%F0%9F%98%80" * 16
+
+
+def test_prefixes_spread_over_the_bucket() -> None:
+    assert len({layout.session_prefix(f"chat-{number}").split("/")[1] for number in range(5_000)}) == 256
+
+
+@pytest.mark.parametrize("session_id", STRANGE)
+def test_a_strange_id_gives_a_name_that_every_store_can_hold(session_id: str) -> None:
+    name = layout.segment_name(session_id, SEGMENT)
+    root, hh, component, epoch, file = name.split("/")
+    assert (root, hh, epoch, file) == ("v1", spread(session_id), "1700000000000000", "10-25-0123abcd.jsonl.gz")
+    assert re.fullmatch(r"(?!\.)[A-Za-z0-9_.~%=-]{1,200}", component)
+    assert len(layout.owner_marker(session_id, session_id)) < 500
+
+
+def test_strange_ids_stay_apart() -> None:
+    prefixes = [layout.session_prefix(session_id) for session_id in STRANGE]
+    assert len(set(prefixes)) == len(STRANGE)
+    for one in prefixes:
+        assert [other for other in prefixes if other.startswith(one)] == [one]
+
+
+@given(one=session_ids, other=session_ids)
+@example(one="a", other="a/1")
+@example(one="a", other="a%2F1")
+@example(one=".", other="%2E")
+@example(one="x" * 201, other="sha256=" + hashlib.sha256(b"x" * 201).hexdigest())
+def test_the_prefix_of_one_session_never_begins_that_of_another(one: str, other: str) -> None:
+    first, second = layout.session_prefix(one), layout.session_prefix(other)
+    assert (one == other) == (first == second)
+    assert one == other or not (first.startswith(second) or second.startswith(first))
+
+
+@given(owner=session_ids, one=session_ids, other=session_ids)
+def test_owner_markers_stay_apart_from_each_other_and_from_every_session(owner: str, one: str, other: str) -> None:
+    marker = layout.owner_marker(owner, one)
+    assert (one == other) == (marker == layout.owner_marker(owner, other))
+    assert (owner == other) == (marker == layout.owner_marker(other, one))
+    assert not marker.startswith(layout.session_prefix(other))
+
+
+@given(session_id=session_ids, name=names)
+def test_a_segment_name_is_read_back(session_id: str, name: SegmentName) -> None:
+    assert layout.parse(session_id, layout.segment_name(session_id, name)) == name
+
+
+@given(session_id=session_ids, floor=st.integers(0, 2**53))
+def test_a_floor_name_is_read_back(session_id: str, floor: int) -> None:
+    assert layout.parse(session_id, layout.floor_name(session_id, floor)) == FloorName(floor)
+
+
+@given(session_id=session_ids, rest=st.text(st.sampled_from("0123456789abcdef-/.jsonlgzfrt\n٣"), max_size=40))
+@example(session_id="s", rest="7/floor\n")
+@example(session_id="s", rest="007/floor")
+@example(session_id="s", rest="٣/floor")
+@example(session_id="s", rest="7/00-1-0123abcd.jsonl.gz")
+@example(session_id="s", rest="7/0-1-0123ABCD.jsonl.gz")
+def test_what_is_read_is_what_would_be_written(session_id: str, rest: str) -> None:
+    object_name = layout.session_prefix(session_id) + rest
+    parsed = layout.parse(session_id, object_name)
+    if isinstance(parsed, SegmentName):
+        assert layout.segment_name(session_id, parsed) == object_name
+    elif isinstance(parsed, FloorName):
+        assert layout.floor_name(session_id, parsed.epoch) == object_name
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "",
+        "7",
+        "7/",
+        "7/ceiling",
+        "7/floor/",
+        "x/floor",
+        "-7/floor",
+        "7/0-1-0123abcd.jsonl",
+        "7/0-1-0123abcd.jsonl.gz.tmp",
+        "7/0-1-0123abcde.jsonl.gz",
+        "7/0-1-0123abcg.jsonl.gz",
+        "7/0-0123abcd.jsonl.gz",
+        "7/a-b-0123abcd.jsonl.gz",
+        "7/8/0-1-0123abcd.jsonl.gz",
+        "notes.txt",
+    ],
+)
+def test_a_foreign_name_tells_nothing(rest: str) -> None:
+    assert layout.parse("s", layout.session_prefix("s") + rest) is None
+
+
+def test_the_name_of_another_session_tells_nothing() -> None:
+    assert layout.parse("s", layout.segment_name("t", SEGMENT)) is None
+    assert layout.parse("s", "7/floor") is None
+    assert layout.parse("s", layout.owner_marker("ann", "s")) is None

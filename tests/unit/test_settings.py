@@ -1,0 +1,237 @@
+"""Settings: one class, read from the environment, every fault named at once and no password anywhere."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from history import TorporError
+from worker.errors import SettingsError
+from worker.settings import Settings, load_settings, parse_archive_url
+
+SECRET = "hunter2secret"
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An environment with no setting but the one that is required."""
+    for name in list(os.environ):
+        if name.upper().startswith("TORPOR_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("TORPOR_ARCHIVE_URL", "gs://bucket/chats")
+
+
+def faults() -> list[str]:
+    """What loading the settings says, a line for each fault."""
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    head, *lines = str(caught.value).splitlines()
+    assert head == "wrong settings:"
+    return [line.strip() for line in lines]
+
+
+def test_only_the_archive_url_must_be_set() -> None:
+    settings = load_settings()
+    assert settings.model_dump() == {
+        "redis_url": SecretStr("redis://localhost:6379/0"),
+        "broker_url": None,
+        "archive_url": "gs://bucket/chats",
+        "namespace": "torpor",
+        "shards": None,
+        "idle_timeout_seconds": 86_400,
+        "max_age_seconds": None,
+        "sweep_interval_seconds": 15,
+        "lease_seconds": 300,
+        "batch": 64,
+        "concurrency": 16,
+        "drain_seconds": 60,
+        "max_attempts": 5,
+        "retry_delay_seconds": 30,
+        "archive_retention_days": None,
+    }
+    assert settings.lease == timedelta(minutes=5)
+    assert settings.celery_broker == "redis://localhost:6379/0"
+
+
+def test_a_missing_archive_url_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TORPOR_ARCHIVE_URL")
+    assert faults() == ["TORPOR_ARCHIVE_URL: is required"]
+    monkeypatch.setenv("TORPOR_ARCHIVE_URL", "")
+    assert faults() == ["TORPOR_ARCHIVE_URL: is required"]
+
+
+def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    values: dict[str, tuple[str, Any]] = {
+        "REDIS_URL": ("rediss://u:p@redis.example:6380/1", SecretStr("rediss://u:p@redis.example:6380/1")),
+        "BROKER_URL": ("amqp://broker//", SecretStr("amqp://broker//")),
+        "ARCHIVE_URL": ("file:///var/lib/torpor", "file:///var/lib/torpor"),
+        "NAMESPACE": ("chat:eu", "chat:eu"),
+        "SHARDS": ("16", 16),
+        "IDLE_TIMEOUT_SECONDS": ("3600", 3600),
+        "MAX_AGE_SECONDS": ("7200", 7200),
+        "SWEEP_INTERVAL_SECONDS": ("0.5", 0.5),
+        "LEASE_SECONDS": ("60", 60.0),
+        "BATCH": ("10", 10),
+        "CONCURRENCY": ("4", 4),
+        "DRAIN_SECONDS": ("30", 30.0),
+        "MAX_ATTEMPTS": ("3", 3),
+        "RETRY_DELAY_SECONDS": ("1", 1.0),
+        "ARCHIVE_RETENTION_DAYS": ("365", 365),
+    }
+    assert {name.lower() for name in values} == set(Settings.model_fields)
+    for name, (text, _) in values.items():
+        monkeypatch.setenv(f"TORPOR_{name}", text)
+    settings = load_settings()
+    assert {name: getattr(settings, name.lower()) for name in values} == {name: value for name, (_, value) in values.items()}
+    assert settings.celery_broker == "amqp://broker//"
+
+
+def test_what_a_caller_gives_comes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORPOR_BATCH", "10")
+    monkeypatch.setenv("TORPOR_CONCURRENCY", "3")
+    settings = load_settings({"batch": 20, "concurrency": None})
+    assert (settings.batch, settings.concurrency) == (20, 3)
+
+
+WRONG = {
+    "REDIS_URL": "http://localhost",
+    "BROKER_URL": "localhost",
+    "ARCHIVE_URL": "s3://bucket",
+    "NAMESPACE": "a{b}",
+    "SHARDS": "0",
+    "IDLE_TIMEOUT_SECONDS": "1.5",
+    "MAX_AGE_SECONDS": "0",
+    "SWEEP_INTERVAL_SECONDS": "0",
+    "LEASE_SECONDS": "nan",
+    "BATCH": "none",
+    "CONCURRENCY": "-1",
+    "DRAIN_SECONDS": "inf",
+    "MAX_ATTEMPTS": "0",
+    "RETRY_DELAY_SECONDS": "-0.1",
+    "ARCHIVE_RETENTION_DAYS": "0",
+}
+
+
+def test_every_wrong_value_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert {name.lower() for name in WRONG} == set(Settings.model_fields)
+    for name, text in WRONG.items():
+        monkeypatch.setenv(f"TORPOR_{name}", text)
+    monkeypatch.setenv("TORPOR_BATCHES", "3")
+    said = faults()
+    assert sorted(fault.split(":")[0] for fault in said) == sorted(f"TORPOR_{name}" for name in [*WRONG, "BATCHES"])
+    assert "TORPOR_ARCHIVE_URL: must be gs://bucket/prefix or file:///absolute/path" in said
+    assert "TORPOR_SHARDS: Input should be greater than or equal to 1" in said
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_value_is_named_alone(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"TORPOR_{name}", WRONG[name])
+    [fault] = faults()
+    assert fault.startswith(f"TORPOR_{name}: ")
+
+
+@pytest.mark.parametrize("name", ["TORPOR_ARCHIVE", "torpor_idle_timeout", "Torpor_X"])
+def test_an_unknown_variable_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, SECRET)
+    assert faults() == [f"{name}: there is no such setting"]
+
+
+def test_a_setting_that_does_not_exist_can_not_be_given() -> None:
+    with pytest.raises(SettingsError, match="TORPOR_BATCHES"):
+        load_settings({"batches": 3})
+
+
+def test_settings_do_not_change() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load_settings().batch = 3  # type: ignore[misc]
+
+
+def test_passwords_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORPOR_REDIS_URL", f"redis://:{SECRET}@localhost:6379/0")
+    monkeypatch.setenv("TORPOR_BROKER_URL", f"redis://:{SECRET}@localhost:6379/1")
+    settings = load_settings()
+    assert SECRET in settings.celery_broker
+    assert SECRET not in f"{settings} {settings!r} {settings.model_dump()} {settings.model_dump_json()}"
+
+
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        ("REDIS_URL", f"http://:{SECRET}@localhost"),
+        ("REDIS_URL", f"redis://:{SECRET}@localhost:port/0"),
+        ("REDIS_URL", f"redis://:{SECRET}/x@localhost:6379/0"),
+        ("REDIS_URL", f"redis://:{SECRET}#x@localhost:6379/0"),
+        ("REDIS_URL", f"redis://:{SECRET}@[localhost"),
+        ("REDIS_URL", f"redis://localhost/0?socket_timeout={SECRET}"),
+        ("BROKER_URL", SECRET),
+        ("ARCHIVE_URL", f"gs://user:{SECRET}@bucket"),
+        ("ARCHIVE_URL", f"file://user:{SECRET}@host/path"),
+        ("NAMESPACE", f"{{{SECRET}}}"),
+        ("BATCH", SECRET),
+    ],
+)
+def test_no_password_is_in_what_is_said_of_a_wrong_value(
+    name: str, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"TORPOR_{name}", url)
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    assert f"TORPOR_{name}: " in str(caught.value)
+    chain: BaseException | None = caught.value
+    while chain:
+        assert SECRET not in f"{chain} {chain!r}"
+        chain = None if chain.__suppress_context__ else chain.__cause__ or chain.__context__
+
+
+def test_wrong_settings_are_an_error_of_torpor_and_a_value_error() -> None:
+    assert issubclass(SettingsError, TorporError)
+    assert issubclass(SettingsError, ValueError)
+
+
+@pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        ("gs://bucket", ("bucket", "")),
+        ("gs://bucket/", ("bucket", "")),
+        ("gs://my-bucket.example.com/chats", ("my-bucket.example.com", "chats")),
+        ("gs://bucket/a/b/", ("bucket", "a/b")),
+        ("file:///var/lib/torpor", Path("/var/lib/torpor")),
+        ("file:///var/my%20chats", Path("/var/my chats")),
+        ("file:/var/lib", Path("/var/lib")),
+    ],
+)
+def test_an_archive_url_names_a_bucket_and_prefix_or_a_folder(url: str, place: tuple[str, str] | Path) -> None:
+    assert parse_archive_url(url) == place
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "bucket",
+        "gs:",
+        "gs://",
+        "gs:///chats",
+        "gs://B",
+        "gs://Bucket/chats",
+        "gs://b",
+        "gs://-bucket",
+        "gs://bucket:80/chats",
+        "gs://user@bucket/chats",
+        "gs://bucket/chats?x=1",
+        "gs://bucket/chats#x",
+        "gs://[bucket",
+        "file://host/path",
+        "file:relative/path",
+        "/var/lib/torpor",
+        "s3://bucket/chats",
+    ],
+)
+def test_another_archive_url_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match=r"must be gs://|Invalid IPv6"):
+        parse_archive_url(url)
