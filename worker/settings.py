@@ -22,7 +22,12 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 
 
 def _redis_url(url: SecretStr) -> SecretStr:
-    redis.ConnectionPool.from_url(url.get_secret_value())
+    try:
+        redis.ConnectionPool.from_url(url.get_secret_value())
+    except ValueError:  # its text may hold a part of the password
+        raise ValueError(
+            "must be redis://, rediss:// or unix://, its special characters percent-encoded, with valid options"
+        ) from None
     return url
 
 

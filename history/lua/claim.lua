@@ -8,5 +8,9 @@ local now_ms = to_ms(now_us())
 local sessions = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', int(now_ms), 'LIMIT', 0, ARGV[1])
 -- The half tells a lease from every other moment.
 local token = int(now_ms + tonumber(ARGV[2])) .. '.5'
-for _, session in ipairs(sessions) do redis.call('ZADD', KEYS[1], 'XX', token, session) end
-return {token, unpack(sessions)}
+local reply = {token}
+for _, session in ipairs(sessions) do
+  redis.call('ZADD', KEYS[1], 'XX', token, session)
+  reply[#reply + 1] = session
+end
+return reply

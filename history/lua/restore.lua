@@ -7,7 +7,7 @@
 -- ARGV[2] token of this restore: the same for each sending of the same restore
 -- ARGV[3] lease (ms): how long the session is left alone unless the restore goes on
 -- Returns {'begun', epoch} | {'whole'} nothing is in the archive alone
-local meta = redis.call('HMGET', KEYS[1], 'epoch', 'whole')
+local meta = redis.call('HMGET', KEYS[1], 'epoch', 'whole', 'state')
 if meta[2] then return {'whole'} end
 local now = now_us()
 local epoch = meta[1]
@@ -17,5 +17,6 @@ else
   epoch = int(next_epoch(KEYS[3]))
   redis.call('HSET', KEYS[1], 'epoch', epoch, 'active', int(to_ms(now)), 'restoring', ARGV[2])
 end
-redis.call('ZADD', KEYS[2], int(to_ms(now) + tonumber(ARGV[3])), ARGV[1])
+-- A quarantined session waits for a person.
+if meta[3] ~= 'quarantined' then redis.call('ZADD', KEYS[2], int(to_ms(now) + tonumber(ARGV[3])), ARGV[1]) end
 return {'begun', epoch}

@@ -9,7 +9,8 @@
 -- ARGV[4] how many messages were staged before
 -- ARGV[5...] messages, JSON bytes
 -- Returns 'staged' | 'superseded' the token is gone | 'lost' the staging list is not what it should be
-if redis.call('HGET', KEYS[1], 'restoring') ~= ARGV[2] then return 'superseded' end
+local meta = redis.call('HMGET', KEYS[1], 'restoring', 'state')
+if meta[1] ~= ARGV[2] then return 'superseded' end
 local before, length = tonumber(ARGV[4]), redis.call('LLEN', KEYS[3])
 if length == before then
   push(KEYS[3], ARGV, 5, #ARGV)
@@ -17,5 +18,5 @@ elseif length ~= before + #ARGV - 4 then
   return 'lost'
 end
 redis.call('PEXPIRE', KEYS[3], int(2 * tonumber(ARGV[3])))
-redis.call('ZADD', KEYS[2], int(to_ms(now_us()) + tonumber(ARGV[3])), ARGV[1])
+if meta[2] ~= 'quarantined' then redis.call('ZADD', KEYS[2], int(to_ms(now_us()) + tonumber(ARGV[3])), ARGV[1]) end
 return 'staged'

@@ -16,7 +16,7 @@
 -- ARGV[8] maximum age (ms) likewise
 -- ARGV[9] owner likewise
 -- Returns 'restored' | 'nothing' the archive was empty and so is the session | 'superseded' | 'lost'
-local meta = redis.call('HMGET', KEYS[2], 'restoring', 'epoch', 'base', 'archived')
+local meta = redis.call('HMGET', KEYS[2], 'restoring', 'epoch', 'base', 'archived', 'state')
 if meta[1] ~= ARGV[2] then return 'superseded' end
 local count = tonumber(ARGV[3])
 if redis.call('LLEN', KEYS[5]) ~= count then return 'lost' end
@@ -41,6 +41,8 @@ end
 if KEYS[6] and redis.call('HGET', KEYS[2], 'owner') == ARGV[9] then redis.call('SADD', KEYS[6], ARGV[1]) end
 redis.call('HSET', KEYS[2], 'whole', '1')
 redis.call('HDEL', KEYS[2], 'restoring')
-local expiry = redis.call('HMGET', KEYS[2], 'idle', 'max_age')
-schedule(KEYS[3], ARGV[1], to_ms(now_us()), meta[2], expiry[1] or ARGV[4], expiry[2] or ARGV[5])
+if meta[5] ~= 'quarantined' then
+  local expiry = redis.call('HMGET', KEYS[2], 'idle', 'max_age')
+  schedule(KEYS[3], ARGV[1], to_ms(now_us()), meta[2], expiry[1] or ARGV[4], expiry[2] or ARGV[5])
+end
 return 'restored'

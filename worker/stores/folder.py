@@ -11,15 +11,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from worker.errors import ArchiveConflict, ArchiveUnavailable, ObjectNotFound
+from worker.errors import ArchiveConflict, ArchiveCorrupt, ArchiveUnavailable, ObjectNotFound
 from worker.stores import StoredObject
 
 _CHUNK = 1024 * 1024
-_METADATA = ".meta.json"
+# No name of the layout ends like this.
+_METADATA = "=.meta.json"
+_TEMPORARY = "=.tmp"
 
 
 class FolderStore:
-    """Objects as files; an object's metadata is beside it in `<name>.meta.json`, written before it.
+    """Objects as files; an object's metadata is beside it in `<name>=.meta.json`, written before it.
 
     A file appears under its name only when it is complete and on disk: written to a temporary file, fsync,
     link (which refuses to replace), fsync of the folder.
@@ -48,10 +50,11 @@ class FolderStore:
         described = {"metadata": dict(metadata), "custom_time": custom_time and custom_time.isoformat()}
         with _translated(self.url):
             self._make_folder(path.parent)
-            with _temporary(path.parent) as (temporary, handle):
-                handle.write(json.dumps(described, ensure_ascii=False).encode())
-                _sync(handle)
-                temporary.replace(_metadata_path(path))
+            if not path.exists():
+                with _temporary(path.parent) as (temporary, handle):
+                    handle.write(json.dumps(described, ensure_ascii=False).encode())
+                    _sync(handle)
+                    temporary.replace(_metadata_path(path))
             with _temporary(path.parent) as (temporary, handle):
                 body.seek(0)
                 while chunk := body.read(_CHUNK):
@@ -70,9 +73,10 @@ class FolderStore:
         folder = self._root / prefix.rpartition("/")[0]
         with _translated(self.url):
             names = sorted(
-                path.relative_to(self._root).as_posix()
-                for path in folder.rglob("*")
-                if path.is_file() and not path.name.endswith((_METADATA, ".tmp"))
+                (Path(where) / name).relative_to(self._root).as_posix()
+                for where, _, files in os.walk(folder, onerror=_unless_absent)
+                for name in files
+                if not name.endswith((_METADATA, _TEMPORARY))
             )
             for name in names:
                 if name.startswith(prefix):
@@ -82,14 +86,13 @@ class FolderStore:
     @contextmanager
     def open(self, stored: StoredObject) -> Iterator[BinaryIO]:
         """See ArchiveStore."""
-        try:
-            handle = (self._root / stored.name).open("rb")
-        except FileNotFoundError as exc:
-            raise ObjectNotFound(f"{self.url}/{stored.name} does not exist") from exc
-        except OSError as exc:
-            raise _unavailable(self.url, exc) from exc
-        with handle:
-            yield handle
+        with _translated(self.url):
+            try:
+                handle = (self._root / stored.name).open("rb")
+            except FileNotFoundError as exc:
+                raise ObjectNotFound(f"{self.url}/{stored.name} does not exist") from exc
+            with handle:
+                yield handle
 
     def delete(self, name: str) -> bool:
         """See ArchiveStore."""
@@ -129,12 +132,14 @@ class FolderStore:
 
     def _describe(self, path: Path) -> StoredObject:
         stat = path.stat()
-        try:
-            described = json.loads(_metadata_path(path).read_bytes())
-        except FileNotFoundError:
-            described = {"metadata": {}}
         name = path.relative_to(self._root).as_posix()
-        return StoredObject(name, stat.st_size, stat.st_mtime_ns, described["metadata"])
+        try:
+            metadata = json.loads(_metadata_path(path).read_bytes())["metadata"]
+        except FileNotFoundError:
+            metadata = {}
+        except (ValueError, LookupError, TypeError) as exc:
+            raise ArchiveCorrupt(f"the metadata of {self.url}/{name} can't be read: {exc}") from exc
+        return StoredObject(name, stat.st_size, stat.st_mtime_ns, metadata)
 
 
 def _metadata_path(path: Path) -> Path:
@@ -143,7 +148,7 @@ def _metadata_path(path: Path) -> Path:
 
 @contextmanager
 def _temporary(folder: Path) -> Iterator[tuple[Path, BinaryIO]]:
-    descriptor, name = tempfile.mkstemp(dir=folder, suffix=".tmp")
+    descriptor, name = tempfile.mkstemp(dir=folder, suffix=_TEMPORARY)
     try:
         with os.fdopen(descriptor, "wb") as handle:
             yield Path(name), handle
@@ -160,6 +165,11 @@ def _same_content(body: BinaryIO, path: Path) -> bool:
                 return False
             if not chunk:
                 return True
+
+
+def _unless_absent(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def _sync(handle: BinaryIO) -> None:

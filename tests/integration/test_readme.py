@@ -1,0 +1,65 @@
+"""The README's examples run, and its tables are what the code has."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import redis
+import yaml
+from conftest import RedisServer
+from pydantic import SecretStr
+
+from history import MemorystoreChatMessageHistory
+from worker import cli
+from worker.settings import PREFIX, Settings
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_first_example_runs_as_it_stands(
+    client: redis.Redis, redis_server: RedisServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    [example] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert example.strip().count("\n") <= 10
+    exec(compile(example.replace("redis://localhost:6379/0", redis_server.url), "README.md", "exec"), {})
+    assert "It arrives on Friday." in capsys.readouterr().out
+    info = MemorystoreChatMessageHistory(client, "user-42").info()
+    assert info
+    assert (info.status, info.message_count, info.owner) == ("due", 2, "ann")
+
+
+def test_the_settings_table_is_what_the_settings_are() -> None:
+    rows = dict(re.findall(r"^\| `(TORPOR_\w+)` \| (.*) \|$", README, re.MULTILINE))
+    expected = {}
+    for name, field in Settings.model_fields.items():
+        default = "required"
+        if not field.is_required():
+            value = field.get_default()
+            value = value.get_secret_value() if isinstance(value, SecretStr) else value
+            default = "" if value is None else f"`{value}`"
+        expected[PREFIX + name.upper()] = f"{default} | {field.description}"
+    assert rows == expected
+
+
+def test_every_command_of_the_readme_exists_and_the_other_way_round() -> None:
+    named = set(re.findall(r"^\| `torpor (\w+)", README, re.MULTILINE))
+    assert named == {
+        command.name or command.callback.__name__ for command in cli.app.registered_commands if command.callback
+    }
+
+
+def test_the_readme_starts_the_processes_that_the_images_run() -> None:
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    image_command = re.findall(r"^CMD (\[.*\])$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert yaml.safe_load(image_command[0]) == services["worker"]["command"]
+    for service in ("worker", "beat"):
+        assert " ".join(services[service]["command"]) in README
+
+
+def test_every_relative_link_leads_somewhere() -> None:
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for link in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"

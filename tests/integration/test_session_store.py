@@ -1,0 +1,1093 @@
+"""SessionStore: every operation and every outcome, on a real Redis.
+
+Most tests use one shard, so that all sessions are in one index.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import redis
+from conftest import RedisServer, WatchedRedis, contents, raw, start_redis, wait_until
+
+from history import (
+    CommitOutcome,
+    Expiry,
+    InvalidSessionId,
+    Lease,
+    MessageCorrupt,
+    Origin,
+    OwnerMismatch,
+    RedisMemoryFull,
+    RedisRefused,
+    RestoreTicket,
+    SeizeOutcome,
+    SessionExists,
+    SessionInfo,
+    SessionNotFound,
+    SessionStore,
+    StagingLost,
+    Status,
+    SwapOutcome,
+    calls,
+)
+
+MINUTE = timedelta(minutes=1)
+HOUR = timedelta(hours=1)
+DAY = timedelta(hours=24)
+DUE, QUARANTINE, TALLY = "{torpor:0}:due", "{torpor:0}:q", "{torpor:0}:t"
+ALL = [0]
+
+A, B, C, D = (b'{"%b":1}' % letter for letter in (b"a", b"b", b"c", b"d"))
+
+
+@pytest.fixture
+def store(client: redis.Redis) -> SessionStore:
+    store = SessionStore(client, shards=1)
+    assert store.deployment.keyspace.shards == 1
+    return store
+
+
+def described(store: SessionStore, session_id: str = "s") -> SessionInfo:
+    info = store.info(session_id)
+    assert info is not None
+    return info
+
+
+def fill(store: SessionStore, *session_ids: str, messages: list[bytes] | None = None) -> None:
+    for session_id in session_ids:
+        store.append(session_id, messages or [A, B])
+
+
+def make_due(client: redis.Redis, **since: int) -> None:
+    """Give sessions a due moment in the past (ms), so that their order is known."""
+    for session_id, moment in since.items():
+        raw(client, "ZADD", DUE, "XX", moment, session_id)
+
+
+def claim_due(store: SessionStore, session_id: str = "s", lease: timedelta = MINUTE) -> Lease:
+    assert store.close(session_id)
+    [claimed] = store.claim(ALL, 10, lease)
+    assert claimed.session_id == session_id
+    return claimed
+
+
+def snapshot_of(store: SessionStore, lease: Lease) -> SessionInfo:
+    [snapshot] = store.snapshots([lease])
+    assert isinstance(snapshot, SessionInfo)
+    return snapshot
+
+
+def begun(store: SessionStore, session_id: str = "s") -> RestoreTicket:
+    ticket = store.begin_restore(session_id, MINUTE)
+    assert ticket is not None
+    return ticket
+
+
+def staged_keys(client: redis.Redis) -> list[bytes]:
+    keys: list[bytes] = raw(client, "KEYS", "*:r:*")
+    return keys
+
+
+# Appending and reading
+
+
+def test_append_returns_the_length_of_the_transcript(store: SessionStore) -> None:
+    assert store.append("s", [A, B]) == 2
+    assert store.append("s", [C]) == 3
+    assert store.messages("s") == [A, B, C]
+
+
+def test_stored_bytes_come_back_untouched_whatever_they_are(store: SessionStore) -> None:
+    elements = [b"", b"\x00", b"\xff\xfe", b"\r\n", '{"ü":"😀"}'.encode(), b" { } "]
+    store.append("s", elements)
+    assert store.messages("s") == elements
+
+
+def test_a_turn_that_is_sent_again_is_written_once(store: SessionStore, client: redis.Redis) -> None:
+    def turn(turn_id: bytes, *messages: bytes) -> calls.Call[int]:
+        return calls.append(
+            store.deployment, "s", messages, turn=turn_id, expiry=Expiry(), owner=None, only_new=turn_id == b"turn-one"
+        )
+
+    first, second = turn(b"turn-one", A, B), turn(b"turn-two", C)
+    assert [store.run(first), store.run(first)] == [2, 2]
+    assert store.run(second) == 3
+    before = contents(client)
+    assert [store.run(first), store.run(second)] == [3, 3]
+    assert contents(client) == before
+    assert store.messages("s") == [A, B, C]
+
+
+def test_a_turn_is_known_until_four_more_were_written(store: SessionStore) -> None:
+    first = calls.append(store.deployment, "s", [A], turn=b"turn-one", expiry=Expiry(), owner=None)
+    store.run(first)
+    for _ in range(3):
+        store.append("s", [B])
+        assert store.run(first) == len(store.messages("s"))
+    assert store.messages("s") == [A, B, B, B]
+
+
+def test_two_turns_of_the_same_words_are_both_written(store: SessionStore) -> None:
+    fill(store, "s", "s")
+    assert store.messages("s") == [A, B, A, B]
+
+
+def test_only_new_refuses_a_session_that_is_there(store: SessionStore, client: redis.Redis) -> None:
+    store.append("s", [A], only_new=True)
+    before = contents(client)
+    with pytest.raises(SessionExists, match="'s'"):
+        store.append("s", [B], only_new=True)
+    assert contents(client) == before
+
+
+def test_an_owner_is_recorded_once_and_for_all(store: SessionStore, client: redis.Redis) -> None:
+    store.append("s", [A])
+    store.append("s", [A], owner="ann")
+    store.append("s", [A])
+    before = contents(client)
+    with pytest.raises(OwnerMismatch, match="'bob'"):
+        store.append("s", [B], owner="bob")
+    assert contents(client) == before
+    assert described(store).owner == "ann"
+    assert raw(client, "SMEMBERS", "{torpor:0}:o:ann") in ([b"s"], {b"s"})
+
+
+def test_an_error_about_arguments_is_raised_before_anything_is_sent(watched: WatchedRedis) -> None:
+    store = SessionStore(watched)
+    _ = store.deployment
+    watched.commands.clear()
+    for attempt in (store.info, store.messages, store.clear, store.close):
+        with pytest.raises(InvalidSessionId):
+            attempt("")
+    assert watched.commands == []
+
+
+def test_reading_without_touch_changes_nothing(store: SessionStore, client: redis.Redis) -> None:
+    fill(store, "s")
+    store.close("s")
+    before = contents(client)
+    assert store.messages("s", touch=False) == [A, B]
+    assert [page.messages for page in store.pages("s")] == [[A, B]]
+    assert contents(client) == before
+    assert store.messages("s") == [A, B]
+    assert described(store).status is Status.LIVE
+
+
+def test_pages_are_of_about_a_mebibyte_and_tell_their_state(store: SessionStore) -> None:
+    elements = [b'{"n":"%04d-%b"}' % (number, b"x" * 1000) for number in range(5000)]
+    store.append("s", elements)
+    pages = list(store.pages("s"))
+    assert [message for page in pages for message in page.messages] == elements
+    assert [page.start for page in pages] == [0, *(page.stop for page in pages[:-1])]
+    assert pages[-1].stop == 5000
+    info = described(store)
+    assert {(page.epoch, page.base, page.total) for page in pages} == {(info.epoch, 0, 5000)}
+    sizes = [sum(map(len, page.messages)) for page in pages]
+    assert all(2**20 <= size < 2**20 + 200_000 for size in sizes[:-1])
+    assert store.messages("s") == elements
+
+
+def test_pages_can_be_of_a_part(store: SessionStore) -> None:
+    store.append("s", [A, B, C, D])
+
+    def part(start: int, stop: int | None) -> list[bytes]:
+        return [message for page in store.pages("s", start, stop) for message in page.messages]
+
+    assert part(1, 3) == [B, C]
+    assert part(2, None) == [C, D]
+    assert part(0, 9) == [A, B, C, D]
+    assert part(4, None) == part(9, None) == part(2, 2) == []
+    assert list(store.pages("nobody")) == []
+
+
+@pytest.mark.parametrize("after", [[b"y" * 1024] * 4000, []], ids=["cleared and used", "cleared"])
+def test_messages_never_mix_what_was_before_a_clear_and_after_it(
+    sessions: SessionStore, watched: WatchedRedis, after: list[bytes]
+) -> None:
+    sessions.append("s", [b"x" * 1024] * 3000)
+    reader = SessionStore(watched)
+    assert len(reader.messages("s")) == 3000
+
+    def clear_before_the_second_page(command: str) -> None:
+        if len(watched.commands) == 2:
+            sessions.clear("s")
+            sessions.append("s", after)
+
+    watched.commands.clear()
+    watched.before = clear_before_the_second_page
+    assert reader.messages("s") == after
+    assert len(watched.commands) > 2
+
+
+def test_messages_that_are_added_between_two_pages_are_read_too(sessions: SessionStore, watched: WatchedRedis) -> None:
+    sessions.append("s", [b"x" * 1024] * 2000)
+    reader = SessionStore(watched)
+    _ = reader.deployment
+
+    def append_before_the_second_page(command: str) -> None:
+        if len(watched.commands) == 2:
+            sessions.append("s", [A])
+
+    watched.commands.clear()
+    watched.before = append_before_the_second_page
+    assert reader.messages("s") == [b"x" * 1024] * 2000 + [A]
+
+
+def test_a_session_that_leaves_redis_between_two_pages_is_not_there(store: SessionStore, watched: WatchedRedis) -> None:
+    store.append("s", [b"x" * 1024] * 2000)
+    reader = SessionStore(watched)
+    _ = reader.deployment
+
+    def archive_before_the_second_page(command: str) -> None:
+        if len(watched.commands) == 2:
+            lease = claim_due(store)
+            assert store.commit(lease, snapshot_of(store, lease)) is CommitOutcome.DELETED
+
+    watched.commands.clear()
+    watched.before = archive_before_the_second_page
+    assert reader.messages("s") == []
+
+
+# The deployment
+
+
+def test_default_expiry_is_recorded_for_all_clients(client: redis.Redis, redis_server: RedisServer) -> None:
+    SessionStore(client).configure(idle=HOUR, max_age=DAY)
+    with redis_server.client() as other:
+        store = SessionStore(other)
+        store.append("s", [A])
+        info = described(store)
+        assert (info.idle_timeout, info.max_age, info.expiry) == (HOUR, DAY, Expiry())
+        assert info.due_at == info.last_active + HOUR
+        store.append("own", [A], expiry=Expiry(idle=MINUTE))
+        assert described(store, "own").idle_timeout == MINUTE
+    with redis_server.client() as another:
+        assert SessionStore(another).configure(idle=MINUTE, max_age=None).max_age is None
+        assert SessionStore(another).deployment.idle == MINUTE
+
+
+# Scripts that the server has lost
+
+
+def test_a_lost_script_is_sent_again(store: SessionStore, client: redis.Redis) -> None:
+    fill(store, "s")
+    client.script_flush()
+    assert store.append("s", [C]) == 3
+    client.script_flush()
+    assert store.messages("s") == [A, B, C]
+
+
+def test_lost_scripts_are_sent_again_in_a_pipeline_too(sessions: SessionStore, client: redis.Redis) -> None:
+    fill(sessions, "a", "b", "c")
+    sessions.close("a")
+    client.script_flush()
+    assert list(sessions.due_counts().values()) == [1]
+    client.script_flush()
+    infos = sessions.infos(["a", "nobody", "c"])
+    assert [info and info.session_id for info in infos] == ["a", None, "c"]
+
+
+def test_claiming_through_lost_scripts_leases_once(store: SessionStore, client: redis.Redis) -> None:
+    fill(store, "a", "b")
+    make_due(client, a=1, b=2)
+    client.script_flush()
+    assert [lease.session_id for lease in store.claim(ALL, 10, MINUTE)] == ["a", "b"]
+    assert store.claim(ALL, 10, MINUTE) == []
+
+
+# Claims
+
+
+def test_a_claim_takes_what_has_been_due_longest(store: SessionStore, client: redis.Redis) -> None:
+    fill(store, "a", "b", "c", "live")
+    make_due(client, a=3, b=1, c=2)
+    assert [lease.session_id for lease in store.claim(ALL, 2, MINUTE)] == ["b", "c"]
+    assert [lease.session_id for lease in store.claim(ALL, 2, MINUTE)] == ["a"]
+    assert store.claim(ALL, 2, MINUTE) == []
+    assert described(store, "live").status is Status.LIVE
+
+
+def test_the_limit_of_a_claim_is_for_each_shard(client: redis.Redis) -> None:
+    sessions = SessionStore(client, shards=4)
+    ids = [f"s{number}" for number in range(40)]
+    fill(sessions, *ids)
+    assert all(sessions.close(session_id) for session_id in ids)
+    assert len(sessions.claim(range(4), 3, MINUTE)) == 12
+
+
+def test_a_claimed_session_is_in_work_until_its_lease_ends(store: SessionStore) -> None:
+    fill(store, "s", "other")
+    lease = claim_due(store)
+    info = described(store)
+    assert info.status is Status.IN_WORK
+    assert info.due_at is not None
+    assert info.due_at.timestamp() * 1000 == pytest.approx(float(lease.token), abs=0.01)
+    [overview] = store.overview()
+    assert (overview.in_work, overview.due, overview.live) == (1, 0, 2)
+    assert MINUTE - timedelta(seconds=10) < info.due_at - overview.now <= MINUTE
+    assert store.due_counts() == {}
+
+
+def test_claims_of_many_workers_are_disjoint_and_complete(store: SessionStore, client: redis.Redis) -> None:
+    ids = [f"s{number}" for number in range(200)]
+    fill(store, *ids)
+    make_due(client, **dict.fromkeys(ids, 1))
+
+    def claim_all(_: int) -> list[str]:
+        found: list[str] = []
+        while leases := store.claim(ALL, 7, MINUTE):
+            found += [lease.session_id for lease in leases]
+        return found
+
+    with ThreadPoolExecutor(8) as pool:
+        claimed = [session_id for found in pool.map(claim_all, range(8)) for session_id in found]
+    assert sorted(claimed) == sorted(ids)
+
+
+def test_a_claim_can_be_of_ten_thousand_sessions(store: SessionStore, client: redis.Redis) -> None:
+    # More than Lua's unpack() takes; the worker allows batches of up to 10,000.
+    ids = [f"s{number:05}" for number in range(10_000)]
+    raw(client, "ZADD", DUE, *(item for session_id in ids for item in (1, session_id)))
+    assert [lease.session_id for lease in store.claim(ALL, 10_000, MINUTE)] == ids
+
+
+def test_a_lease_that_ended_is_claimed_by_another(store: SessionStore) -> None:
+    fill(store, "s")
+    first = claim_due(store, lease=timedelta(0))
+    snapshot = snapshot_of(store, first)
+    second, *_ = wait_until(lambda: store.claim(ALL, 10, MINUTE))
+    assert store.renew([first], MINUTE) == [None]
+    assert not store.release(first, HOUR, counted=True, error="late")
+    assert store.commit(first, snapshot) is CommitOutcome.KEPT
+    assert store.messages("s", touch=False) == [A, B]
+    assert store.commit(second, snapshot_of(store, second)) is CommitOutcome.DELETED
+
+
+def test_renewing_moves_the_lease_to_a_new_token(store: SessionStore) -> None:
+    fill(store, "s", "t")
+    old = claim_due(store)
+    lost = replace(old, session_id="t")
+    renewed, none = store.renew([old, lost], HOUR)
+    assert none is None
+    assert renewed is not None
+    assert float(renewed.token) - float(old.token) >= (HOUR - MINUTE) / timedelta(milliseconds=1)
+    assert described(store).status is Status.IN_WORK
+    assert store.renew([old], HOUR) == [None]
+    assert store.commit(renewed, snapshot_of(store, renewed)) is CommitOutcome.DELETED
+
+
+def test_peeking_leases_nothing(store: SessionStore, client: redis.Redis) -> None:
+    fill(store, "a", "b", "live")
+    make_due(client, a=2, b=1)
+    before = contents(client)
+    assert store.peek(ALL, 10) == [Lease("b", b"1"), Lease("a", b"2")]
+    assert store.peek(ALL, 1) == [Lease("b", b"1")]
+    assert contents(client) == before
+
+
+def test_a_peeked_session_can_be_committed_unless_it_was_used(store: SessionStore, client: redis.Redis) -> None:
+    fill(store, "a", "b")
+    make_due(client, a=1, b=2)
+    leases = store.peek(ALL, 10)
+    store.messages("b")
+    one, other = store.snapshots(leases)
+    assert isinstance(one, SessionInfo)
+    assert other is None
+    assert store.commit(leases[0], one) is CommitOutcome.DELETED
+
+
+def test_a_named_session_can_be_leased_whether_due_or_not(store: SessionStore) -> None:
+    fill(store, "s")
+    lease = store.seize("s", MINUTE)
+    assert isinstance(lease, Lease)
+    assert described(store).status is Status.IN_WORK
+    assert store.seize("s", MINUTE) is SeizeOutcome.BUSY
+    assert store.release(lease, timedelta(0), counted=False)
+    assert isinstance(store.seize("s", MINUTE), Lease)
+
+
+def test_a_session_that_cannot_be_seized_says_why(store: SessionStore) -> None:
+    assert store.seize("s", MINUTE) is SeizeOutcome.MISSING
+    fill(store, "s")
+    assert store.quarantine(claim_due(store), "why")
+    assert store.seize("s", MINUTE) is SeizeOutcome.QUARANTINED
+
+
+# Attempts
+
+
+def test_each_snapshot_counts_an_attempt(store: SessionStore) -> None:
+    fill(store, "s")
+    lease = claim_due(store)
+    assert snapshot_of(store, lease).attempts == 1
+    assert snapshot_of(store, lease).attempts == 2
+    assert described(store).attempts == 2
+
+
+def test_a_snapshot_describes_what_the_token_protects(store: SessionStore) -> None:
+    store.append("s", [A, B], owner="ann", expiry=Expiry(HOUR, DAY))
+    lease = claim_due(store)
+    snapshot = snapshot_of(store, lease)
+    assert (snapshot.status, snapshot.message_count, snapshot.owner) == (Status.IN_WORK, 2, "ann")
+    assert snapshot == described(store)
+
+
+def test_a_lost_lease_has_no_snapshot_and_counts_nothing(store: SessionStore, client: redis.Redis) -> None:
+    fill(store, "s")
+    lease = claim_due(store)
+    store.append("s", [C])
+    before = contents(client)
+    assert store.snapshots([lease, Lease("nobody", lease.token)]) == [None, None]
+    assert contents(client) == before
+
+
+def test_an_index_entry_without_a_session_is_dropped(store: SessionStore, client: redis.Redis) -> None:
+    raw(client, "ZADD", DUE, 1, "ghost")
+    [lease] = store.claim(ALL, 10, MINUTE)
+    assert store.snapshots([lease]) == [None]
+    assert raw(client, "KEYS", "*") == [b"torpor:config"]
+
+
+def test_one_damaged_session_does_not_keep_the_others_from_their_snapshots(
+    store: SessionStore, client: redis.Redis
+) -> None:
+    fill(store, "a", "b", "c", "d")
+    make_due(client, a=1, b=2, c=3, d=4)
+    raw(client, "SET", "{torpor:0}:m:b", "no list")
+    raw(client, "HSET", "{torpor:0}:s:c", "epoch", "no number")
+    good, wrong_type, damaged, fine = store.snapshots(store.claim(ALL, 10, MINUTE))
+    assert isinstance(good, SessionInfo)
+    assert isinstance(wrong_type, RedisRefused)
+    assert isinstance(damaged, MessageCorrupt)
+    assert isinstance(fine, SessionInfo)
+    with pytest.raises(MessageCorrupt, match="metadata of session 'c'"):
+        store.infos(["a", "c"])
+
+
+def test_messages_without_metadata_are_described_with_epoch_0(store: SessionStore, client: redis.Redis) -> None:
+    fill(store, "s")
+    raw(client, "DEL", "{torpor:0}:s:s")
+    make_due(client, s=1)
+    [lease] = store.claim(ALL, 10, MINUTE)
+    snapshot = snapshot_of(store, lease)
+    assert (snapshot.epoch, snapshot.message_count) == (0, 2)
+    assert store.messages("s") == [A, B]
+
+
+@pytest.mark.parametrize("counted", [True, False])
+def test_a_released_session_is_due_after_the_delay(store: SessionStore, counted: object) -> None:
+    fill(store, "s")
+    lease = claim_due(store)
+    snapshot_of(store, lease)
+    assert store.release(lease, HOUR, counted=bool(counted), error="no route to the archive: ü\ud83d")
+    info = described(store)
+    assert info.status is Status.LIVE
+    assert info.error == "no route to the archive: ü?"
+    assert info.attempts == (1 if counted else 0)
+    [overview] = store.overview()
+    assert info.due_at is not None
+    assert HOUR - timedelta(seconds=10) < info.due_at - overview.now <= HOUR
+    assert not store.release(lease, HOUR, counted=True)
+
+
+def test_attempts_never_fall_below_none(store: SessionStore) -> None:
+    fill(store, "s")
+    assert store.release(claim_due(store), timedelta(0), counted=False)
+    assert described(store).attempts == 0
+
+
+def test_a_quarantined_session_keeps_its_messages_and_is_never_due(store: SessionStore) -> None:
+    fill(store, "s", "other")
+    lease = claim_due(store)
+    snapshot_of(store, lease)
+    assert store.quarantine(lease, "it can't be read")
+    info = described(store)
+    assert (info.status, info.error, info.attempts) == (Status.QUARANTINED, "it can't be read", 1)
+    assert (info.due_at, info.message_count) == (None, 2)
+    assert list(store.sessions(quarantined=True)) == ["s"]
+    assert list(store.sessions()) == ["other"]
+    [overview] = store.overview()
+    assert (overview.quarantined, overview.live) == (1, 1)
+    assert not store.quarantine(lease, "again")
+    assert not store.close("s")
+
+
+def test_using_a_quarantined_session_leaves_it_in_quarantine(store: SessionStore) -> None:
+    fill(store, "s")
+    store.quarantine(claim_due(store), "why")
+    assert store.append("s", [C]) == 3
+    assert store.messages("s") == [A, B, C]
+    store.update("s", idle=MINUTE)
+    assert described(store).status is Status.QUARANTINED
+    assert (list(store.sessions()), list(store.sessions(quarantined=True))) == ([], ["s"])
+
+
+@pytest.mark.parametrize("ending", ["swap", "abandon"])
+def test_restoring_a_quarantined_session_leaves_it_in_quarantine(store: SessionStore, ending: str) -> None:
+    fill(store, "s", messages=[C])
+    store.quarantine(claim_due(store), "why")
+    ticket = begun(store)
+    assert store.stage(ticket, 0, [A, B], MINUTE)
+    assert list(store.sessions()) == []
+    if ending == "swap":
+        assert store.swap(ticket, 2, Origin()) is SwapOutcome.RESTORED
+        assert store.messages("s") == [A, B, C]
+    else:
+        assert store.abandon(ticket)
+    assert described(store).status is Status.QUARANTINED
+    assert (list(store.sessions()), list(store.sessions(quarantined=True))) == ([], ["s"])
+
+
+# Commit
+
+
+def test_a_session_that_is_as_it_was_archived_is_deleted(store: SessionStore, client: redis.Redis) -> None:
+    store.append("s", [A, B], owner="ann")
+    lease = claim_due(store)
+    snapshot = snapshot_of(store, lease)
+    assert store.commit(lease, snapshot) is CommitOutcome.DELETED
+    assert set(raw(client, "KEYS", "*")) == {b"torpor:config", TALLY.encode()}
+    assert (store.info("s"), store.messages("s"), list(store.sessions())) == (None, [], [])
+    assert store.overview()[0].archived == 1
+    assert store.commit(lease, snapshot) is CommitOutcome.GONE
+
+
+@pytest.mark.parametrize("messages", [[C], []], ids=["grown", "read"])
+def test_a_session_that_was_used_meanwhile_is_kept(
+    store: SessionStore, client: redis.Redis, messages: list[bytes]
+) -> None:
+    fill(store, "s")
+    lease = claim_due(store)
+    snapshot = snapshot_of(store, lease)
+    store.append("s", messages) if messages else store.messages("s")
+    due_at = described(store).due_at
+    before = contents(client)
+    assert store.renew([lease], HOUR) == [None]
+    assert not store.release(lease, HOUR, counted=True, error="late")
+    assert not store.quarantine(lease, "late")
+    assert contents(client) == before
+    assert store.commit(lease, snapshot) is CommitOutcome.KEPT
+    info = described(store)
+    assert (info.archived_count, info.message_count) == (2, 2 + len(messages))
+    assert (info.due_at, info.status) == (due_at, Status.LIVE)
+    assert (info.attempts, info.error) == (0, None)
+
+
+def test_a_session_that_grew_under_a_lease_that_holds_is_kept_and_goes_on_living(
+    store: SessionStore, client: redis.Redis
+) -> None:
+    fill(store, "s")
+    lease = claim_due(store)
+    snapshot = snapshot_of(store, lease)
+    raw(client, "RPUSH", "{torpor:0}:m:s", C)
+    assert store.commit(lease, snapshot) is CommitOutcome.KEPT
+    info = described(store)
+    assert info.status is Status.LIVE
+    assert info.due_at == info.last_active + DAY
+    assert store.messages("s") == [A, B, C]
+
+
+def test_what_is_safe_in_the_archive_never_counts_down(store: SessionStore) -> None:
+    store.append("s", [A, B, C])
+    lease = claim_due(store)
+    snapshot = snapshot_of(store, lease)
+    store.append("s", [D])
+    store.commit(lease, snapshot)
+    assert store.commit(lease, replace(snapshot, message_count=1)) is CommitOutcome.KEPT
+    assert described(store).archived_count == 3
+
+
+def test_a_session_that_was_cleared_meanwhile_supersedes_the_commit(store: SessionStore, client: redis.Redis) -> None:
+    fill(store, "s")
+    lease = claim_due(store)
+    snapshot = snapshot_of(store, lease)
+    store.clear("s")
+    fill(store, "s")
+    before = contents(client)
+    assert store.commit(lease, snapshot) is CommitOutcome.SUPERSEDED
+    assert contents(client) == before
+
+
+def test_a_session_that_was_restored_meanwhile_supersedes_the_commit(store: SessionStore) -> None:
+    fill(store, "s")
+    lease = claim_due(store)
+    snapshot = snapshot_of(store, lease)
+    ticket = begun(store)
+    store.stage(ticket, 0, [C], MINUTE)
+    store.swap(ticket, 1, Origin())
+    assert store.commit(lease, snapshot) is CommitOutcome.SUPERSEDED
+    assert store.messages("s") == [C, A, B]
+
+
+def test_a_session_that_is_being_restored_is_kept(store: SessionStore, client: redis.Redis) -> None:
+    fill(store, "s")
+    lease = claim_due(store)
+    snapshot = snapshot_of(store, lease)
+    ticket = begun(store)
+    raw(client, "ZADD", DUE, lease.token, "s")
+    assert store.commit(lease, snapshot) is CommitOutcome.KEPT
+    assert store.messages("s") == [A, B]
+    assert store.swap(ticket, 0, Origin()) is SwapOutcome.RESTORED
+
+
+def test_a_session_with_a_legal_hold_is_kept(store: SessionStore, client: redis.Redis) -> None:
+    fill(store, "s")
+    lease = claim_due(store)
+    snapshot = snapshot_of(store, lease)
+    raw(client, "HSET", "{torpor:0}:s:s", "hold", "1")
+    assert store.commit(lease, snapshot) is CommitOutcome.KEPT
+    assert store.messages("s") == [A, B]
+
+
+def test_an_epoch_is_above_all_that_left_the_shard_though_the_clock_runs_back(
+    store: SessionStore, client: redis.Redis
+) -> None:
+    fill(store, "s")
+    tomorrow = described(store).epoch + 24 * 3600 * 10**6
+    raw(client, "HSET", "{torpor:0}:s:s", "epoch", tomorrow)
+    lease = claim_due(store)
+    assert store.commit(lease, snapshot_of(store, lease)) is CommitOutcome.DELETED
+    fill(store, "s")
+    assert described(store).epoch == tomorrow + 1
+    raw(client, "HSET", "{torpor:0}:s:s", "epoch", tomorrow + 7)
+    assert store.clear("s") == tomorrow + 8
+
+
+# Restore
+
+
+def test_a_restore_brings_a_sleeping_session_back(store: SessionStore, client: redis.Redis) -> None:
+    created = datetime(2025, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
+    ticket = begun(store)
+    assert described(store).status is Status.RESTORING
+    assert store.stage(ticket, 0, [A, B], MINUTE)
+    assert store.stage(ticket, 2, [C], MINUTE)
+    assert store.messages("s") == []
+    assert store.swap(ticket, 3, Origin(created, Expiry(HOUR, DAY), "ann")) is SwapOutcome.RESTORED
+    assert store.messages("s") == [A, B, C]
+    info = described(store)
+    assert (info.created, info.expiry, info.owner) == (created, Expiry(HOUR, DAY), "ann")
+    assert (info.epoch, info.base, info.archived_count, info.whole) == (ticket.epoch, 3, 3, True)
+    assert info.status is Status.LIVE
+    assert info.due_at == info.last_active + HOUR
+    assert raw(client, "SMEMBERS", "{torpor:0}:o:ann") in ([b"s"], {b"s"})
+    assert {raw(client, "PTTL", key) for key in raw(client, "KEYS", "*")} == {-1}
+    assert store.overview()[0].restored == 1
+
+
+def test_what_is_sent_twice_of_a_restore_is_done_once(store: SessionStore) -> None:
+    begin = calls.restore(store.deployment, "s", b"0a1b", MINUTE)
+    ticket = store.run(begin)
+    assert ticket is not None
+    assert store.run(begin) == ticket
+    for _ in range(2):
+        assert store.stage(ticket, 0, [A, B], MINUTE)
+    for _ in range(2):
+        assert store.stage(ticket, 2, [C], MINUTE)
+    assert store.run(begin) == ticket
+    assert store.swap(ticket, 3, Origin()) is SwapOutcome.RESTORED
+    assert store.swap(ticket, 3, Origin()) is SwapOutcome.SUPERSEDED
+    assert store.messages("s") == [A, B, C]
+    assert store.run(begin) is None
+    assert not store.abandon(ticket)
+    assert store.messages("s") == [A, B, C]
+
+
+def test_messages_written_during_a_restore_follow_the_restored_ones(store: SessionStore) -> None:
+    store.append("s", [C])
+    ticket = begun(store)
+    assert ticket.epoch == described(store).epoch
+    assert store.stage(ticket, 0, [A, B], MINUTE)
+    store.append("s", [D], owner="ann", expiry=Expiry(idle=MINUTE))
+    assert store.swap(ticket, 2, Origin(None, Expiry(HOUR, HOUR), "ann")) is SwapOutcome.RESTORED
+    assert store.messages("s") == [A, B, C, D]
+    info = described(store)
+    assert (info.base, info.archived_count, info.message_count) == (2, 2, 4)
+    assert info.expiry == Expiry(MINUTE, HOUR)
+    assert info.epoch == ticket.epoch
+
+
+def test_the_origin_does_not_take_a_session_from_its_owner(store: SessionStore, client: redis.Redis) -> None:
+    store.append("s", [C], owner="ann")
+    ticket = begun(store)
+    store.stage(ticket, 0, [A], MINUTE)
+    assert store.swap(ticket, 1, Origin(owner="bob")) is SwapOutcome.RESTORED
+    assert described(store).owner == "ann"
+    assert raw(client, "KEYS", "*:o:bob") == []
+
+
+def test_thousands_of_messages_are_restored_before_thousands(store: SessionStore) -> None:
+    old, new = ([b"%b-%d" % (age, number) for number in range(2500)] for age in (b"old", b"new"))
+    store.append("s", new)
+    ticket = begun(store)
+    assert store.stage(ticket, 0, old, MINUTE)
+    assert store.swap(ticket, 2500, Origin()) is SwapOutcome.RESTORED
+    assert store.messages("s") == old + new
+
+
+def test_a_session_that_grew_after_a_restore_tells_what_is_not_in_the_archive(store: SessionStore) -> None:
+    ticket = begun(store)
+    store.stage(ticket, 0, [A, B], MINUTE)
+    store.swap(ticket, 2, Origin())
+    store.append("s", [C])
+    lease = claim_due(store)
+    snapshot = snapshot_of(store, lease)
+    assert (snapshot.base, snapshot.archived_count, snapshot.message_count) == (2, 2, 3)
+    assert store.commit(lease, snapshot) is CommitOutcome.DELETED
+
+
+def test_a_session_of_which_nothing_is_in_the_archive_alone_needs_no_restore(store: SessionStore) -> None:
+    ticket = begun(store)
+    store.stage(ticket, 0, [A], MINUTE)
+    store.swap(ticket, 1, Origin())
+    assert store.begin_restore("s", MINUTE) is None
+    store.clear("t")
+    assert store.begin_restore("t", MINUTE) is None
+
+
+def test_a_restore_that_finds_nothing_leaves_nothing(store: SessionStore, client: redis.Redis) -> None:
+    ticket = begun(store)
+    assert store.swap(ticket, 0, Origin()) is SwapOutcome.NOTHING
+    assert raw(client, "KEYS", "*") == [b"torpor:config"]
+
+
+def test_a_live_session_with_an_empty_archive_is_whole(store: SessionStore) -> None:
+    fill(store, "s")
+    assert store.swap(begun(store), 0, Origin()) is SwapOutcome.RESTORED
+    info = described(store)
+    assert (info.whole, info.base, info.status) == (True, 0, Status.LIVE)
+    assert store.messages("s") == [A, B]
+    assert store.overview()[0].restored == 0
+
+
+def test_a_newer_restore_supersedes_an_older_one(store: SessionStore, client: redis.Redis) -> None:
+    fill(store, "s", messages=[C])
+    slow = begun(store)
+    assert store.stage(slow, 0, [A], MINUTE)
+    quick = begun(store)
+    assert not store.stage(slow, 1, [B], MINUTE)
+    assert store.swap(slow, 1, Origin()) is SwapOutcome.SUPERSEDED
+    assert store.stage(quick, 0, [A, B], MINUTE)
+    assert not store.abandon(slow)
+    assert len(staged_keys(client)) == 1
+    assert store.swap(quick, 2, Origin()) is SwapOutcome.RESTORED
+    assert store.messages("s") == [A, B, C]
+    assert store.swap(slow, 1, Origin()) is SwapOutcome.SUPERSEDED
+
+
+def test_a_clear_supersedes_a_restore(store: SessionStore) -> None:
+    ticket = begun(store)
+    assert store.stage(ticket, 0, [A], MINUTE)
+    store.clear("s")
+    assert not store.stage(ticket, 1, [B], MINUTE)
+    assert store.swap(ticket, 1, Origin()) is SwapOutcome.SUPERSEDED
+    assert not store.abandon(ticket)
+    assert store.messages("s") == []
+
+
+def test_a_worker_that_begins_to_archive_supersedes_a_restore(store: SessionStore) -> None:
+    fill(store, "s")
+    ticket = begun(store)
+    assert store.stage(ticket, 0, [C], MINUTE)
+    lease = claim_due(store)
+    snapshot = snapshot_of(store, lease)
+    assert snapshot.status is Status.IN_WORK
+    assert not store.stage(ticket, 1, [D], MINUTE)
+    assert store.swap(ticket, 1, Origin()) is SwapOutcome.SUPERSEDED
+    assert not store.abandon(ticket)
+    assert store.commit(lease, snapshot) is CommitOutcome.DELETED
+
+
+def test_a_restore_keeps_the_worker_away_for_its_lease(store: SessionStore) -> None:
+    fill(store, "s")
+    store.close("s")
+    ticket = begun(store)
+    assert store.claim(ALL, 10, MINUTE) == []
+    first = described(store).due_at
+    assert store.stage(ticket, 0, [C], HOUR)
+    later = described(store).due_at
+    assert first is not None
+    assert later is not None
+    assert later - first >= HOUR - MINUTE
+    assert store.abandon(ticket)
+
+
+def test_a_staging_list_that_is_lost_stops_the_restore_and_changes_nothing(
+    store: SessionStore, client: redis.Redis
+) -> None:
+    fill(store, "s", messages=[C])
+    ticket = begun(store)
+    assert store.stage(ticket, 0, [A], MINUTE)
+    [key] = staged_keys(client)
+    assert 0 < raw(client, "PTTL", key) <= 2 * 60_000
+    raw(client, "DEL", key)
+    before = contents(client)
+    with pytest.raises(StagingLost, match="start it again"):
+        store.stage(ticket, 1, [B], MINUTE)
+    with pytest.raises(StagingLost):
+        store.swap(ticket, 1, Origin())
+    assert contents(client) == before
+    assert store.abandon(ticket)
+    assert store.messages("s") == [C]
+
+
+def test_a_staging_list_that_lost_a_page_stops_the_restore(store: SessionStore, client: redis.Redis) -> None:
+    ticket = begun(store)
+    assert store.stage(ticket, 0, [A, B], MINUTE)
+    [key] = staged_keys(client)
+    raw(client, "RPOP", key)
+    with pytest.raises(StagingLost):
+        store.swap(ticket, 2, Origin())
+    assert store.abandon(ticket)
+
+
+def test_an_abandoned_restore_leaves_the_session_as_it_was(store: SessionStore, client: redis.Redis) -> None:
+    store.append("s", [C], expiry=Expiry(HOUR, DAY))
+    before = contents(client)
+    ticket = begun(store)
+    assert store.stage(ticket, 0, [A], MINUTE)
+    assert store.abandon(ticket)
+    assert contents(client) == before
+    assert not store.abandon(ticket)
+
+
+def test_an_abandoned_restore_of_a_sleeping_session_leaves_nothing(store: SessionStore, client: redis.Redis) -> None:
+    ticket = begun(store)
+    assert store.stage(ticket, 0, [A], MINUTE)
+    assert store.abandon(ticket)
+    assert raw(client, "KEYS", "*") == [b"torpor:config"]
+
+
+# Clear
+
+
+def test_a_clear_begins_a_new_epoch_that_waits_for_the_worker(store: SessionStore, client: redis.Redis) -> None:
+    store.append("s", [A], owner="ann", expiry=Expiry(HOUR, DAY))
+    epoch = described(store).epoch
+    floor = store.clear("s")
+    assert floor > epoch
+    info = described(store)
+    assert (info.epoch, info.floor, info.message_count, info.status) == (floor, floor, 0, Status.DUE)
+    assert (info.owner, info.expiry) == ("ann", Expiry(HOUR, DAY))
+    assert store.clear("s") > floor
+
+
+def test_a_cleared_session_stays_due_while_it_is_used(store: SessionStore) -> None:
+    store.clear("s")
+    store.append("s", [A])
+    assert store.messages("s") == [A]
+    store.update("s", idle=HOUR)
+    assert described(store).status is Status.DUE
+
+
+def test_a_cleared_session_is_not_deleted_before_its_archive_is_erased(store: SessionStore) -> None:
+    store.clear("s")
+    store.append("s", [A])
+    [lease] = store.claim(ALL, 10, MINUTE)
+    assert store.commit(lease, snapshot_of(store, lease)) is CommitOutcome.KEPT
+    assert store.messages("s") == [A]
+
+
+def test_a_cleaned_session_goes_on_living(store: SessionStore) -> None:
+    floor = store.clear("s")
+    store.append("s", [A], expiry=Expiry(idle=HOUR))
+    [lease] = store.claim(ALL, 10, MINUTE)
+    snapshot_of(store, lease)
+    assert store.cleaned(lease, floor)
+    info = described(store)
+    assert (info.floor, info.attempts, info.status) == (None, 0, Status.LIVE)
+    assert info.due_at == info.last_active + HOUR
+    assert not store.cleaned(lease, floor)
+
+
+def test_a_cleaned_session_that_is_empty_leaves_redis(store: SessionStore) -> None:
+    floor = store.clear("s")
+    [lease] = store.claim(ALL, 10, MINUTE)
+    assert store.cleaned(lease, floor)
+    assert described(store).status is Status.DUE
+    [lease] = store.claim(ALL, 10, MINUTE)
+    assert store.commit(lease, snapshot_of(store, lease)) is CommitOutcome.DELETED
+    assert store.info("s") is None
+    assert store.overview()[0].archived == 0
+
+
+def test_a_later_clear_keeps_its_own_floor(store: SessionStore, client: redis.Redis) -> None:
+    older = store.clear("s")
+    [lease] = store.claim(ALL, 10, MINUTE)
+    newer = store.clear("s")
+    before = contents(client)
+    assert not store.cleaned(lease, older)
+    assert contents(client) == before
+    assert described(store).floor == newer
+
+
+def test_cleaning_without_the_lease_lifts_the_floor_and_leaves_the_due_moment(store: SessionStore) -> None:
+    floor = store.clear("s")
+    stale = claim_due(store, lease=timedelta(0))
+    wait_until(lambda: store.claim(ALL, 10, MINUTE))
+    assert store.cleaned(stale, floor)
+    info = described(store)
+    assert (info.floor, info.status) == (None, Status.IN_WORK)
+
+
+def test_a_clear_takes_a_session_out_of_quarantine(store: SessionStore) -> None:
+    fill(store, "s")
+    store.quarantine(claim_due(store), "why")
+    store.clear("s")
+    info = described(store)
+    assert (info.status, info.error, info.attempts) == (Status.DUE, None, 0)
+    assert list(store.sessions(quarantined=True)) == []
+    assert store.overview()[0].quarantined == 0
+
+
+# Update
+
+
+def test_an_update_of_a_session_that_is_not_there_is_refused(store: SessionStore, client: redis.Redis) -> None:
+    before = contents(client)
+    with pytest.raises(SessionNotFound, match="'s'"):
+        store.update("s", idle=HOUR)
+    assert contents(client) == before
+
+
+def test_an_update_keeps_what_it_is_not_given(store: SessionStore) -> None:
+    store.append("s", [A], expiry=Expiry(HOUR, DAY))
+    store.update("s", idle=MINUTE)
+    assert described(store).expiry == Expiry(MINUTE, DAY)
+    store.update("s", max_age=None)
+    info = described(store)
+    assert info.expiry == Expiry(MINUTE, None)
+    assert info.due_at == info.last_active + MINUTE
+    store.update("s", idle=None, max_age=HOUR)
+    info = described(store)
+    assert info.expiry == Expiry(None, HOUR)
+    assert info.due_at == info.created + HOUR
+
+
+# Walks and counts
+
+
+def test_a_walk_finds_each_of_thousands_of_sessions_once(store: SessionStore) -> None:
+    ids = [f"session-{number}" for number in range(2500)]
+    appends = [
+        calls.append(store.deployment, session_id, [A], turn=os.urandom(8), expiry=Expiry(), owner=None)
+        for session_id in ids
+    ]
+    assert store.run_many(appends) == [1] * 2500
+    assert sorted(store.sessions()) == sorted(ids)
+    assert list(store.sessions(quarantined=True)) == []
+
+
+def test_a_walk_goes_through_all_shards(sessions: SessionStore) -> None:
+    ids = [f"session-{number}" for number in range(300)]
+    fill(sessions, *ids)
+    assert sorted(sessions.sessions()) == sorted(ids)
+
+
+def test_due_sessions_are_counted_by_shard_in_one_pipeline(watched: WatchedRedis) -> None:
+    store = SessionStore(watched)
+    ids = [f"session-{number}" for number in range(50)]
+    fill(store, *ids, "live")
+    assert store.due_counts() == {}
+    for session_id in ids:
+        store.close(session_id)
+    watched.commands.clear()
+    counts = store.due_counts()
+    assert watched.commands == ["a pipeline"]
+    assert sum(counts.values()) == 50
+    keyspace = store.deployment.keyspace
+    assert set(counts) == {keyspace.shard_of(session_id.encode()) for session_id in ids}
+
+
+def test_an_overview_counts_each_shard(sessions: SessionStore) -> None:
+    fill(sessions, "live", "due", "work", "bad")
+    for session_id in ("work", "bad"):
+        lease = sessions.seize(session_id, MINUTE)
+        assert isinstance(lease, Lease)
+        if session_id == "bad":
+            sessions.quarantine(lease, "why")
+    sessions.close("due")
+    overviews = sessions.overview()
+    assert [overview.shard for overview in overviews] == list(range(256))
+    assert sum(overview.live for overview in overviews) == 3
+    assert sum(overview.in_work for overview in overviews) == 1
+    assert sum(overview.quarantined for overview in overviews) == 1
+    [shard] = [overview for overview in overviews if overview.due]
+    assert shard.shard == sessions.deployment.keyspace.shard_of(b"due")
+    assert shard.oldest_due == described(sessions, "due").due_at
+    assert shard.oldest_due is not None
+    assert shard.oldest_due <= shard.now
+
+
+# Redis at its memory limit
+
+
+@pytest.fixture
+def full(tmp_path: Path) -> Iterator[redis.Redis]:
+    """A client of a Redis of which `at_its_limit` makes that it refuses what could need memory."""
+    server = start_redis(tmp_path, "--maxmemory", "100mb", "--maxmemory-policy", "noeviction")
+    with server.client() as connected:
+        yield connected
+    server.stop()
+
+
+def at_its_limit(client: redis.Redis) -> None:
+    raw(client, "CONFIG", "SET", "maxmemory", "1")
+    with pytest.raises(redis.exceptions.OutOfMemoryError):
+        client.set("x", "y")
+
+
+def test_at_the_memory_limit_an_append_changes_nothing_and_says_so(full: redis.Redis) -> None:
+    store = SessionStore(full, shards=1)
+    fill(store, "s")
+    store.close("s")
+    at_its_limit(full)
+    before = contents(full)
+    for session_id in ("s", "new"):
+        for messages in ([A, B], []):
+            with pytest.raises(RedisMemoryFull, match="memory limit"):
+                store.append(session_id, messages, owner="ann", expiry=Expiry(HOUR, HOUR))
+    assert contents(full) == before
+    assert store.messages("s", touch=False) == [A, B]
+
+
+def test_at_the_memory_limit_sessions_are_peeked_and_deleted_without_a_lease(full: redis.Redis) -> None:
+    store = SessionStore(full, shards=1)
+    for session_id in ("a", "b"):
+        store.append(session_id, [A, B], owner="ann")
+    make_due(full, a=1, b=2)
+    at_its_limit(full)
+    before = contents(full)
+    with pytest.raises(RedisMemoryFull):
+        store.claim(ALL, 10, MINUTE)
+    assert contents(full) == before
+    leases = store.peek(ALL, 10)
+    for lease in leases:
+        snapshot = snapshot_of(store, lease)
+        assert snapshot.message_count == 2
+        assert [message for page in store.pages(lease.session_id) for message in page.messages] == [A, B]
+        assert store.commit(lease, snapshot) is CommitOutcome.DELETED
+    assert set(raw(full, "KEYS", "*")) == {b"torpor:config", TALLY.encode()}
+    assert store.overview()[0].archived == 2
+
+
+def test_at_the_memory_limit_a_restore_is_refused_and_leaves_nothing(full: redis.Redis) -> None:
+    store = SessionStore(full, shards=1)
+    ticket = begun(store)
+    assert store.stage(ticket, 0, [A], MINUTE)
+    at_its_limit(full)
+    before = contents(full)
+    with pytest.raises(RedisMemoryFull):
+        store.stage(ticket, 1, [B], MINUTE)
+    with pytest.raises(RedisMemoryFull):
+        store.begin_restore("other", MINUTE)
+    assert contents(full) == before
+    assert store.abandon(ticket)
+    assert raw(full, "KEYS", "*") == [b"torpor:config"]
