@@ -320,6 +320,13 @@ def release(deployment: Deployment, lease: Lease, delay: timedelta | None, *, co
     )
 
 
+def requeue(deployment: Deployment, session_id: str) -> Call[bool]:
+    """Take a session out of quarantine, due now; False: it is not there."""
+    session = encode_session_id(session_id)
+    keys = deployment.keyspace.of(session)
+    return Call(script("requeue"), [keys.metadata(session), keys.due, keys.quarantine], [session], bool)
+
+
 def cleaned(deployment: Deployment, lease: Lease, floor: int) -> Call[bool]:
     """Note that the archive below `floor` is erased; False: another floor stands, or the session is gone."""
     session = encode_session_id(lease.session_id)

@@ -20,6 +20,8 @@ TorporError
 
 from __future__ import annotations
 
+import re
+
 import redis.exceptions
 
 
@@ -98,10 +100,17 @@ _UNAVAILABLE = (
 )
 
 
+_NOT_NOW = ("LOADING ", "MASTERDOWN ", "READONLY ", "NOREPLICAS ", "MISCONF ", "BUSY ", "CLUSTERDOWN ")
+
+# How Redis before 7 wraps the error of a command inside a script.
+_INSIDE_SCRIPT = re.compile(r"^(Error running script \(.*?\): )?@user_script.*?: -(?=[A-Z]+ )")
+
+
 def translate(error: Exception) -> TorporError:
     """The Torpor error that an exception of redis-py stands for."""
-    if isinstance(error, redis.exceptions.OutOfMemoryError) or "OOM " in str(error)[:64]:
+    answer = _INSIDE_SCRIPT.sub("", str(error), count=1)
+    if isinstance(error, redis.exceptions.OutOfMemoryError) or answer.startswith("OOM "):
         return RedisMemoryFull("Redis is at its memory limit and refuses writes; archive sessions or raise the limit")
-    if isinstance(error, _UNAVAILABLE) or str(error).startswith(("LOADING", "MASTERDOWN", "READONLY")):
+    if isinstance(error, _UNAVAILABLE) or answer.startswith(_NOT_NOW):
         return RedisUnavailable(f"Redis can't be reached or can't serve now: {error}")
     return RedisRefused(f"Redis refused the operation: {error}")

@@ -111,11 +111,13 @@ class SessionStore:
         owner: str | None = None,
         only_new: bool = False,
     ) -> int:
-        """Append the JSON bytes of one turn, oldest first; returns the length of the list in Redis.
+        """Append the JSON bytes of one turn, at least one, oldest first; returns the length of the list in Redis.
 
         A retry by the client after a lost reply does not write the turn again. `expiry` and `owner` fill in
         what the session has not got yet. Raises OwnerMismatch, and SessionExists with `only_new`.
         """
+        if not messages:
+            raise InvalidArgument("a turn has at least one message")
         turn = os.urandom(8)
         return self.run(
             calls.append(
@@ -249,6 +251,10 @@ class SessionStore:
     def quarantine(self, lease: Lease, error: str) -> bool:
         """Put a session aside, untouched, with the reason; False where the lease is lost."""
         return self.run(calls.release(self.deployment, lease, None, counted=True, error=error))
+
+    def requeue(self, session_id: str) -> bool:
+        """Take a session out of quarantine: due now, its attempts forgotten; False where it is not there."""
+        return self.run(calls.requeue(self.deployment, session_id))
 
     def cleaned(self, lease: Lease, floor: int) -> bool:
         """Note that the archive below `floor` is erased; False where another floor stands."""

@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -202,11 +203,19 @@ def bucket(emulator: str) -> str:
     return name
 
 
+@pytest.fixture
+def scratch() -> Iterator[Path]:
+    """An empty folder, in memory where there is such a thing: fsync costs nothing there."""
+    in_memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=in_memory if in_memory.is_dir() else None) as name:
+        yield Path(name)
+
+
 @pytest.fixture(params=["folder", "gcs"])
-def archive_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def archive_url(request: pytest.FixtureRequest, scratch: Path) -> str:
     """An empty archive, in a folder and in a bucket of the emulator."""
     if request.param == "folder":
-        return (tmp_path / "archive").as_uri()
+        return (scratch / "archive").as_uri()
     return f"gs://{request.getfixturevalue('bucket')}/chats"
 
 

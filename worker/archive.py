@@ -120,16 +120,19 @@ def _archive(services: Services, keeper: LeaseKeeper, lease: Lease, snapshot: Se
     sent = None
     if snapshot.message_count > snapshot.archived_count:
         sent = _send(services, keeper, lease, snapshot)
-    if snapshot.archived_count:
-        _verify_covered(services, snapshot)
-    newest = keeper.take(lease)
-    if newest is None:
-        raise _Superseded
-    outcome = services.sessions.commit(newest, snapshot)
-    if outcome in (CommitOutcome.GONE, CommitOutcome.SUPERSEDED):
+    try:
+        if snapshot.archived_count:
+            _verify_covered(services, snapshot)
+        with keeper.taken(lease) as newest:
+            if newest is None:
+                raise _Superseded
+            outcome = services.sessions.commit(newest, snapshot)
+        if outcome in (CommitOutcome.GONE, CommitOutcome.SUPERSEDED):
+            raise _Superseded
+    except Exception:
         if sent:
             _take_back(services, snapshot, sent.object_name)
-        raise _Superseded
+        raise
     done = Outcome.ARCHIVED if outcome is CommitOutcome.DELETED else Outcome.KEPT
     result = Archived(
         snapshot.session_id,
@@ -205,9 +208,9 @@ def _take_back(services: Services, snapshot: SessionInfo, object_name: str) -> N
 
 def _clean(services: Services, keeper: LeaseKeeper, lease: Lease, floor: int) -> Archived:
     erased = erase_below_floor(services, lease.session_id, floor)
-    newest = keeper.take(lease)
-    if newest is None or not services.sessions.cleaned(newest, floor):
-        raise _Superseded
+    with keeper.taken(lease) as newest:
+        if newest is None or not services.sessions.cleaned(newest, floor):
+            raise _Superseded
     log.info("erased %d objects of session %r from before its clear", erased, lease.session_id)
     return Archived(lease.session_id, Outcome.CLEANED)
 
@@ -221,18 +224,21 @@ def _give_back(
     outcome = Outcome.POSTPONED
     if attempts is not None:
         outcome = Outcome.QUARANTINED if attempts >= settings.max_attempts else Outcome.FAILED
-        log.error("session %r: %s: %s", lease.session_id, outcome, error, exc_info=error)
     newest = keeper.take(lease)
     try:
         if newest is None:
-            outcome = Outcome.SUPERSEDED
+            ours = False
         elif outcome is Outcome.QUARANTINED:
-            services.sessions.quarantine(newest, str(known))
+            ours = services.sessions.quarantine(newest, str(known))
         else:
             seconds = 0.0 if error is None else settings.retry_delay_seconds * random.uniform(0.5, 1.5)
-            services.sessions.release(
+            ours = services.sessions.release(
                 newest, timedelta(seconds=seconds), counted=attempts is not None, error=str(known or "")
             )
+        if not ours:
+            outcome = Outcome.SUPERSEDED
     except TorporError as failed:
         log.warning("session %r is due again when its lease ends: %s", lease.session_id, failed)
+    if outcome in (Outcome.FAILED, Outcome.QUARANTINED):
+        log.error("session %r: %s: %s", lease.session_id, outcome, error, exc_info=error)
     return Archived(lease.session_id, outcome, error=known)

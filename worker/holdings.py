@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -96,7 +96,7 @@ def plan(archive: ArchiveStore, holdings: Holdings, *, without_epoch: int | None
             forks += aside
         else:
             slices += [Slice(segment, 0, segment.name.stop - segment.name.start) for segment in segments]
-    return Plan(holdings.session_id, slices, forks, _origin([segment.stored.metadata for segment in used]))
+    return Plan(holdings.session_id, slices, forks, _origin(archive, used))
 
 
 def read(archive: ArchiveStore, planned: Plan) -> Iterator[bytes]:
@@ -131,18 +131,27 @@ def metadata(info: SessionInfo, packed: transcript.Packed) -> dict[str, str]:
     return described
 
 
-def _origin(described: Sequence[Mapping[str, str]]) -> Origin:
-    """What the segments remember: the earliest creation, and expiry and owner of the newest that has any."""
-    if not described:
-        return Origin()
-    newest = described[-1]
-    created = [datetime.fromisoformat(each["created"]).astimezone(UTC) for each in described if "created" in each]
-    owners = [each["owner"] for each in described if "owner" in each]
+def _origin(archive: ArchiveStore, segments: Sequence[Segment]) -> Origin:
+    """What the segments remember: the earliest creation, the newest one's expiry, and the newest owner."""
+    origins = [_recalled(archive, segment.stored) for segment in segments]
     return Origin(
-        created=min(created, default=None),
-        expiry=Expiry(_span(newest.get("idle_ms")), _span(newest.get("max_age_ms"))),
-        owner=owners[-1] if owners else None,
+        created=min((each.created for each in origins if each.created), default=None),
+        expiry=origins[-1].expiry if origins else Expiry(),
+        owner=next((each.owner for each in reversed(origins) if each.owner is not None), None),
     )
+
+
+def _recalled(archive: ArchiveStore, stored: StoredObject) -> Origin:
+    described = stored.metadata
+    created = described.get("created")
+    try:
+        return Origin(
+            created=None if created is None else datetime.fromisoformat(created).astimezone(UTC),
+            expiry=Expiry(_span(described.get("idle_ms")), _span(described.get("max_age_ms"))),
+            owner=described.get("owner"),
+        )
+    except (ValueError, OverflowError) as exc:
+        raise SegmentDamaged(f"the metadata of {archive.url}/{stored.name} is damaged: {exc}") from exc
 
 
 def _span(ms: str | None) -> timedelta | None:
@@ -181,8 +190,13 @@ def _resolve(archive: ArchiveStore, session_id: str, segments: Sequence[Segment]
     forks: list[str] = []
     waiting = sorted(segments, key=lambda segment: segment.stored.generation)
     while waiting:
-        # The earliest that touches what is laid; _check_complete has seen that there always is one.
-        segment = next(each for each in waiting if each.name.start <= len(laid))
+        # The earliest that touches what is laid. There is one unless a fork has cut off what it followed.
+        segment = next((each for each in waiting if each.name.start <= len(laid)), None)
+        if segment is None:
+            raise SegmentMissing(
+                f"the archive of session {session_id!r} has a gap: a fork has cut off what came before "
+                f"{waiting[0].stored.name}"
+            )
         waiting.remove(segment)
         start = segment.name.start
         digests = [sha256(element).digest() for element in _elements(archive, session_id, segment)]

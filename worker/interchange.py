@@ -13,8 +13,7 @@ from typing import Any
 import orjson
 from langchain_core.messages import BaseMessage, messages_from_dict
 
-from history import Expiry, InvalidArgument, SessionExists, encode_message
-from history import check_session_id as check_id
+from history import Expiry, InvalidArgument, SessionExists, check_session_id, encode_message
 from worker import holdings
 from worker.errors import ImportFailed
 from worker.services import Services
@@ -114,8 +113,11 @@ def _encoded(path: Path, conversation: Conversation) -> list[bytes]:
 
 
 def _conversation(line: Any) -> Conversation:
+    session_id = check_session_id(line["session_id"])
     messages = [_stored_form(message) for message in line["messages"]]
-    return Conversation(check_id(line["session_id"]), messages_from_dict(messages))
+    if not messages:
+        raise ValueError("it has no messages")
+    return Conversation(session_id, messages_from_dict(messages))
 
 
 def _stored_form(message: dict[str, Any]) -> dict[str, Any]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from types import TracebackType
 from typing import Self
 
-from history import Lease, SessionStore, TransientError
+from history import Lease, SessionStore, TorporError, TransientError
 
 log = logging.getLogger("torpor.leases")
 
@@ -52,6 +53,17 @@ class LeaseKeeper:
         """The newest token of a lease, which is renewed no more; None where it is lost."""
         with self._lock:
             return self._held.pop(lease.session_id, lease)
+
+    @contextmanager
+    def taken(self, lease: Lease) -> Iterator[Lease | None]:
+        """As `take`; where what is done with the token fails, the lease is held again, to be given back."""
+        newest = self.take(lease)
+        try:
+            yield newest
+        except TorporError:
+            if newest:
+                self.hold([newest])
+            raise
 
     def _run(self) -> None:
         while not self._stop.wait(self._duration.total_seconds() / 3):

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from history import RestoreTicket, SessionInfo, SessionNotFound, Status, SwapOutcome, TorporError
+from history import RestoreTicket, SessionInfo, SessionNotFound, Status, SwapOutcome
 from worker import holdings
 from worker.errors import ObjectNotFound, SegmentMissing
 from worker.services import Services
@@ -66,7 +66,9 @@ def read_transcript(services: Services, session_id: str) -> list[bytes]:
         live = services.sessions.messages(session_id, touch=False)
         try:
             archived = [] if before and before.whole else _archived(services, session_id, before)
-        except (SegmentMissing, ObjectNotFound):
+        except ObjectNotFound:
+            continue  # erased since it was listed
+        except SegmentMissing:
             if _moved(services, session_id, before):
                 continue
             raise
@@ -83,10 +85,10 @@ def _finish(services: Services, ticket: RestoreTicket) -> Restored:
         planned = holdings.plan(services.archive, held, without_epoch=ticket.epoch)
         for name in planned.forks:
             log.warning("session %r: %s differs from what was archived later", ticket.session_id, name)
-        if not _stage(services, ticket, holdings.read(services.archive, planned)):
-            return Restored(ticket.session_id, RestoreOutcome.SUPERSEDED)
-        outcome = services.sessions.swap(ticket, planned.count, planned.origin)
-    except TorporError:
+        outcome = SwapOutcome.SUPERSEDED
+        if _stage(services, ticket, holdings.read(services.archive, planned)):
+            outcome = services.sessions.swap(ticket, planned.count, planned.origin)
+    except Exception:
         # Where the token is gone, what was read is no matter: somebody else has the session.
         if services.sessions.abandon(ticket):
             raise
@@ -94,6 +96,7 @@ def _finish(services: Services, ticket: RestoreTicket) -> Restored:
     if outcome is SwapOutcome.NOTHING:
         raise SessionNotFound(f"session {ticket.session_id!r} is neither in Redis nor in the archive")
     if outcome is SwapOutcome.SUPERSEDED:
+        services.sessions.abandon(ticket)  # drops what was staged
         return Restored(ticket.session_id, RestoreOutcome.SUPERSEDED)
     return Restored(ticket.session_id, RestoreOutcome.RESTORED, planned.count, tuple(planned.forks))
 

@@ -12,9 +12,9 @@ local keep = {}
 for index, value in ipairs(redis.call('HMGET', KEYS[2], 'idle', 'max_age', 'owner', 'epoch')) do keep[index] = value end
 local epoch = int(next_epoch(KEYS[4], keep[4]))
 local now_ms = int(to_ms(now_us()))
--- The first write is one that Redis refuses at its memory limit, so that all of this is written or nothing.
-redis.call('ZADD', KEYS[3], now_ms, ARGV[1])
+-- The deletion comes first: Redis allows it at its memory limit, and what follows it too.
 redis.call('UNLINK', KEYS[1], KEYS[2])
+redis.call('ZADD', KEYS[3], now_ms, ARGV[1])
 redis.call('ZREM', KEYS[5], ARGV[1])
 redis.call('HSET', KEYS[2], 'epoch', epoch, 'floor', epoch, 'whole', '1', 'active', now_ms)
 for index, name in ipairs({'idle', 'max_age', 'owner'}) do

@@ -9,29 +9,36 @@
 -- ARGV[4] default maximum age (ms) or ''
 -- ARGV[5] first position
 -- ARGV[6] position after the last one, '' for the end of the list
--- ARGV[7] page size (bytes): the page ends with the 100 messages that reach it
+-- ARGV[7] page size (bytes): the page ends with the message that reaches it
 -- Returns {epoch, base, total, message...} | {} not in Redis
 local total = redis.call('LLEN', KEYS[1])
 local meta = redis.call('HMGET', KEYS[2], 'epoch', 'base', 'idle', 'max_age', 'state', 'floor', 'active')
 if not meta[1] and total == 0 then return {} end
 if ARGV[2] == '1' and meta[1] then
   local now_ms = to_ms(now_us())
-  if meta[7] then redis.call('HSETNX', KEYS[2], 'written', meta[7]) end
-  redis.call('HSET', KEYS[2], 'active', int(now_ms))
-  if meta[5] ~= 'quarantined' and not meta[6] then
-    schedule(KEYS[3], ARGV[1], now_ms, meta[1], meta[3] or ARGV[3], meta[4] or ARGV[4])
+  -- At its memory limit Redis refuses to note the activity; what is there can be read all the same.
+  local noted = redis.pcall('HSET', KEYS[2], 'active', int(now_ms))
+  if type(noted) == 'table' then
+    if not string.find(noted.err, 'OOM ', 1, true) then return noted end
+  else
+    if meta[7] then redis.call('HSETNX', KEYS[2], 'written', meta[7]) end
+    if meta[5] ~= 'quarantined' and not meta[6] then
+      schedule(KEYS[3], ARGV[1], now_ms, meta[1], meta[3] or ARGV[3], meta[4] or ARGV[4])
+    end
   end
 end
 local reply = {meta[1] or '0', meta[2] or '0', int(total)}
 local stop = math.min(tonumber(ARGV[6]) or total, total)
 local size, limit = 0, tonumber(ARGV[7])
-local from = tonumber(ARGV[5])
+-- Ever larger steps, so that a page of large messages does not read many more than it takes.
+local from, step = tonumber(ARGV[5]), 1
 while from < stop and size < limit do
-  local upto = math.min(from + 100, stop)
+  local upto = math.min(from + step, stop)
   for _, message in ipairs(redis.call('LRANGE', KEYS[1], from, upto - 1)) do
     reply[#reply + 1] = message
     size = size + #message
+    if size >= limit then break end
   end
-  from = upto
+  from, step = upto, math.min(2 * step, 100)
 end
 return reply

@@ -13,7 +13,7 @@ if length == 0 and redis.call('EXISTS', KEYS[2]) == 0 then
   redis.call('ZREM', KEYS[3], ARGV[1])
   return {}
 end
+-- The deletion comes first: Redis allows it at its memory limit, and what follows it too.
 redis.call('HDEL', KEYS[2], 'restoring')
--- At its memory limit Redis refuses to count; the attempt is made all the same.
-redis.pcall('HINCRBY', KEYS[2], 'attempts', 1)
+redis.call('HINCRBY', KEYS[2], 'attempts', 1)
 return {int(to_ms(now_us())), int(length), ARGV[2], unpack(redis.call('HGETALL', KEYS[2]))}

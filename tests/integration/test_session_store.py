@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import redis
-from conftest import RedisServer, WatchedRedis, contents, raw, start_redis, wait_until
+from conftest import RedisServer, WatchedRedis, contents, free_port, raw, start_redis, wait_until
 
 from history import (
     CommitOutcome,
@@ -26,6 +26,7 @@ from history import (
     OwnerMismatch,
     RedisMemoryFull,
     RedisRefused,
+    RedisUnavailable,
     RestoreTicket,
     SeizeOutcome,
     SessionExists,
@@ -37,6 +38,7 @@ from history import (
     SwapOutcome,
     calls,
 )
+from history.errors import translate
 
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
@@ -218,7 +220,8 @@ def test_messages_never_mix_what_was_before_a_clear_and_after_it(
     def clear_before_the_second_page(command: str) -> None:
         if len(watched.commands) == 2:
             sessions.clear("s")
-            sessions.append("s", after)
+            if after:
+                sessions.append("s", after)
 
     watched.commands.clear()
     watched.before = clear_before_the_second_page
@@ -1051,9 +1054,8 @@ def test_at_the_memory_limit_an_append_changes_nothing_and_says_so(full: redis.R
     at_its_limit(full)
     before = contents(full)
     for session_id in ("s", "new"):
-        for messages in ([A, B], []):
-            with pytest.raises(RedisMemoryFull, match="memory limit"):
-                store.append(session_id, messages, owner="ann", expiry=Expiry(HOUR, HOUR))
+        with pytest.raises(RedisMemoryFull, match="memory limit"):
+            store.append(session_id, [A, B], owner="ann", expiry=Expiry(HOUR, HOUR))
     assert contents(full) == before
     assert store.messages("s", touch=False) == [A, B]
 
@@ -1076,6 +1078,57 @@ def test_at_the_memory_limit_sessions_are_peeked_and_deleted_without_a_lease(ful
         assert store.commit(lease, snapshot) is CommitOutcome.DELETED
     assert set(raw(full, "KEYS", "*")) == {b"torpor:config", TALLY.encode()}
     assert store.overview()[0].archived == 2
+
+
+def test_at_the_memory_limit_a_session_can_be_read_though_not_kept_awake(full: redis.Redis) -> None:
+    store = SessionStore(full, shards=1)
+    fill(store, "s")
+    store.close("s")
+    at_its_limit(full)
+    before = contents(full)
+    assert store.messages("s") == [A, B]
+    assert contents(full) == before
+
+
+def test_at_the_memory_limit_a_session_can_be_cleared(full: redis.Redis) -> None:
+    store = SessionStore(full, shards=1)
+    store.append("s", [A, B], owner="ann")
+    at_its_limit(full)
+    floor = store.clear("s")
+    info = described(store)
+    assert (info.message_count, info.floor, info.owner, info.status) == (0, floor, "ann", Status.DUE)
+    assert store.cleaned(store.peek(ALL, 1)[0], floor)
+
+
+def test_a_replica_that_refuses_writes_is_an_unavailable_redis(full: redis.Redis) -> None:
+    store = SessionStore(full, shards=1)
+    fill(store, "s")
+    raw(full, "REPLICAOF", "127.0.0.1", free_port())
+    with pytest.raises(RedisUnavailable):
+        store.append("s", [C])
+    with pytest.raises(RedisUnavailable):
+        store.messages("s")
+    assert store.messages("s", touch=False) == [A, B]
+
+
+# What servers before 7 say of a command inside a script, which 7 says as if there was no script.
+INSIDE = (
+    "Error running script (call to f_1da715ce6b560162a04952a64dd085c261dd7e1b): @user_script:39: @user_script: 39: "
+)
+
+
+@pytest.mark.parametrize(
+    ("answer", "meaning"),
+    [
+        (INSIDE + "-OOM command not allowed when used memory > 'maxmemory'.", RedisMemoryFull),
+        (INSIDE + "-READONLY You can't write against a read only replica.", RedisUnavailable),
+        ("@user_script: 39: -READONLY You can't write against a read only replica.", RedisUnavailable),
+        (INSIDE + "-WRONGTYPE Operation against a key holding the wrong kind of value", RedisRefused),
+        ("WRONGTYPE Operation against a key that is called OOM or -READONLY", RedisRefused),
+    ],
+)
+def test_an_error_inside_a_script_means_what_it_means_outside(answer: str, meaning: type[Exception]) -> None:
+    assert type(translate(redis.exceptions.ResponseError(answer))) is meaning
 
 
 def test_at_the_memory_limit_a_restore_is_refused_and_leaves_nothing(full: redis.Redis) -> None:

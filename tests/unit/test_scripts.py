@@ -74,6 +74,7 @@ SAMPLES: dict[str, list[Call[Any]]] = {
     "snapshot": [calls.snapshot(DEPLOYMENT, LEASE)],
     "renew": [calls.renew(DEPLOYMENT, LEASE, HOUR)],
     "commit": [calls.commit(DEPLOYMENT, LEASE, OWNED), calls.commit(DEPLOYMENT, LEASE, UNOWNED)],
+    "requeue": [calls.requeue(DEPLOYMENT, "s")],
     "release": [
         calls.release(DEPLOYMENT, LEASE, HOUR, counted=True, error="why"),
         calls.release(DEPLOYMENT, LEASE, None, counted=False, error=""),

@@ -87,7 +87,9 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
     for name, (text, _) in values.items():
         monkeypatch.setenv(f"TORPOR_{name}", text)
     settings = load_settings()
-    assert {name: getattr(settings, name.lower()) for name in values} == {name: value for name, (_, value) in values.items()}
+    assert {name: getattr(settings, name.lower()) for name in values} == {
+        name: value for name, (_, value) in values.items()
+    }
     assert settings.celery_broker == "amqp://broker//"
 
 
@@ -148,7 +150,7 @@ def test_a_setting_that_does_not_exist_can_not_be_given() -> None:
 
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValueError, match="frozen"):
-        load_settings().batch = 3  # type: ignore[misc]
+        load_settings().batch = 3
 
 
 def test_passwords_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,9 +177,7 @@ def test_passwords_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
         ("BATCH", SECRET),
     ],
 )
-def test_no_password_is_in_what_is_said_of_a_wrong_value(
-    name: str, url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_password_is_in_what_is_said_of_a_wrong_value(name: str, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(f"TORPOR_{name}", url)
     with pytest.raises(SettingsError) as caught:
         load_settings()
