@@ -21,8 +21,10 @@ from history import (
 )
 from worker import holdings, layout, transcript
 from worker.errors import SegmentMissing
+from worker.failpoints import Failpoint, reach
 from worker.leases import LeaseKeeper
 from worker.services import Services
+from worker.stores import StoredObject
 
 log = logging.getLogger("torpor.archive")
 
@@ -110,48 +112,49 @@ def erase_below_floor(services: Services, session_id: str, floor: int) -> int:
     """
     marker = layout.floor_name(session_id, floor)
     services.archive.put(marker, io.BytesIO(), 0, metadata={"session": session_id})
-    held = holdings.look(services.archive, session_id)
-    return sum(services.archive.delete(stored.name) for stored in held.erasable)
+    reach(Failpoint.CLEAN_MARKED)
+    erased = 0
+    for stored in holdings.look(services.archive, session_id).erasable:
+        erased += services.archive.delete(stored.name)
+        reach(Failpoint.CLEAN_DELETED)
+    return erased
 
 
 def _archive(services: Services, keeper: LeaseKeeper, lease: Lease, snapshot: SessionInfo) -> Archived:
     if snapshot.epoch == 0:
         raise MessageCorrupt(f"session {snapshot.session_id!r} has messages but its metadata is missing")
+    reach(Failpoint.ARCHIVE_BEGUN)
     sent = None
     if snapshot.message_count > snapshot.archived_count:
         sent = _send(services, keeper, lease, snapshot)
     try:
         if snapshot.archived_count:
             _verify_covered(services, snapshot)
+        reach(Failpoint.ARCHIVE_VERIFIED)
         with keeper.taken(lease) as newest:
             if newest is None:
                 raise _Superseded
             outcome = services.sessions.commit(newest, snapshot)
+        reach(Failpoint.ARCHIVE_COMMITTED)
         if outcome in (CommitOutcome.GONE, CommitOutcome.SUPERSEDED):
             raise _Superseded
     except Exception:
         if sent:
-            _take_back(services, snapshot, sent.object_name)
+            _take_back(services, snapshot, sent.name)
         raise
     done = Outcome.ARCHIVED if outcome is CommitOutcome.DELETED else Outcome.KEPT
     result = Archived(
         snapshot.session_id,
         done,
         snapshot.message_count,
-        sent.object_name if sent else None,
+        sent.name if sent else None,
         sent.generation if sent else None,
     )
     log.debug("%s: %s", done, result)
     return result
 
 
-@dataclass(frozen=True, slots=True)
-class _Sent:
-    object_name: str
-    generation: int
-
-
-def _send(services: Services, keeper: LeaseKeeper, lease: Lease, snapshot: SessionInfo) -> _Sent:
+def _send(services: Services, keeper: LeaseKeeper, lease: Lease, snapshot: SessionInfo) -> StoredObject:
     """Upload the messages that are not yet in the archive as one segment; returns once it is verified."""
     packed = transcript.pack(
         snapshot.session_id,
@@ -163,20 +166,22 @@ def _send(services: Services, keeper: LeaseKeeper, lease: Lease, snapshot: Sessi
     with packed.body:
         if packed.count != snapshot.message_count - snapshot.archived_count or keeper.lost(lease):
             raise _Superseded  # it left Redis while it was read
+        reach(Failpoint.ARCHIVE_PACKED)
         if snapshot.owner is not None and snapshot.archived_count == 0:
             marker = layout.owner_marker(snapshot.owner, snapshot.session_id)
             described = {"session": snapshot.session_id, "owner": snapshot.owner}
             services.archive.put(marker, io.BytesIO(), 0, metadata=described)
-        name = layout.segment_name(snapshot.session_id, packed.name)
+            reach(Failpoint.ARCHIVE_MARKED)
         retention = services.settings.archive_retention_days
         stored = services.archive.put(
-            name,
+            layout.segment_name(snapshot.session_id, packed.name),
             packed.body,
             packed.size,
             metadata=holdings.metadata(snapshot, packed),
             custom_time=datetime.now(UTC) + timedelta(days=retention) if retention else None,
         )
-    return _Sent(name, stored.generation)
+    reach(Failpoint.ARCHIVE_SENT)
+    return stored
 
 
 def _messages(services: Services, keeper: LeaseKeeper, lease: Lease, snapshot: SessionInfo) -> Iterator[bytes]:
@@ -208,9 +213,11 @@ def _take_back(services: Services, snapshot: SessionInfo, object_name: str) -> N
 
 def _clean(services: Services, keeper: LeaseKeeper, lease: Lease, floor: int) -> Archived:
     erased = erase_below_floor(services, lease.session_id, floor)
+    reach(Failpoint.CLEAN_ERASED)
     with keeper.taken(lease) as newest:
         if newest is None or not services.sessions.cleaned(newest, floor):
             raise _Superseded
+    reach(Failpoint.CLEAN_NOTED)
     log.info("erased %d objects of session %r from before its clear", erased, lease.session_id)
     return Archived(lease.session_id, Outcome.CLEANED)
 

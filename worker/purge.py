@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from worker import holdings, layout
 from worker.archive import archive_session, erase_below_floor
+from worker.failpoints import Failpoint, reach
 from worker.services import Services
 
 
@@ -47,8 +48,11 @@ def purge_session(services: Services, session_id: str) -> Purge:
     """
     found = survey(services, session_id)
     floor = services.sessions.clear(session_id)
+    reach(Failpoint.PURGE_CLEARED)
     erase_below_floor(services, session_id, floor)
+    reach(Failpoint.PURGE_ERASED)
     for owner in found.owners:
         services.archive.delete(layout.owner_marker(owner, session_id))
+    reach(Failpoint.PURGE_UNMARKED)
     archive_session(services, session_id)
     return found

@@ -10,6 +10,7 @@ from enum import StrEnum
 from history import RestoreTicket, SessionInfo, SessionNotFound, Status, SwapOutcome
 from worker import holdings
 from worker.errors import ObjectNotFound, SegmentMissing
+from worker.failpoints import Failpoint, reach
 from worker.services import Services
 
 log = logging.getLogger("torpor.restore")
@@ -63,7 +64,7 @@ def read_transcript(services: Services, session_id: str) -> list[bytes]:
     """
     for _ in range(_TRIES):
         before = services.sessions.info(session_id)
-        live = services.sessions.messages(session_id, touch=False)
+        live = services.sessions.messages(session_id, touch=False) if before else []
         try:
             archived = [] if before and before.whole else _archived(services, session_id, before)
         except ObjectNotFound:
@@ -80,6 +81,7 @@ def read_transcript(services: Services, session_id: str) -> list[bytes]:
 
 
 def _finish(services: Services, ticket: RestoreTicket) -> Restored:
+    reach(Failpoint.RESTORE_BEGUN)
     try:
         held = holdings.look(services.archive, ticket.session_id)
         planned = holdings.plan(services.archive, held, without_epoch=ticket.epoch)
@@ -87,12 +89,14 @@ def _finish(services: Services, ticket: RestoreTicket) -> Restored:
             log.warning("session %r: %s differs from what was archived later", ticket.session_id, name)
         outcome = SwapOutcome.SUPERSEDED
         if _stage(services, ticket, holdings.read(services.archive, planned)):
+            reach(Failpoint.RESTORE_READ)
             outcome = services.sessions.swap(ticket, planned.count, planned.origin)
     except Exception:
         # Where the token is gone, what was read is no matter: somebody else has the session.
         if services.sessions.abandon(ticket):
             raise
         return Restored(ticket.session_id, RestoreOutcome.SUPERSEDED)
+    reach(Failpoint.RESTORE_SWAPPED)
     if outcome is SwapOutcome.NOTHING:
         raise SessionNotFound(f"session {ticket.session_id!r} is neither in Redis nor in the archive")
     if outcome is SwapOutcome.SUPERSEDED:
@@ -107,6 +111,7 @@ def _stage(services: Services, ticket: RestoreTicket, messages: Iterable[bytes])
         if not services.sessions.stage(ticket, staged, page, services.settings.lease):
             return False
         staged += len(page)
+        reach(Failpoint.RESTORE_STAGED)
     return True
 
 
