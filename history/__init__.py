@@ -4,9 +4,11 @@ from history.calls import KEEP
 from history.chat import MemorystoreChatMessageHistory
 from history.codec import decode as decode_message
 from history.codec import encode as encode_message
+from history.codec import parse as parse_json
 from history.errors import (
     InvalidArgument,
     InvalidExpiry,
+    InvalidOwner,
     InvalidSessionId,
     MessageCorrupt,
     MessageNotSerializable,
@@ -15,6 +17,7 @@ from history.errors import (
     RedisMemoryFull,
     RedisRefused,
     RedisUnavailable,
+    SessionDamaged,
     SessionExists,
     SessionNotFound,
     ShardCountMismatch,
@@ -26,7 +29,9 @@ from history.keys import DEFAULT_NAMESPACE, MAX_SHARDS, check_namespace
 from history.session import (
     CommitOutcome,
     Expiry,
+    IndexOutcome,
     Lease,
+    Mending,
     Origin,
     Page,
     RestoreTicket,
@@ -44,11 +49,14 @@ __all__ = [
     "MAX_SHARDS",
     "CommitOutcome",
     "Expiry",
+    "IndexOutcome",
     "InvalidArgument",
     "InvalidExpiry",
+    "InvalidOwner",
     "InvalidSessionId",
     "Lease",
     "MemorystoreChatMessageHistory",
+    "Mending",
     "MessageCorrupt",
     "MessageNotSerializable",
     "Origin",
@@ -60,6 +68,7 @@ __all__ = [
     "RedisUnavailable",
     "RestoreTicket",
     "SeizeOutcome",
+    "SessionDamaged",
     "SessionExists",
     "SessionInfo",
     "SessionNotFound",
@@ -75,4 +84,5 @@ __all__ = [
     "check_session_id",
     "decode_message",
     "encode_message",
+    "parse_json",
 ]

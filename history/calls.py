@@ -11,14 +11,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypeVar
 
-from history.errors import MessageCorrupt, OwnerMismatch, SessionExists, SessionNotFound, StagingLost
+from history.errors import MessageCorrupt, OwnerMismatch, SessionDamaged, SessionExists, SessionNotFound, StagingLost
 from history.keys import Keyspace, config_key, encode_owner, encode_session_id
 from history.scripts import Script, script
 from history.session import (
     DEFAULT_IDLE,
     CommitOutcome,
     Expiry,
+    IndexOutcome,
     Lease,
+    Mending,
     Origin,
     Page,
     RestoreTicket,
@@ -32,6 +34,8 @@ from history.session import (
 T_co = TypeVar("T_co", covariant=True)
 
 MILLISECOND = timedelta(milliseconds=1)
+# How long after a request a client may send it again because its reply was lost.
+RETRY_WINDOW = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +50,15 @@ class Call(Generic[T_co]):
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """What all users of one namespace share: its keys, and the expiry of sessions that have none of their own."""
+    """What all users of one namespace share: its keys, and the expiry of sessions that have none of their own.
+
+    `recorded` tells that it is fixed already: before the first session nothing is.
+    """
 
     keyspace: Keyspace
     idle: timedelta = DEFAULT_IDLE
     max_age: timedelta | None = None
+    recorded: bool = True
 
     @property
     def defaults(self) -> tuple[bytes | int, bytes | int]:
@@ -67,16 +75,17 @@ KEEP = Keep()
 
 
 def configure(
-    namespace: str, shards: int, idle: timedelta | None, max_age: timedelta | Keep | None
+    namespace: str, shards: int, idle: timedelta | None, max_age: timedelta | Keep | None, *, record: bool
 ) -> Call[Deployment]:
-    """Read the deployment's configuration, recording `shards` where none is; a given default is recorded too."""
+    """Read the deployment's configuration; with `record` write down `shards` where none is, and a given default."""
 
     def decode(reply: Any) -> Deployment:
         recorded, idle_ms, max_age_ms = reply
-        return Deployment(Keyspace(namespace, int(recorded)), _span(idle_ms) or DEFAULT_IDLE, _span(max_age_ms))
+        keyspace = Keyspace(namespace, int(recorded or shards))
+        return Deployment(keyspace, _span(idle_ms) or DEFAULT_IDLE, _span(max_age_ms), recorded=recorded is not None)
 
     max_age_arg = b"" if isinstance(max_age, Keep) else _ms(max_age) or b"-"
-    return Call(script("configure"), [config_key(namespace)], [shards, _ms(idle), max_age_arg], decode)
+    return Call(script("configure"), [config_key(namespace)], [shards, int(record), _ms(idle), max_age_arg], decode)
 
 
 def append(
@@ -84,7 +93,7 @@ def append(
     session_id: str,
     messages: Sequence[bytes],
     *,
-    turn: bytes,
+    request: bytes,
     expiry: Expiry,
     owner: str | None,
     only_new: bool = False,
@@ -105,10 +114,10 @@ def append(
 
     return Call(
         script("append"),
-        [keys.messages(session), keys.metadata(session), keys.due, keys.tally, *owner_keys],
+        [keys.messages(session), keys.metadata(session), keys.due, keys.tally, keys.seen(session), *owner_keys],
         [
             session,
-            turn,
+            request,
             *deployment.defaults,
             _ms(expiry.idle),
             _ms(expiry.max_age),
@@ -181,14 +190,14 @@ def close(deployment: Deployment, session_id: str) -> Call[bool]:
     return Call(script("close"), [deployment.keyspace.of(session).due], [session], bool)
 
 
-def clear(deployment: Deployment, session_id: str) -> Call[int]:
+def clear(deployment: Deployment, session_id: str, *, request: bytes) -> Call[int]:
     """Empty a session and forbid its older epochs to come back; the result is the new epoch."""
     session = encode_session_id(session_id)
     keys = deployment.keyspace.of(session)
     return Call(
         script("clear"),
         [keys.messages(session), keys.metadata(session), keys.due, keys.tally, keys.quarantine],
-        [session],
+        [session, request],
         int,
     )
 
@@ -276,14 +285,15 @@ def snapshot(deployment: Deployment, lease: Lease) -> Call[SessionInfo | None]:
     )
 
 
-def renew(deployment: Deployment, lease: Lease, duration: timedelta) -> Call[Lease | None]:
-    """Prolong a lease; None: it is lost."""
+def renew(deployment: Deployment, lease: Lease, by: timedelta) -> Call[Lease | None]:
+    """Prolong a lease `by` so much; None: it is lost."""
     session = encode_session_id(lease.session_id)
+    renewed = Lease(lease.session_id, b"%.1f" % (float(lease.token) + max(1, by // MILLISECOND)))
     return Call(
         script("renew"),
         [deployment.keyspace.of(session).due],
-        [session, lease.token, _ms(duration)],
-        lambda reply: Lease(lease.session_id, reply) if reply else None,
+        [session, lease.token, renewed.token],
+        lambda reply: renewed if reply else None,
     )
 
 
@@ -294,14 +304,16 @@ def commit(deployment: Deployment, lease: Lease, archived: SessionInfo) -> Call[
     owner_keys = [keys.owner(archived.owner.encode())] if archived.owner else []
     return Call(
         script("commit"),
-        [keys.messages(session), keys.metadata(session), keys.due, keys.tally, *owner_keys],
+        [keys.messages(session), keys.metadata(session), keys.due, keys.tally, keys.seen(session), *owner_keys],
         [
             session,
             lease.token,
             archived.epoch,
             archived.base,
             archived.message_count,
+            archived.attempt,
             *deployment.defaults,
+            RETRY_WINDOW // MILLISECOND,
         ],
         lambda reply: CommitOutcome(reply.decode()),
     )
@@ -327,6 +339,32 @@ def requeue(deployment: Deployment, session_id: str) -> Call[bool]:
     return Call(script("requeue"), [keys.metadata(session), keys.due, keys.quarantine], [session], bool)
 
 
+def reindex(deployment: Deployment, session_id: str) -> Call[IndexOutcome]:
+    """Add the index entry that a session lacks, or drop the one that lacks a session."""
+    session = encode_session_id(session_id)
+    keys = deployment.keyspace.of(session)
+    return Call(
+        script("reindex"),
+        [keys.messages(session), keys.metadata(session), keys.due, keys.quarantine],
+        [session, *deployment.defaults],
+        lambda reply: IndexOutcome(reply.decode()),
+    )
+
+
+def mend(deployment: Deployment, session_id: str, mending: Mending) -> Call[bool]:
+    """Give messages whose metadata was lost new metadata; False: the session has changed."""
+    session = encode_session_id(session_id)
+    keys = deployment.keyspace.of(session)
+    epoch = b"" if mending.epoch is None else mending.epoch
+    counts = [mending.message_count, epoch, mending.base, mending.archived_count, int(mending.whole)]
+    return Call(
+        script("mend"),
+        [keys.messages(session), keys.metadata(session), keys.due, keys.tally, keys.quarantine],
+        [session, *counts],
+        bool,
+    )
+
+
 def cleaned(deployment: Deployment, lease: Lease, floor: int) -> Call[bool]:
     """Note that the archive below `floor` is erased; False: another floor stands, or the session is gone."""
     session = encode_session_id(lease.session_id)
@@ -345,11 +383,16 @@ def restore(deployment: Deployment, session_id: str, token: bytes, lease: timede
     keys = deployment.keyspace.of(session)
 
     def decode(reply: Any) -> RestoreTicket | None:
-        return None if reply[0] == b"whole" else RestoreTicket(session_id, token, int(reply[1]))
+        match reply[0]:
+            case b"whole":
+                return None
+            case b"damaged":
+                raise SessionDamaged(f"the metadata of session {session_id!r} was lost: see torpor doctor")
+        return RestoreTicket(session_id, token, int(reply[1]), int(reply[2]))
 
     return Call(
         script("restore"),
-        [keys.metadata(session), keys.due, keys.tally],
+        [keys.messages(session), keys.metadata(session), keys.due, keys.tally],
         [session, token, _ms(lease)],
         decode,
     )
@@ -376,15 +419,18 @@ def stage(
 
 
 def swap(deployment: Deployment, ticket: RestoreTicket, staged: int, origin: Origin) -> Call[SwapOutcome]:
-    """Finish a restore: what was staged comes before whatever was written meanwhile."""
+    """Finish a restore: what was staged comes before whatever was written meanwhile; raises OwnerMismatch."""
     session = encode_session_id(ticket.session_id)
     keys = deployment.keyspace.of(session)
     owner = b"" if origin.owner is None else encode_owner(origin.owner)
     owner_keys = [keys.owner(owner)] if owner else []
 
     def decode(reply: Any) -> SwapOutcome:
-        if reply == b"lost":
-            raise _staging_lost(ticket)
+        match reply:
+            case b"lost":
+                raise _staging_lost(ticket)
+            case b"owner":
+                raise OwnerMismatch(f"the archive has session {ticket.session_id!r} for another owner than Redis")
         return SwapOutcome(reply.decode())
 
     return Call(
@@ -482,6 +528,7 @@ def _describe(deployment: Deployment, session_id: str, reply: Any) -> SessionInf
             whole=b"whole" in fields,
             floor=int(fields[b"floor"]) if b"floor" in fields else None,
             attempts=int(fields.get(b"attempts", 0)),
+            attempt=fields.get(b"attempt", b""),
             error=fields[b"error"].decode(errors="replace") if b"error" in fields else None,
         )
     except (ValueError, OverflowError, OSError) as exc:

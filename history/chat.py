@@ -39,11 +39,11 @@ class MemorystoreChatMessageHistory(BaseChatMessageHistory):
 
         `ttl` and `max_age` are whole seconds; None stands for the deployment's default. They and `owner` are
         what a session starts with; one that has its own keeps it (`set_expiry` changes it). `max_age` counts
-        from the moment the session last came into Redis. Raises InvalidSessionId, InvalidExpiry or
-        InvalidArgument.
+        from the moment the session last came into Redis. Raises InvalidSessionId, InvalidExpiry,
+        InvalidOwner or InvalidArgument.
         """
         self._session_id = check_session_id(session_id)
-        self._expiry = Expiry(check_seconds(ttl, "ttl"), check_seconds(max_age, "max_age"))
+        self._expiry = Expiry.of_seconds(ttl, max_age)
         if owner is not None:
             encode_owner(owner)
         self._owner = owner

@@ -2,11 +2,13 @@
 
 TorporError
 ├── TransientError            may pass: the same call can succeed later
+│   ├── StagingLost           what a restore had staged was evicted or has expired
 │   ├── RedisUnavailable      no connection, a time-out, LOADING, READONLY, a cluster that is down
 │   └── RedisMemoryFull       Redis is at its memory limit and refuses writes
 └── PermanentError            won't pass: the call, the data or the deployment must change
     ├── InvalidArgument       an argument is wrong; nothing was sent
     │   ├── InvalidSessionId
+    │   ├── InvalidOwner
     │   ├── InvalidExpiry
     │   └── MessageNotSerializable
     ├── MessageCorrupt        a stored element is not a LangChain message
@@ -14,7 +16,7 @@ TorporError
     ├── SessionExists         the session is in Redis already
     ├── OwnerMismatch         the session belongs to another owner
     ├── ShardCountMismatch    the deployment was set up with another shard count
-    ├── StagingLost           what a restore had staged was evicted or has expired
+    ├── SessionDamaged        its metadata was lost: nothing tells what the archive has of it
     └── RedisRefused          Redis answered with an error of its own (WRONGTYPE, NOPERM, ...)
 """
 
@@ -53,6 +55,10 @@ class InvalidSessionId(InvalidArgument):
     """The session id is not text, is empty, too long, or has no UTF-8 form."""
 
 
+class InvalidOwner(InvalidArgument):
+    """The owner is not text, is empty, too long, or has no UTF-8 form."""
+
+
 class InvalidExpiry(InvalidArgument):
     """An idle timeout or maximum age is not a positive whole number of seconds."""
 
@@ -81,7 +87,11 @@ class ShardCountMismatch(PermanentError):
     """The deployment was set up with another shard count."""
 
 
-class StagingLost(PermanentError):
+class SessionDamaged(PermanentError):
+    """The session's metadata was lost: nothing tells what the archive has of it; `torpor doctor` mends it."""
+
+
+class StagingLost(TransientError):
     """What a restore had staged was evicted or has expired; nothing was changed."""
 
 

@@ -6,7 +6,7 @@ import re
 import zlib
 from dataclasses import dataclass
 
-from history.errors import InvalidArgument, InvalidSessionId
+from history.errors import InvalidArgument, InvalidOwner, InvalidSessionId
 
 DEFAULT_NAMESPACE = "torpor"
 DEFAULT_SHARDS = 256
@@ -18,25 +18,25 @@ _NAMESPACE = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 
 def encode_session_id(session_id: str) -> bytes:
     """The UTF-8 form of a session id of 1 to 1,024 bytes; raises InvalidSessionId."""
-    return _encode_id(session_id, "session id")
+    return _encode_id(session_id, "session id", InvalidSessionId)
 
 
 def encode_owner(owner: str) -> bytes:
-    """The UTF-8 form of an owner of 1 to 1,024 bytes; raises InvalidSessionId."""
-    return _encode_id(owner, "owner")
+    """The UTF-8 form of an owner of 1 to 1,024 bytes; raises InvalidOwner."""
+    return _encode_id(owner, "owner", InvalidOwner)
 
 
-def _encode_id(value: str, what: str) -> bytes:
+def _encode_id(value: str, what: str, error: type[InvalidArgument]) -> bytes:
     if not isinstance(value, str):
-        raise InvalidSessionId(f"{what} must be text, not {type(value).__name__}")
+        raise error(f"{what} must be text, not {type(value).__name__}")
     try:
         encoded = value.encode()
     except UnicodeEncodeError as exc:
-        raise InvalidSessionId(f"{what} has a lone surrogate, which has no UTF-8 form") from exc
+        raise error(f"{what} has a lone surrogate, which has no UTF-8 form") from exc
     if not encoded:
-        raise InvalidSessionId(f"{what} must not be empty")
+        raise error(f"{what} must not be empty")
     if len(encoded) > MAX_ID_BYTES:
-        raise InvalidSessionId(f"{what} has {len(encoded):,} bytes of UTF-8; {MAX_ID_BYTES:,} is the limit")
+        raise error(f"{what} has {len(encoded):,} bytes of UTF-8; {MAX_ID_BYTES:,} is the limit")
     return encoded
 
 
@@ -88,6 +88,10 @@ class ShardKeys:
         """Hash: the session's metadata."""
         return self.tag + b":s:" + session
 
+    def seen(self, session: bytes) -> bytes:
+        """String: ids of the requests that a session had seen when it left Redis; expires within a minute."""
+        return self.tag + b":w:" + session
+
     def owner(self, owner: bytes) -> bytes:
         """Set: the owner's sessions in this shard."""
         return self.tag + b":o:" + owner
@@ -111,6 +115,19 @@ class Keyspace:
     def shard(self, number: int) -> ShardKeys:
         """The keys of one shard."""
         return ShardKeys(b"{%b:%d}" % (self.namespace.encode(), number))
+
+    @property
+    def pattern(self) -> bytes:
+        """What SCAN matches the keys of all shards with."""
+        return b"{%b:*}:*" % self.namespace.encode()
+
+    def session_of(self, key: bytes) -> str | None:
+        """The session id of a key that holds messages or metadata; None for every other key."""
+        tag, _, rest = key.partition(b"}:")
+        kind, colon, session = rest.partition(b":")
+        if not colon or kind not in (b"m", b"s") or tag + b"}" != self.of(session).tag:
+            return None
+        return session.decode(errors="replace")
 
     def of(self, session: bytes) -> ShardKeys:
         """The keys of the shard that an encoded session id belongs to."""

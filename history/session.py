@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Self
 
 from history.errors import InvalidExpiry
 
@@ -30,6 +31,11 @@ class Expiry:
     idle: timedelta | None = None
     max_age: timedelta | None = None
 
+    @classmethod
+    def of_seconds(cls, ttl: int | None, max_age: int | None = None) -> Self:
+        """An expiry of whole seconds, each from 1 to 100 years; raises InvalidExpiry."""
+        return cls(check_seconds(ttl, "ttl"), check_seconds(max_age, "max_age"))
+
 
 class Status(StrEnum):
     """Where a session that is in Redis stands."""
@@ -48,7 +54,8 @@ class SessionInfo:
     `epoch` and `message_count` together name a state of the transcript exactly.
     `base` counts the leading messages that came from earlier epochs in the archive, `archived_count` the
     leading messages that are safe in the archive. `whole` tells that nothing of the session is in the archive
-    alone. `floor`, where set, is the epoch below which the archive has yet to be erased.
+    alone. `floor`, where set, is the epoch below which the archive has yet to be erased. `attempts` counts the
+    attempts to archive it that have not ended well; `attempt` is the token of the last one.
     """
 
     session_id: str
@@ -68,6 +75,7 @@ class SessionInfo:
     whole: bool
     floor: int | None
     attempts: int
+    attempt: bytes
     error: str | None
 
 
@@ -114,11 +122,15 @@ class SeizeOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RestoreTicket:
-    """A restore that has begun. Only the newest ticket of a session can finish; `epoch` is the live one."""
+    """A restore that has begun. Only the newest ticket of a session can finish.
+
+    `epoch` and `message_count` are those of what is live.
+    """
 
     session_id: str
     token: bytes
     epoch: int
+    message_count: int
 
 
 class SwapOutcome(StrEnum):
@@ -136,6 +148,28 @@ class Origin:
     created: datetime | None = None
     expiry: Expiry = Expiry()
     owner: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Mending:
+    """New metadata for `message_count` messages that have lost theirs: what the archive has of them.
+
+    `epoch` is that of the newest messages, None for a new one; the other counts are as in SessionInfo.
+    """
+
+    message_count: int
+    epoch: int | None
+    base: int
+    archived_count: int
+    whole: bool
+
+
+class IndexOutcome(StrEnum):
+    """What was done about a session's index entry."""
+
+    ADDED = "added"
+    DROPPED = "dropped"
+    RIGHT = "right"
 
 
 @dataclass(frozen=True, slots=True)

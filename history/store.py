@@ -21,7 +21,9 @@ from history.scripts import all_scripts
 from history.session import (
     CommitOutcome,
     Expiry,
+    IndexOutcome,
     Lease,
+    Mending,
     Origin,
     Page,
     RestoreTicket,
@@ -73,23 +75,36 @@ class SessionStore:
 
     @property
     def deployment(self) -> Deployment:
-        """The shard count and defaults of the namespace; asks Redis once for each client.
+        """The shard count and defaults of the namespace; asks Redis once for each client, and records nothing.
 
         Raises ShardCountMismatch where the store was given another shard count than the recorded one.
         """
-        known = _deployments.setdefault(self._client, {})
-        if self._namespace not in known:
-            known[self._namespace] = self._configure(None, KEEP)
-        return self._checked(known[self._namespace])
+        return self._deployment(record=False)
+
+    @property
+    def _recorded(self) -> Deployment:
+        """As `deployment`, for what may bring a first session into being: the shard count is fixed by then."""
+        return self._deployment(record=True)
 
     def configure(self, *, idle: timedelta, max_age: timedelta | None) -> Deployment:
         """Record the deployment's default expiry; applications see it when they next start."""
-        deployment = self._checked(self._configure(idle, max_age))
-        _deployments.setdefault(self._client, {})[self._namespace] = deployment
-        return deployment
+        return self._remembered(self._configure(record=True, idle=idle, max_age=max_age))
 
-    def _configure(self, idle: timedelta | None, max_age: timedelta | Keep | None) -> Deployment:
-        return self.run(calls.configure(self._namespace, self._shards or DEFAULT_SHARDS, idle, max_age))
+    def _deployment(self, *, record: bool) -> Deployment:
+        known = _deployments.setdefault(self._client, {}).get(self._namespace)
+        return self._checked(known) if known else self._remembered(self._configure(record=record))
+
+    def _configure(
+        self, *, record: bool, idle: timedelta | None = None, max_age: timedelta | Keep | None = KEEP
+    ) -> Deployment:
+        shards = self._shards or DEFAULT_SHARDS
+        return self.run(calls.configure(self._namespace, shards, idle, max_age, record=record))
+
+    def _remembered(self, deployment: Deployment) -> Deployment:
+        self._checked(deployment)
+        if deployment.recorded:
+            _deployments.setdefault(self._client, {})[self._namespace] = deployment
+        return deployment
 
     def _checked(self, deployment: Deployment) -> Deployment:
         recorded = deployment.keyspace.shards
@@ -118,13 +133,13 @@ class SessionStore:
         """
         if not messages:
             raise InvalidArgument("a turn has at least one message")
-        turn = os.urandom(8)
+        request = os.urandom(8)
         return self.run(
             calls.append(
-                self.deployment,
+                self._recorded,
                 session_id,
                 messages,
-                turn=turn,
+                request=request,
                 expiry=expiry,
                 owner=owner,
                 only_new=only_new,
@@ -176,7 +191,7 @@ class SessionStore:
 
     def clear(self, session_id: str) -> int:
         """Empty a session at once, in a new epoch; the worker erases what the archive holds of older ones."""
-        return self.run(calls.clear(self.deployment, session_id))
+        return self.run(calls.clear(self._recorded, session_id, request=os.urandom(8)))
 
     # What the worker does
 
@@ -236,9 +251,9 @@ class SessionStore:
         """
         return self.run_many([calls.snapshot(self.deployment, lease) for lease in leases])
 
-    def renew(self, leases: Sequence[Lease], duration: timedelta) -> list[Lease | None]:
-        """Prolong leases; one pipeline. The new lease replaces the old; None where it is lost."""
-        return _raised(self.run_many([calls.renew(self.deployment, lease, duration) for lease in leases]))
+    def renew(self, leases: Sequence[Lease], by: timedelta) -> list[Lease | None]:
+        """Prolong leases `by` so much; one pipeline. The new lease replaces the old; None where it is lost."""
+        return _raised(self.run_many([calls.renew(self.deployment, lease, by) for lease in leases]))
 
     def commit(self, lease: Lease, archived: SessionInfo) -> CommitOutcome:
         """Delete the session if it still is exactly what `archived` describes; else note how far it is safe."""
@@ -256,14 +271,39 @@ class SessionStore:
         """Take a session out of quarantine: due now, its attempts forgotten; False where it is not there."""
         return self.run(calls.requeue(self.deployment, session_id))
 
+    def stored_sessions(self) -> Iterator[str]:
+        """Walk the ids of all sessions that have keys, indexed or not; an id may come twice.
+
+        The only operation that walks the key space (SCAN): for repairs.
+        """
+        keyspace = self.deployment.keyspace
+        try:
+            for key in self._client.scan_iter(keyspace.pattern, count=1000):
+                session = keyspace.session_of(key if isinstance(key, bytes) else key.encode())
+                if session is not None:
+                    yield session
+        except (redis.exceptions.RedisError, redis.exceptions.RedisClusterException) as exc:
+            raise translate(exc) from exc
+
+    def reindex(self, session_id: str) -> IndexOutcome:
+        """Add the index entry that a session lacks, or drop the one that lacks a session."""
+        return self.run(calls.reindex(self.deployment, session_id))
+
+    def mend(self, session_id: str, mending: Mending) -> bool:
+        """Give messages whose metadata was lost new metadata, due now; False where the session has changed."""
+        return self.run(calls.mend(self.deployment, session_id, mending))
+
     def cleaned(self, lease: Lease, floor: int) -> bool:
         """Note that the archive below `floor` is erased; False where another floor stands."""
         return self.run(calls.cleaned(self.deployment, lease, floor))
 
     def begin_restore(self, session_id: str, lease: timedelta) -> RestoreTicket | None:
-        """Leave a restore's token; None where nothing of the session is in the archive alone."""
+        """Leave a restore's token; None where nothing of the session is in the archive alone.
+
+        Raises SessionDamaged where the session's metadata was lost.
+        """
         token = os.urandom(8).hex().encode()
-        return self.run(calls.restore(self.deployment, session_id, token, lease))
+        return self.run(calls.restore(self._recorded, session_id, token, lease))
 
     def stage(self, ticket: RestoreTicket, staged: int, messages: Sequence[bytes], lease: timedelta) -> bool:
         """Add a page to a restore, `staged` messages being there before; False where it was superseded."""
@@ -306,7 +346,8 @@ class SessionStore:
             # transaction=False: the calls are independent and may be of different slots.
             pipeline = self._client.pipeline(transaction=False)
             for call in many:
-                pipeline.execute_command("EVALSHA", *_arguments(call.script.sha, call), NEVER_DECODE=[])
+                arguments = _arguments(call.script.sha, call)
+                pipeline.execute_command("EVALSHA", *arguments, NEVER_DECODE=[], **self._target(call))
             replies = pipeline.execute(raise_on_error=False)
         except (redis.exceptions.RedisError, redis.exceptions.RedisClusterException) as exc:
             raise translate(exc) from exc
@@ -315,6 +356,12 @@ class SessionStore:
     def _evaluate(self, command: str, body: str | bytes, call: Call[T]) -> Any:
         # NEVER_DECODE: replies are bytes whatever decode_responses says, so that stored bytes stay untouched.
         return self._client.execute_command(command, *_arguments(body, call), NEVER_DECODE=[])
+
+    def _target(self, call: Call[Any]) -> dict[str, Any]:
+        """Which node of a Cluster a pipeline sends a call to; redis-py would ask one for the keys of each call."""
+        if isinstance(self._client, redis.cluster.RedisCluster):
+            return {"target_nodes": self._client.get_node_from_key(call.keys[0])}
+        return {}
 
     def _outcome(self, call: Call[T], reply: Any) -> T | TorporError:
         try:

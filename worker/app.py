@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
 from celery import Celery
 
+from worker.errors import SettingsError
 from worker.settings import Settings, load_settings
 
 
@@ -46,4 +48,11 @@ def _transport_options(settings: Settings) -> dict[str, str]:
     return {}
 
 
-app = make_app(load_settings)
+def _settings() -> Settings:
+    try:
+        return load_settings()
+    except SettingsError as error:
+        sys.exit(f"torpor: {error}")  # Celery's own command would print a traceback
+
+
+app = make_app(_settings)

@@ -5,22 +5,23 @@ from __future__ import annotations
 import io
 import logging
 import random
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from enum import StrEnum
 
 from history import (
     CommitOutcome,
     Lease,
-    MessageCorrupt,
     SeizeOutcome,
+    SessionDamaged,
     SessionInfo,
     TorporError,
     TransientError,
 )
 from worker import holdings, layout, transcript
-from worker.errors import SegmentMissing
+from worker.errors import AttemptsExhausted, SegmentMissing
 from worker.failpoints import Failpoint, reach
 from worker.leases import LeaseKeeper
 from worker.services import Services
@@ -85,15 +86,16 @@ def archive_claimed(
         if isinstance(snapshot, TorporError):
             raise snapshot
         if snapshot is None:
-            keeper.take(lease)
-            return Archived(lease.session_id, Outcome.SUPERSEDED)
+            raise _Superseded
+        if snapshot.attempts > services.settings.max_attempts:
+            raise AttemptsExhausted(f"{snapshot.attempts - 1} attempts ended without a word: their workers died")
         if snapshot.floor is not None:
-            return _clean(services, keeper, lease, snapshot.floor)
+            return _clean(services, keeper, lease, snapshot.floor, snapshot.owner)
         return _archive(services, keeper, lease, snapshot)
     except _Superseded:
         keeper.take(lease)
         return Archived(lease.session_id, Outcome.SUPERSEDED)
-    except TransientError as error:
+    except (TransientError, OSError, MemoryError) as error:  # this machine's disk and memory are no session's fault
         return _give_back(services, keeper, lease, error, attempts=None)
     except Exception as error:  # one bad session never stops the others
         attempts = snapshot.attempts if isinstance(snapshot, SessionInfo) else services.settings.max_attempts
@@ -105,16 +107,21 @@ def release(services: Services, keeper: LeaseKeeper, lease: Lease) -> Archived:
     return _give_back(services, keeper, lease, None, attempts=None)
 
 
-def erase_below_floor(services: Services, session_id: str, floor: int) -> int:
+def erase_below_floor(services: Services, session_id: str, floor: int, owner: str | None) -> int:
     """Forbid epochs below `floor` to come back, then delete what the archive holds of them; returns how many.
 
-    The marker comes first: a segment that is uploaded later is taken back by its own worker, which sees it.
+    The floor marker comes first: a segment that is uploaded later is taken back by its own worker, which sees it.
+    Then the owners' markers, since the segments tell whose they are.
     """
     marker = layout.floor_name(session_id, floor)
     services.archive.put(marker, io.BytesIO(), 0, metadata={"session": session_id})
     reach(Failpoint.CLEAN_MARKED)
+    erasable = holdings.look(services.archive, session_id).erasable
+    for each in {owner, *(stored.metadata.get("owner") for stored in erasable)} - {None}:
+        services.archive.delete(layout.owner_marker(str(each), session_id))
+        reach(Failpoint.CLEAN_UNMARKED)
     erased = 0
-    for stored in holdings.look(services.archive, session_id).erasable:
+    for stored in erasable:
         erased += services.archive.delete(stored.name)
         reach(Failpoint.CLEAN_DELETED)
     return erased
@@ -122,7 +129,7 @@ def erase_below_floor(services: Services, session_id: str, floor: int) -> int:
 
 def _archive(services: Services, keeper: LeaseKeeper, lease: Lease, snapshot: SessionInfo) -> Archived:
     if snapshot.epoch == 0:
-        raise MessageCorrupt(f"session {snapshot.session_id!r} has messages but its metadata is missing")
+        raise SessionDamaged(f"the metadata of session {snapshot.session_id!r} was lost: see torpor doctor")
     reach(Failpoint.ARCHIVE_BEGUN)
     sent = None
     if snapshot.message_count > snapshot.archived_count:
@@ -150,7 +157,14 @@ def _archive(services: Services, keeper: LeaseKeeper, lease: Lease, snapshot: Se
         sent.name if sent else None,
         sent.generation if sent else None,
     )
-    log.debug("%s: %s", done, result)
+    log.info(
+        "session %r: %s, %d messages, %s#%s",
+        result.session_id,
+        done,
+        result.messages,
+        result.object_name,
+        result.generation,
+    )
     return result
 
 
@@ -167,18 +181,16 @@ def _send(services: Services, keeper: LeaseKeeper, lease: Lease, snapshot: Sessi
         if packed.count != snapshot.message_count - snapshot.archived_count or keeper.lost(lease):
             raise _Superseded  # it left Redis while it was read
         reach(Failpoint.ARCHIVE_PACKED)
-        if snapshot.owner is not None and snapshot.archived_count == 0:
+        if snapshot.owner is not None:
             marker = layout.owner_marker(snapshot.owner, snapshot.session_id)
             described = {"session": snapshot.session_id, "owner": snapshot.owner}
             services.archive.put(marker, io.BytesIO(), 0, metadata=described)
             reach(Failpoint.ARCHIVE_MARKED)
-        retention = services.settings.archive_retention_days
         stored = services.archive.put(
             layout.segment_name(snapshot.session_id, packed.name),
             packed.body,
             packed.size,
             metadata=holdings.metadata(snapshot, packed),
-            custom_time=datetime.now(UTC) + timedelta(days=retention) if retention else None,
         )
     reach(Failpoint.ARCHIVE_SENT)
     return stored
@@ -196,8 +208,8 @@ def _messages(services: Services, keeper: LeaseKeeper, lease: Lease, snapshot: S
 def _verify_covered(services: Services, snapshot: SessionInfo) -> None:
     """Does the archive hold what was archived at other times too? Only then may Redis forget it."""
     held = holdings.look(services.archive, snapshot.session_id)
-    older = holdings.plan(services.archive, held, without_epoch=snapshot.epoch).count
-    own = holdings.plan(services.archive, held).count - older
+    older = holdings.plan(services.archive, held, below=snapshot.epoch).count
+    own = holdings.plan(services.archive, held, below=snapshot.epoch + 1).count - older
     if older < snapshot.base or own < snapshot.message_count - snapshot.base:
         raise SegmentMissing(
             f"the archive of session {snapshot.session_id!r} holds {older} + {own} messages where "
@@ -211,8 +223,8 @@ def _take_back(services: Services, snapshot: SessionInfo, object_name: str) -> N
         services.archive.delete(object_name)
 
 
-def _clean(services: Services, keeper: LeaseKeeper, lease: Lease, floor: int) -> Archived:
-    erased = erase_below_floor(services, lease.session_id, floor)
+def _clean(services: Services, keeper: LeaseKeeper, lease: Lease, floor: int, owner: str | None) -> Archived:
+    erased = erase_below_floor(services, lease.session_id, floor, owner)
     reach(Failpoint.CLEAN_ERASED)
     with keeper.taken(lease) as newest:
         if newest is None or not services.sessions.cleaned(newest, floor):
@@ -227,7 +239,8 @@ def _give_back(
 ) -> Archived:
     """Release after a failure; `attempts` is None for one that may pass, which does not count."""
     settings = services.settings
-    known = error if isinstance(error, TorporError) or error is None else TorporError(repr(error))
+    # The text of an error that is not ours could hold a message.
+    known = error if isinstance(error, TorporError) or error is None else TorporError(type(error).__name__)
     outcome = Outcome.POSTPONED
     if attempts is not None:
         outcome = Outcome.QUARANTINED if attempts >= settings.max_attempts else Outcome.FAILED
@@ -247,5 +260,6 @@ def _give_back(
     except TorporError as failed:
         log.warning("session %r is due again when its lease ends: %s", lease.session_id, failed)
     if outcome in (Outcome.FAILED, Outcome.QUARANTINED):
-        log.error("session %r: %s: %s", lease.session_id, outcome, error, exc_info=error)
+        where = "".join(traceback.format_tb(error.__traceback__)) if error else ""
+        log.error("session %r: %s: %s\n%s", lease.session_id, outcome, known, where)
     return Archived(lease.session_id, outcome, error=known)

@@ -31,7 +31,7 @@ from worker import status as standing
 from worker.archive import Outcome
 from worker.errors import ImportFailed, SettingsError
 from worker.restore import RestoreOutcome
-from worker.services import Services, connect
+from worker.services import Services, connect, take_archive
 from worker.settings import load_settings
 
 EXIT_CODES = """
@@ -146,7 +146,7 @@ def archive(context: typer.Context, session: Session, *, as_json: Json = False) 
 
     Example: torpor archive user-42
     """
-    services = _services(context)
+    services = _services(context, changes_archive=True)
     with console.err.status("archiving"):
         result = archiving.archive_session(services, session)
         if result.outcome is Outcome.MISSING and not holdings.look(services.archive, session):
@@ -168,7 +168,7 @@ def restore(context: typer.Context, session: Session, *, as_json: Json = False) 
     Example: torpor restore user-42
     """
     with console.err.status("restoring"):
-        result = restoring.restore_session(_services(context), session)
+        result = restoring.restore_session(_services(context, changes_archive=True), session)
     if as_json:
         console.print_json(result)
     elif result.outcome is RestoreOutcome.RESTORED:
@@ -194,7 +194,7 @@ def purge(
 
     Example: torpor purge user-42 --dry-run
     """
-    services = _services(context)
+    services = _services(context, changes_archive=not dry_run)
     found = purging.survey(services, check_session_id(session))
     if not (found.in_redis or found.objects):
         raise SessionNotFound(f"session {session!r} is neither in Redis nor in the archive")
@@ -215,7 +215,7 @@ def import_(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="FILE", help='Lines of {"session_id", "messages": [...]}.')],
     *,
-    ttl: Annotated[int | None, typer.Option(min=1, help="Idle timeout of the sessions, in seconds.")] = None,
+    ttl: Annotated[int | None, typer.Option(help="Idle timeout of the sessions, in seconds.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check the file and tell what is new.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -224,11 +224,15 @@ def import_(
     Example: torpor import conversations.jsonl --ttl 3600
     """
     total = interchange.count(file)
-    expiry = Expiry(None if ttl is None else timedelta(seconds=ttl))
+    expiry = Expiry.of_seconds(ttl)
     with console.progress(total) as bars:
         task = bars.add_task("checking" if dry_run else "importing", total=total)
         result = interchange.import_file(
-            _services(context), file, expiry=expiry, dry_run=dry_run, progress=lambda: bars.advance(task)
+            _services(context, changes_archive=not dry_run),
+            file,
+            expiry=expiry,
+            dry_run=dry_run,
+            progress=lambda: bars.advance(task),
         )
     if as_json:
         console.print_json({**asdict(result), "dry_run": dry_run})
@@ -303,8 +307,11 @@ def _fail(error: TorporError, code: int) -> NoReturn:
     sys.exit(code)
 
 
-def _services(context: typer.Context) -> Services:
-    return connect(load_settings(context.obj))
+def _services(context: typer.Context, *, changes_archive: bool = False) -> Services:
+    services = connect(load_settings(context.obj))
+    if changes_archive:
+        take_archive(services)
+    return services
 
 
 def _refuse_archive(result: archiving.Archived) -> NoReturn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import tempfile
@@ -46,7 +47,7 @@ class _Board:
         self._live = Live(console=out, auto_refresh=False)
         self._shown = 0.0
         self._line = ""
-        self._archived = 0
+        self._left = 0
 
     def __enter__(self) -> Self:
         if out.is_terminal:
@@ -57,20 +58,20 @@ class _Board:
         self._live.stop()
 
     def show(self, services: Services, written: int, *, at_once: bool = False) -> int:
-        """Look at the counts and show them, unless `at_once` at most five times a second; returns how many sleep."""
+        """Show the counts, unless `at_once` at most five times a second; returns how many sessions are in Redis."""
         if not at_once and time.monotonic() - self._shown < 0.2:
-            return self._archived
+            return self._left
         self._shown = time.monotonic()
         shards = services.sessions.overview()
         due, in_work = sum(shard.due for shard in shards), sum(shard.in_work for shard in shards)
-        live = sum(shard.live for shard in shards) - due - in_work
-        self._archived = sum(shard.archived for shard in shards)
+        self._left = sum(shard.live for shard in shards)
+        live, archived = self._left - due - in_work, sum(shard.archived for shard in shards)
         numbers = (
             f"{written:,} of {self._total:,}",
             f"{live:,}",
             f"{due:,}",
             f"{in_work:,}",
-            f"{self._archived:,}",
+            f"{archived:,}",
         )
         if out.is_terminal:
             table = Table(box=None, pad_edge=False, header_style="bold")
@@ -83,7 +84,7 @@ class _Board:
         ) != self._line:
             self._line = line
             out.print(line, markup=False)
-        return self._archived
+        return self._left
 
 
 def run(conversations: Path | None, redis_url: str | None, archive_url: str | None) -> None:
@@ -92,20 +93,28 @@ def run(conversations: Path | None, redis_url: str | None, archive_url: str | No
         played = list(read_conversations(conversations or sample))
     if not played:
         raise DemoFailed(f"{conversations} has no conversations")
-    folder = Path(tempfile.mkdtemp(prefix="torpor-demo-"))
+    namespace = f"torpor-demo-{uuid.uuid4().hex[:8]}"
+    folder = Path(tempfile.gettempdir()) / namespace
+    # A SIGTERM ends the demo as Ctrl-C does, so that what it started ends with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with _redis(redis_url) as url:
         settings = load_settings(
             {
                 "redis_url": url,
-                "broker_url": url,
-                "archive_url": archive_url or (folder / "archive").as_uri(),
-                "namespace": f"torpor-demo-{uuid.uuid4().hex[:8]}",
+                "redis_cluster": None if redis_url else False,
+                "archive_url": f"{archive_url.rstrip('/')}/{namespace}"
+                if archive_url
+                else (folder / "archive").as_uri(),
+                "namespace": namespace,
                 "idle_timeout_seconds": IDLE_SECONDS,
                 "sweep_interval_seconds": 1,
             }
         )
+        if not settings.redis_cluster:
+            settings = settings.model_copy(update={"broker_url": None})  # all that it writes is removed at the end
         services = connect(settings)
         services.archive.check()
+        folder.mkdir(exist_ok=True)
         # The embedded server hangs up after an error reply, NOSCRIPT too.
         services.sessions.load_scripts()
         try:
@@ -129,10 +138,10 @@ def _play(services: Services, played: list[Conversation], log: Path) -> None:
             _write(services, conversation)
             board.show(services, written)
         _await_archived(services, worker, board, len(played), log)
-    gone = status.overview(services)
-    if gone.live or gone.quarantined or gone.archived != len(played):
-        raise DemoFailed(f"of {len(played):,} sessions {gone.archived:,} were archived, {gone.live:,} are in Redis")
-    out.print(f"\n{gone.archived:,} sessions archived, {gone.live:,} left in Redis.\n", markup=False)
+    left = status.overview(services)
+    if left.live or left.quarantined:
+        raise DemoFailed(f"of {len(played):,} sessions {left.live:,} are in Redis, {left.quarantined:,} in quarantine")
+    out.print(f"\n{len(played):,} sessions archived, {left.live:,} left in Redis.\n", markup=False)
     _wake(services, played)
 
 
@@ -155,14 +164,13 @@ def _turns(messages: Iterable[BaseMessage]) -> Iterator[list[BaseMessage]]:
 
 
 def _await_archived(services: Services, worker: subprocess.Popen[bytes], board: _Board, total: int, log: Path) -> None:
-    archived, since = 0, time.monotonic()
-    while archived < total:
+    left, since = total + 1, time.monotonic()
+    while now := board.show(services, total, at_once=True):
+        if now < left:
+            left, since = now, time.monotonic()
         if worker.poll() is not None or time.monotonic() - since > PATIENCE_SECONDS:
             tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
-            raise DemoFailed(f"the worker got no further than {archived:,} of {total:,} sessions; its log:\n{tail}")
-        now = board.show(services, total, at_once=True)
-        if now > archived:
-            archived, since = now, time.monotonic()
+            raise DemoFailed(f"the worker got no further than {left:,} sessions left of {total:,}; its log:\n{tail}")
         time.sleep(0.2)  # between two looks at the same numbers
 
 
@@ -242,5 +250,5 @@ def _remove_keys(services: Services) -> None:
         for pattern in (f"{namespace}:*", f"{{{namespace}:*"):
             for key in client.scan_iter(pattern, count=1000):
                 client.unlink(key)
-    except redis.exceptions.RedisError as exc:
+    except (redis.exceptions.RedisError, redis.exceptions.RedisClusterException) as exc:
         out.print(f"Keys of {namespace} may be left in Redis: {exc}", markup=False)

@@ -11,17 +11,23 @@ from concurrent.futures import ThreadPoolExecutor
 
 from history import Lease, RedisMemoryFull, SessionInfo, TorporError, TransientError
 from worker.archive import Archived, Outcome, archive_claimed, release
+from worker.errors import ArchiveUnavailable
 from worker.leases import LeaseKeeper
 from worker.services import Services
 
 log = logging.getLogger("torpor.drain")
+
+# The breaker, one in each process: set when the archive is down, until a batch gets somewhere. While it is set, a
+# drain claims a single session, so that a store which answers nothing costs it one time-out, not a pool full of them.
+_archive_down = threading.Event()
 
 
 def drain(services: Services, shards: Sequence[int]) -> Counter[Outcome]:
     """Archive the due sessions of some shards; returns how many ended how.
 
     Stops claiming when nothing is due, when `drain_seconds` are over, when a whole batch got nowhere, or when
-    the archive or Redis is down: the sessions simply stay in Redis until a later sweep.
+    the archive or Redis is down: the sessions simply stay in Redis until a later sweep. After the archive was
+    down, one session is tried alone before a batch is claimed.
     """
     settings = services.settings
     totals: Counter[Outcome] = Counter()
@@ -38,16 +44,22 @@ def drain(services: Services, shards: Sequence[int]) -> Counter[Outcome]:
             totals.update(outcomes)
             if Outcome.POSTPONED in outcomes or not _progress(outcomes):
                 break
+            _archive_down.clear()
     if totals:
         log.info("drained %d shards: %s", len(shards), _summary(totals))
     return totals
 
 
 def _claim(services: Services, keeper: LeaseKeeper, shards: Sequence[int]) -> list[Lease]:
-    settings = services.settings
-    limit = max(1, settings.batch // len(shards))
+    if _archive_down.is_set():
+        claims = (_claim_each(services, keeper, [shard], 1) for shard in shards)
+        return next(filter(None, claims), [])
+    return _claim_each(services, keeper, shards, max(1, services.settings.batch // len(shards)))
+
+
+def _claim_each(services: Services, keeper: LeaseKeeper, shards: Sequence[int], limit: int) -> list[Lease]:
     try:
-        leases = services.sessions.claim(shards, limit, settings.lease)
+        leases = services.sessions.claim(shards, limit, services.settings.lease)
     except RedisMemoryFull:
         log.warning("Redis is at its memory limit: archiving without leases")
         return services.sessions.peek(shards, limit)
@@ -68,6 +80,8 @@ def _archive_batch(
             if not down.is_set():
                 log.warning("archiving stops for now: %s", result.error)
             down.set()
+        if isinstance(result.error, ArchiveUnavailable):
+            _archive_down.set()
         return result
 
     snapshots = services.sessions.snapshots(leases)

@@ -7,9 +7,11 @@ TorporError
     ├── SettingsError         settings that are wrong, all of them named
     ├── ArchiveConflict       an object of this name exists with other content
     ├── ArchiveCorrupt        the archive does not hold what was sent to it
+    ├── AttemptsExhausted     a session whose workers died again and again
     ├── SegmentDamaged        a segment is not what its name and metadata say
     ├── SegmentMissing        the archive has a gap
     ├── ObjectNotFound        the archive has no object of this name
+    ├── ArchiveTaken          the archive belongs to a deployment of another namespace
     └── ImportFailed          a line of an import file is wrong
 """
 
@@ -34,6 +36,10 @@ class ArchiveCorrupt(PermanentError):
     """The archive does not hold what was sent to it."""
 
 
+class AttemptsExhausted(PermanentError):
+    """The workers that took the session in hand died again and again."""
+
+
 class SegmentDamaged(PermanentError):
     """A segment is not what its name and metadata say."""
 
@@ -44,6 +50,10 @@ class SegmentMissing(PermanentError):
 
 class ObjectNotFound(PermanentError, LookupError):
     """The archive has no object of this name."""
+
+
+class ArchiveTaken(PermanentError):
+    """The archive belongs to a deployment of another namespace; nothing was written."""
 
 
 class ImportFailed(PermanentError, ValueError):

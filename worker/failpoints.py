@@ -16,6 +16,7 @@ class Failpoint(StrEnum):
     ARCHIVE_VERIFIED = "archive.verified"
     ARCHIVE_COMMITTED = "archive.committed"
     CLEAN_MARKED = "clean.marked"
+    CLEAN_UNMARKED = "clean.unmarked"
     CLEAN_DELETED = "clean.deleted"
     CLEAN_ERASED = "clean.erased"
     CLEAN_NOTED = "clean.noted"
@@ -25,7 +26,6 @@ class Failpoint(StrEnum):
     RESTORE_SWAPPED = "restore.swapped"
     PURGE_CLEARED = "purge.cleared"
     PURGE_ERASED = "purge.erased"
-    PURGE_UNMARKED = "purge.unmarked"
 
 
 def _ignore(_: Failpoint) -> None:

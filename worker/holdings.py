@@ -77,19 +77,20 @@ def look(archive: ArchiveStore, session_id: str) -> Holdings:
     return Holdings(session_id, floor, sorted(segments, key=_position), erasable)
 
 
-def plan(archive: ArchiveStore, holdings: Holdings, *, without_epoch: int | None = None) -> Plan:
-    """How the segments make up the transcript: the epochs in order, each from its first message on.
+def plan(archive: ArchiveStore, holdings: Holdings, *, below: int | None = None) -> Plan:
+    """How the segments of the epochs `below` one make up the transcript: in order, each from its first message on.
 
     Segments of one epoch that overlap agree. Where they do not, since Redis was rewound by a failover, the one
     that was archived later counts, and `forks` names the other. Reads segments only where they overlap.
+    So are segments of epochs above `below`, where Redis was rewound to a time before them.
     Raises SegmentMissing, naming the gap, and SegmentDamaged.
     """
     slices: list[Slice] = []
-    forks: list[str] = []
-    used = [segment for segment in holdings.segments if segment.name.epoch != without_epoch]
+    used = [segment for segment in holdings.segments if below is None or segment.name.epoch < below]
+    forks = [segment.stored.name for segment in holdings.segments if below is not None and segment.name.epoch > below]
     for epoch, group in groupby(used, key=lambda segment: segment.name.epoch):
         segments = list(group)
-        _check_complete(holdings.session_id, epoch, segments)
+        _check_complete(holdings.session_id, epoch, segments, sum(piece.take for piece in slices))
         if any(earlier.name.stop > later.name.start for earlier, later in pairwise(segments)):
             pieces, aside = _resolve(archive, holdings.session_id, segments)
             slices += pieces
@@ -119,6 +120,7 @@ def metadata(info: SessionInfo, packed: transcript.Packed) -> dict[str, str]:
         "from": str(packed.name.start),
         "to": str(packed.name.stop),
         "count": str(packed.count),
+        "base": str(info.base),
         "sha256": packed.sha256,
         "created": info.created.isoformat(timespec="milliseconds"),
     }
@@ -162,13 +164,20 @@ def _position(segment: Segment) -> tuple[int, int, int]:
     return segment.name.epoch, segment.name.start, segment.name.stop
 
 
-def _check_complete(session_id: str, epoch: int, segments: Sequence[Segment]) -> None:
+def _check_complete(session_id: str, epoch: int, segments: Sequence[Segment], before: int) -> None:
+    """Does each segment follow on what is there, `before` counting the messages of earlier epochs?"""
     reached = 0
     for segment in segments:
         if segment.name.start > reached:
             raise SegmentMissing(
                 f"the archive of session {session_id!r} has a gap: messages {reached} to "
                 f"{segment.name.start - 1} of epoch {epoch} are missing before {segment.stored.name}"
+            )
+        base = int(segment.stored.metadata.get("base", 0))
+        if before < base:
+            raise SegmentMissing(
+                f"the archive of session {session_id!r} has a gap: {base - before} messages are missing "
+                f"before epoch {epoch}, which followed {base}"
             )
         reached = max(reached, segment.name.stop)
 

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 from langchain_core.messages import BaseMessage, messages_from_dict
 
-from history import Expiry, InvalidArgument, SessionExists, check_session_id, encode_message
+from history import Expiry, InvalidArgument, MessageCorrupt, SessionExists, check_session_id, encode_message, parse_json
 from worker import holdings
 from worker.errors import ImportFailed
 from worker.services import Services
@@ -45,7 +45,7 @@ def read_conversations(path: Path) -> Iterator[Conversation]:
                 if not line.strip():
                     continue
                 try:
-                    conversation = _conversation(orjson.loads(line))
+                    conversation = _conversation(parse_json(line))
                 except (ValueError, TypeError, KeyError, AttributeError) as exc:
                     raise ImportFailed(f"{path}, line {number}: {_reason(exc)}") from exc
                 first = seen.setdefault(conversation.session_id, number)
@@ -86,7 +86,12 @@ def import_file(
 
 
 def export_line(session_id: str, elements: list[bytes]) -> bytes:
-    """A session as one line: its stored messages, untouched."""
+    """A session as one line: its stored messages, untouched; raises MessageCorrupt for one that is not JSON."""
+    for position, element in enumerate(elements):
+        try:
+            parse_json(element)
+        except ValueError as exc:
+            raise MessageCorrupt(f"message {position} of session {session_id!r} is not JSON") from exc
     parts = (orjson.dumps(session_id), b",".join(elements))
     return b'{"session_id":%b,"messages":[%b]}\n' % parts
 
@@ -113,6 +118,8 @@ def _encoded(path: Path, conversation: Conversation) -> list[bytes]:
 
 
 def _conversation(line: Any) -> Conversation:
+    if not isinstance(line, dict) or not isinstance(line["messages"], list):
+        raise TypeError('expected {"session_id": ..., "messages": [...]}')
     session_id = check_session_id(line["session_id"])
     messages = [_stored_form(message) for message in line["messages"]]
     if not messages:
@@ -120,7 +127,9 @@ def _conversation(line: Any) -> Conversation:
     return Conversation(session_id, messages_from_dict(messages))
 
 
-def _stored_form(message: dict[str, Any]) -> dict[str, Any]:
+def _stored_form(message: Any) -> dict[str, Any]:
+    if not isinstance(message, dict):
+        raise TypeError(f"a message must be an object, not {type(message).__name__}")
     if isinstance(message.get("data"), dict) and "content" not in message:
         return message
     return {"type": message["type"], "data": {key: value for key, value in message.items() if key != "type"}}

@@ -4,6 +4,8 @@
 <prefix>/v1/<hh>/<session>/<epoch>/floor                           older epochs must not come back
 <prefix>/v1/owners/<hh>/<owner>/<session>                          the owner has this session
 
+<prefix>/v1/deployment                                             whose archive this is: the namespace
+
 The prefix is the store's; names here are relative to it.
 """
 
@@ -15,6 +17,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 ROOT = "v1"
+DEPLOYMENT = f"{ROOT}/deployment"
 # File systems allow 255 bytes for a name, Cloud Storage 1,024 for all of it.
 _MAX_COMPONENT = 200
 

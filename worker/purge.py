@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from worker import holdings, layout
+from worker import holdings
 from worker.archive import archive_session, erase_below_floor
 from worker.failpoints import Failpoint, reach
 from worker.services import Services
@@ -19,7 +19,7 @@ class Purge:
     live_messages: int
     objects: int
     bytes: int
-    owners: tuple[str, ...]
+    owner: str | None
 
 
 def survey(services: Services, session_id: str) -> Purge:
@@ -27,16 +27,13 @@ def survey(services: Services, session_id: str) -> Purge:
     info = services.sessions.info(session_id)
     held = holdings.look(services.archive, session_id)
     stored = [*(segment.stored for segment in held.segments), *held.erasable]
-    owners = {each.metadata["owner"] for each in stored if "owner" in each.metadata}
-    if info and info.owner is not None:
-        owners.add(info.owner)
     return Purge(
         session_id,
         in_redis=info is not None,
         live_messages=info.message_count if info else 0,
         objects=len(stored),
         bytes=sum(each.size for each in stored),
-        owners=tuple(sorted(owners)),
+        owner=info.owner if info else None,
     )
 
 
@@ -49,10 +46,7 @@ def purge_session(services: Services, session_id: str) -> Purge:
     found = survey(services, session_id)
     floor = services.sessions.clear(session_id)
     reach(Failpoint.PURGE_CLEARED)
-    erase_below_floor(services, session_id, floor)
+    erase_below_floor(services, session_id, floor, found.owner)
     reach(Failpoint.PURGE_ERASED)
-    for owner in found.owners:
-        services.archive.delete(layout.owner_marker(owner, session_id))
-    reach(Failpoint.PURGE_UNMARKED)
     archive_session(services, session_id)
     return found

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from history import RestoreTicket, SessionInfo, SessionNotFound, Status, SwapOutcome
+from history import RestoreTicket, SessionInfo, SessionNotFound, Status, SwapOutcome, TransientError
 from worker import holdings
 from worker.errors import ObjectNotFound, SegmentMissing
 from worker.failpoints import Failpoint, reach
@@ -77,14 +77,15 @@ def read_transcript(services: Services, session_id: str) -> list[bytes]:
             if before is None and not archived:
                 raise SessionNotFound(f"session {session_id!r} is neither in Redis nor in the archive")
             return archived + live
-    raise SessionNotFound(f"session {session_id!r} keeps changing between Redis and the archive; try again")
+    raise TransientError(f"session {session_id!r} keeps changing between Redis and the archive; try again")
 
 
 def _finish(services: Services, ticket: RestoreTicket) -> Restored:
     reach(Failpoint.RESTORE_BEGUN)
     try:
         held = holdings.look(services.archive, ticket.session_id)
-        planned = holdings.plan(services.archive, held, without_epoch=ticket.epoch)
+        # What comes into being empty has nothing that could be newer.
+        planned = holdings.plan(services.archive, held, below=ticket.epoch if ticket.message_count else None)
         for name in planned.forks:
             log.warning("session %r: %s differs from what was archived later", ticket.session_id, name)
         outcome = SwapOutcome.SUPERSEDED
@@ -130,7 +131,7 @@ def _pages(messages: Iterable[bytes]) -> Iterator[list[bytes]]:
 
 def _archived(services: Services, session_id: str, live: SessionInfo | None) -> list[bytes]:
     held = holdings.look(services.archive, session_id)
-    planned = holdings.plan(services.archive, held, without_epoch=live.epoch if live else None)
+    planned = holdings.plan(services.archive, held, below=live.epoch if live and live.message_count else None)
     return list(holdings.read(services.archive, planned))
 
 

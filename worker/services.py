@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import redis
+import redis.cluster
+import redis.exceptions
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.retry import Retry
 
-from history import SessionStore
+from history import RedisUnavailable, SessionStore
+from worker import layout
+from worker.errors import ArchiveConflict, ArchiveTaken
 from worker.settings import Settings, parse_archive_url
 from worker.stores import ArchiveStore
 from worker.stores.folder import FolderStore
@@ -25,16 +31,43 @@ class Services:
 
 
 def connect(settings: Settings) -> Services:
-    """The services that the settings name; connections are opened at their first use."""
-    client = redis.Redis.from_url(
-        settings.redis_url.get_secret_value(),
-        socket_connect_timeout=5,
-        socket_timeout=30,
-        health_check_interval=30,
-        retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=2), 5),
-    )
-    sessions = SessionStore(client, namespace=settings.namespace, shards=settings.shards)
+    """The services that the settings name; connections are opened at their first use.
+
+    A Cluster is asked for its nodes at once; raises RedisUnavailable.
+    """
+    sessions = SessionStore(_client(settings), namespace=settings.namespace, shards=settings.shards)
     return Services(settings, sessions, open_archive(settings.archive_url, threads=settings.concurrency))
+
+
+def take_archive(services: Services) -> None:
+    """Write down whose archive this is, at its first use; raises ArchiveTaken where it is another deployment's.
+
+    Session ids of two deployments may be the same, and their objects would get the same names.
+    """
+    namespace = services.settings.namespace.encode()
+    try:
+        services.archive.put(layout.DEPLOYMENT, io.BytesIO(namespace), len(namespace), metadata={})
+    except ArchiveConflict as exc:
+        raise ArchiveTaken(
+            f"{services.archive.url} is the archive of another namespace than {services.settings.namespace!r}; "
+            "give each deployment a prefix of its own"
+        ) from exc
+
+
+def _client(settings: Settings) -> redis.Redis | redis.cluster.RedisCluster:
+    options: dict[str, Any] = {
+        "socket_connect_timeout": 5,
+        "socket_timeout": 30,
+        "health_check_interval": 30,
+        "retry": Retry(ExponentialWithJitterBackoff(base=0.05, cap=2), 5),
+    }
+    url = settings.redis_url.get_secret_value()
+    if not settings.redis_cluster:
+        return redis.Redis.from_url(url, **options)
+    try:
+        return redis.cluster.RedisCluster.from_url(url, **options)
+    except (redis.exceptions.RedisError, redis.exceptions.RedisClusterException) as exc:
+        raise RedisUnavailable(f"the Redis Cluster can't be reached: {exc}") from exc
 
 
 def open_archive(url: str, *, threads: int = 16) -> ArchiveStore:

@@ -11,29 +11,42 @@ from typing import Annotated, Any
 from urllib.parse import unquote, urlsplit
 
 import redis
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from kombu.transport import TRANSPORT_ALIASES
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, ValidationInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from history import DEFAULT_NAMESPACE, MAX_SHARDS, InvalidArgument, check_namespace
 from worker.errors import SettingsError
 
 PREFIX = "TORPOR_"
+# What Kubernetes sets in each pod beside a service that is called torpor.
+_OF_KUBERNETES = re.compile(r"TORPOR_(SERVICE_|PORT$|PORT_)")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 
 
 def _redis_url(url: SecretStr) -> SecretStr:
     try:
-        redis.ConnectionPool.from_url(url.get_secret_value())
-    except ValueError:  # its text may hold a part of the password
+        redis.ConnectionPool.from_url(url.get_secret_value()).make_connection()  # which does not connect
+    except (ValueError, TypeError):  # its text may hold a part of the password
         raise ValueError(
             "must be redis://, rediss:// or unix://, its special characters percent-encoded, with valid options"
         ) from None
     return url
 
 
-def _broker_url(url: SecretStr) -> SecretStr:
-    if "://" not in url.get_secret_value():
-        raise ValueError("must be a URL, such as redis://host:6379/0")
+def _redis_cluster(cluster: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - pydantic's signature
+    if cluster and "redis_url" in info.data:
+        options = redis.ConnectionPool.from_url(info.data["redis_url"].get_secret_value()).connection_kwargs
+        if "path" in options or options.get("db"):
+            raise ValueError(f"needs {PREFIX}REDIS_URL to be redis:// or rediss:// without a database")
+    return cluster
+
+
+def _broker_url(url: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+    if url is None and info.data.get("redis_cluster"):
+        raise ValueError(f"is required with {PREFIX}REDIS_CLUSTER, since Celery can't use a Cluster as its broker")
+    if url is not None and url.get_secret_value().partition("://")[0] not in {"unix", *TRANSPORT_ALIASES}:
+        raise ValueError("must be a URL of a transport that Celery has, such as redis://host:6379/0")
     return url
 
 
@@ -52,15 +65,16 @@ def _namespace(namespace: str) -> str:
 def parse_archive_url(url: str) -> tuple[str, str] | Path:
     """Bucket and prefix of `gs://bucket/prefix`, or the folder of `file:///path`; raises ValueError."""
     parts = urlsplit(url)
-    if parts.scheme == "gs" and _BUCKET.fullmatch(parts.netloc) and not (parts.query or parts.fragment):
-        return parts.netloc, parts.path.strip("/")
-    if parts.scheme == "file" and not parts.netloc and parts.path.startswith("/"):
-        return Path(unquote(parts.path))
-    raise ValueError("must be gs://bucket/prefix or file:///absolute/path")
+    path = unquote(parts.path)
+    if "?" not in url and "#" not in url and "\0" not in path:
+        if parts.scheme == "gs" and _BUCKET.fullmatch(parts.netloc):
+            return parts.netloc, parts.path.strip("/")
+        if parts.scheme == "file" and not parts.netloc and path.startswith("/"):
+            return Path(path)
+    raise ValueError("must be gs://bucket/prefix or file:///absolute/path, '?' and '#' percent-encoded")
 
 
-Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
-Days = Annotated[int, Field(ge=1, le=36_500)]
+Seconds = Annotated[float, Field(ge=0.1, le=86_400, allow_inf_nan=False)]
 WholeSeconds = Annotated[int, Field(ge=1, le=3_153_600_000)]
 
 
@@ -75,8 +89,12 @@ class Settings(BaseSettings):
         default=SecretStr("redis://localhost:6379/0"),
         description="The Redis that holds the sessions: redis://, rediss:// (TLS) or unix://.",
     )
-    broker_url: Annotated[SecretStr, AfterValidator(_broker_url)] | None = Field(
-        default=None, description="Celery's broker; TORPOR_REDIS_URL where it is not set."
+    redis_cluster: Annotated[bool, AfterValidator(_redis_cluster)] = Field(
+        default=False,
+        description="Whether TORPOR_REDIS_URL is a node of a Redis Cluster; TORPOR_BROKER_URL is then required.",
+    )
+    broker_url: Annotated[SecretStr | None, AfterValidator(_broker_url)] = Field(
+        default=None, validate_default=True, description="Celery's broker; TORPOR_REDIS_URL where it is not set."
     )
     archive_url: Annotated[str, AfterValidator(_archive_url)] = Field(
         description="Where transcripts go: gs://bucket/prefix or file:///absolute/path."
@@ -109,9 +127,6 @@ class Settings(BaseSettings):
     retry_delay_seconds: Seconds = Field(
         default=30, description="When to try again after a failure, with jitter of half of it."
     )
-    archive_retention_days: Days | None = Field(
-        default=None, description="Sets custom_time on segments to so many days ahead, for a lifecycle rule."
-    )
 
     @property
     def lease(self) -> timedelta:
@@ -120,8 +135,9 @@ class Settings(BaseSettings):
 
     @property
     def celery_broker(self) -> str:
-        """The broker's URL, password included."""
-        return (self.broker_url or self.redis_url).get_secret_value()
+        """The broker's URL as Celery writes it, password included."""
+        url = (self.broker_url or self.redis_url).get_secret_value()
+        return re.sub(r"^unix://", "redis+socket://", url)
 
 
 def load_settings(overrides: Mapping[str, Any] | None = None) -> Settings:
@@ -134,7 +150,7 @@ def load_settings(overrides: Mapping[str, Any] | None = None) -> Settings:
     faults = [
         f"{name}: there is no such setting"
         for name in sorted(os.environ)
-        if name.upper().startswith(PREFIX) and name.upper() not in known
+        if name.upper().startswith(PREFIX) and name.upper() not in known and not _OF_KUBERNETES.match(name)
     ]
     try:
         settings = Settings(**given)

@@ -2,39 +2,47 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import timedelta
 from functools import cache
 
 from celery import shared_task
 
+from history import RedisMemoryFull
 from worker import archive, purge, restore
 from worker import drain as draining
-from worker.services import Services, connect
+from worker import sweep as sweeping
+from worker.services import Services, connect, take_archive
 from worker.settings import load_settings
-from worker.sweep import pack
+
+log = logging.getLogger("torpor.tasks")
 
 
 @cache
 def services() -> Services:
     """The services of the process; the first call records the deployment's default expiry."""
     connected = connect(load_settings())
+    take_archive(connected)
     connected.sessions.load_scripts()
     settings = connected.settings
     max_age = settings.max_age_seconds
-    connected.sessions.configure(
-        idle=timedelta(seconds=settings.idle_timeout_seconds),
-        max_age=None if max_age is None else timedelta(seconds=max_age),
-    )
+    try:
+        connected.sessions.configure(
+            idle=timedelta(seconds=settings.idle_timeout_seconds),
+            max_age=None if max_age is None else timedelta(seconds=max_age),
+        )
+    except RedisMemoryFull as error:
+        log.warning("the default expiry was not recorded: %s", error)  # archiving comes first
     return connected
 
 
 @shared_task(name="torpor.sweep")
 def sweep() -> int:
-    """Count what is due and send it off in drains; returns how many sessions are due."""
-    due = services().sessions.due_counts()
-    for shards in pack(due):
+    """Send what is due off in drains; returns how many."""
+    drains = sweeping.sweep(services())
+    for shards in drains:
         drain.apply_async(args=[shards], expires=services().settings.sweep_interval_seconds)
-    return sum(due.values())
+    return len(drains)
 
 
 @shared_task(name="torpor.drain")

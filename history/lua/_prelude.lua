@@ -33,6 +33,13 @@ local function holds(due_key, session, token)
   return score and tonumber(score) == tonumber(token)
 end
 
+-- Has a session seen the request of this id (8 bytes)? It remembers the last four, since redis-py sends a request again
+-- when its reply is lost.
+local function has_seen(seen, request)
+  return seen and string.find(seen, request, 1, true)
+end
+local function with_seen(seen, request) return string.sub((seen or '') .. request, -32) end
+
 -- RPUSH values[first..last] in batches, since unpack() is limited by Lua's stack.
 local function push(list_key, values, first, last)
   for from = first, last, 1000 do

@@ -4,9 +4,10 @@
 -- KEYS[2] hash    metadata
 -- KEYS[3] zset    due
 -- KEYS[4] hash    tally
--- KEYS[5] set     the owner's sessions; present only with an owner
+-- KEYS[5] string  requests that the session had seen when it left Redis
+-- KEYS[6] set     the owner's sessions; present only with an owner
 -- ARGV[1] session
--- ARGV[2] turn id, 8 bytes: the same for each sending of the same turn
+-- ARGV[2] request id, 8 bytes: the same for each sending of the same turn
 -- ARGV[3] default idle timeout (ms)
 -- ARGV[4] default maximum age (ms) or ''
 -- ARGV[5] idle timeout (ms) for a session that has none of its own, or ''
@@ -15,20 +16,22 @@
 -- ARGV[8] '1' to refuse a session that exists
 -- ARGV[9...] messages, JSON bytes, oldest first; none is fine
 -- Returns {'ok', length of the list} | {'owner'} another owner's session | {'exists'}
-local meta = redis.call('HMGET', KEYS[2], 'epoch', 'idle', 'max_age', 'owner', 'state', 'floor', 'turns')
+local meta = redis.call('HMGET', KEYS[2], 'epoch', 'idle', 'max_age', 'owner', 'state', 'floor', 'seen')
 local epoch, idle, max_age, owner = meta[1], meta[2], meta[3], meta[4]
-local turns = meta[7] or ''
-if string.find(turns, ARGV[2], 1, true) then return {'ok', redis.call('LLEN', KEYS[1])} end
+local seen = meta[7]
+if not epoch and not seen then seen = redis.call('GET', KEYS[5]) end
+if has_seen(seen, ARGV[2]) then return {'ok', redis.call('LLEN', KEYS[1])} end
 if epoch and ARGV[8] == '1' then return {'exists'} end
 if owner and ARGV[7] ~= '' and owner ~= ARGV[7] then return {'owner'} end
 
 -- The first write is one that Redis refuses at its memory limit, so that all of this is written or nothing.
 push(KEYS[1], ARGV, 9, #ARGV)
 local now_ms = to_ms(now_us())
--- Redis may retry a turn of four writers at a time before a lost reply could double one.
-local fields = {'active', int(now_ms), 'turns', string.sub(turns .. ARGV[2], -32)}
+local fields = {'active', int(now_ms), 'seen', with_seen(seen, ARGV[2])}
 local function set(name, value) fields[#fields + 1] = name; fields[#fields + 1] = value end
-if not epoch then
+-- Where the metadata was lost, nothing tells which messages the archive has: no epoch, until the worker finds it so.
+local damaged = not epoch and redis.call('LLEN', KEYS[1]) > #ARGV - 8
+if not epoch and not damaged then
   epoch = int(next_epoch(KEYS[4]))
   set('epoch', epoch)
 end
@@ -36,12 +39,14 @@ if not idle and ARGV[5] ~= '' then idle = ARGV[5]; set('idle', idle) end
 if not max_age and ARGV[6] ~= '' then max_age = ARGV[6]; set('max_age', max_age) end
 if not owner and ARGV[7] ~= '' then
   set('owner', ARGV[7])
-  redis.call('SADD', KEYS[5], ARGV[1])
+  redis.call('SADD', KEYS[6], ARGV[1])
 end
 redis.call('HSET', KEYS[2], unpack(fields))
 redis.call('HDEL', KEYS[2], 'written')
 -- A quarantined session waits for a person, a cleared one is due until its archive is erased.
-if meta[5] ~= 'quarantined' and not meta[6] then
+if damaged then
+  if meta[5] ~= 'quarantined' then redis.call('ZADD', KEYS[3], int(now_ms), ARGV[1]) end
+elseif meta[5] ~= 'quarantined' and not meta[6] then
   schedule(KEYS[3], ARGV[1], now_ms, epoch, idle or ARGV[3], max_age or ARGV[4])
 end
 return {'ok', redis.call('LLEN', KEYS[1])}

@@ -12,7 +12,7 @@
 -- Returns 1 | 0 the floor is another one, or the session is gone
 local meta = redis.call('HMGET', KEYS[2], 'epoch', 'floor', 'active', 'idle', 'max_age')
 if meta[2] ~= ARGV[3] then return 0 end
-redis.call('HDEL', KEYS[2], 'floor', 'attempts', 'error')
+redis.call('HDEL', KEYS[2], 'floor', 'attempt', 'attempts', 'error')
 if holds(KEYS[3], ARGV[1], ARGV[2]) then
   if redis.call('LLEN', KEYS[1]) > 0 then
     schedule(KEYS[3], ARGV[1], tonumber(meta[3]), meta[1], meta[4] or ARGV[4], meta[5] or ARGV[5])

@@ -1,11 +1,11 @@
 -- Prolong a lease.
--- Atomic: a lease that was lost stays lost.
+-- Atomic: a lease that was lost stays lost, and a renewal that is sent twice is done once.
 -- KEYS[1] zset    due
 -- ARGV[1] session
 -- ARGV[2] token
--- ARGV[3] lease (ms)
--- Returns the new token | '' the lease is lost
-if not holds(KEYS[1], ARGV[1], ARGV[2]) then return '' end
-local token = int(to_ms(now_us()) + tonumber(ARGV[3])) .. '.5'
-redis.call('ZADD', KEYS[1], token, ARGV[1])
-return token
+-- ARGV[3] new token
+-- Returns 1 | 0 the lease is lost
+if holds(KEYS[1], ARGV[1], ARGV[3]) then return 1 end
+if not holds(KEYS[1], ARGV[1], ARGV[2]) then return 0 end
+redis.call('ZADD', KEYS[1], ARGV[3], ARGV[1])
+return 1

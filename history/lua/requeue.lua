@@ -5,6 +5,6 @@
 -- ARGV[1] session
 -- Returns 1 | 0 not in quarantine
 if redis.call('ZREM', KEYS[3], ARGV[1]) == 0 then return 0 end
-redis.call('HDEL', KEYS[1], 'state', 'attempts', 'error')
+redis.call('HDEL', KEYS[1], 'state', 'attempt', 'attempts', 'error')
 redis.call('ZADD', KEYS[2], int(to_ms(now_us())), ARGV[1])
 return 1

@@ -16,4 +16,6 @@ end
 -- The deletion comes first: Redis allows it at its memory limit, and what follows it too.
 redis.call('HDEL', KEYS[2], 'restoring')
 redis.call('HINCRBY', KEYS[2], 'attempts', 1)
+-- Only a Redis that has this has the messages that were counted: a replica that was promoted may lack both.
+redis.call('HSET', KEYS[2], 'attempt', ARGV[2])
 return {int(to_ms(now_us())), int(length), ARGV[2], unpack(redis.call('HGETALL', KEYS[2]))}

@@ -16,8 +16,10 @@
 -- ARGV[8] maximum age (ms) likewise
 -- ARGV[9] owner likewise
 -- Returns 'restored' | 'nothing' the archive was empty and so is the session | 'superseded' | 'lost'
-local meta = redis.call('HMGET', KEYS[2], 'restoring', 'epoch', 'base', 'archived', 'state')
+--   | 'owner' the archive has it for another owner
+local meta = redis.call('HMGET', KEYS[2], 'restoring', 'epoch', 'base', 'archived', 'state', 'owner')
 if meta[1] ~= ARGV[2] then return 'superseded' end
+if meta[6] and ARGV[9] ~= '' and meta[6] ~= ARGV[9] then return 'owner' end
 local count = tonumber(ARGV[3])
 if redis.call('LLEN', KEYS[5]) ~= count then return 'lost' end
 local live = redis.call('LLEN', KEYS[1])

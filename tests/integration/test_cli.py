@@ -43,6 +43,10 @@ class Result:
 Torpor = Callable[..., Result]
 
 
+def variables_of(server: RedisServer) -> dict[str, str]:
+    return {name.upper(): str(value) for name, value in server.settings.items()}
+
+
 @pytest.fixture
 def torpor(
     services: Services, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
@@ -50,7 +54,7 @@ def torpor(
     """Run the command in this process with the services' settings; keywords set or, with None, unset variables."""
 
     def run(*arguments: str, **variables: str | None) -> Result:
-        settings: dict[str, str | None] = {"REDIS_URL": redis_server.url, "ARCHIVE_URL": services.archive.url}
+        settings: dict[str, str | None] = {"ARCHIVE_URL": services.archive.url, **variables_of(redis_server)}
         with monkeypatch.context() as patch:
             for name, value in (settings | variables).items():
                 if value is None:
@@ -236,11 +240,10 @@ def test_control_characters_do_not_reach_the_terminal(client: redis.Redis, torpo
 
 
 @pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
-def test_a_purge_asks_first(
-    client: redis.Redis, services: Services, torpor: Torpor, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_purge_asks_first(client: redis.Redis, services: Services, torpor: Torpor, redis_server: RedisServer) -> None:
     chat(client).add_messages(TURN)
-    environment = os.environ | {PREFIX + "ARCHIVE_URL": services.archive.url, PREFIX + "REDIS_URL": _url(client)}
+    variables = {"ARCHIVE_URL": services.archive.url, **variables_of(redis_server)}
+    environment = os.environ | {PREFIX + name: value for name, value in variables.items()}
     for answer, stays in (("n", True), ("y", False)):
         terminal, slave = pty.openpty()
         process = subprocess.Popen(
@@ -269,15 +272,15 @@ def test_every_command_has_help_with_an_example_and_exit_codes_are_documented(to
 
 
 def test_the_demo_ends_by_itself_and_cleans_up_on_a_real_redis(
-    client: redis.Redis, torpor: Torpor, services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    client: redis.Redis, torpor: Torpor, services: Services, redis_server: RedisServer
 ) -> None:
     client.set("mine", "untouched")
-    result = torpor("demo", "--redis-url", _url(client), "--archive-url", services.archive.url)
+    result = torpor("demo", "--redis-url", redis_server.url, "--archive-url", services.archive.url)
     assert result.code == 0, result.err
     assert "8 sessions archived, 0 left in Redis." in result.out
     assert "All 8 sessions restored, each equal to what was written." in result.out
     assert raw(client, "KEYS", "*") == [b"mine"]
-    assert len(list(services.archive.list("v1/"))) == 8
+    assert sum(stored.name.endswith(".jsonl.gz") for stored in services.archive.list("torpor-demo-")) == 8
 
 
 @pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
@@ -288,7 +291,3 @@ def test_the_demo_needs_no_redis_at_all(torpor: Torpor, tmp_path: Path, monkeypa
     assert result.code == 0, result.err
     assert "All 8 sessions restored, each equal to what was written." in result.out
     assert len(list(tmp_path.glob("torpor-demo-*/archive/v1/*/*/*/*.jsonl.gz"))) == 8
-
-
-def _url(client: redis.Redis) -> str:
-    return f"redis://127.0.0.1:{client.connection_pool.connection_kwargs['port']}/0"

@@ -51,7 +51,7 @@ def deployment(client: redis.Redis, redis_server: RedisServer, archive_url: str)
     return connect(
         load_settings(
             {
-                "redis_url": redis_server.url,
+                **redis_server.settings,
                 "archive_url": archive_url,
                 "idle_timeout_seconds": 1,
                 "sweep_interval_seconds": 0.5,

@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 
 
+@pytest.mark.single_node(reason="the example is of redis.Redis")
 def test_the_first_example_runs_as_it_stands(
     client: redis.Redis, redis_server: RedisServer, capsys: pytest.CaptureFixture[str]
 ) -> None:

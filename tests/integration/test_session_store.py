@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import redis
-from conftest import RedisServer, WatchedRedis, contents, free_port, raw, start_redis, wait_until
+from conftest import RedisServer, WatchedRedis, contents, free_port, lasting_keys, raw, start_redis, wait_until
 
 from history import (
     CommitOutcome,
@@ -115,7 +115,13 @@ def test_stored_bytes_come_back_untouched_whatever_they_are(store: SessionStore)
 def test_a_turn_that_is_sent_again_is_written_once(store: SessionStore, client: redis.Redis) -> None:
     def turn(turn_id: bytes, *messages: bytes) -> calls.Call[int]:
         return calls.append(
-            store.deployment, "s", messages, turn=turn_id, expiry=Expiry(), owner=None, only_new=turn_id == b"turn-one"
+            store.deployment,
+            "s",
+            messages,
+            request=turn_id,
+            expiry=Expiry(),
+            owner=None,
+            only_new=turn_id == b"turn-one",
         )
 
     first, second = turn(b"turn-one", A, B), turn(b"turn-two", C)
@@ -128,7 +134,7 @@ def test_a_turn_that_is_sent_again_is_written_once(store: SessionStore, client: 
 
 
 def test_a_turn_is_known_until_four_more_were_written(store: SessionStore) -> None:
-    first = calls.append(store.deployment, "s", [A], turn=b"turn-one", expiry=Expiry(), owner=None)
+    first = calls.append(store.deployment, "s", [A], request=b"turn-one", expiry=Expiry(), owner=None)
     store.run(first)
     for _ in range(3):
         store.append("s", [B])
@@ -163,7 +169,7 @@ def test_an_owner_is_recorded_once_and_for_all(store: SessionStore, client: redi
 
 def test_an_error_about_arguments_is_raised_before_anything_is_sent(watched: WatchedRedis) -> None:
     store = SessionStore(watched)
-    _ = store.deployment
+    store.append("s", [A])
     watched.commands.clear()
     for attempt in (store.info, store.messages, store.clear, store.close):
         with pytest.raises(InvalidSessionId):
@@ -382,7 +388,8 @@ def test_renewing_moves_the_lease_to_a_new_token(store: SessionStore) -> None:
     assert renewed is not None
     assert float(renewed.token) - float(old.token) >= (HOUR - MINUTE) / timedelta(milliseconds=1)
     assert described(store).status is Status.IN_WORK
-    assert store.renew([old], HOUR) == [None]
+    assert store.renew([old], HOUR) == [renewed], "a renewal that is sent twice is done once"
+    assert store.renew([old], MINUTE) == [None]
     assert store.commit(renewed, snapshot_of(store, renewed)) is CommitOutcome.DELETED
 
 
@@ -455,7 +462,7 @@ def test_an_index_entry_without_a_session_is_dropped(store: SessionStore, client
     raw(client, "ZADD", DUE, 1, "ghost")
     [lease] = store.claim(ALL, 10, MINUTE)
     assert store.snapshots([lease]) == [None]
-    assert raw(client, "KEYS", "*") == [b"torpor:config"]
+    assert raw(client, "KEYS", "*") == []
 
 
 def test_one_damaged_session_does_not_keep_the_others_from_their_snapshots(
@@ -556,7 +563,7 @@ def test_a_session_that_is_as_it_was_archived_is_deleted(store: SessionStore, cl
     lease = claim_due(store)
     snapshot = snapshot_of(store, lease)
     assert store.commit(lease, snapshot) is CommitOutcome.DELETED
-    assert set(raw(client, "KEYS", "*")) == {b"torpor:config", TALLY.encode()}
+    assert lasting_keys(client) == {b"torpor:config", TALLY.encode()}
     assert (store.info("s"), store.messages("s"), list(store.sessions())) == (None, [], [])
     assert store.overview()[0].archived == 1
     assert store.commit(lease, snapshot) is CommitOutcome.GONE
@@ -640,15 +647,6 @@ def test_a_session_that_is_being_restored_is_kept(store: SessionStore, client: r
     assert store.swap(ticket, 0, Origin()) is SwapOutcome.RESTORED
 
 
-def test_a_session_with_a_legal_hold_is_kept(store: SessionStore, client: redis.Redis) -> None:
-    fill(store, "s")
-    lease = claim_due(store)
-    snapshot = snapshot_of(store, lease)
-    raw(client, "HSET", "{torpor:0}:s:s", "hold", "1")
-    assert store.commit(lease, snapshot) is CommitOutcome.KEPT
-    assert store.messages("s") == [A, B]
-
-
 def test_an_epoch_is_above_all_that_left_the_shard_though_the_clock_runs_back(
     store: SessionStore, client: redis.Redis
 ) -> None:
@@ -717,12 +715,15 @@ def test_messages_written_during_a_restore_follow_the_restored_ones(store: Sessi
     assert info.epoch == ticket.epoch
 
 
-def test_the_origin_does_not_take_a_session_from_its_owner(store: SessionStore, client: redis.Redis) -> None:
+def test_what_the_archive_has_of_one_owner_is_not_given_to_another(store: SessionStore, client: redis.Redis) -> None:
     store.append("s", [C], owner="ann")
     ticket = begun(store)
     store.stage(ticket, 0, [A], MINUTE)
-    assert store.swap(ticket, 1, Origin(owner="bob")) is SwapOutcome.RESTORED
+    with pytest.raises(OwnerMismatch):
+        store.swap(ticket, 1, Origin(owner="bob"))
+    assert store.abandon(ticket)
     assert described(store).owner == "ann"
+    assert store.messages("s") == [C]
     assert raw(client, "KEYS", "*:o:bob") == []
 
 
@@ -980,7 +981,7 @@ def test_an_update_keeps_what_it_is_not_given(store: SessionStore) -> None:
 def test_a_walk_finds_each_of_thousands_of_sessions_once(store: SessionStore) -> None:
     ids = [f"session-{number}" for number in range(2500)]
     appends = [
-        calls.append(store.deployment, session_id, [A], turn=os.urandom(8), expiry=Expiry(), owner=None)
+        calls.append(store.deployment, session_id, [A], request=os.urandom(8), expiry=Expiry(), owner=None)
         for session_id in ids
     ]
     assert store.run_many(appends) == [1] * 2500
@@ -1076,7 +1077,7 @@ def test_at_the_memory_limit_sessions_are_peeked_and_deleted_without_a_lease(ful
         assert snapshot.message_count == 2
         assert [message for page in store.pages(lease.session_id) for message in page.messages] == [A, B]
         assert store.commit(lease, snapshot) is CommitOutcome.DELETED
-    assert set(raw(full, "KEYS", "*")) == {b"torpor:config", TALLY.encode()}
+    assert lasting_keys(full) == {b"torpor:config", TALLY.encode()}
     assert store.overview()[0].archived == 2
 
 

@@ -7,7 +7,7 @@ import json
 
 import pytest
 import redis
-from conftest import raw
+from conftest import lasting_keys, raw
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
 from history import MemorystoreChatMessageHistory, SessionNotFound
@@ -40,7 +40,7 @@ def test_a_session_goes_to_sleep_and_wakes_up_byte_for_byte(client: redis.Redis,
     due = services.sessions.due_counts()
     assert sum(due.values()) == 1
     assert drain(services, list(due)) == {Outcome.ARCHIVED: 1}
-    assert {key.rpartition(b":")[2] for key in raw(client, "KEYS", "*")} == {b"config", b"t"}
+    assert {key.rpartition(b":")[2] for key in lasting_keys(client)} == {b"config", b"t"}
 
     restored = restore_session(services, "s")
     assert (restored.outcome, restored.messages) == (RestoreOutcome.RESTORED, 2)
@@ -89,7 +89,7 @@ def test_a_session_that_is_nowhere_is_not_found_and_leaves_nothing(client: redis
     with pytest.raises(SessionNotFound):
         read_transcript(services, "nobody")
     assert archive_session(services, "nobody").outcome is Outcome.MISSING
-    assert client.keys("*") == [b"torpor:config"]
+    assert raw(client, "KEYS", "*") == [b"torpor:config"]
 
 
 def test_a_cleared_session_does_not_come_back(client: redis.Redis, services: Services) -> None:

@@ -17,6 +17,11 @@ WORKER = sorted((ROOT / "worker").rglob("*.py"))
 HISTORY = sorted((ROOT / "history").rglob("*.py"))
 
 PUBLIC = [
+    "parse_json",
+    "SessionDamaged",
+    "Mending",
+    "InvalidOwner",
+    "IndexOutcome",
     "CommitOutcome",
     "DEFAULT_NAMESPACE",
     "Expiry",

@@ -17,14 +17,14 @@ from history import calls
 from history.calls import KEEP, Call, Deployment
 from history.keys import Keyspace
 from history.scripts import script
-from history.session import Expiry, Lease, Origin, RestoreTicket, SessionInfo, Status
+from history.session import Expiry, Lease, Mending, Origin, RestoreTicket, SessionInfo, Status
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 DEPLOYMENT = Deployment(Keyspace("torpor", 256), max_age=HOUR)
 EXPIRY = Expiry(idle=HOUR, max_age=HOUR)
 LEASE = Lease("s", b"1700000000000.5")
-TICKET = RestoreTicket("s", b"0a1b2c3d", 1)
+TICKET = RestoreTicket("s", b"0a1b2c3d", 1, 0)
 UNOWNED = SessionInfo(
     session_id="s",
     status=Status.IN_WORK,
@@ -42,6 +42,7 @@ UNOWNED = SessionInfo(
     archived_count=1,
     whole=True,
     floor=None,
+    attempt=b"1700000000000.5",
     attempts=1,
     error=None,
 )
@@ -49,10 +50,13 @@ OWNED = SessionInfo(**{name: getattr(UNOWNED, name) for name in UNOWNED.__slots_
 
 # Function of `calls` -> its calls: the first as large as can be, the second as small.
 SAMPLES: dict[str, list[Call[Any]]] = {
-    "configure": [calls.configure("torpor", 256, HOUR, HOUR), calls.configure("torpor", 256, None, KEEP)],
+    "configure": [
+        calls.configure("torpor", 256, HOUR, HOUR, record=True),
+        calls.configure("torpor", 256, None, KEEP, record=False),
+    ],
     "append": [
-        calls.append(DEPLOYMENT, "s", [b"{}", b"{}"], turn=b"12345678", expiry=EXPIRY, owner="ann", only_new=True),
-        calls.append(DEPLOYMENT, "s", [], turn=b"12345678", expiry=Expiry(), owner=None),
+        calls.append(DEPLOYMENT, "s", [b"{}", b"{}"], request=b"12345678", expiry=EXPIRY, owner="ann", only_new=True),
+        calls.append(DEPLOYMENT, "s", [], request=b"12345678", expiry=Expiry(), owner=None),
     ],
     "read": [
         calls.read(DEPLOYMENT, "s", 5, 9, 1024, touch=True),
@@ -61,7 +65,7 @@ SAMPLES: dict[str, list[Call[Any]]] = {
     "info": [calls.info(DEPLOYMENT, "s")],
     "update": [calls.update(DEPLOYMENT, "s", HOUR, None), calls.update(DEPLOYMENT, "s", KEEP, KEEP)],
     "close": [calls.close(DEPLOYMENT, "s")],
-    "clear": [calls.clear(DEPLOYMENT, "s")],
+    "clear": [calls.clear(DEPLOYMENT, "s", request=b"12345678")],
     "due": [calls.due(DEPLOYMENT, 7)],
     "overview": [calls.overview(DEPLOYMENT, 7)],
     "list_sessions": [
@@ -74,6 +78,8 @@ SAMPLES: dict[str, list[Call[Any]]] = {
     "snapshot": [calls.snapshot(DEPLOYMENT, LEASE)],
     "renew": [calls.renew(DEPLOYMENT, LEASE, HOUR)],
     "commit": [calls.commit(DEPLOYMENT, LEASE, OWNED), calls.commit(DEPLOYMENT, LEASE, UNOWNED)],
+    "reindex": [calls.reindex(DEPLOYMENT, "s")],
+    "mend": [calls.mend(DEPLOYMENT, "s", Mending(3, 1, 2, 2, whole=True))],
     "requeue": [calls.requeue(DEPLOYMENT, "s")],
     "release": [
         calls.release(DEPLOYMENT, LEASE, HOUR, counted=True, error="why"),
@@ -100,6 +106,7 @@ TYPES = [
     (rb"\{torpor:\d+\}:t", "hash"),
     (rb"\{torpor:\d+\}:m:s", "list"),
     (rb"\{torpor:\d+\}:s:s", "hash"),
+    (rb"\{torpor:\d+\}:w:s", "string"),
     (rb"\{torpor:\d+\}:o:ann", "set"),
     (rb"\{torpor:\d+\}:r:0a1b2c3d:s", "list"),
 ]

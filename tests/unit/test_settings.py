@@ -39,6 +39,7 @@ def test_only_the_archive_url_must_be_set() -> None:
     settings = load_settings()
     assert settings.model_dump() == {
         "redis_url": SecretStr("redis://localhost:6379/0"),
+        "redis_cluster": False,
         "broker_url": None,
         "archive_url": "gs://bucket/chats",
         "namespace": "torpor",
@@ -52,7 +53,6 @@ def test_only_the_archive_url_must_be_set() -> None:
         "drain_seconds": 60,
         "max_attempts": 5,
         "retry_delay_seconds": 30,
-        "archive_retention_days": None,
     }
     assert settings.lease == timedelta(minutes=5)
     assert settings.celery_broker == "redis://localhost:6379/0"
@@ -67,7 +67,8 @@ def test_a_missing_archive_url_is_named(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     values: dict[str, tuple[str, Any]] = {
-        "REDIS_URL": ("rediss://u:p@redis.example:6380/1", SecretStr("rediss://u:p@redis.example:6380/1")),
+        "REDIS_URL": ("rediss://u:p@redis.example:6380/0", SecretStr("rediss://u:p@redis.example:6380/0")),
+        "REDIS_CLUSTER": ("true", True),
         "BROKER_URL": ("amqp://broker//", SecretStr("amqp://broker//")),
         "ARCHIVE_URL": ("file:///var/lib/torpor", "file:///var/lib/torpor"),
         "NAMESPACE": ("chat:eu", "chat:eu"),
@@ -81,7 +82,6 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
         "DRAIN_SECONDS": ("30", 30.0),
         "MAX_ATTEMPTS": ("3", 3),
         "RETRY_DELAY_SECONDS": ("1", 1.0),
-        "ARCHIVE_RETENTION_DAYS": ("365", 365),
     }
     assert {name.lower() for name in values} == set(Settings.model_fields)
     for name, (text, _) in values.items():
@@ -102,6 +102,7 @@ def test_what_a_caller_gives_comes_before_the_environment(monkeypatch: pytest.Mo
 
 WRONG = {
     "REDIS_URL": "http://localhost",
+    "REDIS_CLUSTER": "three",
     "BROKER_URL": "localhost",
     "ARCHIVE_URL": "s3://bucket",
     "NAMESPACE": "a{b}",
@@ -115,7 +116,6 @@ WRONG = {
     "DRAIN_SECONDS": "inf",
     "MAX_ATTEMPTS": "0",
     "RETRY_DELAY_SECONDS": "-0.1",
-    "ARCHIVE_RETENTION_DAYS": "0",
 }
 
 
@@ -126,7 +126,7 @@ def test_every_wrong_value_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("TORPOR_BATCHES", "3")
     said = faults()
     assert sorted(fault.split(":")[0] for fault in said) == sorted(f"TORPOR_{name}" for name in [*WRONG, "BATCHES"])
-    assert "TORPOR_ARCHIVE_URL: must be gs://bucket/prefix or file:///absolute/path" in said
+    assert "TORPOR_ARCHIVE_URL: must be gs://bucket/prefix or file:///absolute/path, '?' and '#' percent-encoded" in said
     assert "TORPOR_SHARDS: Input should be greater than or equal to 1" in said
 
 
@@ -135,6 +135,29 @@ def test_a_wrong_value_is_named_alone(name: str, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv(f"TORPOR_{name}", WRONG[name])
     [fault] = faults()
     assert fault.startswith(f"TORPOR_{name}: ")
+
+
+@pytest.mark.parametrize("url", ["redis://localhost:6379", "rediss://u:p@localhost:6380/0"])
+def test_a_cluster_needs_a_broker_of_its_own(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORPOR_REDIS_CLUSTER", "true")
+    monkeypatch.setenv("TORPOR_REDIS_URL", url)
+    monkeypatch.setenv("TORPOR_SHARDS", "0")
+    broker, shards = faults()
+    assert broker.startswith("TORPOR_BROKER_URL: is required with TORPOR_REDIS_CLUSTER")
+    assert shards.startswith("TORPOR_SHARDS: ")
+    monkeypatch.delenv("TORPOR_SHARDS")
+    monkeypatch.setenv("TORPOR_BROKER_URL", "redis://broker:6379/1")
+    assert load_settings().redis_cluster
+
+
+@pytest.mark.parametrize("url", [f"redis://:{SECRET}@localhost:6379/1", f"unix://:{SECRET}@/run/redis.sock"])
+def test_a_cluster_has_one_database_and_no_unix_socket(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORPOR_REDIS_CLUSTER", "true")
+    monkeypatch.setenv("TORPOR_BROKER_URL", "redis://broker:6379/1")
+    monkeypatch.setenv("TORPOR_REDIS_URL", url)
+    [fault] = faults()
+    assert fault.startswith("TORPOR_REDIS_CLUSTER: needs TORPOR_REDIS_URL")
+    assert SECRET not in fault
 
 
 @pytest.mark.parametrize("name", ["TORPOR_ARCHIVE", "torpor_idle_timeout", "Torpor_X"])

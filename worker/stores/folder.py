@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -15,6 +16,7 @@ from worker.errors import ArchiveConflict, ArchiveCorrupt, ArchiveUnavailable, O
 from worker.stores import StoredObject
 
 _CHUNK = 1024 * 1024
+_LEFT_BEHIND_SECONDS = 3600
 # No name of the layout ends like this.
 _METADATA = "=.meta.json"
 _TEMPORARY = "=.tmp"
@@ -30,6 +32,7 @@ class FolderStore:
     def __init__(self, root: Path) -> None:
         """`root` is created at the first put."""
         self._root = root
+        self._swept = False
 
     @property
     def url(self) -> str:
@@ -50,12 +53,7 @@ class FolderStore:
         described = {"metadata": dict(metadata), "custom_time": custom_time and custom_time.isoformat()}
         with _translated(self.url):
             self._make_folder(path.parent)
-            if not path.exists():
-                with _temporary(path.parent) as (temporary, handle):
-                    handle.write(json.dumps(described, ensure_ascii=False).encode())
-                    _sync(handle)
-                    temporary.replace(_metadata_path(path))
-            with _temporary(path.parent) as (temporary, handle):
+            with self._temporary() as (temporary, handle):
                 body.seek(0)
                 while chunk := body.read(_CHUNK):
                     handle.write(chunk)
@@ -65,6 +63,10 @@ class FolderStore:
                 # What is on disk is verified, whoever wrote it.
                 if not _same_content(body, path):
                     raise ArchiveConflict(f"{self.url}/{name} exists with other content")
+            with self._temporary() as (temporary, handle):
+                handle.write(json.dumps(described, ensure_ascii=False).encode())
+                _sync(handle)
+                temporary.replace(_metadata_path(path))
             _sync_folder(path.parent)
             return self._describe(path)
 
@@ -121,6 +123,20 @@ class FolderStore:
             if not os.access(self._root, os.R_OK | os.W_OK | os.X_OK):
                 raise ArchiveUnavailable(f"{self.url} can't be read and written by this user")
 
+    @contextmanager
+    def _temporary(self) -> Iterator[tuple[Path, BinaryIO]]:
+        folder = self._root / "tmp"
+        folder.mkdir(exist_ok=True)
+        if not self._swept:
+            self._swept = True
+            _remove_older(folder, time.time() - _LEFT_BEHIND_SECONDS)
+        descriptor, name = tempfile.mkstemp(dir=folder)
+        try:
+            with os.fdopen(descriptor, "wb") as handle:
+                yield Path(name), handle
+        finally:
+            Path(name).unlink(missing_ok=True)  # it may have been moved into place
+
     def _make_folder(self, folder: Path) -> None:
         if folder.is_dir():
             return
@@ -146,14 +162,11 @@ def _metadata_path(path: Path) -> Path:
     return path.with_name(path.name + _METADATA)
 
 
-@contextmanager
-def _temporary(folder: Path) -> Iterator[tuple[Path, BinaryIO]]:
-    descriptor, name = tempfile.mkstemp(dir=folder, suffix=_TEMPORARY)
-    try:
-        with os.fdopen(descriptor, "wb") as handle:
-            yield Path(name), handle
-    finally:
-        Path(name).unlink(missing_ok=True)  # it may have been moved into place
+def _remove_older(folder: Path, than: float) -> None:
+    for path in folder.iterdir():
+        with suppress(FileNotFoundError):  # its own process was faster
+            if path.stat().st_mtime < than:
+                path.unlink()
 
 
 def _same_content(body: BinaryIO, path: Path) -> bool:

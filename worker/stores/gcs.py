@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
+import re
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import cached_property
 from typing import Any, BinaryIO, cast
@@ -15,6 +17,7 @@ import google_crc32c
 import requests
 import requests.adapters
 from google.api_core import exceptions as api
+from google.api_core.retry import Retry
 from google.cloud import storage
 from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
 from google.cloud.storage.retry import DEFAULT_RETRY
@@ -26,7 +29,24 @@ _CHUNK = 1024 * 1024
 # Below this an object is read in one request, which checks its CRC32C; above it is read in chunks.
 _READ_AT_ONCE = 4 * _CHUNK
 _TIMEOUT = (5.0, 30.0)
-_RETRY = DEFAULT_RETRY.with_timeout(60.0)
+_LONGEST_WAIT = 30
+
+
+def _wait_as_told(error: Exception) -> None:
+    """Wait for as many seconds as Retry-After says, which the library's own backoff with jitter then follows.
+
+    Gives up at once where that is long: the session is safe in Redis, and a later sweep comes back to it.
+    """
+    response = getattr(error, "response", None)
+    told = "" if response is None else response.headers.get("Retry-After", "")
+    if re.fullmatch(r"\d{1,9}", told):  # the other form, a date, is left to the backoff
+        if int(told) > _LONGEST_WAIT:
+            raise error
+        time.sleep(int(told))
+
+
+# The library ignores Retry-After (google.api_core.retry, google.cloud.storage.retry).
+_RETRY = Retry(predicate=DEFAULT_RETRY._predicate, timeout=60.0, on_error=_wait_as_told)
 
 
 class GcsStore:
@@ -78,6 +98,7 @@ class GcsStore:
                 if (blob.size, blob.crc32c) != (size, checksum):
                     raise ArchiveConflict(f"{self.url}/{name} exists with other content") from None
         if (blob.size, blob.crc32c) != (size, checksum):
+            self._discard(blob)
             raise ArchiveCorrupt(f"{self.url}/{name} is not what was sent: {blob.size} bytes, {blob.crc32c}")
         return self._describe(blob)
 
@@ -122,11 +143,19 @@ class GcsStore:
         adapter = requests.adapters.HTTPAdapter(pool_maxsize=self._threads)
         for scheme in ("https://", "http://"):
             client._http.mount(scheme, adapter)
+        # Else it asks for the bucket's metadata, for traces: in the background, with retries of its own, and with
+        # a permission (storage.buckets.get) that nothing here needs.
+        client._bucket_metadata_cache = None
         return client
 
     @cached_property
     def _bucket(self) -> storage.Bucket:
         return self._client.bucket(self._bucket_name)
+
+    def _discard(self, blob: storage.Blob) -> None:
+        """Delete the very generation that was just created, so that the next attempt finds the name free."""
+        with self._translated(), suppress(api.NotFound):
+            blob.delete(if_generation_match=blob.generation, retry=_RETRY, timeout=_TIMEOUT)
 
     def _describe(self, blob: storage.Blob) -> StoredObject:
         name = blob.name.removeprefix(self._prefix)
@@ -158,4 +187,6 @@ def _crc32c(body: BinaryIO) -> str:
 
 
 def _brief(error: Exception) -> str:
-    return str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+    """One line of its text, without the name of a resumable upload: whoever knows it can write to the upload."""
+    text = re.sub(r"upload_id=[^&\s]*", "upload_id=...", str(error)) or type(error).__name__
+    return text.splitlines()[0][:300]
