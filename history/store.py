@@ -223,9 +223,9 @@ class SessionStore:
                 if cursor == b"0":
                     break
 
-    def infos(self, session_ids: Sequence[str]) -> list[SessionInfo | None]:
-        """Describe many sessions; one pipeline, each session atomic for itself."""
-        return _raised(self.run_many([calls.info(self.deployment, session) for session in session_ids]))
+    def infos(self, session_ids: Sequence[str]) -> list[SessionInfo | TorporError | None]:
+        """Describe many sessions; one pipeline, each session atomic for itself. An error stands in its place."""
+        return self.run_many([calls.info(self.deployment, session) for session in session_ids])
 
     def claim(self, shards: Sequence[int], limit: int, lease: timedelta) -> list[Lease]:
         """Lease up to `limit` due sessions of each shard, longest due first; one pipeline.

@@ -25,6 +25,7 @@ from history import (
 )
 from worker import archive as archiving
 from worker import console, holdings, interchange
+from worker import doctor as examining
 from worker import purge as purging
 from worker import restore as restoring
 from worker import status as standing
@@ -93,7 +94,6 @@ def sessions(
     context: typer.Context,
     *,
     due: Annotated[bool, typer.Option("--due", help="Only those that are due.")] = False,
-    quarantined: Annotated[bool, typer.Option("--quarantined", help="Only those in quarantine.")] = False,
     limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 100,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a line.")] = False,
 ) -> None:
@@ -101,14 +101,14 @@ def sessions(
 
     Example: torpor sessions --due --limit 20
     """
-    found = list(islice(_walk(_services(context), due=due, quarantined=quarantined), limit))
+    found = list(islice(_walk(_services(context), due=due), limit))
     if as_json:
         for info in found:
             console.print_json(info)
         return
     now = datetime.now(UTC)
     console.print_table(
-        ("session", "status", "messages", "archived", "idle for", "due in", "owner", "error"),
+        ("session", "status", "messages", "archived", "idle for", "due in", "owner"),
         [
             (
                 info.session_id,
@@ -118,7 +118,6 @@ def sessions(
                 console.span(max(now - info.last_active, timedelta())),
                 console.span(max(info.due_at - now, timedelta())) if info.due_at else "-",
                 info.owner or "-",
-                info.error or "-",
             )
             for info in found
         ],
@@ -208,6 +207,69 @@ def purge(
         console.print_json({**asdict(found), "dry_run": dry_run})
     else:
         console.out.print(f"{'would purge' if dry_run else 'purged'}: {what}", markup=False)
+
+
+@app.command()
+def quarantine(
+    context: typer.Context,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a line.")] = False,
+) -> None:
+    """List the sessions that could not be archived, with the reason; they stay in Redis, untouched.
+
+    Example: torpor quarantine --json | jq -r .session_id
+    """
+    found = _walk(_services(context), quarantined=True)
+    if as_json:
+        for info in found:
+            console.print_json(info)
+        return
+    rows = [(info.session_id, f"{info.message_count:,}", str(info.attempts), info.error or "-") for info in found]
+    console.print_table(("session", "messages", "attempts", "error"), rows)
+
+
+@app.command()
+def requeue(
+    context: typer.Context,
+    session: Annotated[list[str] | None, typer.Argument(metavar="SESSION", help="Session ids.")] = None,
+    *,
+    all_: Annotated[bool, typer.Option("--all", help="Every session in quarantine.")] = False,
+) -> None:
+    """Take sessions out of quarantine: due now, their failed attempts forgotten.
+
+    Example: torpor requeue user-42
+    """
+    if bool(session) == all_:
+        raise InvalidArgument("name sessions, or give --all")
+    sessions = _services(context).sessions
+    for each in list(sessions.sessions(quarantined=True)) if all_ else session or []:
+        if not sessions.requeue(each) and not all_:
+            raise SessionNotFound(f"session {each!r} is not in quarantine")
+        console.out.print(f"requeued: {console.one_line(each)}", markup=False)
+
+
+@app.command()
+def doctor(
+    context: typer.Context,
+    *,
+    repair: Annotated[bool, typer.Option("--repair", help="Mend what can be mended.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a line.")] = False,
+) -> None:
+    """Look for sessions and index entries that don't fit together; exit code 1 where something is left to mend.
+
+    Example: torpor doctor --repair
+    """
+    left = 0
+    for finding in examining.examine(_services(context), repair=repair):
+        left += not finding.mended
+        if as_json:
+            console.print_json(finding)
+        else:
+            done = "mended" if finding.mended else "found"
+            what = f"{console.one_line(finding.session_id)}: {finding.ailment}"
+            console.out.print(f"{done}: {what}{f' ({finding.detail})' if finding.detail else ''}", markup=False)
+    if left:
+        raise TorporError(f"{left:,} sessions need mending" + ("" if repair else ": torpor doctor --repair"))
 
 
 @app.command("import")
@@ -327,11 +389,14 @@ def _refuse_archive(result: archiving.Archived) -> NoReturn:
     raise result.error or TorporError(f"session {result.session_id!r}: {result.outcome}")
 
 
-def _walk(services: Services, *, due: bool, quarantined: bool) -> Iterator[SessionInfo]:
-    ids: Iterator[str] = services.sessions.sessions(quarantined=True)
+def _walk(services: Services, *, due: bool = False, quarantined: bool = False) -> Iterator[SessionInfo]:
+    """Describe the sessions of the index; one that can't be described is told on standard error."""
+    ids = services.sessions.sessions(quarantined=True)
     if not quarantined:
         ids = chain(services.sessions.sessions(), ids)
     while page := list(islice(ids, 500)):
-        for info in services.sessions.infos(page):
-            if info and (not due or info.status is Status.DUE):
+        for session_id, info in zip(page, services.sessions.infos(page), strict=True):
+            if isinstance(info, TorporError):
+                console.err.print(f"{console.one_line(session_id)}: {info}; see torpor doctor", markup=False)
+            elif info and (not due or info.status is Status.DUE):
                 yield info

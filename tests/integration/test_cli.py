@@ -118,9 +118,33 @@ def test_status_and_sessions_count_what_is_there(client: redis.Redis, services: 
     }
     assert {each["idle_timeout"] for each in listed} == {3600}
     assert [each["session_id"] for each in torpor("sessions", "--due", "--json").lines] == ["s3"]
-    assert torpor("sessions", "--quarantined", "--json").lines == []
+    assert torpor("quarantine", "--json").lines == []
     assert len(torpor("sessions", "--limit", "2", "--json").lines) == 2
     assert "s3" in torpor("sessions").out
+
+
+def test_what_can_not_be_archived_is_listed_requeued_and_examined(
+    client: redis.Redis, services: Services, torpor: Torpor
+) -> None:
+    assert torpor("doctor").out == ""
+    chat(client).add_messages(TURN)
+    [key] = raw(client, "KEYS", "*:s:s")
+    client.hdel(key, "epoch")
+    for _ in range(services.settings.max_attempts):
+        assert torpor("archive", "s").code == 1
+    assert torpor("archive", "s").err == "torpor: session 's' is in quarantine\n"
+    [listed] = torpor("quarantine", "--json").lines
+    assert (listed["session_id"], listed["attempts"]) == ("s", services.settings.max_attempts)
+    assert "metadata of session 's' was lost" in torpor("quarantine").out.replace("\n", " ")
+    found = torpor("doctor", "--json")
+    assert (found.code, found.lines[0]["ailment"]) == (1, "messages without metadata")
+    assert torpor("requeue", "s").out == "requeued: s\n"
+    assert torpor("requeue", "s").code == 3
+    assert torpor("requeue").code == 2
+    assert torpor("requeue", "--all").code == 0
+    repaired = torpor("doctor", "--repair")
+    assert (repaired.code, repaired.out) == (0, "mended: s: messages without metadata (2 messages)\n")
+    assert torpor("archive", "s").code == 0
 
 
 def test_what_is_exported_can_be_imported_elsewhere(client: redis.Redis, torpor: Torpor, tmp_path: Path) -> None:
@@ -266,7 +290,9 @@ def test_a_purge_asks_first(client: redis.Redis, services: Services, torpor: Tor
 def test_every_command_has_help_with_an_example_and_exit_codes_are_documented(torpor: Torpor) -> None:
     help_text = torpor("--help").out
     assert "Exit codes: 0 done" in help_text
-    for command in ("demo", "status", "sessions", "show", "archive", "restore", "purge", "import", "export"):
+    for command in (
+        command.name or command.callback.__name__ for command in cli.app.registered_commands if command.callback
+    ):
         assert command in help_text
         assert f"Example: torpor {command}" in torpor(command, "--help").out
 
