@@ -27,6 +27,7 @@ from history.errors import (
 )
 from history.keys import DEFAULT_NAMESPACE, MAX_SHARDS, check_namespace
 from history.session import (
+    CleanOutcome,
     CommitOutcome,
     Expiry,
     IndexOutcome,
@@ -47,6 +48,7 @@ __all__ = [
     "DEFAULT_NAMESPACE",
     "KEEP",
     "MAX_SHARDS",
+    "CleanOutcome",
     "CommitOutcome",
     "Expiry",
     "IndexOutcome",

@@ -16,6 +16,7 @@ from history.keys import Keyspace, config_key, encode_owner, encode_session_id
 from history.scripts import Script, script
 from history.session import (
     DEFAULT_IDLE,
+    CleanOutcome,
     CommitOutcome,
     Expiry,
     IndexOutcome,
@@ -365,15 +366,15 @@ def mend(deployment: Deployment, session_id: str, mending: Mending) -> Call[bool
     )
 
 
-def cleaned(deployment: Deployment, lease: Lease, floor: int) -> Call[bool]:
-    """Note that the archive below `floor` is erased; False: another floor stands, or the session is gone."""
+def cleaned(deployment: Deployment, lease: Lease, floor: int) -> Call[CleanOutcome]:
+    """Note that the archive below `floor` is erased."""
     session = encode_session_id(lease.session_id)
     keys = deployment.keyspace.of(session)
     return Call(
         script("cleaned"),
         [keys.messages(session), keys.metadata(session), keys.due],
         [session, lease.token, floor, *deployment.defaults],
-        bool,
+        lambda reply: CleanOutcome(reply.decode()),
     )
 
 

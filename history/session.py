@@ -112,6 +112,14 @@ class CommitOutcome(StrEnum):
     GONE = "gone"
 
 
+class CleanOutcome(StrEnum):
+    """What became of the erasure that a clear had asked for."""
+
+    DONE = "done"
+    AGAIN = "again"  # due once more when a lease that was running at the clear has ended
+    OTHER = "other"  # a later clear has another floor, or the session is gone
+
+
 class SeizeOutcome(StrEnum):
     """Why a session could not be claimed at once."""
 

@@ -19,6 +19,7 @@ from history.errors import InvalidArgument, ShardCountMismatch, TorporError, tra
 from history.keys import DEFAULT_NAMESPACE, DEFAULT_SHARDS, check_namespace, check_shards, encode_session_id
 from history.scripts import all_scripts
 from history.session import (
+    CleanOutcome,
     CommitOutcome,
     Expiry,
     IndexOutcome,
@@ -293,8 +294,8 @@ class SessionStore:
         """Give messages whose metadata was lost new metadata, due now; False where the session has changed."""
         return self.run(calls.mend(self.deployment, session_id, mending))
 
-    def cleaned(self, lease: Lease, floor: int) -> bool:
-        """Note that the archive below `floor` is erased; False where another floor stands."""
+    def cleaned(self, lease: Lease, floor: int) -> CleanOutcome:
+        """Note that the archive below `floor` is erased; the session can be archived again once it is done."""
         return self.run(calls.cleaned(self.deployment, lease, floor))
 
     def begin_restore(self, session_id: str, lease: timedelta) -> RestoreTicket | None:

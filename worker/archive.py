@@ -12,6 +12,7 @@ from datetime import timedelta
 from enum import StrEnum
 
 from history import (
+    CleanOutcome,
     CommitOutcome,
     Lease,
     SeizeOutcome,
@@ -36,6 +37,7 @@ class Outcome(StrEnum):
     ARCHIVED = "archived"  # verified in the archive and gone from Redis
     KEPT = "kept"  # verified as far as it was, but the session has been used meanwhile and stays
     CLEANED = "cleaned"  # what the archive held from before a clear is erased
+    ERASING = "erasing"  # likewise, and looked for again when a lease that was running at the clear has ended
     SUPERSEDED = "superseded"  # cleared, purged, restored or archived by somebody else meanwhile
     POSTPONED = "postponed"  # a failure that may pass: tried again later
     FAILED = "failed"  # a failure that won't pass, counted; tried again later
@@ -102,9 +104,15 @@ def archive_claimed(
         return _give_back(services, keeper, lease, error, attempts=attempts)
 
 
-def release(services: Services, keeper: LeaseKeeper, lease: Lease) -> Archived:
-    """Give a claimed session back untried."""
-    return _give_back(services, keeper, lease, None, attempts=None)
+def release(services: Services, keeper: LeaseKeeper, lease: Lease, *, begun: bool) -> Archived:
+    """Give a claimed session back untried; an attempt that had `begun` with a snapshot does not count."""
+    newest = keeper.take(lease)
+    try:
+        if newest and services.sessions.release(newest, timedelta(), counted=not begun):
+            return Archived(lease.session_id, Outcome.POSTPONED)
+    except TorporError as failed:
+        log.warning("session %r is due again when its lease ends: %s", lease.session_id, failed)
+    return Archived(lease.session_id, Outcome.SUPERSEDED)
 
 
 def erase_below_floor(services: Services, session_id: str, floor: int, owner: str | None) -> int:
@@ -227,23 +235,26 @@ def _clean(services: Services, keeper: LeaseKeeper, lease: Lease, floor: int, ow
     erased = erase_below_floor(services, lease.session_id, floor, owner)
     reach(Failpoint.CLEAN_ERASED)
     with keeper.taken(lease) as newest:
-        if newest is None or not services.sessions.cleaned(newest, floor):
-            raise _Superseded
+        outcome = services.sessions.cleaned(newest, floor) if newest else CleanOutcome.OTHER
+    if outcome is CleanOutcome.OTHER:
+        raise _Superseded
     reach(Failpoint.CLEAN_NOTED)
     log.info("erased %d objects of session %r from before its clear", erased, lease.session_id)
-    return Archived(lease.session_id, Outcome.CLEANED)
+    return Archived(lease.session_id, Outcome.CLEANED if outcome is CleanOutcome.DONE else Outcome.ERASING)
 
 
 def _give_back(
-    services: Services, keeper: LeaseKeeper, lease: Lease, error: Exception | None, *, attempts: int | None
+    services: Services, keeper: LeaseKeeper, lease: Lease, error: Exception, *, attempts: int | None
 ) -> Archived:
     """Release after a failure; `attempts` is None for one that may pass, which does not count."""
     settings = services.settings
     # The text of an error that is not ours could hold a message.
-    known = error if isinstance(error, TorporError) or error is None else TorporError(type(error).__name__)
+    known = error if isinstance(error, TorporError) else TorporError(type(error).__name__)
     outcome = Outcome.POSTPONED
     if attempts is not None:
         outcome = Outcome.QUARANTINED if attempts >= settings.max_attempts else Outcome.FAILED
+        where = "".join(traceback.format_tb(error.__traceback__))
+        log.error("session %r: %s: %s\n%s", lease.session_id, outcome, known, where)
     newest = keeper.take(lease)
     try:
         if newest is None:
@@ -251,15 +262,9 @@ def _give_back(
         elif outcome is Outcome.QUARANTINED:
             ours = services.sessions.quarantine(newest, str(known))
         else:
-            seconds = 0.0 if error is None else settings.retry_delay_seconds * random.uniform(0.5, 1.5)
-            ours = services.sessions.release(
-                newest, timedelta(seconds=seconds), counted=attempts is not None, error=str(known or "")
-            )
-        if not ours:
-            outcome = Outcome.SUPERSEDED
+            delay = timedelta(seconds=settings.retry_delay_seconds * random.uniform(0.5, 1.5))
+            ours = services.sessions.release(newest, delay, counted=attempts is not None, error=str(known))
     except TorporError as failed:
         log.warning("session %r is due again when its lease ends: %s", lease.session_id, failed)
-    if outcome in (Outcome.FAILED, Outcome.QUARANTINED):
-        where = "".join(traceback.format_tb(error.__traceback__)) if error else ""
-        log.error("session %r: %s: %s\n%s", lease.session_id, outcome, known, where)
-    return Archived(lease.session_id, outcome, error=known)
+        ours = True
+    return Archived(lease.session_id, outcome if ours else Outcome.SUPERSEDED, error=known)

@@ -380,6 +380,7 @@ def _refuse_archive(result: archiving.Archived) -> NoReturn:
     reasons = {
         Outcome.KEPT: "it has been used meanwhile and stays in Redis; what was there is archived",
         Outcome.SUPERSEDED: "it was cleared, purged or restored meanwhile",
+        Outcome.ERASING: "what it held before its clear is being erased",
         Outcome.BUSY: "a worker has it in hand",
     }
     if result.outcome in reasons:

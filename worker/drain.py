@@ -17,8 +17,8 @@ from worker.services import Services
 
 log = logging.getLogger("torpor.drain")
 
-# The breaker, one in each process: set when the archive is down, until a batch gets somewhere. While it is set, a
-# drain claims a single session, so that a store which answers nothing costs it one time-out, not a pool full of them.
+# The breaker, one in each process: set when the archive is down, until a batch meets no such failure. While it is
+# set, a drain claims a single session, so that a store which answers nothing costs it one time-out, not a pool full of them.
 _archive_down = threading.Event()
 
 
@@ -36,7 +36,7 @@ def drain(services: Services, shards: Sequence[int]) -> Counter[Outcome]:
         LeaseKeeper(services.sessions, settings.lease) as keeper,
         ThreadPoolExecutor(settings.concurrency, thread_name_prefix="torpor-archive") as pool,
     ):
-        while time.monotonic() < deadline:
+        while shards and time.monotonic() < deadline:
             leases = _claim(services, keeper, shards)
             if not leases:
                 break
@@ -44,7 +44,6 @@ def drain(services: Services, shards: Sequence[int]) -> Counter[Outcome]:
             totals.update(outcomes)
             if Outcome.POSTPONED in outcomes or not _progress(outcomes):
                 break
-            _archive_down.clear()
     if totals:
         log.info("drained %d shards: %s", len(shards), _summary(totals))
     return totals
@@ -70,11 +69,16 @@ def _claim_each(services: Services, keeper: LeaseKeeper, shards: Sequence[int], 
 def _archive_batch(
     services: Services, keeper: LeaseKeeper, pool: ThreadPoolExecutor, leases: Sequence[Lease]
 ) -> list[Outcome]:
+    """Archive claimed sessions, those that have failed before one by one after the others.
+
+    A session that kills its worker counts as an attempt for all that were begun with it; alone, it ends in quarantine
+    alone.
+    """
     down = threading.Event()
 
     def archive(lease: Lease, snapshot: SessionInfo | TorporError | None) -> Archived:
         if down.is_set():
-            return release(services, keeper, lease)
+            return release(services, keeper, lease, begun=True)
         result = archive_claimed(services, keeper, lease, snapshot)
         if isinstance(result.error, TransientError):
             if not down.is_set():
@@ -84,12 +88,22 @@ def _archive_batch(
             _archive_down.set()
         return result
 
-    snapshots = services.sessions.snapshots(leases)
-    return [result.outcome for result in pool.map(archive, leases, snapshots)]
+    infos = services.sessions.infos([lease.session_id for lease in leases])
+    failed = [isinstance(info, SessionInfo) and info.attempts > 0 for info in infos]
+    fresh = [lease for lease, suspect in zip(leases, failed, strict=True) if not suspect]
+    results = list(pool.map(archive, fresh, services.sessions.snapshots(fresh)))
+    for lease in (lease for lease, suspect in zip(leases, failed, strict=True) if suspect):
+        if down.is_set():
+            results.append(release(services, keeper, lease, begun=False))
+        else:
+            results.append(archive(lease, *services.sessions.snapshots([lease])))
+    if not any(isinstance(result.error, ArchiveUnavailable) for result in results):
+        _archive_down.clear()
+    return [result.outcome for result in results]
 
 
 def _progress(outcomes: Sequence[Outcome]) -> bool:
-    return any(outcome in (Outcome.ARCHIVED, Outcome.KEPT, Outcome.CLEANED) for outcome in outcomes)
+    return any(outcome in (Outcome.ARCHIVED, Outcome.KEPT, Outcome.CLEANED, Outcome.ERASING) for outcome in outcomes)
 
 
 def _summary(totals: Counter[Outcome]) -> str:

@@ -9,15 +9,20 @@
 -- ARGV[3] the floor that was erased below
 -- ARGV[4] default idle timeout (ms)
 -- ARGV[5] default maximum age (ms) or ''
--- Returns 1 | 0 the floor is another one, or the session is gone
-local meta = redis.call('HMGET', KEYS[2], 'epoch', 'floor', 'active', 'idle', 'max_age')
-if meta[2] ~= ARGV[3] then return 0 end
-redis.call('HDEL', KEYS[2], 'floor', 'attempt', 'attempts', 'error')
+-- Returns 'done' | 'again' when a lease that was running at the clear has ended | 'other' floor, or no session
+local meta = redis.call('HMGET', KEYS[2], 'epoch', 'floor', 'active', 'idle', 'max_age', 'again')
+if meta[2] ~= ARGV[3] then return 'other' end
+local now_ms = to_ms(now_us())
+if meta[6] and tonumber(meta[6]) > now_ms then
+  if holds(KEYS[3], ARGV[1], ARGV[2]) then redis.call('ZADD', KEYS[3], meta[6], ARGV[1]) end
+  return 'again'
+end
+redis.call('HDEL', KEYS[2], 'floor', 'again', 'attempt', 'attempts', 'error')
 if holds(KEYS[3], ARGV[1], ARGV[2]) then
   if redis.call('LLEN', KEYS[1]) > 0 then
     schedule(KEYS[3], ARGV[1], tonumber(meta[3]), meta[1], meta[4] or ARGV[4], meta[5] or ARGV[5])
   else
-    redis.call('ZADD', KEYS[3], int(to_ms(now_us())), ARGV[1])
+    redis.call('ZADD', KEYS[3], int(now_ms), ARGV[1])
   end
 end
-return 1
+return 'done'

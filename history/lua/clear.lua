@@ -9,16 +9,21 @@
 -- ARGV[1] session
 -- ARGV[2] request id, 8 bytes: the same for each sending of the same clear
 -- Returns the epoch of the clear
-local keep = redis.call('HMGET', KEYS[2], 'idle', 'max_age', 'owner', 'epoch', 'seen')
+local keep = redis.call('HMGET', KEYS[2], 'idle', 'max_age', 'owner', 'epoch', 'seen', 'again')
 if has_seen(keep[5], ARGV[2]) then return keep[4] end
 local epoch = int(next_epoch(KEYS[4], keep[4]))
 local now_ms = int(to_ms(now_us()))
+-- A worker that holds the session may be uploading: what it leaves if it dies is looked for when its lease has ended.
+local lease_end = tonumber(redis.call('ZSCORE', KEYS[3], ARGV[1]) or 0)
 -- The deletion comes first: Redis allows it at its memory limit, and what follows it too.
 redis.call('UNLINK', KEYS[1], KEYS[2])
 redis.call('ZADD', KEYS[3], now_ms, ARGV[1])
 redis.call('ZREM', KEYS[5], ARGV[1])
 redis.call('HSET', KEYS[2], 'epoch', epoch, 'floor', epoch, 'whole', '1', 'active', now_ms,
   'seen', with_seen(keep[5], ARGV[2]))
+local again = tonumber(keep[6] or 0)
+if lease_end % 1 ~= 0 then again = math.max(again, lease_end + 0.5) end
+if again > tonumber(now_ms) then redis.call('HSET', KEYS[2], 'again', int(again)) end
 for index, name in ipairs({'idle', 'max_age', 'owner'}) do
   if keep[index] then redis.call('HSET', KEYS[2], name, keep[index]) end
 end

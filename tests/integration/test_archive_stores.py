@@ -31,9 +31,9 @@ MOMENT = datetime(2030, 1, 2, 3, 4, 5, 678000, UTC)
 
 
 def put(
-    archive: ArchiveStore, name: str, content: bytes, custom_time: datetime | None = None, **metadata: str
+    archive: ArchiveStore, name: str, content: bytes, metadata: dict[str, str] | None = None, at: datetime | None = None
 ) -> StoredObject:
-    return archive.put(name, io.BytesIO(content), len(content), metadata=metadata, custom_time=custom_time)
+    return archive.put(name, io.BytesIO(content), len(content), metadata=metadata or {}, custom_time=at)
 
 
 def content(archive: ArchiveStore, stored: StoredObject) -> bytes:
@@ -65,7 +65,7 @@ def random_bytes(size: int) -> bytes:
 
 
 def test_what_was_put_is_listed_and_read(archive: ArchiveStore) -> None:
-    stored = put(archive, NAME, b"hello", **DESCRIBED)
+    stored = put(archive, NAME, b"hello", DESCRIBED)
     assert (stored.name, stored.size, stored.metadata) == (NAME, 5, DESCRIBED)
     assert list(archive.list("v1/")) == [stored]
     assert content(archive, stored) == b"hello"
@@ -84,8 +84,8 @@ def test_the_body_is_read_from_its_start_wherever_it_stands(archive: ArchiveStor
 
 
 def test_the_same_content_again_is_success_and_changes_nothing(archive: ArchiveStore) -> None:
-    first = put(archive, NAME, b"hello", MOMENT, writer="one")
-    again = put(archive, NAME, b"hello", writer="two")
+    first = put(archive, NAME, b"hello", {"writer": "one"}, MOMENT)
+    again = put(archive, NAME, b"hello", {"writer": "two"})
     assert again == first
     assert list(archive.list("v1/")) == [first]
     assert custom_time(archive, NAME) == MOMENT
@@ -93,16 +93,16 @@ def test_the_same_content_again_is_success_and_changes_nothing(archive: ArchiveS
 
 @pytest.mark.parametrize("other", [b"", b"hellO", b"hell", b"hello!", b"x" * MIB])
 def test_other_content_under_the_same_name_is_refused_and_changes_nothing(archive: ArchiveStore, other: bytes) -> None:
-    first = put(archive, NAME, b"hello", MOMENT, writer="one")
+    first = put(archive, NAME, b"hello", {"writer": "one"}, MOMENT)
     with pytest.raises(ArchiveConflict, match=re.escape(f"{archive.url}/{NAME} exists with other content")):
-        put(archive, NAME, other, writer="two")
+        put(archive, NAME, other, {"writer": "two"})
     assert list(archive.list("v1/")) == [first]
     assert content(archive, first) == b"hello"
     assert custom_time(archive, NAME) == MOMENT
 
 
 def test_custom_time_is_kept_where_it_is_given(archive: ArchiveStore) -> None:
-    put(archive, "v1/a", b"a", MOMENT)
+    put(archive, "v1/a", b"a", at=MOMENT)
     put(archive, "v1/b", b"b")
     assert custom_time(archive, "v1/a") == MOMENT
     assert custom_time(archive, "v1/b") is None
@@ -167,14 +167,30 @@ def test_what_never_was_is_not_found(archive: ArchiveStore) -> None:
 
 
 def test_a_name_can_be_used_again_after_it_was_deleted(archive: ArchiveStore) -> None:
-    put(archive, NAME, b"one", writer="one")
+    put(archive, NAME, b"one", {"writer": "one"})
     archive.delete(NAME)
-    stored = put(archive, NAME, b"two", writer="two")
+    stored = put(archive, NAME, b"two", {"writer": "two"})
     assert list(archive.list("v1/")) == [stored]
     assert (content(archive, stored), stored.metadata) == (b"two", {"writer": "two"})
 
 
-STRANGE = ["a/b", ".", "..", ".tmp", "x.tmp", "x", "x.meta.json", "😀", "a\nb", "a%2Fb", "*", "?#[]", "x" * 1024, "~", "CON"]
+STRANGE = [
+    "a/b",
+    ".",
+    "..",
+    ".tmp",
+    "x.tmp",
+    "x",
+    "x.meta.json",
+    "😀",
+    "a\nb",
+    "a%2Fb",
+    "*",
+    "?#[]",
+    "x" * 1024,
+    "~",
+    "CON",
+]
 
 
 def test_every_name_of_the_layout_can_be_stored(archive: ArchiveStore) -> None:
@@ -183,7 +199,7 @@ def test_every_name_of_the_layout_can_be_stored(archive: ArchiveStore) -> None:
     every += [layout.floor_name(session, 7) for session in STRANGE]
     every += [layout.owner_marker(owner, session) for owner in ("ann", "..", "x" * 1024) for session in STRANGE]
     for name in every:
-        put(archive, name, name.encode() if name.endswith(".gz") else b"", written=name)
+        put(archive, name, name.encode() if name.endswith(".gz") else b"", {"written": name})
     assert names(archive) == sorted(every)
     for stored in archive.list("v1/"):
         assert stored.metadata == {"written": stored.name}
@@ -322,17 +338,18 @@ def test_an_object_appears_under_its_name_only_when_it_is_complete(tmp_path: Pat
 
 def test_deleting_the_last_object_leaves_no_folder_behind(tmp_path: Path) -> None:
     archive = open_archive((tmp_path / "archive").as_uri())
-    put(archive, NAME, b"hello", **DESCRIBED)
+    put(archive, NAME, b"hello", DESCRIBED)
     put(archive, "v1/ab/t/7/floor", b"")
     archive.delete(NAME)
     assert [path.name for path in (tmp_path / "archive" / "v1" / "ab").iterdir()] == ["t"]
     archive.delete("v1/ab/t/7/floor")
-    assert list((tmp_path / "archive").iterdir()) == []
+    assert [path.name for path in (tmp_path / "archive").iterdir()] == ["tmp"]
+    assert list((tmp_path / "archive" / "tmp").iterdir()) == []
 
 
 def test_an_object_whose_metadata_can_not_be_read_is_reported(tmp_path: Path) -> None:
     archive = open_archive(tmp_path.as_uri())
-    put(archive, NAME, b"hello", **DESCRIBED)
+    put(archive, NAME, b"hello", DESCRIBED)
     [described] = tmp_path.rglob("*.meta.json")
     described.write_text('{"metadata": {"sess')
     with pytest.raises(ArchiveCorrupt, match=re.escape(NAME)):

@@ -17,6 +17,7 @@ WORKER = sorted((ROOT / "worker").rglob("*.py"))
 HISTORY = sorted((ROOT / "history").rglob("*.py"))
 
 PUBLIC = [
+    "CleanOutcome",
     "parse_json",
     "SessionDamaged",
     "Mending",

@@ -63,10 +63,11 @@ class FolderStore:
                 # What is on disk is verified, whoever wrote it.
                 if not _same_content(body, path):
                     raise ArchiveConflict(f"{self.url}/{name} exists with other content")
-            with self._temporary() as (temporary, handle):
-                handle.write(json.dumps(described, ensure_ascii=False).encode())
-                _sync(handle)
-                temporary.replace(_metadata_path(path))
+            if not _metadata_path(path).exists():
+                with self._temporary() as (temporary, handle):
+                    handle.write(json.dumps(described, ensure_ascii=False).encode())
+                    _sync(handle)
+                    temporary.replace(_metadata_path(path))
             _sync_folder(path.parent)
             return self._describe(path)
 

@@ -97,7 +97,9 @@ class GcsStore:
                 blob.reload(retry=_RETRY, timeout=_TIMEOUT)
                 if (blob.size, blob.crc32c) != (size, checksum):
                     raise ArchiveConflict(f"{self.url}/{name} exists with other content") from None
-        if (blob.size, blob.crc32c) != (size, checksum):
+                return self._describe(blob)
+        # A restore needs the metadata too, which no checksum covers.
+        if (blob.size, blob.crc32c, blob.metadata or {}) != (size, checksum, dict(metadata)):
             self._discard(blob)
             raise ArchiveCorrupt(f"{self.url}/{name} is not what was sent: {blob.size} bytes, {blob.crc32c}")
         return self._describe(blob)

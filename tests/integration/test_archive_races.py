@@ -1,0 +1,732 @@
+"""What happens to a session while a worker archives it, at each point: nothing is lost, nothing comes back."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import pytest
+import redis
+from conftest import Points, raw, wait_until, watch, with_settings
+
+from history import Expiry, Lease, SeizeOutcome, SessionNotFound, SessionStore, Status
+from history import store as store_module
+from worker import holdings, layout
+from worker.archive import Archived, Outcome, archive_session
+from worker.drain import drain
+from worker.errors import ArchiveUnavailable, SegmentMissing
+from worker.purge import purge_session
+from worker.restore import RestoreOutcome, read_transcript, restore_session
+from worker.services import Services
+
+LARGE = 250  # three pages
+
+POINTS = [
+    "before snapshot",
+    "after snapshot",
+    "between pages",
+    "before segment put",
+    "after segment put",
+    "before commit",
+    "after commit",
+]
+
+
+class Killed(BaseException):
+    """Stands for a process that ends here."""
+
+
+@pytest.fixture
+def sessions(client: redis.Redis) -> SessionStore:
+    """Few shards, so that a sweep over all of them costs little."""
+    return SessionStore(client, shards=4)
+
+
+@pytest.fixture(autouse=True)
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "PAGE_BYTES", 2_500)
+
+
+@dataclass
+class Chat:
+    """A session as its user knows it: what was acknowledged, and what must never be seen again."""
+
+    services: Services
+    session_id: str = "s"
+    acknowledged: list[bytes] = field(default_factory=list)
+    erased: list[bytes] = field(default_factory=list)
+    said: int = 0
+
+    def say(self, count: int = 1) -> None:
+        elements = [b'{"content":"message %d."}' % number for number in range(self.said, self.said + count)]
+        self.services.sessions.append(self.session_id, elements, expiry=Expiry(), owner="ann")
+        self.said += count
+        self.acknowledged += elements
+
+    def clear(self) -> None:
+        self.services.sessions.clear(self.session_id)
+        self._forget()
+
+    def purge(self) -> None:
+        purge_session(self.services, self.session_id)
+        self._forget()
+
+    def _forget(self) -> None:
+        self.erased += self.acknowledged
+        self.acknowledged = []
+
+    def sleep(self) -> None:
+        """Close and drain, as sweeps would do, until nothing of the session is in Redis."""
+        for _ in range(5):
+            if not self.services.sessions.close(self.session_id):
+                break
+            self._leases_end()
+            drain(self.services, list(self.services.sessions.due_counts()))
+        assert self.services.sessions.info(self.session_id) is None
+
+    def _leases_end(self) -> None:
+        """The lease that was running at a clear has ended, so that the erasure need not look again."""
+        client = self.services.sessions.client
+        for key in raw(client, "KEYS", f"*:s:{self.session_id}"):
+            raw(client, "HDEL", key, "again")
+
+    def wake(self) -> list[bytes]:
+        try:
+            restore_session(self.services, self.session_id)
+        except SessionNotFound:
+            return []
+        return self.services.sessions.messages(self.session_id)
+
+    def check(self) -> None:
+        """Asleep or awake, in one place or the other: the transcript is what was acknowledged, in order, once."""
+        assert transcript(self.services, self.session_id) == self.acknowledged
+        self.sleep()
+        assert transcript(self.services, self.session_id) == self.acknowledged
+        self.check_erased()
+        assert self.wake() == self.acknowledged
+        self.sleep()
+        assert self.wake() == self.acknowledged
+
+    def check_erased(self) -> None:
+        kept = set(re.findall(rb"message \d+\.", b"".join(archived_bytes(self.services))))
+        assert kept.isdisjoint(re.findall(rb"message \d+\.", b"".join(self.erased)))
+
+
+def archived_bytes(services: Services) -> Iterator[bytes]:
+    """The content of every segment in the archive, whatever its name tells."""
+    for stored in services.archive.list(""):
+        with services.archive.open(stored) as body:
+            yield gzip.decompress(body.read()) if stored.size else b""
+
+
+def transcript(services: Services, session_id: str) -> list[bytes]:
+    try:
+        return read_transcript(services, session_id)
+    except SessionNotFound:
+        return []
+
+
+def new(chat: Chat) -> None:
+    """All of it in Redis only."""
+    chat.say(LARGE)
+
+
+def slept_before(chat: Chat) -> None:
+    """Earlier messages in the archive alone."""
+    chat.say(3)
+    archive_session(chat.services, chat.session_id)
+    chat.say(LARGE)
+
+
+def woken(chat: Chat) -> None:
+    """Earlier messages in the archive and restored."""
+    chat.say(3)
+    archive_session(chat.services, chat.session_id)
+    restore_session(chat.services, chat.session_id)
+    chat.say(LARGE)
+
+
+def kept_before(chat: Chat) -> None:
+    """Earlier messages of the same epoch in the archive, as after a message that came during an upload."""
+    chat.say(3)
+    watched, points = watch(chat.services)
+    points.at("before commit", lambda: chat.say(LARGE))
+    assert archive_session(watched, chat.session_id).outcome is Outcome.KEPT
+
+
+STATES: list[Callable[[Chat], None]] = [new, slept_before, woken, kept_before]
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happens while a worker is at work, and how the work may end."""
+
+    name: str
+    act: Callable[[Chat], object]
+    outcomes: set[Outcome]
+
+
+def close_and_take_over(chat: Chat) -> None:
+    chat.services.sessions.close(chat.session_id)
+    assert archive_session(chat.services, chat.session_id).outcome is Outcome.ARCHIVED
+
+
+def take_over_and_come_back(chat: Chat) -> None:
+    close_and_take_over(chat)
+    chat.say(3)
+
+
+def take_over_and_wake(chat: Chat) -> None:
+    close_and_take_over(chat)
+    assert restore_session(chat.services, chat.session_id).outcome is RestoreOutcome.RESTORED
+
+
+def clear_and_erase(chat: Chat) -> None:
+    chat.clear()
+    outcomes = drain(chat.services, list(chat.services.sessions.due_counts()))
+    assert outcomes[Outcome.CLEANED] + outcomes[Outcome.ERASING] == 1
+
+
+def clear_and_go_on(chat: Chat) -> None:
+    chat.clear()
+    chat.say(2)
+
+
+def purge_and_go_on(chat: Chat) -> None:
+    chat.purge()
+    chat.say(2)
+
+
+def second_worker(chat: Chat) -> None:
+    assert archive_session(chat.services, chat.session_id).outcome is Outcome.BUSY
+    assert drain(chat.services, list(range(4))) == {}
+
+
+IN_USE = {Outcome.KEPT, Outcome.SUPERSEDED}
+GONE = {Outcome.SUPERSEDED}
+EVENTS = [
+    Event("append", lambda chat: chat.say(2), IN_USE),
+    Event("read", lambda chat: chat.services.sessions.messages(chat.session_id), IN_USE),
+    Event("close", lambda chat: chat.services.sessions.close(chat.session_id), IN_USE),
+    Event("clear", Chat.clear, GONE),
+    Event("clear, go on", clear_and_go_on, GONE),
+    Event("clear, erased by another worker", clear_and_erase, GONE),
+    Event("purge", Chat.purge, GONE),
+    Event("purge, go on", purge_and_go_on, GONE),
+    Event("restore", lambda chat: restore_session(chat.services, chat.session_id), {*IN_USE, Outcome.ARCHIVED}),
+    Event("a second worker", second_worker, {Outcome.ARCHIVED}),
+    Event("archived by somebody else", close_and_take_over, GONE),
+    Event("archived by somebody else, come back", take_over_and_come_back, GONE),
+    Event("archived by somebody else, woken", take_over_and_wake, GONE),
+]
+
+
+@pytest.mark.parametrize(
+    ("archive_url", "state"),
+    [*(("folder", state) for state in STATES), ("gcs", woken)],
+    indirect=["archive_url"],
+    ids=lambda value: value if isinstance(value, str) else value.__name__,
+)
+@pytest.mark.parametrize("point", POINTS[:-1])
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.name)
+def test_nothing_is_lost_whatever_happens_meanwhile(
+    services: Services, event: Event, point: str, state: Callable[[Chat], None]
+) -> None:
+    chat = Chat(services)
+    state(chat)
+    watched, points = watch(services)
+    points.at(point, lambda: event.act(chat))
+    result = archive_session(watched, chat.session_id)
+    assert not points.pending
+    assert result.outcome in event.outcomes
+    chat.check()
+
+
+@pytest.mark.parametrize("point", POINTS[:-1])
+@pytest.mark.parametrize("use", ["append", "read"])
+def test_a_session_that_is_used_meanwhile_stays_in_redis(services: Services, use: str, point: str) -> None:
+    chat = Chat(services)
+    chat.say(LARGE)
+    watched, points = watch(services)
+    points.at(point, lambda: chat.say() if use == "append" else services.sessions.messages("s"))
+    archive_session(watched, "s")
+    info = services.sessions.info("s")
+    assert info
+    assert (info.status, info.message_count) == (Status.LIVE, len(chat.acknowledged))
+    assert services.sessions.messages("s") == chat.acknowledged
+    sent = "after segment put" in points.log
+    # What was verified is not sent again.
+    assert info.archived_count == (LARGE if sent else 0)
+    assert archive_session(services, "s").outcome is Outcome.ARCHIVED
+    sizes = [segment.name.stop - segment.name.start for segment in holdings.look(services.archive, "s").segments]
+    assert sum(sizes) == len(chat.acknowledged)
+
+
+def test_an_element_that_another_program_pushes_keeps_the_session_alive(
+    client: redis.Redis, services: Services
+) -> None:
+    chat = Chat(services)
+    chat.say(3)
+    [key] = raw(client, "KEYS", "*:m:s")
+    watched, points = watch(services)
+    points.at("before commit", lambda: raw(client, "RPUSH", key, b"not by Torpor"))
+    assert archive_session(watched, "s").outcome is Outcome.KEPT
+    chat.acknowledged.append(b"not by Torpor")
+    chat.check()
+
+
+def test_a_maintenance_read_does_not_keep_a_session_alive(services: Services) -> None:
+    chat = Chat(services)
+    chat.say(LARGE)
+    watched, points = watch(services)
+    points.at("before commit", lambda: (services.sessions.info("s"), read_transcript(services, "s")))
+    assert archive_session(watched, "s").outcome is Outcome.ARCHIVED
+    assert not points.pending
+
+
+def test_what_is_cleared_during_the_check_of_older_segments_does_not_come_back(services: Services) -> None:
+    chat = Chat(services)
+    woken(chat)
+    watched, points = watch(services)
+    points.at("before list", lambda: clear_and_erase(chat))
+    assert archive_session(watched, "s").outcome is Outcome.SUPERSEDED
+    chat.check()
+
+
+def test_a_clear_during_the_erasure_of_another_clear_is_finished_too(services: Services) -> None:
+    for point in ("before snapshot", "after snapshot", "before marker put", "before delete", "before cleaned"):
+        chat = Chat(services, f"cleared {point}")
+        chat.say(3)
+        archive_session(services, chat.session_id)
+        chat.say(3)
+        chat.clear()
+        chat.say(4)
+        watched, points = watch(services)
+        points.at(point, chat.clear)
+        archive_session(watched, chat.session_id)
+        assert not points.pending
+        chat.say(2)
+        chat.check()
+
+
+def test_a_cleared_session_is_not_archived_before_the_archive_is_erased(services: Services) -> None:
+    chat = Chat(services)
+    chat.say(3)
+    archive_session(services, "s")
+    chat.clear()
+    chat.say(2)
+    watched, points = watch(services)
+    points.at("after cleaned", chat.check_erased)
+    assert archive_session(watched, "s").outcome is Outcome.ARCHIVED
+    assert not points.pending
+    assert points.log.index("after cleaned") < points.log.index("before segment put")
+    chat.check()
+
+
+# Leases
+
+
+def score(client: redis.Redis) -> float | None:
+    """When the lease of session "s" ends."""
+    [due] = raw(client, "KEYS", "*:due") or [None]
+    found: float | None = raw(client, "ZSCORE", due, "s") if due else None
+    return found
+
+
+def now_ms(client: redis.Redis) -> float:
+    seconds, microseconds = raw(client, "TIME")
+    return float(seconds * 1_000 + microseconds / 1_000)
+
+
+def test_a_slow_upload_keeps_its_lease(client: redis.Redis, services: Services) -> None:
+    chat = Chat(services)
+    chat.say(3)
+    watched, points = watch(services, lease_seconds=0.3)
+
+    def wait_beyond_the_lease() -> None:
+        first = score(client)
+        assert first
+        wait_until(lambda: now_ms(client) > first + 300)
+        assert archive_session(services, "s").outcome is Outcome.BUSY
+
+    points.at("before segment put", wait_beyond_the_lease)
+    assert archive_session(watched, "s").outcome is Outcome.ARCHIVED
+    assert points.log.count("after renew") >= 2
+    assert not points.pending
+    chat.check()
+
+
+def test_a_lease_that_was_taken_over_stops_the_work(client: redis.Redis, services: Services) -> None:
+    chat = Chat(services)
+    chat.say(LARGE)
+    watched, points = watch(services, lease_seconds=0.3)
+    taken: list[Lease | SeizeOutcome] = []
+
+    def take_over() -> None:
+        services.sessions.close("s")
+        taken.append(services.sessions.seize("s", services.settings.lease))
+        renewed = points.log.count("after renew")
+        wait_until(lambda: points.log.count("after renew") >= renewed + 2)
+
+    points.at("between pages", take_over)
+    assert archive_session(watched, "s").outcome is Outcome.SUPERSEDED
+    assert points.log.count("between pages") == 1
+    assert "before segment put" not in points.log
+    assert list(services.archive.list("")) == []
+    [lease] = taken
+    assert isinstance(lease, Lease)
+    assert services.sessions.renew([lease], services.settings.lease) != [None]
+    chat.check()
+
+
+@pytest.mark.parametrize("erase", [clear_and_erase, Chat.purge])
+def test_an_upload_that_finishes_after_its_session_was_erased_is_taken_back(
+    client: redis.Redis, services: Services, erase: Callable[[Chat], None]
+) -> None:
+    chat = Chat(services)
+    chat.say(3)
+    watched, points = watch(services, lease_seconds=0.3)
+
+    def erase_and_wait() -> None:
+        erase(chat)
+        renewed = points.log.count("after renew")
+        wait_until(lambda: points.log.count("after renew") >= renewed + 2)  # the worker knows that its lease is lost
+
+    points.at("before segment put", erase_and_wait)
+    assert archive_session(watched, "s").outcome is Outcome.SUPERSEDED
+    assert "after segment put" in points.log
+    chat.check_erased()
+    chat.check()
+
+
+# Crashes
+
+
+def killed(points: Points, point: str, watched: Services) -> None:
+    def kill() -> None:
+        raise Killed
+
+    points.at(point, kill)
+    with pytest.raises(Killed):
+        archive_session(watched, "s")
+
+
+@pytest.mark.parametrize(
+    ("point", "state"),
+    [
+        *((point, state) for point in POINTS for state in STATES),
+        *((point, state) for point in ("before marker put", "after marker put") for state in (new, slept_before)),
+        *(("before list", state) for state in (woken, kept_before)),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.__name__,
+)
+def test_what_a_killed_worker_began_is_finished_by_the_next(
+    client: redis.Redis, services: Services, point: str, state: Callable[[Chat], None]
+) -> None:
+    chat = Chat(services)
+    state(chat)
+    watched, points = watch(services, lease_seconds=0.1)
+    killed(points, point, watched)
+    assert transcript(services, "s") == chat.acknowledged
+
+    if point != "after commit":
+        due = wait_until(services.sessions.due_counts, what="the lease ends")
+        assert drain(services, list(due)) == {Outcome.ARCHIVED: 1}
+    assert services.sessions.info("s") is None
+    sizes = [segment.name.stop - segment.name.start for segment in holdings.look(services.archive, "s").segments]
+    assert sum(sizes) == len(chat.acknowledged)
+    chat.check()
+
+
+@pytest.mark.parametrize("point", ["before marker put", "after marker put", "before delete", "after delete"])
+def test_an_erasure_that_was_killed_is_finished_by_the_next(services: Services, point: str) -> None:
+    chat = Chat(services)
+    for _ in range(3):
+        chat.say(2)
+        archive_session(services, "s")
+    chat.clear()
+    chat.say(2)
+    watched, points = watch(services, lease_seconds=0.1)
+    killed(points, point, watched)
+    due = wait_until(services.sessions.due_counts, what="the lease ends")
+    assert drain(services, list(due)) == {Outcome.CLEANED: 1}
+    chat.check_erased()
+    chat.check()
+
+
+# Failures
+
+
+def drain_all(services: Services) -> Counter[Outcome]:
+    return drain(services, list(services.sessions.due_counts()) or [0])
+
+
+def broken_list(client: redis.Redis, messages: bytes, metadata: bytes) -> None:
+    raw(client, "DEL", messages)
+    raw(client, "SET", messages, "not a list")
+
+
+def missing_metadata(client: redis.Redis, messages: bytes, metadata: bytes) -> None:
+    raw(client, "DEL", metadata)
+
+
+def damaged_metadata(client: redis.Redis, messages: bytes, metadata: bytes) -> None:
+    raw(client, "HSET", metadata, "epoch", "yesterday")
+
+
+def broken_metadata(client: redis.Redis, messages: bytes, metadata: bytes) -> None:
+    raw(client, "DEL", metadata)
+    raw(client, "SET", metadata, "not a hash")
+
+
+@pytest.mark.parametrize(
+    ("damage", "error"),
+    [
+        (broken_list, "WRONGTYPE"),
+        (missing_metadata, "metadata of session .* was lost"),
+        (damaged_metadata, "metadata .* is damaged"),
+    ],
+)
+def test_one_bad_session_does_not_stop_the_others_and_goes_to_quarantine(
+    client: redis.Redis, services: Services, damage: Callable[[redis.Redis, bytes, bytes], None], error: str
+) -> None:
+    services = with_settings(services, max_attempts=3, retry_delay_seconds=0.01, batch=1)
+    chats = [Chat(services, f"chat {number}") for number in range(6)]
+    for chat in chats:
+        chat.say(2)
+    bad, *good = chats
+    [messages] = raw(client, "KEYS", f"*:m:{bad.session_id}")
+    metadata = messages.replace(b":m:", b":s:")
+    damage(client, messages, metadata)
+    before = {key: raw(client, "DUMP", key) for key in (messages,)}
+    for chat in chats:
+        services.sessions.close(chat.session_id)
+
+    totals = drain_all(services)
+    assert totals[Outcome.ARCHIVED] == len(good)
+    for _ in range(5):
+        if list(services.sessions.sessions(quarantined=True)):
+            break
+        wait_until(services.sessions.due_counts)
+        totals += drain_all(services)
+    assert list(services.sessions.sessions(quarantined=True)) == [bad.session_id]
+    assert (totals[Outcome.QUARANTINED], sum(services.sessions.due_counts().values())) == (1, 0)
+    assert totals[Outcome.FAILED] in (0, 2)  # where the metadata can't be read, no attempt can be counted
+    assert re.search(error, raw(client, "HGET", metadata, "error").decode())
+    assert {key: raw(client, "DUMP", key) for key in before} == before  # untouched
+    assert archive_session(services, bad.session_id).outcome is Outcome.QUARANTINED
+    for chat in good:
+        chat.check()
+
+
+def test_a_session_whose_metadata_is_no_hash_does_not_stop_the_others(client: redis.Redis, services: Services) -> None:
+    chats = [Chat(services, f"chat {number}") for number in range(4)]
+    for chat in chats:
+        chat.say(2)
+        services.sessions.close(chat.session_id)
+    [messages] = raw(client, "KEYS", "*:m:chat 0")
+    broken_metadata(client, messages, messages.replace(b":m:", b":s:"))
+    assert drain_all(services)[Outcome.ARCHIVED] == 3
+    assert raw(client, "LLEN", messages) == 2
+    for chat in chats[1:]:
+        chat.check()
+
+
+def test_an_error_that_nobody_foresaw_is_counted_and_kept(services: Services) -> None:
+    services = with_settings(services, max_attempts=2, retry_delay_seconds=0.01)
+    chat = Chat(services)
+    chat.say(2)
+    for outcome in (Outcome.FAILED, Outcome.QUARANTINED):
+        watched, points = watch(services)
+
+        def surprise() -> None:
+            raise ZeroDivisionError("surprise")
+
+        points.at("before segment put", surprise)
+        result = archive_session(watched, "s")
+        assert (result.outcome, str(result.error)) == (outcome, "ZeroDivisionError")
+    info = services.sessions.info("s")
+    assert info
+    assert (info.status, info.attempts, info.error) == (Status.QUARANTINED, 2, "ZeroDivisionError")
+    assert services.sessions.messages("s", touch=False) == chat.acknowledged
+
+
+def test_an_archive_that_is_down_postpones_counts_nothing_and_stops_claiming(services: Services) -> None:
+    chats = [Chat(services, f"chat {number}") for number in range(20)]
+    for chat in chats:
+        chat.say(2)
+        services.sessions.close(chat.session_id)
+    watched, points = watch(services, concurrency=1, batch=1, retry_delay_seconds=0.1)
+    claimed = len(services.sessions.due_counts())  # a batch of at least one of each shard
+
+    def fail() -> None:
+        points.at("before marker put", fail)
+        raise ArchiveUnavailable("the archive is down")
+
+    points.at("before marker put", fail)
+    assert drain(watched, list(services.sessions.due_counts())) == {Outcome.POSTPONED: claimed}
+    assert points.log.count("before marker put") == 1
+    assert points.log.count("before snapshot") == 1
+    infos = services.sessions.infos([chat.session_id for chat in chats])
+    assert [info and (info.attempts, info.message_count) for info in infos] == [(0, 2)] * len(chats)
+    assert [info.error for info in infos if info and info.error] == ["the archive is down"]
+
+    archived = 0
+    while archived < len(chats):
+        wait_until(services.sessions.due_counts)
+        archived += drain_all(services)[Outcome.ARCHIVED]
+    for chat in chats:
+        chat.check()
+
+
+def test_no_number_of_failures_that_may_pass_leads_to_quarantine(services: Services) -> None:
+    chat = Chat(services)
+    chat.say(2)
+    for _ in range(services.settings.max_attempts + 2):
+        watched, points = watch(services)
+
+        def fail() -> None:
+            raise ArchiveUnavailable("the archive is down")
+
+        points.at("after segment put", fail)
+        assert archive_session(watched, "s").outcome is Outcome.POSTPONED
+    assert archive_session(services, "s").outcome is Outcome.ARCHIVED
+    chat.check()
+
+
+def test_a_failure_after_the_lease_was_renewed_gives_the_session_back_all_the_same(
+    client: redis.Redis, services: Services
+) -> None:
+    chat = Chat(services)
+    chat.say(2)
+    watched, points = watch(services, lease_seconds=0.6, retry_delay_seconds=0.01)
+
+    def fail() -> None:
+        raise ArchiveUnavailable("Redis or the archive is down")
+
+    points.at("before segment put", lambda: wait_until(lambda: points.log.count("after renew") >= 1))
+    points.at("before commit", fail)
+    assert archive_session(watched, "s").outcome is Outcome.POSTPONED
+    info = services.sessions.info("s")
+    assert info
+    assert (info.attempts, info.error) == (0, "Redis or the archive is down")
+    assert info.status is not Status.IN_WORK
+    chat.check()
+
+
+def test_threads_that_drain_the_same_shards_archive_each_session_once(services: Services) -> None:
+    chats = [Chat(services, f"chat {number}") for number in range(40)]
+    for chat in chats:
+        chat.say(2)
+        services.sessions.close(chat.session_id)
+    due = list(services.sessions.due_counts())
+    totals: list[Counter[Outcome]] = []
+    threads = [threading.Thread(target=lambda: totals.append(drain(services, due))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(totals, Counter()) == {Outcome.ARCHIVED: len(chats)}
+    segments = [stored for stored in services.archive.list("") if stored.name.endswith(".jsonl.gz")]
+    assert len(segments) == len(chats)
+    for chat in chats:
+        assert transcript(services, chat.session_id) == chat.acknowledged
+
+
+# What the archive must still have
+
+
+@pytest.mark.parametrize("grown", [False, True])
+def test_redis_keeps_a_session_whose_older_segment_is_missing(services: Services, grown: bool) -> None:  # noqa: FBT001
+    services = with_settings(services, max_attempts=2)
+    chat = Chat(services)
+    chat.say(3)
+    first = archive_session(services, "s")
+    restore_session(services, "s")
+    if grown:
+        chat.say(2)
+    assert first.object_name
+    services.archive.delete(first.object_name)
+    results: list[Archived] = [archive_session(services, "s") for _ in range(2)]
+    assert [result.outcome for result in results] == [Outcome.FAILED, Outcome.QUARANTINED]
+    assert all(isinstance(result.error, SegmentMissing) for result in results)
+    assert services.sessions.messages("s", touch=False) == chat.acknowledged
+    info = services.sessions.info("s")
+    assert info
+    assert re.search("Redis keeps them|are missing before epoch", info.error or "")
+
+
+def test_a_session_that_was_not_changed_since_it_woke_is_not_sent_again(services: Services) -> None:
+    chat = Chat(services)
+    chat.say(3)
+    archive_session(services, "s")
+    restore_session(services, "s")
+    watched, points = watch(services)
+    result = archive_session(watched, "s")
+    assert (result.outcome, result.object_name, result.messages) == (Outcome.ARCHIVED, None, 3)
+    assert not [point for point in points.log if point.endswith("put")]
+    assert "before list" in points.log  # the archive was asked whether it still has them
+    chat.check()
+
+
+def test_the_owner_marker_is_there_before_the_first_segment(services: Services) -> None:
+    chat = Chat(services)
+    chat.say(3)
+    watched, points = watch(services)
+    marker = layout.owner_marker("ann", "s")
+    points.at("before segment put", lambda: [stored.name for stored in services.archive.list("")].index(marker))
+    assert archive_session(watched, "s").outcome is Outcome.ARCHIVED
+    assert not points.pending
+
+
+# What an erasure that ran at the same time can leave behind; see DESIGN.md, "looks again after any lease has ended"
+
+
+@pytest.mark.parametrize("erase", [clear_and_erase, Chat.purge])
+def test_an_upload_that_was_killed_after_its_session_was_erased_never_comes_back(
+    services: Services, erase: Callable[[Chat], None]
+) -> None:
+    chat = Chat(services)
+    chat.say(3)
+    watched, points = watch(services, lease_seconds=0.1)
+    points.at("before segment put", lambda: erase(chat))
+    killed(points, "after segment put", watched)
+    chat.sleep()
+    assert chat.wake() == []
+    chat.sleep()
+    chat.say(2)
+    chat.sleep()
+    assert transcript(services, "s") == chat.acknowledged
+    assert chat.wake() == chat.acknowledged
+
+
+@pytest.mark.parametrize("erase", [Chat.clear, Chat.purge])
+def test_an_upload_that_was_killed_after_its_session_was_erased_is_erased_too(
+    services: Services, erase: Callable[[Chat], None]
+) -> None:
+    chat = Chat(services)
+    chat.say(3)
+    watched, points = watch(services, lease_seconds=0.5)
+    points.at("before segment put", lambda: erase(chat))
+    killed(points, "after segment put", watched)
+    wait_until(lambda: erased_for_good(services), what="the erasure has looked again after the lease")
+    chat.check_erased()
+
+
+def test_a_purge_during_an_upload_leaves_nothing_that_names_the_owner(services: Services) -> None:
+    chat = Chat(services)
+    chat.say(3)
+    watched, points = watch(services, lease_seconds=0.5)
+    points.at("before marker put", chat.purge)
+    assert archive_session(watched, "s").outcome is Outcome.SUPERSEDED
+    wait_until(lambda: erased_for_good(services), what="the erasure has looked again after the lease")
+    assert [stored.name for stored in services.archive.list("v1/owners/")] == []
+
+
+def erased_for_good(services: Services) -> bool:
+    drain(services, list(services.sessions.due_counts()))
+    return services.sessions.info("s") is None

@@ -1,0 +1,251 @@
+"""An HTTP proxy between the Cloud Storage client and the emulator: it counts requests and makes some of them fail."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPResponse
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+_HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "host", "date", "server"}
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer, of the store or in its place."""
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+
+class _Gone(Exception):
+    """The connection was broken on purpose."""
+
+
+class Exchange:
+    """One request on its way. A fault decides what the store receives, and returns what the client does."""
+
+    def __init__(self, proxy: StorageProxy, handler: BaseHTTPRequestHandler) -> None:
+        self.method = handler.command
+        self.path = handler.path
+        self.body = handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
+        self.arrived = time.monotonic()
+        self.answer: Reply | None = None
+        self._headers = {name: value for name, value in handler.headers.items() if name.lower() not in _HOP_BY_HOP}
+        self._connection = handler.connection
+        self._proxy = proxy
+
+    def __repr__(self) -> str:
+        return f"{self.kind} {unquote(urlsplit(self.path).path)}"
+
+    @property
+    def kind(self) -> str:
+        """What the client does: "upload" (in one request), "initiate", "chunk", "list", "describe", "read", ..."""
+        place, query = urlsplit(self.path).path, parse_qs(urlsplit(self.path).query)
+        if self.method == "PUT":
+            return "chunk"
+        if self.method == "POST" and place.startswith("/upload/"):
+            return "initiate" if query["uploadType"] == ["resumable"] else "upload"
+        if self.method == "GET":
+            return "read" if query.get("alt") == ["media"] else "list" if place.endswith("/o") else "describe"
+        return self.method.lower()
+
+    def forward(self, body: bytes | None = None) -> Reply:
+        """What the store says to the request, or to another body.
+
+        A chunk that the store has already gets the same answer again: Cloud Storage ignores what is sent a second
+        time (https://cloud.google.com/storage/docs/performing-resumable-uploads), but the emulator appends it.
+        """
+        if self.method != "PUT":
+            return self._forwarded(body)
+        chunk = self.path, self._headers["content-range"]
+        if chunk not in self._proxy.chunks:
+            self._proxy.chunks[chunk] = self._forwarded(body)
+        return self._proxy.chunks[chunk]
+
+    def _forwarded(self, body: bytes | None) -> Reply:
+        place = urlsplit(self._proxy.store)
+        connection = HTTPConnection(str(place.hostname), place.port)
+        try:
+            connection.request(self.method, self.path, self.body if body is None else body, self._headers)
+            reply: HTTPResponse = connection.getresponse()
+            kept = {name: value for name, value in reply.getheaders() if name.lower() not in _HOP_BY_HOP}
+            if "Location" in kept:  # of a resumable upload
+                kept["Location"] = kept["Location"].replace(self._proxy.store, self._proxy.url)
+            return Reply(reply.status, kept, reply.read())
+        finally:
+            connection.close()
+
+    def reset(self) -> Reply:
+        """Break the connection as a dying peer does."""
+        self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._connection.close()
+        raise _Gone
+
+    def stall(self) -> Reply:
+        """Say nothing until the client hangs up."""
+        self._connection.recv(1)
+        raise _Gone
+
+    def cut(self, reply: Reply) -> Reply:
+        """Send the head and half the body, then break the connection."""
+        head = "".join(f"{name}: {value}\r\n" for name, value in reply.headers.items())
+        half = reply.body[: len(reply.body) // 2]
+        start = f"HTTP/1.1 {reply.status} OK\r\nContent-Length: {len(reply.body)}\r\n{head}\r\n"
+        self._connection.sendall(start.encode() + half)
+        self._connection.shutdown(socket.SHUT_WR)
+        raise _Gone
+
+
+Fault = Callable[[Exchange], Reply]
+
+
+def answered(status: int, **headers: str) -> Fault:
+    """The store never sees the request; the client gets this status."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    body = b'{"error": {"message": "a fault of the test"}}'
+    return lambda exchange: Reply(status, {"Content-Type": "application/json", **named}, body)
+
+
+def answered_after(status: int) -> Fault:
+    """The store does what it is asked to; the client gets this status."""
+
+    def act(exchange: Exchange) -> Reply:
+        exchange.forward()
+        return answered(status)(exchange)
+
+    return act
+
+
+def reset_before(exchange: Exchange) -> Reply:
+    """The connection breaks before the store sees the request."""
+    return exchange.reset()
+
+
+def reset_after(exchange: Exchange) -> Reply:
+    """The store does what it is asked to, and the connection breaks before it can say so."""
+    exchange.forward()
+    return exchange.reset()
+
+
+def stalled_before(exchange: Exchange) -> Reply:
+    """The request is never answered and never arrives."""
+    return exchange.stall()
+
+
+def stalled_after(exchange: Exchange) -> Reply:
+    """The request arrives and is never answered."""
+    exchange.forward()
+    return exchange.stall()
+
+
+def corrupted_up(exchange: Exchange) -> Reply:
+    """A byte of the content changes on its way to the store."""
+    return exchange.forward(_flipped(exchange.body))
+
+
+def corrupted_down(exchange: Exchange) -> Reply:
+    """A byte of the content changes on its way from the store."""
+    reply = exchange.forward()
+    return Reply(reply.status, reply.headers, _flipped(reply.body))
+
+
+def cut_down(exchange: Exchange) -> Reply:
+    """The connection ends in the middle of the reply's body, or before a reply that has none worth reading."""
+    reply = exchange.forward()
+    return exchange.cut(reply) if reply.status < 300 and reply.body else exchange.reset()
+
+
+def _flipped(body: bytes) -> bytes:
+    """Another byte near the end: of a multipart upload that is in the content, before the closing boundary."""
+    at = max(len(body) - 100, len(body) // 2)
+    return body[:at] + bytes([body[at] ^ 1]) + body[at + 1 :] if body else body
+
+
+class StorageProxy:
+    """Stands before `store`. All requests are in `seen`; at most one kind of fault is armed at a time."""
+
+    def __init__(self, store: str) -> None:
+        self.store = store
+        self.seen: list[Exchange] = []
+        self.chunks: dict[tuple[str, str], Reply] = {}
+        self._lock = threading.Lock()
+        self._fault: Fault | None = None
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def fail(self, fault: Fault, kind: str = "", *, after: int = 0, times: int = 1_000_000) -> None:
+        """From now on, `after` requests of a kind (all without one) are served, and then so many `times` fail."""
+        with self._lock:
+            self.seen.clear()
+            self._fault, self._kind, self._first, self._last = fault, kind, after, after + times
+            self._matched = 0
+
+    def heal(self) -> None:
+        """Serve everything from now on, and forget what was seen."""
+        with self._lock:
+            self.seen.clear()
+            self._fault = None
+
+    def kinds(self) -> list[str]:
+        """What was asked for since the last `fail` or `heal`."""
+        return [exchange.kind for exchange in self.seen]
+
+    def _next_fault(self, exchange: Exchange) -> Fault:
+        with self._lock:
+            self.seen.append(exchange)
+            if self._fault is None or self._kind not in ("", exchange.kind):
+                return Exchange.forward
+            self._matched += 1
+            return self._fault if self._first < self._matched <= self._last else Exchange.forward
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        proxy = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True
+
+            def handle(self) -> None:
+                with suppress(ConnectionError):
+                    super().handle()
+
+            def serve(self) -> None:
+                try:
+                    exchange = Exchange(proxy, self)
+                    exchange.answer = reply = proxy._next_fault(exchange)(exchange)
+                    self.send_response(reply.status)
+                    for name, value in reply.headers.items():
+                        self.send_header(name, value)
+                    self.send_header("Content-Length", str(len(reply.body)))
+                    self.end_headers()
+                    self.wfile.write(reply.body)
+                except _Gone:
+                    self.close_connection = True
+
+            do_GET = do_POST = do_PUT = do_DELETE = serve  # noqa: N815 - the base class's names
+
+            def log_message(self, *args: Any) -> None:
+                pass
+
+        return Handler
+
+    @contextmanager
+    def running(self) -> Iterator[StorageProxy]:
+        thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        self._server.daemon_threads = True
+        thread.start()
+        try:
+            yield self
+        finally:
+            self._server.shutdown()
+            self._server.server_close()
+            thread.join()
