@@ -5,7 +5,9 @@ BIN := .venv/bin
 UV := $(BIN)/uv
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: demo test lint types compose format clean
+SECONDS ?= 60
+
+.PHONY: demo test ledger versions lint types compose format clean
 
 demo: .venv/demo
 	@$(BIN)/torpor demo $(ARGS)
@@ -13,6 +15,21 @@ demo: .venv/demo
 test: .venv/dev
 	@echo "== running the tests"
 	@$(BIN)/pytest $(ARGS)
+
+# Every kind of server that people run: tests/conftest.py tells what each of them is.
+SERVERS := redis-6.2 valkey-8 cluster acl
+ON_EACH := session_store chat_history way_of_a_session archive_races cli end_to_end
+
+versions: .venv/dev
+	@set -e; for server in $(SERVERS); do \
+	    echo "== running the integration tests on $$server"; \
+	    $(BIN)/pytest -q --server $$server -k "not gcs and not seven_hundred" \
+	        $(ON_EACH:%=tests/integration/test_%.py) $(ARGS); \
+	done
+
+ledger: .venv/dev
+	@echo "== writing and killing for $(SECONDS) s, then counting every message"
+	@$(BIN)/python tests/ledger.py --seconds $(SECONDS)
 
 lint: .venv/dev
 	$(BIN)/ruff check .

@@ -18,7 +18,7 @@ from worker.services import Services
 log = logging.getLogger("torpor.drain")
 
 # The breaker, one in each process: set when the archive is down, until a batch meets no such failure. While it is
-# set, a drain claims a single session, so that a store which answers nothing costs it one time-out, not a pool full of them.
+# set, a drain claims a single session, so that a store which answers nothing costs it one time-out, not a pool full.
 _archive_down = threading.Event()
 
 
