@@ -318,6 +318,26 @@ class SessionStore:
         """Give up a restore and leave the session as it was before; False where it was superseded."""
         return self.run(calls.abandon(self.deployment, ticket))
 
+    def was_promoted(self) -> bool:
+        """Was a primary a replica once, so that it may lack writes that others have seen? INFO, which needs no key.
+
+        False where the server does not tell.
+        """
+        nodes = (
+            {"target_nodes": redis.cluster.RedisCluster.PRIMARIES}
+            if isinstance(self._client, redis.cluster.RedisCluster)
+            else {}
+        )
+        try:
+            told: Any = self._client.info("replication", **nodes)
+        except redis.exceptions.ResponseError:
+            return False
+        except (redis.exceptions.RedisError, redis.exceptions.RedisClusterException) as exc:
+            raise translate(exc) from exc
+        # https://redis.io/docs/latest/commands/info: the id of the primary that it had followed, zeros for none.
+        each = told.values() if nodes and "master_replid2" not in told else [told]
+        return any(set(str(node.get("master_replid2", "0"))) != {"0"} for node in each)
+
     def load_scripts(self) -> None:
         """Load every script, so that a first pipeline need not be sent twice; one round trip a script."""
         try:

@@ -23,6 +23,7 @@ import redis.cluster
 import requests
 
 from history import (
+    CleanOutcome,
     CommitOutcome,
     Lease,
     Origin,
@@ -422,7 +423,7 @@ class WatchedSessions(SessionStore):
         self.points.reach("after commit")
         return outcome
 
-    def cleaned(self, lease: Lease, floor: int) -> bool:
+    def cleaned(self, lease: Lease, floor: int) -> CleanOutcome:
         self.points.reach("before cleaned")
         cleaned = super().cleaned(lease, floor)
         self.points.reach("after cleaned")

@@ -22,7 +22,7 @@ from history import (
     TransientError,
 )
 from worker import holdings, layout, transcript
-from worker.errors import AttemptsExhausted, SegmentMissing
+from worker.errors import AttemptsExhausted, ClearForgotten, SegmentMissing
 from worker.failpoints import Failpoint, reach
 from worker.leases import LeaseKeeper
 from worker.services import Services
@@ -71,15 +71,23 @@ def archive_session(services: Services, session_id: str) -> Archived:
                 return Archived(session_id, Outcome(lease.value))
             keeper.hold([lease])
             [snapshot] = services.sessions.snapshots([lease])
-            result = archive_claimed(services, keeper, lease, snapshot)
+            rewound = services.sessions.was_promoted()
+            result = archive_claimed(services, keeper, lease, snapshot, rewound=rewound)
             if result.outcome is not Outcome.CLEANED:
                 return result
 
 
 def archive_claimed(
-    services: Services, keeper: LeaseKeeper, lease: Lease, snapshot: SessionInfo | TorporError | None
+    services: Services,
+    keeper: LeaseKeeper,
+    lease: Lease,
+    snapshot: SessionInfo | TorporError | None,
+    *,
+    rewound: bool,
 ) -> Archived:
     """Archive a claimed session that `snapshot` describes; whatever happens ends in an outcome.
+
+    `rewound` tells that Redis, asked after the claim, may lack writes that others have seen, such as a clear.
 
     Killed anywhere, it is due again when the lease ends; run again, it finishes the job: a segment that is there
     already counts as sent. Two workers at once end with one archive.
@@ -93,7 +101,7 @@ def archive_claimed(
             raise AttemptsExhausted(f"{snapshot.attempts - 1} attempts ended without a word: their workers died")
         if snapshot.floor is not None:
             return _clean(services, keeper, lease, snapshot.floor, snapshot.owner)
-        return _archive(services, keeper, lease, snapshot)
+        return _archive(services, keeper, lease, snapshot, rewound=rewound)
     except _Superseded:
         keeper.take(lease)
         return Archived(lease.session_id, Outcome.SUPERSEDED)
@@ -135,7 +143,9 @@ def erase_below_floor(services: Services, session_id: str, floor: int, owner: st
     return erased
 
 
-def _archive(services: Services, keeper: LeaseKeeper, lease: Lease, snapshot: SessionInfo) -> Archived:
+def _archive(
+    services: Services, keeper: LeaseKeeper, lease: Lease, snapshot: SessionInfo, *, rewound: bool
+) -> Archived:
     if snapshot.epoch == 0:
         raise SessionDamaged(f"the metadata of session {snapshot.session_id!r} was lost: see torpor doctor")
     reach(Failpoint.ARCHIVE_BEGUN)
@@ -143,7 +153,7 @@ def _archive(services: Services, keeper: LeaseKeeper, lease: Lease, snapshot: Se
     if snapshot.message_count > snapshot.archived_count:
         sent = _send(services, keeper, lease, snapshot)
     try:
-        if snapshot.archived_count:
+        if snapshot.archived_count or rewound:
             _verify_covered(services, snapshot)
         reach(Failpoint.ARCHIVE_VERIFIED)
         with keeper.taken(lease) as newest:
@@ -216,6 +226,11 @@ def _messages(services: Services, keeper: LeaseKeeper, lease: Lease, snapshot: S
 def _verify_covered(services: Services, snapshot: SessionInfo) -> None:
     """Does the archive hold what was archived at other times too? Only then may Redis forget it."""
     held = holdings.look(services.archive, snapshot.session_id)
+    if held.floor > snapshot.epoch:
+        raise ClearForgotten(
+            f"the archive has a clear of session {snapshot.session_id!r} that Redis has forgotten in a failover: "
+            "export what it has now if it is wanted, then purge it"
+        )
     older = holdings.plan(services.archive, held, below=snapshot.epoch).count
     own = holdings.plan(services.archive, held, below=snapshot.epoch + 1).count - older
     if older < snapshot.base or own < snapshot.message_count - snapshot.base:

@@ -75,11 +75,12 @@ def _archive_batch(
     alone.
     """
     down = threading.Event()
+    rewound = services.sessions.was_promoted()
 
     def archive(lease: Lease, snapshot: SessionInfo | TorporError | None) -> Archived:
         if down.is_set():
             return release(services, keeper, lease, begun=True)
-        result = archive_claimed(services, keeper, lease, snapshot)
+        result = archive_claimed(services, keeper, lease, snapshot, rewound=rewound)
         if isinstance(result.error, TransientError):
             if not down.is_set():
                 log.warning("archiving stops for now: %s", result.error)

@@ -8,6 +8,7 @@ TorporError
     ├── ArchiveConflict       an object of this name exists with other content
     ├── ArchiveCorrupt        the archive does not hold what was sent to it
     ├── AttemptsExhausted     a session whose workers died again and again
+    ├── ClearForgotten        the archive has a clear that Redis has forgotten
     ├── SegmentDamaged        a segment is not what its name and metadata say
     ├── SegmentMissing        the archive has a gap
     ├── ObjectNotFound        the archive has no object of this name
@@ -38,6 +39,10 @@ class ArchiveCorrupt(PermanentError):
 
 class AttemptsExhausted(PermanentError):
     """The workers that took the session in hand died again and again."""
+
+
+class ClearForgotten(PermanentError):
+    """The archive has a clear that Redis has forgotten in a failover; a restore would ignore what came after."""
 
 
 class SegmentDamaged(PermanentError):

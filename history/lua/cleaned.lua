@@ -13,11 +13,13 @@
 local meta = redis.call('HMGET', KEYS[2], 'epoch', 'floor', 'active', 'idle', 'max_age', 'again')
 if meta[2] ~= ARGV[3] then return 'other' end
 local now_ms = to_ms(now_us())
+-- Nothing failed, so that no number of looks before the leases' end leads to quarantine.
+redis.call('HDEL', KEYS[2], 'attempt', 'attempts', 'error')
 if meta[6] and tonumber(meta[6]) > now_ms then
   if holds(KEYS[3], ARGV[1], ARGV[2]) then redis.call('ZADD', KEYS[3], meta[6], ARGV[1]) end
   return 'again'
 end
-redis.call('HDEL', KEYS[2], 'floor', 'again', 'attempt', 'attempts', 'error')
+redis.call('HDEL', KEYS[2], 'floor', 'again')
 if holds(KEYS[3], ARGV[1], ARGV[2]) then
   if redis.call('LLEN', KEYS[1]) > 0 then
     schedule(KEYS[3], ARGV[1], tonumber(meta[3]), meta[1], meta[4] or ARGV[4], meta[5] or ARGV[5])

@@ -117,7 +117,7 @@ def test_lost_metadata_of_a_session_that_had_grown_during_its_archive_doubles_no
         from worker.leases import LeaseKeeper
 
         with LeaseKeeper(services.sessions, services.settings.lease) as keeper:
-            assert archive_claimed(services, keeper, lease, snapshot).outcome is Outcome.KEPT
+            assert archive_claimed(services, keeper, lease, snapshot, rewound=False).outcome is Outcome.KEPT
     client.delete(key(client, "s"))
     assert mended(services) == [Ailment.METADATA_LOST]
     assert transcript_after_a_sleep(services, chat) == [HumanMessage("asleep"), OLD, NEW]

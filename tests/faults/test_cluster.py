@@ -1,0 +1,328 @@
+"""A real Cluster whose slots move: MOVED, ASK and TRYAGAIN delay work, and lose and double none."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis.exceptions
+from conftest import ClusterServer, RedisServer, free_port, raw, start_cluster, wait_until, watch
+
+from history import CommitOutcome, RedisUnavailable, SessionInfo, SessionNotFound
+from worker.archive import Outcome, archive_session
+from worker.drain import drain
+from worker.restore import RestoreOutcome, read_transcript, restore_session
+from worker.services import Services, connect
+from worker.settings import Settings
+from worker.status import overview
+
+SHARDS = range(4)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterServer]:
+    started = start_cluster(tmp_path_factory.mktemp("cluster"))
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+def services(cluster: ClusterServer, scratch: Path) -> Services:
+    made = connected(cluster, scratch)
+    made.sessions.client.flushall()
+    return made
+
+
+def connected(cluster: ClusterServer, scratch: Path) -> Services:
+    """A worker's services, with a view of the Cluster of their own."""
+    given: dict[str, Any] = {"shards": len(SHARDS), "lease_seconds": 30, "retry_delay_seconds": 0.1}
+    return connect(Settings(archive_url=(scratch / "archive").as_uri(), **cluster.settings, **given))
+
+
+@dataclass
+class Chat:
+    """A session as its user knows it: what was acknowledged, and what was written without an answer."""
+
+    session_id: str
+    acknowledged: list[bytes] = field(default_factory=list)
+    unanswered: list[bytes] = field(default_factory=list)
+
+    def say(self, services: Services, count: int = 2) -> None:
+        said = [b'{"content":"%b"}' % os.urandom(4).hex().encode() for _ in range(count)]
+        try:
+            services.sessions.append(self.session_id, said, owner="ann")
+        except RedisUnavailable:
+            self.unanswered += said
+            raise
+        self.acknowledged += said
+
+    def check(self, services: Services) -> None:
+        """Asleep and awake: each acknowledged message is there once, in order, and nothing is there twice."""
+        self._compare(read_transcript(services, self.session_id))
+        for _ in range(5):
+            if not services.sessions.close(self.session_id):
+                break
+            drain(services, SHARDS)
+        assert services.sessions.info(self.session_id) is None
+        self._compare(read_transcript(services, self.session_id))
+        assert restore_session(services, self.session_id).outcome is RestoreOutcome.RESTORED
+        self._compare(services.sessions.messages(self.session_id))
+
+    def _compare(self, found: Sequence[bytes]) -> None:
+        assert [message for message in found if message not in self.unanswered] == self.acknowledged
+        assert set(Counter(found).values()) <= {1}
+
+
+@dataclass
+class Move:
+    """A slot that moves from the node that has it to another one."""
+
+    slot: int
+    source: RedisServer
+    target: RedisServer
+    nodes: Sequence[RedisServer]
+
+    def begin(self) -> None:
+        raw(self.target.client(), "CLUSTER", "SETSLOT", self.slot, "IMPORTING", node_id(self.source))
+        raw(self.source.client(), "CLUSTER", "SETSLOT", self.slot, "MIGRATING", node_id(self.target))
+
+    def keys(self, count: int = 10) -> list[bytes]:
+        found: list[bytes] = raw(self.source.client(), "CLUSTER", "GETKEYSINSLOT", self.slot, count)
+        return found
+
+    def send(self, *keys: bytes) -> None:
+        raw(self.source.client(), "MIGRATE", "127.0.0.1", self.target.port, "", 0, 5000, "KEYS", *keys)
+
+    def send_all(self) -> None:
+        while keys := self.keys():
+            self.send(*keys)
+
+    def end(self) -> None:
+        for node in (self.target, self.source, *self.nodes):
+            raw(node.client(), "CLUSTER", "SETSLOT", self.slot, "NODE", node_id(self.target))
+
+
+def node_id(node: RedisServer) -> bytes:
+    found: bytes = raw(node.client(), "CLUSTER", "MYID")
+    return found
+
+
+def move_of(cluster: ClusterServer, slot: int) -> Move:
+    """How the slot goes to the next node."""
+    ids = [node_id(node) for node in cluster.nodes]
+    for first, last, owner, *_ in raw(cluster.nodes[0].client(), "CLUSTER", "SLOTS"):
+        if first <= slot <= last:
+            at = ids.index(owner[2])
+            return Move(slot, cluster.nodes[at], cluster.nodes[(at + 1) % len(ids)], cluster.nodes)
+    raise AssertionError(slot)
+
+
+def slot_of(services: Services, session_id: str) -> int:
+    key = services.sessions.deployment.keyspace.of(session_id.encode()).due
+    found: int = raw(services.sessions.client, "CLUSTER KEYSLOT", key)  # type: ignore[arg-type]
+    return found
+
+
+@contextmanager
+def moving(cluster: ClusterServer, slot: int) -> Iterator[Move]:
+    """A slot that is on the move; at the end it is at its new place."""
+    move = move_of(cluster, slot)
+    move.begin()
+    try:
+        yield move
+    finally:
+        move.send_all()
+        move.end()
+
+
+def move_away(cluster: ClusterServer, slot: int) -> None:
+    with moving(cluster, slot):
+        pass
+
+
+def archive(services: Services) -> None:
+    assert archive_session(services, "s").outcome is Outcome.ARCHIVED
+
+
+def sweep(services: Services) -> None:
+    services.sessions.close("s")
+    assert drain(services, list(services.sessions.due_counts())) == {Outcome.ARCHIVED: 1}
+
+
+def wake(services: Services) -> None:
+    archive_session(services, "s")
+    assert restore_session(services, "s").outcome is RestoreOutcome.RESTORED
+
+
+WORK: list[Callable[[Services], None]] = [archive, sweep, wake]
+
+
+@pytest.mark.parametrize("work", WORK)
+def test_a_client_that_knows_only_where_a_slot_was_finds_where_it_is(
+    cluster: ClusterServer, services: Services, scratch: Path, work: Callable[[Services], None]
+) -> None:
+    chat = Chat("s")
+    chat.say(services)
+    stale = connected(cluster, scratch)
+    assert stale.sessions.messages("s") == chat.acknowledged
+    move_away(cluster, slot_of(services, "s"))
+    work(stale)
+    chat.say(connected(cluster, scratch))
+    move_away(cluster, slot_of(services, "s"))
+    chat.say(stale)
+    if work is not wake:
+        restore_session(stale, "s")
+    chat.check(stale)
+
+
+def test_what_has_moved_with_its_slot_is_asked_for_at_its_new_place(cluster: ClusterServer, services: Services) -> None:
+    """ASK: the old node still owns the slot, the new one has all that is in it."""
+    sessions = services.sessions
+    chat = Chat("s")
+    chat.say(services)
+    keys = sessions.deployment.keyspace.of(b"s")
+    with moving(cluster, slot_of(services, "s")) as move:
+        move.send_all()
+        with move.source.client() as source, pytest.raises(redis.exceptions.AskError):
+            source.zcard(keys.due)
+        assert sessions.messages("s") == chat.acknowledged
+        assert sessions.close("s")
+        assert sum(sessions.due_counts().values()) == 1
+        [lease] = sessions.claim(SHARDS, 10, services.settings.lease)
+        [renewed] = sessions.renew([lease], services.settings.lease)
+        assert renewed
+        [snapshot] = sessions.snapshots([renewed])
+        assert isinstance(snapshot, SessionInfo)
+        assert snapshot.message_count == 2
+        assert move.keys() == []
+    assert sessions.commit(renewed, snapshot) is CommitOutcome.DELETED
+    assert sessions.info("s") is None
+
+
+@pytest.mark.parametrize("moved", ["all", "the messages", "nothing"])
+def test_what_may_come_into_being_waits_until_its_slot_has_moved(
+    cluster: ClusterServer, services: Services, moved: str
+) -> None:
+    """TRYAGAIN: a node can't tell a key that is elsewhere from one that does not exist. Nothing is changed by it."""
+    chat, other = Chat("s"), Chat("other")
+    chat.say(services)
+    while slot_of(services, other.session_id) == slot_of(services, "s"):
+        other.session_id += "!"
+    other.say(services)
+    with moving(cluster, slot_of(services, "s")) as move:
+        if moved == "all":
+            move.send_all()
+        elif moved == "the messages":
+            move.send(services.sessions.deployment.keyspace.of(b"s").messages(b"s"))
+        for attempt in (
+            lambda: chat.say(services),
+            lambda: services.sessions.clear("s"),
+            lambda: restore_session(services, "s"),
+        ):
+            with pytest.raises(RedisUnavailable):
+                attempt()
+        for each in (chat, other):
+            services.sessions.close(each.session_id)
+        # The session is claimed, for the index is one key, and can't be committed; the other one is not kept waiting.
+        while services.sessions.info(other.session_id):
+            drain(services, SHARDS)
+    assert services.sessions.messages("s") == chat.acknowledged
+    for each in (chat, other):
+        if each is other:
+            restore_session(services, other.session_id)
+        each.check(services)
+
+
+@pytest.mark.parametrize(
+    "point", ["after snapshot", "before segment put", "before commit", "before begin", "after stage"]
+)
+def test_a_slot_that_moves_in_the_middle_of_the_work_does_not_even_delay_it(
+    cluster: ClusterServer, services: Services, point: str
+) -> None:
+    chat = Chat("s")
+    chat.say(services)
+    watched, points = watch(services)
+    points.at(point, lambda: move_away(cluster, slot_of(services, "s")))
+    assert archive_session(watched, "s").outcome is Outcome.ARCHIVED
+    assert restore_session(watched, "s").outcome is RestoreOutcome.RESTORED
+    assert not points.pending
+    chat.check(services)
+
+
+def converse(chats: Sequence[Chat], services: Services, stop: threading.Event) -> None:
+    while not stop.is_set():
+        for chat in chats:
+            with suppress(RedisUnavailable):
+                chat.say(services)
+                if len(chat.acknowledged) % 10 == 0:
+                    services.sessions.close(chat.session_id)
+
+
+def sweep_all(_: Sequence[Chat], services: Services, stop: threading.Event) -> None:
+    while not stop.is_set():
+        with suppress(RedisUnavailable):
+            drain(services, list(services.sessions.due_counts()) or SHARDS)
+
+
+def wake_all(chats: Sequence[Chat], services: Services, stop: threading.Event) -> None:
+    while not stop.is_set():
+        for chat in chats:
+            with suppress(RedisUnavailable, SessionNotFound):
+                restore_session(services, chat.session_id)
+
+
+def wait_until_more_is_said(chats: Sequence[Chat]) -> None:
+    before = [len(chat.acknowledged) for chat in chats]
+    wait_until(lambda: all(len(chat.acknowledged) > said for chat, said in zip(chats, before, strict=True)))
+
+
+def test_slots_that_move_under_writers_and_workers_lose_and_double_nothing(
+    cluster: ClusterServer, services: Services, scratch: Path
+) -> None:
+    chats = [Chat(f"chat {number}") for number in range(12)]
+    for chat in chats:
+        chat.say(services)
+    slots = {slot_of(services, chat.session_id) for chat in chats}
+    stop = threading.Event()
+    with ThreadPoolExecutor(5) as pool:
+        running = [
+            *(pool.submit(converse, chats[at::3], connected(cluster, scratch), stop) for at in range(3)),
+            *(pool.submit(act, chats, connected(cluster, scratch), stop) for act in (sweep_all, wake_all)),
+        ]
+        for _ in range(5):
+            for slot in sorted(slots):
+                move_away(cluster, slot)
+                wait_until_more_is_said(chats)
+        stop.set()
+    for each in running:
+        each.result()
+    for chat in chats:
+        chat.check(services)
+
+
+def test_a_cluster_that_cannot_be_reached_is_an_unavailable_redis(cluster: ClusterServer, scratch: Path) -> None:
+    url = f"redis://:hush@127.0.0.1:{free_port()}/0"
+    settings = Settings(**{**cluster.settings, "redis_url": url}, archive_url=(scratch / "archive").as_uri())
+    with pytest.raises(RedisUnavailable, match="Cluster") as caught:
+        connect(settings)
+    assert "hush" not in str(caught.value)
+
+
+def test_the_memory_of_a_cluster_is_that_of_its_primaries_together(cluster: ClusterServer, services: Services) -> None:
+    for node in cluster.nodes:
+        raw(node.client(), "CONFIG", "SET", "maxmemory", "100mb")
+    told = overview(services)
+    for node in cluster.nodes:
+        raw(node.client(), "CONFIG", "SET", "maxmemory", "0")
+    assert told.memory_limit_bytes == 3 * 100 * 2**20
+    smallest = min(node.client().info("memory")["used_memory"] for node in cluster.nodes)
+    assert told.memory_bytes
+    assert told.memory_bytes > 2 * smallest
