@@ -197,7 +197,14 @@ def clear(deployment: Deployment, session_id: str, *, request: bytes) -> Call[in
     keys = deployment.keyspace.of(session)
     return Call(
         script("clear"),
-        [keys.messages(session), keys.metadata(session), keys.due, keys.tally, keys.quarantine],
+        [
+            keys.messages(session),
+            keys.metadata(session),
+            keys.due,
+            keys.tally,
+            keys.quarantine,
+            keys.seen(session),
+        ],
         [session, request],
         int,
     )
@@ -393,7 +400,7 @@ def restore(deployment: Deployment, session_id: str, token: bytes, lease: timede
 
     return Call(
         script("restore"),
-        [keys.messages(session), keys.metadata(session), keys.due, keys.tally],
+        [keys.messages(session), keys.metadata(session), keys.due, keys.tally, keys.seen(session)],
         [session, token, _ms(lease)],
         decode,
     )

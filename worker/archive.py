@@ -21,7 +21,7 @@ from history import (
     TorporError,
     TransientError,
 )
-from worker import holdings, layout, transcript
+from worker import erase, holdings, layout, transcript
 from worker.errors import AttemptsExhausted, ClearForgotten, SegmentMissing
 from worker.failpoints import Failpoint, reach
 from worker.leases import LeaseKeeper
@@ -123,26 +123,6 @@ def release(services: Services, keeper: LeaseKeeper, lease: Lease, *, begun: boo
     return Archived(lease.session_id, Outcome.SUPERSEDED)
 
 
-def erase_below_floor(services: Services, session_id: str, floor: int, owner: str | None) -> int:
-    """Forbid epochs below `floor` to come back, then delete what the archive holds of them; returns how many.
-
-    The floor marker comes first: a segment that is uploaded later is taken back by its own worker, which sees it.
-    Then the owners' markers, since the segments tell whose they are.
-    """
-    marker = layout.floor_name(session_id, floor)
-    services.archive.put(marker, io.BytesIO(), 0, metadata={"session": session_id})
-    reach(Failpoint.CLEAN_MARKED)
-    erasable = holdings.look(services.archive, session_id).erasable
-    for each in {owner, *(stored.metadata.get("owner") for stored in erasable)} - {None}:
-        services.archive.delete(layout.owner_marker(str(each), session_id))
-        reach(Failpoint.CLEAN_UNMARKED)
-    erased = 0
-    for stored in erasable:
-        erased += services.archive.delete(stored.name)
-        reach(Failpoint.CLEAN_DELETED)
-    return erased
-
-
 def _archive(
     services: Services, keeper: LeaseKeeper, lease: Lease, snapshot: SessionInfo, *, rewound: bool
 ) -> Archived:
@@ -165,7 +145,7 @@ def _archive(
             raise _Superseded
     except Exception:
         if sent:
-            _take_back(services, snapshot, sent.name)
+            erase.take_back(services, snapshot, sent.name)
         raise
     done = Outcome.ARCHIVED if outcome is CommitOutcome.DELETED else Outcome.KEPT
     result = Archived(
@@ -200,7 +180,7 @@ def _send(services: Services, keeper: LeaseKeeper, lease: Lease, snapshot: Sessi
             raise _Superseded  # it left Redis while it was read
         reach(Failpoint.ARCHIVE_PACKED)
         if snapshot.owner is not None:
-            marker = layout.owner_marker(snapshot.owner, snapshot.session_id)
+            marker = layout.owner_marker(snapshot.owner, snapshot.session_id, snapshot.epoch)
             described = {"session": snapshot.session_id, "owner": snapshot.owner}
             services.archive.put(marker, io.BytesIO(), 0, metadata=described)
             reach(Failpoint.ARCHIVE_MARKED)
@@ -240,14 +220,8 @@ def _verify_covered(services: Services, snapshot: SessionInfo) -> None:
         )
 
 
-def _take_back(services: Services, snapshot: SessionInfo, object_name: str) -> None:
-    """Delete an upload of an epoch that was cleared or purged while it was under way."""
-    if holdings.look(services.archive, snapshot.session_id).floor > snapshot.epoch:
-        services.archive.delete(object_name)
-
-
 def _clean(services: Services, keeper: LeaseKeeper, lease: Lease, floor: int, owner: str | None) -> Archived:
-    erased = erase_below_floor(services, lease.session_id, floor, owner)
+    erased = erase.below_floor(services, lease.session_id, floor, owner)
     reach(Failpoint.CLEAN_ERASED)
     with keeper.taken(lease) as newest:
         outcome = services.sessions.cleaned(newest, floor) if newest else CleanOutcome.OTHER

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from itertools import groupby, pairwise
 
-from history import Expiry, Origin, SessionInfo
+from history import Expiry, Origin, OwnerMismatch, SessionInfo
 from worker import layout, transcript
 from worker.errors import SegmentDamaged, SegmentMissing
 from worker.layout import FloorName, SegmentName
@@ -86,11 +86,12 @@ def plan(archive: ArchiveStore, holdings: Holdings, *, below: int | None = None)
     Raises SegmentMissing, naming the gap, and SegmentDamaged.
     """
     slices: list[Slice] = []
+    before = 0
     used = [segment for segment in holdings.segments if below is None or segment.name.epoch < below]
     forks = [segment.stored.name for segment in holdings.segments if below is not None and segment.name.epoch > below]
     for epoch, group in groupby(used, key=lambda segment: segment.name.epoch):
         segments = list(group)
-        _check_complete(holdings.session_id, epoch, segments, sum(piece.take for piece in slices))
+        before += _check_complete(holdings.session_id, epoch, segments, before)
         if any(earlier.name.stop > later.name.start for earlier, later in pairwise(segments)):
             pieces, aside = _resolve(archive, holdings.session_id, segments)
             slices += pieces
@@ -103,8 +104,14 @@ def plan(archive: ArchiveStore, holdings: Holdings, *, below: int | None = None)
 def read(archive: ArchiveStore, planned: Plan) -> Iterator[bytes]:
     """The stored bytes of every message of a plan, in order, as a stream.
 
-    Raises SegmentDamaged, naming the object, at the latest at the end: use nothing before that.
+    Raises OwnerMismatch where they are of several owners, who had the same session id at different times, and
+    SegmentDamaged, naming the object, at the latest at the end: use nothing before that.
     """
+    owners = {piece.segment.stored.metadata.get("owner") for piece in planned.slices} - {None}
+    if len(owners) > 1:
+        raise OwnerMismatch(
+            f"the archive has session {planned.session_id!r} of {len(owners)} owners; nobody may read it"
+        )
     for piece in planned.slices:
         for number, element in enumerate(_elements(archive, planned.session_id, piece.segment)):
             if piece.skip <= number < piece.skip + piece.take:
@@ -164,8 +171,11 @@ def _position(segment: Segment) -> tuple[int, int, int]:
     return segment.name.epoch, segment.name.start, segment.name.stop
 
 
-def _check_complete(session_id: str, epoch: int, segments: Sequence[Segment], before: int) -> None:
-    """Does each segment follow on what is there, `before` counting the messages of earlier epochs?"""
+def _check_complete(session_id: str, epoch: int, segments: Sequence[Segment], before: int) -> int:
+    """Does each segment follow on what is there, `before` counting the messages of earlier epochs, forks included?
+
+    Returns how many messages the epoch has had at most.
+    """
     reached = 0
     for segment in segments:
         if segment.name.start > reached:
@@ -180,6 +190,7 @@ def _check_complete(session_id: str, epoch: int, segments: Sequence[Segment], be
                 f"before epoch {epoch}, which followed {base}"
             )
         reached = max(reached, segment.name.stop)
+    return reached
 
 
 def _elements(archive: ArchiveStore, session_id: str, segment: Segment) -> Iterator[bytes]:

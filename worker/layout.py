@@ -2,7 +2,7 @@
 
 <prefix>/v1/<hh>/<session>/<epoch>/<from>-<to>-<digest>.jsonl.gz   a segment
 <prefix>/v1/<hh>/<session>/<epoch>/floor                           older epochs must not come back
-<prefix>/v1/owners/<hh>/<owner>/<session>                          the owner has this session
+<prefix>/v1/owners/<hh>/<owner>/<session>/<epoch>                  the owner has this epoch of the session
 
 <prefix>/v1/deployment                                             whose archive this is: the namespace
 
@@ -61,9 +61,25 @@ def floor_name(session_id: str, floor: int) -> str:
     return f"{session_prefix(session_id)}{floor}/floor"
 
 
-def owner_marker(owner: str, session_id: str) -> str:
-    """The name of the empty object by which an owner's session is found."""
-    return f"{ROOT}/owners/{_spread(owner)}/{_component(owner)}/{_component(session_id)}"
+def owner_marker(owner: str, session_id: str, epoch: int) -> str:
+    """The name of the empty object by which an owner's session is found.
+
+    Each epoch has its own, so that whoever erases older epochs can't take the marker of a newer one.
+    """
+    return f"{owner_markers(owner, session_id)}{epoch}"
+
+
+def owner_markers(owner: str, session_id: str) -> str:
+    """What the names of an owner's markers of a session begin with."""
+    return f"{ROOT}/owners/{_spread(owner)}/{_component(owner)}/{_component(session_id)}/"
+
+
+def marked_epoch(owner: str, session_id: str, object_name: str) -> int | None:
+    """The epoch of an owner's marker of this session; None for every other name."""
+    epoch = object_name.rpartition("/")[2]
+    if re.fullmatch(_NUMBER, epoch) and object_name == owner_marker(owner, session_id, int(epoch)):
+        return int(epoch)
+    return None
 
 
 def parse(session_id: str, object_name: str) -> SegmentName | FloorName | None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from worker import holdings
-from worker.archive import archive_session, erase_below_floor
+from worker import erase, holdings
+from worker.archive import archive_session
 from worker.failpoints import Failpoint, reach
 from worker.services import Services
 
@@ -46,7 +46,7 @@ def purge_session(services: Services, session_id: str) -> Purge:
     found = survey(services, session_id)
     floor = services.sessions.clear(session_id)
     reach(Failpoint.PURGE_CLEARED)
-    erase_below_floor(services, session_id, floor, found.owner)
+    erase.below_floor(services, session_id, floor, found.owner)
     reach(Failpoint.PURGE_ERASED)
     archive_session(services, session_id)
     return found

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from history import RestoreTicket, SessionInfo, SessionNotFound, Status, SwapOutcome, TransientError
+from history import OwnerMismatch, RestoreTicket, SessionInfo, SessionNotFound, Status, SwapOutcome, TransientError
 from worker import holdings
 from worker.errors import ObjectNotFound, SegmentMissing
 from worker.failpoints import Failpoint, reach
@@ -42,7 +42,8 @@ def restore_session(services: Services, session_id: str) -> Restored:
     """Put a session's archived messages back before whatever was written meanwhile.
 
     Repeatable; of two at once one finishes. Raises SessionNotFound where neither Redis nor the archive has the
-    session, SegmentMissing or SegmentDamaged, naming what is wrong; Redis is then as it was before.
+    session, OwnerMismatch where its parts are of different owners, SegmentMissing or SegmentDamaged, naming what is
+    wrong; Redis is then as it was before.
     """
     for _ in range(_TRIES):
         ticket = services.sessions.begin_restore(session_id, services.settings.lease)
@@ -60,7 +61,7 @@ def restore_session(services: Services, session_id: str) -> Restored:
 def read_transcript(services: Services, session_id: str) -> list[bytes]:
     """A session's messages as JSON bytes, oldest first, from the archive and Redis, without waking it.
 
-    Raises SessionNotFound, SegmentMissing and SegmentDamaged.
+    Raises SessionNotFound, OwnerMismatch, SegmentMissing and SegmentDamaged.
     """
     for _ in range(_TRIES):
         before = services.sessions.info(session_id)
@@ -132,6 +133,8 @@ def _pages(messages: Iterable[bytes]) -> Iterator[list[bytes]]:
 def _archived(services: Services, session_id: str, live: SessionInfo | None) -> list[bytes]:
     held = holdings.look(services.archive, session_id)
     planned = holdings.plan(services.archive, held, below=live.epoch if live and live.message_count else None)
+    if live and live.owner and planned.origin.owner not in (None, live.owner):
+        raise OwnerMismatch(f"the archive has session {session_id!r} for another owner than Redis")
     return list(holdings.read(services.archive, planned))
 
 

@@ -6,11 +6,13 @@
 -- KEYS[3] zset    due
 -- KEYS[4] hash    tally
 -- KEYS[5] zset    quarantine
+-- KEYS[6] string  requests that the session had seen when it left Redis
 -- ARGV[1] session
 -- ARGV[2] request id, 8 bytes: the same for each sending of the same clear
--- Returns the epoch of the clear
+-- Returns the epoch of the clear, 0 where that has left Redis since
 local keep = redis.call('HMGET', KEYS[2], 'idle', 'max_age', 'owner', 'epoch', 'seen', 'again')
-if has_seen(keep[5], ARGV[2]) then return keep[4] end
+local seen = keep[5] or redis.call('GET', KEYS[6])
+if has_seen(seen, ARGV[2]) then return keep[4] or '0' end
 local epoch = int(next_epoch(KEYS[4], keep[4]))
 local now_ms = int(to_ms(now_us()))
 -- A worker that holds the session may be uploading: what it leaves if it dies is looked for when its lease has ended.
@@ -20,7 +22,7 @@ redis.call('UNLINK', KEYS[1], KEYS[2])
 redis.call('ZADD', KEYS[3], now_ms, ARGV[1])
 redis.call('ZREM', KEYS[5], ARGV[1])
 redis.call('HSET', KEYS[2], 'epoch', epoch, 'floor', epoch, 'whole', '1', 'active', now_ms,
-  'seen', with_seen(keep[5], ARGV[2]))
+  'seen', with_seen(seen, ARGV[2]))
 local again = tonumber(keep[6] or 0)
 if lease_end % 1 ~= 0 then again = math.max(again, lease_end + 0.5) end
 if again > tonumber(now_ms) then redis.call('HSET', KEYS[2], 'again', int(again)) end

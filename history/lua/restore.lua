@@ -4,6 +4,7 @@
 -- KEYS[2] hash    metadata
 -- KEYS[3] zset    due
 -- KEYS[4] hash    tally
+-- KEYS[5] string  requests that the session had seen when it left Redis
 -- ARGV[1] session
 -- ARGV[2] token of this restore: the same for each sending of the same restore
 -- ARGV[3] lease (ms): how long the session is left alone unless the restore goes on
@@ -20,6 +21,8 @@ if epoch then
 else
   epoch = int(next_epoch(KEYS[4]))
   redis.call('HSET', KEYS[2], 'epoch', epoch, 'active', int(to_ms(now)), 'restoring', ARGV[2])
+  local seen = redis.call('GET', KEYS[5])
+  if seen then redis.call('HSET', KEYS[2], 'seen', seen) end
 end
 -- A quarantined session waits for a person.
 if meta[3] ~= 'quarantined' then redis.call('ZADD', KEYS[3], int(to_ms(now) + tonumber(ARGV[3])), ARGV[1]) end

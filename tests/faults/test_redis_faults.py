@@ -25,9 +25,9 @@ from history import store as store_module
 from worker import restore as restore_module
 from worker.archive import Archived, Outcome, archive_session
 from worker.drain import drain
+from worker.errors import ClearForgotten
 from worker.holdings import look
 from worker.purge import purge_session
-from worker.errors import ClearForgotten
 from worker.restore import RestoreOutcome, read_transcript, restore_session
 from worker.services import Services, connect
 from worker.settings import Settings

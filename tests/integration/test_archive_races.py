@@ -8,6 +8,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 import redis
@@ -90,7 +91,7 @@ class Chat:
 
     def _leases_end(self) -> None:
         """The lease that was running at a clear has ended, so that the erasure need not look again."""
-        client = self.services.sessions.client
+        client: Any = self.services.sessions.client
         for key in raw(client, "KEYS", f"*:s:{self.session_id}"):
             raw(client, "HDEL", key, "again")
 
@@ -571,7 +572,7 @@ def test_an_archive_that_is_down_postpones_counts_nothing_and_stops_claiming(ser
     assert drain(watched, list(services.sessions.due_counts())) == {Outcome.POSTPONED: claimed}
     assert points.log.count("before marker put") == 1
     assert points.log.count("before snapshot") == 1
-    infos = services.sessions.infos([chat.session_id for chat in chats])
+    infos = [services.sessions.info(chat.session_id) for chat in chats]
     assert [info and (info.attempts, info.message_count) for info in infos] == [(0, 2)] * len(chats)
     assert [info.error for info in infos if info and info.error] == ["the archive is down"]
 
@@ -677,7 +678,9 @@ def test_the_owner_marker_is_there_before_the_first_segment(services: Services) 
     chat = Chat(services)
     chat.say(3)
     watched, points = watch(services)
-    marker = layout.owner_marker("ann", "s")
+    info = services.sessions.info("s")
+    assert info
+    marker = layout.owner_marker("ann", "s", info.epoch)
     points.at("before segment put", lambda: [stored.name for stored in services.archive.list("")].index(marker))
     assert archive_session(watched, "s").outcome is Outcome.ARCHIVED
     assert not points.pending

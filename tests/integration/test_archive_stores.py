@@ -197,7 +197,7 @@ def test_every_name_of_the_layout_can_be_stored(archive: ArchiveStore) -> None:
     segment = SegmentName(2**53, 0, 10**9, "0123abcd")
     every = [layout.segment_name(session, segment) for session in STRANGE]
     every += [layout.floor_name(session, 7) for session in STRANGE]
-    every += [layout.owner_marker(owner, session) for owner in ("ann", "..", "x" * 1024) for session in STRANGE]
+    every += [layout.owner_marker(owner, session, 1) for owner in ("ann", "..", "x" * 1024) for session in STRANGE]
     for name in every:
         put(archive, name, name.encode() if name.endswith(".gz") else b"", {"written": name})
     assert names(archive) == sorted(every)

@@ -301,7 +301,7 @@ def test_lost_scripts_are_sent_again_in_a_pipeline_too(sessions: SessionStore, c
     assert list(sessions.due_counts().values()) == [1]
     client.script_flush()
     infos = sessions.infos(["a", "nobody", "c"])
-    assert [info and info.session_id for info in infos] == ["a", None, "c"]
+    assert [isinstance(info, SessionInfo) and info.session_id for info in infos] == ["a", False, "c"]
 
 
 def test_claiming_through_lost_scripts_leases_once(store: SessionStore, client: redis.Redis) -> None:

@@ -67,7 +67,7 @@ def test_names_are_those_of_the_design() -> None:
     assert layout.session_prefix("chat/1") == f"v1/{hh}/chat%2F1/"
     assert layout.segment_name("chat/1", SEGMENT) == f"v1/{hh}/chat%2F1/1700000000000000/10-25-0123abcd.jsonl.gz"
     assert layout.floor_name("chat/1", 17) == f"v1/{hh}/chat%2F1/17/floor"
-    assert layout.owner_marker("ann@x", "chat/1") == f"v1/owners/{spread('ann@x')}/ann%40x/chat%2F1"
+    assert layout.owner_marker("ann@x", "chat/1", 7) == f"v1/owners/{spread('ann@x')}/ann%40x/chat%2F1/7"
 
 
 def test_an_id_that_is_too_long_for_a_file_name_goes_by_its_sha256() -> None:
@@ -87,7 +87,7 @@ def test_a_strange_id_gives_a_name_that_every_store_can_hold(session_id: str) ->
     root, hh, component, epoch, file = name.split("/")
     assert (root, hh, epoch, file) == ("v1", spread(session_id), "1700000000000000", "10-25-0123abcd.jsonl.gz")
     assert re.fullmatch(r"(?!\.)[A-Za-z0-9_.~%=-]{1,200}", component)
-    assert len(layout.owner_marker(session_id, session_id)) < 500
+    assert len(layout.owner_marker(session_id, session_id, 2**53)) < 500
 
 
 def test_strange_ids_stay_apart() -> None:
@@ -110,9 +110,12 @@ def test_the_prefix_of_one_session_never_begins_that_of_another(one: str, other:
 
 @given(owner=session_ids, one=session_ids, other=session_ids)
 def test_owner_markers_stay_apart_from_each_other_and_from_every_session(owner: str, one: str, other: str) -> None:
-    marker = layout.owner_marker(owner, one)
-    assert (one == other) == (marker == layout.owner_marker(owner, other))
-    assert (owner == other) == (marker == layout.owner_marker(other, one))
+    marker = layout.owner_marker(owner, one, 7)
+    assert (one == other) == (marker == layout.owner_marker(owner, other, 7))
+    assert (owner == other) == (marker == layout.owner_marker(other, one, 7))
+    assert layout.marked_epoch(owner, one, marker) == 7
+    assert one == other or layout.marked_epoch(owner, other, marker) is None
+    assert layout.marked_epoch(owner, one, f"{marker}x") is None
     assert not marker.startswith(layout.session_prefix(other))
 
 
@@ -168,4 +171,4 @@ def test_a_foreign_name_tells_nothing(rest: str) -> None:
 def test_the_name_of_another_session_tells_nothing() -> None:
     assert layout.parse("s", layout.segment_name("t", SEGMENT)) is None
     assert layout.parse("s", "7/floor") is None
-    assert layout.parse("s", layout.owner_marker("ann", "s")) is None
+    assert layout.parse("s", layout.owner_marker("ann", "s", 7)) is None

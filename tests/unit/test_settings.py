@@ -126,7 +126,9 @@ def test_every_wrong_value_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("TORPOR_BATCHES", "3")
     said = faults()
     assert sorted(fault.split(":")[0] for fault in said) == sorted(f"TORPOR_{name}" for name in [*WRONG, "BATCHES"])
-    assert "TORPOR_ARCHIVE_URL: must be gs://bucket/prefix or file:///absolute/path, '?' and '#' percent-encoded" in said
+    assert (
+        "TORPOR_ARCHIVE_URL: must be gs://bucket/prefix or file:///absolute/path, '?' and '#' percent-encoded" in said
+    )
     assert "TORPOR_SHARDS: Input should be greater than or equal to 1" in said
 
 
