@@ -2,66 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import shlex
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import redis
-import yaml
-from conftest import CONVERSATIONS, RedisServer, missing, raw, wait_until
+from conftest import CONVERSATIONS, RedisServer, lasting_keys, missing, wait_until
+from images import archived, deployment_of, image
 
 from history import MemorystoreChatMessageHistory
 from worker.holdings import look
 from worker.interchange import read_conversations
 from worker.restore import restore_session
-from worker.services import Services, connect
-from worker.settings import environment, load_settings
-
-COMPOSE = yaml.safe_load((Path(__file__).parents[2] / "docker-compose.yml").read_text())
-
-
-@contextmanager
-def image(service: str, services: Services, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """The process that docker-compose.yml runs for a service, with the environment of these settings."""
-    command = [part.replace("/tmp/", f"{folder}/") for part in COMPOSE["services"][service]["command"]]
-    env = environment(services.settings)
-    env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
-    with (folder / f"{service}.log").open("wb") as log:
-        process = subprocess.Popen(command, env=env, cwd=folder, stdout=log, stderr=log)
-    try:
-        yield process
-        assert process.poll() is None, f"{shlex.join(command)}:\n{(folder / f'{service}.log').read_text()}"
-    finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+from worker.services import Services
 
 
 @pytest.fixture
 def deployment(client: redis.Redis, redis_server: RedisServer, archive_url: str) -> Services:
-    """A deployment whose sessions go to sleep after a second."""
-    return connect(
-        load_settings(
-            {
-                **redis_server.settings,
-                "archive_url": archive_url,
-                "idle_timeout_seconds": 1,
-                "sweep_interval_seconds": 0.5,
-            }
-        )
-    )
-
-
-def archived(services: Services) -> int:
-    return sum(shard.archived for shard in services.sessions.overview())
+    return deployment_of(redis_server, archive_url)
 
 
 @pytest.mark.timeout(240)
@@ -77,7 +34,7 @@ def test_seven_hundred_real_conversations_go_to_sleep_and_wake_up_equal(
         for conversation in played:
             MemorystoreChatMessageHistory(client, conversation.session_id, 1).add_messages(conversation.messages)
         wait_until(lambda: archived(deployment) == 700, 120, "700 sessions are archived")
-    kinds = {key.split(b":")[2] for key in raw(client, "KEYS", "{torpor:*")}
+    kinds = {key.split(b":")[2] for key in lasting_keys(client) if key.startswith(b"{")}
     assert kinds == {b"t"}, "nothing but the shards' tallies is left in Redis"
     for conversation in played:
         assert restore_session(deployment, conversation.session_id).messages == len(conversation.messages)

@@ -1,0 +1,80 @@
+"""Celery's messages are hints: whatever happens to the broker and to beat, work is late, never lost or doubled."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import redis
+from conftest import RedisServer, free_port, raw, start_redis, wait_until
+from images import archived, deployment_of, image
+from langchain_core.messages import HumanMessage
+
+from history import MemorystoreChatMessageHistory
+from worker.holdings import look
+from worker.restore import restore_session
+
+pytestmark = [
+    pytest.mark.timeout(120),
+    pytest.mark.single_node(reason="Celery has no Cluster as its broker, and the processes are the same"),
+]
+
+SAID = HumanMessage("once")
+
+
+def say(client: redis.Redis, *session_ids: str) -> None:
+    for session_id in session_ids:
+        MemorystoreChatMessageHistory(client, session_id, 1).add_message(SAID)
+
+
+def test_what_fell_due_while_nothing_ran_and_all_messages_were_lost_is_archived_later(
+    client: redis.Redis, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    deployment = deployment_of(redis_server, (tmp_path / "archive").as_uri())
+    say(client, "a", "b")
+    with image("beat", deployment, tmp_path):
+        wait_until(lambda: raw(client, "KEYS", "torpor:celery:torpor"), what="sweeps pile up")
+    for key in raw(client, "KEYS", "torpor:celery:*"):
+        raw(client, "DEL", key)
+    with image("worker", deployment, tmp_path), image("beat", deployment, tmp_path):
+        wait_until(lambda: archived(deployment) == 2, 60, "both are archived")
+    for session_id in ("a", "b"):
+        assert restore_session(deployment, session_id).messages == 1
+        assert MemorystoreChatMessageHistory(client, session_id).messages == [SAID]
+
+
+def test_a_broker_that_is_lost_and_comes_back_empty_delays_work_and_loses_none(
+    client: redis.Redis, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    port = free_port()
+    with ExitStack() as stack:
+        broker = start_redis(tmp_path, port=port)
+        stack.callback(broker.stop)
+        deployment = deployment_of(redis_server, (tmp_path / "archive").as_uri(), broker_url=broker.url)
+        stack.enter_context(image("worker", deployment, tmp_path))
+        stack.enter_context(image("beat", deployment, tmp_path))
+        say(client, "before")
+        wait_until(lambda: archived(deployment) == 1, 60, "the worker works")
+        broker.stop()
+        say(client, "meanwhile")
+        wait_until(lambda: sum(deployment.sessions.due_counts().values()) == 1, what="a session falls due")
+        stack.callback(start_redis(tmp_path, port=port).stop)
+        wait_until(lambda: archived(deployment) == 2, 90, "what fell due meanwhile is archived")
+    assert len(look(deployment.archive, "meanwhile").segments) == 1
+
+
+def test_two_beats_and_two_workers_archive_each_session_once(
+    client: redis.Redis, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    deployment = deployment_of(redis_server, (tmp_path / "archive").as_uri())
+    ids = [f"s{number}" for number in range(40)]
+    with ExitStack() as stack:
+        for number in ("1", "2"):
+            (tmp_path / number).mkdir()
+            for service in ("worker", "beat"):
+                stack.enter_context(image(service, deployment, tmp_path / number))
+        say(client, *ids)
+        wait_until(lambda: not list(deployment.sessions.sessions()), 90, "all sessions are gone from Redis")
+    assert archived(deployment) == len(ids)
+    assert all(len(look(deployment.archive, session_id).segments) == 1 for session_id in ids)
