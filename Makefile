@@ -6,6 +6,8 @@ UV := $(BIN)/uv
 export UV_PYTHON_DOWNLOADS := never
 
 SECONDS ?= 60
+# Two files of tests at a time, each test process with servers of its own.
+TOGETHER := -n 2 --dist loadfile
 
 .PHONY: demo test ledger versions lint types compose format clean
 
@@ -14,17 +16,15 @@ demo: .venv/demo
 
 test: .venv/dev
 	@echo "== running the tests"
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest $(TOGETHER) $(ARGS)
 
 # Every kind of server that people run: tests/conftest.py tells what each of them is.
 SERVERS := redis-6.2 valkey-8 cluster acl
-ON_EACH := session_store chat_history way_of_a_session archive_races cli end_to_end
 
 versions: .venv/dev
 	@set -e; for server in $(SERVERS); do \
 	    echo "== running the integration tests on $$server"; \
-	    $(BIN)/pytest -q --server $$server -k "not gcs and not seven_hundred" \
-	        $(ON_EACH:%=tests/integration/test_%.py) $(ARGS); \
+	    $(BIN)/pytest -q $(TOGETHER) --server $$server -k "not gcs and not seven_hundred" tests/integration $(ARGS); \
 	done
 
 ledger: .venv/dev

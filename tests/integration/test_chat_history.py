@@ -443,7 +443,9 @@ def test_other_bad_arguments_are_refused_before_anything_is_sent(
     assert watched.commands == []
 
 
-@pytest.mark.parametrize("wrong", [redis.asyncio.Redis(), object(), None, "redis://localhost"], ids=repr)
+@pytest.mark.parametrize(
+    "wrong", [redis.asyncio.Redis(), object(), None, "redis://localhost"], ids=["asyncio", "object", "None", "URL"]
+)
 def test_what_is_no_sync_client_is_refused(wrong: Any) -> None:
     with pytest.raises(InvalidArgument, match=r"sync one|expected a redis-py client"):
         history(wrong)
