@@ -24,13 +24,12 @@ if has_seen(seen, ARGV[2]) then return {'ok', redis.call('LLEN', KEYS[1])} end
 if epoch and ARGV[8] == '1' then return {'exists'} end
 if owner and ARGV[7] ~= '' and owner ~= ARGV[7] then return {'owner'} end
 
--- The first write is one that Redis refuses at its memory limit, so that all of this is written or nothing.
-push(KEYS[1], ARGV, 9, #ARGV)
+local length = redis.call('LLEN', KEYS[1])
 local now_ms = to_ms(now_us())
 local fields = {'active', int(now_ms), 'seen', with_seen(seen, ARGV[2])}
 local function set(name, value) fields[#fields + 1] = name; fields[#fields + 1] = value end
 -- Where the metadata was lost, nothing tells which messages the archive has: no epoch, until the worker finds it so.
-local damaged = not epoch and redis.call('LLEN', KEYS[1]) > #ARGV - 8
+local damaged = not epoch and length > 0
 if not epoch and not damaged then
   epoch = int(next_epoch(KEYS[4]))
   set('epoch', epoch)
@@ -41,12 +40,15 @@ if not owner and ARGV[7] ~= '' then
   set('owner', ARGV[7])
   redis.call('SADD', KEYS[6], ARGV[1])
 end
-redis.call('HSET', KEYS[2], unpack(fields))
-redis.call('HDEL', KEYS[2], 'written')
 -- A quarantined session waits for a person, a cleared one is due until its archive is erased.
 if damaged then
   if meta[5] ~= 'quarantined' then redis.call('ZADD', KEYS[3], int(now_ms), ARGV[1]) end
 elseif meta[5] ~= 'quarantined' and not meta[6] then
   schedule(KEYS[3], ARGV[1], now_ms, epoch, idle or ARGV[3], max_age or ARGV[4])
 end
-return {'ok', redis.call('LLEN', KEYS[1])}
+-- By now every key has proved to be of its type, and the memory limit, at which Redis refuses a script's first write,
+-- is passed: the turn is written as a whole.
+push(KEYS[1], ARGV, 9, #ARGV)
+redis.call('HSET', KEYS[2], unpack(fields))
+redis.call('HDEL', KEYS[2], 'written')
+return {'ok', int(length + #ARGV - 8)}

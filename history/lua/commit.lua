@@ -23,11 +23,12 @@ if meta[1] ~= ARGV[3] or (meta[2] or '0') ~= ARGV[4] then return 'superseded' en
 local count, length = tonumber(ARGV[5]), redis.call('LLEN', KEYS[1])
 local held = holds(KEYS[3], ARGV[1], ARGV[2])
 if held and length == count and not (meta[3] or meta[4]) then
-  -- Deletions come first: Redis allows them at its memory limit, and what follows them too.
+  -- The keys of others are first, which fail before anything is deleted where they are no longer of their type.
+  local highest = tonumber(redis.call('HGET', KEYS[4], 'epoch') or 0)
+  -- Deletions come before writes: Redis allows them at its memory limit, and what follows them too.
+  if KEYS[6] then redis.call('SREM', KEYS[6], ARGV[1]) end
   redis.call('UNLINK', KEYS[1], KEYS[2])
   redis.call('ZREM', KEYS[3], ARGV[1])
-  if KEYS[6] then redis.call('SREM', KEYS[6], ARGV[1]) end
-  local highest = tonumber(redis.call('HGET', KEYS[4], 'epoch') or 0)
   if tonumber(meta[1]) > highest then redis.call('HSET', KEYS[4], 'epoch', meta[1]) end
   if count > 0 then redis.call('HINCRBY', KEYS[4], 'archived', 1) end
   local rest = tonumber(meta[6] or 0) + tonumber(ARGV[9]) - to_ms(now_us())

@@ -28,19 +28,21 @@ if count + live == 0 then
   redis.call('ZREM', KEYS[3], ARGV[1])
   return 'nothing'
 end
+-- These come first, and fail before a message has moved where their keys are no longer of their type.
+if KEYS[6] then redis.call('SADD', KEYS[6], ARGV[1]) end
 if count > 0 then
+  redis.call('HINCRBY', KEYS[4], 'restored', 1)
   for from = 0, live - 1, 1000 do
     redis.call('RPUSH', KEYS[5], unpack(redis.call('LRANGE', KEYS[1], from, from + 999)))
   end
+  redis.call('UNLINK', KEYS[1]) -- RENAME would free what it replaces at once, however large
   redis.call('RENAME', KEYS[5], KEYS[1])
   redis.call('PERSIST', KEYS[1])
   redis.call('HSET', KEYS[2], 'base', int((meta[3] or 0) + count), 'archived', int((meta[4] or 0) + count))
-  redis.call('HINCRBY', KEYS[4], 'restored', 1)
 end
 for index, name in ipairs({'created', 'idle', 'max_age', 'owner'}) do
   if ARGV[5 + index] ~= '' then redis.call('HSETNX', KEYS[2], name, ARGV[5 + index]) end
 end
-if KEYS[6] and redis.call('HGET', KEYS[2], 'owner') == ARGV[9] then redis.call('SADD', KEYS[6], ARGV[1]) end
 redis.call('HSET', KEYS[2], 'whole', '1')
 redis.call('HDEL', KEYS[2], 'restoring')
 if meta[5] ~= 'quarantined' then

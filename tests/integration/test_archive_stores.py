@@ -208,6 +208,14 @@ def test_every_name_of_the_layout_can_be_stored(archive: ArchiveStore) -> None:
     assert names(archive) == []
 
 
+def test_the_same_transcript_that_another_zlib_packed_is_success_and_changes_nothing(archive: ArchiveStore) -> None:
+    first = put(archive, NAME, b"packed by one zlib", {"sha256": "of what is in it"})
+    assert put(archive, NAME, b"packed by another", {"sha256": "of what is in it"}) == first
+    with pytest.raises(ArchiveConflict):
+        put(archive, NAME, b"packed by another", {"sha256": "of something else"})
+    assert content(archive, first) == b"packed by one zlib"
+
+
 def at_once(archive: ArchiveStore, contents: Sequence[bytes]) -> list[StoredObject | Exception]:
     def attempt(data: bytes) -> StoredObject | Exception:
         try:

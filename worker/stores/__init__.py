@@ -19,6 +19,11 @@ class StoredObject:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
+def is_same_transcript(stored: StoredObject, metadata: Mapping[str, str]) -> bool:
+    """Do both tell the same SHA-256 of their uncompressed bytes?"""
+    return "sha256" in metadata and stored.metadata.get("sha256") == metadata["sha256"]
+
+
 class ArchiveStore(Protocol):
     """Immutable objects by name. Names are relative to the store's prefix. Safe to share among threads.
 
@@ -41,8 +46,9 @@ class ArchiveStore(Protocol):
         """Create an object from `body`, read from its start, and return once it is verified to be stored.
 
         Create-only. An object of this name with the same content is success, whoever wrote it: a retry, another
-        worker, an upload whose reply was lost. Raises ArchiveConflict where its content differs, and
-        ArchiveCorrupt where the store does not hold what was sent.
+        worker, an upload whose reply was lost; so is one whose metadata has the same `sha256`, for another zlib packs
+        the same transcript otherwise. Raises ArchiveConflict where its content differs, and ArchiveCorrupt where the
+        store does not hold what was sent.
         """
 
     def list(self, prefix: str) -> Iterator[StoredObject]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from worker.errors import ArchiveConflict, ArchiveCorrupt, ArchiveUnavailable, ObjectNotFound
-from worker.stores import StoredObject
+from worker.stores import StoredObject, is_same_transcript
 
 _CHUNK = 1024 * 1024
 _LEFT_BEHIND_SECONDS = 3600
@@ -61,7 +61,7 @@ class FolderStore:
                 with suppress(FileExistsError):
                     os.link(temporary, path)
                 # What is on disk is verified, whoever wrote it.
-                if not _same_content(body, path):
+                if not (_same_content(body, path) or is_same_transcript(self._describe(path), metadata)):
                     raise ArchiveConflict(f"{self.url}/{name} exists with other content")
             if not _metadata_path(path).exists():
                 with self._temporary() as (temporary, handle):

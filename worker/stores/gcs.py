@@ -23,7 +23,7 @@ from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
 from google.cloud.storage.retry import DEFAULT_RETRY
 
 from worker.errors import ArchiveConflict, ArchiveCorrupt, ArchiveUnavailable, ObjectNotFound
-from worker.stores import StoredObject
+from worker.stores import StoredObject, is_same_transcript
 
 _CHUNK = 1024 * 1024
 # Below this an object is read in one request, which checks its CRC32C; above it is read in chunks.
@@ -95,9 +95,10 @@ class GcsStore:
                 )
             except api.PreconditionFailed:
                 blob.reload(retry=_RETRY, timeout=_TIMEOUT)
-                if (blob.size, blob.crc32c) != (size, checksum):
+                stored = self._describe(blob)
+                if (blob.size, blob.crc32c) != (size, checksum) and not is_same_transcript(stored, metadata):
                     raise ArchiveConflict(f"{self.url}/{name} exists with other content") from None
-                return self._describe(blob)
+                return stored
         # A restore needs the metadata too, which no checksum covers.
         if (blob.size, blob.crc32c, blob.metadata or {}) != (size, checksum, dict(metadata)):
             self._discard(blob)
