@@ -7,7 +7,7 @@ Sources: the script of the same name in `lua/`, whose head documents keys, argum
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypeVar
 
@@ -35,8 +35,6 @@ from history.session import (
 T_co = TypeVar("T_co", covariant=True)
 
 MILLISECOND = timedelta(milliseconds=1)
-# How long after a request a client may send it again because its reply was lost.
-RETRY_WINDOW = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,18 +252,9 @@ def claim(deployment: Deployment, shard: int, limit: int, lease: timedelta) -> C
 
     def decode(reply: Any) -> list[Lease]:
         token, *sessions = reply
-        return [Lease(session.decode(), token) for session in sessions]
+        return [Lease(session.decode(), token, token) for session in sessions]
 
     return Call(script("claim"), [deployment.keyspace.shard(shard).due], [limit, _ms(lease)], decode)
-
-
-def peek(deployment: Deployment, shard: int, limit: int) -> Call[list[Lease]]:
-    """List due sessions with their scores as tokens, leasing none."""
-
-    def decode(reply: Any) -> list[Lease]:
-        return [Lease(session.decode(), score) for session, score in zip(reply[::2], reply[1::2], strict=True)]
-
-    return Call(script("peek"), [deployment.keyspace.shard(shard).due], [limit], decode)
 
 
 def seize(deployment: Deployment, session_id: str, lease: timedelta) -> Call[Lease | SeizeOutcome]:
@@ -275,7 +264,7 @@ def seize(deployment: Deployment, session_id: str, lease: timedelta) -> Call[Lea
 
     def decode(reply: Any) -> Lease | SeizeOutcome:
         if reply[0] == b"token":
-            return Lease(session_id, reply[1])
+            return Lease(session_id, reply[1], reply[1])
         return SeizeOutcome(reply[0].decode())
 
     return Call(script("seize"), [keys.due, keys.quarantine], [session, _ms(lease)], decode)
@@ -288,7 +277,7 @@ def snapshot(deployment: Deployment, lease: Lease) -> Call[SessionInfo | None]:
     return Call(
         script("snapshot"),
         [keys.messages(session), keys.metadata(session), keys.due],
-        [session, lease.token],
+        [session, lease.token, lease.claim],
         lambda reply: _describe(deployment, lease.session_id, reply),
     )
 
@@ -296,7 +285,7 @@ def snapshot(deployment: Deployment, lease: Lease) -> Call[SessionInfo | None]:
 def renew(deployment: Deployment, lease: Lease, by: timedelta) -> Call[Lease | None]:
     """Prolong a lease `by` so much; None: it is lost."""
     session = encode_session_id(lease.session_id)
-    renewed = Lease(lease.session_id, b"%.1f" % (float(lease.token) + max(1, by // MILLISECOND)))
+    renewed = replace(lease, token=b"%.1f" % (float(lease.token) + max(1, by // MILLISECOND)))
     return Call(
         script("renew"),
         [deployment.keyspace.of(session).due],
@@ -319,23 +308,25 @@ def commit(deployment: Deployment, lease: Lease, archived: SessionInfo) -> Call[
             archived.epoch,
             archived.base,
             archived.message_count,
-            archived.attempt,
+            lease.claim,
             *deployment.defaults,
-            RETRY_WINDOW // MILLISECOND,
         ],
         lambda reply: CommitOutcome(reply.decode()),
     )
 
 
 def release(deployment: Deployment, lease: Lease, delay: timedelta | None, *, counted: bool, error: str) -> Call[bool]:
-    """Give a session back, due after `delay`, or to quarantine with None; False: the lease is lost."""
+    """Give a session back, due after `delay`, or to quarantine with None; False: the lease is lost.
+
+    An attempt that the claim began is `counted`, or is as if it had not been.
+    """
     session = encode_session_id(lease.session_id)
     keys = deployment.keyspace.of(session)
     delay_arg = b"" if delay is None else delay // MILLISECOND
     return Call(
         script("release"),
         [keys.metadata(session), keys.due, keys.quarantine],
-        [session, lease.token, delay_arg, int(counted), error.encode(errors="replace")],
+        [session, lease.token, delay_arg, b"" if counted else lease.claim, error.encode(errors="replace")],
         bool,
     )
 
@@ -536,7 +527,6 @@ def _describe(deployment: Deployment, session_id: str, reply: Any) -> SessionInf
             whole=b"whole" in fields,
             floor=int(fields[b"floor"]) if b"floor" in fields else None,
             attempts=int(fields.get(b"attempts", 0)),
-            attempt=fields.get(b"attempt", b""),
             error=fields[b"error"].decode(errors="replace") if b"error" in fields else None,
         )
     except (ValueError, OverflowError, OSError) as exc:

@@ -41,7 +41,9 @@ def decode(element: bytes) -> BaseMessage:
     try:
         return messages_from_dict([parse(element)])[0]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as exc:
-        raise MessageCorrupt(f"a stored element of {len(element):,} bytes is not a LangChain message") from exc
+        # Not `from exc`: the text of pydantic's errors has the content in it.
+        reason = f"{type(exc).__name__} in a stored element of {len(element):,} bytes"
+        raise MessageCorrupt(f"it is not a LangChain message: {reason}") from None
 
 
 def parse(element: bytes) -> Any:

@@ -55,7 +55,7 @@ class SessionInfo:
     `base` counts the leading messages that came from earlier epochs in the archive, `archived_count` the
     leading messages that are safe in the archive. `whole` tells that nothing of the session is in the archive
     alone. `floor`, where set, is the epoch below which the archive has yet to be erased. `attempts` counts the
-    attempts to archive it that have not ended well; `attempt` is the token of the last one.
+    attempts to archive it that have not ended well.
     """
 
     session_id: str
@@ -75,16 +75,19 @@ class SessionInfo:
     whole: bool
     floor: int | None
     attempts: int
-    attempt: bytes
     error: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A claimed session. The token is its due score: work commits only while the score is still this one."""
+    """A claimed session. The token is its due score: work commits only while the score is still this one.
+
+    `claim` is the token that it was claimed with, which names the attempt however often the lease is renewed.
+    """
 
     session_id: str
     token: bytes
+    claim: bytes
 
 
 @dataclass(frozen=True, slots=True)

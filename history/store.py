@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -36,7 +37,10 @@ from history.session import (
 
 T = TypeVar("T")
 
+log = logging.getLogger("history.store")
+
 PAGE_BYTES = 1024 * 1024
+MAX_EPOCH = 2**53
 
 # What was fixed for a deployment never changes, so each client asks for it once.
 _deployments: WeakKeyDictionary[Any, dict[str, Deployment]] = WeakKeyDictionary()
@@ -197,22 +201,29 @@ class SessionStore:
     # What the worker does
 
     def due_counts(self) -> dict[int, int]:
-        """Shard -> how many sessions are due, for the shards that have any; one pipeline."""
+        """Shard -> how many sessions are due, for the shards that have any; one pipeline.
+
+        Shards that don't answer are left out, with a warning; raises where none answers.
+        """
         shards = range(self.deployment.keyspace.shards)
         counts = self.run_many([calls.due(self.deployment, shard) for shard in shards])
-        return {shard: count for shard, count in zip(shards, _raised(counts), strict=True) if count}
+        return {shard: count for shard, count in _answered(shards, counts) if count}
 
     def overview(self) -> list[ShardOverview]:
-        """Describe every shard; one pipeline, each shard atomic for itself."""
-        shards = range(self.deployment.keyspace.shards)
-        return _raised(self.run_many([calls.overview(self.deployment, shard) for shard in shards]))
+        """Describe every shard; one pipeline, each shard atomic for itself.
 
-    def sessions(self, *, quarantined: bool = False) -> Iterator[str]:
+        Shards that don't answer are left out, with a warning; raises where none answers.
+        """
+        shards = range(self.deployment.keyspace.shards)
+        described = self.run_many([calls.overview(self.deployment, shard) for shard in shards])
+        return [overview for _, overview in _answered(shards, described)]
+
+    def sessions(self, *, quarantined: bool = False, shards: Iterable[int] | None = None) -> Iterator[str]:
         """Walk the ids of the sessions in Redis, shard by shard, through the index; each id comes once.
 
         A session that comes or goes during the walk may be missed.
         """
-        for shard in range(self.deployment.keyspace.shards):
+        for shard in range(self.deployment.keyspace.shards) if shards is None else shards:
             seen: set[str] = set()
             cursor = b"0"
             while True:
@@ -231,15 +242,10 @@ class SessionStore:
     def claim(self, shards: Sequence[int], limit: int, lease: timedelta) -> list[Lease]:
         """Lease up to `limit` due sessions of each shard, longest due first; one pipeline.
 
-        Raises RedisMemoryFull where Redis refuses the write; `peek` then still works.
+        Works at Redis's memory limit. Shards that don't answer are left out, with a warning; raises where none answers.
         """
         claims = [calls.claim(self.deployment, shard, limit, lease) for shard in shards]
-        return [found for leases in _raised(self.run_many(claims)) for found in leases]
-
-    def peek(self, shards: Sequence[int], limit: int) -> list[Lease]:
-        """As `claim`, without leasing: the tokens are the scores as they are; one pipeline."""
-        peeks = [calls.peek(self.deployment, shard, limit) for shard in shards]
-        return [found for leases in _raised(self.run_many(peeks)) for found in leases]
+        return [found for _, leases in _answered(shards, self.run_many(claims)) for found in leases]
 
     def seize(self, session_id: str, lease: timedelta) -> Lease | SeizeOutcome:
         """Lease one named session, due or not, unless a worker holds it."""
@@ -252,9 +258,12 @@ class SessionStore:
         """
         return self.run_many([calls.snapshot(self.deployment, lease) for lease in leases])
 
-    def renew(self, leases: Sequence[Lease], by: timedelta) -> list[Lease | None]:
-        """Prolong leases `by` so much; one pipeline. The new lease replaces the old; None where it is lost."""
-        return _raised(self.run_many([calls.renew(self.deployment, lease, by) for lease in leases]))
+    def renew(self, leases: Sequence[Lease], by: timedelta) -> list[Lease | TorporError | None]:
+        """Prolong leases `by` so much; one pipeline. The new lease replaces the old; None where it is lost.
+
+        Where an error stands in its place, renewing the same lease by the same span again finds out.
+        """
+        return self.run_many([calls.renew(self.deployment, lease, by) for lease in leases])
 
     def commit(self, lease: Lease, archived: SessionInfo) -> CommitOutcome:
         """Delete the session if it still is exactly what `archived` describes; else note how far it is safe."""
@@ -318,10 +327,11 @@ class SessionStore:
         """Give up a restore and leave the session as it was before; False where it was superseded."""
         return self.run(calls.abandon(self.deployment, ticket))
 
-    def was_promoted(self) -> bool:
-        """Was a primary a replica once, so that it may lack writes that others have seen? INFO, which needs no key.
+    def rewound_before(self) -> int:
+        """The epoch before which sessions may lack writes that others have seen; INFO, which needs no key.
 
-        False where the server does not tell.
+        Redis may have lost its last writes when it started, and a replica those that it had not got when it was
+        promoted, whenever that was. 0 where the server does not tell.
         """
         nodes = (
             {"target_nodes": redis.cluster.RedisCluster.PRIMARIES}
@@ -329,14 +339,13 @@ class SessionStore:
             else {}
         )
         try:
-            told: Any = self._client.info("replication", **nodes)
+            told: Any = self._client.info(**nodes)
         except redis.exceptions.ResponseError:
-            return False
+            return 0
         except (redis.exceptions.RedisError, redis.exceptions.RedisClusterException) as exc:
             raise translate(exc) from exc
-        # https://redis.io/docs/latest/commands/info: the id of the primary that it had followed, zeros for none.
-        each = told.values() if nodes and "master_replid2" not in told else [told]
-        return any(set(str(node.get("master_replid2", "0"))) != {"0"} for node in each)
+        each = told.values() if nodes and "redis_version" not in told else [told]
+        return max(map(_rewound_before, each), default=0)
 
     def load_scripts(self) -> None:
         """Load every script, so that a first pipeline need not be sent twice; one round trip a script."""
@@ -399,14 +408,30 @@ def _arguments(body: str | bytes, call: Call[Any]) -> list[str | bytes | int]:
     return [body, len(call.keys), *call.keys, *call.args]
 
 
-def _raised(outcomes: Sequence[T | TorporError]) -> list[T]:
-    """The outcomes, where none is an error; else the first error is raised."""
-    results: list[T] = []
-    for outcome in outcomes:
+def _answered(shards: Iterable[int], outcomes: Sequence[T | TorporError]) -> list[tuple[int, T]]:
+    """The shards that have answered, with what; raises the first error where none has."""
+    answered: list[tuple[int, T]] = []
+    errors: list[TorporError] = []
+    for shard, outcome in zip(shards, outcomes, strict=True):
         if isinstance(outcome, TorporError):
-            raise outcome
-        results.append(outcome)
-    return results
+            errors.append(outcome)
+        else:
+            answered.append((shard, outcome))
+    if errors and not answered:
+        raise errors[0]
+    if errors:
+        log.warning("%d of %d shards did not answer: %s", len(errors), len(outcomes), errors[0])
+    return answered
+
+
+def _rewound_before(info: Mapping[str, Any]) -> int:
+    """What INFO tells of one node; https://redis.io/docs/latest/commands/info."""
+    if set(str(info.get("master_replid2", "0"))) != {"0"}:  # the id of the primary that it had followed
+        return MAX_EPOCH
+    now_us, up_seconds = info.get("server_time_usec"), info.get("uptime_in_seconds")
+    if now_us is None or up_seconds is None:
+        return 0
+    return int(now_us) - (int(up_seconds) - 1) * 1_000_000  # it is told in whole seconds
 
 
 def check_session_id(session_id: str) -> str:

@@ -765,7 +765,7 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Kill and break everything, and count every message.")
     parser.add_argument("--seconds", type=float, default=60, help="how long to write, all rounds together")
     parser.add_argument("--sessions", type=int, default=240)
-    parser.add_argument("--writers", type=int, default=4)
+    parser.add_argument("--writers", type=int, default=8)
     parser.add_argument("--chance", type=float, default=0.005, help="of a death at each failpoint that is reached")
     parser.add_argument("--seed", default=str(random.randrange(10**6)))
     return parser.parse_args(given)

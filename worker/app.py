@@ -11,6 +11,9 @@ from celery import Celery
 from worker.errors import SettingsError
 from worker.settings import Settings, load_settings
 
+# How old a hint may be. A worker compares with its own clock, so it is long beside what clocks differ by.
+HINT_SECONDS = 300
+
 
 def make_app(settings: Callable[[], Settings]) -> Celery:
     """A Celery app for a deployment; the settings are asked for when Celery first needs its configuration."""
@@ -35,7 +38,7 @@ def _configuration(settings: Settings) -> dict[str, Any]:
             "torpor.sweep": {
                 "task": "torpor.sweep",
                 "schedule": settings.sweep_interval_seconds,
-                "options": {"expires": settings.sweep_interval_seconds},
+                "options": {"expires": HINT_SECONDS},
             }
         },
     }

@@ -6,7 +6,8 @@ import io
 import logging
 import random
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -15,6 +16,7 @@ from history import (
     CleanOutcome,
     CommitOutcome,
     Lease,
+    Origin,
     SeizeOutcome,
     SessionDamaged,
     SessionInfo,
@@ -70,9 +72,10 @@ def archive_session(services: Services, session_id: str) -> Archived:
             if isinstance(lease, SeizeOutcome):
                 return Archived(session_id, Outcome(lease.value))
             keeper.hold([lease])
-            [snapshot] = services.sessions.snapshots([lease])
-            rewound = services.sessions.was_promoted()
-            result = archive_claimed(services, keeper, lease, snapshot, rewound=rewound)
+            with returned(services, keeper, [lease]):
+                [snapshot] = services.sessions.snapshots([lease])
+                rewound_before = services.sessions.rewound_before()
+            result = archive_claimed(services, keeper, lease, snapshot, rewound_before=rewound_before)
             if result.outcome is not Outcome.CLEANED:
                 return result
 
@@ -83,11 +86,12 @@ def archive_claimed(
     lease: Lease,
     snapshot: SessionInfo | TorporError | None,
     *,
-    rewound: bool,
+    rewound_before: int,
 ) -> Archived:
     """Archive a claimed session that `snapshot` describes; whatever happens ends in an outcome.
 
-    `rewound` tells that Redis, asked after the claim, may lack writes that others have seen, such as a clear.
+    Of epochs before `rewound_before` Redis, asked after the claim, may lack writes that others have seen, such as a
+    clear.
 
     Killed anywhere, it is due again when the lease ends; run again, it finishes the job: a segment that is there
     already counts as sent. Two workers at once end with one archive.
@@ -101,7 +105,7 @@ def archive_claimed(
             raise AttemptsExhausted(f"{snapshot.attempts - 1} attempts ended without a word: their workers died")
         if snapshot.floor is not None:
             return _clean(services, keeper, lease, snapshot.floor, snapshot.owner)
-        return _archive(services, keeper, lease, snapshot, rewound=rewound)
+        return _archive(services, keeper, lease, snapshot, rewound_before)
     except _Superseded:
         keeper.take(lease)
         return Archived(lease.session_id, Outcome.SUPERSEDED)
@@ -112,11 +116,22 @@ def archive_claimed(
         return _give_back(services, keeper, lease, error, attempts=attempts)
 
 
-def release(services: Services, keeper: LeaseKeeper, lease: Lease, *, begun: bool) -> Archived:
-    """Give a claimed session back untried; an attempt that had `begun` with a snapshot does not count."""
+@contextmanager
+def returned(services: Services, keeper: LeaseKeeper, leases: Sequence[Lease]) -> Iterator[None]:
+    """Give claimed sessions back untried where what is done with all of them fails."""
+    try:
+        yield
+    except TorporError:
+        for lease in leases:
+            release(services, keeper, lease)
+        raise
+
+
+def release(services: Services, keeper: LeaseKeeper, lease: Lease) -> Archived:
+    """Give a claimed session back untried; an attempt that was begun does not count."""
     newest = keeper.take(lease)
     try:
-        if newest and services.sessions.release(newest, timedelta(), counted=not begun):
+        if newest and services.sessions.release(newest, timedelta(), counted=False):
             return Archived(lease.session_id, Outcome.POSTPONED)
     except TorporError as failed:
         log.warning("session %r is due again when its lease ends: %s", lease.session_id, failed)
@@ -124,17 +139,23 @@ def release(services: Services, keeper: LeaseKeeper, lease: Lease, *, begun: boo
 
 
 def _archive(
-    services: Services, keeper: LeaseKeeper, lease: Lease, snapshot: SessionInfo, *, rewound: bool
+    services: Services, keeper: LeaseKeeper, lease: Lease, snapshot: SessionInfo, rewound_before: int
 ) -> Archived:
     if snapshot.epoch == 0:
         raise SessionDamaged(f"the metadata of session {snapshot.session_id!r} was lost: see torpor doctor")
     reach(Failpoint.ARCHIVE_BEGUN)
-    sent = None
-    if snapshot.message_count > snapshot.archived_count:
-        sent = _send(services, keeper, lease, snapshot)
+    sent: list[StoredObject] = []
     try:
-        if snapshot.archived_count or rewound:
-            _verify_covered(services, snapshot)
+        remembered = None
+        if snapshot.message_count > snapshot.archived_count:
+            sent.append(_send(services, keeper, lease, snapshot, snapshot.archived_count))
+            remembered = holdings.recalled(services.archive, sent[0])
+        if snapshot.archived_count or snapshot.epoch < rewound_before:
+            covered = _verify_covered(services, snapshot)
+            remembered = remembered or covered
+        if remembered and remembered.expiry != snapshot.expiry:
+            # It was changed since: a segment without messages, later than the others, remembers the new one.
+            sent.append(_send(services, keeper, lease, snapshot, snapshot.message_count))
         reach(Failpoint.ARCHIVE_VERIFIED)
         with keeper.taken(lease) as newest:
             if newest is None:
@@ -145,15 +166,15 @@ def _archive(
             raise _Superseded
     except Exception:
         if sent:
-            erase.take_back(services, snapshot, sent.name)
+            erase.take_back(services, snapshot, sent)
         raise
     done = Outcome.ARCHIVED if outcome is CommitOutcome.DELETED else Outcome.KEPT
     result = Archived(
         snapshot.session_id,
         done,
         snapshot.message_count,
-        sent.name if sent else None,
-        sent.generation if sent else None,
+        sent[0].name if sent else None,
+        sent[0].generation if sent else None,
     )
     log.info(
         "session %r: %s, %d messages, %s#%s",
@@ -166,17 +187,17 @@ def _archive(
     return result
 
 
-def _send(services: Services, keeper: LeaseKeeper, lease: Lease, snapshot: SessionInfo) -> StoredObject:
-    """Upload the messages that are not yet in the archive as one segment; returns once it is verified."""
+def _send(services: Services, keeper: LeaseKeeper, lease: Lease, snapshot: SessionInfo, first: int) -> StoredObject:
+    """Upload the messages from number `first` on as one segment; returns once it is verified."""
     packed = transcript.pack(
         snapshot.session_id,
         snapshot.epoch,
-        snapshot.archived_count - snapshot.base,
+        first - snapshot.base,
         round(snapshot.last_written.timestamp() * 1000),
-        _messages(services, keeper, lease, snapshot),
+        _messages(services, keeper, lease, snapshot, first),
     )
     with packed.body:
-        if packed.count != snapshot.message_count - snapshot.archived_count or keeper.lost(lease):
+        if packed.count != snapshot.message_count - first or keeper.lost(lease):
             raise _Superseded  # it left Redis while it was read
         reach(Failpoint.ARCHIVE_PACKED)
         if snapshot.owner is not None:
@@ -194,30 +215,37 @@ def _send(services: Services, keeper: LeaseKeeper, lease: Lease, snapshot: Sessi
     return stored
 
 
-def _messages(services: Services, keeper: LeaseKeeper, lease: Lease, snapshot: SessionInfo) -> Iterator[bytes]:
-    """The messages that are not yet in the archive, page by page, all of the state that was claimed."""
-    pages = services.sessions.pages(snapshot.session_id, snapshot.archived_count, snapshot.message_count)
+def _messages(
+    services: Services, keeper: LeaseKeeper, lease: Lease, snapshot: SessionInfo, first: int
+) -> Iterator[bytes]:
+    """The messages from number `first` on, page by page, all of the state that was claimed."""
+    pages = services.sessions.pages(snapshot.session_id, first, snapshot.message_count)
     for page in pages:
         if (page.epoch, page.base) != (snapshot.epoch, snapshot.base) or keeper.lost(lease):
             raise _Superseded
         yield from page.messages
 
 
-def _verify_covered(services: Services, snapshot: SessionInfo) -> None:
-    """Does the archive hold what was archived at other times too? Only then may Redis forget it."""
+def _verify_covered(services: Services, snapshot: SessionInfo) -> Origin:
+    """Does the archive hold what was archived at other times too? Only then may Redis forget it.
+
+    Returns what the archive remembers of the session.
+    """
     held = holdings.look(services.archive, snapshot.session_id)
     if held.floor > snapshot.epoch:
         raise ClearForgotten(
             f"the archive has a clear of session {snapshot.session_id!r} that Redis has forgotten in a failover: "
             "export what it has now if it is wanted, then purge it"
         )
-    older = holdings.plan(services.archive, held, below=snapshot.epoch).count
-    own = holdings.plan(services.archive, held, below=snapshot.epoch + 1).count - older
+    planned = holdings.plan(services.archive, held, below=snapshot.epoch + 1)
+    own = sum(piece.take for piece in planned.slices if piece.segment.name.epoch == snapshot.epoch)
+    older = planned.count - own
     if older < snapshot.base or own < snapshot.message_count - snapshot.base:
         raise SegmentMissing(
             f"the archive of session {snapshot.session_id!r} holds {older} + {own} messages where "
             f"{snapshot.base} + {snapshot.message_count - snapshot.base} were archived; Redis keeps them"
         )
+    return planned.origin
 
 
 def _clean(services: Services, keeper: LeaseKeeper, lease: Lease, floor: int, owner: str | None) -> Archived:

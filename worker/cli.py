@@ -30,6 +30,7 @@ from worker import purge as purging
 from worker import restore as restoring
 from worker import status as standing
 from worker.archive import Outcome
+from worker.doctor import Assumption
 from worker.errors import ImportFailed, SettingsError
 from worker.restore import RestoreOutcome
 from worker.services import Services, connect, take_archive
@@ -253,6 +254,9 @@ def doctor(
     context: typer.Context,
     *,
     repair: Annotated[bool, typer.Option("--repair", help="Mend what can be mended.")] = False,
+    assume: Annotated[
+        Assumption | None, typer.Option(help="What messages are that may be archived ones, where nothing proves it.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a line.")] = False,
 ) -> None:
     """Look for sessions and index entries that don't fit together; exit code 1 where something is left to mend.
@@ -260,16 +264,18 @@ def doctor(
     Example: torpor doctor --repair
     """
     left = 0
-    for finding in examining.examine(_services(context), repair=repair):
+    for finding in examining.examine(_services(context), repair=repair, assume=assume):
         left += not finding.mended
         if as_json:
             console.print_json(finding)
         else:
             done = "mended" if finding.mended else "found"
-            what = f"{console.one_line(finding.session_id)}: {finding.ailment}"
+            what = (
+                f"{console.one_line(finding.session_id)}: {finding.ailment}" if finding.session_id else finding.ailment
+            )
             console.out.print(f"{done}: {what}{f' ({finding.detail})' if finding.detail else ''}", markup=False)
     if left:
-        raise TorporError(f"{left:,} sessions need mending" + ("" if repair else ": torpor doctor --repair"))
+        raise TorporError(f"{left:,} things need mending" + ("" if repair else ": torpor doctor --repair"))
 
 
 @app.command("import")

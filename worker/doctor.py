@@ -7,7 +7,17 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import chain, islice
 
-from history import IndexOutcome, Mending, SessionInfo, Status, TorporError
+from history import (
+    IndexOutcome,
+    Mending,
+    PermanentError,
+    SessionDamaged,
+    SessionInfo,
+    SessionStore,
+    Status,
+    TorporError,
+    parse_json,
+)
 from worker import holdings
 from worker.services import Services
 
@@ -21,45 +31,72 @@ class Ailment(StrEnum):
     UNINDEXED = "session without an index entry"
     METADATA_LOST = "messages without metadata"
     UNREADABLE = "keys or metadata that are not Torpor's"
+    SHARD_UNREADABLE = "a shard's index or quarantine that is not Torpor's"
+
+
+class Assumption(StrEnum):
+    """What to take messages without metadata for that begin as the archive does, where nothing proves it."""
+
+    WOKEN = "woken"  # the archived messages, restored
+    NEW = "new"  # other messages, which follow the archived ones
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong, and whether it is mended. `detail` says what stands in the way."""
+    """One thing that is wrong, and whether it is mended. `detail` says what stands in the way.
 
-    session_id: str
+    Of a whole shard there is no session id.
+    """
+
+    session_id: str | None
     ailment: Ailment
     mended: bool = False
     detail: str | None = None
 
 
-def examine(services: Services, *, repair: bool = False) -> Iterator[Finding]:
+def examine(services: Services, *, repair: bool = False, assume: Assumption | None = None) -> Iterator[Finding]:
     """Look at every session in Redis, indexed or not, and yield what is wrong, with `repair` after mending it.
 
     Walks the key space once (SCAN); applications and workers can go on meanwhile. Repeatable: what is mended is not
-    found again. An unreadable session is never changed.
+    found again. What is unreadable is never changed.
     """
     sessions = services.sessions
-    ids = chain(sessions.sessions(), sessions.sessions(quarantined=True), sessions.stored_sessions())
+    walk = chain(_indexed(sessions), sessions.stored_sessions())
     found: set[str] = set()
-    while page := list(islice(ids, _PAGE)):
-        fresh = list(dict.fromkeys(session for session in page if session not in found))
+    while page := list(islice(walk, _PAGE)):
+        yield from (each for each in page if isinstance(each, Finding))
+        fresh = list(dict.fromkeys(each for each in page if isinstance(each, str) and each not in found))
         for session_id, info in zip(fresh, sessions.infos(fresh), strict=True):
-            finding = _examine(services, session_id, info, repair=repair)
+            finding = _examine(services, session_id, info, repair=repair, assume=assume)
             if finding:
                 found.add(session_id)
                 yield finding
 
 
+def _indexed(sessions: SessionStore) -> Iterator[str | Finding]:
+    """The ids of all sessions that are due some time or in quarantine, and the shards that can't be walked."""
+    for shard in range(sessions.deployment.keyspace.shards):
+        for quarantined in (False, True):
+            try:
+                yield from sessions.sessions(quarantined=quarantined, shards=[shard])
+            except PermanentError as error:
+                yield Finding(None, Ailment.SHARD_UNREADABLE, detail=f"shard {shard}: {error}")
+
+
 def _examine(
-    services: Services, session_id: str, info: SessionInfo | TorporError | None, *, repair: bool
+    services: Services,
+    session_id: str,
+    info: SessionInfo | TorporError | None,
+    *,
+    repair: bool,
+    assume: Assumption | None,
 ) -> Finding | None:
     if isinstance(info, TorporError):
         return Finding(session_id, Ailment.UNREADABLE, detail=str(info))
     if info is None:
         return _reindex(services, Finding(session_id, Ailment.GHOST), repair=repair)
     if info.epoch == 0:
-        return _mend(services, info, repair=repair)
+        return _mend(services, info, repair=repair, assume=assume)
     if info.due_at is None and info.status is not Status.QUARANTINED:
         return _reindex(services, Finding(session_id, Ailment.UNINDEXED), repair=repair)
     return None
@@ -68,32 +105,52 @@ def _examine(
 def _reindex(services: Services, finding: Finding, *, repair: bool) -> Finding | None:
     if not repair:
         return finding
-    if services.sessions.reindex(finding.session_id) is IndexOutcome.RIGHT:
+    if finding.session_id is None or services.sessions.reindex(finding.session_id) is IndexOutcome.RIGHT:
         return None  # it came or went while we looked
     return Finding(finding.session_id, finding.ailment, mended=True)
 
 
-def _mend(services: Services, info: SessionInfo, *, repair: bool) -> Finding:
+def _mend(services: Services, info: SessionInfo, *, repair: bool, assume: Assumption | None) -> Finding:
     finding = Finding(info.session_id, Ailment.METADATA_LOST, detail=f"{info.message_count:,} messages")
     if not repair:
         return finding
     try:
         live = services.sessions.messages(info.session_id, touch=False)
-        mended = services.sessions.mend(info.session_id, _compare(services, info.session_id, live))
+        mended = services.sessions.mend(info.session_id, _compare(services, info.session_id, live, assume))
     except TorporError as error:
         return Finding(info.session_id, Ailment.METADATA_LOST, detail=str(error))
     return Finding(info.session_id, Ailment.METADATA_LOST, mended=mended, detail=finding.detail)
 
 
-def _compare(services: Services, session_id: str, live: list[bytes]) -> Mending:
-    """What the archive has of these messages: they begin with all of it, with its newest epoch, or are new."""
+def _compare(services: Services, session_id: str, live: list[bytes], assume: Assumption | None) -> Mending:
+    """What the archive has of these messages: they begin with all of it, with its newest epoch, or are new.
+
+    Raises SessionDamaged where they begin as the archive does and that may be chance.
+    """
     planned = holdings.plan(services.archive, holdings.look(services.archive, session_id))
     archived = list(holdings.read(services.archive, planned))
-    if live[: len(archived)] == archived:
-        return Mending(len(live), None, len(archived), len(archived), whole=True)
+    new = Mending(len(live), None, 0, 0, whole=not archived)
+    if not archived or assume is Assumption.NEW:
+        return new
     newest = planned.slices[-1].segment.name.epoch
-    older = sum(piece.take for piece in planned.slices if piece.segment.name.epoch != newest)
-    own = archived[older:]
-    if live[: len(own)] == own:
-        return Mending(len(live), newest, 0, len(own), whole=False)
-    return Mending(len(live), None, 0, 0, whole=False)
+    own = archived[sum(piece.take for piece in planned.slices if piece.segment.name.epoch != newest) :]
+    if live[: len(archived)] == archived:
+        same, mending = archived, Mending(len(live), None, len(archived), len(archived), whole=True)
+    elif own and live[: len(own)] == own:
+        same, mending = own, Mending(len(live), newest, 0, len(own), whole=False)
+    else:
+        return new
+    if assume is None and not any(map(_has_id, same)):
+        raise SessionDamaged(
+            f"its first {len(same):,} messages are equal to archived ones and have no ids, so that it may be chance: "
+            "if they were restored, --assume woken; if they were written after the archived ones, --assume new"
+        )
+    return mending
+
+
+def _has_id(element: bytes) -> bool:
+    """Has the message an id of its own, which no other message has?"""
+    try:
+        return bool(parse_json(element)["data"]["id"])
+    except (ValueError, TypeError, KeyError):
+        return False

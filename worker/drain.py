@@ -9,25 +9,26 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from history import Lease, RedisMemoryFull, SessionInfo, TorporError, TransientError
-from worker.archive import Archived, Outcome, archive_claimed, release
+from history import Lease, SessionInfo, TorporError, TransientError
+from worker.archive import Archived, Outcome, archive_claimed, release, returned
 from worker.errors import ArchiveUnavailable
 from worker.leases import LeaseKeeper
 from worker.services import Services
 
 log = logging.getLogger("torpor.drain")
 
-# The breaker, one in each process: set when the archive is down, until a batch meets no such failure. While it is
+# The breaker, one in each process: set when the archive is down, until it has been of use again. While it is
 # set, a drain claims a single session, so that a store which answers nothing costs it one time-out, not a pool full.
 _archive_down = threading.Event()
+_SERVED = frozenset({Outcome.ARCHIVED, Outcome.KEPT, Outcome.CLEANED, Outcome.ERASING})
 
 
 def drain(services: Services, shards: Sequence[int]) -> Counter[Outcome]:
     """Archive the due sessions of some shards; returns how many ended how.
 
-    Stops claiming when nothing is due, when `drain_seconds` are over, when a whole batch got nowhere, or when
-    the archive or Redis is down: the sessions simply stay in Redis until a later sweep. After the archive was
-    down, one session is tried alone before a batch is claimed.
+    Stops claiming when nothing is due, when `drain_seconds` are over, or when the archive or Redis is down: the
+    sessions simply stay in Redis until a later sweep. After the archive was down, one session is tried alone before a
+    batch is claimed.
     """
     settings = services.settings
     totals: Counter[Outcome] = Counter()
@@ -36,13 +37,15 @@ def drain(services: Services, shards: Sequence[int]) -> Counter[Outcome]:
         LeaseKeeper(services.sessions, settings.lease) as keeper,
         ThreadPoolExecutor(settings.concurrency, thread_name_prefix="torpor-archive") as pool,
     ):
-        while shards and time.monotonic() < deadline:
-            leases = _claim(services, keeper, shards)
+        waiting = list(shards)
+        while waiting and time.monotonic() < deadline:
+            leases = _claim(services, keeper, waiting[: settings.batch])
             if not leases:
-                break
+                del waiting[: settings.batch]
+                continue
             outcomes = _archive_batch(services, keeper, pool, leases)
             totals.update(outcomes)
-            if Outcome.POSTPONED in outcomes or not _progress(outcomes):
+            if Outcome.POSTPONED in outcomes:
                 break
     if totals:
         log.info("drained %d shards: %s", len(shards), _summary(totals))
@@ -50,18 +53,13 @@ def drain(services: Services, shards: Sequence[int]) -> Counter[Outcome]:
 
 
 def _claim(services: Services, keeper: LeaseKeeper, shards: Sequence[int]) -> list[Lease]:
+    """Claim a batch from as many shards at most, or a single session while the archive is down."""
+    settings = services.settings
     if _archive_down.is_set():
-        claims = (_claim_each(services, keeper, [shard], 1) for shard in shards)
-        return next(filter(None, claims), [])
-    return _claim_each(services, keeper, shards, max(1, services.settings.batch // len(shards)))
-
-
-def _claim_each(services: Services, keeper: LeaseKeeper, shards: Sequence[int], limit: int) -> list[Lease]:
-    try:
-        leases = services.sessions.claim(shards, limit, services.settings.lease)
-    except RedisMemoryFull:
-        log.warning("Redis is at its memory limit: archiving without leases")
-        return services.sessions.peek(shards, limit)
+        claims = (services.sessions.claim([shard], 1, settings.lease) for shard in shards)
+        leases = next(filter(None, claims), [])
+    else:
+        leases = services.sessions.claim(shards, settings.batch // len(shards), settings.lease)
     keeper.hold(leases)
     return leases
 
@@ -75,12 +73,18 @@ def _archive_batch(
     alone.
     """
     down = threading.Event()
-    rewound = services.sessions.was_promoted()
+    with returned(services, keeper, leases):
+        rewound_before = services.sessions.rewound_before()
+        infos = services.sessions.infos([lease.session_id for lease in leases])
+        failed = [isinstance(info, SessionInfo) and info.attempts > 0 for info in infos]
+        fresh = [lease for lease, suspect in zip(leases, failed, strict=True) if not suspect]
+        suspects = [lease for lease, suspect in zip(leases, failed, strict=True) if suspect]
+        begun = services.sessions.snapshots(fresh)
 
     def archive(lease: Lease, snapshot: SessionInfo | TorporError | None) -> Archived:
         if down.is_set():
-            return release(services, keeper, lease, begun=True)
-        result = archive_claimed(services, keeper, lease, snapshot, rewound=rewound)
+            return release(services, keeper, lease)
+        result = archive_claimed(services, keeper, lease, snapshot, rewound_before=rewound_before)
         if isinstance(result.error, TransientError):
             if not down.is_set():
                 log.warning("archiving stops for now: %s", result.error)
@@ -89,22 +93,18 @@ def _archive_batch(
             _archive_down.set()
         return result
 
-    infos = services.sessions.infos([lease.session_id for lease in leases])
-    failed = [isinstance(info, SessionInfo) and info.attempts > 0 for info in infos]
-    fresh = [lease for lease, suspect in zip(leases, failed, strict=True) if not suspect]
-    results = list(pool.map(archive, fresh, services.sessions.snapshots(fresh)))
-    for lease in (lease for lease, suspect in zip(leases, failed, strict=True) if suspect):
+    results = list(pool.map(archive, fresh, begun))
+    for number, lease in enumerate(suspects):
         if down.is_set():
-            results.append(release(services, keeper, lease, begun=False))
-        else:
-            results.append(archive(lease, *services.sessions.snapshots([lease])))
-    if not any(isinstance(result.error, ArchiveUnavailable) for result in results):
+            results.append(release(services, keeper, lease))
+            continue
+        with returned(services, keeper, suspects[number:]):
+            snapshots = services.sessions.snapshots([lease])
+        results.append(archive(lease, *snapshots))
+    outcomes = [result.outcome for result in results]
+    if Outcome.POSTPONED not in outcomes and not _SERVED.isdisjoint(outcomes):
         _archive_down.clear()
-    return [result.outcome for result in results]
-
-
-def _progress(outcomes: Sequence[Outcome]) -> bool:
-    return any(outcome in (Outcome.ARCHIVED, Outcome.KEPT, Outcome.CLEANED, Outcome.ERASING) for outcome in outcomes)
+    return outcomes
 
 
 def _summary(totals: Counter[Outcome]) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 
 from history import SessionInfo
 from worker import holdings, layout
 from worker.failpoints import Failpoint, reach
 from worker.services import Services
+from worker.stores import StoredObject
 
 
 def below_floor(services: Services, session_id: str, floor: int, owner: str | None) -> int:
@@ -30,13 +32,14 @@ def below_floor(services: Services, session_id: str, floor: int, owner: str | No
     return erased
 
 
-def take_back(services: Services, uploaded: SessionInfo, object_name: str) -> None:
-    """Delete an upload, and its owner's marker, if its epoch was cleared or purged while it was under way."""
+def take_back(services: Services, uploaded: SessionInfo, objects: Iterable[StoredObject]) -> None:
+    """Delete uploads, and their owner's marker, if their epoch was cleared or purged while they were under way."""
     floor = holdings.look(services.archive, uploaded.session_id).floor
     if floor > uploaded.epoch:
         if uploaded.owner is not None:
             _unmark(services, uploaded.owner, uploaded.session_id, floor)
-        services.archive.delete(object_name)
+        for stored in objects:
+            services.archive.delete(stored.name)
 
 
 def _unmark(services: Services, owner: str, session_id: str, floor: int) -> None:

@@ -11,6 +11,7 @@ TorporError
     ├── ClearForgotten        the archive has a clear that Redis has forgotten
     ├── SegmentDamaged        a segment is not what its name and metadata say
     ├── SegmentMissing        the archive has a gap
+    ├── ArchiveRefused        the archive may not delete an object: a retention policy, a hold, a missing permission
     ├── ObjectNotFound        the archive has no object of this name
     ├── ArchiveTaken          the archive belongs to a deployment of another namespace
     └── ImportFailed          a line of an import file is wrong
@@ -51,6 +52,10 @@ class SegmentDamaged(PermanentError):
 
 class SegmentMissing(PermanentError):
     """The archive has a gap where a segment should be."""
+
+
+class ArchiveRefused(PermanentError):
+    """The archive may not delete an object: a retention policy, a hold or a missing permission forbids it."""
 
 
 class ObjectNotFound(PermanentError, LookupError):

@@ -81,8 +81,8 @@ def plan(archive: ArchiveStore, holdings: Holdings, *, below: int | None = None)
     """How the segments of the epochs `below` one make up the transcript: in order, each from its first message on.
 
     Segments of one epoch that overlap agree. Where they do not, since Redis was rewound by a failover, the one
-    that was archived later counts, and `forks` names the other. Reads segments only where they overlap.
-    So are segments of epochs above `below`, where Redis was rewound to a time before them.
+    that was archived later counts, and `forks` names the other. It names segments of epochs above `below` too, where
+    Redis was rewound to a time before them. Reads segments only where they overlap.
     Raises SegmentMissing, naming the gap, and SegmentDamaged.
     """
     slices: list[Slice] = []
@@ -91,7 +91,7 @@ def plan(archive: ArchiveStore, holdings: Holdings, *, below: int | None = None)
     forks = [segment.stored.name for segment in holdings.segments if below is not None and segment.name.epoch > below]
     for epoch, group in groupby(used, key=lambda segment: segment.name.epoch):
         segments = list(group)
-        before += _check_complete(holdings.session_id, epoch, segments, before)
+        before += _check_complete(archive, holdings.session_id, epoch, segments, before)
         if any(earlier.name.stop > later.name.start for earlier, later in pairwise(segments)):
             pieces, aside = _resolve(archive, holdings.session_id, segments)
             slices += pieces
@@ -112,7 +112,7 @@ def read(archive: ArchiveStore, planned: Plan) -> Iterator[bytes]:
         raise OwnerMismatch(
             f"the archive has session {planned.session_id!r} of {len(owners)} owners; nobody may read it"
         )
-    for piece in planned.slices:
+    for piece in (piece for piece in planned.slices if piece.take):
         for number, element in enumerate(_elements(archive, planned.session_id, piece.segment)):
             if piece.skip <= number < piece.skip + piece.take:
                 yield element
@@ -142,7 +142,7 @@ def metadata(info: SessionInfo, packed: transcript.Packed) -> dict[str, str]:
 
 def _origin(archive: ArchiveStore, segments: Sequence[Segment]) -> Origin:
     """What the segments remember: the earliest creation, the newest one's expiry, and the newest owner."""
-    origins = [_recalled(archive, segment.stored) for segment in segments]
+    origins = [recalled(archive, segment.stored) for segment in segments]
     return Origin(
         created=min((each.created for each in origins if each.created), default=None),
         expiry=origins[-1].expiry if origins else Expiry(),
@@ -150,7 +150,8 @@ def _origin(archive: ArchiveStore, segments: Sequence[Segment]) -> Origin:
     )
 
 
-def _recalled(archive: ArchiveStore, stored: StoredObject) -> Origin:
+def recalled(archive: ArchiveStore, stored: StoredObject) -> Origin:
+    """What a segment remembers of its session; raises SegmentDamaged."""
     described = stored.metadata
     created = described.get("created")
     try:
@@ -163,6 +164,13 @@ def _recalled(archive: ArchiveStore, stored: StoredObject) -> Origin:
         raise SegmentDamaged(f"the metadata of {archive.url}/{stored.name} is damaged: {exc}") from exc
 
 
+def _base(archive: ArchiveStore, stored: StoredObject) -> int:
+    try:
+        return int(stored.metadata.get("base", 0))
+    except ValueError as exc:
+        raise SegmentDamaged(f"the metadata of {archive.url}/{stored.name} is damaged: {exc}") from exc
+
+
 def _span(ms: str | None) -> timedelta | None:
     return None if ms is None else timedelta(milliseconds=int(ms))
 
@@ -171,7 +179,9 @@ def _position(segment: Segment) -> tuple[int, int, int]:
     return segment.name.epoch, segment.name.start, segment.name.stop
 
 
-def _check_complete(session_id: str, epoch: int, segments: Sequence[Segment], before: int) -> int:
+def _check_complete(
+    archive: ArchiveStore, session_id: str, epoch: int, segments: Sequence[Segment], before: int
+) -> int:
     """Does each segment follow on what is there, `before` counting the messages of earlier epochs, forks included?
 
     Returns how many messages the epoch has had at most.
@@ -183,7 +193,7 @@ def _check_complete(session_id: str, epoch: int, segments: Sequence[Segment], be
                 f"the archive of session {session_id!r} has a gap: messages {reached} to "
                 f"{segment.name.start - 1} of epoch {epoch} are missing before {segment.stored.name}"
             )
-        base = int(segment.stored.metadata.get("base", 0))
+        base = _base(archive, segment.stored)
         if before < base:
             raise SegmentMissing(
                 f"the archive of session {session_id!r} has a gap: {base - before} messages are missing "

@@ -79,4 +79,7 @@ class LeaseKeeper:
             # By the same span each time: where only the reply was lost, the next renewal finds its token there.
             renewed = self._sessions.renew(held, self._duration / 3)
             for old, new in zip(held, renewed, strict=True):
-                self._held[old.session_id] = new
+                if isinstance(new, TorporError):
+                    log.warning("the lease of session %r was not renewed, it may end: %s", old.session_id, new)
+                else:
+                    self._held[old.session_id] = new

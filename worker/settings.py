@@ -122,7 +122,7 @@ class Settings(BaseSettings):
     concurrency: int = Field(default=16, ge=1, le=512, description="Sessions archived at a time in a process.")
     drain_seconds: Seconds = Field(default=60, description="How long one drain task may go on claiming.")
     max_attempts: int = Field(
-        default=5, ge=1, le=1_000, description="Failed attempts before a session goes to quarantine."
+        default=5, ge=2, le=1_000, description="Failed attempts before a session goes to quarantine."
     )
     retry_delay_seconds: Seconds = Field(
         default=30, description="When to try again after a failure, with jitter of half of it."

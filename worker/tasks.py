@@ -12,6 +12,7 @@ from history import RedisMemoryFull
 from worker import archive, purge, restore
 from worker import drain as draining
 from worker import sweep as sweeping
+from worker.app import HINT_SECONDS
 from worker.services import Services, connect, take_archive
 from worker.settings import load_settings
 
@@ -41,7 +42,7 @@ def sweep() -> int:
     """Send what is due off in drains; returns how many."""
     drains = sweeping.sweep(services())
     for shards in drains:
-        drain.apply_async(args=[shards], expires=services().settings.sweep_interval_seconds)
+        drain.apply_async(args=[shards], expires=HINT_SECONDS)
     return len(drains)
 
 

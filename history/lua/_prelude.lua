@@ -33,12 +33,22 @@ local function holds(due_key, session, token)
   return score and tonumber(score) == tonumber(token)
 end
 
--- Has a session seen the request of this id (8 bytes)? It remembers the last four, since redis-py sends a request again
--- when its reply is lost.
+-- Let this script write at the memory limit: Redis refuses only a script's first write there, and a deletion is none.
+-- For what makes room, and for what needs next to none. No session id is empty, so nothing is deleted.
+local function allow_at_memory_limit(due_key) redis.call('ZREM', due_key, '') end
+
+-- A session remembers the requests of the last minute, 64 at most, since redis-py sends a request again when its reply
+-- is lost. Each is 16 bytes: the request's id and the second in which it was done.
+local RETRY_WINDOW_S = 60
 local function has_seen(seen, request)
   return seen and string.find(seen, request, 1, true)
 end
-local function with_seen(seen, request) return string.sub((seen or '') .. request, -32) end
+local function with_seen(seen, request, now_ms)
+  local second = math.floor(now_ms / 1000) % 100000000
+  local kept = string.sub(seen or '', -16 * 63)
+  while kept ~= '' and second - tonumber(string.sub(kept, 9, 16)) > RETRY_WINDOW_S do kept = string.sub(kept, 17) end
+  return kept .. request .. string.format('%08d', second)
+end
 
 -- RPUSH values[first..last] in batches, since unpack() is limited by Lua's stack.
 local function push(list_key, values, first, last)

@@ -26,7 +26,7 @@ if owner and ARGV[7] ~= '' and owner ~= ARGV[7] then return {'owner'} end
 
 local length = redis.call('LLEN', KEYS[1])
 local now_ms = to_ms(now_us())
-local fields = {'active', int(now_ms), 'seen', with_seen(seen, ARGV[2])}
+local fields = {'active', int(now_ms), 'seen', with_seen(seen, ARGV[2], now_ms)}
 local function set(name, value) fields[#fields + 1] = name; fields[#fields + 1] = value end
 -- Where the metadata was lost, nothing tells which messages the archive has: no epoch, until the worker finds it so.
 local damaged = not epoch and length > 0

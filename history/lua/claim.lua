@@ -5,6 +5,7 @@
 -- ARGV[2] lease (ms)
 -- Returns {token, session...}
 local now_ms = to_ms(now_us())
+allow_at_memory_limit(KEYS[1])
 local sessions = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', int(now_ms), 'LIMIT', 0, ARGV[1])
 -- The half tells a lease from every other moment.
 local token = int(now_ms + tonumber(ARGV[2])) .. '.5'

@@ -14,7 +14,8 @@ local keep = redis.call('HMGET', KEYS[2], 'idle', 'max_age', 'owner', 'epoch', '
 local seen = keep[5] or redis.call('GET', KEYS[6])
 if has_seen(seen, ARGV[2]) then return keep[4] or '0' end
 local epoch = int(next_epoch(KEYS[4], keep[4]))
-local now_ms = int(to_ms(now_us()))
+local now = to_ms(now_us())
+local now_ms = int(now)
 -- A worker that holds the session may be uploading: what it leaves if it dies is looked for when its lease has ended.
 local lease_end = tonumber(redis.call('ZSCORE', KEYS[3], ARGV[1]) or 0)
 -- The deletion comes first: Redis allows it at its memory limit, and what follows it too.
@@ -22,10 +23,10 @@ redis.call('UNLINK', KEYS[1], KEYS[2])
 redis.call('ZADD', KEYS[3], now_ms, ARGV[1])
 redis.call('ZREM', KEYS[5], ARGV[1])
 redis.call('HSET', KEYS[2], 'epoch', epoch, 'floor', epoch, 'whole', '1', 'active', now_ms,
-  'seen', with_seen(seen, ARGV[2]))
+  'seen', with_seen(seen, ARGV[2], now))
 local again = tonumber(keep[6] or 0)
 if lease_end % 1 ~= 0 then again = math.max(again, lease_end + 0.5) end
-if again > tonumber(now_ms) then redis.call('HSET', KEYS[2], 'again', int(again)) end
+if again > now then redis.call('HSET', KEYS[2], 'again', int(again)) end
 for index, name in ipairs({'idle', 'max_age', 'owner'}) do
   if keep[index] then redis.call('HSET', KEYS[2], name, keep[index]) end
 end

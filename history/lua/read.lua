@@ -16,15 +16,11 @@ local meta = redis.call('HMGET', KEYS[2], 'epoch', 'base', 'idle', 'max_age', 's
 if not meta[1] and total == 0 then return {} end
 if ARGV[2] == '1' and meta[1] then
   local now_ms = to_ms(now_us())
-  -- At its memory limit Redis refuses to note the activity; what is there can be read all the same.
-  local noted = redis.pcall('HSET', KEYS[2], 'active', int(now_ms))
-  if type(noted) == 'table' then
-    if not string.find(noted.err, 'OOM ', 1, true) then return noted end
-  else
-    if meta[7] then redis.call('HSETNX', KEYS[2], 'written', meta[7]) end
-    if meta[5] ~= 'quarantined' and not meta[6] then
-      schedule(KEYS[3], ARGV[1], now_ms, meta[1], meta[3] or ARGV[3], meta[4] or ARGV[4])
-    end
+  allow_at_memory_limit(KEYS[3])
+  redis.call('HSET', KEYS[2], 'active', int(now_ms))
+  if meta[7] then redis.call('HSETNX', KEYS[2], 'written', meta[7]) end
+  if meta[5] ~= 'quarantined' and not meta[6] then
+    schedule(KEYS[3], ARGV[1], now_ms, meta[1], meta[3] or ARGV[3], meta[4] or ARGV[4])
   end
 end
 local reply = {meta[1] or '0', meta[2] or '0', int(total)}

@@ -6,10 +6,11 @@
 -- ARGV[1] session
 -- ARGV[2] token
 -- ARGV[3] delay (ms), '' for quarantine
--- ARGV[4] '1' to leave the attempt counted
+-- ARGV[4] token with which the attempt began that is not to be counted, '' to leave it counted
 -- ARGV[5] the error, '' for none
 -- Returns 1 | 0 the lease is lost
 if not holds(KEYS[2], ARGV[1], ARGV[2]) then return 0 end
+allow_at_memory_limit(KEYS[2])
 local now_ms = to_ms(now_us())
 if ARGV[3] == '' then
   redis.call('ZADD', KEYS[3], int(now_ms), ARGV[1])
@@ -18,8 +19,10 @@ if ARGV[3] == '' then
 else
   redis.call('ZADD', KEYS[2], int(now_ms + tonumber(ARGV[3])), ARGV[1])
 end
-if ARGV[4] ~= '1' and tonumber(redis.call('HGET', KEYS[1], 'attempts') or 0) > 0 then
+if ARGV[4] ~= '' and redis.call('HGET', KEYS[1], 'attempt') == ARGV[4] then
   redis.call('HINCRBY', KEYS[1], 'attempts', -1)
 end
+-- It is over: a claim of the same millisecond would else be taken for it.
+redis.call('HDEL', KEYS[1], 'attempt')
 if ARGV[5] ~= '' then redis.call('HSET', KEYS[1], 'error', ARGV[5]) end
 return 1

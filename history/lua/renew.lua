@@ -7,5 +7,6 @@
 -- Returns 1 | 0 the lease is lost
 if holds(KEYS[1], ARGV[1], ARGV[3]) then return 1 end
 if not holds(KEYS[1], ARGV[1], ARGV[2]) then return 0 end
+allow_at_memory_limit(KEYS[1])
 redis.call('ZADD', KEYS[1], ARGV[3], ARGV[1])
 return 1

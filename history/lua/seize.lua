@@ -12,6 +12,7 @@ if not score then
 end
 local now_ms = to_ms(now_us())
 if tonumber(score) > now_ms and tonumber(score) % 1 ~= 0 then return {'busy'} end
+allow_at_memory_limit(KEYS[1])
 local token = int(now_ms + tonumber(ARGV[2])) .. '.5'
 redis.call('ZADD', KEYS[1], token, ARGV[1])
 return {'token', token}

@@ -16,7 +16,7 @@ import pytest
 import redis.exceptions
 from conftest import ClusterServer, RedisServer, free_port, raw, start_cluster, wait_until, watch
 
-from history import CommitOutcome, RedisUnavailable, SessionInfo, SessionNotFound
+from history import CommitOutcome, Lease, RedisUnavailable, SessionInfo, SessionNotFound
 from worker.archive import Outcome, archive_session
 from worker.drain import drain
 from worker.restore import RestoreOutcome, read_transcript, restore_session
@@ -127,7 +127,7 @@ def move_of(cluster: ClusterServer, slot: int) -> Move:
 
 def slot_of(services: Services, session_id: str) -> int:
     key = services.sessions.deployment.keyspace.of(session_id.encode()).due
-    found: int = raw(services.sessions.client, "CLUSTER KEYSLOT", key)  # type: ignore[arg-type]
+    found: int = raw(services.sessions.client, "CLUSTER KEYSLOT", key)
     return found
 
 
@@ -198,7 +198,7 @@ def test_what_has_moved_with_its_slot_is_asked_for_at_its_new_place(cluster: Clu
         assert sum(sessions.due_counts().values()) == 1
         [lease] = sessions.claim(SHARDS, 10, services.settings.lease)
         [renewed] = sessions.renew([lease], services.settings.lease)
-        assert renewed
+        assert isinstance(renewed, Lease)
         [snapshot] = sessions.snapshots([renewed])
         assert isinstance(snapshot, SessionInfo)
         assert snapshot.message_count == 2

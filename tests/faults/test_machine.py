@@ -16,7 +16,7 @@ import itertools
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -32,7 +32,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from machine import Clock, Fault, Keeper, MemoryArchive, SteppedArchive, SteppedSessions, Task, describe
 
-from history import Expiry, Lease, SessionNotFound, SessionStore, Status
+from history import Expiry, SessionNotFound, SessionStore, Status
 from history.calls import Call
 from worker import holdings
 from worker.archive import Archived, Outcome, archive_claimed, archive_session
@@ -53,9 +53,9 @@ SESSIONS = st.sampled_from(["a", "a", "a", "a", "b", "c"])
 EXPIRIES = st.sampled_from([Expiry(), Expiry(), Expiry(timedelta(days=2)), Expiry(max_age=timedelta(milliseconds=1))])
 # Races are won and lost just before these calls; a task stops at once, before one of them, or at its end.
 UNTIL = st.sampled_from(["", "", "put", "commit", "cleaned", "delete", "swap", "stage", "open", "the end"])
-LOOKING = {"info", "read", "peek"}  # change nothing
+LOOKING = {"info", "read"}  # change nothing
 PRESENT = 1e12  # scores below are past
-REMEMBERED = 3  # a request that so many others have followed is still known when it is sent again
+REMEMBERED = 63  # a request that so many others have followed is still known when it is sent again
 TASKS = {"worker": 3, "restorer": 2, "purger": 1, "writer": 1}
 SETTINGS = Settings(
     archive_url="file:///nowhere", lease_seconds=86_400, retry_delay_seconds=3_600, max_attempts=3, concurrency=1
@@ -152,10 +152,10 @@ class Machine(RuleBasedStateMachine):
         self.begin("worker", session, until, lambda services: archive_session(services, session))
 
     @precondition(lambda self: self.has_free("worker"))
-    @rule(limit=st.integers(1, 2), leased=st.booleans(), until=UNTIL)
-    def start_to_drain(self, limit: int, leased: bool, until: str) -> None:  # noqa: FBT001
+    @rule(limit=st.integers(1, 2), until=UNTIL)
+    def start_to_drain(self, limit: int, until: str) -> None:
         """Without a lease where Redis is at its memory limit."""
-        self.begin("worker", None, until, lambda services: drain_once(services, limit, leased=leased))
+        self.begin("worker", None, until, lambda services: drain_once(services, limit))
 
     @precondition(lambda self: self.has_free("restorer"))
     @rule(session=SESSIONS, until=UNTIL)
@@ -352,19 +352,15 @@ class Machine(RuleBasedStateMachine):
             pytest.fail("\n".join([otherwise, *self.log]), pytrace=False)
 
 
-def drain_once(services: Services, limit: int, *, leased: bool) -> list[Archived]:
+def drain_once(services: Services, limit: int) -> list[Archived]:
     """One batch of worker.drain, in one thread."""
     assert isinstance(services.sessions, SteppedSessions)
     keeper = Keeper(services.sessions, services.settings.lease)
-    leases: Sequence[Lease]
-    if leased:
-        leases = services.sessions.claim([0], limit, services.settings.lease)
-        keeper.hold(leases)
-    else:
-        leases = services.sessions.peek([0], limit)
+    leases = services.sessions.claim([0], limit, services.settings.lease)
+    keeper.hold(leases)
     snapshots = services.sessions.snapshots(leases)
     return [
-        archive_claimed(services, keeper, lease, found, rewound=False)
+        archive_claimed(services, keeper, lease, found, rewound_before=0)
         for lease, found in zip(leases, snapshots, strict=True)
     ]
 

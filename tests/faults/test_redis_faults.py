@@ -25,7 +25,7 @@ from history import store as store_module
 from worker import restore as restore_module
 from worker.archive import Archived, Outcome, archive_session
 from worker.drain import drain
-from worker.errors import ClearForgotten
+from worker.errors import ArchiveUnavailable, ClearForgotten
 from worker.holdings import look
 from worker.purge import purge_session
 from worker.restore import RestoreOutcome, read_transcript, restore_session
@@ -698,7 +698,7 @@ def test_at_the_memory_limit_archiving_makes_room_again(tmp_path: Path, scratch:
             services.sessions.close(chat.session_id)
         client = services.sessions.client
         used = client.info("memory")["used_memory"]
-        raw(client, "CONFIG", "SET", "maxmemory", used - 100_000)  # type: ignore[arg-type]
+        raw(client, "CONFIG", "SET", "maxmemory", used - 100_000)
         refused = Chat(services, "refused")
         with pytest.raises(RedisMemoryFull):
             refused.say()
@@ -717,7 +717,113 @@ def test_at_the_memory_limit_archiving_makes_room_again(tmp_path: Path, scratch:
         server.stop()
 
 
+def test_at_the_memory_limit_a_store_that_was_down_and_a_poisoned_session_keep_nobody_in_redis(
+    tmp_path: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = start_redis(tmp_path, "--maxmemory-policy", "noeviction")
+    try:
+        services = services_at(server.url, scratch / "archive", batch=8, max_attempts=2, retry_delay_seconds=0.2)
+        chats = [Chat(services, f"chat {number}") for number in range(20)]
+        for chat in chats:
+            chat.say(2)
+            services.sessions.close(chat.session_id)
+        client = services.sessions.client
+        poisoned = services.sessions.deployment.keyspace.of(b"chat 0").metadata(b"chat 0")
+        raw(client, "HSET", poisoned, "base", "nonsense")
+        raw(client, "CONFIG", "SET", "maxmemory", "1")
+        with monkeypatch.context() as patch:
+
+            def down(*_: object, **__: object) -> None:
+                raise ArchiveUnavailable("the archive is down")
+
+            patch.setattr(services.archive, "put", down)
+            for _ in range(10):
+                assert drain(services, SHARDS)[Outcome.ARCHIVED] == 0
+        infos = [services.sessions.info(chat.session_id) for chat in chats[1:]]
+        assert all(info and info.attempts == 0 for info in infos)
+
+        def asleep() -> bool:
+            drain(services, SHARDS)
+            return list(services.sessions.sessions()) == []
+
+        wait_until(asleep, what="all sleep but the poisoned one")
+        assert list(services.sessions.sessions(quarantined=True)) == ["chat 0"]
+        raw(client, "CONFIG", "SET", "maxmemory", "0")
+        raw(client, "HDEL", poisoned, "base")
+        assert services.sessions.requeue("chat 0")
+        for chat in chats:
+            chat.check()
+    finally:
+        server.stop()
+
+
+# A server that was restarted with older data
+
+
+def test_what_is_written_to_a_server_that_has_forgotten_a_clear_in_a_restart_stays_in_redis(
+    tmp_path: Path, scratch: Path
+) -> None:
+    server = start_redis(tmp_path)
+    services = services_at(server.url, scratch / "archive")
+    chat = Chat(services, "s")
+    chat.say(2)
+    raw(services.sessions.client, "SAVE")
+    services.sessions.clear("s")
+    assert archive_session(services, "s").outcome in (Outcome.CLEANED, Outcome.ARCHIVED)
+    server.stop()
+    server = start_redis(tmp_path, port=server.port)
+    try:
+        chat.say(1)
+        result = archive_session(services, "s")
+        assert result.outcome is Outcome.FAILED
+        assert isinstance(result.error, ClearForgotten)
+        assert services.sessions.messages("s", touch=False) == chat.acknowledged
+    finally:
+        server.stop()
+
+
+def test_a_claim_whose_work_can_not_begin_is_given_back_at_once(
+    direct: Services, unretried: Services, proxy: Proxy
+) -> None:
+    for number in range(6):
+        Chat(direct, f"s{number}").say()
+        direct.sessions.close(f"s{number}")
+    for lost in ("info", "snapshot"):
+        proxy.plan = first(lost, Fault.LOSE_REPLY)
+        with pytest.raises(RedisUnavailable):
+            drain(unretried, SHARDS)
+        proxy.plan = no_fault
+        assert sum(direct.sessions.due_counts().values()) == 6, f"all are due again after a lost {lost}"
+        infos = [direct.sessions.info(f"s{number}") for number in range(6)]
+        assert all(info and info.attempts == 0 for info in infos)
+    assert drain(direct, SHARDS) == {Outcome.ARCHIVED: 6}
+
+
 # Many at once
+
+
+def test_many_writers_of_one_session_whose_replies_are_lost_at_once_write_each_turn_once(
+    direct: Services, proxy: Proxy, scratch: Path
+) -> None:
+    everybody = threading.Barrier(8)
+    own = [services_at(proxy.url, scratch / "archive", Retry(NoBackoff(), 5)) for _ in range(8)]
+    for services in own:
+        assert services.sessions.info("s") is None  # connected
+    appends = count(1)
+    proxy.plan = lambda name: Fault.LOSE_REPLY if name == "append" and next(appends) <= 8 else None
+    chats = [Chat(direct, "s") for _ in own]
+
+    def write(chat: Chat, services: Services) -> None:
+        everybody.wait()
+        for _ in range(5):
+            chat.say(2, services)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, chats, own))
+    proxy.plan = no_fault
+    written = direct.sessions.messages("s")
+    assert sorted(written) == sorted(message for chat in chats for message in chat.acknowledged)
+    assert next(appends) > 48
 
 
 def every_ninth() -> Plan:

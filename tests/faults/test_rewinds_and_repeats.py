@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from history import (
     SessionInfo,
     SessionStore,
     Status,
+    TorporError,
     calls,
     encode_message,
 )
@@ -51,6 +53,7 @@ from worker.stores import ArchiveStore
 from worker.stores.folder import FolderStore
 
 S = "s"
+CLAIMS = count()
 
 
 class Killed(BaseException):
@@ -218,7 +221,8 @@ def test_commands_and_tasks_refuse_another_namespace_s_archive_and_keep_its_sess
 
 
 def claimed_by_another_worker(services: Services) -> None:
-    lease = services.sessions.seize(S, timedelta(seconds=30))
+    # Each of another length, so that no two claims of one millisecond have one token.
+    lease = services.sessions.seize(S, timedelta(seconds=30, milliseconds=next(CLAIMS)))
     assert isinstance(lease, Lease)
     assert services.sessions.snapshots([lease]) != [None]
 
@@ -456,7 +460,7 @@ class LossySessions(SessionStore):
 
     renewals = 0
 
-    def renew(self, leases: Sequence[Lease], by: timedelta) -> list[Lease | None]:
+    def renew(self, leases: Sequence[Lease], by: timedelta) -> list[Lease | TorporError | None]:
         renewed = super().renew(leases, by)
         self.renewals += 1
         if self.renewals == 1:

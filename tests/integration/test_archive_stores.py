@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import io
 import json
 import os
@@ -209,11 +211,16 @@ def test_every_name_of_the_layout_can_be_stored(archive: ArchiveStore) -> None:
 
 
 def test_the_same_transcript_that_another_zlib_packed_is_success_and_changes_nothing(archive: ArchiveStore) -> None:
-    first = put(archive, NAME, b"packed by one zlib", {"sha256": "of what is in it"})
-    assert put(archive, NAME, b"packed by another", {"sha256": "of what is in it"}) == first
-    with pytest.raises(ArchiveConflict):
-        put(archive, NAME, b"packed by another", {"sha256": "of something else"})
-    assert content(archive, first) == b"packed by one zlib"
+    transcript = b"the same words again and again\n" * 99
+    one, another = (gzip.compress(transcript, level, mtime=0) for level in (1, 9))
+    told = {"sha256": hashlib.sha256(transcript).hexdigest()}
+    first = put(archive, NAME, one, told)
+    assert put(archive, NAME, another, told) == first
+    other = gzip.compress(transcript + b"!")
+    for conflicting in (another, other, another[:-1]):
+        with pytest.raises(ArchiveConflict):
+            put(archive, NAME, conflicting, {"sha256": hashlib.sha256(conflicting).hexdigest()})
+    assert content(archive, first) == one
 
 
 def at_once(archive: ArchiveStore, contents: Sequence[bytes]) -> list[StoredObject | Exception]:

@@ -9,12 +9,12 @@ from langchain_core.messages import BaseMessage, HumanMessage
 
 from history import MemorystoreChatMessageHistory, SessionDamaged
 from worker.archive import Outcome, archive_session
-from worker.doctor import Ailment, Finding, examine
+from worker.doctor import Ailment, Assumption, Finding, examine
 from worker.drain import drain
 from worker.restore import restore_session
 from worker.services import Services
 
-OLD, NEW = HumanMessage("old"), HumanMessage("new")
+OLD, NEW = HumanMessage("old", id="1"), HumanMessage("new", id="2")
 
 
 @pytest.fixture
@@ -95,6 +95,43 @@ def test_lost_metadata_is_made_anew_from_what_the_archive_has(
     assert transcript_after_a_sleep(services, chat) == [OLD, NEW]
 
 
+@pytest.mark.parametrize("woken", [False, True], ids=["written to", "woken"])
+def test_messages_that_may_be_archived_ones_by_chance_are_left_to_a_person(
+    client: redis.Redis, services: Services, chat: MemorystoreChatMessageHistory, *, woken: bool
+) -> None:
+    hello = HumanMessage("hello")  # has no id, so that two of them are equal
+    chat.add_message(hello)
+    archive_session(services, "s")
+    if woken:
+        restore_session(services, "s")
+    else:
+        chat.add_message(hello)
+    chat.add_message(NEW)
+    client.delete(key(client, "s"))
+    before = contents(client)
+    [finding] = examine(services, repair=True)
+    assert not finding.mended
+    assert "--assume woken" in (finding.detail or "")
+    assert contents(client) == before
+    [finding] = examine(services, repair=True, assume=Assumption.WOKEN if woken else Assumption.NEW)
+    assert finding.mended
+    assert transcript_after_a_sleep(services, chat) == ([hello, NEW] if woken else [hello, hello, NEW])
+
+
+def test_a_shard_whose_index_is_not_torpor_s_is_named_and_the_others_are_examined(
+    client: redis.Redis, services: Services, chat: MemorystoreChatMessageHistory
+) -> None:
+    chat.add_message(OLD)
+    client.delete(key(client, "m"), key(client, "s"))
+    shard = services.sessions.deployment.keyspace.shard_of(b"s")
+    broken = (shard + 1) % 256
+    raw(client, "SET", f"{{torpor:{broken}}}:due", "not ours")
+    findings = {finding.ailment: finding for finding in examine(services, repair=True)}
+    assert set(findings) == {Ailment.SHARD_UNREADABLE, Ailment.GHOST}
+    assert findings[Ailment.GHOST].mended
+    assert f"shard {broken}: " in (findings[Ailment.SHARD_UNREADABLE].detail or "")
+
+
 def test_lost_metadata_of_a_session_that_had_grown_during_its_archive_doubles_nothing(
     client: redis.Redis, services: Services, chat: MemorystoreChatMessageHistory
 ) -> None:
@@ -117,7 +154,7 @@ def test_lost_metadata_of_a_session_that_had_grown_during_its_archive_doubles_no
         from worker.leases import LeaseKeeper
 
         with LeaseKeeper(services.sessions, services.settings.lease) as keeper:
-            assert archive_claimed(services, keeper, lease, snapshot, rewound=False).outcome is Outcome.KEPT
+            assert archive_claimed(services, keeper, lease, snapshot, rewound_before=0).outcome is Outcome.KEPT
     client.delete(key(client, "s"))
     assert mended(services) == [Ailment.METADATA_LOST]
     assert transcript_after_a_sleep(services, chat) == [HumanMessage("asleep"), OLD, NEW]

@@ -4,32 +4,46 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
 import yaml
-from conftest import RedisServer
+from conftest import RedisServer, raw
 from pydantic import SecretStr
 
 from history import MemorystoreChatMessageHistory
 from worker import cli
+from worker.app import make_app
 from worker.settings import PREFIX, Settings
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
+EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 @pytest.mark.single_node(reason="the example is of redis.Redis")
 def test_the_first_example_runs_as_it_stands(
     client: redis.Redis, redis_server: RedisServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    [example] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    example = EXAMPLES[0]
     assert example.strip().count("\n") <= 10
     exec(compile(example.replace("redis://localhost:6379/0", redis_server.url), "README.md", "exec"), {})
     assert "It arrives on Friday." in capsys.readouterr().out
     info = MemorystoreChatMessageHistory(client, "user-42").info()
     assert info
     assert (info.status, info.message_count, info.owner) == ("due", 2, "ann")
+
+
+@pytest.mark.single_node(reason="Celery has no Cluster as its broker")
+def test_the_second_example_asks_a_worker_for_a_restore(client: redis.Redis, redis_server: RedisServer) -> None:
+    scope: dict[str, Any] = {}
+    exec(compile(EXAMPLES[1].replace("redis://localhost:6379/0", redis_server.url), "README.md", "exec"), scope)
+    scope["app"].close()
+    queue = make_app(lambda: Settings(archive_url="file:///nowhere")).conf
+    key = f"{queue.broker_transport_options['global_keyprefix']}{queue.task_default_queue}"
+    [message] = raw(client, "LRANGE", key, 0, -1)
+    assert b"torpor.restore_session" in message
 
 
 def test_the_settings_table_is_what_the_settings_are() -> None:

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import redis
 from conftest import lasting_keys, raw, wait_until, watch, with_settings
+from langchain_core.messages import HumanMessage
 
-from history import Expiry, SessionNotFound, SessionStore, StagingLost, Status
+from history import Expiry, MemorystoreChatMessageHistory, SessionNotFound, SessionStore, StagingLost, Status
 from worker import holdings, layout, transcript
 from worker import restore as restore_module
 from worker.archive import Outcome, archive_session
@@ -512,14 +513,15 @@ def test_a_segment_of_another_session_is_named_and_changes_nothing(
     assert restore_session(services, "t").messages == 4
 
 
-def test_metadata_that_makes_no_sense_changes_nothing(client: redis.Redis, services: Services) -> None:
+@pytest.mark.parametrize("field", ["created", "idle_ms", "max_age_ms", "base"])
+def test_metadata_that_makes_no_sense_changes_nothing(client: redis.Redis, services: Services, field: str) -> None:
     asleep(services, 4)
     [stored] = segments(services)
     services.archive.delete(stored.name)
     with transcript.pack("s", 17, 0, 0, elements(0, 4)).body as body:
         data = body.read()
     name = stored.name
-    services.archive.put(name, io.BytesIO(data), len(data), metadata={**stored.metadata, "created": "yesterday"})
+    services.archive.put(name, io.BytesIO(data), len(data), metadata={**stored.metadata, field: "yesterday"})
     before = everything(client)
     with pytest.raises(SegmentDamaged, match=re.escape(name)):
         restore_session(services, "s")
@@ -671,3 +673,25 @@ def test_a_restore_that_fails_does_not_take_a_session_out_of_quarantine(
         with pytest.raises(SegmentDamaged, match="no"):
             restore_session(watched, "s")
         assert everything(client) == before
+
+
+def test_an_expiry_that_was_changed_while_nothing_was_written_is_what_the_session_wakes_with(
+    client: redis.Redis, services: Services
+) -> None:
+    chat = MemorystoreChatMessageHistory(client, "s", 10, owner="ann", shards=4)
+    chat.add_message(HumanMessage("once"))
+    for days in (30, 40):
+        assert archive_session(services, "s").outcome is Outcome.ARCHIVED
+        restore_session(services, "s")
+        chat.set_expiry(ttl=days * 86_400)
+    assert archive_session(services, "s").outcome is Outcome.ARCHIVED
+    restore_session(services, "s")
+    info = chat.info()
+    assert info
+    assert info.expiry == Expiry(timedelta(days=40))
+    assert chat.messages == [HumanMessage("once")]
+    count = len(holdings.look(services.archive, "s").segments)
+    assert archive_session(services, "s").outcome is Outcome.ARCHIVED
+    assert len(holdings.look(services.archive, "s").segments) == count, (
+        "what is remembered already is not written again"
+    )

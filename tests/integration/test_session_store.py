@@ -134,13 +134,61 @@ def test_a_turn_that_is_sent_again_is_written_once(store: SessionStore, client: 
     assert store.messages("s") == [A, B, C]
 
 
-def test_a_turn_is_known_until_four_more_were_written(store: SessionStore) -> None:
+def test_a_turn_is_known_for_a_minute_among_sixty_three_others(store: SessionStore, client: redis.Redis) -> None:
     first = calls.append(store.deployment, "s", [A], request=b"turn-one", expiry=Expiry(), owner=None)
     store.run(first)
-    for _ in range(3):
+    for number in range(63):
         store.append("s", [B])
-        assert store.run(first) == len(store.messages("s"))
-    assert store.messages("s") == [A, B, B, B]
+        assert store.run(first) == number + 2
+    assert len(raw(client, "HGET", "{torpor:0}:s:s", "seen")) == 64 * 16
+
+
+def test_what_is_older_than_a_minute_is_not_remembered(store: SessionStore, client: redis.Redis) -> None:
+    seconds = raw(client, "TIME")[0] % 100_000_000
+    store.append("s", [A])
+    remembered = [b"%s%08d" % (name, seconds - ago) for name, ago in ((b"too old!", 62), (b"a minute", 50))]
+    raw(client, "HSET", "{torpor:0}:s:s", "seen", b"".join(remembered))
+    store.append("s", [B])
+    seen: bytes = raw(client, "HGET", "{torpor:0}:s:s", "seen")
+    assert (seen[:8], len(seen)) == (b"a minute", 2 * 16)
+
+
+def test_an_attempt_that_is_begun_again_is_counted_once(store: SessionStore) -> None:
+    fill(store, "s")
+    lease = claim_due(store)
+    assert [snapshot_of(store, lease).attempts for _ in range(6)] == [1] * 6
+    [renewed] = store.renew([lease], MINUTE)
+    assert isinstance(renewed, Lease)
+    assert snapshot_of(store, renewed).attempts == 1
+    assert store.release(renewed, timedelta(), counted=False)
+    assert described(store).attempts == 0
+
+
+def test_giving_back_a_session_whose_attempt_was_never_begun_counts_nothing(store: SessionStore) -> None:
+    fill(store, "s")
+    lease = claim_due(store)
+    snapshot_of(store, lease)
+    assert store.release(lease, timedelta(), counted=True)
+    [again] = store.claim(ALL, 1, MINUTE)
+    assert store.release(again, timedelta(), counted=False)
+    assert described(store).attempts == 1
+
+
+def test_a_shard_that_does_not_answer_leaves_the_others_their_work(client: redis.Redis) -> None:
+    store = SessionStore(client, shards=4)
+    ids = [f"s{number}" for number in range(20)]
+    fill(store, *ids)
+    for session_id in ids:
+        store.close(session_id)
+    every = store.due_counts()
+    broken = next(iter(every))
+    raw(client, "SET", f"{{torpor:{broken}}}:due", "not Torpor's")
+    rest = {shard: count for shard, count in every.items() if shard != broken}
+    assert store.due_counts() == rest
+    assert {overview.shard for overview in store.overview()} == set(range(4)) - {broken}
+    assert len(store.claim(range(4), 20, MINUTE)) == sum(rest.values())
+    with pytest.raises(RedisRefused, match="WRONGTYPE"):
+        store.claim([broken], 20, MINUTE)
 
 
 def test_two_turns_of_the_same_words_are_both_written(store: SessionStore) -> None:
@@ -387,32 +435,12 @@ def test_renewing_moves_the_lease_to_a_new_token(store: SessionStore) -> None:
     lost = replace(old, session_id="t")
     renewed, none = store.renew([old, lost], HOUR)
     assert none is None
-    assert renewed is not None
+    assert isinstance(renewed, Lease)
     assert float(renewed.token) - float(old.token) >= (HOUR - MINUTE) / timedelta(milliseconds=1)
     assert described(store).status is Status.IN_WORK
     assert store.renew([old], HOUR) == [renewed], "a renewal that is sent twice is done once"
     assert store.renew([old], MINUTE) == [None]
     assert store.commit(renewed, snapshot_of(store, renewed)) is CommitOutcome.DELETED
-
-
-def test_peeking_leases_nothing(store: SessionStore, client: redis.Redis) -> None:
-    fill(store, "a", "b", "live")
-    make_due(client, a=2, b=1)
-    before = contents(client)
-    assert store.peek(ALL, 10) == [Lease("b", b"1"), Lease("a", b"2")]
-    assert store.peek(ALL, 1) == [Lease("b", b"1")]
-    assert contents(client) == before
-
-
-def test_a_peeked_session_can_be_committed_unless_it_was_used(store: SessionStore, client: redis.Redis) -> None:
-    fill(store, "a", "b")
-    make_due(client, a=1, b=2)
-    leases = store.peek(ALL, 10)
-    store.messages("b")
-    one, other = store.snapshots(leases)
-    assert isinstance(one, SessionInfo)
-    assert other is None
-    assert store.commit(leases[0], one) is CommitOutcome.DELETED
 
 
 def test_a_named_session_can_be_leased_whether_due_or_not(store: SessionStore) -> None:
@@ -435,11 +463,10 @@ def test_a_session_that_cannot_be_seized_says_why(store: SessionStore) -> None:
 # Attempts
 
 
-def test_each_snapshot_counts_an_attempt(store: SessionStore) -> None:
+def test_each_attempt_is_counted(store: SessionStore) -> None:
     fill(store, "s")
-    lease = claim_due(store)
-    assert snapshot_of(store, lease).attempts == 1
-    assert snapshot_of(store, lease).attempts == 2
+    assert snapshot_of(store, claim_due(store, lease=MINUTE)).attempts == 1
+    assert snapshot_of(store, claim_due(store, lease=HOUR)).attempts == 2
     assert described(store).attempts == 2
 
 
@@ -456,7 +483,7 @@ def test_a_lost_lease_has_no_snapshot_and_counts_nothing(store: SessionStore, cl
     lease = claim_due(store)
     store.append("s", [C])
     before = contents(client)
-    assert store.snapshots([lease, Lease("nobody", lease.token)]) == [None, None]
+    assert store.snapshots([lease, replace(lease, session_id="nobody")]) == [None, None]
     assert contents(client) == before
 
 
@@ -1064,18 +1091,16 @@ def test_at_the_memory_limit_an_append_changes_nothing_and_says_so(full: redis.R
     assert store.messages("s", touch=False) == [A, B]
 
 
-def test_at_the_memory_limit_sessions_are_peeked_and_deleted_without_a_lease(full: redis.Redis) -> None:
+def test_at_the_memory_limit_sessions_are_claimed_renewed_and_deleted(full: redis.Redis) -> None:
     store = SessionStore(full, shards=1)
     for session_id in ("a", "b"):
         store.append(session_id, [A, B], owner="ann")
     make_due(full, a=1, b=2)
     at_its_limit(full)
-    before = contents(full)
-    with pytest.raises(RedisMemoryFull):
-        store.claim(ALL, 10, MINUTE)
-    assert contents(full) == before
-    leases = store.peek(ALL, 10)
-    for lease in leases:
+    leases = store.claim(ALL, 10, MINUTE)
+    assert [lease.session_id for lease in leases] == ["a", "b"]
+    for lease in store.renew(leases, MINUTE):
+        assert isinstance(lease, Lease)
         snapshot = snapshot_of(store, lease)
         assert snapshot.message_count == 2
         assert [message for page in store.pages(lease.session_id) for message in page.messages] == [A, B]
@@ -1084,14 +1109,41 @@ def test_at_the_memory_limit_sessions_are_peeked_and_deleted_without_a_lease(ful
     assert store.overview()[0].archived == 2
 
 
-def test_at_the_memory_limit_a_session_can_be_read_though_not_kept_awake(full: redis.Redis) -> None:
+def test_at_the_memory_limit_what_fails_is_tried_again_later_or_put_in_quarantine(full: redis.Redis) -> None:
+    store = SessionStore(full, shards=1)
+    fill(store, "later", "never")
+    make_due(full, later=1, never=2)
+    at_its_limit(full)
+    later, never = store.claim(ALL, 10, MINUTE)
+    assert all(isinstance(snapshot, SessionInfo) for snapshot in store.snapshots([later, never]))
+    assert store.release(later, HOUR, counted=False, error="not now")
+    assert store.quarantine(never, "never")
+    postponed = described(store, "later")
+    assert (postponed.status, postponed.attempts, postponed.error) == (Status.LIVE, 0, "not now")
+    assert described(store, "never").status is Status.QUARANTINED
+    assert store.claim(ALL, 10, MINUTE) == []
+
+
+def test_at_the_memory_limit_a_session_that_has_grown_is_noted_as_far_as_it_is_safe(full: redis.Redis) -> None:
     store = SessionStore(full, shards=1)
     fill(store, "s")
-    store.close("s")
+    lease = claim_due(store)
+    snapshot = snapshot_of(store, lease)
+    store.append("s", [C])
     at_its_limit(full)
-    before = contents(full)
+    assert store.commit(lease, snapshot) is CommitOutcome.KEPT
+    assert described(store).archived_count == 2
+
+
+def test_at_the_memory_limit_a_session_can_be_read_which_keeps_it_awake_and_be_closed(full: redis.Redis) -> None:
+    store = SessionStore(full, shards=1)
+    fill(store, "s")
+    at_its_limit(full)
+    assert store.close("s")
+    assert described(store).status is Status.DUE
     assert store.messages("s") == [A, B]
-    assert contents(full) == before
+    assert described(store).status is Status.LIVE
+    assert isinstance(store.seize("s", MINUTE), Lease)
 
 
 def test_at_the_memory_limit_a_session_can_be_cleared(full: redis.Redis) -> None:
@@ -1101,7 +1153,8 @@ def test_at_the_memory_limit_a_session_can_be_cleared(full: redis.Redis) -> None
     floor = store.clear("s")
     info = described(store)
     assert (info.message_count, info.floor, info.owner, info.status) == (0, floor, "ann", Status.DUE)
-    assert store.cleaned(store.peek(ALL, 1)[0], floor) is CleanOutcome.DONE
+    [lease] = store.claim(ALL, 1, MINUTE)
+    assert store.cleaned(lease, floor) is CleanOutcome.DONE
 
 
 def test_a_replica_that_refuses_writes_is_an_unavailable_redis(full: redis.Redis) -> None:

@@ -23,7 +23,7 @@ MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 DEPLOYMENT = Deployment(Keyspace("torpor", 256), max_age=HOUR)
 EXPIRY = Expiry(idle=HOUR, max_age=HOUR)
-LEASE = Lease("s", b"1700000000000.5")
+LEASE = Lease("s", b"1700000000000.5", b"1600000000000.5")
 TICKET = RestoreTicket("s", b"0a1b2c3d", 1, 0)
 UNOWNED = SessionInfo(
     session_id="s",
@@ -42,7 +42,6 @@ UNOWNED = SessionInfo(
     archived_count=1,
     whole=True,
     floor=None,
-    attempt=b"1700000000000.5",
     attempts=1,
     error=None,
 )
@@ -73,7 +72,6 @@ SAMPLES: dict[str, list[Call[Any]]] = {
         calls.list_sessions(DEPLOYMENT, 7, b"0", 500, quarantined=True),
     ],
     "claim": [calls.claim(DEPLOYMENT, 7, 10, HOUR)],
-    "peek": [calls.peek(DEPLOYMENT, 7, 10)],
     "seize": [calls.seize(DEPLOYMENT, "s", HOUR)],
     "snapshot": [calls.snapshot(DEPLOYMENT, LEASE)],
     "renew": [calls.renew(DEPLOYMENT, LEASE, HOUR)],

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -19,9 +22,16 @@ class StoredObject:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
-def is_same_transcript(stored: StoredObject, metadata: Mapping[str, str]) -> bool:
-    """Do both tell the same SHA-256 of their uncompressed bytes?"""
-    return "sha256" in metadata and stored.metadata.get("sha256") == metadata["sha256"]
+def unpacks_to(body: BinaryIO, sha256: str | None) -> bool:
+    """Is this the SHA-256 of what gzip has packed in `body`? None stands for what is no transcript."""
+    digest = hashlib.sha256()
+    try:
+        with gzip.GzipFile(fileobj=body) as unpacked:
+            while chunk := unpacked.read(1024 * 1024):
+                digest.update(chunk)
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        return False
+    return digest.hexdigest() == sha256
 
 
 class ArchiveStore(Protocol):
@@ -46,9 +56,9 @@ class ArchiveStore(Protocol):
         """Create an object from `body`, read from its start, and return once it is verified to be stored.
 
         Create-only. An object of this name with the same content is success, whoever wrote it: a retry, another
-        worker, an upload whose reply was lost; so is one whose metadata has the same `sha256`, for another zlib packs
-        the same transcript otherwise. Raises ArchiveConflict where its content differs, and ArchiveCorrupt where the
-        store does not hold what was sent.
+        worker, an upload whose reply was lost; so is one that unpacks to the `sha256` of the metadata, for another zlib
+        packs the same transcript otherwise. Raises ArchiveConflict where its content differs, and ArchiveCorrupt where
+        the store does not hold what was sent.
         """
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
@@ -58,7 +68,7 @@ class ArchiveStore(Protocol):
         """The bytes of an object that `list` gave, as a stream; raises ObjectNotFound on entry or on a read."""
 
     def delete(self, name: str) -> bool:
-        """Delete an object; False where there is none (any more)."""
+        """Delete an object; False where there is none (any more). Raises ArchiveRefused where it may not."""
 
     def check(self) -> None:
         """Raise ArchiveUnavailable, saying what to do, unless the store can be listed."""

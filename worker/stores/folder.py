@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from worker.errors import ArchiveConflict, ArchiveCorrupt, ArchiveUnavailable, ObjectNotFound
-from worker.stores import StoredObject, is_same_transcript
+from worker.stores import StoredObject, unpacks_to
 
 _CHUNK = 1024 * 1024
 _LEFT_BEHIND_SECONDS = 3600
@@ -23,7 +23,7 @@ _TEMPORARY = "=.tmp"
 
 
 class FolderStore:
-    """Objects as files; an object's metadata is beside it in `<name>=.meta.json`, written before it.
+    """Objects as files; an object's metadata is beside it in `<name>=.meta.json`, written after it.
 
     A file appears under its name only when it is complete and on disk: written to a temporary file, fsync,
     link (which refuses to replace), fsync of the folder.
@@ -61,7 +61,9 @@ class FolderStore:
                 with suppress(FileExistsError):
                     os.link(temporary, path)
                 # What is on disk is verified, whoever wrote it.
-                if not (_same_content(body, path) or is_same_transcript(self._describe(path), metadata)):
+                with path.open("rb") as there:
+                    same = _same_content(body, there) or unpacks_to(there, metadata.get("sha256"))
+                if not same:
                     raise ArchiveConflict(f"{self.url}/{name} exists with other content")
             if not _metadata_path(path).exists():
                 with self._temporary() as (temporary, handle):
@@ -170,15 +172,15 @@ def _remove_older(folder: Path, than: float) -> None:
                 path.unlink()
 
 
-def _same_content(body: BinaryIO, path: Path) -> bool:
+def _same_content(body: BinaryIO, there: BinaryIO) -> bool:
     body.seek(0)
-    with path.open("rb") as stored:
-        while True:
-            chunk = body.read(_CHUNK)
-            if chunk != stored.read(_CHUNK):
-                return False
-            if not chunk:
-                return True
+    while True:
+        chunk = body.read(_CHUNK)
+        if chunk != there.read(_CHUNK):
+            there.seek(0)
+            return False
+        if not chunk:
+            return True
 
 
 def _unless_absent(error: OSError) -> None:

@@ -22,8 +22,8 @@ from google.cloud import storage
 from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
 from google.cloud.storage.retry import DEFAULT_RETRY
 
-from worker.errors import ArchiveConflict, ArchiveCorrupt, ArchiveUnavailable, ObjectNotFound
-from worker.stores import StoredObject, is_same_transcript
+from worker.errors import ArchiveConflict, ArchiveCorrupt, ArchiveRefused, ArchiveUnavailable, ObjectNotFound
+from worker.stores import StoredObject, unpacks_to
 
 _CHUNK = 1024 * 1024
 # Below this an object is read in one request, which checks its CRC32C; above it is read in chunks.
@@ -96,8 +96,10 @@ class GcsStore:
             except api.PreconditionFailed:
                 blob.reload(retry=_RETRY, timeout=_TIMEOUT)
                 stored = self._describe(blob)
-                if (blob.size, blob.crc32c) != (size, checksum) and not is_same_transcript(stored, metadata):
-                    raise ArchiveConflict(f"{self.url}/{name} exists with other content") from None
+                if (blob.size, blob.crc32c) != (size, checksum):
+                    with self.open(stored) as there:
+                        if not unpacks_to(there, metadata.get("sha256")):
+                            raise ArchiveConflict(f"{self.url}/{name} exists with other content") from None
                 return stored
         # A restore needs the metadata too, which no checksum covers.
         if (blob.size, blob.crc32c, blob.metadata or {}) != (size, checksum, dict(metadata)):
@@ -132,6 +134,8 @@ class GcsStore:
                 self._bucket.blob(self._prefix + name).delete(retry=_RETRY, timeout=_TIMEOUT)
             except api.NotFound:
                 return False
+            except api.Forbidden as exc:
+                raise ArchiveRefused(f"{self.url}/{name} may not be deleted: {_brief(exc)}") from exc
             return True
 
     def check(self) -> None:
