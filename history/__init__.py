@@ -27,6 +27,7 @@ from history.errors import (
 )
 from history.keys import DEFAULT_NAMESPACE, MAX_SHARDS, check_namespace
 from history.session import (
+    Attendance,
     CleanOutcome,
     CommitOutcome,
     Expiry,
@@ -48,6 +49,7 @@ __all__ = [
     "DEFAULT_NAMESPACE",
     "KEEP",
     "MAX_SHARDS",
+    "Attendance",
     "CleanOutcome",
     "CommitOutcome",
     "Expiry",

@@ -16,6 +16,7 @@ from history.keys import Keyspace, config_key, encode_owner, encode_session_id
 from history.scripts import Script, script
 from history.session import (
     DEFAULT_IDLE,
+    Attendance,
     CleanOutcome,
     CommitOutcome,
     Expiry,
@@ -211,6 +212,17 @@ def clear(deployment: Deployment, session_id: str, *, request: bytes) -> Call[in
 def due(deployment: Deployment, shard: int) -> Call[int]:
     """Count the due sessions of a shard."""
     return Call(script("due"), [deployment.keyspace.shard(shard).due], [], int)
+
+
+def attend(deployment: Deployment, shard: int, hold: timedelta) -> Call[Attendance]:
+    """Look at a shard for a listener; one that is elected is the only one for `hold`."""
+    keys = deployment.keyspace.shard(shard)
+
+    def decode(reply: Any) -> Attendance:
+        now, due, elected, ahead = reply
+        return Attendance(shard, int(now) / 1000, int(due), bool(elected), float(ahead) / 1000 if ahead else None)
+
+    return Call(script("attend"), [keys.due, keys.elected], [_ms(hold)], decode)
 
 
 def overview(deployment: Deployment, shard: int) -> Call[ShardOverview]:

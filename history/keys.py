@@ -80,6 +80,11 @@ class ShardKeys:
         """Hash: the highest epoch that has left Redis, and counts of what was done."""
         return self.tag + b":t"
 
+    @property
+    def elected(self) -> bytes:
+        """String: a listener was elected to send for what is due; expires within a second."""
+        return self.tag + b":l"
+
     def messages(self, session: bytes) -> bytes:
         """List: one JSON message per element, oldest first."""
         return self.tag + b":m:" + session
@@ -115,6 +120,16 @@ class Keyspace:
     def shard(self, number: int) -> ShardKeys:
         """The keys of one shard."""
         return ShardKeys(b"{%b:%d}" % (self.namespace.encode(), number))
+
+    @property
+    def due_pattern(self) -> bytes:
+        """What PSUBSCRIBE matches the channels of all shards with: each is called as its due key."""
+        return b"{%b:*}:due" % self.namespace.encode()
+
+    def shard_of_channel(self, channel: bytes) -> int | None:
+        """The shard whose due key a channel is called after; None for another deployment's."""
+        number = channel.removeprefix(b"{%b:" % self.namespace.encode()).removesuffix(b"}:due")
+        return int(number) if number.isdigit() and channel == self.shard(int(number)).due else None
 
     @property
     def pattern(self) -> bytes:

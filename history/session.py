@@ -184,6 +184,20 @@ class IndexOutcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Attendance:
+    """What a listener sees of a shard. `elected`: it is the one to send for what is due.
+
+    `now` and `next_due`, the earliest moment ahead or None, are in seconds of Redis's clock.
+    """
+
+    shard: int
+    now: float
+    due: int
+    elected: bool
+    next_due: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class ShardOverview:
     """Counts of one shard. `in_work` stops counting at 10,000. `oldest_due` is the earliest moment past due."""
 

@@ -15,11 +15,13 @@ import redis.cluster
 import redis.exceptions
 
 from history import calls
+from history.announcements import Announcements
 from history.calls import KEEP, Call, Deployment, Keep
 from history.errors import InvalidArgument, ShardCountMismatch, TorporError, translate
 from history.keys import DEFAULT_NAMESPACE, DEFAULT_SHARDS, check_namespace, check_shards, encode_session_id
 from history.scripts import all_scripts
 from history.session import (
+    Attendance,
     CleanOutcome,
     CommitOutcome,
     Expiry,
@@ -208,6 +210,18 @@ class SessionStore:
         shards = range(self.deployment.keyspace.shards)
         counts = self.run_many([calls.due(self.deployment, shard) for shard in shards])
         return {shard: count for shard, count in _answered(shards, counts) if count}
+
+    def attend(self, shards: Sequence[int], hold: timedelta) -> list[Attendance]:
+        """Look at shards for a listener; one pipeline. Of several listeners one is elected for each shard.
+
+        Shards that don't answer are left out, with a warning; raises where none answers.
+        """
+        seen = self.run_many([calls.attend(self.deployment, shard, hold) for shard in shards])
+        return [attendance for _, attendance in _answered(shards, seen)]
+
+    def announcements(self) -> Announcements:
+        """A subscription to what the scripts publish when the first due moment of a shard changes."""
+        return Announcements(self._client, self.deployment.keyspace)
 
     def overview(self) -> list[ShardOverview]:
         """Describe every shard; one pipeline, each shard atomic for itself.

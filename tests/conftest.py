@@ -269,8 +269,8 @@ def raw(client: Any, command: str, *arguments: bytes | str | int) -> Any:
 
 
 def lasting_keys(client: Any) -> set[bytes]:
-    """The keys that do not expire by themselves; what a session leaves for its requests to be recognised does."""
-    return {key for key in raw(client, "KEYS", "*") if b":w:" not in key}
+    """The keys that do not expire by themselves, as what a session leaves for its requests and an election do."""
+    return {key for key in raw(client, "KEYS", "*") if b":w:" not in key and not key.endswith(b"}:l")}
 
 
 def contents(client: redis.Redis) -> dict[bytes, bytes]:

@@ -30,7 +30,7 @@ def image(service: str, services: Services, folder: Path) -> Iterator[subprocess
         process = subprocess.Popen(command, env=env, cwd=folder, stdout=log, stderr=log)
     try:
         yield process
-        assert process.poll() is None, f"{shlex.join(command)}:\n{(folder / f'{service}.log').read_text()}"
+        assert process.poll() in (None, 0), f"{shlex.join(command)}:\n{(folder / f'{service}.log').read_text()}"
     finally:
         process.terminate()
         try:

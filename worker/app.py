@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from celery import Celery
+from celery import Celery, bootsteps
+from celery.signals import worker_shutting_down
 
+from worker import shutdown
 from worker.errors import SettingsError
+from worker.listener import Listener
+from worker.services import connect
 from worker.settings import Settings, load_settings
 
 # How old a hint may be. A worker compares with its own clock, so it is long beside what clocks differ by.
@@ -19,7 +23,35 @@ def make_app(settings: Callable[[], Settings]) -> Celery:
     """A Celery app for a deployment; the settings are asked for when Celery first needs its configuration."""
     app = Celery("torpor", include=["worker.tasks"])
     app.add_defaults(lambda: _configuration(settings()))
+    app.steps["worker"].add(_listener_step(settings))
     return app
+
+
+def _listener_step(settings: Callable[[], Settings]) -> type[bootsteps.StartStopStep]:
+    """What starts a Listener in the worker's main process, once its pool is there, and stops it."""
+
+    class ListenerStep(bootsteps.StartStopStep):  # type: ignore[misc] # Celery is untyped
+        requires = ("celery.worker.components:Pool",)
+
+        def start(self, _worker: Any) -> None:
+            # The tasks' own services are for the pool's processes: connections must not be there before a fork.
+            if not settings().listen:
+                return
+            self._listener = Listener(lambda: connect(settings()), self._send)
+            self._listener.start()
+
+        def stop(self, _worker: Any) -> None:
+            if settings().listen:
+                self._listener.stop()
+
+        terminate = stop
+
+        def _send(self, due: Mapping[int, int]) -> None:
+            from worker.tasks import send_drains  # which needs a finished app
+
+            send_drains(due)
+
+    return ListenerStep
 
 
 def _configuration(settings: Settings) -> dict[str, Any]:
@@ -57,5 +89,7 @@ def _settings() -> Settings:
     except SettingsError as error:
         sys.exit(f"torpor: {error}")  # Celery's own command would print a traceback
 
+
+worker_shutting_down.connect(shutdown.begin)
 
 app = make_app(_settings)

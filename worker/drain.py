@@ -7,9 +7,10 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from history import Lease, SessionInfo, TorporError, TransientError
+from worker import shutdown
 from worker.archive import Archived, Outcome, archive_claimed, release, returned
 from worker.errors import ArchiveUnavailable
 from worker.leases import LeaseKeeper
@@ -26,9 +27,9 @@ _SERVED = frozenset({Outcome.ARCHIVED, Outcome.KEPT, Outcome.CLEANED, Outcome.ER
 def drain(services: Services, shards: Sequence[int]) -> Counter[Outcome]:
     """Archive the due sessions of some shards; returns how many ended how.
 
-    Stops claiming when nothing is due, when `drain_seconds` are over, or when the archive or Redis is down: the
-    sessions simply stay in Redis until a later sweep. After the archive was down, one session is tried alone before a
-    batch is claimed.
+    Stops claiming when nothing is due, when `drain_seconds` are over, when the worker shuts down, or when the archive
+    or Redis is down: the sessions simply stay in Redis until a later sweep. After the archive was down, one session is
+    tried alone before a batch is claimed.
     """
     settings = services.settings
     totals: Counter[Outcome] = Counter()
@@ -38,7 +39,7 @@ def drain(services: Services, shards: Sequence[int]) -> Counter[Outcome]:
         ThreadPoolExecutor(settings.concurrency, thread_name_prefix="torpor-archive") as pool,
     ):
         waiting = list(shards)
-        while waiting and time.monotonic() < deadline:
+        while waiting and time.monotonic() < deadline and shutdown.seconds_ago() is None:
             leases = _claim(services, keeper, waiting[: settings.batch])
             if not leases:
                 del waiting[: settings.batch]
@@ -82,7 +83,7 @@ def _archive_batch(
         begun = services.sessions.snapshots(fresh)
 
     def archive(lease: Lease, snapshot: SessionInfo | TorporError | None) -> Archived:
-        if down.is_set():
+        if down.is_set() or shutdown.seconds_ago() is not None:
             return release(services, keeper, lease)
         result = archive_claimed(services, keeper, lease, snapshot, rewound_before=rewound_before)
         if isinstance(result.error, TransientError):
@@ -93,9 +94,11 @@ def _archive_batch(
             _archive_down.set()
         return result
 
-    results = list(pool.map(archive, fresh, begun))
+    futures = [pool.submit(archive, lease, snapshot) for lease, snapshot in zip(fresh, begun, strict=True)]
+    _await(services, keeper, futures, fresh)
+    results = [future.result() for future in futures]
     for number, lease in enumerate(suspects):
-        if down.is_set():
+        if down.is_set() or shutdown.seconds_ago() is not None:
             results.append(release(services, keeper, lease))
             continue
         with returned(services, keeper, suspects[number:]):
@@ -105,6 +108,22 @@ def _archive_batch(
     if Outcome.POSTPONED not in outcomes and not _SERVED.isdisjoint(outcomes):
         _archive_down.clear()
     return outcomes
+
+
+def _await(
+    services: Services, keeper: LeaseKeeper, futures: Sequence[Future[Archived]], leases: Sequence[Lease]
+) -> None:
+    """Wait for sessions in work; where a shutdown's grace is over, give back those that are not finished.
+
+    Their uploads may still end, and count: a commit without the lease deletes nothing.
+    """
+    while wait(futures, timeout=0.5).not_done:
+        ago = shutdown.seconds_ago()
+        if ago is not None and ago > services.settings.grace_seconds:
+            for future, lease in zip(futures, leases, strict=True):
+                if not future.done():
+                    release(services, keeper, lease)
+            return
 
 
 def _summary(totals: Counter[Outcome]) -> str:

@@ -115,12 +115,18 @@ class Settings(BaseSettings):
         default=None, description="Archive a session that has been in Redis for so long, idle or not."
     )
     sweep_interval_seconds: Seconds = Field(default=15, description="How often beat looks for due sessions.")
+    listen: bool = Field(
+        default=True, description="Whether workers act at the moment a session is due, not at the next sweep only."
+    )
     lease_seconds: Seconds = Field(
         default=300, description="How long a claimed session is a worker's own; renewed while it works."
     )
     batch: int = Field(default=64, ge=1, le=10_000, description="Sessions claimed at a time.")
     concurrency: int = Field(default=16, ge=1, le=512, description="Sessions archived at a time in a process.")
     drain_seconds: Seconds = Field(default=60, description="How long one drain task may go on claiming.")
+    grace_seconds: Seconds = Field(
+        default=20, description="How long sessions in work are finished after SIGTERM; then they are given back."
+    )
     max_attempts: int = Field(
         default=5, ge=2, le=1_000, description="Failed attempts before a session goes to quarantine."
     )

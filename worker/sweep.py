@@ -4,14 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from worker.services import Services
-
 DRAIN_SESSIONS = 1_000
-
-
-def sweep(services: Services) -> list[list[int]]:
-    """The shards that have due sessions, packed for one drain task each; one pipeline."""
-    return pack(services.sessions.due_counts())
 
 
 def pack(due: Mapping[int, int]) -> list[list[int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from datetime import timedelta
 from functools import cache
 
@@ -11,10 +12,10 @@ from celery import shared_task
 from history import RedisMemoryFull
 from worker import archive, purge, restore
 from worker import drain as draining
-from worker import sweep as sweeping
 from worker.app import HINT_SECONDS
 from worker.services import Services, connect, take_archive
 from worker.settings import load_settings
+from worker.sweep import pack
 
 log = logging.getLogger("torpor.tasks")
 
@@ -40,9 +41,14 @@ def services() -> Services:
 @shared_task(name="torpor.sweep")
 def sweep() -> int:
     """Send what is due off in drains; returns how many."""
-    drains = sweeping.sweep(services())
+    return send_drains(services().sessions.due_counts())
+
+
+def send_drains(due: Mapping[int, int]) -> int:
+    """Have shards drained, of which each has so many due sessions; returns how many drains were sent."""
+    drains = pack(due)
     for shards in drains:
-        drain.apply_async(args=[shards], expires=HINT_SECONDS)
+        drain.apply_async(args=[shards], expires=HINT_SECONDS, retry=False)
     return len(drains)
 
 

@@ -17,6 +17,14 @@ local function next_epoch(tally_key, previous)
   return math.max(now_us(), highest + 1, (tonumber(previous) or 0) + 1)
 end
 
+-- Set the moment (ms) at which the worker must look at a session. Where it is the first of its shard, those who
+-- subscribe to the due key's name are told. It is a hint, so a user who may not publish can write all the same.
+local function set_due(due_key, session, due_ms)
+  due_ms = int(due_ms)
+  redis.call('ZADD', due_key, due_ms, session)
+  if redis.call('ZRANK', due_key, session) == 0 then redis.pcall('PUBLISH', due_key, due_ms) end
+end
+
 -- Score a session for activity at `active_ms`: active + idle timeout, or born + maximum age if sooner.
 -- An epoch is also the moment (us) at which the session last came into Redis.
 local function schedule(due_key, session, active_ms, epoch, idle_ms, max_age_ms)
@@ -24,7 +32,7 @@ local function schedule(due_key, session, active_ms, epoch, idle_ms, max_age_ms)
   if max_age_ms and max_age_ms ~= '' then
     due = math.min(due, to_ms(tonumber(epoch)) + tonumber(max_age_ms))
   end
-  redis.call('ZADD', due_key, int(due), session)
+  set_due(due_key, session, due)
 end
 
 -- Is the session's score still the token of this claim?

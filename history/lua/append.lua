@@ -42,7 +42,7 @@ if not owner and ARGV[7] ~= '' then
 end
 -- A quarantined session waits for a person, a cleared one is due until its archive is erased.
 if damaged then
-  if meta[5] ~= 'quarantined' then redis.call('ZADD', KEYS[3], int(now_ms), ARGV[1]) end
+  if meta[5] ~= 'quarantined' then set_due(KEYS[3], ARGV[1], now_ms) end
 elseif meta[5] ~= 'quarantined' and not meta[6] then
   schedule(KEYS[3], ARGV[1], now_ms, epoch, idle or ARGV[3], max_age or ARGV[4])
 end

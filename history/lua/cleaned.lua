@@ -16,7 +16,7 @@ local now_ms = to_ms(now_us())
 -- Nothing failed, so that no number of looks before the leases' end leads to quarantine.
 redis.call('HDEL', KEYS[2], 'attempt', 'attempts', 'error')
 if meta[6] and tonumber(meta[6]) > now_ms then
-  if holds(KEYS[3], ARGV[1], ARGV[2]) then redis.call('ZADD', KEYS[3], meta[6], ARGV[1]) end
+  if holds(KEYS[3], ARGV[1], ARGV[2]) then set_due(KEYS[3], ARGV[1], meta[6]) end
   return 'again'
 end
 redis.call('HDEL', KEYS[2], 'floor', 'again')
@@ -24,7 +24,7 @@ if holds(KEYS[3], ARGV[1], ARGV[2]) then
   if redis.call('LLEN', KEYS[1]) > 0 then
     schedule(KEYS[3], ARGV[1], tonumber(meta[3]), meta[1], meta[4] or ARGV[4], meta[5] or ARGV[5])
   else
-    redis.call('ZADD', KEYS[3], int(now_ms), ARGV[1])
+    set_due(KEYS[3], ARGV[1], now_ms)
   end
 end
 return 'done'

@@ -20,7 +20,7 @@ local now_ms = int(now)
 local lease_end = tonumber(redis.call('ZSCORE', KEYS[3], ARGV[1]) or 0)
 -- The deletion comes first: Redis allows it at its memory limit, and what follows it too.
 redis.call('UNLINK', KEYS[1], KEYS[2])
-redis.call('ZADD', KEYS[3], now_ms, ARGV[1])
+set_due(KEYS[3], ARGV[1], now_ms)
 redis.call('ZREM', KEYS[5], ARGV[1])
 redis.call('HSET', KEYS[2], 'epoch', epoch, 'floor', epoch, 'whole', '1', 'active', now_ms,
   'seen', with_seen(seen, ARGV[2], now))

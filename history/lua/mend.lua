@@ -20,5 +20,5 @@ redis.call('HSET', KEYS[2], 'epoch', epoch, 'active', now_ms, 'base', ARGV[4], '
 if ARGV[6] == '1' then redis.call('HSET', KEYS[2], 'whole', '1') end
 redis.call('HDEL', KEYS[2], 'state', 'attempts', 'error')
 redis.call('ZREM', KEYS[5], ARGV[1])
-redis.call('ZADD', KEYS[3], now_ms, ARGV[1])
+set_due(KEYS[3], ARGV[1], now_ms)
 return 1

@@ -22,7 +22,7 @@ local now_ms = int(to_ms(now_us()))
 if meta[6] == 'quarantined' then
   redis.call('ZADD', KEYS[4], now_ms, ARGV[1])
 elseif meta[5] or not (meta[1] and meta[2]) then
-  redis.call('ZADD', KEYS[3], now_ms, ARGV[1])
+  set_due(KEYS[3], ARGV[1], now_ms)
 else
   schedule(KEYS[3], ARGV[1], tonumber(meta[2]), meta[1], meta[3] or ARGV[2], meta[4] or ARGV[3])
 end

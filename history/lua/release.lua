@@ -17,7 +17,7 @@ if ARGV[3] == '' then
   redis.call('ZREM', KEYS[2], ARGV[1])
   redis.call('HSET', KEYS[1], 'state', 'quarantined')
 else
-  redis.call('ZADD', KEYS[2], int(now_ms + tonumber(ARGV[3])), ARGV[1])
+  set_due(KEYS[2], ARGV[1], now_ms + tonumber(ARGV[3]))
 end
 if ARGV[4] ~= '' and redis.call('HGET', KEYS[1], 'attempt') == ARGV[4] then
   redis.call('HINCRBY', KEYS[1], 'attempts', -1)

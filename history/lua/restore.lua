@@ -25,5 +25,5 @@ else
   if seen then redis.call('HSET', KEYS[2], 'seen', seen) end
 end
 -- A quarantined session waits for a person.
-if meta[3] ~= 'quarantined' then redis.call('ZADD', KEYS[3], int(to_ms(now) + tonumber(ARGV[3])), ARGV[1]) end
+if meta[3] ~= 'quarantined' then set_due(KEYS[3], ARGV[1], to_ms(now) + tonumber(ARGV[3])) end
 return {'begun', epoch, int(length)}

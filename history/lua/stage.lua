@@ -18,5 +18,5 @@ elseif length ~= before + #ARGV - 4 then
   return 'lost'
 end
 redis.call('PEXPIRE', KEYS[3], int(2 * tonumber(ARGV[3])))
-if meta[2] ~= 'quarantined' then redis.call('ZADD', KEYS[2], int(to_ms(now_us()) + tonumber(ARGV[3])), ARGV[1]) end
+if meta[2] ~= 'quarantined' then set_due(KEYS[2], ARGV[1], to_ms(now_us()) + tonumber(ARGV[3])) end
 return 'staged'

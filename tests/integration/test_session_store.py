@@ -1253,3 +1253,59 @@ def test_a_commit_that_meets_a_key_of_another_type_deletes_nothing(
     assert store.messages("s", touch=False) == [A, B]
     raw(client, "DEL", key)
     assert store.commit(lease, snapshot) is CommitOutcome.DELETED
+
+
+# Announcements
+
+
+@pytest.mark.single_node(reason="a node's own users")
+def test_a_user_who_may_not_publish_can_write_close_and_clear_all_the_same(tmp_path: Path) -> None:
+    server = start_redis(tmp_path)
+    try:
+        with server.client() as admin:
+            raw(admin, "ACL", "SETUSER", "mute", "on", ">secret", "~*", "resetchannels", "+@all")
+        with redis.Redis(port=server.port, username="mute", password="secret") as mute:
+            with pytest.raises(redis.exceptions.NoPermissionError):
+                mute.publish("{torpor:0}:due", "1")
+            store = SessionStore(mute, shards=1)
+            fill(store, "s")
+            assert store.close("s")
+            assert store.clear("s")
+            assert store.due_counts() == {0: 1}
+    finally:
+        server.stop()
+
+
+def test_the_first_due_moment_of_a_shard_is_announced_and_no_other(store: SessionStore) -> None:
+    with store.announcements() as announced:
+        assert announced.wait(5) is None, "the subscription has begun"
+        fill(store, "first")
+        due_at = described(store, "first").due_at
+        assert due_at
+        assert wait_until(lambda: announced.wait(1)) == {0: due_at.timestamp()}
+        fill(store, "later")
+        assert announced.wait(0.2) == {}
+        store.close("later")
+        [(shard, moment)] = wait_until(lambda: announced.wait(1)).items()
+        assert (shard, moment < due_at.timestamp()) == (0, True)
+
+
+def test_of_those_who_attend_to_a_shard_one_is_elected_for_a_while(store: SessionStore) -> None:
+    fill(store, "due", "live")
+    store.close("due")
+    live = described(store, "live").due_at
+    assert live
+    seen = [store.attend(ALL, timedelta(milliseconds=200))[0] for _ in range(3)]
+    assert [attendance.elected for attendance in seen] == [True, False, False]
+    assert {(attendance.due, attendance.next_due) for attendance in seen} == {(1, live.timestamp())}
+    wait_until(lambda: store.attend(ALL, MINUTE)[0].elected)
+    store.claim(ALL, 10, MINUTE)
+    assert not store.attend(ALL, MINUTE)[0].elected, "nothing is due"
+
+
+def test_at_the_memory_limit_everybody_who_attends_is_elected(full: redis.Redis) -> None:
+    store = SessionStore(full, shards=1)
+    fill(store, "s")
+    store.close("s")
+    at_its_limit(full)
+    assert [store.attend(ALL, MINUTE)[0].elected for _ in range(2)] == [True, True]

@@ -17,6 +17,7 @@ WORKER = sorted((ROOT / "worker").rglob("*.py"))
 HISTORY = sorted((ROOT / "history").rglob("*.py"))
 
 PUBLIC = [
+    "Attendance",
     "CleanOutcome",
     "parse_json",
     "SessionDamaged",

@@ -66,6 +66,7 @@ SAMPLES: dict[str, list[Call[Any]]] = {
     "close": [calls.close(DEPLOYMENT, "s")],
     "clear": [calls.clear(DEPLOYMENT, "s", request=b"12345678")],
     "due": [calls.due(DEPLOYMENT, 7)],
+    "attend": [calls.attend(DEPLOYMENT, 7, HOUR)],
     "overview": [calls.overview(DEPLOYMENT, 7)],
     "list_sessions": [
         calls.list_sessions(DEPLOYMENT, 7, b"0", 500),
@@ -102,6 +103,7 @@ TYPES = [
     (rb"torpor:config", "hash"),
     (rb"\{torpor:\d+\}:(due|q)", "zset"),
     (rb"\{torpor:\d+\}:t", "hash"),
+    (rb"\{torpor:\d+\}:l", "string"),
     (rb"\{torpor:\d+\}:m:s", "list"),
     (rb"\{torpor:\d+\}:s:s", "hash"),
     (rb"\{torpor:\d+\}:w:s", "string"),

@@ -51,6 +51,8 @@ def test_only_the_archive_url_must_be_set() -> None:
         "batch": 64,
         "concurrency": 16,
         "drain_seconds": 60,
+        "listen": True,
+        "grace_seconds": 20,
         "max_attempts": 5,
         "retry_delay_seconds": 30,
     }
@@ -80,6 +82,8 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
         "BATCH": ("10", 10),
         "CONCURRENCY": ("4", 4),
         "DRAIN_SECONDS": ("30", 30.0),
+        "LISTEN": ("false", False),
+        "GRACE_SECONDS": ("5", 5.0),
         "MAX_ATTEMPTS": ("3", 3),
         "RETRY_DELAY_SECONDS": ("1", 1.0),
     }
@@ -114,6 +118,8 @@ WRONG = {
     "BATCH": "none",
     "CONCURRENCY": "-1",
     "DRAIN_SECONDS": "inf",
+    "LISTEN": "perhaps",
+    "GRACE_SECONDS": "soon",
     "MAX_ATTEMPTS": "0",
     "RETRY_DELAY_SECONDS": "-0.1",
 }

@@ -1,0 +1,133 @@
+"""How soon a worker acts, on a real Redis with a real Celery worker and a folder archive.
+
+    python tests/bench/latency.py                 make latency
+
+Closed session to archived object, idle timeout to archived, and both with the listener off (beat every second).
+A session counts as archived when its segment has its name in the folder: that file's own time is taken.
+"""
+
+# ruff: noqa: T201 - a program tells its user what it measured
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from conftest import start_redis, wait_until
+from images import archived, deployment_of
+from langchain_core.messages import AIMessage, HumanMessage
+
+from history import MemorystoreChatMessageHistory
+from worker.holdings import look
+from worker.services import Services
+from worker.settings import environment
+
+TURN = [HumanMessage("x" * 60), AIMessage("y" * 600)]
+INTERVAL = 1.0
+
+
+@contextmanager
+def worker(services: Services, folder: Path, *, beat: bool) -> Iterator[None]:
+    """A worker as docker-compose.yml has it, with beat or without."""
+    command = [sys.executable, "-m", "celery", "-A", "worker.app", "worker", "-c", "2"]
+    command += ["--without-gossip", "--without-mingle"]
+    if beat:
+        command += ["--beat", "--schedule", str(folder / "schedule")]
+    with (folder / "worker.log").open("ab") as log:
+        process = subprocess.Popen(command, env=environment(services.settings), cwd=folder, stdout=log, stderr=log)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def history(services: Services, session_id: str, ttl: int) -> MemorystoreChatMessageHistory:
+    return MemorystoreChatMessageHistory(services.sessions.client, session_id, ttl)
+
+
+def archived_at(services: Services, session_id: str) -> float:
+    """The moment (s since 1970) at which the session's segment was written."""
+    [segment] = look(services.archive, session_id).segments
+    return segment.stored.generation / 1e9
+
+
+def closed(services: Services, rounds: int) -> list[float]:
+    """Seconds from close() to the archived object, one session at a time."""
+    taken = []
+    for number in range(rounds):
+        session_id = f"closed-{number}"
+        history(services, session_id, 3600).add_messages(TURN)
+        before = archived(services)
+        begun = time.time()
+        history(services, session_id, 3600).close()
+        wait_until(lambda before=before: archived(services) > before, 60)  # type: ignore[misc]
+        taken.append(archived_at(services, session_id) - begun)
+    return taken
+
+
+def idle(services: Services, rounds: int) -> list[float]:
+    """Seconds from the end of the idle timeout to the archived object; timeouts end one after the other."""
+    due: dict[str, float] = {}
+    before = archived(services)
+    for number in range(rounds):
+        session_id = f"idle-{number}"
+        history(services, session_id, 1).add_messages(TURN)
+        info = services.sessions.info(session_id)
+        assert info
+        assert info.due_at
+        due[session_id] = info.due_at.timestamp()
+        time.sleep(0.05)
+    wait_until(lambda: archived(services) == before + rounds, 60)
+    return [archived_at(services, session_id) - moment for session_id, moment in due.items()]
+
+
+def row(name: str, seconds: list[float]) -> str:
+    taken = sorted(second * 1000 for second in seconds)
+    p99 = taken[min(len(taken) - 1, int(len(taken) * 0.99))]
+    return f"| {name} | {len(taken)} | {statistics.median(taken):.0f} | {p99:.0f} | {taken[-1]:.0f} |"
+
+
+def measure(rounds: int, *, listen: bool) -> list[str]:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        server = start_redis(folder)
+        interval = 3600 if listen else INTERVAL
+        url = (folder / "archive").as_uri()
+        services = deployment_of(server, url, listen=listen, sweep_interval_seconds=interval)
+        try:
+            with worker(services, folder, beat=not listen):
+                for warm in range(4):  # both processes of the pool have connected
+                    session_id = f"warm-{warm}"
+                    history(services, session_id, 3600).add_messages(TURN)
+                    history(services, session_id, 3600).close()
+                wait_until(lambda: archived(services) == 4, 60)
+                how = "listening, no beat" if listen else f"listener off, sweeps every {INTERVAL:.0f} s"
+                return [
+                    row(f"closed to archived ({how})", closed(services, rounds if listen else 10)),
+                    row(f"idle timeout to archived ({how})", idle(services, rounds)),
+                ]
+        finally:
+            server.stop()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="How soon a worker acts.")
+    parser.add_argument("--rounds", type=int, default=200)
+    rounds = parser.parse_args().rounds
+    print(f"{os.cpu_count()} cores; milliseconds\n")
+    print("| what | sessions | median | 99th percentile | worst |\n| --- | --- | --- | --- | --- |")
+    for listen in (True, False):
+        print("\n".join(measure(rounds, listen=listen)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
