@@ -35,6 +35,8 @@ from history.session import (
 
 T_co = TypeVar("T_co", covariant=True)
 
+# How many leased sessions of a shard may stand before those that are nearest to their due moment.
+MOST_IN_WORK = 1_000
 MILLISECOND = timedelta(milliseconds=1)
 
 
@@ -267,6 +269,15 @@ def claim(deployment: Deployment, shard: int, limit: int, lease: timedelta) -> C
         return [Lease(session.decode(), token, token) for session in sessions]
 
     return Call(script("claim"), [deployment.keyspace.shard(shard).due], [limit, _ms(lease)], decode)
+
+
+def nearest(deployment: Deployment, shard: int, limit: int) -> Call[list[tuple[float, str]]]:
+    """The sessions of a shard that are nearest to their due moment (ms), due or not, unless they are leased."""
+
+    def decode(reply: Any) -> list[tuple[float, str]]:
+        return [(float(moment), session.decode()) for session, moment in zip(reply[::2], reply[1::2], strict=True)]
+
+    return Call(script("nearest"), [deployment.keyspace.shard(shard).due], [limit, limit + MOST_IN_WORK], decode)
 
 
 def seize(deployment: Deployment, session_id: str, lease: timedelta) -> Call[Lease | SeizeOutcome]:

@@ -261,6 +261,16 @@ class SessionStore:
         claims = [calls.claim(self.deployment, shard, limit, lease) for shard in shards]
         return [found for _, leases in _answered(shards, self.run_many(claims)) for found in leases]
 
+    def claim_nearest(self, shards: Sequence[int], limit: int, lease: timedelta) -> list[Lease]:
+        """Lease the `limit` sessions of all these shards that are nearest to their due moment, due or not.
+
+        Two pipelines. Shards that don't answer are left out, with a warning; raises where none answers.
+        """
+        ahead = self.run_many([calls.nearest(self.deployment, shard, limit) for shard in shards])
+        nearest = sorted(each for _, sessions in _answered(shards, ahead) for each in sessions)[:limit]
+        seized = self.run_many([calls.seize(self.deployment, session, lease) for _, session in nearest])
+        return [each for each in seized if isinstance(each, Lease)]
+
     def seize(self, session_id: str, lease: timedelta) -> Lease | SeizeOutcome:
         """Lease one named session, due or not, unless a worker holds it."""
         return self.run(calls.seize(self.deployment, session_id, lease))

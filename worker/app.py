@@ -12,6 +12,7 @@ from celery.signals import worker_shutting_down
 from worker import shutdown
 from worker.errors import SettingsError
 from worker.listener import Listener
+from worker.relief import Reliever
 from worker.services import connect
 from worker.settings import Settings, load_settings
 
@@ -23,35 +24,40 @@ def make_app(settings: Callable[[], Settings]) -> Celery:
     """A Celery app for a deployment; the settings are asked for when Celery first needs its configuration."""
     app = Celery("torpor", include=["worker.tasks"])
     app.add_defaults(lambda: _configuration(settings()))
-    app.steps["worker"].add(_listener_step(settings))
+    app.steps["worker"].add(_watching_step(settings))
     return app
 
 
-def _listener_step(settings: Callable[[], Settings]) -> type[bootsteps.StartStopStep]:
-    """What starts a Listener in the worker's main process, once its pool is there, and stops it."""
+def _watching_step(settings: Callable[[], Settings]) -> type[bootsteps.StartStopStep]:
+    """What watches Redis from the worker's main process: a Listener and a Reliever.
 
-    class ListenerStep(bootsteps.StartStopStep):  # type: ignore[misc] # Celery is untyped
+    They begin when the pool is there, so that their connections are not there before it forks, and before the worker
+    needs the broker, which a full Redis may have to make room for.
+    """
+
+    class WatchingStep(bootsteps.StartStopStep):  # type: ignore[misc] # Celery is untyped
         requires = ("celery.worker.components:Pool",)
 
         def start(self, _worker: Any) -> None:
-            # The tasks' own services are for the pool's processes: connections must not be there before a fork.
-            if not settings().listen:
-                return
-            self._listener = Listener(lambda: connect(settings()), self._send)
-            self._listener.start()
+            self._watching: list[Listener | Reliever] = [Reliever(lambda: connect(settings()))]
+            if settings().listen:
+                self._watching.append(Listener(lambda: connect(settings()), _send_drains))
+            for each in self._watching:
+                each.start()
 
         def stop(self, _worker: Any) -> None:
-            if settings().listen:
-                self._listener.stop()
+            for each in self._watching:
+                each.stop()
 
         terminate = stop
 
-        def _send(self, due: Mapping[int, int]) -> None:
-            from worker.tasks import send_drains  # which needs a finished app
+    return WatchingStep
 
-            send_drains(due)
 
-    return ListenerStep
+def _send_drains(due: Mapping[int, int]) -> None:
+    from worker.tasks import send_drains  # which needs a finished app
+
+    send_drains(due)
 
 
 def _configuration(settings: Settings) -> dict[str, Any]:

@@ -88,6 +88,8 @@ def status(context: typer.Context, *, as_json: Json = False) -> None:
             "archive": overview.archive,
         }
     )
+    for warning in overview.warnings:
+        console.err.print(f"warning: {warning}", markup=False)
 
 
 @app.command()

@@ -44,13 +44,18 @@ def drain(services: Services, shards: Sequence[int]) -> Counter[Outcome]:
             if not leases:
                 del waiting[: settings.batch]
                 continue
-            outcomes = _archive_batch(services, keeper, pool, leases)
+            outcomes = archive_batch(services, keeper, pool, leases)
             totals.update(outcomes)
             if Outcome.POSTPONED in outcomes:
                 break
     if totals:
         log.info("drained %d shards: %s", len(shards), _summary(totals))
     return totals
+
+
+def batch_size(services: Services) -> int:
+    """How many sessions to claim at a time: a single one while the archive is down."""
+    return 1 if _archive_down.is_set() else services.settings.batch
 
 
 def _claim(services: Services, keeper: LeaseKeeper, shards: Sequence[int]) -> list[Lease]:
@@ -65,7 +70,7 @@ def _claim(services: Services, keeper: LeaseKeeper, shards: Sequence[int]) -> li
     return leases
 
 
-def _archive_batch(
+def archive_batch(
     services: Services, keeper: LeaseKeeper, pool: ThreadPoolExecutor, leases: Sequence[Lease]
 ) -> list[Outcome]:
     """Archive claimed sessions, those that have failed before one by one after the others.

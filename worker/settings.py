@@ -50,6 +50,12 @@ def _broker_url(url: SecretStr | None, info: ValidationInfo) -> SecretStr | None
     return url
 
 
+def _memory_low(share: float, info: ValidationInfo) -> float:
+    if share >= info.data.get("memory_high", 1):
+        raise ValueError(f"must be below {PREFIX}MEMORY_HIGH")
+    return share
+
+
 def _archive_url(url: str) -> str:
     parse_archive_url(url)
     return url
@@ -124,6 +130,15 @@ class Settings(BaseSettings):
     batch: int = Field(default=64, ge=1, le=10_000, description="Sessions claimed at a time.")
     concurrency: int = Field(default=16, ge=1, le=512, description="Sessions archived at a time in a process.")
     drain_seconds: Seconds = Field(default=60, description="How long one drain task may go on claiming.")
+    memory_high: float = Field(
+        default=0.85, gt=0, le=1, description="Share of Redis's memory limit above which sessions are archived early."
+    )
+    memory_low: Annotated[float, AfterValidator(_memory_low)] = Field(
+        default=0.75, gt=0, le=1, description="Share of the limit at which that ends; below the high one."
+    )
+    memory_limit: int | None = Field(
+        default=None, ge=1, description="Bytes a node of Redis may use, where it does not show its own maxmemory."
+    )
     grace_seconds: Seconds = Field(
         default=20, description="How long sessions in work are finished after SIGTERM; then they are given back."
     )

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import redis.cluster
-import redis.exceptions
-
-from history import RedisUnavailable
+from worker import memory
+from worker.memory import NodeMemory
 from worker.services import Services
 
 
@@ -28,13 +25,15 @@ class Overview:
     memory_limit_bytes: int | None
     shards: int
     archive: str
+    warnings: Sequence[str]
 
 
 def overview(services: Services) -> Overview:
-    """Ask every shard in one pipeline, and Redis for its memory (INFO, which Memorystore allows), None if untold."""
+    """Ask every shard in one pipeline, and Redis for its memory, None where it does not tell."""
     shards = services.sessions.overview()
     overdue = [shard.now - shard.oldest_due for shard in shards if shard.oldest_due]
-    used, limit = _memory(services)
+    nodes = memory.nodes(services)
+    limits = [node.limit for node in nodes if node.limit]
     return Overview(
         live=sum(shard.live for shard in shards),
         due=sum(shard.due for shard in shards),
@@ -43,27 +42,18 @@ def overview(services: Services) -> Overview:
         archived=sum(shard.archived for shard in shards),
         restored=sum(shard.restored for shard in shards),
         oldest_overdue_seconds=max(overdue).total_seconds() if overdue else None,
-        memory_bytes=used or None,
-        memory_limit_bytes=limit or None,
+        memory_bytes=sum(node.used for node in nodes) or None,
+        memory_limit_bytes=sum(limits) or None,
         shards=len(shards),
         archive=services.archive.url,
+        warnings=[*_warnings(services, nodes)],
     )
 
 
-def _memory(services: Services) -> tuple[int, int]:
-    """Bytes used and allowed, of all primaries of a Cluster together."""
-    client = services.sessions.client
-    try:
-        if isinstance(client, redis.cluster.RedisCluster):
-            nodes = list(client.info("memory", target_nodes=redis.cluster.RedisCluster.PRIMARIES).values())
-        else:
-            nodes = [client.info("memory")]
-    except redis.exceptions.ResponseError:
-        nodes = []  # the embedded server has no INFO
-    except (redis.exceptions.RedisError, redis.exceptions.RedisClusterException) as exc:
-        raise RedisUnavailable(f"Redis can't be reached: {exc}") from exc
-    return _total(nodes, "used_memory"), _total(nodes, "maxmemory")
-
-
-def _total(nodes: Sequence[Mapping[str, Any]], field: str) -> int:
-    return sum(int(node.get(field, 0)) for node in nodes)
+def _warnings(services: Services, nodes: Sequence[NodeMemory]) -> Iterator[str]:
+    for policy in sorted({node.policy for node in nodes if node.policy.startswith("allkeys-")}):
+        yield f"maxmemory-policy is {policy}, which deletes live sessions: set noeviction"
+    full = sum(node.above(services.settings.memory_high) for node in nodes)
+    if full:
+        share = services.settings.memory_high
+        yield f"{full} of {len(nodes)} nodes use more than {share:.0%} of their memory: sessions are archived early"

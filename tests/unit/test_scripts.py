@@ -73,6 +73,7 @@ SAMPLES: dict[str, list[Call[Any]]] = {
         calls.list_sessions(DEPLOYMENT, 7, b"0", 500, quarantined=True),
     ],
     "claim": [calls.claim(DEPLOYMENT, 7, 10, HOUR)],
+    "nearest": [calls.nearest(DEPLOYMENT, 7, 10)],
     "seize": [calls.seize(DEPLOYMENT, "s", HOUR)],
     "snapshot": [calls.snapshot(DEPLOYMENT, LEASE)],
     "renew": [calls.renew(DEPLOYMENT, LEASE, HOUR)],

@@ -1,0 +1,162 @@
+"""Memory relief: a Redis that fills up is emptied of what is nearest to its due moment, and of no more than it must."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from conftest import RedisServer, raw, start_redis, wait_until
+from images import archived, deployment_of, image
+
+from history import Expiry, RedisMemoryFull
+from worker import memory, status
+from worker.archive import Outcome
+from worker.errors import ArchiveUnavailable
+from worker.relief import relieve
+from worker.services import Services
+
+pytestmark = pytest.mark.single_node(reason="it sets the memory limit of a server of its own")
+
+LARGE = b'{"content":"%b"}' % (b"x" * 20_000)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RedisServer]:
+    started = start_redis(tmp_path, "--maxmemory-policy", "noeviction")
+    yield started
+    started.stop()
+
+
+def services_at(server: RedisServer, folder: Path, **settings: Any) -> Services:
+    given = {"sweep_interval_seconds": 3600, "idle_timeout_seconds": 3600, "batch": 4} | settings
+    return deployment_of(server, (folder / "archive").as_uri(), **given)
+
+
+def fill(services: Services, count: int) -> list[str]:
+    """Sessions of 20 kB, the first of which is due first; all of them in an hour and more."""
+    ids = [f"s{number}" for number in range(count)]
+    for number, session_id in enumerate(ids):
+        services.sessions.append(session_id, [LARGE], expiry=Expiry.of_seconds(3600 + 60 * number))
+    return ids
+
+
+def limit_to(services: Services, share: float) -> None:
+    """Let what is used be this share of the limit."""
+    client: Any = services.sessions.client
+    raw(client, "CONFIG", "SET", "maxmemory", int(client.info("memory")["used_memory"] / share))
+
+
+def left(services: Services, ids: list[str]) -> list[str]:
+    return [session_id for session_id in ids if services.sessions.info(session_id)]
+
+
+def test_above_the_high_water_mark_the_nearest_sessions_are_archived_until_below_the_low_one(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    services = services_at(server, tmp_path)
+    ids = fill(services, 200)
+    limit_to(services, 0.9)
+    done = relieve(services)[Outcome.ARCHIVED]
+    assert 20 < done < 150
+    assert left(services, ids) == ids[done:], "in the order in which they would have been due"
+    [node] = memory.nodes(services)
+    assert not node.above(services.settings.memory_low)
+    assert relieve(services) == {}
+
+
+def test_below_the_high_water_mark_nothing_is_done(server: RedisServer, tmp_path: Path) -> None:
+    services = services_at(server, tmp_path)
+    ids = fill(services, 20)
+    limit_to(services, 0.8)
+    assert relieve(services) == {}
+    assert left(services, ids) == ids
+
+
+def test_a_limit_that_the_server_does_not_show_is_taken_from_the_settings(server: RedisServer, tmp_path: Path) -> None:
+    fill(services_at(server, tmp_path), 100)
+    assert relieve(services_at(server, tmp_path)) == {}
+    [node] = memory.nodes(services_at(server, tmp_path))
+    limited = services_at(server, tmp_path, memory_limit=int(node.used / 0.9))
+    assert relieve(limited)[Outcome.ARCHIVED] > 10
+
+
+def test_sessions_that_others_have_in_work_are_left_to_them(server: RedisServer, tmp_path: Path) -> None:
+    services = services_at(server, tmp_path)
+    ids = fill(services, 40)
+    taken = services.sessions.claim_nearest(range(256), 5, services.settings.lease)
+    assert [lease.session_id for lease in taken] == ids[:5]
+    again = services.sessions.claim_nearest(range(256), 5, services.settings.lease)
+    assert [lease.session_id for lease in again] == ids[5:10]
+
+
+def test_an_archive_that_is_down_ends_the_relief_and_counts_nothing(
+    server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services = services_at(server, tmp_path)
+    ids = fill(services, 40)
+    limit_to(services, 0.9)
+
+    def down(*_: object, **__: object) -> None:
+        raise ArchiveUnavailable("the archive is down")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(services.archive, "put", down)
+        assert relieve(services)[Outcome.ARCHIVED] == 0
+    assert left(services, ids) == ids
+    infos = [services.sessions.info(session_id) for session_id in ids]
+    assert all(info and info.attempts == 0 for info in infos)
+
+
+@pytest.mark.timeout(120)
+def test_a_worker_makes_room_in_a_redis_that_refuses_writes_though_it_is_the_broker_too(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    services = services_at(server, tmp_path, sweep_interval_seconds=1)
+    ids = fill(services, 200)
+    client: Any = services.sessions.client
+    raw(client, "CONFIG", "SET", "maxmemory", client.info("memory")["used_memory"] - 200_000)
+    with pytest.raises(RedisMemoryFull):
+        services.sessions.append("new", [LARGE])
+
+    def writable() -> bool:
+        with contextlib.suppress(RedisMemoryFull):
+            return bool(services.sessions.append("new", [LARGE]))
+        return False
+
+    with image("worker", services, tmp_path):
+        wait_until(writable, 60, "Redis accepts writes again")
+        before = archived(services)
+        services.sessions.close("new")
+        wait_until(lambda: services.sessions.info("new") is None, 60, "the worker has its broker and goes on")
+        assert before > 10
+    assert left(services, ids)
+
+
+def test_status_warns_of_a_policy_that_deletes_sessions_and_of_a_full_redis(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    services = services_at(server, tmp_path)
+    fill(services, 20)
+    assert status.overview(services).warnings == []
+    raw(services.sessions.client, "CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    limit_to(services, 0.9)
+    policy, full = status.overview(services).warnings
+    assert "allkeys-lru" in policy
+    assert "1 of 1 nodes use more than 85%" in full
+
+
+def test_a_server_without_info_is_not_relieved(
+    server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services = services_at(server, tmp_path)
+
+    def unknown(*_: object) -> None:
+        raise redis.exceptions.ResponseError("unknown command 'info'")
+
+    monkeypatch.setattr(services.sessions.client, "info", unknown)
+    assert memory.nodes(services) == []
+    assert relieve(services) == {}
