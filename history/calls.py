@@ -37,6 +37,8 @@ T_co = TypeVar("T_co", covariant=True)
 
 # How many leased sessions of a shard may stand before those that are nearest to their due moment.
 MOST_IN_WORK = 1_000
+# More at once would keep Redis from everybody else for milliseconds.
+PAGE_MESSAGES = 1_000
 MILLISECOND = timedelta(milliseconds=1)
 
 
@@ -147,7 +149,7 @@ def read(
     return Call(
         script("read"),
         [keys.messages(session), keys.metadata(session), keys.due],
-        [session, int(touch), *deployment.defaults, start, b"" if stop is None else stop, page_bytes],
+        [session, int(touch), *deployment.defaults, start, b"" if stop is None else stop, page_bytes, PAGE_MESSAGES],
         decode,
     )
 

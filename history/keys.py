@@ -59,6 +59,11 @@ def config_key(namespace: str) -> bytes:
     return f"{namespace}:config".encode()
 
 
+def events_key(namespace: str) -> bytes:
+    """The stream of what has happened to sessions."""
+    return f"{namespace}:events".encode()
+
+
 @dataclass(frozen=True, slots=True)
 class ShardKeys:
     """The keys that the sessions of one shard share; all carry the shard's hash tag."""

@@ -6,8 +6,10 @@ import inspect
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, TypeVar
+from itertools import chain
+from typing import Any, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 import redis
@@ -17,8 +19,8 @@ import redis.exceptions
 from history import calls
 from history.announcements import Announcements
 from history.calls import KEEP, Call, Deployment, Keep
-from history.errors import InvalidArgument, ShardCountMismatch, TorporError, translate
-from history.keys import DEFAULT_NAMESPACE, DEFAULT_SHARDS, check_namespace, check_shards, encode_session_id
+from history.errors import InvalidArgument, RedisRefused, ShardCountMismatch, TorporError, translate
+from history.keys import DEFAULT_NAMESPACE, DEFAULT_SHARDS, check_namespace, check_shards, encode_session_id, events_key
 from history.scripts import all_scripts
 from history.session import (
     Attendance,
@@ -363,48 +365,65 @@ class SessionStore:
             else {}
         )
         try:
-            told: Any = self._client.info(**nodes)
-        except redis.exceptions.ResponseError:
+            with _translated():
+                told: Any = self._client.info(**nodes)
+        except RedisRefused:
             return 0
-        except (redis.exceptions.RedisError, redis.exceptions.RedisClusterException) as exc:
-            raise translate(exc) from exc
         each = told.values() if nodes and "redis_version" not in told else [told]
         return max(map(_rewound_before, each), default=0)
 
+    def add_events(self, events: Sequence[Mapping[str, str]], *, keep: int) -> None:
+        """Append to the deployment's stream, of which about the last `keep` stay; one pipeline."""
+        pipeline = self._client.pipeline(transaction=False)
+        for fields in events:
+            pipeline.xadd(events_key(self._namespace), cast(Any, fields), maxlen=keep, approximate=True)
+        with _translated():
+            pipeline.execute()
+
+    def last_events(self, count: int) -> list[tuple[str, dict[str, str]]]:
+        """The stream's last events with their ids, oldest first."""
+        with _translated():
+            found: Any = self._client.xrevrange(events_key(self._namespace), count=count)
+        return [_event(each) for each in reversed(found)]
+
+    def events_after(self, last: str, *, seconds: float) -> list[tuple[str, dict[str, str]]]:
+        """The events after the one with id `last`, "0" for all; waits up to so many seconds for the first."""
+        key = events_key(self._namespace)
+        with _translated():
+            streams: Any = self._client.xread({key: last}, block=int(seconds * 1000))
+        # RESP3: {stream: [events]}, RESP2: [[stream, events]]; https://redis.io/docs/latest/commands/xread
+        by_stream = streams.values() if isinstance(streams, dict) else [[events] for _, events in streams or ()]
+        found = chain.from_iterable(by_stream)
+        return [_event(event) for events in found for event in events]
+
     def load_scripts(self) -> None:
         """Load every script, so that a first pipeline need not be sent twice; one round trip a script."""
-        try:
+        with _translated():
             for each in all_scripts():
                 self._client.script_load(each.source)
-        except (redis.exceptions.RedisError, redis.exceptions.RedisClusterException) as exc:
-            raise translate(exc) from exc
 
     # How a call is run
 
     def run(self, call: Call[T]) -> T:
         """Run one call: EVALSHA, and EVAL where the server has lost the script."""
-        try:
+        with _translated():
             try:
                 reply = self._evaluate("EVALSHA", call.script.sha, call)
             except redis.exceptions.NoScriptError:
                 reply = self._evaluate("EVAL", call.script.source, call)
-        except (redis.exceptions.RedisError, redis.exceptions.RedisClusterException) as exc:
-            raise translate(exc) from exc
         return call.decode(reply)
 
     def run_many(self, many: Sequence[Call[T]]) -> list[T | TorporError]:
         """Run independent calls in one pipeline; an error stands in its call's place."""
         if not many:
             return []
-        try:
+        with _translated():
             # transaction=False: the calls are independent and may be of different slots.
             pipeline = self._client.pipeline(transaction=False)
             for call in many:
                 arguments = _arguments(call.script.sha, call)
                 pipeline.execute_command("EVALSHA", *arguments, NEVER_DECODE=[], **self._target(call))
             replies = pipeline.execute(raise_on_error=False)
-        except (redis.exceptions.RedisError, redis.exceptions.RedisClusterException) as exc:
-            raise translate(exc) from exc
         return [self._outcome(call, reply) for call, reply in zip(many, replies, strict=True)]
 
     def _evaluate(self, command: str, body: str | bytes, call: Call[T]) -> Any:
@@ -430,6 +449,23 @@ class SessionStore:
 
 def _arguments(body: str | bytes, call: Call[Any]) -> list[str | bytes | int]:
     return [body, len(call.keys), *call.keys, *call.args]
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (redis.exceptions.RedisError, redis.exceptions.RedisClusterException) as exc:
+        raise translate(exc) from exc
+
+
+def _event(found: tuple[bytes | str, dict[bytes | str, bytes | str]]) -> tuple[str, dict[str, str]]:
+    identity, fields = found
+    return _text(identity), {_text(name): _text(value) for name, value in fields.items()}
+
+
+def _text(value: bytes | str) -> str:
+    return value if isinstance(value, str) else value.decode()
 
 
 def _answered(shards: Iterable[int], outcomes: Sequence[T | TorporError]) -> list[tuple[int, T]]:

@@ -157,7 +157,7 @@ class SteppedSessions(SessionStore):
         if fault in (Fault.REFUSED, Fault.POISON):
             raise RedisUnavailable("connection refused")
         if name == "read" and self.task:
-            call = replace(call, args=[*call.args[:6], _PAGE_BYTES])
+            call = replace(call, args=[*call.args[:6], _PAGE_BYTES, *call.args[7:]])
         result = super().run(self._moved(call))
         self.heard(call)
         if fault is Fault.SENT_TWICE and self.task:

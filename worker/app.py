@@ -20,9 +20,9 @@ from worker.settings import Settings, load_settings
 HINT_SECONDS = 300
 
 
-def make_app(settings: Callable[[], Settings]) -> Celery:
+def make_app(settings: Callable[[], Settings], *, set_as_current: bool = True) -> Celery:
     """A Celery app for a deployment; the settings are asked for when Celery first needs its configuration."""
-    app = Celery("torpor", include=["worker.tasks"])
+    app = Celery("torpor", include=["worker.tasks"], set_as_current=set_as_current)
     app.add_defaults(lambda: _configuration(settings()))
     app.steps["worker"].add(_watching_step(settings))
     return app

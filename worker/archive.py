@@ -6,7 +6,7 @@ import io
 import logging
 import random
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -25,6 +25,7 @@ from history import (
 )
 from worker import erase, holdings, layout, transcript
 from worker.errors import AttemptsExhausted, ClearForgotten, SegmentMissing
+from worker.events import Event, EventKind, tell
 from worker.failpoints import Failpoint, reach
 from worker.leases import LeaseKeeper
 from worker.services import Services
@@ -54,10 +55,35 @@ class Archived:
 
     session_id: str
     outcome: Outcome
+    owner: str | None = None
     messages: int = 0
     object_name: str | None = None
     generation: int | None = None
     error: TorporError | None = None
+
+
+_TOLD = {
+    Outcome.ARCHIVED: EventKind.ARCHIVED,
+    Outcome.FAILED: EventKind.FAILED,
+    Outcome.QUARANTINED: EventKind.QUARANTINED,
+}
+
+
+def events_of(results: Iterable[Archived], archived: EventKind = EventKind.ARCHIVED) -> list[Event]:
+    """What is to be told of results; `archived` is the kind for those that went to sleep."""
+    return [
+        Event(
+            archived if result.outcome is Outcome.ARCHIVED else _TOLD[result.outcome],
+            result.session_id,
+            result.owner,
+            result.messages,
+            result.object_name,
+            result.generation,
+            None if result.error is None else str(result.error),
+        )
+        for result in results
+        if result.outcome in _TOLD and (result.messages or result.error)
+    ]
 
 
 class _Superseded(Exception):
@@ -76,6 +102,7 @@ def archive_session(services: Services, session_id: str) -> Archived:
                 [snapshot] = services.sessions.snapshots([lease])
                 rewound_before = services.sessions.rewound_before()
             result = archive_claimed(services, keeper, lease, snapshot, rewound_before=rewound_before)
+            tell(services, events_of([result]))
             if result.outcome is not Outcome.CLEANED:
                 return result
 
@@ -172,6 +199,7 @@ def _archive(
     result = Archived(
         snapshot.session_id,
         done,
+        snapshot.owner,
         snapshot.message_count,
         sent[0].name if sent else None,
         sent[0].generation if sent else None,
@@ -205,6 +233,7 @@ def _send(services: Services, keeper: LeaseKeeper, lease: Lease, snapshot: Sessi
             described = {"session": snapshot.session_id, "owner": snapshot.owner}
             services.archive.put(marker, io.BytesIO(), 0, metadata=described)
             reach(Failpoint.ARCHIVE_MARKED)
+        services.uploads.wait()
         stored = services.archive.put(
             layout.segment_name(snapshot.session_id, packed.name),
             packed.body,

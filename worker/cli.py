@@ -26,6 +26,7 @@ from history import (
 from worker import archive as archiving
 from worker import console, holdings, interchange
 from worker import doctor as examining
+from worker import events as happenings
 from worker import purge as purging
 from worker import restore as restoring
 from worker import status as standing
@@ -210,6 +211,28 @@ def purge(
         console.print_json({**asdict(found), "dry_run": dry_run})
     else:
         console.out.print(f"{'would purge' if dry_run else 'purged'}: {what}", markup=False)
+
+
+@app.command()
+def events(
+    context: typer.Context,
+    *,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with each that comes.")] = False,
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many of the last ones.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a line.")] = False,
+) -> None:
+    """Tell what has happened to sessions, oldest first: archived, restored, purged, failed.
+
+    Example: torpor events --follow --json | jq 'select(.kind == "session.quarantined")'
+    """
+    for identity, fields in happenings.follow(_services(context), count=count, forever=follow):
+        if as_json:
+            console.print_json({"id": identity, **fields})
+            continue
+        at = datetime.fromtimestamp(int(identity.partition("-")[0]) / 1000, UTC)
+        rest = " ".join(f"{name}={value}" for name, value in fields.items() if name not in ("kind", "session"))
+        what = f"{at:%Y-%m-%d %H:%M:%S} {fields.get('kind')} {fields.get('session')} {rest}"
+        console.out.print(console.one_line(what), markup=False, soft_wrap=True)
 
 
 @app.command()

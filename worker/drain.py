@@ -11,8 +11,9 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from history import Lease, SessionInfo, TorporError, TransientError
 from worker import shutdown
-from worker.archive import Archived, Outcome, archive_claimed, release, returned
+from worker.archive import Archived, Outcome, archive_claimed, events_of, release, returned
 from worker.errors import ArchiveUnavailable
+from worker.events import EventKind, tell
 from worker.leases import LeaseKeeper
 from worker.services import Services
 
@@ -71,9 +72,13 @@ def _claim(services: Services, keeper: LeaseKeeper, shards: Sequence[int]) -> li
 
 
 def archive_batch(
-    services: Services, keeper: LeaseKeeper, pool: ThreadPoolExecutor, leases: Sequence[Lease]
+    services: Services,
+    keeper: LeaseKeeper,
+    pool: ThreadPoolExecutor,
+    leases: Sequence[Lease],
+    told_as: EventKind = EventKind.ARCHIVED,
 ) -> list[Outcome]:
-    """Archive claimed sessions, those that have failed before one by one after the others.
+    """Archive claimed sessions and tell of them, those that have failed before one by one after the others.
 
     A session that kills its worker counts as an attempt for all that were begun with it; alone, it ends in quarantine
     alone.
@@ -109,6 +114,7 @@ def archive_batch(
         with returned(services, keeper, suspects[number:]):
             snapshots = services.sessions.snapshots([lease])
         results.append(archive(lease, *snapshots))
+    tell(services, events_of(results, told_as))
     outcomes = [result.outcome for result in results]
     if Outcome.POSTPONED not in outcomes and not _SERVED.isdisjoint(outcomes):
         _archive_down.clear()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from worker import erase, holdings
 from worker.archive import archive_session
+from worker.events import Event, EventKind, tell
 from worker.failpoints import Failpoint, reach
 from worker.services import Services
 
@@ -49,4 +50,5 @@ def purge_session(services: Services, session_id: str) -> Purge:
     erase.below_floor(services, session_id, floor, found.owner)
     reach(Failpoint.PURGE_ERASED)
     archive_session(services, session_id)
+    tell(services, [Event(EventKind.PURGED, session_id, found.owner, found.live_messages)])
     return found

@@ -14,6 +14,7 @@ from history import TorporError
 from worker import memory, shutdown
 from worker.archive import Outcome
 from worker.drain import archive_batch, batch_size
+from worker.events import EventKind
 from worker.leases import LeaseKeeper
 from worker.memory import NodeMemory
 from worker.services import Services
@@ -50,7 +51,7 @@ def _relieve(services: Services, number: int, node: NodeMemory) -> Counter[Outco
             if not leases:
                 break
             keeper.hold(leases)
-            outcomes = archive_batch(services, keeper, pool, leases)
+            outcomes = archive_batch(services, keeper, pool, leases, EventKind.RELIEVED)
             totals.update(outcomes)
             if Outcome.POSTPONED in outcomes:
                 break

@@ -10,6 +10,7 @@ from enum import StrEnum
 from history import OwnerMismatch, RestoreTicket, SessionInfo, SessionNotFound, Status, SwapOutcome, TransientError
 from worker import holdings
 from worker.errors import ObjectNotFound, SegmentMissing
+from worker.events import Event, EventKind, tell
 from worker.failpoints import Failpoint, reach
 from worker.services import Services
 
@@ -104,6 +105,7 @@ def _finish(services: Services, ticket: RestoreTicket) -> Restored:
     if outcome is SwapOutcome.SUPERSEDED:
         services.sessions.abandon(ticket)  # drops what was staged
         return Restored(ticket.session_id, RestoreOutcome.SUPERSEDED)
+    tell(services, [Event(EventKind.RESTORED, ticket.session_id, planned.origin.owner, planned.count)])
     return Restored(ticket.session_id, RestoreOutcome.RESTORED, planned.count, tuple(planned.forks))
 
 

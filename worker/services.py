@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from redis.retry import Retry
 from history import RedisUnavailable, SessionStore
 from worker import layout
 from worker.errors import ArchiveConflict, ArchiveTaken
+from worker.pace import Pace
 from worker.settings import Settings, parse_archive_url
 from worker.stores import ArchiveStore
 from worker.stores.folder import FolderStore
@@ -28,6 +29,7 @@ class Services:
     settings: Settings
     sessions: SessionStore
     archive: ArchiveStore
+    uploads: Pace = field(default_factory=Pace)
 
 
 def connect(settings: Settings) -> Services:
@@ -36,7 +38,8 @@ def connect(settings: Settings) -> Services:
     A Cluster is asked for its nodes at once; raises RedisUnavailable.
     """
     sessions = SessionStore(_client(settings), namespace=settings.namespace, shards=settings.shards)
-    return Services(settings, sessions, open_archive(settings.archive_url, threads=settings.concurrency))
+    archive = open_archive(settings.archive_url, threads=settings.concurrency)
+    return Services(settings, sessions, archive, Pace(settings.uploads_per_second))
 
 
 def take_archive(services: Services) -> None:

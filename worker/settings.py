@@ -129,6 +129,9 @@ class Settings(BaseSettings):
     )
     batch: int = Field(default=64, ge=1, le=10_000, description="Sessions claimed at a time.")
     concurrency: int = Field(default=16, ge=1, le=512, description="Sessions archived at a time in a process.")
+    uploads_per_second: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="Segments a process may upload in a second."
+    )
     drain_seconds: Seconds = Field(default=60, description="How long one drain task may go on claiming.")
     memory_high: float = Field(
         default=0.85, gt=0, le=1, description="Share of Redis's memory limit above which sessions are archived early."
@@ -139,6 +142,12 @@ class Settings(BaseSettings):
     memory_limit: int | None = Field(
         default=None, ge=1, description="Bytes a node of Redis may use, where it does not show its own maxmemory."
     )
+    on_event_task: str | None = Field(
+        default=None,
+        min_length=1,
+        description="The name of a Celery task that gets each event.",
+    )
+    on_event_queue: str = Field(default="torpor-events", min_length=1, description="The queue that task is sent to.")
     grace_seconds: Seconds = Field(
         default=20, description="How long sessions in work are finished after SIGTERM; then they are given back."
     )

@@ -10,6 +10,7 @@
 -- ARGV[5] first position
 -- ARGV[6] position after the last one, '' for the end of the list
 -- ARGV[7] page size (bytes): the page ends with the message that reaches it
+-- ARGV[8] page size (messages)
 -- Returns {epoch, base, total, message...} | {} not in Redis
 local total = redis.call('LLEN', KEYS[1])
 local meta = redis.call('HMGET', KEYS[2], 'epoch', 'base', 'idle', 'max_age', 'state', 'floor', 'active')
@@ -24,7 +25,7 @@ if ARGV[2] == '1' and meta[1] then
   end
 end
 local reply = {meta[1] or '0', meta[2] or '0', int(total)}
-local stop = math.min(tonumber(ARGV[6]) or total, total)
+local stop = math.min(tonumber(ARGV[6]) or total, total, tonumber(ARGV[5]) + tonumber(ARGV[8]))
 local size, limit = 0, tonumber(ARGV[7])
 -- Ever larger steps, so that a page of large messages does not read many more than it takes.
 local from, step = tonumber(ARGV[5]), 1

@@ -1,0 +1,24 @@
+"""Pace: a bounded rate, whoever asks."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from worker.pace import Pace
+
+
+def test_threads_together_go_no_faster_than_the_rate() -> None:
+    pace = Pace(50)
+    begun = time.monotonic()
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: pace.wait(), range(75)))
+    assert time.monotonic() - begun >= 0.4, "50 at once, and 25 more at 50 a second"
+
+
+def test_without_a_rate_nobody_waits() -> None:
+    pace = Pace()
+    begun = time.monotonic()
+    for _ in range(10_000):
+        pace.wait()
+    assert time.monotonic() - begun < 5

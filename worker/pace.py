@@ -1,0 +1,25 @@
+"""Pace: how many uploads a process may begin in a second."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from kombu.utils.limits import TokenBucket
+
+
+class Pace:
+    """A token bucket of one second's worth. Safe to share among threads, which wait for their turn."""
+
+    def __init__(self, per_second: float | None = None) -> None:
+        """None sets no limit."""
+        self._bucket = TokenBucket(per_second, capacity=max(1, per_second)) if per_second else None
+        self._lock = threading.Lock()
+
+    def wait(self) -> None:
+        """Return when the next upload may begin."""
+        if self._bucket is None:
+            return
+        with self._lock:
+            while not self._bucket.can_consume():
+                time.sleep(self._bucket.expected_time())
