@@ -9,7 +9,7 @@ SECONDS ?= 60
 # Two files of tests at a time, each test process with servers of its own.
 TOGETHER := -n 2 --dist loadfile
 
-.PHONY: demo test ledger versions lint types compose format clean
+.PHONY: demo test ledger latency versions lint types compose format clean
 
 demo: .venv/demo
 	@$(BIN)/torpor demo $(ARGS)
@@ -30,6 +30,10 @@ versions: .venv/dev
 ledger: .venv/dev
 	@echo "== writing and killing for $(SECONDS) s, then counting every message"
 	@$(BIN)/python tests/ledger.py --seconds $(SECONDS)
+
+latency: .venv/dev
+	@echo "== measuring how soon a worker acts"
+	@PYTHONPATH=.:tests $(BIN)/python tests/bench/latency.py $(ARGS)
 
 lint: .venv/dev
 	$(BIN)/ruff check .

@@ -2,7 +2,8 @@
 
     python tests/bench/latency.py                 make latency
 
-Closed session to archived object, idle timeout to archived, and both with the listener off (beat every second).
+Closed session to archived object, idle timeout to archived, both with the listener off (beat every second), and what
+a writer feels of 10,000 sessions that are archived beside it.
 A session counts as archived when its segment has its name in the folder: that file's own time is taken.
 """
 
@@ -17,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -93,7 +94,7 @@ def idle(services: Services, rounds: int) -> list[float]:
 def row(name: str, seconds: list[float]) -> str:
     taken = sorted(second * 1000 for second in seconds)
     p99 = taken[min(len(taken) - 1, int(len(taken) * 0.99))]
-    return f"| {name} | {len(taken)} | {statistics.median(taken):.0f} | {p99:.0f} | {taken[-1]:.0f} |"
+    return f"| {name} | {len(taken)} | {statistics.median(taken):.1f} | {p99:.1f} | {taken[-1]:.1f} |"
 
 
 def measure(rounds: int, *, listen: bool) -> list[str]:
@@ -119,14 +120,59 @@ def measure(rounds: int, *, listen: bool) -> list[str]:
             server.stop()
 
 
+def write_for(services: Services, seconds: float, until: Callable[[], bool]) -> list[float]:
+    """Seconds of each add_messages of a writer that writes a turn every 5 ms, at least so long and `until` it is so."""
+    taken = []
+    begun = time.monotonic()
+    number = 0
+    while time.monotonic() - begun < seconds or not until():
+        number += 1
+        chat = history(services, f"writer-{number % 50}", 3600)
+        before = time.perf_counter()
+        chat.add_messages(TURN)
+        taken.append(time.perf_counter() - before)
+        time.sleep(0.005)
+    return taken
+
+
+def beside(count: int) -> list[str]:
+    """A writer's turns alone, and while so many sessions are archived beside it."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        server = start_redis(folder)
+        services = deployment_of(server, (folder / "archive").as_uri(), sweep_interval_seconds=1, drain_seconds=5)
+        try:
+            with worker(services, folder, beat=True):
+                history(services, "warm", 3600).add_messages(TURN)
+                history(services, "warm", 3600).close()
+                wait_until(lambda: archived(services) == 1, 60)
+                alone = write_for(services, 10, lambda: True)
+                for number in range(count):
+                    services.sessions.append(f"asleep-{number}", [b'{"content":"%b"}' % (b"x" * 600)] * 2)
+                for number in range(count):
+                    services.sessions.close(f"asleep-{number}")
+                begun = time.monotonic()
+                busy = write_for(services, 1, lambda: archived(services) >= count + 1)
+                rate = count / (time.monotonic() - begun)
+        finally:
+            server.stop()
+        return [
+            row("add_messages, alone", alone),
+            row(f"add_messages, beside {count:,} sessions being archived ({rate:.0f} a second)", busy),
+        ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="How soon a worker acts.")
     parser.add_argument("--rounds", type=int, default=200)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--sessions", type=int, default=10_000, help="how many are archived beside a writer")
+    arguments = parser.parse_args()
+    rounds = arguments.rounds
     print(f"{os.cpu_count()} cores; milliseconds\n")
     print("| what | sessions | median | 99th percentile | worst |\n| --- | --- | --- | --- | --- |")
     for listen in (True, False):
         print("\n".join(measure(rounds, listen=listen)), flush=True)
+    print("\n".join(beside(arguments.sessions)), flush=True)
 
 
 if __name__ == "__main__":

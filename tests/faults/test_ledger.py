@@ -1,36 +1,8 @@
-"""A short run of the ledger; `make ledger SECONDS=600` is a long one."""
+"""The ledger's own judgement; `make ledger SECONDS=600` is what it judges, and CI runs a short one."""
 
 from __future__ import annotations
 
-import re
-import signal
-import subprocess
-import sys
-from pathlib import Path
-
-import pytest
 from ledger import Record, Turn, judge
-
-LEDGER = Path(__file__).parents[1] / "ledger.py"
-COUNTS = re.compile(r"acknowledged=(\d+) faults=(\d+) kills=(\d+) lost=(\d+) doubled=(\d+) reordered=(\d+)")
-
-
-@pytest.mark.timeout(180)
-@pytest.mark.single_node(reason="it starts a server of its own")
-def test_every_acknowledged_message_is_there_once_and_in_order_after_faults_and_kills() -> None:
-    command = [sys.executable, str(LEDGER), "--seconds", "12", "--sessions", "200"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        try:
-            output, _ = process.communicate(timeout=160)
-        finally:
-            process.send_signal(signal.SIGTERM)  # it ends what it has started
-    last = COUNTS.fullmatch(output.splitlines()[-1])
-    assert last, output
-    acknowledged, faults, kills, *wrong = (int(count) for count in last.groups())
-    assert (process.returncode, wrong) == (0, [0, 0, 0]), output
-    assert acknowledged > 200
-    assert faults
-    assert kills
 
 
 def test_the_ledger_tells_what_is_lost_doubled_reordered_or_back_after_a_clear() -> None:
