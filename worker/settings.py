@@ -21,6 +21,7 @@ from worker.errors import SettingsError
 PREFIX = "TORPOR_"
 # What Kubernetes sets in each pod beside a service that is called torpor.
 _OF_KUBERNETES = re.compile(r"TORPOR_(SERVICE_|PORT$|PORT_)")
+_NAME = r"^[\w.:-]+$"
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 
 
@@ -144,10 +145,10 @@ class Settings(BaseSettings):
     )
     on_event_task: str | None = Field(
         default=None,
-        min_length=1,
+        pattern=_NAME,
         description="The name of a Celery task that gets each event.",
     )
-    on_event_queue: str = Field(default="torpor-events", min_length=1, description="The queue that task is sent to.")
+    on_event_queue: str = Field(default="torpor-events", pattern=_NAME, description="The queue that task is sent to.")
     grace_seconds: Seconds = Field(
         default=20, description="How long sessions in work are finished after SIGTERM; then they are given back."
     )

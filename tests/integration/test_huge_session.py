@@ -108,12 +108,20 @@ def test_a_huge_session_sleeps_and_wakes_in_64_mib(
 
 
 def test_no_page_is_much_larger_than_1_mib(sessions: SessionStore) -> None:
-    rng = random.Random(2)
-    sessions.append("s", [message(number, rng) for number in range(10_000)])
+    sessions.append("s", [b'"%b"' % (b"%d" % (number % 10) * 1_500) for number in range(3_000)])
     pages = [sum(map(len, page.messages)) for page in sessions.pages("s")]
     assert len(pages) > 3
-    assert max(pages) < store.PAGE_BYTES + 1_000
+    assert max(pages) < store.PAGE_BYTES + 1_600
     assert min(pages[:-1]) >= store.PAGE_BYTES
+
+
+def test_no_page_of_small_messages_has_more_than_a_thousand(sessions: SessionStore) -> None:
+    rng = random.Random(2)
+    said = [message(number, rng) for number in range(3_500)]
+    sessions.append("s", said)
+    pages = [page.messages for page in sessions.pages("s")]
+    assert [len(page) for page in pages] == [1_000, 1_000, 1_000, 500]
+    assert [each for page in pages for each in page] == said
 
 
 def test_no_page_of_large_messages_is_much_larger_than_2_mib(sessions: SessionStore) -> None:

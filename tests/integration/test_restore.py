@@ -69,7 +69,7 @@ def asleep(services: Services, *turns: int, session_id: str = "s", **options: An
 
 
 def everything(client: redis.Redis) -> dict[bytes, Any]:
-    """All that Redis holds, but the tally of what was done and the configuration."""
+    """All that Redis holds, but the configuration and what tells of what was done."""
     readers: dict[bytes, tuple[str, list[bytes | int | str]]] = {
         b"list": ("LRANGE", [0, -1]),
         b"hash": ("HGETALL", []),
@@ -78,7 +78,7 @@ def everything(client: redis.Redis) -> dict[bytes, Any]:
     }
     found = {}
     for key in lasting_keys(client):
-        if not key.endswith((b":t", b":config")):
+        if not key.endswith((b":t", b":config", b":events")):
             command, arguments = readers[raw(client, "TYPE", key)]
             found[key] = raw(client, command, key, *arguments)
     return found

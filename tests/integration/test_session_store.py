@@ -238,7 +238,7 @@ def test_reading_without_touch_changes_nothing(store: SessionStore, client: redi
 
 
 def test_pages_are_of_about_a_mebibyte_and_tell_their_state(store: SessionStore) -> None:
-    elements = [b'{"n":"%04d-%b"}' % (number, b"x" * 1000) for number in range(5000)]
+    elements = [b'{"n":"%04d-%b"}' % (number, b"x" * 2000) for number in range(5000)]
     store.append("s", elements)
     pages = list(store.pages("s"))
     assert [message for page in pages for message in page.messages] == elements

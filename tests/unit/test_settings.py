@@ -135,6 +135,8 @@ WRONG = {
     "MEMORY_HIGH": "1.1",
     "MEMORY_LOW": "0",
     "MEMORY_LIMIT": "-1",
+    "ON_EVENT_TASK": "a task",
+    "ON_EVENT_QUEUE": "a queue",
     "GRACE_SECONDS": "soon",
     "MAX_ATTEMPTS": "0",
     "RETRY_DELAY_SECONDS": "-0.1",
