@@ -19,14 +19,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from conftest import start_redis, wait_until
 from images import archived, deployment_of
 from langchain_core.messages import AIMessage, HumanMessage
 
-from history import MemorystoreChatMessageHistory
+from history import Expiry, MemorystoreChatMessageHistory, RedisMemoryFull
 from worker.holdings import look
 from worker.services import Services
 from worker.settings import environment
@@ -162,6 +163,33 @@ def beside(count: int) -> list[str]:
         ]
 
 
+def room_made(count: int) -> float:
+    """Seconds from a worker's start until a Redis at its memory limit accepts a write; it is the broker too."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        server = start_redis(folder, "--maxmemory-policy", "noeviction")
+        services = deployment_of(server, (folder / "archive").as_uri(), sweep_interval_seconds=15)
+        large = b'{"content":"%b"}' % (b"x" * 20_000)
+
+        def accepts() -> bool:
+            with suppress(RedisMemoryFull):
+                return bool(services.sessions.append("new", [large]))
+            return False
+
+        try:
+            for number in range(count):
+                services.sessions.append(f"s{number}", [large], expiry=Expiry.of_seconds(3600))
+            client: Any = services.sessions.client
+            client.config_set("maxmemory", client.info("memory")["used_memory"] - 200_000)
+            assert not accepts()
+            with worker(services, folder, beat=True):
+                begun = time.monotonic()
+                wait_until(accepts, 60)
+                return time.monotonic() - begun
+        finally:
+            server.stop()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="How soon a worker acts.")
     parser.add_argument("--rounds", type=int, default=200)
@@ -173,6 +201,8 @@ def main() -> None:
     for listen in (True, False):
         print("\n".join(measure(rounds, listen=listen)), flush=True)
     print("\n".join(beside(arguments.sessions)), flush=True)
+    made = [room_made(500) for _ in range(5)]
+    print(row("start of a worker to the first write of a full Redis (500 sessions of 20 kB)", made), flush=True)
 
 
 if __name__ == "__main__":
