@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import random
 import subprocess
 import sys
 from typing import Any
 
 import redis
-from conftest import RedisServer, raw
+from conftest import raw
 
 from history import SessionStore, store
 from worker.archive import archive_session
 from worker.restore import restore_session
 from worker.services import Services
+from worker.settings import environment
 
 MIB = 1024 * 1024
 MESSAGES = 100_000
@@ -75,29 +75,26 @@ def stored(client: redis.Redis) -> str:
     return digest.hexdigest()
 
 
-def in_a_process(job: str, services: Services, redis_url: str) -> dict[str, Any]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("TORPOR_")}
-    environment |= {"TORPOR_REDIS_URL": redis_url, "TORPOR_ARCHIVE_URL": services.archive.url}
+def in_a_process(job: str, services: Services) -> dict[str, Any]:
     command = [sys.executable, "-c", WORKER, job]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    env = environment(services.settings)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     measured: dict[str, Any] = json.loads(done.stdout)
     return measured
 
 
-def test_a_huge_session_sleeps_and_wakes_in_64_mib(
-    client: redis.Redis, redis_server: RedisServer, services: Services
-) -> None:
+def test_a_huge_session_sleeps_and_wakes_in_64_mib(client: redis.Redis, services: Services) -> None:
     sessions = services.sessions
     sessions.append("tiny", [b"{}"])
     written, size = write(sessions)
     assert 45 * MIB < size < 55 * MIB
 
-    archived = in_a_process("archive", services, redis_server.url)
+    archived = in_a_process("archive", services)
     assert (archived["outcome"], archived["messages"]) == ("archived", MESSAGES)
     assert sessions.info("huge") is None
 
-    restored = in_a_process("restore", services, redis_server.url)
+    restored = in_a_process("restore", services)
     assert (restored["outcome"], restored["messages"]) == ("restored", MESSAGES)
     assert stored(client) == written
 

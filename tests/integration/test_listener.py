@@ -137,15 +137,20 @@ def test_what_the_elected_listener_does_not_send_for_is_sent_for_by_another(depl
 
 
 @alone
-def test_a_connection_that_is_cut_heals_and_nothing_is_missed(deployment: Services) -> None:
-    with listening(deployment) as [heard]:
-        for number in range(3):
-            shard = say(deployment, f"s{number}")
-            assert raw(deployment.sessions.client, "CLIENT", "KILL", "TYPE", "pubsub") == 1
-            deployment.sessions.close(f"s{number}")
-            wait_until(partial(heard.of, shard), 20, "it is heard of, or looked for")
-            deployment.sessions.claim([shard], 10, LEASE)
-            await_listeners(deployment, 1)
+def test_a_connection_that_is_cut_heals_and_nothing_is_missed(tmp_path: Path) -> None:
+    server = start_redis(tmp_path)
+    try:
+        deployment = deployment_of(server, (tmp_path / "archive").as_uri(), sweep_interval_seconds=3600)
+        with listening(deployment) as [heard]:
+            for number in range(3):
+                shard = say(deployment, f"s{number}")
+                assert raw(deployment.sessions.client, "CLIENT", "KILL", "TYPE", "pubsub") == 1
+                deployment.sessions.close(f"s{number}")
+                wait_until(partial(heard.of, shard), 20, "it is heard of, or looked for")
+                deployment.sessions.claim([shard], 10, LEASE)
+                await_listeners(deployment, 1)
+    finally:
+        server.stop()
 
 
 @alone
