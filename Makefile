@@ -6,8 +6,8 @@ UV := $(BIN)/uv
 export UV_PYTHON_DOWNLOADS := never
 
 SECONDS ?= 60
-# Two files of tests at a time, each test process with servers of its own.
-TOGETHER := -n 2 --dist loadfile
+# Three files of tests at a time (they wait much), each test process with servers of its own.
+TOGETHER := -n 3 --dist loadfile
 
 .PHONY: demo test ledger latency versions lint types compose format clean
 
