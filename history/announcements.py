@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from math import inf
 from types import TracebackType
 from typing import Any, Self
@@ -13,6 +14,9 @@ import redis.exceptions
 
 from history.errors import translate
 from history.keys import Keyspace
+
+# So that a flood of them keeps nobody from what else is to be done.
+_AT_A_TIME = 1_000
 
 
 class Announcements:
@@ -43,14 +47,16 @@ class Announcements:
         missed before. Raises RedisUnavailable and RedisRefused.
         """
         heard: dict[int, float] = {}
-        message = self._translated(lambda: self._subscription.get_message(timeout=seconds))
-        while message:
+        for number in range(_AT_A_TIME):
+            timeout = 0 if number else seconds
+            message = self._translated(partial(self._subscription.get_message, timeout=timeout))
+            if not message:
+                break
             if message["type"] == "psubscribe":
                 return None
             shard = self._keyspace.shard_of_channel(_bytes(message["channel"]))
             if shard is not None:
                 heard[shard] = min(heard.get(shard, inf), _moment(message["data"]))
-            message = self._translated(lambda: self._subscription.get_message(timeout=0))
         return heard
 
     def _translated(self, act: Callable[[], Any]) -> Any:

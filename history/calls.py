@@ -35,8 +35,6 @@ from history.session import (
 
 T_co = TypeVar("T_co", covariant=True)
 
-# How many leased sessions of a shard may stand before those that are nearest to their due moment.
-MOST_IN_WORK = 1_000
 # More at once would keep Redis from everybody else for milliseconds.
 PAGE_MESSAGES = 1_000
 MILLISECOND = timedelta(milliseconds=1)
@@ -270,7 +268,8 @@ def claim(deployment: Deployment, shard: int, limit: int, lease: timedelta) -> C
         token, *sessions = reply
         return [Lease(session.decode(), token, token) for session in sessions]
 
-    return Call(script("claim"), [deployment.keyspace.shard(shard).due], [limit, _ms(lease)], decode)
+    keys = deployment.keyspace.shard(shard)
+    return Call(script("claim"), [keys.due, keys.elected], [limit, _ms(lease)], decode)
 
 
 def nearest(deployment: Deployment, shard: int, limit: int) -> Call[list[tuple[float, str]]]:
@@ -279,7 +278,7 @@ def nearest(deployment: Deployment, shard: int, limit: int) -> Call[list[tuple[f
     def decode(reply: Any) -> list[tuple[float, str]]:
         return [(float(moment), session.decode()) for session, moment in zip(reply[::2], reply[1::2], strict=True)]
 
-    return Call(script("nearest"), [deployment.keyspace.shard(shard).due], [limit, limit + MOST_IN_WORK], decode)
+    return Call(script("nearest"), [deployment.keyspace.shard(shard).due], [limit], decode)
 
 
 def seize(deployment: Deployment, session_id: str, lease: timedelta) -> Call[Lease | SeizeOutcome]:

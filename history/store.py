@@ -36,6 +36,7 @@ from history.session import (
     SeizeOutcome,
     SessionInfo,
     ShardOverview,
+    Status,
     SwapOutcome,
 )
 
@@ -45,6 +46,8 @@ log = logging.getLogger("history.store")
 
 PAGE_BYTES = 1024 * 1024
 MAX_EPOCH = 2**53
+# How many sessions that are to be left alone may be nearer to their due moment than those that are free.
+_LEFT_ALONE = 200
 
 # What was fixed for a deployment never changes, so each client asks for it once.
 _deployments: WeakKeyDictionary[Any, dict[str, Deployment]] = WeakKeyDictionary()
@@ -266,11 +269,17 @@ class SessionStore:
     def claim_nearest(self, shards: Sequence[int], limit: int, lease: timedelta) -> list[Lease]:
         """Lease the `limit` sessions of all these shards that are nearest to their due moment, due or not.
 
-        Two pipelines. Shards that don't answer are left out, with a warning; raises where none answers.
+        What is not yet due is left alone while it is restored, erased or waits after a failure. Three pipelines.
+        Shards that don't answer are left out, with a warning; raises where none answers.
         """
-        ahead = self.run_many([calls.nearest(self.deployment, shard, limit) for shard in shards])
-        nearest = sorted(each for _, sessions in _answered(shards, ahead) for each in sessions)[:limit]
-        seized = self.run_many([calls.seize(self.deployment, session, lease) for _, session in nearest])
+        wanted = limit + _LEFT_ALONE
+        # More of a shard than its share, since the nearest of all may be in one.
+        of_each = min(wanted, 4 + 4 * wanted // len(shards))
+        ahead = self.run_many([calls.nearest(self.deployment, shard, of_each) for shard in shards])
+        nearest = sorted(each for _, sessions in _answered(shards, ahead) for each in sessions)[:wanted]
+        infos = self.infos([session for _, session in nearest])
+        free = [info.session_id for info in infos if isinstance(info, SessionInfo) and _is_free(info)][:limit]
+        seized = self.run_many([calls.seize(self.deployment, session, lease) for session in free])
         return [each for each in seized if isinstance(each, Lease)]
 
     def seize(self, session_id: str, lease: timedelta) -> Lease | SeizeOutcome:
@@ -482,6 +491,12 @@ def _answered(shards: Iterable[int], outcomes: Sequence[T | TorporError]) -> lis
     if errors:
         log.warning("%d of %d shards did not answer: %s", len(errors), len(outcomes), errors[0])
     return answered
+
+
+def _is_free(info: SessionInfo) -> bool:
+    """Can the session be archived before it is due?"""
+    idle = info.status is Status.LIVE and info.attempts == 0 and info.floor is None
+    return info.status is Status.DUE or idle
 
 
 def _rewound_before(info: Mapping[str, Any]) -> int:

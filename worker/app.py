@@ -39,13 +39,14 @@ def _watching_step(settings: Callable[[], Settings]) -> type[bootsteps.StartStop
         requires = ("celery.worker.components:Pool",)
 
         def start(self, _worker: Any) -> None:
-            self._watching: list[Listener | Reliever] = [Reliever(lambda: connect(settings()))]
+            self._watching: list[Listener | Reliever] = [Reliever(settings())]
             if settings().listen:
                 self._watching.append(Listener(lambda: connect(settings()), _send_drains))
             for each in self._watching:
                 each.start()
 
         def stop(self, _worker: Any) -> None:
+            shutdown.begin()  # which Celery has not said where it was told by remote control
             for each in self._watching:
                 each.stop()
 
@@ -82,10 +83,14 @@ def _configuration(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _transport_options(settings: Settings) -> dict[str, str]:
-    """Keep Celery's keys within the namespace, so that deployments can share a Redis."""
+def _transport_options(settings: Settings) -> dict[str, Any]:
+    """Keep Celery's keys within the namespace, so that deployments can share a Redis; give up on one that hangs."""
     if settings.celery_broker.startswith(("redis://", "rediss://", "redis+socket://")):
-        return {"global_keyprefix": f"{settings.namespace}:celery:"}
+        return {
+            "global_keyprefix": f"{settings.namespace}:celery:",
+            "socket_connect_timeout": 5,
+            "socket_timeout": 30,
+        }
     return {}
 
 

@@ -181,8 +181,7 @@ def _archive(
             covered = _verify_covered(services, snapshot)
             remembered = remembered or covered
         if remembered and remembered.expiry != snapshot.expiry:
-            # It was changed since: a segment without messages, later than the others, remembers the new one.
-            sent.append(_send(services, keeper, lease, snapshot, snapshot.message_count))
+            sent.append(_remember(services, keeper, lease, snapshot))
         reach(Failpoint.ARCHIVE_VERIFIED)
         with keeper.taken(lease) as newest:
             if newest is None:
@@ -241,6 +240,15 @@ def _send(services: Services, keeper: LeaseKeeper, lease: Lease, snapshot: Sessi
             metadata=holdings.metadata(snapshot, packed),
         )
     reach(Failpoint.ARCHIVE_SENT)
+    return stored
+
+
+def _remember(services: Services, keeper: LeaseKeeper, lease: Lease, snapshot: SessionInfo) -> StoredObject:
+    """Upload a segment without messages, later than the others, for an expiry that was changed since."""
+    stored = _send(services, keeper, lease, snapshot, snapshot.message_count)
+    if holdings.recalled(services.archive, stored).expiry != snapshot.expiry:
+        services.archive.delete(stored.name)  # it has the same name each time; nothing but the older expiry is lost
+        stored = _send(services, keeper, lease, snapshot, snapshot.message_count)
     return stored
 
 

@@ -34,7 +34,7 @@ from worker.archive import Outcome
 from worker.doctor import Assumption
 from worker.errors import ImportFailed, SettingsError
 from worker.restore import RestoreOutcome
-from worker.services import Services, connect, take_archive
+from worker.services import Services, connect, open_deployment
 from worker.settings import load_settings
 
 EXIT_CODES = """
@@ -401,10 +401,8 @@ def _fail(error: TorporError, code: int) -> NoReturn:
 
 
 def _services(context: typer.Context, *, changes_archive: bool = False) -> Services:
-    services = connect(load_settings(context.obj))
-    if changes_archive:
-        take_archive(services)
-    return services
+    settings = load_settings(context.obj)
+    return open_deployment(settings) if changes_archive else connect(settings)
 
 
 def _refuse_archive(result: archiving.Archived) -> NoReturn:

@@ -106,14 +106,16 @@ def archive_batch(
 
     futures = [pool.submit(archive, lease, snapshot) for lease, snapshot in zip(fresh, begun, strict=True)]
     _await(services, keeper, futures, fresh)
-    results = [future.result() for future in futures]
+    results = []
     for number, lease in enumerate(suspects):
         if down.is_set() or shutdown.seconds_ago() is not None:
             results.append(release(services, keeper, lease))
             continue
         with returned(services, keeper, suspects[number:]):
             snapshots = services.sessions.snapshots([lease])
-        results.append(archive(lease, *snapshots))
+        futures.append(pool.submit(archive, lease, *snapshots))
+        _await(services, keeper, futures[-1:], [lease])
+    results += [future.result() for future in futures]
     tell(services, events_of(results, told_as))
     outcomes = [result.outcome for result in results]
     if Outcome.POSTPONED not in outcomes and not _SERVED.isdisjoint(outcomes):

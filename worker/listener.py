@@ -14,10 +14,11 @@ from worker.services import Services
 
 log = logging.getLogger("torpor.listener")
 
-# How long the other listeners leave a shard to the one that was elected; then they look whether something is still due.
-_HOLD = timedelta(milliseconds=200)
-# After a failure; with jitter of half of it.
+# How long the other listeners leave a shard to the one that was elected, unless somebody claims sooner.
+_HOLD = timedelta(seconds=5)
+# After a first failure; with jitter of half of it, and twice as long after each that follows.
 _PAUSE_SECONDS = 1.0
+_LONGEST_PAUSE = 60.0
 # So that `stop` is heard.
 _LONGEST_WAIT = 0.5
 
@@ -34,7 +35,7 @@ class Listener:
         self._connect = connect
         self._send = send
         self._agenda: dict[int, float] = {}  # moments of this machine's monotonic clock
-        self._redis_ahead = 0.0  # Redis's clock minus this machine's monotonic one
+        self._ahead: dict[int, float] = {}  # shard -> its node's clock minus this machine's monotonic one
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="torpor-listener", daemon=True)
 
@@ -43,18 +44,20 @@ class Listener:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop listening, within about a second."""
+        """Stop listening, within about a second; a thread that hangs in Redis or the broker is left behind."""
         self._stopped.set()
-        self._thread.join()
+        self._thread.join(timeout=3)
 
     def _run(self) -> None:
+        self._pause = _PAUSE_SECONDS
         while not self._stopped.is_set():
             try:
                 self._listen()
             except Exception as error:  # it heals by itself, whatever it was; the sweeps go on meanwhile
                 known = error if isinstance(error, TorporError) else type(error).__name__
                 log.warning("not listening for a moment, sweeps go on: %s", known)
-                self._stopped.wait(_PAUSE_SECONDS * random.uniform(0.5, 1.5))
+                self._stopped.wait(self._pause * random.uniform(0.5, 1.5))
+                self._pause = min(2 * self._pause, _LONGEST_PAUSE)
 
     def _listen(self) -> None:
         services = self._connect()
@@ -69,7 +72,7 @@ class Listener:
                     self._attend(sessions, shards)
                     look_again = time.monotonic() + services.settings.sweep_interval_seconds
                 for shard, moment in (heard or {}).items():
-                    self._plan(shard, moment - self._redis_ahead)
+                    self._plan(shard, moment - self._ahead.get(shard, moment))
                 now = time.monotonic()
                 self._attend(sessions, [shard for shard, moment in self._agenda.items() if moment <= now])
 
@@ -83,15 +86,16 @@ class Listener:
         for shard in shards:
             self._agenda.pop(shard, None)
         seen = sessions.attend(shards, _HOLD)
-        self._redis_ahead = max(each.now for each in seen) - time.monotonic()
         for each in seen:
+            self._ahead[each.shard] = each.now - time.monotonic()
             if each.next_due is not None:
-                self._plan(each.shard, each.next_due - self._redis_ahead)
+                self._plan(each.shard, each.next_due - self._ahead[each.shard])
             if each.due and not each.elected:
                 self._plan(each.shard, time.monotonic() + _HOLD.total_seconds())
         due = {each.shard: each.due for each in seen if each.elected}
         if due:
             self._send(due)
+        self._pause = _PAUSE_SECONDS
 
 
 def _between(least: float, value: float, most: float) -> float:

@@ -17,6 +17,7 @@ from worker.services import Services
 class NodeMemory:
     """The memory of one primary, in bytes, and the shards it holds. `limit` is None where nothing tells it."""
 
+    name: str
     shards: Sequence[int]
     used: int
     limit: int | None
@@ -36,9 +37,9 @@ def nodes(services: Services) -> list[NodeMemory]:
     keyspace = services.sessions.deployment.keyspace
     try:
         if not isinstance(client, redis.cluster.RedisCluster):
-            return [_node(services, range(keyspace.shards), client.info("memory"))]
+            return [_node(services, "", range(keyspace.shards), client.info("memory"))]
         return [
-            _node(services, shards, client.info("memory", target_nodes=node))
+            _node(services, node.name, shards, client.info("memory", target_nodes=node))
             for node, shards in _shards_by_node(client, [keyspace.shard(n).due for n in range(keyspace.shards)])
         ]
     except redis.exceptions.ResponseError:
@@ -47,9 +48,9 @@ def nodes(services: Services) -> list[NodeMemory]:
         raise RedisUnavailable(f"Redis can't be reached: {exc}") from exc
 
 
-def _node(services: Services, shards: Sequence[int], told: Mapping[str, Any]) -> NodeMemory:
+def _node(services: Services, name: str, shards: Sequence[int], told: Mapping[str, Any]) -> NodeMemory:
     limit = int(told.get("maxmemory", 0)) or services.settings.memory_limit
-    return NodeMemory(shards, int(told.get("used_memory", 0)), limit, str(told.get("maxmemory_policy", "")))
+    return NodeMemory(name, shards, int(told.get("used_memory", 0)), limit, str(told.get("maxmemory_policy", "")))
 
 
 def _shards_by_node(

@@ -42,6 +42,13 @@ def connect(settings: Settings) -> Services:
     return Services(settings, sessions, archive, Pace(settings.uploads_per_second))
 
 
+def open_deployment(settings: Settings) -> Services:
+    """As `connect`, for whoever writes to the archive: makes sure that it is this deployment's; raises ArchiveTaken."""
+    services = connect(settings)
+    take_archive(services)
+    return services
+
+
 def take_archive(services: Services) -> None:
     """Write down whose archive this is, at its first use; raises ArchiveTaken where it is another deployment's.
 

@@ -13,8 +13,9 @@ _since = mmap.mmap(-1, 8)
 
 
 def begin(**_: Any) -> None:
-    """Note that the shutdown has begun; a receiver for Celery's `worker_shutting_down`."""
-    _since[:] = struct.pack("d", time.monotonic())
+    """Note that the shutdown has begun, once; a receiver for Celery's `worker_shutting_down`."""
+    if seconds_ago() is None:
+        _since[:] = struct.pack("d", time.monotonic())
 
 
 def seconds_ago() -> float | None:

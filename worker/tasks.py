@@ -13,7 +13,7 @@ from history import RedisMemoryFull
 from worker import archive, purge, restore
 from worker import drain as draining
 from worker.app import HINT_SECONDS
-from worker.services import Services, connect, take_archive
+from worker.services import Services, open_deployment
 from worker.settings import load_settings
 from worker.sweep import pack
 
@@ -23,8 +23,7 @@ log = logging.getLogger("torpor.tasks")
 @cache
 def services() -> Services:
     """The services of the process; the first call records the deployment's default expiry."""
-    connected = connect(load_settings())
-    take_archive(connected)
+    connected = open_deployment(load_settings())
     connected.sessions.load_scripts()
     settings = connected.settings
     max_age = settings.max_age_seconds

@@ -130,7 +130,7 @@ def test_of_several_listeners_one_sends(deployment: Services) -> None:
 
 @alone
 def test_what_the_elected_listener_does_not_send_for_is_sent_for_by_another(deployment: Services) -> None:
-    with listening(deployment, failures=2) as [heard]:
+    with listening(deployment, failures=1) as [heard]:
         shard = say(deployment, "s")
         deployment.sessions.close("s")
         wait_until(lambda: heard.of(shard), 20, "the listener begins anew and looks at everything")

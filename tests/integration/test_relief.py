@@ -14,10 +14,10 @@ from images import archived, deployment_of, image
 
 from history import Expiry, RedisMemoryFull
 from worker import memory, status
-from worker.archive import Outcome
-from worker.errors import ArchiveUnavailable
+from worker.archive import Outcome, archive_session
+from worker.errors import ArchiveConflict, ArchiveTaken, ArchiveUnavailable
 from worker.relief import relieve
-from worker.services import Services
+from worker.services import Services, open_deployment, take_archive
 
 pytestmark = pytest.mark.single_node(reason="it sets the memory limit of a server of its own")
 
@@ -91,6 +91,54 @@ def test_sessions_that_others_have_in_work_are_left_to_them(server: RedisServer,
     assert [lease.session_id for lease in taken] == ids[:5]
     again = services.sessions.claim_nearest(range(256), 5, services.settings.lease)
     assert [lease.session_id for lease in again] == ids[5:10]
+
+
+def test_what_is_restored_erased_or_waits_after_a_failure_is_left_alone(server: RedisServer, tmp_path: Path) -> None:
+    services = services_at(server, tmp_path)
+    ids = fill(services, 8)
+    restoring, failed, cleared, *others = ids
+    store = services.sessions
+    for session_id in (restoring, failed, cleared):
+        assert archive_session(services, session_id).outcome is Outcome.ARCHIVED
+        store.append(session_id, [LARGE])
+    ticket = store.begin_restore(restoring, services.settings.lease)
+    assert ticket
+    [lease] = store.claim_nearest([store.deployment.keyspace.shard_of(failed.encode())], 1, services.settings.lease)
+    assert lease.session_id == failed
+    store.snapshots([lease])
+    assert store.release(lease, services.settings.lease, counted=True, error="not now")
+    store.clear(cleared)
+    [erasing] = store.claim(range(256), 10, services.settings.lease)
+    assert store.release(erasing, services.settings.lease, counted=False, error="again later")
+    taken = store.claim_nearest(range(256), 10, services.settings.lease)
+    assert sorted(each.session_id for each in taken) == sorted(others)
+    assert store.stage(ticket, 0, [LARGE], services.settings.lease), "the restore goes on"
+
+
+def test_a_batch_that_gets_nowhere_ends_the_relief_and_leads_nobody_to_quarantine(
+    server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services = services_at(server, tmp_path)
+    fill(services, 40)
+    limit_to(services, 0.9)
+
+    def conflict(*_: object, **__: object) -> None:
+        raise ArchiveConflict("exists with other content")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(services.archive, "put", conflict)
+        for _ in range(5):
+            assert set(relieve(services)) == {Outcome.FAILED}
+    infos = [services.sessions.info(session_id) for session_id in services.sessions.sessions()]
+    assert sorted(info.attempts for info in infos if info) == [0] * 20 + [1] * 20
+
+
+def test_the_archive_of_another_deployment_is_not_written_to(server: RedisServer, tmp_path: Path) -> None:
+    services = services_at(server, tmp_path)
+    take_archive(services)
+    other = services.settings.model_copy(update={"namespace": "other"})
+    with pytest.raises(ArchiveTaken):
+        open_deployment(other)
 
 
 def test_an_archive_that_is_down_ends_the_relief_and_counts_nothing(

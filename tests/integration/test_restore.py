@@ -14,7 +14,15 @@ import redis
 from conftest import lasting_keys, raw, wait_until, watch, with_settings
 from langchain_core.messages import HumanMessage
 
-from history import Expiry, MemorystoreChatMessageHistory, SessionNotFound, SessionStore, StagingLost, Status
+from history import (
+    Expiry,
+    MemorystoreChatMessageHistory,
+    RedisUnavailable,
+    SessionNotFound,
+    SessionStore,
+    StagingLost,
+    Status,
+)
 from worker import holdings, layout, transcript
 from worker import restore as restore_module
 from worker.archive import Outcome, archive_session
@@ -695,3 +703,25 @@ def test_an_expiry_that_was_changed_while_nothing_was_written_is_what_the_sessio
     assert len(holdings.look(services.archive, "s").segments) == count, (
         "what is remembered already is not written again"
     )
+
+
+def test_an_expiry_that_is_changed_between_attempts_is_the_last_one_when_the_session_wakes(
+    client: redis.Redis, services: Services
+) -> None:
+    chat = MemorystoreChatMessageHistory(client, "s", 100, shards=4)
+    chat.add_message(HumanMessage("once"))
+    watched, points = watch(services, retry_delay_seconds=0.1)
+
+    def fail() -> None:
+        raise RedisUnavailable("the connection is cut")
+
+    for ttl in (200, 300):
+        points.at("before commit", fail)
+        assert archive_session(watched, "s").outcome is Outcome.POSTPONED
+        chat.set_expiry(ttl=ttl)
+    assert archive_session(services, "s").outcome is Outcome.ARCHIVED
+    restore_session(services, "s")
+    info = chat.info()
+    assert info
+    assert info.expiry == Expiry(timedelta(seconds=300))
+    assert chat.messages == [HumanMessage("once")]

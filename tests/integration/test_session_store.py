@@ -1301,6 +1301,8 @@ def test_of_those_who_attend_to_a_shard_one_is_elected_for_a_while(store: Sessio
     wait_until(lambda: store.attend(ALL, MINUTE)[0].elected)
     store.claim(ALL, 10, MINUTE)
     assert not store.attend(ALL, MINUTE)[0].elected, "nothing is due"
+    store.close("due")
+    assert store.attend(ALL, MINUTE)[0].elected, "the one who was elected has been heard"
 
 
 def test_at_the_memory_limit_everybody_who_attends_is_elected(full: redis.Redis) -> None:
