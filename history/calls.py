@@ -268,8 +268,12 @@ def claim(deployment: Deployment, shard: int, limit: int, lease: timedelta) -> C
         token, *sessions = reply
         return [Lease(session.decode(), token, token) for session in sessions]
 
-    keys = deployment.keyspace.shard(shard)
-    return Call(script("claim"), [keys.due, keys.elected], [limit, _ms(lease)], decode)
+    return Call(script("claim"), [deployment.keyspace.shard(shard).due], [limit, _ms(lease)], decode)
+
+
+def heard(deployment: Deployment, shard: int) -> Call[bool]:
+    """End a listener's election; False: none was elected."""
+    return Call(script("heard"), [deployment.keyspace.shard(shard).elected], [], bool)
 
 
 def nearest(deployment: Deployment, shard: int, limit: int) -> Call[list[tuple[float, str]]]:

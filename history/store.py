@@ -6,7 +6,7 @@ import inspect
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from itertools import chain
 from typing import Any, TypeVar, cast
@@ -259,12 +259,15 @@ class SessionStore:
         return self.run_many([calls.info(self.deployment, session) for session in session_ids])
 
     def claim(self, shards: Sequence[int], limit: int, lease: timedelta) -> list[Lease]:
-        """Lease up to `limit` due sessions of each shard, longest due first; one pipeline.
+        """Lease up to `limit` due sessions of each shard, longest due first; one pipeline, and one for the listeners.
 
         Works at Redis's memory limit. Shards that don't answer are left out, with a warning; raises where none answers.
         """
         claims = [calls.claim(self.deployment, shard, limit, lease) for shard in shards]
-        return [found for _, leases in _answered(shards, self.run_many(claims)) for found in leases]
+        claimed = [(shard, leases) for shard, leases in _answered(shards, self.run_many(claims)) if leases]
+        with suppress(TorporError):  # a hint: the election ends by itself, while the leases must not be lost
+            self.run_many([calls.heard(self.deployment, shard) for shard, _ in claimed])
+        return [lease for _, leases in claimed for lease in leases]
 
     def claim_nearest(self, shards: Sequence[int], limit: int, lease: timedelta) -> list[Lease]:
         """Lease the `limit` sessions of all these shards that are nearest to their due moment, due or not.

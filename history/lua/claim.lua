@@ -1,14 +1,11 @@
 -- Lease the sessions of a shard that have been due longest. The lease is the due score itself.
 -- Atomic: a session is leased by one claimer at a time.
--- The listener that was elected has been heard: the next one to see something due can send again.
 -- KEYS[1] zset    due
--- KEYS[2] string  a listener was elected
 -- ARGV[1] how many at most
 -- ARGV[2] lease (ms)
 -- Returns {token, session...}
 local now_ms = to_ms(now_us())
 allow_at_memory_limit(KEYS[1])
-redis.call('UNLINK', KEYS[2])
 local sessions = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', int(now_ms), 'LIMIT', 0, ARGV[1])
 -- The half tells a lease from every other moment.
 local token = int(now_ms + tonumber(ARGV[2])) .. '.5'

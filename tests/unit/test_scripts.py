@@ -74,6 +74,7 @@ SAMPLES: dict[str, list[Call[Any]]] = {
     ],
     "claim": [calls.claim(DEPLOYMENT, 7, 10, HOUR)],
     "nearest": [calls.nearest(DEPLOYMENT, 7, 10)],
+    "heard": [calls.heard(DEPLOYMENT, 7)],
     "seize": [calls.seize(DEPLOYMENT, "s", HOUR)],
     "snapshot": [calls.snapshot(DEPLOYMENT, LEASE)],
     "renew": [calls.renew(DEPLOYMENT, LEASE, HOUR)],
