@@ -108,6 +108,7 @@ def run(conversations: Path | None, redis_url: str | None, archive_url: str | No
                 "namespace": namespace,
                 "idle_timeout_seconds": IDLE_SECONDS,
                 "sweep_interval_seconds": 1,
+                "listen": redis_url is not None,  # the embedded server is slow at scripts, and need not hear of each
             }
         )
         if not settings.redis_cluster:
