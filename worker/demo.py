@@ -108,7 +108,9 @@ def run(conversations: Path | None, redis_url: str | None, archive_url: str | No
                 "namespace": namespace,
                 "idle_timeout_seconds": IDLE_SECONDS,
                 "sweep_interval_seconds": 1,
-                "listen": redis_url is not None,  # the embedded server is slow at scripts, and need not hear of each
+                # The embedded server is slow at scripts, of which each look at all shards is one a shard.
+                "listen": redis_url is not None,
+                "shards": None if redis_url else 8,
             }
         )
         if not settings.redis_cluster:
@@ -198,8 +200,13 @@ def _restore(services: Services, conversation: Conversation) -> int:
 
 
 def _history(services: Services, conversation: Conversation) -> MemorystoreChatMessageHistory:
+    settings = services.settings
     return MemorystoreChatMessageHistory(
-        services.sessions.client, conversation.session_id, IDLE_SECONDS, namespace=services.settings.namespace
+        services.sessions.client,
+        conversation.session_id,
+        IDLE_SECONDS,
+        namespace=settings.namespace,
+        shards=settings.shards,
     )
 
 
