@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from celery import Celery, bootsteps
@@ -37,13 +37,15 @@ def _watching_step(settings: Callable[[], Settings]) -> type[bootsteps.StartStop
 
     class WatchingStep(bootsteps.StartStopStep):  # type: ignore[misc] # Celery is untyped
         requires = ("celery.worker.components:Pool",)
+        _watching: Sequence[Listener | Reliever] = ()  # Celery stops what has never started, too
 
         def start(self, _worker: Any) -> None:
-            self._watching: list[Listener | Reliever] = [Reliever(settings())]
+            watching: list[Listener | Reliever] = [Reliever(settings())]
             if settings().listen:
-                self._watching.append(Listener(lambda: connect(settings()), _send_drains))
-            for each in self._watching:
+                watching.append(Listener(lambda: connect(settings()), _send_drains))
+            for each in watching:
                 each.start()
+            self._watching = watching
 
         def stop(self, _worker: Any) -> None:
             shutdown.begin()  # which Celery has not said where it was told by remote control
