@@ -221,8 +221,8 @@ def test_commands_and_tasks_refuse_another_namespace_s_archive_and_keep_its_sess
 
 
 def claimed_by_another_worker(services: Services) -> None:
-    # Each of another length, so that no two claims of one millisecond have one token.
-    lease = services.sessions.seize(S, timedelta(seconds=30, milliseconds=next(CLAIMS)))
+    # Seconds apart from each other and from the 30 of a drain, so that no two claims have one token.
+    lease = services.sessions.seize(S, timedelta(seconds=60 + next(CLAIMS)))
     assert isinstance(lease, Lease)
     assert services.sessions.snapshots([lease]) != [None]
 
