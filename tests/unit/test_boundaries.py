@@ -94,12 +94,12 @@ def test_importing_history_imports_no_worker_celery_or_google() -> None:
     assert not set(loaded) & set(FOREIGN)
 
 
-@pytest.mark.parametrize("path", HISTORY, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", HISTORY, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_file_of_history_imports_from_the_worker_or_what_it_needs(path: Path) -> None:
     assert not [module for module, _ in imports_of(path) if module.split(".")[0] in FOREIGN]
 
 
-@pytest.mark.parametrize("path", HISTORY, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", HISTORY, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_file_of_history_reads_the_environment(path: Path) -> None:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     names = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}

@@ -1,0 +1,46 @@
+"""Every operation as a pure function that returns a Call: which script, which keys, which arguments, which reply.
+
+The stores only run them, so that no logic is written twice for sync and async clients.
+Sources: the script of the same name in `history/lua/`, whose head documents keys, arguments and replies.
+"""
+
+from history.calls.application import append, clear, close, configure, info, read, update
+from history.calls.archiving import cleaned, commit, release, renew, requeue, snapshot
+from history.calls.call import KEEP, Call, Deployment, Keep
+from history.calls.index import attend, claim, due, heard, list_sessions, nearest, overview, seize
+from history.calls.repair import mend, reindex
+from history.calls.restoring import abandon, restore, stage, swap
+
+__all__ = [
+    "KEEP",
+    "Call",
+    "Deployment",
+    "Keep",
+    "abandon",
+    "append",
+    "attend",
+    "claim",
+    "cleaned",
+    "clear",
+    "close",
+    "commit",
+    "configure",
+    "due",
+    "heard",
+    "info",
+    "list_sessions",
+    "mend",
+    "nearest",
+    "overview",
+    "read",
+    "reindex",
+    "release",
+    "renew",
+    "requeue",
+    "restore",
+    "seize",
+    "snapshot",
+    "stage",
+    "swap",
+    "update",
+]

@@ -1,0 +1,151 @@
+"""What an application does with its sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from history.calls.call import PAGE_MESSAGES, Call, Deployment, Keep, span_ms, to_span
+from history.calls.description import describe
+from history.errors import OwnerMismatch, SessionExists, SessionNotFound
+from history.keys import Keyspace, config_key, encode_owner, encode_session_id
+from history.scripts import script
+from history.session import DEFAULT_IDLE, Expiry, Page, SessionInfo
+
+
+def configure(
+    namespace: str, shards: int, idle: timedelta | None, max_age: timedelta | Keep | None, *, record: bool
+) -> Call[Deployment]:
+    """Read the deployment's configuration; with `record` write down `shards` where none is, and a given default."""
+
+    def decode(reply: Any) -> Deployment:
+        recorded, idle_ms, max_age_ms = reply
+        keyspace = Keyspace(namespace, int(recorded or shards))
+        return Deployment(
+            keyspace, to_span(idle_ms) or DEFAULT_IDLE, to_span(max_age_ms), recorded=recorded is not None
+        )
+
+    max_age_arg = b"" if isinstance(max_age, Keep) else span_ms(max_age) or b"-"
+    return Call(script("configure"), [config_key(namespace)], [shards, int(record), span_ms(idle), max_age_arg], decode)
+
+
+def append(
+    deployment: Deployment,
+    session_id: str,
+    messages: Sequence[bytes],
+    *,
+    request: bytes,
+    expiry: Expiry,
+    owner: str | None,
+    only_new: bool = False,
+) -> Call[int]:
+    """Append one turn; the result is the length of the transcript in Redis."""
+    session = encode_session_id(session_id)
+    keys = deployment.keyspace.of(session)
+    encoded_owner = b"" if owner is None else encode_owner(owner)
+    owner_keys = [keys.owner(encoded_owner)] if encoded_owner else []
+
+    def decode(reply: Any) -> int:
+        match reply[0]:
+            case b"owner":
+                raise OwnerMismatch(f"session {session_id!r} belongs to another owner than {owner!r}")
+            case b"exists":
+                raise SessionExists(f"session {session_id!r} is in Redis already")
+        return int(reply[1])
+
+    return Call(
+        script("append"),
+        [keys.messages(session), keys.metadata(session), keys.due, keys.tally, keys.seen(session), *owner_keys],
+        [
+            session,
+            request,
+            *deployment.defaults,
+            span_ms(expiry.idle),
+            span_ms(expiry.max_age),
+            encoded_owner,
+            int(only_new),
+            *messages,
+        ],
+        decode,
+    )
+
+
+def read(
+    deployment: Deployment, session_id: str, start: int, stop: int | None, page_bytes: int, *, touch: bool
+) -> Call[Page | None]:
+    """Read messages from `start` on until `stop` or until about `page_bytes` are read; None: not in Redis."""
+    session = encode_session_id(session_id)
+    keys = deployment.keyspace.of(session)
+
+    def decode(reply: Any) -> Page | None:
+        if not reply:
+            return None
+        epoch, base, total, *messages = reply
+        return Page(int(epoch), int(base), int(total), start, messages)
+
+    return Call(
+        script("read"),
+        [keys.messages(session), keys.metadata(session), keys.due],
+        [session, int(touch), *deployment.defaults, start, b"" if stop is None else stop, page_bytes, PAGE_MESSAGES],
+        decode,
+    )
+
+
+def info(deployment: Deployment, session_id: str) -> Call[SessionInfo | None]:
+    """Describe a session; None: not in Redis."""
+    session = encode_session_id(session_id)
+    keys = deployment.keyspace.of(session)
+    return Call(
+        script("info"),
+        [keys.messages(session), keys.metadata(session), keys.due],
+        [session],
+        lambda reply: describe(deployment, session_id, reply),
+    )
+
+
+def update(
+    deployment: Deployment, session_id: str, idle: timedelta | Keep | None, max_age: timedelta | Keep | None
+) -> Call[None]:
+    """Change the expiry of a session in Redis; None sets the deployment's default."""
+    session = encode_session_id(session_id)
+    keys = deployment.keyspace.of(session)
+
+    def argument(value: timedelta | Keep | None) -> bytes | int:
+        return b"" if isinstance(value, Keep) else span_ms(value) or b"-"
+
+    def decode(reply: Any) -> None:
+        if not reply:
+            raise SessionNotFound(f"session {session_id!r} is not in Redis; restore it first")
+
+    return Call(
+        script("update"),
+        [keys.metadata(session), keys.due],
+        [session, argument(idle), argument(max_age), *deployment.defaults],
+        decode,
+    )
+
+
+def close(deployment: Deployment, session_id: str) -> Call[bool]:
+    """Make a session due now; False: not in Redis, or in quarantine."""
+    session = encode_session_id(session_id)
+    return Call(script("close"), [deployment.keyspace.of(session).due], [session], bool)
+
+
+def clear(deployment: Deployment, session_id: str, *, request: bytes) -> Call[int]:
+    """Empty a session and forbid its older epochs to come back; the result is the new epoch."""
+    session = encode_session_id(session_id)
+    keys = deployment.keyspace.of(session)
+    return Call(
+        script("clear"),
+        [
+            keys.messages(session),
+            keys.metadata(session),
+            keys.due,
+            keys.tally,
+            keys.quarantine,
+            keys.seen(session),
+        ],
+        [session, request],
+        int,
+    )

@@ -1,0 +1,92 @@
+"""The way of a claimed session out of Redis, or back to where it was."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+from history.calls.call import MILLISECOND, Call, Deployment
+from history.calls.description import describe
+from history.keys import encode_session_id
+from history.scripts import script
+from history.session import CleanOutcome, CommitOutcome, Lease, SessionInfo
+
+
+def snapshot(deployment: Deployment, lease: Lease) -> Call[SessionInfo | None]:
+    """Begin an attempt: count it and describe the session; None: the lease is lost or nothing is there."""
+    session = encode_session_id(lease.session_id)
+    keys = deployment.keyspace.of(session)
+    return Call(
+        script("snapshot"),
+        [keys.messages(session), keys.metadata(session), keys.due],
+        [session, lease.token, lease.claim],
+        lambda reply: describe(deployment, lease.session_id, reply),
+    )
+
+
+def renew(deployment: Deployment, lease: Lease, by: timedelta) -> Call[Lease | None]:
+    """Prolong a lease `by` so much; None: it is lost."""
+    session = encode_session_id(lease.session_id)
+    renewed = replace(lease, token=b"%.1f" % (float(lease.token) + max(1, by // MILLISECOND)))
+    return Call(
+        script("renew"),
+        [deployment.keyspace.of(session).due],
+        [session, lease.token, renewed.token],
+        lambda reply: renewed if reply else None,
+    )
+
+
+def commit(deployment: Deployment, lease: Lease, archived: SessionInfo) -> Call[CommitOutcome]:
+    """Delete the session if it still is what `archived` describes; else note what is safe."""
+    session = encode_session_id(lease.session_id)
+    keys = deployment.keyspace.of(session)
+    owner_keys = [keys.owner(archived.owner.encode())] if archived.owner else []
+    return Call(
+        script("commit"),
+        [keys.messages(session), keys.metadata(session), keys.due, keys.tally, keys.seen(session), *owner_keys],
+        [
+            session,
+            lease.token,
+            archived.epoch,
+            archived.base,
+            archived.message_count,
+            lease.claim,
+            *deployment.defaults,
+        ],
+        lambda reply: CommitOutcome(reply.decode()),
+    )
+
+
+def release(deployment: Deployment, lease: Lease, delay: timedelta | None, *, counted: bool, error: str) -> Call[bool]:
+    """Give a session back, due after `delay`, or to quarantine with None; False: the lease is lost.
+
+    An attempt that the claim began is `counted`, or is as if it had not been.
+    """
+    session = encode_session_id(lease.session_id)
+    keys = deployment.keyspace.of(session)
+    delay_arg = b"" if delay is None else delay // MILLISECOND
+    return Call(
+        script("release"),
+        [keys.metadata(session), keys.due, keys.quarantine],
+        [session, lease.token, delay_arg, b"" if counted else lease.claim, error.encode(errors="replace")],
+        bool,
+    )
+
+
+def requeue(deployment: Deployment, session_id: str) -> Call[bool]:
+    """Take a session out of quarantine, due now; False: it is not there."""
+    session = encode_session_id(session_id)
+    keys = deployment.keyspace.of(session)
+    return Call(script("requeue"), [keys.metadata(session), keys.due, keys.quarantine], [session], bool)
+
+
+def cleaned(deployment: Deployment, lease: Lease, floor: int) -> Call[CleanOutcome]:
+    """Note that the archive below `floor` is erased."""
+    session = encode_session_id(lease.session_id)
+    keys = deployment.keyspace.of(session)
+    return Call(
+        script("cleaned"),
+        [keys.messages(session), keys.metadata(session), keys.due],
+        [session, lease.token, floor, *deployment.defaults],
+        lambda reply: CleanOutcome(reply.decode()),
+    )

@@ -1,0 +1,54 @@
+"""What the scripts info and snapshot reply: a session as it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from history.calls.call import Deployment, to_moment, to_moment_or_none, to_span
+from history.errors import MessageCorrupt
+from history.session import Expiry, SessionInfo, Status
+
+
+def describe(deployment: Deployment, session_id: str, reply: Any) -> SessionInfo | None:
+    """The reply of info and snapshot: {now, length, score, field, value, ...}."""
+    if not reply:
+        return None
+    now, length, score, *pairs = reply
+    fields: dict[bytes, bytes] = dict(zip(pairs[::2], pairs[1::2], strict=True))
+    try:
+        epoch = int(fields.get(b"epoch", 0))
+        born = epoch // 1000
+        active = int(fields.get(b"active", born))
+        expiry = Expiry(to_span(fields.get(b"idle")), to_span(fields.get(b"max_age")))
+        return SessionInfo(
+            session_id=session_id,
+            status=_status(fields, float(score or 0), int(now)),
+            epoch=epoch,
+            created=to_moment(int(fields.get(b"created", born))),
+            last_active=to_moment(active),
+            last_written=to_moment(int(fields.get(b"written", active))),
+            due_at=to_moment_or_none(score),
+            idle_timeout=expiry.idle or deployment.idle,
+            max_age=expiry.max_age or deployment.max_age,
+            expiry=expiry,
+            owner=fields[b"owner"].decode() if b"owner" in fields else None,
+            message_count=int(length),
+            base=int(fields.get(b"base", 0)),
+            archived_count=int(fields.get(b"archived", 0)),
+            whole=b"whole" in fields,
+            floor=int(fields[b"floor"]) if b"floor" in fields else None,
+            attempts=int(fields.get(b"attempts", 0)),
+            error=fields[b"error"].decode(errors="replace") if b"error" in fields else None,
+        )
+    except (ValueError, OverflowError, OSError) as exc:
+        raise MessageCorrupt(f"the metadata of session {session_id!r} is damaged: {exc}") from exc
+
+
+def _status(fields: dict[bytes, bytes], score: float, now: int) -> Status:
+    if fields.get(b"state") == b"quarantined":
+        return Status.QUARANTINED
+    if score <= now:
+        return Status.DUE
+    if b"restoring" in fields:
+        return Status.RESTORING
+    return Status.IN_WORK if score % 1 else Status.LIVE

@@ -1,0 +1,114 @@
+"""The way of a session back into Redis: staged page by page, then swapped in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from history.calls.call import Call, Deployment, span_ms, to_ms
+from history.errors import OwnerMismatch, SessionDamaged, StagingLost
+from history.keys import encode_owner, encode_session_id
+from history.scripts import script
+from history.session import Origin, RestoreTicket, SwapOutcome
+
+
+def restore(deployment: Deployment, session_id: str, token: bytes, lease: timedelta) -> Call[RestoreTicket | None]:
+    """Begin a restore; None: nothing of the session is in the archive alone."""
+    session = encode_session_id(session_id)
+    keys = deployment.keyspace.of(session)
+
+    def decode(reply: Any) -> RestoreTicket | None:
+        match reply[0]:
+            case b"whole":
+                return None
+            case b"damaged":
+                raise SessionDamaged(f"the metadata of session {session_id!r} was lost: see torpor doctor")
+        return RestoreTicket(session_id, token, int(reply[1]), int(reply[2]))
+
+    return Call(
+        script("restore"),
+        [keys.messages(session), keys.metadata(session), keys.due, keys.tally, keys.seen(session)],
+        [session, token, span_ms(lease)],
+        decode,
+    )
+
+
+def stage(
+    deployment: Deployment, ticket: RestoreTicket, staged: int, messages: Sequence[bytes], lease: timedelta
+) -> Call[bool]:
+    """Add a page to what was staged; False: a newer restore, a clear or a worker has taken over."""
+    session = encode_session_id(ticket.session_id)
+    keys = deployment.keyspace.of(session)
+
+    def decode(reply: Any) -> bool:
+        if reply == b"lost":
+            raise _staging_lost(ticket)
+        return bool(reply == b"staged")
+
+    return Call(
+        script("stage"),
+        [keys.metadata(session), keys.due, keys.staging(session, ticket.token)],
+        [session, ticket.token, span_ms(lease), staged, *messages],
+        decode,
+    )
+
+
+def swap(deployment: Deployment, ticket: RestoreTicket, staged: int, origin: Origin) -> Call[SwapOutcome]:
+    """Finish a restore: what was staged comes before whatever was written meanwhile; raises OwnerMismatch."""
+    session = encode_session_id(ticket.session_id)
+    keys = deployment.keyspace.of(session)
+    owner = b"" if origin.owner is None else encode_owner(origin.owner)
+    owner_keys = [keys.owner(owner)] if owner else []
+
+    def decode(reply: Any) -> SwapOutcome:
+        match reply:
+            case b"lost":
+                raise _staging_lost(ticket)
+            case b"owner":
+                raise OwnerMismatch(f"the archive has session {ticket.session_id!r} for another owner than Redis")
+        return SwapOutcome(reply.decode())
+
+    return Call(
+        script("swap"),
+        [
+            keys.messages(session),
+            keys.metadata(session),
+            keys.due,
+            keys.tally,
+            keys.staging(session, ticket.token),
+            *owner_keys,
+        ],
+        [
+            session,
+            ticket.token,
+            staged,
+            *deployment.defaults,
+            b"" if origin.created is None else to_ms(origin.created),
+            span_ms(origin.expiry.idle),
+            span_ms(origin.expiry.max_age),
+            owner,
+        ],
+        decode,
+    )
+
+
+def abandon(deployment: Deployment, ticket: RestoreTicket) -> Call[bool]:
+    """Give up a restore and what it staged; False: its token was gone already."""
+    session = encode_session_id(ticket.session_id)
+    keys = deployment.keyspace.of(session)
+    return Call(
+        script("abandon"),
+        [
+            keys.messages(session),
+            keys.metadata(session),
+            keys.due,
+            keys.staging(session, ticket.token),
+        ],
+        [session, ticket.token, *deployment.defaults],
+        bool,
+    )
+
+
+def _staging_lost(ticket: RestoreTicket) -> StagingLost:
+    return StagingLost(f"what the restore of {ticket.session_id!r} had staged is gone; start it again")
