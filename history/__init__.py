@@ -25,7 +25,7 @@ from history.errors import (
     TorporError,
     TransientError,
 )
-from history.keys import DEFAULT_NAMESPACE, MAX_SHARDS, check_namespace
+from history.keys import DEFAULT_NAMESPACE, MAX_SHARDS, check_namespace, check_session_id
 from history.session import (
     Attendance,
     CleanOutcome,
@@ -43,7 +43,7 @@ from history.session import (
     Status,
     SwapOutcome,
 )
-from history.store import SessionStore, check_session_id
+from history.store import SessionStore
 
 __all__ = [
     "DEFAULT_NAMESPACE",

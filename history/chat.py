@@ -12,9 +12,9 @@ from langchain_core.messages import BaseMessage
 from history import codec
 from history.calls import KEEP, Keep
 from history.errors import InvalidArgument, MessageCorrupt
-from history.keys import DEFAULT_NAMESPACE, encode_owner
+from history.keys import DEFAULT_NAMESPACE, check_session_id, encode_owner
 from history.session import Expiry, SessionInfo, check_seconds
-from history.store import SessionStore, check_session_id
+from history.store import SessionStore
 
 
 class MemorystoreChatMessageHistory(BaseChatMessageHistory):

@@ -40,6 +40,12 @@ def _encode_id(value: str, what: str, error: type[InvalidArgument]) -> bytes:
     return encoded
 
 
+def check_session_id(session_id: str) -> str:
+    """The session id itself, where it is one; raises InvalidSessionId."""
+    encode_session_id(session_id)
+    return session_id
+
+
 def check_namespace(namespace: str) -> str:
     """The namespace itself, where it can stand in a hash tag; raises InvalidArgument."""
     if not isinstance(namespace, str) or not _NAMESPACE.fullmatch(namespace):

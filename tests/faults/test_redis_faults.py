@@ -21,7 +21,6 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from history import Expiry, RedisMemoryFull, RedisUnavailable, SessionNotFound, SessionStore, Status, TorporError
-from history import store as store_module
 from worker import restore as restore_module
 from worker.archive import Archived, Outcome, archive_session
 from worker.drain import drain
@@ -41,7 +40,7 @@ SHARDS = range(4)
 @pytest.fixture(autouse=True)
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several pages in each direction for a few messages."""
-    monkeypatch.setattr(store_module, "PAGE_BYTES", 100)
+    monkeypatch.setattr("history.store.application.PAGE_BYTES", 100)
     monkeypatch.setattr(restore_module, "_PAGE_MESSAGES", 4)
 
 

@@ -15,7 +15,6 @@ import redis
 from conftest import Points, raw, wait_until, watch, with_settings
 
 from history import Expiry, Lease, SeizeOutcome, SessionNotFound, SessionStore, Status
-from history import store as store_module
 from worker import holdings, layout
 from worker.archive import Archived, Outcome, archive_session
 from worker.drain import drain
@@ -49,7 +48,7 @@ def sessions(client: redis.Redis) -> SessionStore:
 
 @pytest.fixture(autouse=True)
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "PAGE_BYTES", 2_500)
+    monkeypatch.setattr("history.store.application.PAGE_BYTES", 2_500)
 
 
 @dataclass

@@ -12,7 +12,8 @@ from typing import Any
 import redis
 from conftest import raw
 
-from history import SessionStore, store
+from history import SessionStore
+from history.store.application import PAGE_BYTES
 from worker.archive import archive_session
 from worker.restore import restore_session
 from worker.services import Services
@@ -108,8 +109,8 @@ def test_no_page_is_much_larger_than_1_mib(sessions: SessionStore) -> None:
     sessions.append("s", [b'"%b"' % (b"%d" % (number % 10) * 1_500) for number in range(3_000)])
     pages = [sum(map(len, page.messages)) for page in sessions.pages("s")]
     assert len(pages) > 3
-    assert max(pages) < store.PAGE_BYTES + 1_600
-    assert min(pages[:-1]) >= store.PAGE_BYTES
+    assert max(pages) < PAGE_BYTES + 1_600
+    assert min(pages[:-1]) >= PAGE_BYTES
 
 
 def test_no_page_of_small_messages_has_more_than_a_thousand(sessions: SessionStore) -> None:

@@ -1,0 +1,83 @@
+"""The way of a claimed session out of Redis, or back to where it was."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+import redis.cluster
+
+from history import calls
+from history.errors import RedisRefused, TorporError
+from history.session import CleanOutcome, CommitOutcome, Lease, SessionInfo
+from history.store.runner import Runner, translated
+
+MAX_EPOCH = 2**53
+
+
+class Archiving(Runner):
+    """Begins and ends attempts at sessions that are leased."""
+
+    def snapshots(self, leases: Sequence[Lease]) -> list[SessionInfo | TorporError | None]:
+        """Begin an attempt at each claimed session; one pipeline, each session atomic for itself.
+
+        None where the lease is lost or nothing is there; an error stands in its session's place.
+        """
+        return self.run_many([calls.snapshot(self.deployment, lease) for lease in leases])
+
+    def renew(self, leases: Sequence[Lease], by: timedelta) -> list[Lease | TorporError | None]:
+        """Prolong leases `by` so much; one pipeline. The new lease replaces the old; None where it is lost.
+
+        Where an error stands in its place, renewing the same lease by the same span again finds out.
+        """
+        return self.run_many([calls.renew(self.deployment, lease, by) for lease in leases])
+
+    def commit(self, lease: Lease, archived: SessionInfo) -> CommitOutcome:
+        """Delete the session if it still is exactly what `archived` describes; else note how far it is safe."""
+        return self.run(calls.commit(self.deployment, lease, archived))
+
+    def release(self, lease: Lease, delay: timedelta, *, counted: bool, error: str = "") -> bool:
+        """Give a session back, due after `delay`; False where the lease is lost."""
+        return self.run(calls.release(self.deployment, lease, delay, counted=counted, error=error))
+
+    def quarantine(self, lease: Lease, error: str) -> bool:
+        """Put a session aside, untouched, with the reason; False where the lease is lost."""
+        return self.run(calls.release(self.deployment, lease, None, counted=True, error=error))
+
+    def requeue(self, session_id: str) -> bool:
+        """Take a session out of quarantine: due now, its attempts forgotten; False where it is not there."""
+        return self.run(calls.requeue(self.deployment, session_id))
+
+    def cleaned(self, lease: Lease, floor: int) -> CleanOutcome:
+        """Note that the archive below `floor` is erased; the session can be archived again once it is done."""
+        return self.run(calls.cleaned(self.deployment, lease, floor))
+
+    def rewound_before(self) -> int:
+        """The epoch before which sessions may lack writes that others have seen; INFO, which needs no key.
+
+        Redis may have lost its last writes when it started, and a replica those that it had not got when it was
+        promoted, whenever that was. 0 where the server does not tell.
+        """
+        nodes = (
+            {"target_nodes": redis.cluster.RedisCluster.PRIMARIES}
+            if isinstance(self._client, redis.cluster.RedisCluster)
+            else {}
+        )
+        try:
+            with translated():
+                told: Any = self._client.info(**nodes)
+        except RedisRefused:
+            return 0
+        each = told.values() if nodes and "redis_version" not in told else [told]
+        return max(map(_rewound_before, each), default=0)
+
+
+def _rewound_before(info: Mapping[str, Any]) -> int:
+    """What INFO tells of one node; https://redis.io/docs/latest/commands/info."""
+    if set(str(info.get("master_replid2", "0"))) != {"0"}:  # the id of the primary that it had followed
+        return MAX_EPOCH
+    now_us, up_seconds = info.get("server_time_usec"), info.get("uptime_in_seconds")
+    if now_us is None or up_seconds is None:
+        return 0
+    return int(now_us) - (int(up_seconds) - 1) * 1_000_000  # it is told in whole seconds

@@ -1,0 +1,130 @@
+"""The due index: who is in it, who is due, and who gets the lease."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from typing import TypeVar
+
+from history import calls
+from history.announcements import Announcements
+from history.errors import TorporError
+from history.session import Attendance, Lease, SeizeOutcome, SessionInfo, ShardOverview, Status
+from history.store.runner import Runner
+
+T = TypeVar("T")
+
+log = logging.getLogger("history.store")
+
+# How many sessions that are to be left alone may be nearer to their due moment than those that are free.
+_LEFT_ALONE = 200
+
+
+class Index(Runner):
+    """Counts, lists and leases the sessions of the shards."""
+
+    def due_counts(self) -> dict[int, int]:
+        """Shard -> how many sessions are due, for the shards that have any; one pipeline.
+
+        Shards that don't answer are left out, with a warning; raises where none answers.
+        """
+        shards = range(self.deployment.keyspace.shards)
+        counts = self.run_many([calls.due(self.deployment, shard) for shard in shards])
+        return {shard: count for shard, count in _answered(shards, counts) if count}
+
+    def attend(self, shards: Sequence[int], hold: timedelta) -> list[Attendance]:
+        """Look at shards for a listener; one pipeline. Of several listeners one is elected for each shard.
+
+        Shards that don't answer are left out, with a warning; raises where none answers.
+        """
+        seen = self.run_many([calls.attend(self.deployment, shard, hold) for shard in shards])
+        return [attendance for _, attendance in _answered(shards, seen)]
+
+    def announcements(self) -> Announcements:
+        """A subscription to what the scripts publish when the first due moment of a shard changes."""
+        return Announcements(self._client, self.deployment.keyspace)
+
+    def overview(self) -> list[ShardOverview]:
+        """Describe every shard; one pipeline, each shard atomic for itself.
+
+        Shards that don't answer are left out, with a warning; raises where none answers.
+        """
+        shards = range(self.deployment.keyspace.shards)
+        described = self.run_many([calls.overview(self.deployment, shard) for shard in shards])
+        return [overview for _, overview in _answered(shards, described)]
+
+    def sessions(self, *, quarantined: bool = False, shards: Iterable[int] | None = None) -> Iterator[str]:
+        """Walk the ids of the sessions in Redis, shard by shard, through the index; each id comes once.
+
+        A session that comes or goes during the walk may be missed.
+        """
+        for shard in range(self.deployment.keyspace.shards) if shards is None else shards:
+            seen: set[str] = set()
+            cursor = b"0"
+            while True:
+                step = calls.list_sessions(self.deployment, shard, cursor, 500, quarantined=quarantined)
+                cursor, found = self.run(step)
+                new = dict.fromkeys(session for session in found if session not in seen)
+                yield from new
+                seen.update(new)
+                if cursor == b"0":
+                    break
+
+    def infos(self, session_ids: Sequence[str]) -> list[SessionInfo | TorporError | None]:
+        """Describe many sessions; one pipeline, each session atomic for itself. An error stands in its place."""
+        return self.run_many([calls.info(self.deployment, session) for session in session_ids])
+
+    def claim(self, shards: Sequence[int], limit: int, lease: timedelta) -> list[Lease]:
+        """Lease up to `limit` due sessions of each shard, longest due first; one pipeline, and one for the listeners.
+
+        Works at Redis's memory limit. Shards that don't answer are left out, with a warning; raises where none answers.
+        """
+        claims = [calls.claim(self.deployment, shard, limit, lease) for shard in shards]
+        claimed = [(shard, leases) for shard, leases in _answered(shards, self.run_many(claims)) if leases]
+        with suppress(TorporError):  # a hint: the election ends by itself, while the leases must not be lost
+            self.run_many([calls.heard(self.deployment, shard) for shard, _ in claimed])
+        return [lease for _, leases in claimed for lease in leases]
+
+    def claim_nearest(self, shards: Sequence[int], limit: int, lease: timedelta) -> list[Lease]:
+        """Lease the `limit` sessions of all these shards that are nearest to their due moment, due or not.
+
+        What is not yet due is left alone while it is restored, erased or waits after a failure. Three pipelines.
+        Shards that don't answer are left out, with a warning; raises where none answers.
+        """
+        wanted = limit + _LEFT_ALONE
+        # More of a shard than its share, since the nearest of all may be in one.
+        of_each = min(wanted, 4 + 4 * wanted // len(shards))
+        ahead = self.run_many([calls.nearest(self.deployment, shard, of_each) for shard in shards])
+        nearest = sorted(each for _, sessions in _answered(shards, ahead) for each in sessions)[:wanted]
+        infos = self.infos([session for _, session in nearest])
+        free = [info.session_id for info in infos if isinstance(info, SessionInfo) and _is_free(info)][:limit]
+        seized = self.run_many([calls.seize(self.deployment, session, lease) for session in free])
+        return [each for each in seized if isinstance(each, Lease)]
+
+    def seize(self, session_id: str, lease: timedelta) -> Lease | SeizeOutcome:
+        """Lease one named session, due or not, unless a worker holds it."""
+        return self.run(calls.seize(self.deployment, session_id, lease))
+
+
+def _answered(shards: Iterable[int], outcomes: Sequence[T | TorporError]) -> list[tuple[int, T]]:
+    """The shards that have answered, with what; raises the first error where none has."""
+    answered: list[tuple[int, T]] = []
+    errors: list[TorporError] = []
+    for shard, outcome in zip(shards, outcomes, strict=True):
+        if isinstance(outcome, TorporError):
+            errors.append(outcome)
+        else:
+            answered.append((shard, outcome))
+    if errors and not answered:
+        raise errors[0]
+    if errors:
+        log.warning("%d of %d shards did not answer: %s", len(errors), len(outcomes), errors[0])
+    return answered
+
+
+def _is_free(info: SessionInfo) -> bool:
+    """Can the session be archived before it is due?"""
+    idle = info.status is Status.LIVE and info.attempts == 0 and info.floor is None
+    return info.status is Status.DUE or idle
