@@ -1,0 +1,114 @@
+"""The commands that only look: at the deployment, its sessions, one transcript, what has happened."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import Annotated
+
+import typer
+
+from history import check_session_id, decode_message
+from worker import console, interchange
+from worker import events as happenings
+from worker import restore as restoring
+from worker import status as standing
+from worker.cli.shared import Json, JsonLines, Session, services_of, walk
+
+
+def status(context: typer.Context, *, as_json: Json = False) -> None:
+    """How the deployment stands: sessions, what is overdue, memory.
+
+    Example: torpor status --json | jq .oldest_overdue_seconds
+    """
+    overview = standing.overview(services_of(context))
+    if as_json:
+        console.print_json(overview)
+        return
+    limit = overview.memory_limit_bytes
+    console.print_facts(
+        {
+            "live in Redis": f"{overview.live:,}",
+            "due": f"{overview.due:,}",
+            "in work": f"{overview.in_work:,}",
+            "quarantined": f"{overview.quarantined:,}",
+            "archived since start": f"{overview.archived:,}",
+            "restored since start": f"{overview.restored:,}",
+            "oldest overdue": console.span(overview.oldest_overdue_seconds),
+            "Redis memory": console.size(overview.memory_bytes) + (f" of {console.size(limit)}" if limit else ""),
+            "shards": str(overview.shards),
+            "archive": overview.archive,
+        }
+    )
+    for warning in overview.warnings:
+        console.err.print(f"warning: {warning}", markup=False)
+
+
+def sessions(
+    context: typer.Context,
+    *,
+    due: Annotated[bool, typer.Option("--due", help="Only those that are due.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 100,
+    as_json: JsonLines = False,
+) -> None:
+    """List the sessions in Redis, in no particular order.
+
+    Example: torpor sessions --due --limit 20
+    """
+    found = list(islice(walk(services_of(context), due=due), limit))
+    if as_json:
+        for info in found:
+            console.print_json(info)
+        return
+    now = datetime.now(UTC)
+    console.print_table(
+        ("session", "status", "messages", "archived", "idle for", "due in", "owner"),
+        [
+            (
+                info.session_id,
+                info.status,
+                f"{info.message_count:,}",
+                f"{info.archived_count:,}",
+                console.span(max(now - info.last_active, timedelta())),
+                console.span(max(info.due_at - now, timedelta())) if info.due_at else "-",
+                info.owner or "-",
+            )
+            for info in found
+        ],
+    )
+    if len(found) == limit:
+        console.err.print(f"the first {limit:,}; --limit shows more")
+
+
+def show(context: typer.Context, session: Session, *, as_json: Json = False) -> None:
+    """Print a session's transcript, from Redis or the archive, without waking it.
+
+    Example: torpor show user-42
+    """
+    elements = restoring.read_transcript(services_of(context), check_session_id(session))
+    if as_json:
+        sys.stdout.buffer.write(interchange.export_line(session, elements))
+    else:
+        console.print_transcript(decode_message(element) for element in elements)
+
+
+def events(
+    context: typer.Context,
+    *,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with each that comes.")] = False,
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many of the last ones.")] = 20,
+    as_json: JsonLines = False,
+) -> None:
+    """Tell what has happened to sessions, oldest first: archived, restored, purged, failed.
+
+    Example: torpor events --follow --json | jq 'select(.kind == "session.quarantined")'
+    """
+    for identity, fields in happenings.follow(services_of(context), count=count, forever=follow):
+        if as_json:
+            console.print_json({"id": identity, **fields})
+            continue
+        at = datetime.fromtimestamp(int(identity.partition("-")[0]) / 1000, UTC)
+        rest = " ".join(f"{name}={value}" for name, value in fields.items() if name not in ("kind", "session"))
+        what = f"{at:%Y-%m-%d %H:%M:%S} {fields.get('kind')} {fields.get('session')} {rest}"
+        console.out.print(console.one_line(what), markup=False, soft_wrap=True)

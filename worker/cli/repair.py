@@ -1,0 +1,78 @@
+"""The commands that find what has gone wrong with sessions, and mend it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from history import InvalidArgument, SessionNotFound, TorporError
+from worker import console
+from worker import doctor as examining
+from worker.cli.shared import JsonLines, services_of, walk
+from worker.doctor import Assumption
+
+
+def quarantine(
+    context: typer.Context,
+    *,
+    as_json: JsonLines = False,
+) -> None:
+    """List the sessions that could not be archived, with the reason; they stay in Redis, untouched.
+
+    Example: torpor quarantine --json | jq -r .session_id
+    """
+    found = walk(services_of(context), quarantined=True)
+    if as_json:
+        for info in found:
+            console.print_json(info)
+        return
+    rows = [(info.session_id, f"{info.message_count:,}", str(info.attempts), info.error or "-") for info in found]
+    console.print_table(("session", "messages", "attempts", "error"), rows)
+
+
+def requeue(
+    context: typer.Context,
+    session: Annotated[list[str] | None, typer.Argument(metavar="SESSION", help="Session ids.")] = None,
+    *,
+    all_: Annotated[bool, typer.Option("--all", help="Every session in quarantine.")] = False,
+) -> None:
+    """Take sessions out of quarantine: due now, their failed attempts forgotten.
+
+    Example: torpor requeue user-42
+    """
+    if bool(session) == all_:
+        raise InvalidArgument("name sessions, or give --all")
+    sessions = services_of(context).sessions
+    for each in list(sessions.sessions(quarantined=True)) if all_ else session or []:
+        if not sessions.requeue(each) and not all_:
+            raise SessionNotFound(f"session {each!r} is not in quarantine")
+        console.out.print(f"requeued: {console.one_line(each)}", markup=False)
+
+
+def doctor(
+    context: typer.Context,
+    *,
+    repair: Annotated[bool, typer.Option("--repair", help="Mend what can be mended.")] = False,
+    assume: Annotated[
+        Assumption | None, typer.Option(help="What messages are that may be archived ones, where nothing proves it.")
+    ] = None,
+    as_json: JsonLines = False,
+) -> None:
+    """Look for sessions and index entries that don't fit together; exit code 1 where something is left to mend.
+
+    Example: torpor doctor --repair
+    """
+    left = 0
+    for finding in examining.examine(services_of(context), repair=repair, assume=assume):
+        left += not finding.mended
+        if as_json:
+            console.print_json(finding)
+        else:
+            done = "mended" if finding.mended else "found"
+            what = (
+                f"{console.one_line(finding.session_id)}: {finding.ailment}" if finding.session_id else finding.ailment
+            )
+            console.out.print(f"{done}: {what}{f' ({finding.detail})' if finding.detail else ''}", markup=False)
+    if left:
+        raise TorporError(f"{left:,} things need mending" + ("" if repair else ": torpor doctor --repair"))

@@ -1,0 +1,69 @@
+"""The commands that put a session to sleep and wake it up."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import NoReturn
+
+import typer
+
+from history import SessionNotFound, TorporError, TransientError
+from worker import archive as archiving
+from worker import console, holdings
+from worker import restore as restoring
+from worker.archive import Outcome
+from worker.cli.shared import Json, Session, services_of
+from worker.restore import RestoreOutcome
+
+
+def archive(context: typer.Context, session: Session, *, as_json: Json = False) -> None:
+    """Put a session to sleep now, due or not.
+
+    Example: torpor archive user-42
+    """
+    services = services_of(context, changes_archive=True)
+    with console.err.status("archiving"):
+        result = archiving.archive_session(services, session)
+        if result.outcome is Outcome.MISSING and not holdings.look(services.archive, session):
+            raise SessionNotFound(f"session {session!r} is neither in Redis nor in the archive")
+    if as_json:
+        console.print_json({**asdict(result), "error": str(result.error) if result.error else None})
+    elif result.outcome is Outcome.ARCHIVED:
+        console.out.print(f"archived: {result.messages:,} messages", markup=False)
+    elif result.outcome is Outcome.MISSING:
+        console.out.print("asleep already", markup=False)
+    if result.outcome not in (Outcome.ARCHIVED, Outcome.MISSING):
+        _refuse_archive(result)
+
+
+def restore(context: typer.Context, session: Session, *, as_json: Json = False) -> None:
+    """Wake a session up: its archived messages go before whatever was written meanwhile.
+
+    Example: torpor restore user-42
+    """
+    with console.err.status("restoring"):
+        result = restoring.restore_session(services_of(context, changes_archive=True), session)
+    if as_json:
+        console.print_json(result)
+    elif result.outcome is RestoreOutcome.RESTORED:
+        console.out.print(f"restored: {result.messages:,} messages from the archive", markup=False)
+    elif result.outcome is RestoreOutcome.WHOLE:
+        console.out.print("awake already: nothing of it is in the archive alone", markup=False)
+    for fork in result.forks:
+        console.err.print(f"left aside, since another was archived later: {fork}", markup=False)
+    if result.outcome is RestoreOutcome.SUPERSEDED:
+        raise TransientError("the session was closed, cleared or restored by somebody else meanwhile; try again")
+
+
+def _refuse_archive(result: archiving.Archived) -> NoReturn:
+    reasons = {
+        Outcome.KEPT: "it has been used meanwhile and stays in Redis; what was there is archived",
+        Outcome.SUPERSEDED: "it was cleared, purged or restored meanwhile",
+        Outcome.ERASING: "what it held before its clear is being erased",
+        Outcome.BUSY: "a worker has it in hand",
+    }
+    if result.outcome in reasons:
+        raise TransientError(f"session {result.session_id!r}: {reasons[result.outcome]}; try again")
+    if result.outcome is Outcome.QUARANTINED and result.error is None:
+        raise TorporError(f"session {result.session_id!r} is in quarantine")
+    raise result.error or TorporError(f"session {result.session_id!r}: {result.outcome}")
