@@ -11,9 +11,9 @@ from langchain_core.messages import BaseMessage
 
 from history import codec
 from history.calls import KEEP, Keep
-from history.errors import InvalidArgument, MessageCorrupt
+from history.errors import InvalidArgument, MessageCorrupt, SessionPurged
 from history.keys import DEFAULT_NAMESPACE, check_session_id, encode_owner
-from history.session import Expiry, SessionInfo, check_seconds
+from history.session import Expiry, HoldOutcome, SessionInfo, check_seconds
 from history.store import SessionStore
 
 
@@ -32,6 +32,7 @@ class MemorystoreChatMessageHistory(BaseChatMessageHistory):
         *,
         max_age: int | None = None,
         owner: str | None = None,
+        allow_reuse: bool = False,
         namespace: str = DEFAULT_NAMESPACE,
         shards: int | None = None,
     ) -> None:
@@ -41,12 +42,16 @@ class MemorystoreChatMessageHistory(BaseChatMessageHistory):
         what a session starts with; one that has its own keeps it (`set_expiry` changes it). `max_age` counts
         from the moment the session last came into Redis. Raises InvalidSessionId, InvalidExpiry,
         InvalidOwner or InvalidArgument.
+
+        A session that was purged refuses late writes for some time (SessionPurged); with `allow_reuse` a write begins
+        it anew instead, for applications that give the same id to another conversation.
         """
         self._session_id = check_session_id(session_id)
         self._expiry = Expiry.of_seconds(ttl, max_age)
         if owner is not None:
             encode_owner(owner)
         self._owner = owner
+        self._allow_reuse = allow_reuse
         self._store = SessionStore(client, namespace=namespace, shards=shards)
 
     @property
@@ -67,14 +72,19 @@ class MemorystoreChatMessageHistory(BaseChatMessageHistory):
     def add_messages(self, messages: Sequence[BaseMessage]) -> None:
         """Append the messages of one turn: all of them or none, in one round trip.
 
-        Raises MessageNotSerializable before anything is written, and OwnerMismatch.
+        Raises MessageNotSerializable before anything is written, OwnerMismatch, and SessionPurged.
         """
         elements = [codec.encode(message) for message in messages]
         if elements:
-            self._store.append(self._session_id, elements, expiry=self._expiry, owner=self._owner)
+            self._store.append(
+                self._session_id, elements, expiry=self._expiry, owner=self._owner, allow_reuse=self._allow_reuse
+            )
 
     def clear(self) -> None:
-        """Empty the session at once, for good: the worker erases what the archive holds of it."""
+        """Empty the session at once, for good: the worker erases what the archive holds of it.
+
+        The id can be used again at once. Raises SessionHeld and SessionPurged.
+        """
         self._store.clear(self._session_id)
 
     def info(self) -> SessionInfo | None:
@@ -98,6 +108,19 @@ class MemorystoreChatMessageHistory(BaseChatMessageHistory):
     def close(self) -> bool:
         """Make the session due now, so that the worker archives it; False where it is not in Redis."""
         return self._store.close(self._session_id)
+
+    def hold(self, reason: str) -> None:
+        """Put the session under a legal hold: it may be archived, but is neither cleared, purged nor expired.
+
+        The worker puts a temporary hold on its objects in the archive. Called again, the newer reason counts.
+        Raises InvalidReason, and SessionPurged where there is nothing left to hold.
+        """
+        if self._store.hold(self._session_id, reason) is HoldOutcome.PURGED:
+            raise SessionPurged(f"session {self._session_id!r} was purged: nothing of it is left to hold")
+
+    def release_hold(self) -> bool:
+        """Release the session's own legal hold, not that of its owner; False where there was none."""
+        return self._store.release_hold(self._session_id) is HoldOutcome.NOTED
 
     def _decode(self, position: int, element: bytes) -> BaseMessage:
         try:

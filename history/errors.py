@@ -10,9 +10,12 @@ TorporError
     │   ├── InvalidSessionId
     │   ├── InvalidOwner
     │   ├── InvalidExpiry
+    │   ├── InvalidReason
     │   └── MessageNotSerializable
     ├── MessageCorrupt        a stored element is not a LangChain message
     ├── SessionNotFound       the session is not in Redis
+    ├── SessionPurged         the session was purged; its tombstone refuses what comes late
+    ├── SessionHeld           the session or its owner is under a legal hold
     ├── SessionExists         the session is in Redis already
     ├── OwnerMismatch         the session belongs to another owner
     ├── ShardCountMismatch    the deployment was set up with another shard count
@@ -59,6 +62,10 @@ class InvalidOwner(InvalidArgument):
     """The owner is not text, is empty, too long, or has no UTF-8 form."""
 
 
+class InvalidReason(InvalidArgument):
+    """The reason of a legal hold is not text, is empty, or has no UTF-8 form."""
+
+
 class InvalidExpiry(InvalidArgument):
     """An idle timeout or maximum age is not a positive whole number of seconds."""
 
@@ -73,6 +80,14 @@ class MessageCorrupt(PermanentError):
 
 class SessionNotFound(PermanentError, LookupError):
     """The session is not in Redis."""
+
+
+class SessionPurged(PermanentError):
+    """The session was purged, and its tombstone refuses what comes late; nothing was written."""
+
+
+class SessionHeld(PermanentError):
+    """The session or its owner is under a legal hold; nothing was changed."""
 
 
 class SessionExists(PermanentError):

@@ -46,6 +46,12 @@ def check_session_id(session_id: str) -> str:
     return session_id
 
 
+def check_owner(owner: str) -> str:
+    """The owner itself, where it is one; raises InvalidOwner."""
+    encode_owner(owner)
+    return owner
+
+
 def check_namespace(namespace: str) -> str:
     """The namespace itself, where it can stand in a hash tag; raises InvalidArgument."""
     if not isinstance(namespace, str) or not _NAMESPACE.fullmatch(namespace):
@@ -63,6 +69,16 @@ def check_shards(shards: int) -> int:
 def config_key(namespace: str) -> bytes:
     """The hash that records what is fixed for a deployment."""
     return f"{namespace}:config".encode()
+
+
+def purge_lock_key(namespace: str, purge: str) -> bytes:
+    """The lock of whoever carries a purge out; expires."""
+    return f"{namespace}:purge:{purge}".encode()
+
+
+def purge_failure_key(namespace: str, purge: str) -> bytes:
+    """String: why a purge failed when it was last tried; expires."""
+    return f"{namespace}:purge:{purge}:failure".encode()
 
 
 def events_key(namespace: str) -> bytes:
@@ -95,6 +111,11 @@ class ShardKeys:
     def elected(self) -> bytes:
         """String: a listener was elected to send for what is due; expires within a second."""
         return self.tag + b":l"
+
+    @property
+    def holds(self) -> bytes:
+        """Hash: legal holds of sessions and owners."""
+        return self.tag + b":h"
 
     def messages(self, session: bytes) -> bytes:
         """List: one JSON message per element, oldest first."""

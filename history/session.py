@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -45,6 +46,16 @@ class Status(StrEnum):
     IN_WORK = "in work"
     RESTORING = "restoring"
     QUARANTINED = "quarantined"
+    PURGED = "purged"  # a tombstone, which refuses late writes
+
+
+@dataclass(frozen=True, slots=True)
+class LegalHold:
+    """A session or its owner must not be erased. `value` is what Redis has of it."""
+
+    reason: str
+    since: datetime
+    value: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +66,9 @@ class SessionInfo:
     `base` counts the leading messages that came from earlier epochs in the archive, `archived_count` the
     leading messages that are safe in the archive. `whole` tells that nothing of the session is in the archive
     alone. `floor`, where set, is the epoch below which the archive has yet to be erased. `attempts` counts the
-    attempts to archive it that have not ended well.
+    attempts to archive it that have not ended well. `hold` is its legal hold or its owner's; `hold_pending` tells
+    that its objects in the archive have yet to be seen to. `purge` is the purge that has left this tombstone.
+    `looks_again_at` is when an erasure must look once more, since a lease was running; None once that is past.
     """
 
     session_id: str
@@ -76,6 +89,10 @@ class SessionInfo:
     floor: int | None
     attempts: int
     error: str | None
+    hold: LegalHold | None = None
+    hold_pending: bool = False
+    purge: str | None = None
+    looks_again_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +138,42 @@ class CleanOutcome(StrEnum):
     DONE = "done"
     AGAIN = "again"  # due once more when a lease that was running at the clear has ended
     OTHER = "other"  # a later clear has another floor, or the session is gone
+
+
+class PurgeOutcome(StrEnum):
+    """What became of a session that was to be purged."""
+
+    PURGED = "purged"
+    HELD = "held"  # under a legal hold
+    ACTIVE = "active"  # used too lately
+    CHANGED = "changed"  # it has another owner or epoch than was seen, or the lease is lost: look again
+
+
+@dataclass(frozen=True, slots=True)
+class PurgeTarget:
+    """A session that is to be purged: the owner that Redis was seen to have, and those that the archive has it for."""
+
+    session_id: str
+    owner: str | None = None
+    archived_owners: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Purging:
+    """What was done about a session that was to be purged. Epochs below `floor` are forbidden to come back."""
+
+    outcome: PurgeOutcome
+    floor: int | None = None
+    messages: int = 0
+    hold: LegalHold | None = None
+
+
+class HoldOutcome(StrEnum):
+    """What became of a legal hold."""
+
+    NOTED = "noted"
+    NONE = "none"  # there was none to release
+    PURGED = "purged"  # the session is purged already
 
 
 class SeizeOutcome(StrEnum):
@@ -209,4 +262,5 @@ class ShardOverview:
     oldest_due: datetime | None
     archived: int
     restored: int
+    tombstones: int
     now: datetime

@@ -7,6 +7,8 @@ Sources: the script of the same name in `history/lua/`, whose head documents key
 from history.calls.application import append, clear, close, configure, info, read, update
 from history.calls.archiving import cleaned, commit, release, renew, requeue, snapshot
 from history.calls.call import KEEP, Call, Deployment, Keep
+from history.calls.erasure import drop, owned, purge, rebase
+from history.calls.holding import find_hold, held, hold, hold_owner, note_owner_hold, release_hold
 from history.calls.index import attend, claim, due, heard, list_sessions, nearest, overview, seize
 from history.calls.repair import mend, reindex
 from history.calls.restoring import abandon, restore, stage, swap
@@ -25,16 +27,26 @@ __all__ = [
     "close",
     "commit",
     "configure",
+    "drop",
     "due",
+    "find_hold",
     "heard",
+    "held",
+    "hold",
+    "hold_owner",
     "info",
     "list_sessions",
     "mend",
     "nearest",
+    "note_owner_hold",
     "overview",
+    "owned",
+    "purge",
     "read",
+    "rebase",
     "reindex",
     "release",
+    "release_hold",
     "renew",
     "requeue",
     "restore",

@@ -7,8 +7,8 @@ from datetime import timedelta
 from typing import Any
 
 from history.calls.call import PAGE_MESSAGES, Call, Deployment, Keep, span_ms, to_span
-from history.calls.description import describe
-from history.errors import OwnerMismatch, SessionExists, SessionNotFound
+from history.calls.description import describe, to_hold
+from history.errors import OwnerMismatch, SessionExists, SessionHeld, SessionNotFound, SessionPurged
 from history.keys import Keyspace, config_key, encode_owner, encode_session_id
 from history.scripts import script
 from history.session import DEFAULT_IDLE, Expiry, Page, SessionInfo
@@ -39,6 +39,7 @@ def append(
     expiry: Expiry,
     owner: str | None,
     only_new: bool = False,
+    allow_reuse: bool = False,
 ) -> Call[int]:
     """Append one turn; the result is the length of the transcript in Redis."""
     session = encode_session_id(session_id)
@@ -52,6 +53,8 @@ def append(
                 raise OwnerMismatch(f"session {session_id!r} belongs to another owner than {owner!r}")
             case b"exists":
                 raise SessionExists(f"session {session_id!r} is in Redis already")
+            case b"purged":
+                raise _purged(session_id)
         return int(reply[1])
 
     return Call(
@@ -65,6 +68,7 @@ def append(
             span_ms(expiry.max_age),
             encoded_owner,
             int(only_new),
+            int(allow_reuse),
             *messages,
         ],
         decode,
@@ -98,7 +102,7 @@ def info(deployment: Deployment, session_id: str) -> Call[SessionInfo | None]:
     keys = deployment.keyspace.of(session)
     return Call(
         script("info"),
-        [keys.messages(session), keys.metadata(session), keys.due],
+        [keys.messages(session), keys.metadata(session), keys.due, keys.holds],
         [session],
         lambda reply: describe(deployment, session_id, reply),
     )
@@ -136,6 +140,15 @@ def clear(deployment: Deployment, session_id: str, *, request: bytes) -> Call[in
     """Empty a session and forbid its older epochs to come back; the result is the new epoch."""
     session = encode_session_id(session_id)
     keys = deployment.keyspace.of(session)
+
+    def decode(reply: Any) -> int:
+        match reply[0]:
+            case b"held":
+                raise held(session_id, reply[1])
+            case b"purged":
+                raise _purged(session_id)
+        return int(reply[1])
+
     return Call(
         script("clear"),
         [
@@ -145,7 +158,18 @@ def clear(deployment: Deployment, session_id: str, *, request: bytes) -> Call[in
             keys.tally,
             keys.quarantine,
             keys.seen(session),
+            keys.holds,
         ],
         [session, request],
-        int,
+        decode,
     )
+
+
+def _purged(session_id: str) -> SessionPurged:
+    return SessionPurged(f"session {session_id!r} was purged; use another id, or allow_reuse=True to begin it anew")
+
+
+def held(session_id: str, hold: bytes) -> SessionHeld:
+    """What is raised for a session under a hold that a script tells of."""
+    reason = to_hold(hold)
+    return SessionHeld(f"session {session_id!r} is under a legal hold: {reason.reason if reason else ''}")

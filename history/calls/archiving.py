@@ -18,7 +18,7 @@ def snapshot(deployment: Deployment, lease: Lease) -> Call[SessionInfo | None]:
     keys = deployment.keyspace.of(session)
     return Call(
         script("snapshot"),
-        [keys.messages(session), keys.metadata(session), keys.due],
+        [keys.messages(session), keys.metadata(session), keys.due, keys.holds],
         [session, lease.token, lease.claim],
         lambda reply: describe(deployment, lease.session_id, reply),
     )
@@ -86,7 +86,7 @@ def cleaned(deployment: Deployment, lease: Lease, floor: int) -> Call[CleanOutco
     keys = deployment.keyspace.of(session)
     return Call(
         script("cleaned"),
-        [keys.messages(session), keys.metadata(session), keys.due],
+        [keys.messages(session), keys.metadata(session), keys.due, keys.tally],
         [session, lease.token, floor, *deployment.defaults],
         lambda reply: CleanOutcome(reply.decode()),
     )

@@ -6,14 +6,14 @@ from typing import Any
 
 from history.calls.call import Deployment, to_moment, to_moment_or_none, to_span
 from history.errors import MessageCorrupt
-from history.session import Expiry, SessionInfo, Status
+from history.session import Expiry, LegalHold, SessionInfo, Status
 
 
 def describe(deployment: Deployment, session_id: str, reply: Any) -> SessionInfo | None:
-    """The reply of info and snapshot: {now, length, score, field, value, ...}."""
+    """The reply of info and snapshot: {now, length, score, hold, field, value, ...}."""
     if not reply:
         return None
-    now, length, score, *pairs = reply
+    now, length, score, hold, *pairs = reply
     fields: dict[bytes, bytes] = dict(zip(pairs[::2], pairs[1::2], strict=True))
     try:
         epoch = int(fields.get(b"epoch", 0))
@@ -39,14 +39,28 @@ def describe(deployment: Deployment, session_id: str, reply: Any) -> SessionInfo
             floor=int(fields[b"floor"]) if b"floor" in fields else None,
             attempts=int(fields.get(b"attempts", 0)),
             error=fields[b"error"].decode(errors="replace") if b"error" in fields else None,
+            hold=to_hold(hold),
+            hold_pending=b"holding" in fields,
+            purge=fields[b"purge"].decode(errors="replace") if b"purge" in fields else None,
+            looks_again_at=to_moment_or_none(fields.get(b"again")) if int(fields.get(b"again", 0)) > int(now) else None,
         )
     except (ValueError, OverflowError, OSError) as exc:
         raise MessageCorrupt(f"the metadata of session {session_id!r} is damaged: {exc}") from exc
 
 
+def to_hold(value: bytes) -> LegalHold | None:
+    """The legal hold that a script tells, `since (ms):reason`; None for empty."""
+    if not value:
+        return None
+    since, _, reason = value.partition(b":")
+    return LegalHold(reason.decode(errors="replace"), to_moment(since), value)
+
+
 def _status(fields: dict[bytes, bytes], score: float, now: int) -> Status:
     if fields.get(b"state") == b"quarantined":
         return Status.QUARANTINED
+    if fields.get(b"state") == b"purged" and int(fields.get(b"until", 0)) > now:
+        return Status.PURGED
     if score <= now:
         return Status.DUE
     if b"restoring" in fields:

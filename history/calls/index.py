@@ -37,7 +37,7 @@ def overview(deployment: Deployment, shard: int) -> Call[ShardOverview]:
     keys = deployment.keyspace.shard(shard)
 
     def decode(reply: Any) -> ShardOverview:
-        now, live, due, in_work, quarantined, oldest, archived, restored = reply
+        now, live, due, in_work, quarantined, oldest, archived, restored, tombstones = reply
         return ShardOverview(
             shard=shard,
             live=int(live),
@@ -47,6 +47,7 @@ def overview(deployment: Deployment, shard: int) -> Call[ShardOverview]:
             oldest_due=to_moment_or_none(oldest),
             archived=int(archived),
             restored=int(restored),
+            tombstones=int(tombstones),
             now=to_moment(now),
         )
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from history.calls.call import Call, Deployment, span_ms, to_ms
-from history.errors import OwnerMismatch, SessionDamaged, StagingLost
+from history.errors import OwnerMismatch, SessionDamaged, SessionPurged, StagingLost
 from history.keys import encode_owner, encode_session_id
 from history.scripts import script
 from history.session import Origin, RestoreTicket, SwapOutcome
@@ -22,6 +22,8 @@ def restore(deployment: Deployment, session_id: str, token: bytes, lease: timede
         match reply[0]:
             case b"whole":
                 return None
+            case b"purged":
+                raise SessionPurged(f"session {session_id!r} was purged: nothing of it can be restored")
             case b"damaged":
                 raise SessionDamaged(f"the metadata of session {session_id!r} was lost: see torpor doctor")
         return RestoreTicket(session_id, token, int(reply[1]), int(reply[2]))

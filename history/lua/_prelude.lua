@@ -41,6 +41,24 @@ local function holds(due_key, session, token)
   return score and tonumber(score) == tonumber(token)
 end
 
+-- The legal hold of a session, its own or its owner's: 'since (ms):reason', or false.
+local function legal_hold(holds_key, session, owner)
+  return redis.call('HGET', holds_key, 's' .. session) or (owner and redis.call('HGET', holds_key, 'o' .. owner))
+end
+
+-- When an erasure must look again (ms): the end of a lease that is running, or what was noted before; 0 for neither.
+local function lease_end(due_key, session, noted)
+  local score = tonumber(redis.call('ZSCORE', due_key, session) or 0)
+  local noted_ms = tonumber(noted or 0)
+  return score % 1 ~= 0 and math.max(noted_ms, score + 0.5) or noted_ms
+end
+
+-- Remember the epoch of a session that leaves Redis, so that the next one is above it.
+local function leave(tally_key, epoch)
+  local highest = tonumber(redis.call('HGET', tally_key, 'epoch') or 0)
+  if tonumber(epoch) > highest then redis.call('HSET', tally_key, 'epoch', epoch) end
+end
+
 -- Let this script write at the memory limit: Redis refuses only a script's first write there, and a deletion is none.
 -- For what makes room, and for what needs next to none. No session id is empty, so nothing is deleted.
 local function allow_at_memory_limit(due_key) redis.call('ZREM', due_key, '') end

@@ -14,18 +14,24 @@
 -- ARGV[6] maximum age (ms) likewise, or ''
 -- ARGV[7] owner or ''
 -- ARGV[8] '1' to refuse a session that exists
--- ARGV[9...] messages, JSON bytes, oldest first; none is fine
--- Returns {'ok', length of the list} | {'owner'} another owner's session | {'exists'}
-local meta = redis.call('HMGET', KEYS[2], 'epoch', 'idle', 'max_age', 'owner', 'state', 'floor', 'seen')
+-- ARGV[9] '1' to begin anew where a purge has left a tombstone
+-- ARGV[10...] messages, JSON bytes, oldest first; none is fine
+-- Returns {'ok', length of the list} | {'owner'} another owner's session | {'exists'} | {'purged'}
+local meta = redis.call('HMGET', KEYS[2], 'epoch', 'idle', 'max_age', 'owner', 'state', 'floor', 'seen', 'until')
 local epoch, idle, max_age, owner = meta[1], meta[2], meta[3], meta[4]
 local seen = meta[7]
 if not epoch and not seen then seen = redis.call('GET', KEYS[5]) end
 if has_seen(seen, ARGV[2]) then return {'ok', redis.call('LLEN', KEYS[1])} end
-if epoch and ARGV[8] == '1' then return {'exists'} end
+local now_ms = to_ms(now_us())
+local buried = meta[5] == 'purged'
+if buried then
+  if ARGV[9] ~= '1' and tonumber(meta[8]) > now_ms then return {'purged'} end
+elseif epoch and ARGV[8] == '1' then
+  return {'exists'}
+end
 if owner and ARGV[7] ~= '' and owner ~= ARGV[7] then return {'owner'} end
 
 local length = redis.call('LLEN', KEYS[1])
-local now_ms = to_ms(now_us())
 local fields = {'active', int(now_ms), 'seen', with_seen(seen, ARGV[2], now_ms)}
 local function set(name, value) fields[#fields + 1] = name; fields[#fields + 1] = value end
 -- Where the metadata was lost, nothing tells which messages the archive has: no epoch, until the worker finds it so.
@@ -43,12 +49,18 @@ end
 -- A quarantined session waits for a person, a cleared one is due until its archive is erased.
 if damaged then
   if meta[5] ~= 'quarantined' then set_due(KEYS[3], ARGV[1], now_ms) end
+elseif buried then
+  set_due(KEYS[3], ARGV[1], now_ms)
 elseif meta[5] ~= 'quarantined' and not meta[6] then
   schedule(KEYS[3], ARGV[1], now_ms, epoch, idle or ARGV[3], max_age or ARGV[4])
 end
 -- By now every key has proved to be of its type, and the memory limit, at which Redis refuses a script's first write,
 -- is passed: the turn is written as a whole.
-push(KEYS[1], ARGV, 9, #ARGV)
+push(KEYS[1], ARGV, 10, #ARGV)
 redis.call('HSET', KEYS[2], unpack(fields))
 redis.call('HDEL', KEYS[2], 'written')
-return {'ok', int(length + #ARGV - 8)}
+if buried then
+  redis.call('HDEL', KEYS[2], 'state', 'purge', 'until', 'removed')
+  redis.call('HINCRBY', KEYS[4], 'tombstones', -1)
+end
+return {'ok', int(length + #ARGV - 9)}

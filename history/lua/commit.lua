@@ -16,19 +16,18 @@
 -- ARGV[8] default maximum age (ms) or ''
 -- Returns 'deleted' | 'kept' it has grown or is in use | 'superseded' another epoch or base | 'gone' not in Redis
 local meta = redis.call('HMGET', KEYS[2], 'epoch', 'base', 'restoring', 'floor', 'archived', 'active', 'idle', 'max_age',
-  'attempt', 'seen')
+  'attempt', 'seen', 'holding')
 if not meta[1] then return 'gone' end
 if meta[1] ~= ARGV[3] or (meta[2] or '0') ~= ARGV[4] then return 'superseded' end
 allow_at_memory_limit(KEYS[3])
 local count, length = tonumber(ARGV[5]), redis.call('LLEN', KEYS[1])
 local held = holds(KEYS[3], ARGV[1], ARGV[2])
-if held and length == count and not (meta[3] or meta[4]) then
+if held and length == count and not (meta[3] or meta[4] or meta[11]) then
   -- The keys of others are first, which fail before anything is deleted where they are no longer of their type.
-  local highest = tonumber(redis.call('HGET', KEYS[4], 'epoch') or 0)
+  leave(KEYS[4], meta[1])
   if KEYS[6] then redis.call('SREM', KEYS[6], ARGV[1]) end
   redis.call('UNLINK', KEYS[1], KEYS[2])
   redis.call('ZREM', KEYS[3], ARGV[1])
-  if tonumber(meta[1]) > highest then redis.call('HSET', KEYS[4], 'epoch', meta[1]) end
   if count > 0 then redis.call('HINCRBY', KEYS[4], 'archived', 1) end
   local rest = tonumber(meta[6] or 0) + 1000 * RETRY_WINDOW_S - to_ms(now_us())
   if meta[10] and rest > 0 then redis.call('SET', KEYS[5], meta[10], 'PX', int(rest)) end

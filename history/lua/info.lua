@@ -3,10 +3,12 @@
 -- KEYS[1] list    messages
 -- KEYS[2] hash    metadata
 -- KEYS[3] zset    due
+-- KEYS[4] hash    legal holds
 -- ARGV[1] session
--- Returns {now ms, length, score or '', field, value, ...} | {} not in Redis
+-- Returns {now ms, length, score or '', hold or '', field, value, ...} | {} not in Redis
 local fields = redis.call('HGETALL', KEYS[2])
 local length = redis.call('LLEN', KEYS[1])
 if #fields == 0 and length == 0 then return {} end
 local score = redis.call('ZSCORE', KEYS[3], ARGV[1]) or ''
-return {int(to_ms(now_us())), int(length), score, unpack(fields)}
+local hold = legal_hold(KEYS[4], ARGV[1], redis.call('HGET', KEYS[2], 'owner')) or ''
+return {int(to_ms(now_us())), int(length), score, hold, unpack(fields)}

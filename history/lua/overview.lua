@@ -3,7 +3,8 @@
 -- KEYS[1] zset    due
 -- KEYS[2] zset    quarantine
 -- KEYS[3] hash    tally
--- Returns {now ms, live, due, in work (10,000 at most), quarantined, earliest moment past due (ms) or '', archived, restored}
+-- Returns {now ms, live, due, in work (10,000 at most), quarantined, earliest moment past due (ms) or '', archived, restored,
+--   tombstones}
 local now_ms = int(to_ms(now_us()))
 local due = redis.call('ZCOUNT', KEYS[1], '-inf', now_ms)
 local in_work = 0
@@ -14,6 +15,8 @@ for index = 2, #ahead, 2 do
 end
 local oldest = ''
 if due > 0 then oldest = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2] end
-local tally = redis.call('HMGET', KEYS[3], 'archived', 'restored')
-local live = redis.call('ZCARD', KEYS[1])
-return {now_ms, live, due, in_work, redis.call('ZCARD', KEYS[2]), oldest, tally[1] or '0', tally[2] or '0'}
+local tally = redis.call('HMGET', KEYS[3], 'archived', 'restored', 'tombstones')
+local tombstones = tonumber(tally[3] or 0)
+local live = math.max(redis.call('ZCARD', KEYS[1]) - tombstones, 0)
+return {now_ms, live, due, in_work, redis.call('ZCARD', KEYS[2]), oldest, tally[1] or '0', tally[2] or '0',
+  int(tombstones)}

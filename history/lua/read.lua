@@ -15,7 +15,7 @@
 local total = redis.call('LLEN', KEYS[1])
 local meta = redis.call('HMGET', KEYS[2], 'epoch', 'base', 'idle', 'max_age', 'state', 'floor', 'active')
 if not meta[1] and total == 0 then return {} end
-if ARGV[2] == '1' and meta[1] then
+if ARGV[2] == '1' and meta[1] and meta[5] ~= 'purged' then
   local now_ms = to_ms(now_us())
   allow_at_memory_limit(KEYS[3])
   redis.call('HSET', KEYS[2], 'active', int(now_ms))

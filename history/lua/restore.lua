@@ -9,8 +9,9 @@
 -- ARGV[2] token of this restore: the same for each sending of the same restore
 -- ARGV[3] lease (ms): how long the session is left alone unless the restore goes on
 -- Returns {'begun', epoch, length of the list} | {'whole'} nothing is in the archive alone
---   | {'damaged'} the metadata was lost, so that nothing tells which messages are of which epoch
+--   | {'purged'} | {'damaged'} the metadata was lost, so that nothing tells which messages are of which epoch
 local meta = redis.call('HMGET', KEYS[2], 'epoch', 'whole', 'state')
+if meta[3] == 'purged' then return {'purged'} end
 if meta[2] then return {'whole'} end
 local length = redis.call('LLEN', KEYS[1])
 local epoch = meta[1]

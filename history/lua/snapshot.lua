@@ -4,10 +4,11 @@
 -- KEYS[1] list    messages
 -- KEYS[2] hash    metadata
 -- KEYS[3] zset    due
+-- KEYS[4] hash    legal holds
 -- ARGV[1] session
 -- ARGV[2] token
 -- ARGV[3] token that the session was claimed with, which names the attempt
--- Returns {now ms, length, score, field, value, ...} | {} the lease is lost, or nothing is there (any more)
+-- Returns {now ms, length, score, hold or '', field, value, ...} | {} the lease is lost, or nothing is there (any more)
 if not holds(KEYS[3], ARGV[1], ARGV[2]) then return {} end
 local length = redis.call('LLEN', KEYS[1])
 if length == 0 and redis.call('EXISTS', KEYS[2]) == 0 then
@@ -20,4 +21,5 @@ if redis.call('HGET', KEYS[2], 'attempt') ~= ARGV[3] then
   redis.call('HSET', KEYS[2], 'attempt', ARGV[3])
   redis.call('HINCRBY', KEYS[2], 'attempts', 1)
 end
-return {int(to_ms(now_us())), int(length), ARGV[2], unpack(redis.call('HGETALL', KEYS[2]))}
+local hold = legal_hold(KEYS[4], ARGV[1], redis.call('HGET', KEYS[2], 'owner')) or ''
+return {int(to_ms(now_us())), int(length), ARGV[2], hold, unpack(redis.call('HGETALL', KEYS[2]))}

@@ -7,9 +7,9 @@
 -- ARGV[3] maximum age (ms) likewise
 -- ARGV[4] default idle timeout (ms)
 -- ARGV[5] default maximum age (ms) or ''
--- Returns 1 | 0 not in Redis
+-- Returns 1 | 0 not in Redis, or purged
 local meta = redis.call('HMGET', KEYS[1], 'epoch', 'active', 'state', 'floor')
-if not meta[1] then return 0 end
+if not meta[1] or meta[3] == 'purged' then return 0 end
 for index, name in ipairs({'idle', 'max_age'}) do
   local value = ARGV[index + 1]
   if value == '-' then

@@ -26,11 +26,13 @@ class Application(Runner):
         expiry: Expiry = Expiry(),  # noqa: B008 - frozen
         owner: str | None = None,
         only_new: bool = False,
+        allow_reuse: bool = False,
     ) -> int:
         """Append the JSON bytes of one turn, at least one, oldest first; returns the length of the list in Redis.
 
         A retry by the client after a lost reply does not write the turn again. `expiry` and `owner` fill in
-        what the session has not got yet. Raises OwnerMismatch, and SessionExists with `only_new`.
+        what the session has not got yet. Raises OwnerMismatch, SessionPurged unless `allow_reuse`, and
+        SessionExists with `only_new`.
         """
         if not messages:
             raise InvalidArgument("a turn has at least one message")
@@ -44,6 +46,7 @@ class Application(Runner):
                 expiry=expiry,
                 owner=owner,
                 only_new=only_new,
+                allow_reuse=allow_reuse,
             )
         )
 
@@ -91,5 +94,8 @@ class Application(Runner):
         return self.run(calls.close(self.deployment, session_id))
 
     def clear(self, session_id: str) -> int:
-        """Empty a session at once, in a new epoch; the worker erases what the archive holds of older ones."""
+        """Empty a session at once, in a new epoch; the worker erases what the archive holds of older ones.
+
+        Raises SessionHeld and SessionPurged.
+        """
         return self.run(calls.clear(self._recorded, session_id, request=os.urandom(8)))

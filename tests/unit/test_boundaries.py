@@ -17,6 +17,16 @@ WORKER = sorted((ROOT / "worker").rglob("*.py"))
 HISTORY = sorted((ROOT / "history").rglob("*.py"))
 
 PUBLIC = [
+    "InvalidReason",
+    "SessionHeld",
+    "SessionPurged",
+    "check_owner",
+    "HoldOutcome",
+    "LegalHold",
+    "PurgeOutcome",
+    "PurgeTarget",
+    "Purging",
+    "PurgeLock",
     "Attendance",
     "CleanOutcome",
     "parse_json",

@@ -17,7 +17,7 @@ from history import calls
 from history.calls import KEEP, Call, Deployment
 from history.keys import Keyspace
 from history.scripts import script
-from history.session import Expiry, Lease, Mending, Origin, RestoreTicket, SessionInfo, Status
+from history.session import Expiry, Lease, Mending, Origin, PurgeTarget, RestoreTicket, SessionInfo, Status
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -94,6 +94,25 @@ SAMPLES: dict[str, list[Call[Any]]] = {
         calls.swap(DEPLOYMENT, TICKET, 3, Origin()),
     ],
     "abandon": [calls.abandon(DEPLOYMENT, TICKET)],
+    "purge": [
+        calls.purge(DEPLOYMENT, PurgeTarget("s", "ann", ["ann", "bob"]), "p", tombstone=HOUR, idle=HOUR),
+        calls.purge(DEPLOYMENT, PurgeTarget("s"), "p", tombstone=HOUR, idle=None),
+    ],
+    "rebase": [
+        calls.rebase(DEPLOYMENT, PurgeTarget("s", "ann", ["ann", "bob"]), idle=HOUR),
+        calls.rebase(DEPLOYMENT, PurgeTarget("s"), idle=None),
+    ],
+    "drop": [
+        calls.drop(DEPLOYMENT, LEASE, epoch=1, idle=HOUR, owner="ann"),
+        calls.drop(DEPLOYMENT, LEASE, epoch=1, idle=None, owner=None),
+    ],
+    "owned": [calls.owned(DEPLOYMENT, 7, "ann", b"0", 500)],
+    "hold": [calls.hold(DEPLOYMENT, "s", "why")],
+    "release_hold": [calls.release_hold(DEPLOYMENT, "s")],
+    "note_owner_hold": [calls.note_owner_hold(DEPLOYMENT, "s")],
+    "hold_owner": [calls.hold_owner(DEPLOYMENT, 7, "ann", "why"), calls.hold_owner(DEPLOYMENT, 7, "ann", None)],
+    "find_hold": [calls.find_hold(DEPLOYMENT, "s", ["ann"]), calls.find_hold(DEPLOYMENT, "s", [])],
+    "held": [calls.held(DEPLOYMENT, LEASE, OWNED)],
 }
 CALLS = [pytest.param(call, id=f"{name}-{n}") for name, many in SAMPLES.items() for n, call in enumerate(many)]
 
@@ -104,7 +123,7 @@ SCRIPTS = [name for name in LUA if name != "_prelude"]
 TYPES = [
     (rb"torpor:config", "hash"),
     (rb"\{torpor:\d+\}:(due|q)", "zset"),
-    (rb"\{torpor:\d+\}:t", "hash"),
+    (rb"\{torpor:\d+\}:(t|h)", "hash"),
     (rb"\{torpor:\d+\}:l", "string"),
     (rb"\{torpor:\d+\}:m:s", "list"),
     (rb"\{torpor:\d+\}:s:s", "hash"),

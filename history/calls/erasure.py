@@ -1,0 +1,109 @@
+"""Removing a session for good: from Redis and the archive, or from one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from history.calls.call import Call, Deployment, span_ms
+from history.calls.description import to_hold
+from history.errors import SessionPurged
+from history.keys import encode_owner, encode_session_id
+from history.scripts import script
+from history.session import Lease, PurgeOutcome, PurgeTarget, Purging
+
+
+def purge(
+    deployment: Deployment,
+    target: PurgeTarget,
+    purge_id: str,
+    *,
+    tombstone: timedelta,
+    idle: timedelta | None,
+) -> Call[Purging]:
+    """Leave a tombstone in a session's place, whether it is in Redis or not; only one that was `idle` for so long."""
+    session = encode_session_id(target.session_id)
+    keys = deployment.keyspace.of(session)
+    seen_owner = b"" if target.owner is None else encode_owner(target.owner)
+    owner_keys = [keys.owner(seen_owner)] if seen_owner else []
+    return Call(
+        script("purge"),
+        [
+            keys.messages(session),
+            keys.metadata(session),
+            keys.due,
+            keys.tally,
+            keys.quarantine,
+            keys.seen(session),
+            keys.holds,
+            *owner_keys,
+        ],
+        [
+            session,
+            purge_id.encode(),
+            span_ms(tombstone),
+            span_ms(idle),
+            seen_owner,
+            *map(encode_owner, target.archived_owners),
+        ],
+        _decode({b"purged": lambda reply: Purging(PurgeOutcome.PURGED, int(reply[1]), int(reply[2]))}),
+    )
+
+
+def rebase(deployment: Deployment, target: PurgeTarget, *, idle: timedelta | None) -> Call[Purging]:
+    """Keep a session's messages in Redis and forbid what the archive has of it; raises SessionPurged."""
+    session = encode_session_id(target.session_id)
+    keys = deployment.keyspace.of(session)
+
+    def purged(_: Any) -> Purging:
+        raise SessionPurged(f"session {target.session_id!r} was purged")
+
+    return Call(
+        script("rebase"),
+        [
+            keys.metadata(session),
+            keys.due,
+            keys.tally,
+            keys.quarantine,
+            keys.holds,
+        ],
+        [session, span_ms(idle), *map(encode_owner, target.archived_owners)],
+        _decode({b"rebased": lambda reply: Purging(PurgeOutcome.PURGED, int(reply[1])), b"purged": purged}),
+    )
+
+
+def drop(
+    deployment: Deployment, lease: Lease, *, epoch: int, idle: timedelta | None, owner: str | None
+) -> Call[Purging]:
+    """Drop a claimed session from Redis, archived or not."""
+    session = encode_session_id(lease.session_id)
+    keys = deployment.keyspace.of(session)
+    owner_keys = [] if owner is None else [keys.owner(encode_owner(owner))]
+    return Call(
+        script("drop"),
+        [keys.messages(session), keys.metadata(session), keys.due, keys.tally, keys.holds, *owner_keys],
+        [session, lease.token, span_ms(idle), epoch],
+        _decode({b"dropped": lambda reply: Purging(PurgeOutcome.PURGED, None, int(reply[1]))}),
+    )
+
+
+def owned(deployment: Deployment, shard: int, owner: str, cursor: bytes, count: int) -> Call[tuple[bytes, list[str]]]:
+    """One step of a walk over an owner's sessions in a shard: the next cursor, b"0" at the end, and session ids."""
+    key = deployment.keyspace.shard(shard).owner(encode_owner(owner))
+    return Call(
+        script("owned"),
+        [key],
+        [cursor, count],
+        lambda reply: (reply[0], [session.decode() for session in reply[1:]]),
+    )
+
+
+def _decode(done: dict[bytes, Callable[[Any], Purging]]) -> Callable[[Any], Purging]:
+    def decode(reply: Any) -> Purging:
+        if reply[0] in done:
+            return done[reply[0]](reply)
+        hold = to_hold(reply[1]) if reply[0] == b"held" else None
+        return Purging(PurgeOutcome(reply[0].decode()), hold=hold)
+
+    return decode

@@ -1,0 +1,80 @@
+"""Legal holds: what must not be erased."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from history.calls.call import Call, Deployment
+from history.calls.description import to_hold
+from history.errors import InvalidReason
+from history.keys import encode_owner, encode_session_id
+from history.scripts import script
+from history.session import HoldOutcome, Lease, LegalHold, SessionInfo
+
+
+def hold(deployment: Deployment, session_id: str, reason: str) -> Call[HoldOutcome]:
+    """Put a session under a legal hold, whether it is in Redis or not; raises InvalidReason."""
+    return _hold(deployment, session_id, b"set", _encode_reason(reason))
+
+
+def release_hold(deployment: Deployment, session_id: str) -> Call[HoldOutcome]:
+    """Release a session's own hold; that of its owner stays."""
+    return _hold(deployment, session_id, b"release")
+
+
+def note_owner_hold(deployment: Deployment, session_id: str) -> Call[HoldOutcome]:
+    """Have the worker see to a session's objects, since a hold of its owner was set or released."""
+    return _hold(deployment, session_id, b"owner")
+
+
+def _hold(deployment: Deployment, session_id: str, what: bytes, reason: bytes = b"") -> Call[HoldOutcome]:
+    session = encode_session_id(session_id)
+    keys = deployment.keyspace.of(session)
+    return Call(
+        script("hold"),
+        [keys.messages(session), keys.metadata(session), keys.due, keys.tally, keys.holds],
+        [session, what, reason],
+        lambda reply: HoldOutcome(reply.decode()),
+    )
+
+
+def hold_owner(deployment: Deployment, shard: int, owner: str, reason: str | None) -> Call[bool]:
+    """Put an owner under a legal hold in a shard, or release it with None; False: there was none to release."""
+    return Call(
+        script("hold_owner"),
+        [deployment.keyspace.shard(shard).holds],
+        [encode_owner(owner), b"" if reason is None else _encode_reason(reason)],
+        bool,
+    )
+
+
+def find_hold(deployment: Deployment, session_id: str, owners: Sequence[str]) -> Call[LegalHold | None]:
+    """The legal hold that keeps a session, its own or that of one of these owners."""
+    session = encode_session_id(session_id)
+    return Call(
+        script("find_hold"),
+        [deployment.keyspace.of(session).holds],
+        [session, *map(encode_owner, owners)],
+        to_hold,
+    )
+
+
+def held(deployment: Deployment, lease: Lease, seen: SessionInfo) -> Call[bool]:
+    """Note that a session's objects carry the hold that was seen, or none; False: there is another by now."""
+    session = encode_session_id(lease.session_id)
+    keys = deployment.keyspace.of(session)
+    return Call(
+        script("held"),
+        [keys.messages(session), keys.metadata(session), keys.due, keys.holds],
+        [session, lease.token, seen.hold.value if seen.hold else b"", *deployment.defaults],
+        lambda reply: bool(reply == b"done"),
+    )
+
+
+def _encode_reason(reason: str) -> bytes:
+    if not isinstance(reason, str) or not reason.strip():
+        raise InvalidReason("a legal hold needs a reason, as text")
+    try:
+        return reason.encode()
+    except UnicodeEncodeError as exc:
+        raise InvalidReason("the reason has a lone surrogate, which has no UTF-8 form") from exc

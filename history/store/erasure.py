@@ -1,0 +1,139 @@
+"""Removing sessions for good, and the lock of a purge."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from typing import Any
+
+import redis.exceptions
+from redis.lock import Lock
+
+from history import calls
+from history.errors import TorporError
+from history.keys import purge_failure_key, purge_lock_key
+from history.session import Lease, PurgeTarget, Purging
+from history.store.runner import Runner, translated
+
+_FAILURE_KEPT = timedelta(days=7)
+
+
+class PurgeLock:
+    """Keeps others from carrying out the same purge. A hint: two at once waste work and do no harm."""
+
+    def __init__(self, lock: Lock, client: Any, failure_key: bytes) -> None:
+        self._lock = lock
+        self._client = client
+        self._failure_key = failure_key
+        self.kept = False
+
+    def extend(self, lease: timedelta) -> bool:
+        """Keep it for so long from now; False where it is lost."""
+        try:
+            with translated():
+                self._lock.extend(lease.total_seconds(), replace_ttl=True)
+        except TorporError as error:
+            if isinstance(error.__cause__, redis.exceptions.LockError):
+                return False
+            raise
+        return True
+
+    def keep(self, span: timedelta) -> None:
+        """Keep it for so long, even though this run ends: nobody need try before."""
+        self.kept = self.extend(max(span, timedelta(milliseconds=1)))
+
+    @contextmanager
+    def noting_failure(self, retry: timedelta) -> Iterator[None]:
+        """Note an error that ends the run, for whoever asks, and keep the lock for `retry`.
+
+        A run without an error clears the note.
+        """
+        try:
+            yield
+        except Exception as error:
+            # The text of an error that is not ours could hold a message.
+            text = str(error) if isinstance(error, TorporError) else type(error).__name__
+            with suppress(TorporError), translated():
+                self._client.set(self._failure_key, text.encode(errors="replace"), px=_FAILURE_KEPT)
+                self.keep(retry)
+            raise
+        with translated():
+            self._client.delete(self._failure_key)
+
+
+class Erasure(Runner):
+    """Purges sessions."""
+
+    def purge(
+        self, targets: Sequence[PurgeTarget], purge_id: str, *, tombstone: timedelta, idle: timedelta | None = None
+    ) -> list[Purging | TorporError]:
+        """Empty sessions at once and for good, whether they are in Redis or not; one pipeline, each atomic for itself.
+
+        For the time of the tombstone late writes raise SessionPurged; the worker erases the archive. Only those that
+        have been `idle` for so long. The same purge can come again. An error stands in its session's place.
+        """
+        return self.run_many(
+            [calls.purge(self._recorded, target, purge_id, tombstone=tombstone, idle=idle) for target in targets]
+        )
+
+    def rebase(self, targets: Sequence[PurgeTarget], *, idle: timedelta | None = None) -> list[Purging | TorporError]:
+        """Keep the messages in Redis, in a new epoch, and forbid all that the archive has; one pipeline, as `purge`.
+
+        SessionPurged stands in the place of a session that was purged.
+        """
+        return self.run_many([calls.rebase(self._recorded, target, idle=idle) for target in targets])
+
+    def drop(self, lease: Lease, *, epoch: int, idle: timedelta | None = None, owner: str | None = None) -> Purging:
+        """Drop a claimed session from Redis, archived or not; what the archive has of it can be restored."""
+        return self.run(calls.drop(self.deployment, lease, epoch=epoch, idle=idle, owner=owner))
+
+    def owned(self, owner: str) -> Iterator[str]:
+        """Walk the ids of an owner's sessions in Redis, shard by shard; one may come twice.
+
+        One pipeline for all shards, and one round trip for each further page of a shard. Raises InvalidOwner.
+        """
+        shards = range(self.deployment.keyspace.shards)
+        steps = self.run_many([calls.owned(self.deployment, shard, owner, b"0", 500) for shard in shards])
+        for shard, step in zip(shards, steps, strict=True):
+            if isinstance(step, TorporError):
+                raise step
+            cursor, found = step
+            yield from found
+            while cursor != b"0":
+                cursor, found = self.run(calls.owned(self.deployment, shard, owner, cursor, 500))
+                yield from found
+
+    @contextmanager
+    def purging(self, purge_id: str, lease: timedelta) -> Iterator[PurgeLock | None]:
+        """Hold the lock of a purge for as long as the block lasts; None where somebody else has it.
+
+        Source: https://redis.readthedocs.io/en/stable/lock.html
+        """
+        lock = self._client.lock(
+            purge_lock_key(self._namespace, purge_id).decode(),
+            timeout=lease.total_seconds(),
+            blocking=False,
+            thread_local=False,
+        )
+        with translated():
+            taken = lock.acquire()
+        if not taken:
+            yield None
+            return
+        purge_lock = PurgeLock(lock, self._client, purge_failure_key(self._namespace, purge_id))
+        try:
+            yield purge_lock
+        finally:
+            if not purge_lock.kept:
+                with suppress(TorporError), translated():  # it expires
+                    lock.release()
+
+    def purge_progress(self, purge_id: str) -> tuple[bool, str | None]:
+        """Is somebody at a purge, and why has it failed when it was last tried?"""
+        with translated():
+            running = bool(self._client.exists(purge_lock_key(self._namespace, purge_id)))
+            failure: Any = self._client.get(purge_failure_key(self._namespace, purge_id))
+        if failure is None:
+            return running, None
+        return running, failure if isinstance(failure, str) else failure.decode(errors="replace")

@@ -1,0 +1,58 @@
+"""Legal holds of sessions and owners."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+from history import calls
+from history.errors import TorporError
+from history.session import HoldOutcome, Lease, LegalHold, SessionInfo
+from history.store.runner import Runner
+
+T = TypeVar("T")
+
+
+class Holding(Runner):
+    """Sets, releases and finds legal holds."""
+
+    def hold(self, session_id: str, reason: str) -> HoldOutcome:
+        """Put a session under a legal hold, whether it is in Redis or not: it is neither cleared nor purged.
+
+        An erasure that was accepted before goes on. Called again, the newer reason counts. Raises InvalidReason.
+        """
+        return self.run(calls.hold(self._recorded, session_id, reason))
+
+    def release_hold(self, session_id: str) -> HoldOutcome:
+        """Release a session's own legal hold; that of its owner stays."""
+        return self.run(calls.release_hold(self._recorded, session_id))
+
+    def hold_owner(self, owner: str, reason: str | None) -> bool:
+        """Put an owner under a legal hold, or release it with None; False where there was none to release.
+
+        One pipeline, each shard atomic for itself; repeatable. Their sessions' objects are seen to by
+        `note_owner_holds`. Raises InvalidOwner, InvalidReason.
+        """
+        shards = range(self._recorded.keyspace.shards)
+        done = self.run_many([calls.hold_owner(self._recorded, shard, owner, reason) for shard in shards])
+        return any(map(_done, done))
+
+    def note_owner_holds(self, session_ids: Sequence[str]) -> None:
+        """Have the worker see to the objects of sessions whose owner's hold was set or released; one pipeline."""
+        for outcome in self.run_many([calls.note_owner_hold(self._recorded, session) for session in session_ids]):
+            _done(outcome)
+
+    def find_holds(self, sessions: Sequence[tuple[str, Sequence[str]]]) -> list[LegalHold | None]:
+        """The legal hold that keeps each session, its own or that of one of the owners beside it; one pipeline."""
+        found = self.run_many([calls.find_hold(self.deployment, session, owners) for session, owners in sessions])
+        return [_done(hold) for hold in found]
+
+    def held(self, lease: Lease, seen: SessionInfo) -> bool:
+        """Note that a session's objects carry the hold that `seen` has, or none; False: there is another by now."""
+        return self.run(calls.held(self.deployment, lease, seen))
+
+
+def _done(outcome: T | TorporError) -> T:
+    if isinstance(outcome, TorporError):
+        raise outcome
+    return outcome
