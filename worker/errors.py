@@ -2,6 +2,7 @@
 
 TorporError
 ├── TransientError
+│   ├── PurgeOvertaken        another worker carries the same purge out
 │   └── ArchiveUnavailable    the bucket or folder can't be reached, is missing or refuses us: no session's fault
 └── PermanentError
     ├── SettingsError         settings that are wrong, all of them named
@@ -13,17 +14,26 @@ TorporError
     ├── SegmentMissing        the archive has a gap
     ├── ArchiveRefused        the archive may not delete an object: a retention policy, a hold, a missing permission
     ├── ObjectNotFound        the archive has no object of this name
+    ├── PurgeNotFound         there is no purge of this id
+    ├── HoldNotFound          there is no such legal hold to release
+    ├── DocumentDamaged       a purge's order, inventory or receipt is not what was written
     ├── ArchiveTaken          the archive belongs to a deployment of another namespace
     └── ImportFailed          a line of an import file is wrong
 """
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from history import PermanentError, TransientError
 
 
 class ArchiveUnavailable(TransientError):
     """The archive can't be reached, is missing or refuses us; sessions stay in Redis meanwhile."""
+
+
+class PurgeOvertaken(TransientError):
+    """Another worker carries the same purge out by now."""
 
 
 class SettingsError(PermanentError, ValueError):
@@ -55,11 +65,31 @@ class SegmentMissing(PermanentError):
 
 
 class ArchiveRefused(PermanentError):
-    """The archive may not delete an object: a retention policy, a hold or a missing permission forbids it."""
+    """The archive forbids it: a retention policy, a hold or a missing permission; nothing was changed.
+
+    `until` is when a retention ends that keeps the object; `held` tells of a hold, which somebody must release.
+    """
+
+    def __init__(self, message: str, *, until: datetime | None = None, held: bool = False) -> None:
+        super().__init__(message)
+        self.until = until
+        self.held = held
 
 
 class ObjectNotFound(PermanentError, LookupError):
     """The archive has no object of this name."""
+
+
+class PurgeNotFound(PermanentError, LookupError):
+    """There is no purge of this id."""
+
+
+class HoldNotFound(PermanentError, LookupError):
+    """There is no such legal hold to release."""
+
+
+class DocumentDamaged(PermanentError):
+    """A purge's order, inventory or receipt is not what was written."""
 
 
 class ArchiveTaken(PermanentError):
