@@ -27,7 +27,7 @@ def below_floor(services: Services, session_id: str, floor: int, owner: str | No
         reach(Failpoint.CLEAN_UNMARKED)
     erased = 0
     for stored in erasable:
-        erased += services.archive.delete(stored.name)
+        erased += services.archive.delete(stored)
         reach(Failpoint.CLEAN_DELETED)
     return erased
 
@@ -39,7 +39,7 @@ def take_back(services: Services, uploaded: SessionInfo, objects: Iterable[Store
         if uploaded.owner is not None:
             _unmark(services, uploaded.owner, uploaded.session_id, floor)
         for stored in objects:
-            services.archive.delete(stored.name)
+            services.archive.delete(stored)
 
 
 def _unmark(services: Services, owner: str, session_id: str, floor: int) -> None:
@@ -47,4 +47,4 @@ def _unmark(services: Services, owner: str, session_id: str, floor: int) -> None
     for stored in services.archive.list(layout.owner_markers(owner, session_id)):
         epoch = layout.marked_epoch(owner, session_id, stored.name)
         if epoch is not None and epoch < floor:
-            services.archive.delete(stored.name)
+            services.archive.delete(stored)
