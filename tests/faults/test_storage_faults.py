@@ -10,7 +10,7 @@ import random
 import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from urllib.parse import quote
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import google.cloud.storage.blob as blob_module
 import google.oauth2.credentials
@@ -342,6 +342,28 @@ def test_an_erasure_that_the_bucket_forbids_is_counted_and_keeps_nobody_else_fro
     proxy.heal()
     for session_id, messages in said.items():
         check_archived(services, session_id, messages)
+
+
+def test_an_erasure_asks_a_versioned_bucket_to_delete_every_generation(
+    services: Services, proxy: StorageProxy, emulator: str, bucket: str
+) -> None:
+    """The emulator ignores which generation is to be deleted, so the requests are looked at."""
+    place = f"{emulator}/storage/v1/b/{bucket}"
+    requests.patch(place, json={"versioning": {"enabled": True}}, timeout=5).raise_for_status()
+    for text in ("one", "two"):
+        say(services, "s", text, owner="ann")
+        assert archive_session(services, "s").outcome is Outcome.ARCHIVED
+    before = list(services.archive.list(""))
+    for stored in before[:-1]:  # by somebody who thinks that they are gone then
+        requests.delete(f"{place}/o/{quote('chats/' + stored.name, safe='')}", timeout=5).raise_for_status()
+    services.sessions.clear("s")
+    proxy.heal()
+    assert archive_session(services, "s").error is None
+    asked = {
+        (unquote(place.path).partition("/o/chats/")[2], parse_qs(place.query)["generation"][0])
+        for place in (urlsplit(exchange.path) for exchange in proxy.seen if exchange.method == "DELETE")
+    }
+    assert asked == {(stored.name, str(stored.generation)) for stored in before}
 
 
 def test_credentials_that_expire_and_can_not_be_renewed_postpone(

@@ -25,7 +25,7 @@ from conftest import free_port
 from google.cloud import storage
 from storage_proxy import Exchange, Fault, Reply, StorageProxy, answered
 
-from worker import layout
+from worker import holdings, layout
 from worker.errors import ArchiveConflict, ArchiveCorrupt, ArchiveRefused, ArchiveUnavailable, ObjectNotFound
 from worker.layout import SegmentName
 from worker.services import open_archive
@@ -871,3 +871,22 @@ def test_a_versioned_bucket_lists_every_generation_only_where_it_is_asked_to(ver
     assert [stored.name for stored in every] == [NAME, NAME, "v1/b"]
     assert content(archive, every[0]) + content(archive, every[1]) in (b"onesecond", b"secondone")
     assert list(archive.list("v1/b", generations=True)) == [other]
+
+
+def test_every_generation_from_before_a_floor_can_be_erased(versioned: str) -> None:
+    archive = open_archive(f"gs://{versioned}/chats")
+
+    def segment(epoch: int) -> StoredObject:
+        return put(archive, layout.segment_name("s", SegmentName(epoch, 0, 1, "0123abcd")), b"x")
+
+    cleared, gone, replaced = segment(3), segment(4), segment(7)
+    archive.delete(gone)
+    archive.delete(replaced)
+    kept = segment(7)
+    put(archive, layout.floor_name("s", 5), b"")
+    archive.delete(put(archive, layout.floor_name("s", 9), b""))  # what is not current is no floor
+    found = holdings.look(archive, "s", generations=True)
+    assert (found.floor, [each.stored for each in found.segments]) == (5, [kept])
+    assert list(found.erasable) == [cleared, replace(gone, current=False)]
+    plain = holdings.look(archive, "s")
+    assert (plain.floor, [each.stored for each in plain.segments], list(plain.erasable)) == (5, [kept], [cleared])
