@@ -37,7 +37,7 @@ from history import (
 )
 from worker.services import Services, open_archive
 from worker.settings import Settings
-from worker.stores import ArchiveStore, StoredObject
+from worker.stores import ArchiveStore, Safeguards, StoredObject
 
 CONVERSATIONS = Path(__file__).parents[2] / "shared" / "data" / "conversations.jsonl"
 
@@ -515,6 +515,12 @@ class WatchedArchive:
 
     def expire(self, now: datetime) -> int:
         return self.real.expire(now)
+
+    def safeguards(self) -> Safeguards | None:
+        return self.real.safeguards()
+
+    def apply_lifecycle(self) -> bool:
+        return self.real.apply_lifecycle()
 
     def check(self) -> None:
         self.real.check()

@@ -19,7 +19,7 @@ from history import Lease, RedisUnavailable, SessionStore, TorporError
 from history.calls import Call
 from worker.errors import ArchiveConflict, ArchiveRefused, ArchiveUnavailable, ObjectNotFound
 from worker.leases import LeaseKeeper
-from worker.stores import ArchiveStore, StoredObject
+from worker.stores import ArchiveStore, Safeguards, StoredObject
 
 T = TypeVar("T")
 
@@ -266,6 +266,12 @@ class SteppedArchive:
     def expire(self, now: datetime) -> int:
         return self.real.expire(now)
 
+    def safeguards(self) -> Safeguards | None:
+        return self.real.safeguards()
+
+    def apply_lifecycle(self) -> bool:
+        return self.real.apply_lifecycle()
+
     def check(self) -> None:
         self.real.check()
 
@@ -341,6 +347,12 @@ class MemoryArchive:
     def expire(self, now: datetime) -> int:
         expired = [each for each, _ in self._objects.values() if each.custom_time and each.custom_time <= now]
         return sum(self.delete(each) for each in expired if not each.held)
+
+    def safeguards(self) -> Safeguards | None:
+        return None
+
+    def apply_lifecycle(self) -> bool:
+        return False
 
     def check(self) -> None:
         pass

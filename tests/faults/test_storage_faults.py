@@ -259,6 +259,8 @@ def test_a_store_that_stays_down_is_unavailable_for_every_use(
         lambda: content(archive, large),
         lambda: archive.delete(small),
         lambda: archive.amend(small, custom_time=LATER),
+        archive.safeguards,
+        archive.apply_lifecycle,
     ):
         with pytest.raises(ArchiveUnavailable, match="can't be reached or can't serve now"):
             use()

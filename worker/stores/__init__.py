@@ -5,11 +5,11 @@ from __future__ import annotations
 import gzip
 import hashlib
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,31 @@ class StoredObject:
     retained_until: datetime | None = None
     created: datetime | None = None
     current: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Safeguards:
+    """What a bucket is set up to do with the archive, whatever Torpor does.
+
+    `public` tells whether its IAM policy lets everybody in; None where the policy may not be read.
+    `soft_delete_seconds` is how long deleted objects can be brought back, `retention_seconds` how long new ones can't
+    be deleted; 0 is not at all. `lifecycle` has the bucket's rules as Cloud Storage gives them, and `expires` tells
+    whether one of them deletes transcripts whose custom time has passed.
+
+    Source: https://cloud.google.com/storage/docs/json_api/v1/buckets
+    """
+
+    location: str
+    uniform_access: bool
+    public_access_prevented: bool
+    public: bool | None
+    soft_delete_seconds: int
+    versioning: bool
+    retention_seconds: int
+    retention_locked: bool
+    held_by_default: bool
+    lifecycle: Sequence[Mapping[str, Any]]
+    expires: bool
 
 
 def unpacks_to(body: BinaryIO, sha256: str | None) -> bool:
@@ -100,6 +125,15 @@ class ArchiveStore(Protocol):
         """Delete the objects whose custom time has passed and that are not held; returns how many. Repeatable.
 
         Does nothing where the store does so by itself, as a bucket does by its lifecycle rule.
+        """
+
+    def safeguards(self) -> Safeguards | None:
+        """What the place is set up to do, None for a folder; raises ArchiveRefused, saying what permission to grant."""
+
+    def apply_lifecycle(self) -> bool:
+        """Make the place expire objects by itself; True where that was changed. Repeatable; False for a folder.
+
+        Every other rule of a bucket stays. Raises ArchiveRefused, saying which permission to grant.
         """
 
     def check(self) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from worker.errors import ArchiveConflict, ArchiveCorrupt, ArchiveRefused, ArchiveUnavailable, ObjectNotFound
-from worker.stores import StoredObject, unpacks_to
+from worker.stores import Safeguards, StoredObject, unpacks_to
 
 log = logging.getLogger(__name__)
 
@@ -148,6 +148,14 @@ class FolderStore:
                 except ArchiveCorrupt as exc:
                     log.warning("it is kept, whatever its custom time: %s", exc)
         return expired
+
+    def safeguards(self) -> Safeguards | None:
+        """See ArchiveStore."""
+        return None
+
+    def apply_lifecycle(self) -> bool:
+        """See ArchiveStore."""
+        return False
 
     def check(self) -> None:
         """See ArchiveStore."""

@@ -6,7 +6,7 @@ import base64
 import io
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -23,16 +23,18 @@ from google.cloud import storage
 from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
 from google.cloud.storage.retry import DEFAULT_RETRY
 
+from worker import layout
 from worker.errors import ArchiveConflict, ArchiveCorrupt, ArchiveRefused, ArchiveUnavailable, ObjectNotFound
-from worker.stores import StoredObject, unpacks_to
+from worker.stores import Safeguards, StoredObject, unpacks_to
 
 _CHUNK = 1024 * 1024
 # Below this an object is read in one request, which checks its CRC32C; above it is read in chunks.
 _READ_AT_ONCE = 4 * _CHUNK
 _TIMEOUT = (5.0, 30.0)
 _LONGEST_WAIT = 30
-# How often a change is tried where others change the same object at the same time.
+# How often a change is tried where others change the same object or bucket at the same time.
 _ATTEMPTS = 5
+_EVERYBODY = {"allUsers", "allAuthenticatedUsers"}
 
 
 def _wait_as_told(error: Exception) -> None:
@@ -161,6 +163,48 @@ class GcsStore:
         """See ArchiveStore."""
         return 0
 
+    def safeguards(self) -> Safeguards | None:
+        """See ArchiveStore."""
+        with self._translated():
+            bucket = self._settings()
+            access = bucket.iam_configuration
+            return Safeguards(
+                location=bucket.location,
+                uniform_access=bool(access.uniform_bucket_level_access_enabled),
+                public_access_prevented=access.public_access_prevention == "enforced",
+                public=_is_public(bucket),
+                soft_delete_seconds=bucket.soft_delete_policy.retention_duration_seconds or 0,
+                versioning=bucket.versioning_enabled,
+                retention_seconds=bucket.retention_period or 0,
+                retention_locked=bool(bucket.retention_policy_locked),
+                held_by_default=bool(bucket.default_event_based_hold),
+                lifecycle=_rules(bucket),
+                expires=any(map(self._expires, _rules(bucket))),
+            )
+
+    def apply_lifecycle(self) -> bool:
+        """See ArchiveStore. The rule is for transcripts only: what has no custom time never fulfils its condition.
+
+        Source: https://cloud.google.com/storage/docs/lifecycle#dayssincecustomtime
+        """
+        condition = {"daysSinceCustomTime": 0, "matchesPrefix": [self._transcripts]}
+        with self._translated():
+            bucket = self._settings()
+            for left in reversed(range(_ATTEMPTS)):
+                if any(map(self._expires, _rules(bucket))):
+                    return False
+                bucket.lifecycle_rules = [*_rules(bucket), {"action": {"type": "Delete"}, "condition": condition}]
+                try:
+                    bucket.patch(if_metageneration_match=bucket.metageneration, **_patiently())
+                    break
+                except api.Forbidden as exc:
+                    raise self._ungranted("change the bucket's settings", "storage.buckets.update", exc) from exc
+                except api.PreconditionFailed:  # somebody else changed it, or the reply to an attempt was lost
+                    if not left:
+                        raise
+                    bucket = self._settings()
+            return True
+
     def check(self) -> None:
         """See ArchiveStore."""
         with self._translated():
@@ -174,7 +218,7 @@ class GcsStore:
         for scheme in ("https://", "http://"):
             client._http.mount(scheme, adapter)
         # Else it asks for the bucket's metadata, for traces: in the background, with retries of its own, and with
-        # a permission (storage.buckets.get) that nothing here needs.
+        # a permission (storage.buckets.get) that archiving does not need.
         client._bucket_metadata_cache = None
         return client
 
@@ -182,14 +226,35 @@ class GcsStore:
     def _bucket(self) -> storage.Bucket:
         return self._client.bucket(self._bucket_name)
 
+    @property
+    def _transcripts(self) -> str:
+        """What the names of all that can expire begin with, in the bucket."""
+        return f"{self._prefix}{layout.ROOT}/"
+
     def _blob(self, stored: StoredObject) -> storage.Blob:
         """The very generation."""
         return self._bucket.blob(self._prefix + stored.name, generation=stored.generation)
+
+    def _settings(self) -> storage.Bucket:
+        """The bucket as it is set up now."""
+        bucket = self._client.bucket(self._bucket_name)
+        try:
+            bucket.reload(**_patiently())
+        except api.Forbidden as exc:
+            raise self._ungranted("read the bucket's settings", "storage.buckets.get", exc) from exc
+        return bucket
 
     def _ungranted(self, what: str, permission: str, error: Exception) -> ArchiveRefused:
         return ArchiveRefused(
             f"{self.url}: these credentials may not {what}; grant {permission} on it to them: {_brief(error)}"
         )
+
+    def _expires(self, rule: Mapping[str, Any]) -> bool:
+        """Does this lifecycle rule delete every transcript whose custom time has passed?"""
+        condition = dict(rule.get("condition", {}))
+        days, prefixes = condition.pop("daysSinceCustomTime", None), condition.pop("matchesPrefix", [""])
+        deletes = rule["action"]["type"] == "Delete" and days == 0 and not condition
+        return deletes and any(map(self._transcripts.startswith, prefixes))
 
     def _amend(self, blob: storage.Blob, *, custom_time: datetime | None, held: bool | None) -> StoredObject:
         """Amend what was read just now; returns what is there then. Only what differs is sent."""
@@ -280,6 +345,21 @@ class _Blob(storage.Blob):  # type: ignore[misc] # the library is untyped
 def _patiently() -> dict[str, Any]:
     """How a request that may be repeated is made."""
     return {"retry": _RETRY, "timeout": _TIMEOUT}
+
+
+def _rules(bucket: storage.Bucket) -> Sequence[Mapping[str, Any]]:
+    """The lifecycle rules as they are: the library's `lifecycle_rules` drops those of a kind that it does not know."""
+    rules: Sequence[Mapping[str, Any]] = bucket._properties.get("lifecycle", {}).get("rule", ())
+    return rules
+
+
+def _is_public(bucket: storage.Bucket) -> bool | None:
+    """Does the IAM policy let everybody in? None where it may not be read, as by the emulator, which has none."""
+    try:
+        policy = bucket.get_iam_policy(requested_policy_version=3, **_patiently())
+    except (api.Forbidden, api.NotFound):
+        return None
+    return any(_EVERYBODY & set(binding["members"]) for binding in policy.bindings)
 
 
 def _crc32c(body: BinaryIO) -> str:
