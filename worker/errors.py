@@ -12,7 +12,7 @@ TorporError
     ├── ClearForgotten        the archive has a clear that Redis has forgotten
     ├── SegmentDamaged        a segment is not what its name and metadata say
     ├── SegmentMissing        the archive has a gap
-    ├── ArchiveRefused        the archive may not delete an object: a retention policy, a hold, a missing permission
+    ├── ArchiveRefused        the archive forbids it: a retention policy, a hold, a missing permission
     ├── ObjectNotFound        the archive has no object of this name
     ├── PurgeNotFound         there is no purge of this id
     ├── HoldNotFound          there is no such legal hold to release
