@@ -85,7 +85,7 @@ class MemorystoreChatMessageHistory(BaseChatMessageHistory):
 
         The id can be used again at once. Raises SessionHeld and SessionPurged.
         """
-        self._store.clear(self._session_id)
+        self._store.clear(self._session_id, owner=self._owner)
 
     def info(self) -> SessionInfo | None:
         """The session's expiry metadata, without counting as activity; None where it is not in Redis."""

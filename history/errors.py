@@ -14,7 +14,7 @@ TorporError
     │   └── MessageNotSerializable
     ├── MessageCorrupt        a stored element is not a LangChain message
     ├── SessionNotFound       the session is not in Redis
-    ├── SessionPurged         the session was purged; its tombstone refuses what comes late
+    │   └── SessionPurged     the session was purged; its tombstone refuses what comes late
     ├── SessionHeld           the session or its owner is under a legal hold
     ├── SessionExists         the session is in Redis already
     ├── OwnerMismatch         the session belongs to another owner
@@ -82,7 +82,7 @@ class SessionNotFound(PermanentError, LookupError):
     """The session is not in Redis."""
 
 
-class SessionPurged(PermanentError):
+class SessionPurged(SessionNotFound):
     """The session was purged, and its tombstone refuses what comes late; nothing was written."""
 
 

@@ -143,7 +143,7 @@ class SteppedSessions(SessionStore):
 
     clock: Clock
     task: Task | None = None
-    heard: Callable[[Call[Any]], None]  # is told of each call that was made, once
+    heard: Callable[[Call[Any], object], None]  # is told of each call that was made, once
 
     def of(self, task: Task) -> Self:
         """The same store for a task."""
@@ -159,7 +159,7 @@ class SteppedSessions(SessionStore):
         if name == "read" and self.task:
             call = replace(call, args=[*call.args[:6], _PAGE_BYTES, *call.args[7:]])
         result = super().run(self._moved(call))
-        self.heard(call)
+        self.heard(call, result)
         if fault is Fault.SENT_TWICE and self.task:
             self.task.stop_before(f"{name} again")
             result = super().run(self._moved(call))

@@ -130,7 +130,7 @@ class Proxy:
         if name.startswith("EVAL"):
             size = int(words[3][1:])
             body = request[request.index(words[3] + b"\r\n") + len(words[3]) + 2 :][:size]
-            name = self._scripts[body]
+            name = self._scripts.get(body, "a script of redis-py's lock")
         with self._lock:
             self.commands.append(name)
             return self.plan(name)

@@ -25,7 +25,7 @@ from history import (
     TransientError,
 )
 from worker import erase, hold, holdings, layout, transcript
-from worker.errors import AttemptsExhausted, ClearForgotten, SegmentMissing
+from worker.errors import ArchiveRefused, AttemptsExhausted, ClearForgotten, SegmentMissing
 from worker.events import Event, EventKind, tell
 from worker.failpoints import Failpoint, reach
 from worker.leases import LeaseKeeper
@@ -34,7 +34,7 @@ from worker.stores import StoredObject
 
 log = logging.getLogger("torpor.archive")
 
-# When to try again to erase what a purge has left: it is never given up, but may have to wait for months.
+# When to try again to erase what the archive refuses to delete: never given up, but it may have to wait for months.
 _ERASE_AGAIN = timedelta(hours=1)
 
 
@@ -143,9 +143,11 @@ def archive_claimed(
         return _give_back(services, keeper, lease, error, attempts=None)
     except Exception as error:  # one bad session never stops the others
         attempts = snapshot.attempts if isinstance(snapshot, SessionInfo) else services.settings.max_attempts
-        buried = isinstance(snapshot, SessionInfo) and snapshot.purge is not None
-        delay = _ERASE_AGAIN if buried else None
-        return _give_back(services, keeper, lease, error, attempts=0 if buried else attempts, delay=delay)
+        erasing = isinstance(snapshot, SessionInfo) and (
+            snapshot.purge is not None or isinstance(error, ArchiveRefused)
+        )
+        delay = _ERASE_AGAIN if erasing else None
+        return _give_back(services, keeper, lease, error, attempts=0 if erasing else attempts, delay=delay)
 
 
 def _work_on(
@@ -264,7 +266,10 @@ def _remember(services: Services, keeper: LeaseKeeper, lease: Lease, snapshot: S
     """Upload a segment without messages, later than the others, for an expiry that was changed since."""
     stored = _send(services, keeper, lease, snapshot, snapshot.message_count)
     if holdings.recalled(services.archive, stored).expiry != snapshot.expiry:
-        services.archive.delete(stored)  # it has the same name each time; nothing but the older expiry is lost
+        try:
+            services.archive.delete(stored)  # it has the same name each time; nothing but the older expiry is lost
+        except ArchiveRefused:
+            return stored  # the older expiry stays for as long as the hold does
         stored = _send(services, keeper, lease, snapshot, snapshot.message_count)
     return stored
 

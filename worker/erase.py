@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from history import SessionInfo
 from worker import holdings, layout
-from worker.errors import ArchiveRefused
+from worker.errors import ArchiveRefused, ObjectNotFound
 from worker.failpoints import Failpoint, reach
 from worker.services import Services
 from worker.stores import StoredObject
@@ -38,9 +39,10 @@ def below_floor(services: Services, session_id: str, floor: int, owners: Iterabl
         for owner in {*owners, *(stored.metadata["owner"] for stored in erasable if "owner" in stored.metadata)}
         for marker in owner_markers(services, owner, session_id, floor)
     ]
-    unmarked = _delete(services, markers, Failpoint.CLEAN_UNMARKED)
-    erased = _delete(services, erasable, Failpoint.CLEAN_DELETED)
-    return Erased(unmarked.objects + erased.objects, [*unmarked.refused, *erased.refused])
+    unmarked = _delete(services, session_id, markers, Failpoint.CLEAN_UNMARKED)
+    erased = _delete(services, session_id, erasable, Failpoint.CLEAN_DELETED)
+    marked = _mark_again(services, session_id, [stored for stored, _ in erased.refused])
+    return Erased(unmarked.objects - marked + erased.objects, [*unmarked.refused, *erased.refused])
 
 
 def floor_markers(services: Services, session_id: str) -> None:
@@ -54,11 +56,9 @@ def take_back(services: Services, uploaded: SessionInfo, objects: Iterable[Store
     """Delete uploads, and their owner's marker, if their epoch was cleared or purged while they were under way."""
     floor = holdings.look(services.archive, uploaded.session_id).floor
     if floor > uploaded.epoch:
-        if uploaded.owner is not None:
-            for stored in owner_markers(services, uploaded.owner, uploaded.session_id, floor):
-                services.archive.delete(stored)
-        for stored in objects:
-            services.archive.delete(stored)
+        owner = uploaded.owner
+        markers = owner_markers(services, owner, uploaded.session_id, floor) if owner is not None else []
+        _delete(services, uploaded.session_id, [*markers, *objects], Failpoint.CLEAN_DELETED)
 
 
 def owner_markers(services: Services, owner: str, session_id: str, floor: int) -> list[StoredObject]:
@@ -70,13 +70,39 @@ def owner_markers(services: Services, owner: str, session_id: str, floor: int) -
     ]
 
 
-def _delete(services: Services, objects: Iterable[StoredObject], failpoint: Failpoint) -> Erased:
+def _delete(services: Services, session_id: str, objects: Iterable[StoredObject], failpoint: Failpoint) -> Erased:
     deleted = 0
     refused: list[tuple[StoredObject, ArchiveRefused]] = []
     for stored in objects:
         try:
-            deleted += services.archive.delete(stored)
+            deleted += _delete_unless_held(services, session_id, stored)
         except ArchiveRefused as error:
             refused.append((stored, error))
         reach(failpoint)
     return Erased(deleted, refused)
+
+
+def _delete_unless_held(services: Services, session_id: str, stored: StoredObject) -> bool:
+    """Delete an object, though it may carry the temporary hold of a legal hold that was released since."""
+    try:
+        return services.archive.delete(stored)
+    except ArchiveRefused as error:
+        owners = [stored.metadata["owner"]] if "owner" in stored.metadata else []
+        if not error.held or services.sessions.find_holds([(session_id, owners)]) != [None]:
+            raise
+        with suppress(ObjectNotFound):
+            services.archive.amend(stored, held=False)
+        return services.archive.delete(stored)
+
+
+def _mark_again(services: Services, session_id: str, segments: Iterable[StoredObject]) -> int:
+    """Let the owners of segments that the archive refuses to delete find them still; returns how many markers."""
+    marked = {
+        (stored.metadata["owner"], name.epoch)
+        for stored in segments
+        if "owner" in stored.metadata and (name := layout.parse(session_id, stored.name))
+    }
+    for owner, epoch in marked:
+        described = {"session": session_id, "owner": owner}
+        services.archive.put(layout.owner_marker(owner, session_id, epoch), io.BytesIO(), 0, metadata=described)
+    return len(marked)

@@ -29,6 +29,7 @@ class Failpoint(StrEnum):
     PURGE_DROPPED = "purge.dropped"
     PURGE_TRIMMED = "purge.trimmed"
     PURGE_ERASED = "purge.erased"
+    PURGE_REMOVED = "purge.removed"
     PURGE_RECEIPTED = "purge.receipted"
 
 

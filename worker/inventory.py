@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, replace
@@ -95,14 +96,6 @@ class Surveyed:
     hold: LegalHold | None
     floor: int
 
-    def is_left_of(self, listed: Found) -> bool:
-        """Is anything there that an inventory has listed, or that is as old?"""
-        newest = max(listed.epoch, self.floor - 1)
-        epochs = [name.epoch for each in self.found.objects if (name := layout.parse(listed.session, each.name))]
-        if self.info is not None and self.found.in_redis:
-            epochs.append(self.info.epoch)
-        return any(epoch <= newest for epoch in epochs)
-
 
 def survey(services: Services, pool: Executor, session_ids: Sequence[str], order: Order) -> list[Surveyed]:
     """What there is of sessions where the order removes them; two pipelines, and one listing a session.
@@ -126,10 +119,20 @@ def write(services: Services, purge: str, number: int, founds: Sequence[Found]) 
     )
 
 
+def complete(services: Services, purge: str) -> None:
+    """Note that a purge has listed all it is for. Repeatable."""
+    services.archive.put(layout.listed_name(purge), io.BytesIO(), 0, metadata={})
+
+
+def is_complete(services: Services, purge: str) -> bool:
+    """Has a purge listed all it is for?"""
+    return any(services.archive.list(layout.listed_name(purge)))
+
+
 def written(services: Services, purge: str) -> Iterator[StoredObject]:
     """A purge's inventories, in order."""
     for stored in services.archive.list(layout.receipts_of(purge)):
-        if stored.name != layout.receipt_name(purge):
+        if stored.name.endswith(".gz"):
             yield stored
 
 
@@ -168,16 +171,18 @@ def _surveyed(
     objects: Sequence[tuple[SegmentName | FloorName, StoredObject]],
     order: Order,
 ) -> Surveyed:
-    floor = max((name.epoch for name, _ in objects if isinstance(name, FloorName)), default=0)
-    # The newest marker forbids what is older for as long as the session's tombstone stands, or for ever after a clear.
-    theirs = [stored for name, stored in objects if name != FloorName(floor)]
-    in_redis = info is not None and info.purge is None and order.scope is not Scope.ARCHIVE
+    floor = max((name.epoch for name, stored in objects if isinstance(name, FloorName) and stored.current), default=0)
+    buried = info is not None and info.purge is not None
+    # The newest marker stays as long as the tombstone does, and with what is in Redis where that is not to go.
+    kept = FloorName(floor) if buried or order.scope is Scope.ARCHIVE else None
+    theirs = [stored for name, stored in objects if name != kept]
+    in_redis = info is not None and not buried and order.scope is not Scope.ARCHIVE
     owners = {info.owner if info else None, order.owner, *(stored.metadata.get("owner") for stored in theirs)} - {None}
     found = Found(
         session=session_id,
         owner=info.owner if info else None,
         owners=sorted(map(str, owners)),
-        epoch=max([info.epoch if info and info.purge is None else 0, *(name.epoch for name, _ in objects)]),
+        epoch=max([info.epoch if info and not buried else 0, *(name.epoch for name, _ in objects)]),
         in_redis=in_redis,
         live_messages=info.message_count if info else 0,
         messages=_messages(info, objects, order),

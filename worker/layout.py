@@ -6,6 +6,7 @@
 
 <prefix>/v1/orders/<purge>.json                                    a purge that is not finished
 <prefix>/v1/receipts/<purge>/<number>.jsonl.gz                     what it has found, before it removes it
+<prefix>/v1/receipts/<purge>/listed                                it has found all it is for
 <prefix>/v1/receipts/<purge>/receipt.json                          what it has done
 
 <prefix>/v1/deployment                                             whose archive this is: the namespace
@@ -134,6 +135,11 @@ def purge_of(object_name: str) -> str:
 def receipt_name(purge: str) -> str:
     """The name of a purge's receipt."""
     return f"{receipts_of(purge)}receipt.json"
+
+
+def listed_name(purge: str) -> str:
+    """The name of the empty object that says that a purge has listed all it is for."""
+    return f"{receipts_of(purge)}listed"
 
 
 def inventory_name(purge: str, number: int) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 from history import InvalidArgument, check_owner, check_session_id
 from worker import documents, layout
-from worker.errors import ArchiveConflict, DocumentDamaged, PurgeNotFound
+from worker.errors import ArchiveConflict, ArchiveRefused, DocumentDamaged, PurgeNotFound
 from worker.services import Services
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
@@ -61,7 +61,7 @@ class Order:
             raise InvalidArgument("a purge id is 1 to 100 letters, digits, '-' or '_'")
 
     def fields(self) -> dict[str, Any]:
-        """The order as JSON has it; what is None or empty is not there."""
+        """The order as JSON has it; of the target, what is None is not there."""
         target = {
             "session": self.session,
             "owner": self.owner,
@@ -114,17 +114,20 @@ def read(services: Services, purge: str) -> Order:
 
 
 def open_orders(services: Services) -> Iterator[str]:
-    """The ids of the purges that are not finished, oldest first."""
+    """The ids of the purges that are not finished, in the order of their ids."""
     for stored in services.archive.list(layout.ORDERS):
         purge = stored.name.removeprefix(layout.ORDERS).removesuffix(".json")
         if _ID.fullmatch(purge) and stored.name == layout.order_name(purge):
-            yield purge
+            kept = stored.held or stored.retained_until is not None  # it may be there though it is finished
+            if not kept or _finished(services, purge) is None:
+                yield purge
 
 
 def finish(services: Services, purge: str) -> None:
-    """Take an order away whose receipt is written."""
+    """Take an order away whose receipt is written; where the archive keeps it, its receipt says that it is done."""
     for stored in services.archive.list(layout.order_name(purge), generations=True):
-        services.archive.delete(stored)
+        with suppress(ArchiveRefused):
+            services.archive.delete(stored)
 
 
 def order_of(fields: dict[str, Any], purge: str) -> Order:

@@ -103,6 +103,11 @@ def standing(services: Services, purge: str) -> Standing:
     return Standing(purge, state, order, sum(found, Tally()), error)
 
 
+def is_written(services: Services, purge: str) -> bool:
+    """Has a purge its receipt?"""
+    return any(services.archive.list(layout.receipt_name(purge)))
+
+
 def receipts(services: Services) -> Iterator[dict[str, Any]]:
     """All receipts, oldest first where the ids are Torpor's own."""
     for stored in services.archive.list(layout.RECEIPTS):

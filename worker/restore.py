@@ -7,7 +7,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from history import OwnerMismatch, RestoreTicket, SessionInfo, SessionNotFound, Status, SwapOutcome, TransientError
+from history import (
+    OwnerMismatch,
+    RestoreTicket,
+    SessionInfo,
+    SessionNotFound,
+    SessionPurged,
+    Status,
+    SwapOutcome,
+    TransientError,
+)
 from worker import holdings
 from worker.errors import ObjectNotFound, SegmentMissing
 from worker.events import Event, EventKind, tell
@@ -66,6 +75,8 @@ def read_transcript(services: Services, session_id: str) -> list[bytes]:
     """
     for _ in range(_TRIES):
         before = services.sessions.info(session_id)
+        if before and before.purge is not None:
+            raise SessionPurged(f"session {session_id!r} was purged")
         live = services.sessions.messages(session_id, touch=False) if before else []
         try:
             archived = [] if before and before.whole else _archived(services, session_id, before)

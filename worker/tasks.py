@@ -139,5 +139,4 @@ def _carry_out(purge_id: str) -> dict[str, Any]:
         "state": str(standing.state),
         "found": asdict(standing.found),
         "error": standing.error,
-        "receipt": standing.receipt,
     }

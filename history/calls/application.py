@@ -136,7 +136,7 @@ def close(deployment: Deployment, session_id: str) -> Call[bool]:
     return Call(script("close"), [deployment.keyspace.of(session).due], [session], bool)
 
 
-def clear(deployment: Deployment, session_id: str, *, request: bytes) -> Call[int]:
+def clear(deployment: Deployment, session_id: str, *, request: bytes, owner: str | None = None) -> Call[int]:
     """Empty a session and forbid its older epochs to come back; the result is the new epoch."""
     session = encode_session_id(session_id)
     keys = deployment.keyspace.of(session)
@@ -160,7 +160,7 @@ def clear(deployment: Deployment, session_id: str, *, request: bytes) -> Call[in
             keys.seen(session),
             keys.holds,
         ],
-        [session, request],
+        [session, request, b"" if owner is None else encode_owner(owner)],
         decode,
     )
 

@@ -41,7 +41,7 @@ def describe(deployment: Deployment, session_id: str, reply: Any) -> SessionInfo
             error=fields[b"error"].decode(errors="replace") if b"error" in fields else None,
             hold=to_hold(hold),
             hold_pending=b"holding" in fields,
-            purge=fields[b"purge"].decode(errors="replace") if b"purge" in fields else None,
+            purge=fields[b"purge"].decode(errors="replace") if fields.get(b"state") == b"purged" else None,
             looks_again_at=to_moment_or_none(fields.get(b"again")) if int(fields.get(b"again", 0)) > int(now) else None,
         )
     except (ValueError, OverflowError, OSError) as exc:

@@ -8,7 +8,6 @@ from typing import Any
 
 from history.calls.call import Call, Deployment, span_ms
 from history.calls.description import to_hold
-from history.errors import SessionPurged
 from history.keys import encode_owner, encode_session_id
 from history.scripts import script
 from history.session import Lease, PurgeOutcome, PurgeTarget, Purging
@@ -52,12 +51,9 @@ def purge(
 
 
 def rebase(deployment: Deployment, target: PurgeTarget, *, idle: timedelta | None) -> Call[Purging]:
-    """Keep a session's messages in Redis and forbid what the archive has of it; raises SessionPurged."""
+    """Keep a session's messages in Redis and forbid what the archive has of it; without a floor: it was purged."""
     session = encode_session_id(target.session_id)
     keys = deployment.keyspace.of(session)
-
-    def purged(_: Any) -> Purging:
-        raise SessionPurged(f"session {target.session_id!r} was purged")
 
     return Call(
         script("rebase"),
@@ -69,7 +65,12 @@ def rebase(deployment: Deployment, target: PurgeTarget, *, idle: timedelta | Non
             keys.holds,
         ],
         [session, span_ms(idle), *map(encode_owner, target.archived_owners)],
-        _decode({b"rebased": lambda reply: Purging(PurgeOutcome.PURGED, int(reply[1])), b"purged": purged}),
+        _decode(
+            {
+                b"rebased": lambda reply: Purging(PurgeOutcome.PURGED, int(reply[1])),
+                b"purged": lambda _: Purging(PurgeOutcome.PURGED),
+            }
+        ),
     )
 
 

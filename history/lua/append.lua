@@ -60,7 +60,7 @@ push(KEYS[1], ARGV, 10, #ARGV)
 redis.call('HSET', KEYS[2], unpack(fields))
 redis.call('HDEL', KEYS[2], 'written')
 if buried then
-  redis.call('HDEL', KEYS[2], 'state', 'purge', 'until', 'removed')
+  redis.call('HDEL', KEYS[2], 'state', 'until') -- the purge stays known, should it be sent again
   redis.call('HINCRBY', KEYS[4], 'tombstones', -1)
 end
 return {'ok', int(length + #ARGV - 9)}

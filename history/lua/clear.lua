@@ -10,12 +10,13 @@
 -- KEYS[7] hash    legal holds
 -- ARGV[1] session
 -- ARGV[2] request id, 8 bytes: the same for each sending of the same clear
+-- ARGV[3] owner that the caller knows of, or ''
 -- Returns {'cleared', epoch of the clear, 0 where that has left Redis since} | {'held', hold} | {'purged'}
 local keep = redis.call('HMGET', KEYS[2], 'idle', 'max_age', 'owner', 'epoch', 'seen', 'again', 'state')
 local seen = keep[5] or redis.call('GET', KEYS[6])
 if has_seen(seen, ARGV[2]) then return {'cleared', keep[4] or '0'} end
 if keep[7] == 'purged' then return {'purged'} end
-local hold = legal_hold(KEYS[7], ARGV[1], keep[3])
+local hold = legal_hold(KEYS[7], ARGV[1], keep[3]) or (ARGV[3] ~= '' and legal_hold(KEYS[7], ARGV[1], ARGV[3]))
 if hold then return {'held', hold} end
 local epoch = int(next_epoch(KEYS[4], keep[4]))
 local now = to_ms(now_us())

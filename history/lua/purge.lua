@@ -18,7 +18,8 @@
 -- Returns {'purged', floor, messages removed} | {'held', hold} | {'active'} used too lately | {'changed'} another owner
 local keep = redis.call('HMGET', KEYS[2], 'epoch', 'state', 'purge', 'again', 'seen', 'active', 'owner', 'removed')
 local purged = keep[2] == 'purged'
-if purged and keep[3] == ARGV[2] then return {'purged', keep[1], keep[8] or '0'} end
+-- Also where the session has begun anew since.
+if keep[3] == ARGV[2] then return {'purged', keep[1], keep[8] or '0'} end
 if (keep[7] or '') ~= ARGV[5] then return {'changed'} end
 local hold = legal_hold(KEYS[7], ARGV[1], keep[7])
 for index = 6, #ARGV do hold = hold or legal_hold(KEYS[7], ARGV[1], ARGV[index]) end

@@ -93,9 +93,9 @@ class Application(Runner):
         """Make a session due now; False where it is not in Redis, or in quarantine."""
         return self.run(calls.close(self.deployment, session_id))
 
-    def clear(self, session_id: str) -> int:
+    def clear(self, session_id: str, *, owner: str | None = None) -> int:
         """Empty a session at once, in a new epoch; the worker erases what the archive holds of older ones.
 
-        Raises SessionHeld and SessionPurged.
+        `owner` is whose legal hold counts too, where the session is not in Redis. Raises SessionHeld and SessionPurged.
         """
-        return self.run(calls.clear(self._recorded, session_id, request=os.urandom(8)))
+        return self.run(calls.clear(self._recorded, session_id, request=os.urandom(8), owner=owner))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -80,7 +81,7 @@ class Erasure(Runner):
     def rebase(self, targets: Sequence[PurgeTarget], *, idle: timedelta | None = None) -> list[Purging | TorporError]:
         """Keep the messages in Redis, in a new epoch, and forbid all that the archive has; one pipeline, as `purge`.
 
-        SessionPurged stands in the place of a session that was purged.
+        One that was purged is left to its tombstone: its outcome has no floor.
         """
         return self.run_many([calls.rebase(self._recorded, target, idle=idle) for target in targets])
 
@@ -116,8 +117,9 @@ class Erasure(Runner):
             blocking=False,
             thread_local=False,
         )
+        token = os.urandom(8).hex()
         with translated():
-            taken = lock.acquire()
+            taken = lock.acquire(token=token) or self._holds(lock, token)  # a reply may have been lost
         if not taken:
             yield None
             return
@@ -128,6 +130,13 @@ class Erasure(Runner):
             if not purge_lock.kept:
                 with suppress(TorporError), translated():  # it expires
                     lock.release()
+
+    def _holds(self, lock: Lock, token: str) -> bool:
+        held: Any = self._client.get(lock.name)
+        if held in (token, token.encode()):
+            lock.local.token = token.encode()
+            return True
+        return False
 
     def purge_progress(self, purge_id: str) -> tuple[bool, str | None]:
         """Is somebody at a purge, and why has it failed when it was last tried?"""

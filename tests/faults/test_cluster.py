@@ -199,10 +199,10 @@ def test_what_has_moved_with_its_slot_is_asked_for_at_its_new_place(cluster: Clu
         [lease] = sessions.claim(SHARDS, 10, services.settings.lease)
         [renewed] = sessions.renew([lease], services.settings.lease)
         assert isinstance(renewed, Lease)
-        [snapshot] = sessions.snapshots([renewed])
-        assert isinstance(snapshot, SessionInfo)
-        assert snapshot.message_count == 2
         assert move.keys() == []
+    [snapshot] = sessions.snapshots([renewed])
+    assert isinstance(snapshot, SessionInfo)
+    assert snapshot.message_count == 2
     assert sessions.commit(renewed, snapshot) is CommitOutcome.DELETED
     assert sessions.info("s") is None
 

@@ -18,12 +18,13 @@ from celery import Celery
 from conftest import RedisServer, raw, start_redis, wait_until
 from langchain_core.messages import HumanMessage
 
-from history import MemorystoreChatMessageHistory
-from worker import holdings, layout
+from history import MemorystoreChatMessageHistory, Status
+from worker import holdings, layout, orders, receipts
 from worker.app import make_app
 from worker.archive import Outcome, archive_session
 from worker.failpoints import Failpoint
 from worker.layout import FloorName
+from worker.receipts import PurgeState
 from worker.restore import restore_session
 from worker.services import Services, connect
 from worker.settings import environment, load_settings
@@ -230,10 +231,48 @@ def killed_in_restore_and_asleep_again(crew: Crew, chat: Chat, kill: Kill) -> No
 def killed_in_purge(crew: Crew, chat: Chat, kill: Kill) -> None:
     slept_twice(chat, 3)
     kill(lambda: crew.send("torpor.purge_session", chat.session_id))
-    wait_until(lambda: chat.history.info() is None, what="the worker goes on with the purge")
+    [purge] = orders.open_orders(crew.services)
+    wait_until(
+        lambda: receipts.standing(crew.services, purge).state is PurgeState.COMPLETE,
+        what="the worker goes on with the purge",
+    )
+    info = chat.history.info()
+    assert info
+    assert (info.status, info.message_count) == (Status.PURGED, 0)
     left = list(crew.services.archive.list(layout.session_prefix(chat.session_id)))
     assert [type(layout.parse(chat.session_id, stored.name)) for stored in left] == [FloorName]
     assert not list(crew.services.archive.list(layout.owner_markers("owner", chat.session_id)))
+
+
+def killed_in_live_purge(crew: Crew, chat: Chat, kill: Kill) -> None:
+    slept_twice(chat, 3)
+    chat.say(1)
+    kill(lambda: crew.app.send_task("torpor.purge_session", [chat.session_id], {"scope": "live"}))
+    [purge] = orders.open_orders(crew.services)
+    wait_until(
+        lambda: receipts.standing(crew.services, purge).state is PurgeState.COMPLETE,
+        what="the worker goes on with the purge",
+    )
+    assert chat.history.info() is None
+    # Its lease ended with it, and so another worker may have archived the session before the purge came back.
+    restore_session(crew.services, chat.session_id)
+    assert [message.content for message in chat.history.messages] in (chat.expected[:-1], chat.expected)
+
+
+def killed_in_hold(crew: Crew, chat: Chat, kill: Kill) -> None:
+    slept_twice(chat, 3)
+    kill(lambda: chat.history.hold("case 12"))
+    wait_until(lambda: chat.history.info() is None, what="the worker goes on with the hold")
+    segments = holdings.look(crew.services.archive, chat.session_id).segments
+    assert [segment.stored.held for segment in segments] == [True, True]
+    chat.assert_whole()
+    chat.history.release_hold()
+    wait_until(
+        lambda: (
+            not any(segment.stored.held for segment in holdings.look(crew.services.archive, chat.session_id).segments)
+        ),
+        what="the worker sees to the release",
+    )
 
 
 def slept_twice(chat: Chat, messages: int) -> None:
@@ -252,10 +291,13 @@ SCENARIOS: dict[str, list[Scenario]] = {
     "clean": [killed_after_clear],
     "restore": [killed_in_restore_and_restored_at_once, killed_in_restore_and_asleep_again],
     "purge": [killed_in_purge],
+    "hold": [killed_in_hold],
 }
 
+OF_ITS_OWN: dict[Failpoint, list[Scenario]] = {Failpoint.PURGE_TRIMMED: [killed_in_live_purge]}
+
 # Where the whole worker dies at once, and where the archive is a bucket: one of each path.
-ONE_OF_EACH = {Failpoint.ARCHIVE_SENT, Failpoint.CLEAN_DELETED, Failpoint.RESTORE_STAGED, Failpoint.PURGE_CLEARED}
+ONE_OF_EACH = {Failpoint.ARCHIVE_SENT, Failpoint.CLEAN_DELETED, Failpoint.RESTORE_STAGED, Failpoint.PURGE_LISTED}
 
 # Seen in the other scenario of the same path.
 ENOUGH: set[tuple[str, str, Scenario]] = {
@@ -268,7 +310,7 @@ CASES = [
     pytest.param(store, failpoint, scenario, whom, id=f"{store}-{failpoint}-{scenario.__name__}-{whom}")
     for store in ("folder", "gcs")
     for failpoint in Failpoint
-    for scenario in SCENARIOS[failpoint.partition(".")[0]]
+    for scenario in OF_ITS_OWN.get(failpoint, SCENARIOS[failpoint.partition(".")[0]])
     for whom in ("process", "group")
     if failpoint in ONE_OF_EACH or (store, whom) == ("folder", "process")
     if (store, whom) != ("gcs", "group") and (store, whom, scenario) not in ENOUGH

@@ -33,7 +33,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from machine import Clock, Fault, Keeper, MemoryArchive, SteppedArchive, SteppedSessions, Task, describe
 from purging import purge_session
 
-from history import Expiry, SessionNotFound, SessionStore, Status
+from history import Expiry, PurgeOutcome, Purging, SessionNotFound, SessionPurged, SessionStore, Status
 from history.calls import Call
 from worker import holdings
 from worker.archive import Archived, Outcome, archive_claimed, archive_session
@@ -53,7 +53,8 @@ SESSIONS = st.sampled_from(["a", "a", "a", "a", "b", "c"])
 EXPIRIES = st.sampled_from([Expiry(), Expiry(), Expiry(timedelta(days=2)), Expiry(max_age=timedelta(milliseconds=1))])
 # Races are won and lost just before these calls; a task stops at once, before one of them, or at its end.
 UNTIL = st.sampled_from(["", "", "put", "commit", "cleaned", "delete", "swap", "stage", "open", "the end"])
-LOOKING = {"info", "read"}  # change nothing
+LOOKING = {"info", "read", "find_hold"}  # change nothing
+CHANGED = Purging(PurgeOutcome.CHANGED)
 PRESENT = 1e12  # scores below are past
 REMEMBERED = 63  # a request that so many others have followed is still known when it is sent again
 TASKS = {"worker": 3, "restorer": 2, "purger": 1, "writer": 1}
@@ -100,7 +101,8 @@ class Machine(RuleBasedStateMachine):
 
     @rule(session=SESSIONS)
     def clear(self, session: str) -> None:
-        self.sessions.clear(session)
+        with suppress(SessionPurged):
+            self.sessions.clear(session)
 
     @precondition(lambda self: self.has_free("writer"))
     @rule(session=SESSIONS, count=st.integers(0, 3))
@@ -140,9 +142,10 @@ class Machine(RuleBasedStateMachine):
             return
         self.log.append(f"time passes for {session}")
         raw(self.client, "ZADD", self.keys.due, self.sessions.clock.pass_by(key, score), session)
-        again = raw(self.client, "HGET", self.keys.metadata(key), "again")
-        if again and float(again) <= score + 1:
-            raw(self.client, "HSET", self.keys.metadata(key), "again", 1)
+        for moment in ("again", "until"):
+            set_to = raw(self.client, "HGET", self.keys.metadata(key), moment)
+            if set_to and float(set_to) <= score + 1:
+                raw(self.client, "HSET", self.keys.metadata(key), moment, 1)
 
     # What workers do
 
@@ -272,21 +275,21 @@ class Machine(RuleBasedStateMachine):
     def turn(self, sessions: SessionStore, session: str, count: int, expiry: Expiry) -> int:
         first, self.numbered = self.numbered, self.numbered + count
         messages = [b'{"n":%d}' % number for number in range(first, self.numbered)]
-        return sessions.append(session, messages, expiry=expiry, owner=OWNERS[session])
+        return sessions.append(session, messages, expiry=expiry, owner=OWNERS[session], allow_reuse=True)
 
-    def hear(self, call: Call[object]) -> None:
+    def hear(self, call: Call[object], result: object) -> None:
         session = call.args[0] if call.args else b""
         if isinstance(session, bytes) and (name := session.decode()) in OWNERS and call.script.name not in LOOKING:
             self.touched.add(name)
-            if call.script.name in ("append", "clear"):
+            if call.script.name in ("append", "clear", "purge"):
                 for task in self.tasks:
                     task.overtaken += task.session_id == name and task.waits_for.endswith(" again")
             if call.script.name == "append":
-                said = [argument for argument in call.args[8:] if isinstance(argument, bytes)]
+                said = [argument for argument in call.args[9:] if isinstance(argument, bytes)]
                 self.log.append(f"append {b' '.join(said).decode()} to {name}")
                 self.said[name] += said
-            elif call.script.name == "clear":
-                self.log.append(f"clear {name}")
+            elif call.script.name == "clear" or (call.script.name == "purge" and result != CHANGED):
+                self.log.append(f"{call.script.name} {name}")
                 self.said[name] = []
 
     def transcript(self, session: str) -> list[bytes]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
 from itertools import count
 from pathlib import Path
 
@@ -46,7 +47,13 @@ def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def services_at(url: str, archive: Path, retry: Retry | None = None, **settings: object) -> Services:
     """A worker's services; with `retry` in place of the worker's own."""
-    given = {"lease_seconds": 1, "concurrency": 1, "retry_delay_seconds": 0.1, "shards": len(SHARDS)} | settings
+    given = {
+        "lease_seconds": 1,
+        "concurrency": 1,
+        "retry_delay_seconds": 0.1,
+        "tombstone_seconds": 1,
+        "shards": len(SHARDS),
+    } | settings
     services = connect(Settings(redis_url=url, archive_url=archive.as_uri(), **given))  # type: ignore[arg-type]
     if retry:
         client = redis.Redis.from_url(url, socket_timeout=30, retry=retry)
@@ -247,6 +254,9 @@ def each_command(direct: Services, faulty: Services, proxy: Proxy, way: Way) -> 
     clean = Chat(direct, "clean")
     way.prepare(clean)
     _ = faulty.sessions.deployment  # asked for once for each client
+    with faulty.sessions.purging("none", timedelta(seconds=1)) as lock:  # whose scripts are loaded once for each server
+        assert lock
+        assert lock.extend(timedelta(seconds=1))
     proxy.commands.clear()
     way.go(faulty, clean)
     clean.check()

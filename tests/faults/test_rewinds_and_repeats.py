@@ -39,13 +39,15 @@ from history import (
 )
 from history.calls import Call
 from history.keys import ShardKeys
-from worker import cli, failpoints, holdings, layout, tasks, transcript
+from worker import cli, failpoints, holdings, layout, orders, tasks, transcript
 from worker.archive import Outcome, archive_session
 from worker.drain import drain
 from worker.errors import ArchiveTaken, SegmentMissing
 from worker.failpoints import Failpoint
 from worker.layout import FloorName
 from worker.leases import LeaseKeeper
+from worker.purge import carry_out
+from worker.receipts import PurgeState
 from worker.restore import RestoreOutcome, read_transcript, restore_session
 from worker.services import Services, open_archive, take_archive
 from worker.settings import PREFIX
@@ -205,7 +207,7 @@ def test_commands_and_tasks_refuse_another_namespace_s_archive_and_keep_its_sess
     assert torpor("archive", S) == 0
     before = names(services.archive)
     say(client, "theirs", namespace="other")
-    for refused in (("archive", S), ("restore", S), ("purge", S, "--yes")):
+    for refused in (("archive", S), ("restore", S), ("purge", "--session", S, "--yes")):
         assert torpor("--namespace", "other", *refused) == 1
     monkeypatch.setenv(PREFIX + "NAMESPACE", "other")
     with pytest.raises(ArchiveTaken):
@@ -631,13 +633,17 @@ def markers(services: Services) -> list[str]:
 def assert_erased(services: Services) -> None:
     """Nothing is left but floor markers and whose archive it is."""
     assert services.sessions.info(S) is None
-    left = [name for name in names(services.archive) if name != layout.DEPLOYMENT]
-    assert {type(layout.parse(S, name)) for name in left} == {FloorName}
+    ours = (layout.DEPLOYMENT, layout.ORDERS, layout.RECEIPTS)
+    left = [name for name in names(services.archive) if not name.startswith(ours)]
+    assert {type(layout.parse(S, name)) for name in left} <= {FloorName}
 
 
 CLEAN = [(point, 1) for point in Failpoint if point.startswith("clean.")]
 CLEAN.append((Failpoint.CLEAN_DELETED, 2))  # the last segment, and with it the last to tell whose they were
-PURGE = [(point, 1) for point in Failpoint if point.startswith("purge.")]
+PURGE: list[tuple[Failpoint, int]] = [
+    (point, 1) for point in Failpoint if point.startswith("purge.") and point is not Failpoint.PURGE_TRIMMED
+]
+PURGE += [case for case in CLEAN if case[0] not in (Failpoint.CLEAN_ERASED, Failpoint.CLEAN_NOTED)]
 
 
 @pytest.mark.parametrize("awake", [False, True], ids=["asleep", "awake"])
@@ -659,24 +665,19 @@ def test_a_clear_whose_worker_is_killed_erases_all_markers_and_segments_in_the_e
 
 
 @pytest.mark.parametrize("awake", [False, True], ids=["asleep", "awake"])
-@pytest.mark.parametrize(("failpoint", "times"), [*CLEAN, *PURGE])
-@pytest.mark.parametrize("again", [purge_session, archive_session])
+@pytest.mark.parametrize(("failpoint", "times"), PURGE)
 def test_a_purge_that_is_killed_erases_all_markers_and_segments_in_the_end(
-    client: redis.Redis,
-    services: Services,
-    failpoint: Failpoint,
-    times: int,
-    again: Callable[[Services, str], object],
-    *,
-    awake: bool,
+    client: redis.Redis, services: Services, failpoint: Failpoint, times: int, *, awake: bool
 ) -> None:
+    services = with_settings(services, tombstone_seconds=1)
     prepare_owned(client, services)
     if awake:
         restore_session(services, S)
     with killed_at(failpoint, times):
         purge_session(services, S)
-    end_lease(client, services)
-    again(services, S)
+    [unfinished] = orders.open_orders(services)
+    assert carry_out(services, unfinished).state is PurgeState.COMPLETE
+    end_tombstone(services)
     assert_erased(services)
 
 
@@ -685,11 +686,20 @@ def test_a_purge_during_an_upload_leaves_no_marker(client: redis.Redis, services
 
     def purge() -> None:
         end_lease(client, services)
-        purge_session(services, S)
+        purge_session(with_settings(services, tombstone_seconds=1), S)
 
     with at(Failpoint.ARCHIVE_PACKED, purge):
         assert archive_session(services, S).outcome is Outcome.SUPERSEDED
+    end_tombstone(services)
     assert_erased(services)
+
+
+def end_tombstone(services: Services) -> None:
+    def ended() -> bool:
+        drain(services, list(services.sessions.due_counts()))
+        return services.sessions.info(S) is None
+
+    wait_until(ended, what="the tombstone has ended")
 
 
 def test_two_owners_of_one_session_id_never_share_a_transcript(client: redis.Redis, services: Services) -> None:
@@ -861,7 +871,9 @@ def test_a_session_whose_worker_was_killed_before_the_metadata_of_its_segment_wa
 # What only looks
 
 
-@pytest.mark.parametrize("command", ["status", "sessions", f"show {S}", f"export {S}", f"purge {S} --dry-run"])
+@pytest.mark.parametrize(
+    "command", ["status", "sessions", f"show {S}", f"export {S}", f"purge --session {S} --dry-run"]
+)
 def test_a_command_that_only_looks_records_nothing_in_an_empty_redis(
     client: redis.Redis, services: Services, torpor: Command, command: str
 ) -> None:

@@ -63,7 +63,7 @@ class Chat:
 
     def say(self, count: int = 1) -> None:
         elements = [b'{"content":"message %d."}' % number for number in range(self.said, self.said + count)]
-        self.services.sessions.append(self.session_id, elements, expiry=Expiry(), owner="ann")
+        self.services.sessions.append(self.session_id, elements, expiry=Expiry(), owner="ann", allow_reuse=True)
         self.said += count
         self.acknowledged += elements
 
@@ -72,7 +72,7 @@ class Chat:
         self._forget()
 
     def purge(self) -> None:
-        purge_session(self.services, self.session_id)
+        purge_session(with_settings(self.services, tombstone_seconds=1), self.session_id)
         self._forget()
 
     def _forget(self) -> None:
@@ -89,10 +89,12 @@ class Chat:
         assert self.services.sessions.info(self.session_id) is None
 
     def _leases_end(self) -> None:
-        """The lease that was running at a clear has ended, so that the erasure need not look again."""
+        """The lease that was running at a clear has ended, and a tombstone: the erasure need not look again."""
         client: Any = self.services.sessions.client
         for key in raw(client, "KEYS", f"*:s:{self.session_id}"):
             raw(client, "HDEL", key, "again")
+            if raw(client, "HGET", key, "until"):
+                raw(client, "HSET", key, "until", 1)
 
     def wake(self) -> list[bytes]:
         try:
@@ -120,7 +122,7 @@ def archived_bytes(services: Services) -> Iterator[bytes]:
     """The content of every segment in the archive, whatever its name tells."""
     for stored in services.archive.list(""):
         with services.archive.open(stored) as body:
-            yield gzip.decompress(body.read()) if stored.size else b""
+            yield gzip.decompress(body.read()) if stored.name.endswith(".gz") else b""
 
 
 def transcript(services: Services, session_id: str) -> list[bytes]:

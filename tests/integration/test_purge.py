@@ -249,7 +249,13 @@ def test_a_purge_is_complete_only_when_what_a_dying_worker_left_is_gone(services
     assert [name for name in of_sessions(services) if not name.endswith("/floor")] == []
 
 
-LIVE = [Failpoint.PURGE_LISTED, Failpoint.PURGE_TRIMMED, Failpoint.PURGE_ERASED, Failpoint.PURGE_RECEIPTED]
+LIVE = [
+    Failpoint.PURGE_LISTED,
+    Failpoint.PURGE_TRIMMED,
+    Failpoint.PURGE_ERASED,
+    Failpoint.PURGE_REMOVED,
+    Failpoint.PURGE_RECEIPTED,
+]
 ERASING = [Failpoint.PURGE_DROPPED, Failpoint.CLEAN_MARKED, Failpoint.CLEAN_UNMARKED, Failpoint.CLEAN_DELETED]
 ALL = [point for point in [*LIVE, *ERASING] if point is not Failpoint.PURGE_TRIMMED]
 
@@ -511,13 +517,17 @@ def test_what_the_archive_refuses_to_delete_blocks_the_purge_and_is_named(
     [named] = standing.receipt["kept"]["named"]
     assert (named["object"], named["why"]) == (segment, "a retention policy keeps it")
     assert standing.receipt["removed"]["objects"] == standing.found.objects - 1
+    assert standing.receipt["removed"] == {"sessions": 0, "messages": 0, "objects": 0, "bytes": 0}
+    again = purge(services, Order(owner="ann"))  # the owner's marker is there still
+    assert (again.state, again.found.sessions) == (PurgeState.BLOCKED, 1)
     monkeypatch.undo()
-    assert purge(services, Order(session="s")).state is PurgeState.COMPLETE
+    assert purge(services, Order(owner="ann")).state is PurgeState.COMPLETE
+    assert [name for name in of_sessions(services) if not name.endswith("/floor")] == []
 
 
 def test_what_comes_back_after_a_failover_is_purged_again(client: redis.Redis, services: Services) -> None:
     say(services, "s", A, B)
-    dump = {key: client.dump(key) for key in client.scan_iter() if b"}:m:" in key or b"}:s:" in key}
+    dump: dict[bytes, Any] = {key: client.dump(key) for key in client.scan_iter() if b"}:m:" in key or b"}:s:" in key}
 
     def rewind(at: Failpoint) -> None:
         if at is Failpoint.PURGE_ERASED:
@@ -530,6 +540,89 @@ def test_what_comes_back_after_a_failover_is_purged_again(client: redis.Redis, s
     info = services.sessions.info("s")
     assert info
     assert (info.status, info.message_count) == (Status.PURGED, 0)
+
+
+def test_what_comes_after_the_list_is_complete_is_not_purged(services: Services) -> None:
+    services = with_settings(services, lease_seconds=1)
+    watched, points = watch(services)
+    say(services, "old", A)
+    order = Order(owner="ann")
+    points.at("after segment put", lambda: purge(services, order))
+    archive_session(watched, "old")
+    assert receipts.standing(services, order.id).state is PurgeState.RUNNING
+    services.sessions.append("old", [B], owner="ann", allow_reuse=True)
+    sleep(services, "new", C)
+
+    wait_until(lambda: carry_out(services, order.id).state is PurgeState.COMPLETE)
+
+    assert receipts.standing(services, order.id).found.sessions == 1
+    assert read_transcript(services, "old") == [B]
+    assert read_transcript(services, "new") == [C]
+
+
+def test_a_session_that_was_begun_anew_and_slept_or_was_cleared_is_not_purged_again(services: Services) -> None:
+    sleep(services, "slept", A)
+    sleep(services, "cleared", A)
+    order = Order(owner="ann")
+
+    def begin_anew(at: Failpoint) -> None:
+        if at is Failpoint.PURGE_ERASED:
+            failpoints.arm()
+            for session in ("slept", "cleared"):
+                services.sessions.append(session, [B], owner="ann", allow_reuse=True)
+            services.sessions.clear("cleared")
+            services.sessions.append("cleared", [C], owner="ann")
+            for session in ("slept", "cleared"):
+                assert archive_session(services, session).outcome is Outcome.ARCHIVED
+            raise Killed
+
+    failpoints.arm(begin_anew)
+    with pytest.raises(Killed):
+        purge(services, order)
+    assert carry_out(services, order.id).state is PurgeState.COMPLETE
+
+    assert read_transcript(services, "slept") == [B]
+    assert read_transcript(services, "cleared") == [C]
+
+
+def test_a_live_purge_waits_for_a_clear_to_be_finished(services: Services) -> None:
+    services = with_settings(services, retry_delay_seconds=0.1)
+    sleep(services, "s", A)
+    services.sessions.clear("s")
+    say(services, "s", B)
+    order = Order(session="s", scope=Scope.LIVE)
+
+    assert purge(services, order).state is PurgeState.RUNNING
+    drain(services, SHARDS)
+
+    wait_until(lambda: carry_out(services, order.id).state is PurgeState.COMPLETE)
+    assert services.sessions.info("s") is None
+
+
+def test_the_marker_of_an_old_clear_goes_with_a_purge(services: Services) -> None:
+    services = with_settings(services, tombstone_seconds=1)
+    sleep(services, "s", A)
+    services.sessions.clear("s")
+    archive_session(services, "s")
+    assert services.sessions.info("s") is None
+    assert len(of_sessions(services)) == 1
+
+    assert purge(services, Order(session="s")).found.objects == 1
+
+    end_tombstones(services)
+    assert of_sessions(services) == []
+
+
+def test_a_hold_that_was_released_is_not_in_the_way_of_an_erasure(services: Services) -> None:
+    for session in ("purged", "cleared"):
+        sleep(services, session, A)
+        hold.hold_session(services, session, "case 12")
+        services.sessions.release_hold(session)  # the objects have yet to be seen to
+
+    assert purge(services, Order(session="purged")).state is PurgeState.COMPLETE
+    services.sessions.clear("cleared")
+    assert archive_session(services, "cleared").outcome is Outcome.ARCHIVED
+    assert [name for name in of_sessions(services) if not name.endswith("/floor")] == []
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import Callable, Iterable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -281,7 +282,7 @@ def test_what_is_erased_during_a_restore_does_not_come_back(services: Services, 
         assert erase == "purge"
     assert not points.pending
     assert live(services) == []
-    said = say(services, 50, 1)
+    said = say(services, 50, 1, allow_reuse=True)
     drain(services, list(services.sessions.due_counts()) or [0])
     assert archive_session(services, "s").outcome is Outcome.ARCHIVED
     restore_session(services, "s")
@@ -434,11 +435,11 @@ def test_a_transcript_is_whole_and_not_doubled_where_the_session_sleeps_and_wake
 
 def test_a_transcript_that_is_erased_while_it_is_read_is_gone(services: Services) -> None:
     for point in ("before list", "before open"):
-        asleep(services, 4, 5)
+        asleep(services, 4, 5, session_id=point)
         watched, points = watch(services)
-        points.at(point, lambda: purge_session(services, "s"))
+        points.at(point, partial(purge_session, services, point))
         with pytest.raises(SessionNotFound):
-            read_transcript(watched, "s")
+            read_transcript(watched, point)
         assert not points.pending
 
 

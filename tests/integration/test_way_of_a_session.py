@@ -11,10 +11,11 @@ from conftest import lasting_keys, raw
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from purging import purge_session
 
-from history import MemorystoreChatMessageHistory, SessionNotFound
-from worker import holdings
+from history import MemorystoreChatMessageHistory, SessionNotFound, Status
+from worker import holdings, layout
 from worker.archive import Outcome, archive_session
 from worker.drain import drain
+from worker.receipts import PurgeState
 from worker.restore import RestoreOutcome, read_transcript, restore_session
 from worker.services import Services
 
@@ -113,9 +114,11 @@ def test_a_purged_session_is_gone_from_redis_and_archive(client: redis.Redis, se
     restore_session(services, "s")
     chat.add_messages(TURN)
     purged = purge_session(services, "s")
-    assert (purged.live_messages, purged.objects) == (4, 1)
-    assert [stored.name.rpartition("/")[2] for stored in services.archive.list("v1/")] == ["floor"]
-    assert chat.info() is None
+    assert (purged.state, purged.found.messages, purged.found.objects) == (PurgeState.COMPLETE, 4, 1)
+    assert [each.name.rpartition("/")[2] for each in services.archive.list(layout.session_prefix("s"))] == ["floor"]
+    info = chat.info()
+    assert info
+    assert (info.status, info.message_count) == (Status.PURGED, 0)
     assert not raw(client, "KEYS", "*:m:*")
 
 

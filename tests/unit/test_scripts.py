@@ -64,7 +64,10 @@ SAMPLES: dict[str, list[Call[Any]]] = {
     "info": [calls.info(DEPLOYMENT, "s")],
     "update": [calls.update(DEPLOYMENT, "s", HOUR, None), calls.update(DEPLOYMENT, "s", KEEP, KEEP)],
     "close": [calls.close(DEPLOYMENT, "s")],
-    "clear": [calls.clear(DEPLOYMENT, "s", request=b"12345678")],
+    "clear": [
+        calls.clear(DEPLOYMENT, "s", request=b"12345678", owner="ann"),
+        calls.clear(DEPLOYMENT, "s", request=b"12345678"),
+    ],
     "due": [calls.due(DEPLOYMENT, 7)],
     "attend": [calls.attend(DEPLOYMENT, 7, HOUR)],
     "overview": [calls.overview(DEPLOYMENT, 7)],

@@ -52,7 +52,8 @@ def purge(
         return
     order = Order(session, owner, None if idle_for is None else span_of(idle_for), scope, requested_by, reason)
     if dry_run:
-        _list(purging.preview(services, order), as_json=as_json)
+        if not _list(purging.preview(services, order), as_json=as_json) and session is not None:
+            raise SessionNotFound(f"there is nothing of session {session!r} to purge")
         return
     if session is not None or not yes:
         total, held = _count(purging.preview(services, order))
@@ -146,10 +147,12 @@ def _tell(standing: Standing, *, as_json: bool) -> None:
         )
 
 
-def _list(surveyed: Iterator[Surveyed], *, as_json: bool) -> None:
-    total = Tally()
+def _list(surveyed: Iterator[Surveyed], *, as_json: bool) -> int:
+    """Print what would go; returns how many sessions were found."""
+    total, count = Tally(), 0
     for each in surveyed:
         found = each.found
+        count += 1
         if each.hold is None:
             total += found.tally
         if as_json:
@@ -160,6 +163,7 @@ def _list(surveyed: Iterator[Surveyed], *, as_json: bool) -> None:
         console.out.print(console.one_line(f"{found.session}: {where}{kept}"), markup=False, soft_wrap=True)
     if not as_json:
         console.out.print(f"would purge: {_text(total)}", markup=False)
+    return count
 
 
 def _count(surveyed: Iterator[Surveyed]) -> tuple[Tally, int]:

@@ -94,7 +94,7 @@ class GcsStore:
                     body,
                     rewind=True,
                     size=size,
-                    content_type="application/gzip" if size else "application/octet-stream",
+                    content_type=_content_type(name),
                     if_generation_match=0,
                     checksum="crc32c",
                     crc32c_checksum_value=checksum,
@@ -360,6 +360,12 @@ def _is_public(bucket: storage.Bucket) -> bool | None:
     except (api.Forbidden, api.NotFound):
         return None
     return any(_EVERYBODY & set(binding["members"]) for binding in policy.bindings)
+
+
+def _content_type(name: str) -> str:
+    """What the objects of the layout are: packed lines, JSON documents, and empty markers."""
+    types = {".gz": "application/gzip", ".json": "application/json"}
+    return next((kind for suffix, kind in types.items() if name.endswith(suffix)), "application/octet-stream")
 
 
 def _crc32c(body: BinaryIO) -> str:

@@ -1,0 +1,99 @@
+"""Removing sessions for a purge: out of Redis, and out of the archive below a floor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from datetime import timedelta
+
+from history import Lease, PurgeOutcome, PurgeTarget, Purging, SeizeOutcome, TorporError, TransientError
+from worker import erase, holdings, inventory
+from worker.erase import Erased
+from worker.failpoints import Failpoint, reach
+from worker.inventory import Found, Surveyed
+from worker.orders import Order, Scope
+from worker.services import Services
+
+_TRIES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """Removes sessions from where an order says. Each step is repeatable."""
+
+    services: Services
+    order: Order
+    pool: Executor
+
+    def survey(self, session_ids: Iterable[str]) -> list[Surveyed]:
+        """What there is of sessions, each once."""
+        return inventory.survey(self.services, self.pool, list(dict.fromkeys(session_ids)), self.order)
+
+    def remove(self, founds: Sequence[Found]) -> list[Found]:
+        """Remove sessions; returns those that could be removed. What is in the way is left to the second look."""
+        if self.order.scope is Scope.LIVE:
+            return [found for found, gone in zip(founds, self.pool.map(self.drop, founds), strict=True) if gone]
+        forbidden = self.forbid(founds)
+        self.erase(forbidden)
+        return [found for found, _ in forbidden]
+
+    def forbid(self, founds: Sequence[Found]) -> list[tuple[Found, int]]:
+        """Empty sessions in Redis, or forbid what the archive has of them; returns the floor of each that could be."""
+        forbidden: list[tuple[Found, int]] = []
+        waiting = list(founds)
+        for _ in range(_TRIES):
+            outcomes = list(zip(waiting, self._purge_in_redis(waiting), strict=True))
+            forbidden += [(found, done.floor) for found, done in outcomes if done.floor is not None]
+            changed = [found.session for found, done in outcomes if done.outcome is PurgeOutcome.CHANGED]
+            if not changed:
+                reach(Failpoint.PURGE_DROPPED)
+                return forbidden
+            waiting = [each.found for each in self.survey(changed)]
+        raise TransientError(f"session {waiting[0].session!r} keeps changing its owner; try again")
+
+    def erase(self, forbidden: Sequence[tuple[Found, int]]) -> list[Erased]:
+        """Erase what the archive has of sessions, each below its floor."""
+        return list(
+            self.pool.map(
+                lambda each: erase.below_floor(self.services, each[0].session, each[1], each[0].owners), forbidden
+            )
+        )
+
+    def drop(self, found: Found) -> bool:
+        """Drop a session from Redis under a lease of our own, with what was uploaded of it and not committed.
+
+        False where a worker has it in hand, an erasure is pending, or it may not be dropped.
+        """
+        sessions, lease_time = self.services.sessions, self.services.settings.lease
+        lease = sessions.seize(found.session, lease_time)
+        if lease is SeizeOutcome.QUARANTINED and sessions.requeue(found.session):
+            lease = sessions.seize(found.session, lease_time)
+        if not isinstance(lease, Lease):
+            return lease is SeizeOutcome.MISSING
+        info = sessions.info(found.session)
+        if info is not None and info.hold is None and info.floor is None:
+            for segment in holdings.look(self.services.archive, found.session).segments:
+                if segment.name.epoch == info.epoch and segment.name.stop > info.archived_count - info.base:
+                    self.services.archive.delete(segment.stored)
+            reach(Failpoint.PURGE_TRIMMED)
+            done = sessions.drop(lease, epoch=info.epoch, idle=self.order.idle, owner=info.owner)
+            if done.outcome is PurgeOutcome.PURGED:
+                return True
+        sessions.release(lease, timedelta(), counted=False)
+        return False
+
+    def _purge_in_redis(self, founds: Sequence[Found]) -> list[Purging]:
+        """One pipeline; raises what Redis answers for a session."""
+        sessions, idle = self.services.sessions, self.order.idle
+        named = [PurgeTarget(found.session, found.owner, found.owners) for found in founds]
+        if self.order.scope is Scope.ARCHIVE:
+            return [_done(outcome) for outcome in sessions.rebase(named, idle=idle)]
+        tombstone = timedelta(seconds=self.services.settings.tombstone_seconds)
+        return [_done(each) for each in sessions.purge(named, self.order.id, tombstone=tombstone, idle=idle)]
+
+
+def _done(outcome: Purging | TorporError) -> Purging:
+    if isinstance(outcome, TorporError):
+        raise outcome
+    return outcome
