@@ -9,7 +9,7 @@ SECONDS ?= 60
 # Three files of tests at a time (they wait much), each test process with servers of its own.
 TOGETHER := -n 3 --dist loadfile
 
-.PHONY: demo test ledger latency versions lint types compose format clean
+.PHONY: demo test ledger latency purge-bench versions lint types compose format clean
 
 demo: .venv/demo
 	@$(BIN)/torpor demo $(ARGS)
@@ -34,6 +34,10 @@ ledger: .venv/dev
 latency: .venv/dev
 	@echo "== measuring how soon a worker acts"
 	@PYTHONPATH=.:tests $(BIN)/python tests/bench/latency.py $(ARGS)
+
+purge-bench: .venv/dev
+	@echo "== purging an owner with many sessions"
+	@PYTHONPATH=.:tests $(BIN)/python tests/bench/purge.py $(ARGS)
 
 lint: .venv/dev
 	$(BIN)/ruff check .
