@@ -38,10 +38,11 @@ def purge(
 ) -> None:
     """Remove sessions for good, from Redis and from the archive, and write a receipt.
 
-    Examples:
-    torpor purge --session user-42 --dry-run
-    torpor purge --owner ann --by dpo@example.com --reason "request 17" --yes
-    torpor purge --idle-for 365d --scope archive
+    Example: torpor purge --session user-42 --dry-run
+
+    Example: torpor purge --owner ann --by dpo@example.com --reason "request 17" --yes
+
+    Example: torpor purge --idle-for 365d --scope archive
 
     """
     services = services_of(context, changes_archive=not dry_run)
@@ -90,7 +91,7 @@ def purge_status(
 
 def receipts(
     context: typer.Context,
-    purge_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="Show this one whole, as JSON.")] = None,
+    purge_id: Annotated[str | None, typer.Argument(metavar="ID", help="Show this one whole, as JSON.")] = None,
     *,
     as_json: JsonLines = False,
 ) -> None:
