@@ -79,12 +79,13 @@ def purge_status(
     if as_json:
         console.print_json(standing)
         return
+    told = standing.receipt or standing.order
     console.print_facts(
         {
             "state": standing.state,
             "found": _text(standing.found),
             **({"error": standing.error} if standing.error else {}),
-            **{name: _value(value) for name, value in (standing.receipt or standing.order).items() if name != "state"},
+            **{name: _value(value) for name, value in told.items() if name not in ("state", "found")},
         }
     )
 
@@ -129,8 +130,13 @@ def receipts(
 
 
 def _carry_out(services: Services, purge_id: str) -> Standing:
-    with console.err.status("purging") as status:
-        return purging.carry_out(services, purge_id, lambda tally: status.update(f"purging: {_text(tally)}"))
+    try:
+        with console.err.status("purging") as status:
+            return purging.carry_out(services, purge_id, lambda tally: status.update(f"purging: {_text(tally)}"))
+    except TorporError:
+        known = console.printable(purge_id)
+        console.err.print(f"a sweep tries again, or torpor purge --resume {known}", markup=False, soft_wrap=True)
+        raise
 
 
 def _tell(standing: Standing, *, as_json: bool) -> None:
