@@ -21,6 +21,7 @@ import pytest
 import redis
 import redis.cluster
 import requests
+from command import Torpor, command
 from storage_proxy import StorageProxy
 
 from history import (
@@ -387,6 +388,20 @@ def archive(archive_url: str) -> ArchiveStore:
 def services(redis_server: RedisServer, sessions: SessionStore, archive: ArchiveStore) -> Services:
     settings = Settings(**redis_server.settings, archive_url=archive.url, lease_seconds=30)
     return Services(settings, sessions, archive)
+
+
+@pytest.fixture
+def variables(services: Services, redis_server: RedisServer) -> dict[str, str]:
+    """How the command is told of the services, without the prefix of each name."""
+    return {"ARCHIVE_URL": services.archive.url} | {
+        name.upper(): str(value) for name, value in redis_server.settings.items()
+    }
+
+
+@pytest.fixture
+def torpor(variables: dict[str, str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Torpor:
+    """The command, run in this process."""
+    return command(variables, monkeypatch, capfd)
 
 
 class Points:

@@ -37,7 +37,9 @@ def one_line(text: str) -> str:
 def print_json(value: Any) -> None:
     """One JSON document on one line of standard output: moments in ISO 8601, spans in seconds."""
     plain = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
-    sys.stdout.write(json.dumps(plain, ensure_ascii=False, default=_plain) + "\n")
+    # JSON itself escapes what is below a space only. There are no such characters outside of its strings.
+    text = json.dumps(plain, ensure_ascii=False, default=_plain)
+    sys.stdout.write(_CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text) + "\n")
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -47,10 +47,9 @@ def hold_owner(
     """Put an owner under a legal hold, or release it with None; None where there was none to release.
 
     It counts for the sessions that the owner has and for those that come. Repeatable: run again, it finishes the
-    objects. Raises InvalidReason.
+    objects, also those of a release. Raises InvalidReason.
     """
-    if not services.sessions.hold_owner(owner, reason):
-        return None
+    known = services.sessions.hold_owner(owner, reason)
     done = Held(0, 0)
     ids = iter(targets(services, Order(owner=owner)))
     with ThreadPoolExecutor(services.settings.concurrency) as pool:
@@ -59,7 +58,7 @@ def hold_owner(
             objects = sum(pool.map(lambda session_id: see_to(services, session_id), batch))
             done = Held(done.sessions + len(batch), done.objects + objects)
             told(done)
-    return done
+    return done if known or done.objects else None
 
 
 def see_to(services: Services, session_id: str) -> int:
@@ -67,8 +66,10 @@ def see_to(services: Services, session_id: str) -> int:
 
     What is older than its floor is being erased and left to that. Returns how many objects were changed. Repeatable.
     """
-    segments = holdings.look(services.archive, session_id).segments
+    listed = holdings.look(services.archive, session_id).segments
     info = services.sessions.info(session_id)
+    # A clear that was accepted before the hold may not have come to the archive yet.
+    segments = [each for each in listed if info is None or info.floor is None or each.name.epoch >= info.floor]
     owners = {info.owner if info else None, *(each.stored.metadata.get("owner") for each in segments)} - {None}
     [hold] = services.sessions.find_holds([(session_id, sorted(map(str, owners)))])
     changed = 0

@@ -16,6 +16,7 @@ from worker import documents, layout
 from worker.errors import ArchiveConflict, ArchiveRefused, DocumentDamaged, PurgeNotFound
 from worker.services import Services
 
+_MAX_IDLE = timedelta(days=36_500)
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 
 
@@ -30,6 +31,13 @@ class Scope(StrEnum):
 def new_id() -> str:
     """A purge id that sorts by time."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+
+
+def check_id(purge: str) -> str:
+    """The purge id itself, where it is one; raises InvalidArgument."""
+    if not _ID.fullmatch(purge):
+        raise InvalidArgument("a purge id is 1 to 100 letters, digits, '-' or '_'")
+    return purge
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +63,9 @@ class Order:
             check_session_id(self.session)
         if self.owner is not None:
             check_owner(self.owner)
-        if self.idle is not None and self.idle < timedelta(seconds=1):
-            raise InvalidArgument("the idle time of what is to be purged must be a second at least")
-        if not _ID.fullmatch(self.id):
-            raise InvalidArgument("a purge id is 1 to 100 letters, digits, '-' or '_'")
+        if self.idle is not None and not timedelta(seconds=1) <= self.idle <= _MAX_IDLE:
+            raise InvalidArgument("the idle time of what is to be purged must be from 1 second to 100 years")
+        check_id(self.id)
 
     def fields(self) -> dict[str, Any]:
         """The order as JSON has it; of the target, what is None is not there."""

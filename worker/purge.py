@@ -45,8 +45,9 @@ def carry_out(services: Services, purge_id: str, told: Callable[[Tally], None] =
 
     Killed anywhere, run again it goes on where it was; of two at once one works. It is `running` still where a worker
     may be uploading one of its sessions: the second look must wait until that worker's lease has ended. Raises what
-    stands in its way, which is noted: the next sweep tries again. Raises PurgeNotFound.
+    stands in its way, which is noted: the next sweep tries again. Raises InvalidArgument and PurgeNotFound.
     """
+    orders.check_id(purge_id)
     with services.sessions.purging(purge_id, services.settings.lease) as lock:
         if lock is not None:
             with (

@@ -87,7 +87,8 @@ class Standing:
 
 
 def standing(services: Services, purge: str) -> Standing:
-    """Where a purge stands; raises PurgeNotFound and DocumentDamaged."""
+    """Where a purge stands; raises InvalidArgument, PurgeNotFound and DocumentDamaged."""
+    orders.check_id(purge)
     with suppress(PurgeNotFound):
         return _finished(services, purge)
     try:

@@ -7,69 +7,19 @@ import os
 import pty
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 import redis
+from command import Torpor, names_of_commands
 from conftest import RedisServer, free_port, raw
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 
 from history import MemorystoreChatMessageHistory
-from worker import cli
 from worker.services import Services
 from worker.settings import PREFIX
 
 TURN = [HumanMessage("what is up?"), AIMessage("", tool_calls=[{"name": "sky", "args": {"at": "noon"}, "id": "1"}])]
-
-
-@dataclass
-class Result:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-    @property
-    def lines(self) -> list[Any]:
-        return [json.loads(line) for line in self.out.splitlines()]
-
-
-Torpor = Callable[..., Result]
-
-
-def variables_of(server: RedisServer) -> dict[str, str]:
-    return {name.upper(): str(value) for name, value in server.settings.items()}
-
-
-@pytest.fixture
-def torpor(
-    services: Services, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Torpor:
-    """Run the command in this process with the services' settings; keywords set or, with None, unset variables."""
-
-    def run(*arguments: str, **variables: str | None) -> Result:
-        settings: dict[str, str | None] = {"ARCHIVE_URL": services.archive.url, **variables_of(redis_server)}
-        with monkeypatch.context() as patch:
-            for name, value in (settings | variables).items():
-                if value is None:
-                    patch.delenv(PREFIX + name, raising=False)
-                else:
-                    patch.setenv(PREFIX + name, value)
-            patch.setattr(sys, "argv", ["torpor", *arguments])
-            capfd.readouterr()
-            with pytest.raises(SystemExit) as ended:
-                cli.main()
-        printed = capfd.readouterr()
-        code = ended.value.code
-        return Result(code if isinstance(code, int) else 0, printed.out, printed.err)
-
-    return run
 
 
 def chat(client: redis.Redis, session_id: str = "s") -> MemorystoreChatMessageHistory:
@@ -88,14 +38,21 @@ def test_a_session_is_shown_archived_shown_again_restored_and_purged(client: red
     assert torpor("archive", "s").out == "asleep already\n"
     assert torpor("restore", "s", "--json").json["messages"] == 3
     assert torpor("restore", "s").out.startswith("awake already")
-    dry = torpor("purge", "s", "--dry-run")
-    assert (dry.code, dry.out[:34]) == (0, "would purge: 3 messages in Redis, ")
+    dry = torpor("purge", "--session", "s", "--dry-run")
+    assert (dry.code, dry.out.splitlines()[-1][:48]) == (0, "would purge: 1 sessions, 3 messages, 1 objects (")
     assert chat(client).info()
-    assert torpor("purge", "s", "--yes").code == 0
-    for command in ("show", "archive", "restore", "purge", "export"):
-        gone = torpor(command, "s")
-        assert (gone.code, gone.out) == (3, "")
-        assert "neither in Redis nor in the archive" in gone.err
+    purged = torpor("purge", "--session", "s", "--yes")
+    assert (purged.code, purged.out.startswith("complete: 1 sessions, 3 messages, 1 objects (")) == (0, True)
+    for name in ("show", "restore", "export"):
+        gone = torpor(name, "s")
+        assert (gone.code, gone.out, "session 's' was purged" in gone.said) == (3, "", True), gone
+    assert torpor("archive", "s").code == 4  # it is being erased
+    again = torpor("purge", "--session", "s")
+    assert (again.code, again.out, "there is nothing to purge" in again.said) == (3, "", True)
+    for name in ("show", "archive", "restore", "export"):
+        unknown = torpor(name, "none")
+        assert (unknown.code, unknown.out) == (3, "")
+        assert "neither in Redis nor in the archive" in unknown.said
 
 
 def test_status_and_sessions_count_what_is_there(client: redis.Redis, services: Services, torpor: Torpor) -> None:
@@ -216,7 +173,7 @@ def test_bad_input_has_a_clear_error_and_changes_nothing(client: redis.Redis, to
         (["archive", ""], {}, 2, "must not be empty"),
         (["show", "x" * 1025], {}, 2, "1,024 is the limit"),
         (["restore", "\udce4"], {}, 2, "surrogate"),
-        (["purge", "s"], {"SHARDS": "16"}, 1, "256 shards, not 16"),
+        (["purge", "--session", "s"], {"SHARDS": "16"}, 1, "256 shards, not 16"),
         (["status"], {"REDIS_URL": closed}, 4, "can't be reached"),
         (["status"], {"REDIS_URL": "http://x"}, 2, "TORPOR_REDIS_URL"),
         (["status"], {"ARCHIVE_URL": None}, 2, "TORPOR_ARCHIVE_URL: is required"),
@@ -264,14 +221,13 @@ def test_control_characters_do_not_reach_the_terminal(client: redis.Redis, torpo
 
 
 @pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
-def test_a_purge_asks_first(client: redis.Redis, services: Services, torpor: Torpor, redis_server: RedisServer) -> None:
+def test_a_purge_asks_first(client: redis.Redis, variables: dict[str, str]) -> None:
     chat(client).add_messages(TURN)
-    variables = {"ARCHIVE_URL": services.archive.url, **variables_of(redis_server)}
     environment = os.environ | {PREFIX + name: value for name, value in variables.items()}
     for answer, stays in (("n", True), ("y", False)):
         terminal, slave = pty.openpty()
         process = subprocess.Popen(
-            [sys.executable, "-c", "from worker.cli import main; main()", "purge", "s"],
+            [sys.executable, "-c", "from worker.cli import main; main()", "purge", "--session", "s"],
             stdin=slave,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -279,9 +235,9 @@ def test_a_purge_asks_first(client: redis.Redis, services: Services, torpor: Tor
         )
         os.write(terminal, f"{answer}\n".encode())
         _, err = process.communicate(timeout=30)
-        assert b"Remove s for good: 2 messages in Redis" in err
+        assert b"Remove for good: 1 sessions, 2 messages, 0 objects (0 B)?" in err
         assert (process.returncode == 0) is not stays
-        assert (chat(client).info() is not None) is stays
+        assert bool(chat(client).messages) is stays
         os.close(terminal)
         os.close(slave)
 
@@ -290,11 +246,9 @@ def test_a_purge_asks_first(client: redis.Redis, services: Services, torpor: Tor
 def test_every_command_has_help_with_an_example_and_exit_codes_are_documented(torpor: Torpor) -> None:
     help_text = torpor("--help").out
     assert "Exit codes: 0 done" in help_text
-    for command in (
-        command.name or command.callback.__name__ for command in cli.app.registered_commands if command.callback
-    ):
-        assert command in help_text
-        assert f"Example: torpor {command}" in torpor(command, "--help").out
+    for name in names_of_commands():
+        assert f"  {name} " in help_text
+        assert f"Example: torpor {name}" in torpor(name, "--help").out
 
 
 def test_the_demo_ends_by_itself_and_cleans_up_on_a_real_redis(

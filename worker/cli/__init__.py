@@ -13,7 +13,7 @@ from worker.cli import erasure, keeping, look, repair, sleep, tour, transfer
 from worker.errors import HoldNotFound, ImportFailed, PurgeNotFound, SettingsError
 
 EXIT_CODES = """
-Exit codes: 0 done, 1 failed, 2 wrong usage, settings or input, 3 no such session, purge or hold,
+Exit codes: 0 done, 1 failed, or a purge is blocked, 2 wrong usage, settings or input, 3 no such session, purge or hold,
 4 Redis, the archive or a worker is in the way for now: try again.
 """
 

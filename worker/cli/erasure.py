@@ -38,10 +38,11 @@ def purge(
 ) -> None:
     """Remove sessions for good, from Redis and from the archive, and write a receipt.
 
-    Examples:
-    torpor purge --session user-42 --dry-run
-    torpor purge --owner ann --by dpo@example.com --reason "request 17" --yes
-    torpor purge --idle-for 365d --scope archive
+    Example: torpor purge --session user-42 --dry-run
+
+    Example: torpor purge --owner ann --by dpo@example.com --reason "request 17" --yes
+
+    Example: torpor purge --idle-for 365d --scope archive
 
     """
     services = services_of(context, changes_archive=not dry_run)
@@ -78,19 +79,20 @@ def purge_status(
     if as_json:
         console.print_json(standing)
         return
+    told = standing.receipt or standing.order
     console.print_facts(
         {
             "state": standing.state,
             "found": _text(standing.found),
             **({"error": standing.error} if standing.error else {}),
-            **{name: _value(value) for name, value in (standing.receipt or standing.order).items() if name != "state"},
+            **{name: _value(value) for name, value in told.items() if name not in ("state", "found")},
         }
     )
 
 
 def receipts(
     context: typer.Context,
-    purge_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="Show this one whole, as JSON.")] = None,
+    purge_id: Annotated[str | None, typer.Argument(metavar="ID", help="Show this one whole, as JSON.")] = None,
     *,
     as_json: JsonLines = False,
 ) -> None:
@@ -128,8 +130,13 @@ def receipts(
 
 
 def _carry_out(services: Services, purge_id: str) -> Standing:
-    with console.err.status("purging") as status:
-        return purging.carry_out(services, purge_id, lambda tally: status.update(f"purging: {_text(tally)}"))
+    try:
+        with console.err.status("purging") as status:
+            return purging.carry_out(services, purge_id, lambda tally: status.update(f"purging: {_text(tally)}"))
+    except TorporError:
+        known = console.printable(purge_id)
+        console.err.print(f"a sweep tries again, or torpor purge --resume {known}", markup=False, soft_wrap=True)
+        raise
 
 
 def _tell(standing: Standing, *, as_json: bool) -> None:

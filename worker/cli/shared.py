@@ -29,7 +29,10 @@ def span_of(text: str) -> timedelta:
     match = _SPAN.fullmatch(text.strip())
     if not match:
         raise InvalidArgument(f"{text!r} is not a span such as 90d, 12h, 30m or 45s")
-    return timedelta(seconds=int(match[1]) * _UNITS[match[2]])
+    try:
+        return timedelta(seconds=int(match[1]) * _UNITS[match[2]])
+    except OverflowError as exc:
+        raise InvalidArgument(f"{text!r} is longer than any session has been idle") from exc
 
 
 def services_of(context: typer.Context, *, changes_archive: bool = False) -> Services:
