@@ -22,7 +22,7 @@ log = logging.getLogger("torpor.tasks")
 
 @cache
 def services() -> Services:
-    """The services of the process; the first call records the deployment's default expiry."""
+    """The services of the process; the first call records the deployment's default expiry and policies."""
     connected = open_deployment(load_settings())
     connected.sessions.load_scripts()
     settings = connected.settings
@@ -31,9 +31,10 @@ def services() -> Services:
         connected.sessions.configure(
             idle=timedelta(seconds=settings.idle_timeout_seconds),
             max_age=None if max_age is None else timedelta(seconds=max_age),
+            policies=settings.rules,
         )
     except RedisMemoryFull as error:
-        log.warning("the default expiry was not recorded: %s", error)  # archiving comes first
+        log.warning("the default expiry and policies were not recorded: %s", error)  # archiving comes first
     return connected
 
 
