@@ -21,6 +21,7 @@ import pytest
 import redis
 import redis.cluster
 import requests
+from storage_proxy import StorageProxy
 
 from history import (
     CleanOutcome,
@@ -36,7 +37,7 @@ from history import (
 )
 from worker.services import Services, open_archive
 from worker.settings import Settings
-from worker.stores import ArchiveStore, StoredObject
+from worker.stores import ArchiveStore, Safeguards, StoredObject
 
 CONVERSATIONS = Path(__file__).parents[2] / "shared" / "data" / "conversations.jsonl"
 
@@ -353,6 +354,14 @@ def bucket(emulator: str) -> str:
 
 
 @pytest.fixture
+def proxy(emulator: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[StorageProxy]:
+    """What stands between the client and the emulator: it tells what was sent, and makes requests fail."""
+    with StorageProxy(emulator).running() as running:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", running.url)
+        yield running
+
+
+@pytest.fixture
 def scratch() -> Iterator[Path]:
     """An empty folder, in memory where there is such a thing: fsync costs nothing there."""
     in_memory = Path("/dev/shm")
@@ -475,16 +484,17 @@ class WatchedArchive:
         *,
         metadata: Mapping[str, str],
         custom_time: datetime | None = None,
+        held: bool = False,
     ) -> StoredObject:
         what = "segment" if name.endswith(".jsonl.gz") else "marker"
         self.points.reach(f"before {what} put")
-        stored = self.real.put(name, body, size, metadata=metadata, custom_time=custom_time)
+        stored = self.real.put(name, body, size, metadata=metadata, custom_time=custom_time, held=held)
         self.points.reach(f"after {what} put")
         return stored
 
-    def list(self, prefix: str) -> Iterator[StoredObject]:
+    def list(self, prefix: str, *, generations: bool = False) -> Iterator[StoredObject]:
         self.points.reach("before list")
-        yield from self.real.list(prefix)
+        yield from self.real.list(prefix, generations=generations)
 
     @contextmanager
     def open(self, stored: StoredObject) -> Iterator[BinaryIO]:
@@ -492,11 +502,25 @@ class WatchedArchive:
         with self.real.open(stored) as body:
             yield body
 
-    def delete(self, name: str) -> bool:
+    def delete(self, stored: StoredObject) -> bool:
         self.points.reach("before delete")
-        deleted = self.real.delete(name)
+        deleted = self.real.delete(stored)
         self.points.reach("after delete")
         return deleted
+
+    def amend(self, stored: StoredObject, *, custom_time: datetime | None = None, held: bool | None = None) -> None:
+        self.points.reach("before amend")
+        self.real.amend(stored, custom_time=custom_time, held=held)
+        self.points.reach("after amend")
+
+    def expire(self, now: datetime) -> int:
+        return self.real.expire(now)
+
+    def safeguards(self) -> Safeguards | None:
+        return self.real.safeguards()
+
+    def apply_lifecycle(self) -> bool:
+        return self.real.apply_lifecycle()
 
     def check(self) -> None:
         self.real.check()

@@ -17,9 +17,9 @@ from typing import Any, BinaryIO, Self, TypeVar
 
 from history import Lease, RedisUnavailable, SessionStore, TorporError
 from history.calls import Call
-from worker.errors import ArchiveConflict, ArchiveUnavailable, ObjectNotFound
+from worker.errors import ArchiveConflict, ArchiveRefused, ArchiveUnavailable, ObjectNotFound
 from worker.leases import LeaseKeeper
-from worker.stores import ArchiveStore, StoredObject
+from worker.stores import ArchiveStore, Safeguards, StoredObject
 
 T = TypeVar("T")
 
@@ -235,12 +235,13 @@ class SteppedArchive:
         *,
         metadata: Mapping[str, str],
         custom_time: datetime | None = None,
+        held: bool = False,
     ) -> StoredObject:
         with self._call(f"put {name.rpartition('/')[2]}", ArchiveConflict):
-            return self.real.put(name, body, size, metadata=metadata, custom_time=custom_time)
+            return self.real.put(name, body, size, metadata=metadata, custom_time=custom_time, held=held)
 
-    def list(self, prefix: str) -> Iterator[StoredObject]:
-        found = self.real.list(prefix)
+    def list(self, prefix: str, *, generations: bool = False) -> Iterator[StoredObject]:
+        found = self.real.list(prefix, generations=generations)
         while True:
             with self._call("list"):
                 page = list(itertools.islice(found, _LISTED_AT_A_TIME))
@@ -254,9 +255,22 @@ class SteppedArchive:
             opened = io.BytesIO(body.read())
         yield opened
 
-    def delete(self, name: str) -> bool:
-        with self._call(f"delete {name.rpartition('/')[2]}"):
-            return self.real.delete(name)
+    def delete(self, stored: StoredObject) -> bool:
+        with self._call(f"delete {stored.name.rpartition('/')[2]}"):
+            return self.real.delete(stored)
+
+    def amend(self, stored: StoredObject, *, custom_time: datetime | None = None, held: bool | None = None) -> None:
+        with self._call(f"amend {stored.name.rpartition('/')[2]}"):
+            self.real.amend(stored, custom_time=custom_time, held=held)
+
+    def expire(self, now: datetime) -> int:
+        return self.real.expire(now)
+
+    def safeguards(self) -> Safeguards | None:
+        return self.real.safeguards()
+
+    def apply_lifecycle(self) -> bool:
+        return self.real.apply_lifecycle()
 
     def check(self) -> None:
         self.real.check()
@@ -290,17 +304,19 @@ class MemoryArchive:
         *,
         metadata: Mapping[str, str],
         custom_time: datetime | None = None,
+        held: bool = False,
     ) -> StoredObject:
         body.seek(0)
         content = body.read()
         assert len(content) == size
-        new = StoredObject(name, size, next(self._generations), dict(metadata))
+        new = StoredObject(name, size, next(self._generations), dict(metadata), custom_time, held)
         stored, there = self._objects.setdefault(name, (new, content))
         if there != content:
             raise ArchiveConflict(f"{name} exists with other content")
-        return stored
+        self.amend(stored, custom_time=custom_time, held=held or None)
+        return self._objects[name][0]
 
-    def list(self, prefix: str) -> Iterator[StoredObject]:
+    def list(self, prefix: str, *, generations: bool = False) -> Iterator[StoredObject]:
         after = ""
         while names := sorted(name for name in self._objects if name.startswith(prefix) and name > after):
             after = names[:_LISTED_AT_A_TIME][-1]
@@ -312,11 +328,38 @@ class MemoryArchive:
             raise ObjectNotFound(f"{stored.name} does not exist")
         yield io.BytesIO(self._objects[stored.name][1])
 
-    def delete(self, name: str) -> bool:
-        return self._objects.pop(name, None) is not None
+    def delete(self, stored: StoredObject) -> bool:
+        if not (there := self._generation(stored)):
+            return False
+        if there.held:
+            raise ArchiveRefused(f"{stored.name} may not be deleted: it is held", held=True)
+        del self._objects[stored.name]
+        return True
+
+    def amend(self, stored: StoredObject, *, custom_time: datetime | None = None, held: bool | None = None) -> None:
+        if not (there := self._generation(stored)):
+            raise ObjectNotFound(f"{stored.name} does not exist")
+        moments = [moment for moment in (there.custom_time, custom_time) if moment]
+        held = there.held if held is None else held
+        amended = replace(there, custom_time=max(moments, default=None), held=held)
+        self._objects[stored.name] = amended, self._objects[stored.name][1]
+
+    def expire(self, now: datetime) -> int:
+        expired = [each for each, _ in self._objects.values() if each.custom_time and each.custom_time <= now]
+        return sum(self.delete(each) for each in expired if not each.held)
+
+    def safeguards(self) -> Safeguards | None:
+        return None
+
+    def apply_lifecycle(self) -> bool:
+        return False
 
     def check(self) -> None:
         pass
+
+    def _generation(self, stored: StoredObject) -> StoredObject | None:
+        there, _ = self._objects.get(stored.name, (None, b""))
+        return there if there and there.generation == stored.generation else None
 
 
 def describe(value: Any) -> str:

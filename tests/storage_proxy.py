@@ -231,7 +231,7 @@ class StorageProxy:
                 except _Gone:
                     self.close_connection = True
 
-            do_GET = do_POST = do_PUT = do_DELETE = serve  # noqa: N815 - the base class's names
+            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = serve  # noqa: N815 - the base class's names
 
             def log_message(self, *args: Any) -> None:
                 pass

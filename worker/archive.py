@@ -247,7 +247,7 @@ def _remember(services: Services, keeper: LeaseKeeper, lease: Lease, snapshot: S
     """Upload a segment without messages, later than the others, for an expiry that was changed since."""
     stored = _send(services, keeper, lease, snapshot, snapshot.message_count)
     if holdings.recalled(services.archive, stored).expiry != snapshot.expiry:
-        services.archive.delete(stored.name)  # it has the same name each time; nothing but the older expiry is lost
+        services.archive.delete(stored)  # it has the same name each time; nothing but the older expiry is lost
         stored = _send(services, keeper, lease, snapshot, snapshot.message_count)
     return stored
 

@@ -16,18 +16,19 @@ def below_floor(services: Services, session_id: str, floor: int, owner: str | No
     """Forbid epochs below `floor` to come back, then delete what the archive holds of them; returns how many objects.
 
     The floor marker comes first: a segment that is uploaded later is taken back by its own worker, which sees it.
-    Then the owners' markers, since the segments tell whose they are. Repeatable; killed anywhere, it can be run again.
+    Then the owners' markers, since the segments tell whose they are. Every generation goes, also what a versioned
+    bucket keeps of objects that were deleted before. Repeatable; killed anywhere, it can be run again.
     """
     marker = layout.floor_name(session_id, floor)
     services.archive.put(marker, io.BytesIO(), 0, metadata={"session": session_id})
     reach(Failpoint.CLEAN_MARKED)
-    erasable = holdings.look(services.archive, session_id).erasable
+    erasable = holdings.look(services.archive, session_id, generations=True).erasable
     for each in {owner, *(stored.metadata.get("owner") for stored in erasable)} - {None}:
         _unmark(services, str(each), session_id, floor)
         reach(Failpoint.CLEAN_UNMARKED)
     erased = 0
     for stored in erasable:
-        erased += services.archive.delete(stored.name)
+        erased += services.archive.delete(stored)
         reach(Failpoint.CLEAN_DELETED)
     return erased
 
@@ -39,12 +40,12 @@ def take_back(services: Services, uploaded: SessionInfo, objects: Iterable[Store
         if uploaded.owner is not None:
             _unmark(services, uploaded.owner, uploaded.session_id, floor)
         for stored in objects:
-            services.archive.delete(stored.name)
+            services.archive.delete(stored)
 
 
 def _unmark(services: Services, owner: str, session_id: str, floor: int) -> None:
     """Delete an owner's markers of a session's epochs below `floor`."""
-    for stored in services.archive.list(layout.owner_markers(owner, session_id)):
+    for stored in services.archive.list(layout.owner_markers(owner, session_id), generations=True):
         epoch = layout.marked_epoch(owner, session_id, stored.name)
         if epoch is not None and epoch < floor:
-            services.archive.delete(stored.name)
+            services.archive.delete(stored)

@@ -11,13 +11,15 @@ TorporError
     ├── ClearForgotten        the archive has a clear that Redis has forgotten
     ├── SegmentDamaged        a segment is not what its name and metadata say
     ├── SegmentMissing        the archive has a gap
-    ├── ArchiveRefused        the archive may not delete an object: a retention policy, a hold, a missing permission
+    ├── ArchiveRefused        the archive forbids it: a retention policy, a hold, a missing permission
     ├── ObjectNotFound        the archive has no object of this name
     ├── ArchiveTaken          the archive belongs to a deployment of another namespace
     └── ImportFailed          a line of an import file is wrong
 """
 
 from __future__ import annotations
+
+from datetime import datetime
 
 from history import PermanentError, TransientError
 
@@ -55,7 +57,15 @@ class SegmentMissing(PermanentError):
 
 
 class ArchiveRefused(PermanentError):
-    """The archive may not delete an object: a retention policy, a hold or a missing permission forbids it."""
+    """The archive forbids it: a retention policy, a hold or a missing permission; nothing was changed.
+
+    `until` is when a retention ends that keeps the object; `held` tells of a hold, which somebody must release.
+    """
+
+    def __init__(self, message: str, *, until: datetime | None = None, held: bool = False) -> None:
+        super().__init__(message)
+        self.until = until
+        self.held = held
 
 
 class ObjectNotFound(PermanentError, LookupError):

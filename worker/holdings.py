@@ -62,16 +62,18 @@ class Holdings:
         return bool(self.segments)
 
 
-def look(archive: ArchiveStore, session_id: str) -> Holdings:
-    """List a session's objects; one listing."""
+def look(archive: ArchiveStore, session_id: str, *, generations: bool = False) -> Holdings:
+    """List a session's objects; one listing. With `generations`, what is not current any more is `erasable` too."""
     parsed = [
         (name, stored)
-        for stored in archive.list(layout.session_prefix(session_id))
+        for stored in archive.list(layout.session_prefix(session_id), generations=generations)
         if (name := layout.parse(session_id, stored.name))
     ]
-    floor = max((name.epoch for name, _ in parsed if isinstance(name, FloorName)), default=0)
+    floor = max((name.epoch for name, stored in parsed if isinstance(name, FloorName) and stored.current), default=0)
     segments = [
-        Segment(name, stored) for name, stored in parsed if isinstance(name, SegmentName) and name.epoch >= floor
+        Segment(name, stored)
+        for name, stored in parsed
+        if isinstance(name, SegmentName) and name.epoch >= floor and stored.current
     ]
     erasable = [stored for name, stored in parsed if name.epoch < floor]
     return Holdings(session_id, floor, sorted(segments, key=_position), erasable)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -156,7 +156,7 @@ class Replica:
 
         def passed() -> bool:
             probe = archive.put("probe", io.BytesIO(), 0, metadata={})
-            archive.delete("probe")
+            archive.delete(probe)
             return probe.generation > newest
 
         wait_until(passed)
@@ -309,7 +309,7 @@ def test_a_whole_epoch_that_is_missing_in_the_archive_is_named_and_redis_stays_a
     say(client, "2")
     sleep(services)
     first, second = holdings.look(services.archive, S).segments
-    assert services.archive.delete(first.stored.name)
+    assert services.archive.delete(first.stored)
     if live:
         say(client, "3")
     before = contents(client)
@@ -737,6 +737,11 @@ class Folder:
         """As a process that has just started."""
         FolderStore(self.root).put(NAME, io.BytesIO(b"content"), 7, metadata={"count": "1"})
 
+    def erase(self) -> None:
+        store = FolderStore(self.root)
+        for stored in store.list("v1/", generations=True):
+            assert store.delete(stored)
+
     def put_killed(self, patch: pytest.MonkeyPatch, module: Any, step: str) -> None:
         """Of a process that is killed nothing is cleaned up."""
         with patch.context() as killing:
@@ -764,15 +769,52 @@ def folder(scratch: Path) -> Folder:
     return Folder(scratch / "archive")
 
 
-def test_a_put_that_is_killed_leaves_nothing_but_a_temporary_file(
-    folder: Folder, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("module", "step"), [(os, "fsync"), (Path, "replace"), (os, "link")])
+def test_a_put_that_is_killed_leaves_no_object(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, module: Any, step: str
 ) -> None:
-    folder.put_killed(monkeypatch, os, "link")
-    assert folder.files("v1") == []
-    assert len(folder.files("tmp")) == 1
+    folder.put()
+    folder.erase()
+    folder.put_killed(monkeypatch, module, step)
     assert folder.list() == []
     folder.put()
     assert folder.list() == [(NAME, {"count": "1"})]
+    assert folder.read() == b"content"
+
+
+@pytest.mark.parametrize("removed_by", ["an erasure", "the expiry"])
+def test_what_a_killed_put_knew_of_an_object_is_removed_by_an_erasure_and_by_the_expiry(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, removed_by: str
+) -> None:
+    folder.put_killed(monkeypatch, os, "link")
+    assert folder.files("v1") == [f"{NAME}=.meta.json"]
+    if removed_by == "an erasure":
+        [left] = FolderStore(folder.root).list("v1/", generations=True)
+        assert (left.name, left.size, left.current) == (NAME, 0, False)
+        assert FolderStore(folder.root).delete(left) is True
+        assert FolderStore(folder.root).delete(left) is False
+    else:
+        assert FolderStore(folder.root).expire(datetime.now(UTC)) == 0
+    assert not (folder.root / "v1").exists()
+    assert list(FolderStore(folder.root).list("", generations=True)) == []
+
+
+def test_a_deletion_that_is_killed_is_finished_by_the_next(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder.put()
+    unlink = Path.unlink
+
+    def unlink_one(path: Path, **options: Any) -> None:
+        if path.name.endswith(".json"):
+            die()
+        unlink(path, **options)
+
+    with monkeypatch.context() as killing:
+        killing.setattr(Path, "unlink", unlink_one)
+        with pytest.raises(Killed):
+            folder.erase()
+    assert folder.list() == []
+    folder.erase()
+    assert not (folder.root / "v1").exists()
 
 
 def test_what_killed_puts_left_is_removed_an_hour_later_by_the_next_process(
@@ -790,11 +832,9 @@ def test_what_killed_puts_left_is_removed_an_hour_later_by_the_next_process(
     assert folder.list() == [(NAME, {"count": "1"})]
 
 
-def test_an_object_whose_put_was_killed_before_its_metadata_is_readable_and_mended_by_the_next_put(
-    folder: Folder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder.put_killed(monkeypatch, Path, "replace")
-    assert folder.files("v1") == [NAME]
+def test_an_object_whose_metadata_was_lost_is_readable_and_mended_by_the_next_put(folder: Folder) -> None:
+    folder.put()
+    (folder.root / f"{NAME}=.meta.json").unlink()
     assert folder.list() == [(NAME, {})]
     assert folder.read() == b"content"
     folder.put()

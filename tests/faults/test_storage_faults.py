@@ -10,7 +10,7 @@ import random
 import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from urllib.parse import quote
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import google.cloud.storage.blob as blob_module
 import google.oauth2.credentials
@@ -48,6 +48,7 @@ from worker.stores import gcs as gcs_module
 
 MIB = 1024 * 1024
 NAME = "v1/ab/s/7/0-1-0123abcd.jsonl.gz"
+LATER = datetime(2030, 1, 1, tzinfo=UTC)
 
 STATUSES = (408, 429, 500, 502, 503, 504)
 PASSING: dict[str, Fault] = {
@@ -69,13 +70,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning
 def _collected() -> Iterator[None]:
     yield
     gc.collect()
-
-
-@pytest.fixture
-def proxy(emulator: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[StorageProxy]:
-    with StorageProxy(emulator).running() as running:
-        monkeypatch.setenv("STORAGE_EMULATOR_HOST", running.url)
-        yield running
 
 
 @pytest.fixture
@@ -175,12 +169,12 @@ def test_an_upload_survives_a_fault_that_passes(
         assert proxy.kinds().count(kind) >= times + 1
         assert list(archive.list("")) == [stored]
         assert (stored.size, content(archive, stored)) == (size, data)
-        archive.delete(NAME)
+        archive.delete(stored)
 
 
 @passing
 @pytest.mark.usefixtures("small_parts")
-def test_reading_listing_and_deleting_survive_a_fault_that_passes(
+def test_reading_listing_amending_and_deleting_survive_a_fault_that_passes(
     archive: ArchiveStore, proxy: StorageProxy, fault: Fault
 ) -> None:
     for size in (1_000, 200_000):
@@ -190,8 +184,12 @@ def test_reading_listing_and_deleting_survive_a_fault_that_passes(
         assert list(archive.list("v1/")) == [stored]
         proxy.fail(fault, "read", times=2)
         assert content(archive, stored) == data
+        proxy.fail(fault, "patch", times=1)
+        archive.amend(stored, custom_time=LATER)
+        assert proxy.kinds() == ["describe", "patch", "patch"]
+        assert [amended.custom_time for amended in archive.list("v1/")] == [LATER]
         proxy.fail(fault, "delete", times=1)
-        archive.delete(NAME)  # where its reply was lost, it finds nothing the second time
+        archive.delete(stored)  # where its reply was lost, it finds nothing the second time
         assert list(archive.list("v1/")) == []
 
 
@@ -259,7 +257,10 @@ def test_a_store_that_stays_down_is_unavailable_for_every_use(
         lambda: list(archive.list("v1/")),
         lambda: content(archive, small),
         lambda: content(archive, large),
-        lambda: archive.delete("v1/nothing"),
+        lambda: archive.delete(small),
+        lambda: archive.amend(small, custom_time=LATER),
+        archive.safeguards,
+        archive.apply_lifecycle,
     ):
         with pytest.raises(ArchiveUnavailable, match="can't be reached or can't serve now"):
             use()
@@ -343,6 +344,28 @@ def test_an_erasure_that_the_bucket_forbids_is_counted_and_keeps_nobody_else_fro
     proxy.heal()
     for session_id, messages in said.items():
         check_archived(services, session_id, messages)
+
+
+def test_an_erasure_asks_a_versioned_bucket_to_delete_every_generation(
+    services: Services, proxy: StorageProxy, emulator: str, bucket: str
+) -> None:
+    """The emulator ignores which generation is to be deleted, so the requests are looked at."""
+    place = f"{emulator}/storage/v1/b/{bucket}"
+    requests.patch(place, json={"versioning": {"enabled": True}}, timeout=5).raise_for_status()
+    for text in ("one", "two"):
+        say(services, "s", text, owner="ann")
+        assert archive_session(services, "s").outcome is Outcome.ARCHIVED
+    before = list(services.archive.list(""))
+    for stored in before[:-1]:  # by somebody who thinks that they are gone then
+        requests.delete(f"{place}/o/{quote('chats/' + stored.name, safe='')}", timeout=5).raise_for_status()
+    services.sessions.clear("s")
+    proxy.heal()
+    assert archive_session(services, "s").error is None
+    asked = {
+        (unquote(place.path).partition("/o/chats/")[2], parse_qs(place.query)["generation"][0])
+        for place in (urlsplit(exchange.path) for exchange in proxy.seen if exchange.method == "DELETE")
+    }
+    assert asked == {(stored.name, str(stored.generation)) for stored in before}
 
 
 def test_credentials_that_expire_and_can_not_be_renewed_postpone(

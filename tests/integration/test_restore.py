@@ -100,7 +100,7 @@ def replace(services: Services, stored: StoredObject, change: Callable[[bytes], 
     """Change an object's bytes behind Torpor's back."""
     with services.archive.open(stored) as body:
         changed = change(body.read())
-    services.archive.delete(stored.name)
+    services.archive.delete(stored)
     services.archive.put(stored.name, io.BytesIO(changed), len(changed), metadata=stored.metadata)
 
 
@@ -110,7 +110,7 @@ def fork(services: Services, epoch: int, start: int, messages: Iterable[bytes]) 
 
     def clock() -> bool:
         probe = services.archive.put("probe", io.BytesIO(), 0, metadata={})
-        services.archive.delete("probe")
+        services.archive.delete(probe)
         return probe.generation > newest
 
     wait_until(clock)  # a folder's clock moves in steps
@@ -489,13 +489,13 @@ def test_a_missing_segment_is_a_gap_that_is_named(client: redis.Redis, services:
     if awake:
         say(services, 14, awake)
     first, second, third = segments(services)
-    services.archive.delete(second.name)
+    services.archive.delete(second)
     before = everything(client)
     for reading in (restore_session, read_transcript):
         with pytest.raises(SegmentMissing, match=rf"messages 4 to 8 of epoch \d+ are missing before {third.name}"):
             reading(services, "s")
         assert everything(client) == before
-    services.archive.delete(first.name)
+    services.archive.delete(first)
     with pytest.raises(SegmentMissing, match=r"messages 0 to 8 of epoch \d+ are missing"):
         restore_session(services, "s")
 
@@ -525,7 +525,7 @@ def test_a_segment_of_another_session_is_named_and_changes_nothing(
 def test_metadata_that_makes_no_sense_changes_nothing(client: redis.Redis, services: Services, field: str) -> None:
     asleep(services, 4)
     [stored] = segments(services)
-    services.archive.delete(stored.name)
+    services.archive.delete(stored)
     with transcript.pack("s", 17, 0, 0, elements(0, 4)).body as body:
         data = body.read()
     name = stored.name

@@ -6,9 +6,10 @@ import base64
 import io
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from datetime import datetime
+from dataclasses import replace
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, BinaryIO, cast
 
@@ -22,14 +23,18 @@ from google.cloud import storage
 from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
 from google.cloud.storage.retry import DEFAULT_RETRY
 
+from worker import layout
 from worker.errors import ArchiveConflict, ArchiveCorrupt, ArchiveRefused, ArchiveUnavailable, ObjectNotFound
-from worker.stores import StoredObject, unpacks_to
+from worker.stores import Safeguards, StoredObject, unpacks_to
 
 _CHUNK = 1024 * 1024
 # Below this an object is read in one request, which checks its CRC32C; above it is read in chunks.
 _READ_AT_ONCE = 4 * _CHUNK
 _TIMEOUT = (5.0, 30.0)
 _LONGEST_WAIT = 30
+# How often a change is tried where others change the same object or bucket at the same time.
+_ATTEMPTS = 5
+_EVERYBODY = {"allUsers", "allAuthenticatedUsers"}
 
 
 def _wait_as_told(error: Exception) -> None:
@@ -74,13 +79,16 @@ class GcsStore:
         *,
         metadata: Mapping[str, str],
         custom_time: datetime | None = None,
+        held: bool = False,
     ) -> StoredObject:
         """See ArchiveStore."""
         checksum = _crc32c(body)
         with self._translated():
-            blob = self._bucket.blob(self._prefix + name, chunk_size=8 * _CHUNK)
+            blob = _Blob(self._prefix + name, self._bucket, chunk_size=8 * _CHUNK)
             blob.metadata = dict(metadata)
             blob.custom_time = custom_time
+            if held:
+                blob.temporary_hold = True
             try:
                 blob.upload_from_file(
                     body,
@@ -90,28 +98,30 @@ class GcsStore:
                     if_generation_match=0,
                     checksum="crc32c",
                     crc32c_checksum_value=checksum,
-                    retry=_RETRY,
-                    timeout=_TIMEOUT,
+                    **_patiently(),
                 )
             except api.PreconditionFailed:
-                blob.reload(retry=_RETRY, timeout=_TIMEOUT)
+                blob.reload(**_patiently())
                 stored = self._describe(blob)
                 if (blob.size, blob.crc32c) != (size, checksum):
                     with self.open(stored) as there:
                         if not unpacks_to(there, metadata.get("sha256")):
                             raise ArchiveConflict(f"{self.url}/{name} exists with other content") from None
-                return stored
+                return self._amend(blob, custom_time=custom_time, held=held or None)
         # A restore needs the metadata too, which no checksum covers.
         if (blob.size, blob.crc32c, blob.metadata or {}) != (size, checksum, dict(metadata)):
-            self._discard(blob)
+            self._discard(self._describe(blob))
             raise ArchiveCorrupt(f"{self.url}/{name} is not what was sent: {blob.size} bytes, {blob.crc32c}")
         return self._describe(blob)
 
-    def list(self, prefix: str) -> Iterator[StoredObject]:
+    def list(self, prefix: str, *, generations: bool = False) -> Iterator[StoredObject]:
         """See ArchiveStore."""
         with self._translated():
             for blob in self._client.list_blobs(
-                self._bucket, prefix=self._prefix + prefix, retry=_RETRY, timeout=_TIMEOUT
+                self._bucket,
+                prefix=self._prefix + prefix,
+                versions="true" if generations else None,  # the emulator does not know "True"
+                **_patiently(),
             ):
                 yield self._describe(blob)
 
@@ -119,23 +129,80 @@ class GcsStore:
     def open(self, stored: StoredObject) -> Iterator[BinaryIO]:
         """See ArchiveStore."""
         with self._translated(stored.name):
-            blob = self._bucket.blob(self._prefix + stored.name, generation=stored.generation)
-            options: dict[str, Any] = {"raw_download": True, "retry": _RETRY, "timeout": _TIMEOUT}
+            blob = self._blob(stored)
+            options: dict[str, Any] = {"raw_download": True, **_patiently()}
             if stored.size <= _READ_AT_ONCE:
                 yield io.BytesIO(blob.download_as_bytes(checksum="crc32c", **options))
             else:
                 with blob.open("rb", chunk_size=_CHUNK, **options) as reader:
                     yield cast(BinaryIO, reader)
 
-    def delete(self, name: str) -> bool:
-        """See ArchiveStore."""
+    def delete(self, stored: StoredObject) -> bool:
+        """See ArchiveStore. In a versioned bucket, naming the generation is what makes it go for good.
+
+        Source: https://cloud.google.com/storage/docs/object-versioning#delete
+        """
         with self._translated():
+            blob = self._blob(stored)
             try:
-                self._bucket.blob(self._prefix + name).delete(retry=_RETRY, timeout=_TIMEOUT)
+                blob.delete(**_patiently())
             except api.NotFound:
                 return False
             except api.Forbidden as exc:
-                raise ArchiveRefused(f"{self.url}/{name} may not be deleted: {_brief(exc)}") from exc
+                raise self._refused(blob, stored, exc) from exc
+            return True
+
+    def amend(self, stored: StoredObject, *, custom_time: datetime | None = None, held: bool | None = None) -> None:
+        """See ArchiveStore."""
+        with self._translated(stored.name):
+            blob = self._blob(stored)
+            blob.reload(**_patiently())
+            self._amend(blob, custom_time=custom_time, held=held)
+
+    def expire(self, now: datetime) -> int:  # noqa: ARG002 - of the protocol
+        """See ArchiveStore."""
+        return 0
+
+    def safeguards(self) -> Safeguards | None:
+        """See ArchiveStore."""
+        with self._translated():
+            bucket = self._settings()
+            access = bucket.iam_configuration
+            return Safeguards(
+                location=bucket.location,
+                uniform_access=bool(access.uniform_bucket_level_access_enabled),
+                public_access_prevented=access.public_access_prevention == "enforced",
+                public=_is_public(bucket),
+                soft_delete_seconds=bucket.soft_delete_policy.retention_duration_seconds or 0,
+                versioning=bucket.versioning_enabled,
+                retention_seconds=bucket.retention_period or 0,
+                retention_locked=bool(bucket.retention_policy_locked),
+                held_by_default=bool(bucket.default_event_based_hold),
+                lifecycle=_rules(bucket),
+                expires=any(map(self._expires, _rules(bucket))),
+            )
+
+    def apply_lifecycle(self) -> bool:
+        """See ArchiveStore. The rule is for transcripts only: what has no custom time never fulfils its condition.
+
+        Source: https://cloud.google.com/storage/docs/lifecycle#dayssincecustomtime
+        """
+        condition = {"daysSinceCustomTime": 0, "matchesPrefix": [self._transcripts]}
+        with self._translated():
+            bucket = self._settings()
+            for left in reversed(range(_ATTEMPTS)):
+                if any(map(self._expires, _rules(bucket))):
+                    return False
+                bucket.lifecycle_rules = [*_rules(bucket), {"action": {"type": "Delete"}, "condition": condition}]
+                try:
+                    bucket.patch(if_metageneration_match=bucket.metageneration, **_patiently())
+                    break
+                except api.Forbidden as exc:
+                    raise self._ungranted("change the bucket's settings", "storage.buckets.update", exc) from exc
+                except api.PreconditionFailed:  # somebody else changed it, or the reply to an attempt was lost
+                    if not left:
+                        raise
+                    bucket = self._settings()
             return True
 
     def check(self) -> None:
@@ -151,7 +218,7 @@ class GcsStore:
         for scheme in ("https://", "http://"):
             client._http.mount(scheme, adapter)
         # Else it asks for the bucket's metadata, for traces: in the background, with retries of its own, and with
-        # a permission (storage.buckets.get) that nothing here needs.
+        # a permission (storage.buckets.get) that archiving does not need.
         client._bucket_metadata_cache = None
         return client
 
@@ -159,14 +226,92 @@ class GcsStore:
     def _bucket(self) -> storage.Bucket:
         return self._client.bucket(self._bucket_name)
 
-    def _discard(self, blob: storage.Blob) -> None:
+    @property
+    def _transcripts(self) -> str:
+        """What the names of all that can expire begin with, in the bucket."""
+        return f"{self._prefix}{layout.ROOT}/"
+
+    def _blob(self, stored: StoredObject) -> storage.Blob:
+        """The very generation."""
+        return self._bucket.blob(self._prefix + stored.name, generation=stored.generation)
+
+    def _settings(self) -> storage.Bucket:
+        """The bucket as it is set up now."""
+        bucket = self._client.bucket(self._bucket_name)
+        try:
+            bucket.reload(**_patiently())
+        except api.Forbidden as exc:
+            raise self._ungranted("read the bucket's settings", "storage.buckets.get", exc) from exc
+        return bucket
+
+    def _ungranted(self, what: str, permission: str, error: Exception) -> ArchiveRefused:
+        return ArchiveRefused(
+            f"{self.url}: these credentials may not {what}; grant {permission} on it to them: {_brief(error)}"
+        )
+
+    def _expires(self, rule: Mapping[str, Any]) -> bool:
+        """Does this lifecycle rule delete every transcript whose custom time has passed?"""
+        condition = dict(rule.get("condition", {}))
+        days, prefixes = condition.pop("daysSinceCustomTime", None), condition.pop("matchesPrefix", [""])
+        deletes = rule["action"]["type"] == "Delete" and days == 0 and not condition
+        return deletes and any(map(self._transcripts.startswith, prefixes))
+
+    def _amend(self, blob: storage.Blob, *, custom_time: datetime | None, held: bool | None) -> StoredObject:
+        """Amend what was read just now; returns what is there then. Only what differs is sent."""
+        for left in reversed(range(_ATTEMPTS)):
+            stored = self._describe(blob)
+            if custom_time is not None and (stored.custom_time is None or stored.custom_time < custom_time):
+                blob.custom_time = custom_time
+                stored = replace(stored, custom_time=custom_time)
+            if held is not None and bool(blob.temporary_hold) != held:
+                blob.temporary_hold = held
+                stored = replace(stored, held=held or bool(blob.event_based_hold))
+            if not blob._changes:
+                break
+            try:
+                blob.patch(if_metageneration_match=blob.metageneration, **_patiently())
+                break
+            except api.Forbidden as exc:
+                raise self._ungranted(f"amend {stored.name}", "storage.objects.update", exc) from exc
+            except api.PreconditionFailed:  # somebody else amended it, or the reply to an attempt was lost
+                if not left:
+                    raise
+                blob.reload(**_patiently())
+        return stored
+
+    def _discard(self, stored: StoredObject) -> None:
         """Delete the very generation that was just created, so that the next attempt finds the name free."""
-        with self._translated(), suppress(api.NotFound):
-            blob.delete(if_generation_match=blob.generation, retry=_RETRY, timeout=_TIMEOUT)
+        with suppress(ArchiveRefused, ObjectNotFound):
+            if stored.held:
+                self.amend(stored, held=False)
+            self.delete(stored)
+
+    def _refused(self, blob: storage.Blob, stored: StoredObject, error: Exception) -> ArchiveRefused:
+        """Why an object can't be deleted, and until when, as it is now: holds and retention can have changed."""
+        with suppress(api.Forbidden, api.NotFound):
+            blob.reload(**_patiently())
+            stored = self._describe(blob)
+        until = stored.retained_until if stored.retained_until and stored.retained_until > datetime.now(UTC) else None
+        reasons = [_brief(error)]
+        if until:
+            reasons.insert(0, f"it is retained until {until.isoformat(timespec='seconds')}")
+        if stored.held:
+            reasons.insert(0, f"{'an event-based' if blob.event_based_hold else 'a temporary'} hold is on it")
+        message = f"{self.url}/{stored.name} may not be deleted: {'; '.join(reasons)}"
+        return ArchiveRefused(message, until=until, held=stored.held)
 
     def _describe(self, blob: storage.Blob) -> StoredObject:
-        name = blob.name.removeprefix(self._prefix)
-        return StoredObject(name, blob.size, blob.generation, blob.metadata or {})
+        return StoredObject(
+            blob.name.removeprefix(self._prefix),
+            blob.size,
+            blob.generation,
+            blob.metadata or {},
+            blob.custom_time,
+            bool(blob.temporary_hold or blob.event_based_hold),
+            max(filter(None, (blob.retention_expiration_time, blob.retention.retain_until_time)), default=None),
+            blob.time_created,
+            blob.time_deleted is None,
+        )
 
     @contextmanager
     def _translated(self, name: str | None = None) -> Iterator[None]:
@@ -182,6 +327,39 @@ class GcsStore:
             raise ArchiveCorrupt(f"{self.url} did not take what was sent: {_brief(exc)}") from exc
         except (api.GoogleAPIError, InvalidResponse, requests.RequestException, OSError) as exc:
             raise ArchiveUnavailable(f"{self.url} can't be reached or can't serve now: {_brief(exc)}") from exc
+
+
+class _Blob(storage.Blob):  # type: ignore[misc] # the library is untyped
+    """A blob whose temporary hold is set by the upload itself, which the library's own leaves out.
+
+    Source: https://cloud.google.com/storage/docs/json_api/v1/objects/insert
+    """
+
+    def _get_writable_metadata(self) -> dict[str, Any]:
+        described: dict[str, Any] = super()._get_writable_metadata()
+        if "temporaryHold" in self._changes:
+            described["temporaryHold"] = self.temporary_hold
+        return described
+
+
+def _patiently() -> dict[str, Any]:
+    """How a request that may be repeated is made."""
+    return {"retry": _RETRY, "timeout": _TIMEOUT}
+
+
+def _rules(bucket: storage.Bucket) -> Sequence[Mapping[str, Any]]:
+    """The lifecycle rules as they are: the library's `lifecycle_rules` drops those of a kind that it does not know."""
+    rules: Sequence[Mapping[str, Any]] = bucket._properties.get("lifecycle", {}).get("rule", ())
+    return rules
+
+
+def _is_public(bucket: storage.Bucket) -> bool | None:
+    """Does the IAM policy let everybody in? None where it may not be read, as by the emulator, which has none."""
+    try:
+        policy = bucket.get_iam_policy(requested_policy_version=3, **_patiently())
+    except (api.Forbidden, api.NotFound):
+        return None
+    return any(_EVERYBODY & set(binding["members"]) for binding in policy.bindings)
 
 
 def _crc32c(body: BinaryIO) -> str:
