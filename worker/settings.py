@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Self
 from urllib.parse import unquote, urlsplit
@@ -238,13 +239,18 @@ class Settings(BaseSettings):
     @property
     def rules(self) -> Policies:
         """The policies, as applications get them too."""
-        return Policies.parse(_written(self.policies or ()).encode())
+        return _policies(self.policies or ())
 
     @property
     def celery_broker(self) -> str:
         """The broker's URL as Celery writes it, password included."""
         url = (self.broker_url or self.redis_url).get_secret_value()
         return re.sub(r"^unix://", "redis+socket://", url)
+
+
+@lru_cache(maxsize=16)
+def _policies(rules: tuple[PolicySettings, ...]) -> Policies:
+    return Policies.parse(_written(rules).encode())
 
 
 def load_settings(overrides: Mapping[str, Any] | None = None) -> Settings:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cache
 
 from celery import shared_task
@@ -68,6 +68,12 @@ def archive_session(session_id: str) -> str:
 def restore_session(session_id: str) -> str:
     """Wake one session up; returns the outcome."""
     return str(restore.restore_session(services(), session_id).outcome)
+
+
+@shared_task(name="torpor.expire")
+def expire() -> int:
+    """Delete what the archive need not keep any more, unless the store does so by itself; returns how many objects."""
+    return services().archive.expire(datetime.now(UTC))
 
 
 @shared_task(name="torpor.purge_session")

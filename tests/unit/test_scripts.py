@@ -103,7 +103,7 @@ SAMPLES: dict[str, list[Call[Any]]] = {
         calls.purge(DEPLOYMENT, PurgeTarget("s"), "p", tombstone=HOUR, idle=None),
     ],
     "rebase": [
-        calls.rebase(DEPLOYMENT, PurgeTarget("s", "ann", ["ann", "bob"]), idle=HOUR),
+        calls.rebase(DEPLOYMENT, PurgeTarget("s", "ann", ["ann", "bob"]), idle=HOUR, epoch=7),
         calls.rebase(DEPLOYMENT, PurgeTarget("s"), idle=None),
     ],
     "drop": [
