@@ -35,6 +35,7 @@ from history import (
     SwapOutcome,
     TorporError,
 )
+from worker import layout
 from worker.services import Services, open_archive
 from worker.settings import Settings
 from worker.stores import ArchiveStore, Safeguards, StoredObject
@@ -486,7 +487,7 @@ class WatchedArchive:
         custom_time: datetime | None = None,
         held: bool = False,
     ) -> StoredObject:
-        what = "segment" if name.endswith(".jsonl.gz") else "marker"
+        what = "segment" if name.endswith(".jsonl.gz") and not name.startswith(layout.RECEIPTS) else "marker"
         self.points.reach(f"before {what} put")
         stored = self.real.put(name, body, size, metadata=metadata, custom_time=custom_time, held=held)
         self.points.reach(f"after {what} put")

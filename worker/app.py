@@ -20,6 +20,7 @@ from worker.settings import Settings, load_settings, parse_archive_url
 # How old a hint may be. A worker compares with its own clock, so it is long beside what clocks differ by.
 HINT_SECONDS = 300
 _EXPIRE_SECONDS = 3600
+_REDIS = ("redis://", "rediss://", "redis+socket://")
 
 
 def make_app(settings: Callable[[], Settings], *, set_as_current: bool = True) -> Celery:
@@ -66,7 +67,7 @@ def _send_drains(due: Mapping[int, int]) -> None:
 
 
 def _configuration(settings: Settings) -> dict[str, Any]:
-    """Messages are hints, the due index is the truth: early acknowledged, soon expired, no results waited for."""
+    """Messages are hints, the due index is the truth: early acknowledged, soon expired, results of purges alone."""
     return {
         "broker_url": settings.celery_broker,
         "broker_connection_retry_on_startup": True,
@@ -83,8 +84,28 @@ def _configuration(settings: Settings) -> dict[str, Any]:
                 "schedule": settings.sweep_interval_seconds,
                 "options": {"expires": HINT_SECONDS},
             },
+            "torpor.sweep_purges": {
+                "task": "torpor.sweep_purges",
+                "schedule": settings.sweep_interval_seconds,
+                "options": {"expires": HINT_SECONDS},
+            },
             **_expiry(settings),
         },
+        **_results(settings),
+    }
+
+
+def _results(settings: Settings) -> dict[str, Any]:
+    """Where the results of purges are kept for a day: in the broker, if it is a Redis."""
+    url = settings.celery_broker
+    if not url.startswith(_REDIS):
+        return {}
+    if url.startswith("rediss://") and "ssl_cert_reqs=" not in url:
+        url += ("&" if "?" in url else "?") + "ssl_cert_reqs=required"  # without it Celery refuses the URL
+    return {
+        "result_backend": url,
+        "result_expires": 86_400,
+        "result_backend_transport_options": {"global_keyprefix": f"{settings.namespace}:celery:"},
     }
 
 
@@ -98,7 +119,7 @@ def _expiry(settings: Settings) -> dict[str, Any]:
 
 def _transport_options(settings: Settings) -> dict[str, Any]:
     """Keep Celery's keys within the namespace, so that deployments can share a Redis; give up on one that hangs."""
-    if settings.celery_broker.startswith(("redis://", "rediss://", "redis+socket://")):
+    if settings.celery_broker.startswith(_REDIS):
         return {
             "global_keyprefix": f"{settings.namespace}:celery:",
             "socket_connect_timeout": 5,

@@ -20,10 +20,11 @@ from history import (
     SeizeOutcome,
     SessionDamaged,
     SessionInfo,
+    Status,
     TorporError,
     TransientError,
 )
-from worker import erase, holdings, layout, retention, transcript
+from worker import erase, hold, holdings, layout, retention, transcript
 from worker.errors import AttemptsExhausted, ClearForgotten, SegmentMissing
 from worker.events import Event, EventKind, tell
 from worker.failpoints import Failpoint, reach
@@ -34,6 +35,9 @@ from worker.stores import StoredObject
 
 log = logging.getLogger("torpor.archive")
 
+# When to try again to erase what a purge has left: it is never given up, but may have to wait for months.
+_ERASE_AGAIN = timedelta(hours=1)
+
 
 class Outcome(StrEnum):
     """What became of a session that a worker took in hand."""
@@ -42,6 +46,7 @@ class Outcome(StrEnum):
     KEPT = "kept"  # verified as far as it was, but the session has been used meanwhile and stays
     CLEANED = "cleaned"  # what the archive held from before a clear is erased
     ERASING = "erasing"  # likewise, and looked for again when a lease that was running at the clear has ended
+    HELD = "held"  # its objects in the archive carry its legal hold, or do so no more
     SUPERSEDED = "superseded"  # cleared, purged, restored or archived by somebody else meanwhile
     POSTPONED = "postponed"  # a failure that may pass: tried again later
     FAILED = "failed"  # a failure that won't pass, counted; tried again later
@@ -92,7 +97,7 @@ class _Superseded(Exception):
 
 
 def archive_session(services: Services, session_id: str) -> Archived:
-    """Archive one session now, due or not; a clear that is pending is finished first."""
+    """Archive one session now, due or not; a clear or a hold that is pending is finished first."""
     with LeaseKeeper(services.sessions, services.settings.lease) as keeper:
         while True:
             lease = services.sessions.seize(session_id, services.settings.lease)
@@ -104,7 +109,7 @@ def archive_session(services: Services, session_id: str) -> Archived:
                 rewound_before = services.sessions.rewound_before()
             result = archive_claimed(services, keeper, lease, snapshot, rewound_before=rewound_before)
             tell(services, events_of([result]))
-            if result.outcome is not Outcome.CLEANED:
+            if result.outcome not in (Outcome.CLEANED, Outcome.HELD):
                 return result
 
 
@@ -129,11 +134,9 @@ def archive_claimed(
             raise snapshot
         if snapshot is None:
             raise _Superseded
-        if snapshot.attempts > services.settings.max_attempts:
+        if snapshot.attempts > services.settings.max_attempts and snapshot.purge is None:
             raise AttemptsExhausted(f"{snapshot.attempts - 1} attempts ended without a word: their workers died")
-        if snapshot.floor is not None:
-            return _clean(services, keeper, lease, snapshot.floor, snapshot.owner)
-        return _archive(services, keeper, lease, snapshot, rewound_before)
+        return _work_on(services, keeper, lease, snapshot, rewound_before)
     except _Superseded:
         keeper.take(lease)
         return Archived(lease.session_id, Outcome.SUPERSEDED)
@@ -141,7 +144,20 @@ def archive_claimed(
         return _give_back(services, keeper, lease, error, attempts=None)
     except Exception as error:  # one bad session never stops the others
         attempts = snapshot.attempts if isinstance(snapshot, SessionInfo) else services.settings.max_attempts
-        return _give_back(services, keeper, lease, error, attempts=attempts)
+        buried = isinstance(snapshot, SessionInfo) and snapshot.purge is not None
+        delay = _ERASE_AGAIN if buried else None
+        return _give_back(services, keeper, lease, error, attempts=0 if buried else attempts, delay=delay)
+
+
+def _work_on(
+    services: Services, keeper: LeaseKeeper, lease: Lease, snapshot: SessionInfo, rewound_before: int
+) -> Archived:
+    """What is pending comes before the archive: an erasure, then a legal hold."""
+    if snapshot.floor is not None:
+        return _clean(services, keeper, lease, snapshot, snapshot.floor)
+    if snapshot.hold_pending:
+        return _hold(services, keeper, lease, snapshot)
+    return _archive(services, keeper, lease, snapshot, rewound_before)
 
 
 @contextmanager
@@ -244,6 +260,7 @@ def _send(services: Services, keeper: LeaseKeeper, lease: Lease, snapshot: Sessi
             packed.size,
             metadata=holdings.metadata(snapshot, packed),
             custom_time=until,
+            held=snapshot.hold is not None,
         )
     reach(Failpoint.ARCHIVE_SENT)
     return stored
@@ -300,23 +317,46 @@ def _check_covered(services: Services, snapshot: SessionInfo, held: Holdings) ->
     return planned.origin
 
 
-def _clean(services: Services, keeper: LeaseKeeper, lease: Lease, floor: int, owner: str | None) -> Archived:
-    erased = erase.below_floor(services, lease.session_id, floor, owner)
+def _clean(services: Services, keeper: LeaseKeeper, lease: Lease, snapshot: SessionInfo, floor: int) -> Archived:
+    """Erase what is older than a clear, a purge or a rebase; a tombstone whose time is over goes with its marker."""
+    erased = erase.below_floor(services, lease.session_id, floor, [snapshot.owner] if snapshot.owner else [])
+    if erased.refused:
+        raise erased.refused[0][1]
+    if snapshot.purge is not None and snapshot.status is not Status.PURGED:
+        erase.floor_markers(services, lease.session_id)
     reach(Failpoint.CLEAN_ERASED)
     with keeper.taken(lease) as newest:
         outcome = services.sessions.cleaned(newest, floor) if newest else CleanOutcome.OTHER
     if outcome is CleanOutcome.OTHER:
         raise _Superseded
     reach(Failpoint.CLEAN_NOTED)
-    log.info("erased %d objects of session %r from before its clear", erased, lease.session_id)
+    log.info("erased %d objects of session %r from before its clear or purge", erased.objects, lease.session_id)
     return Archived(lease.session_id, Outcome.CLEANED if outcome is CleanOutcome.DONE else Outcome.ERASING)
 
 
+def _hold(services: Services, keeper: LeaseKeeper, lease: Lease, snapshot: SessionInfo) -> Archived:
+    """See to a session's objects after a legal hold was set or released."""
+    hold.see_to(services, lease.session_id)
+    reach(Failpoint.HOLD_SEEN_TO)
+    with keeper.taken(lease) as newest:
+        noted = newest is not None and services.sessions.held(newest, snapshot)
+    if not noted:
+        raise _Superseded
+    return Archived(lease.session_id, Outcome.HELD, snapshot.owner)
+
+
 def _give_back(
-    services: Services, keeper: LeaseKeeper, lease: Lease, error: Exception, *, attempts: int | None
+    services: Services,
+    keeper: LeaseKeeper,
+    lease: Lease,
+    error: Exception,
+    *,
+    attempts: int | None,
+    delay: timedelta | None = None,
 ) -> Archived:
     """Release after a failure; `attempts` is None for one that may pass, which does not count."""
     settings = services.settings
+    delay = delay or timedelta(seconds=settings.retry_delay_seconds * random.uniform(0.5, 1.5))
     # The text of an error that is not ours could hold a message.
     known = error if isinstance(error, TorporError) else TorporError(type(error).__name__)
     outcome = Outcome.POSTPONED
@@ -331,7 +371,6 @@ def _give_back(
         elif outcome is Outcome.QUARANTINED:
             ours = services.sessions.quarantine(newest, str(known))
         else:
-            delay = timedelta(seconds=settings.retry_delay_seconds * random.uniform(0.5, 1.5))
             ours = services.sessions.release(newest, delay, counted=attempts is not None, error=str(known))
     except TorporError as failed:
         log.warning("session %r is due again when its lease ends: %s", lease.session_id, failed)

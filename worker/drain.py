@@ -22,7 +22,7 @@ log = logging.getLogger("torpor.drain")
 # The breaker, one in each process: set when the archive is down, until it has been of use again. While it is
 # set, a drain claims a single session, so that a store which answers nothing costs it one time-out, not a pool full.
 _archive_down = threading.Event()
-_SERVED = frozenset({Outcome.ARCHIVED, Outcome.KEPT, Outcome.CLEANED, Outcome.ERASING})
+_SERVED = frozenset({Outcome.ARCHIVED, Outcome.KEPT, Outcome.CLEANED, Outcome.ERASING, Outcome.HELD})
 
 
 def drain(services: Services, shards: Sequence[int]) -> Counter[Outcome]:

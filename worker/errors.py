@@ -2,6 +2,7 @@
 
 TorporError
 ├── TransientError
+│   ├── PurgeOvertaken        another worker carries the same purge out
 │   └── ArchiveUnavailable    the bucket or folder can't be reached, is missing or refuses us: no session's fault
 └── PermanentError
     ├── SettingsError         settings that are wrong, all of them named
@@ -13,6 +14,9 @@ TorporError
     ├── SegmentMissing        the archive has a gap
     ├── ArchiveRefused        the archive forbids it: a retention policy, a hold, a missing permission
     ├── ObjectNotFound        the archive has no object of this name
+    ├── PurgeNotFound         there is no purge of this id
+    ├── HoldNotFound          there is no such legal hold to release
+    ├── DocumentDamaged       a purge's order, inventory or receipt is not what was written
     ├── ArchiveTaken          the archive belongs to a deployment of another namespace
     └── ImportFailed          a line of an import file is wrong
 """
@@ -26,6 +30,10 @@ from history import PermanentError, TransientError
 
 class ArchiveUnavailable(TransientError):
     """The archive can't be reached, is missing or refuses us; sessions stay in Redis meanwhile."""
+
+
+class PurgeOvertaken(TransientError):
+    """Another worker carries the same purge out by now."""
 
 
 class SettingsError(PermanentError, ValueError):
@@ -70,6 +78,18 @@ class ArchiveRefused(PermanentError):
 
 class ObjectNotFound(PermanentError, LookupError):
     """The archive has no object of this name."""
+
+
+class PurgeNotFound(PermanentError, LookupError):
+    """There is no purge of this id."""
+
+
+class HoldNotFound(PermanentError, LookupError):
+    """There is no such legal hold to release."""
+
+
+class DocumentDamaged(PermanentError):
+    """A purge's order, inventory or receipt is not what was written."""
 
 
 class ArchiveTaken(PermanentError):

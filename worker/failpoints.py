@@ -20,12 +20,16 @@ class Failpoint(StrEnum):
     CLEAN_DELETED = "clean.deleted"
     CLEAN_ERASED = "clean.erased"
     CLEAN_NOTED = "clean.noted"
+    HOLD_SEEN_TO = "hold.seen-to"
     RESTORE_BEGUN = "restore.begun"
     RESTORE_STAGED = "restore.staged"
     RESTORE_READ = "restore.read"
     RESTORE_SWAPPED = "restore.swapped"
-    PURGE_CLEARED = "purge.cleared"
+    PURGE_LISTED = "purge.listed"
+    PURGE_DROPPED = "purge.dropped"
+    PURGE_TRIMMED = "purge.trimmed"
     PURGE_ERASED = "purge.erased"
+    PURGE_RECEIPTED = "purge.receipted"
 
 
 def _ignore(_: Failpoint) -> None:

@@ -4,6 +4,10 @@
 <prefix>/v1/<hh>/<session>/<epoch>/floor                           older epochs must not come back
 <prefix>/v1/owners/<hh>/<owner>/<session>/<epoch>                  the owner has this epoch of the session
 
+<prefix>/v1/orders/<purge>.json                                    a purge that is not finished
+<prefix>/v1/receipts/<purge>/<number>.jsonl.gz                     what it has found, before it removes it
+<prefix>/v1/receipts/<purge>/receipt.json                          what it has done
+
 <prefix>/v1/deployment                                             whose archive this is: the namespace
 
 The prefix is the store's; names here are relative to it.
@@ -13,11 +17,16 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 ROOT = "v1"
 DEPLOYMENT = f"{ROOT}/deployment"
+ORDERS = f"{ROOT}/orders/"
+RECEIPTS = f"{ROOT}/receipts/"
+# Each holds the sessions whose ids hash to its two digits, so that names spread over the bucket.
+SPREADS = [f"{ROOT}/{number:02x}/" for number in range(256)]
 # File systems allow 255 bytes for a name, Cloud Storage 1,024 for all of it.
 _MAX_COMPONENT = 200
 
@@ -71,7 +80,12 @@ def owner_marker(owner: str, session_id: str, epoch: int) -> str:
 
 def owner_markers(owner: str, session_id: str) -> str:
     """What the names of an owner's markers of a session begin with."""
-    return f"{ROOT}/owners/{_spread(owner)}/{_component(owner)}/{_component(session_id)}/"
+    return f"{all_owner_markers(owner)}{_component(session_id)}/"
+
+
+def all_owner_markers(owner: str) -> str:
+    """What the names of all of an owner's markers begin with."""
+    return f"{ROOT}/owners/{_spread(owner)}/{_component(owner)}/"
 
 
 def marked_epoch(owner: str, session_id: str, object_name: str) -> int | None:
@@ -80,6 +94,51 @@ def marked_epoch(owner: str, session_id: str, object_name: str) -> int | None:
     if re.fullmatch(_NUMBER, epoch) and object_name == owner_marker(owner, session_id, int(epoch)):
         return int(epoch)
     return None
+
+
+def marked_session(owner: str, object_name: str, metadata: Mapping[str, str]) -> str | None:
+    """The session that an owner's marker is for; None for what is no marker of this owner."""
+    component = object_name.removeprefix(all_owner_markers(owner)).partition("/")[0]
+    session_id = metadata.get("session", unquote(component))
+    epoch = object_name.rpartition("/")[2]
+    is_marker = re.fullmatch(_NUMBER, epoch) and object_name == owner_marker(owner, session_id, int(epoch))
+    return session_id if is_marker else None
+
+
+def stored_session(folder: str, metadata: Mapping[str, str]) -> str | None:
+    """The session whose objects' names begin with `folder`, one of them having this metadata; None for no session's."""
+    session_id = metadata.get("session", unquote(folder.rstrip("/").rpartition("/")[2]))
+    return session_id if folder == session_prefix(session_id) else None
+
+
+def folder_of(object_name: str) -> str:
+    """What the names of all objects of the session that an object below one of SPREADS belongs to begin with."""
+    return "/".join(object_name.split("/", 3)[:3]) + "/"
+
+
+def order_name(purge: str) -> str:
+    """The name of the order of a purge that is not finished."""
+    return f"{ORDERS}{purge}.json"
+
+
+def receipts_of(purge: str) -> str:
+    """What the names of a purge's receipt and inventories begin with."""
+    return f"{RECEIPTS}{purge}/"
+
+
+def purge_of(object_name: str) -> str:
+    """The id of the purge that an object below RECEIPTS belongs to."""
+    return object_name.removeprefix(RECEIPTS).partition("/")[0]
+
+
+def receipt_name(purge: str) -> str:
+    """The name of a purge's receipt."""
+    return f"{receipts_of(purge)}receipt.json"
+
+
+def inventory_name(purge: str, number: int) -> str:
+    """The name of one of a purge's inventories, the first being number 1."""
+    return f"{receipts_of(purge)}{number:06d}.jsonl.gz"
 
 
 def parse(session_id: str, object_name: str) -> SegmentName | FloorName | None:

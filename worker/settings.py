@@ -210,6 +210,9 @@ class Settings(BaseSettings):
     memory_limit: int | None = Field(
         default=None, ge=1, description="Bytes a node of Redis may use, where it does not show its own maxmemory."
     )
+    tombstone_seconds: WholeSeconds = Field(
+        default=86_400, description="How long a purged session refuses late writes, and its id is remembered."
+    )
     on_event_task: str | None = Field(
         default=None,
         pattern=_NAME,

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from typing import Any
 
-from celery import shared_task
+from celery import Task, shared_task
 
-from history import RedisMemoryFull
-from worker import archive, purge, restore
+from history import InvalidArgument, RedisMemoryFull, TorporError
+from worker import archive, orders, receipts, restore
 from worker import drain as draining
+from worker import purge as purging
 from worker.app import HINT_SECONDS
+from worker.orders import Order, Scope, new_id
 from worker.services import Services, open_deployment
 from worker.settings import load_settings
 from worker.sweep import pack
@@ -76,7 +80,71 @@ def expire() -> int:
     return services().archive.expire(datetime.now(UTC))
 
 
-@shared_task(name="torpor.purge_session")
-def purge_session(session_id: str) -> int:
-    """Remove one session from Redis and the archive; returns how many objects were deleted."""
-    return purge.purge_session(services(), session_id).objects
+@shared_task(name="torpor.purge_session", bind=True, ignore_result=False)
+def purge_session(
+    self: Task, session_id: str, requested_by: str = "", reason: str = "", scope: str = Scope.EVERYWHERE
+) -> dict[str, Any]:
+    """Purge one session; returns where the purge stands, the id of the task being the purge's."""
+    return _purge(self, session=session_id, requested_by=requested_by, reason=reason, scope=scope)
+
+
+@shared_task(name="torpor.purge_owner", bind=True, ignore_result=False)
+def purge_owner(
+    self: Task, owner: str, requested_by: str = "", reason: str = "", scope: str = Scope.EVERYWHERE
+) -> dict[str, Any]:
+    """Purge all sessions of an owner; as `purge_session`."""
+    return _purge(self, owner=owner, requested_by=requested_by, reason=reason, scope=scope)
+
+
+@shared_task(name="torpor.purge_idle", bind=True, ignore_result=False)
+def purge_idle(
+    self: Task,
+    idle_seconds: float,
+    *,
+    owner: str | None = None,
+    requested_by: str = "",
+    reason: str = "",
+    scope: str = Scope.EVERYWHERE,
+) -> dict[str, Any]:
+    """Purge the sessions that have been idle for so long, an owner's or all; as `purge_session`."""
+    idle = timedelta(seconds=idle_seconds)
+    return _purge(self, owner=owner, idle=idle, requested_by=requested_by, reason=reason, scope=scope)
+
+
+@shared_task(name="torpor.sweep_purges")
+def sweep_purges() -> int:
+    """Send off the purges that are not finished and that nobody is at; returns how many."""
+    waiting = [each for each in orders.open_orders(services()) if not services().sessions.purge_progress(each)[0]]
+    for purge_id in waiting:
+        purge.apply_async(args=[purge_id], expires=HINT_SECONDS, retry=False)
+    return len(waiting)
+
+
+@shared_task(name="torpor.purge", ignore_result=False)
+def purge(purge_id: str) -> dict[str, Any]:
+    """Go on with a purge; returns where it stands."""
+    return _carry_out(purge_id)
+
+
+def _purge(task: Task, *, scope: str, **order: Any) -> dict[str, Any]:
+    """Place an order and carry it out. A task that is delivered again places the same one."""
+    try:
+        where = Scope(scope)
+    except ValueError as exc:
+        raise InvalidArgument(f"the scope of a purge is {', '.join(Scope)}, not {scope!r}") from exc
+    return _carry_out(orders.place(services(), Order(scope=where, id=task.request.id or new_id(), **order)).id)
+
+
+def _carry_out(purge_id: str) -> dict[str, Any]:
+    try:
+        standing = purging.carry_out(services(), purge_id)
+    except TorporError as error:  # it is noted, and the next sweep tries again
+        log.error("purge %s: %s", purge_id, error)
+        standing = receipts.standing(services(), purge_id)
+    return {
+        "purge": purge_id,
+        "state": str(standing.state),
+        "found": asdict(standing.found),
+        "error": standing.error,
+        "receipt": standing.receipt,
+    }

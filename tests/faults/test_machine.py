@@ -31,6 +31,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from machine import Clock, Fault, Keeper, MemoryArchive, SteppedArchive, SteppedSessions, Task, describe
+from purging import purge_session
 
 from history import Expiry, SessionNotFound, SessionStore, Status
 from history.calls import Call
@@ -38,7 +39,6 @@ from worker import holdings
 from worker.archive import Archived, Outcome, archive_claimed, archive_session
 from worker.drain import drain
 from worker.errors import AttemptsExhausted
-from worker.purge import purge_session
 from worker.restore import Restored, RestoreOutcome, read_transcript, restore_session
 from worker.services import Services, open_archive
 from worker.settings import Settings

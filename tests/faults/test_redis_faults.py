@@ -17,6 +17,7 @@ import redis
 import redis.exceptions
 from conftest import RedisServer, free_port, raw, start_redis, wait_until, watch, with_settings
 from proxy import Fault, Plan, Proxy, first, no_fault, nth
+from purging import purge_session
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -26,7 +27,6 @@ from worker.archive import Archived, Outcome, archive_session
 from worker.drain import drain
 from worker.errors import ArchiveUnavailable, ClearForgotten
 from worker.holdings import look
-from worker.purge import purge_session
 from worker.restore import RestoreOutcome, read_transcript, restore_session
 from worker.services import Services, connect
 from worker.settings import Settings

@@ -21,6 +21,7 @@ import pytest
 import redis
 from conftest import RedisServer, contents, lasting_keys, raw, wait_until, with_settings
 from langchain_core.messages import AIMessage, HumanMessage
+from purging import purge_session
 
 from history import (
     Expiry,
@@ -45,7 +46,6 @@ from worker.errors import ArchiveTaken, SegmentMissing
 from worker.failpoints import Failpoint
 from worker.layout import FloorName
 from worker.leases import LeaseKeeper
-from worker.purge import purge_session
 from worker.restore import RestoreOutcome, read_transcript, restore_session
 from worker.services import Services, open_archive, take_archive
 from worker.settings import PREFIX

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 import redis
 from conftest import Points, raw, wait_until, watch, with_settings
+from purging import purge_session
 
 from history import Expiry, Lease, SeizeOutcome, SessionNotFound, SessionStore, Status
 from worker import holdings, layout
 from worker.archive import Archived, Outcome, archive_session
 from worker.drain import drain
 from worker.errors import ArchiveUnavailable, SegmentMissing
-from worker.purge import purge_session
 from worker.restore import RestoreOutcome, read_transcript, restore_session
 from worker.services import Services
 

@@ -13,12 +13,12 @@ import pytest
 import redis
 from conftest import RedisServer, raw, wait_until, with_settings
 from images import deployment_of, image
+from purging import purge_session
 
 from history import SessionStore
 from worker.archive import Outcome, archive_session
 from worker.drain import drain
 from worker.events import EventKind, follow
-from worker.purge import purge_session
 from worker.restore import restore_session
 from worker.services import Services
 from worker.settings import environment

@@ -13,6 +13,7 @@ import pytest
 import redis
 from conftest import lasting_keys, raw, wait_until, watch, with_settings
 from langchain_core.messages import HumanMessage
+from purging import purge_session
 
 from history import (
     Expiry,
@@ -28,7 +29,6 @@ from worker import restore as restore_module
 from worker.archive import Outcome, archive_session
 from worker.drain import drain
 from worker.errors import ArchiveUnavailable, SegmentDamaged, SegmentMissing
-from worker.purge import purge_session
 from worker.restore import RestoreOutcome, read_transcript, restore_session
 from worker.services import Services
 from worker.stores import StoredObject

@@ -9,12 +9,12 @@ import pytest
 import redis
 from conftest import lasting_keys, raw
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from purging import purge_session
 
 from history import MemorystoreChatMessageHistory, SessionNotFound
 from worker import holdings
 from worker.archive import Outcome, archive_session
 from worker.drain import drain
-from worker.purge import purge_session
 from worker.restore import RestoreOutcome, read_transcript, restore_session
 from worker.services import Services
 

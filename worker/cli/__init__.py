@@ -9,11 +9,11 @@ import typer
 
 from history import InvalidArgument, SessionNotFound, TorporError, TransientError
 from worker import console
-from worker.cli import erasure, look, repair, sleep, tour, transfer
-from worker.errors import ImportFailed, SettingsError
+from worker.cli import erasure, keeping, look, repair, sleep, tour, transfer
+from worker.errors import HoldNotFound, ImportFailed, PurgeNotFound, SettingsError
 
 EXIT_CODES = """
-Exit codes: 0 done, 1 failed, 2 wrong usage, settings or input, 3 no such session,
+Exit codes: 0 done, 1 failed, 2 wrong usage, settings or input, 3 no such session, purge or hold,
 4 Redis, the archive or a worker is in the way for now: try again.
 """
 
@@ -43,6 +43,11 @@ app.command()(look.show)
 app.command()(sleep.archive)
 app.command()(sleep.restore)
 app.command()(erasure.purge)
+app.command()(erasure.purge_status)
+app.command()(erasure.receipts)
+app.command()(keeping.hold)
+app.command()(keeping.unhold)
+app.command()(keeping.bucket)
 app.command()(look.events)
 app.command()(repair.quarantine)
 app.command()(repair.requeue)
@@ -58,7 +63,7 @@ def main() -> None:
         app()
     except (SettingsError, InvalidArgument, ImportFailed) as error:
         _fail(error, 2)
-    except SessionNotFound as error:
+    except (SessionNotFound, PurgeNotFound, HoldNotFound) as error:
         _fail(error, 3)
     except TransientError as error:
         _fail(error, 4)

@@ -1,41 +1,184 @@
-"""The command that removes a session for good."""
+"""The commands that erase sessions for good, and prove it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
-from history import SessionNotFound, check_session_id
-from worker import console
+from history import InvalidArgument, SessionNotFound, TorporError, TransientError
+from worker import console, orders
 from worker import purge as purging
-from worker.cli.shared import Json, Session, services_of
+from worker import receipts as receipting
+from worker.cli.shared import Json, JsonLines, services_of, span_of
+from worker.inventory import Surveyed, Tally
+from worker.orders import Order, Scope
+from worker.receipts import PurgeState, Standing
+from worker.services import Services
 
 
 def purge(
     context: typer.Context,
-    session: Session,
     *,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would go.")] = False,
+    session: Annotated[str | None, typer.Option(help="One session.")] = None,
+    owner: Annotated[str | None, typer.Option(help="All sessions of an owner.")] = None,
+    idle_for: Annotated[
+        str | None,
+        typer.Option(metavar="SPAN", help="Those idle for so long, such as 90d, 12h or 30m; --owner's or all."),
+    ] = None,
+    scope: Annotated[Scope, typer.Option(help="Remove them from where.")] = Scope.EVERYWHERE,
+    requested_by: Annotated[str, typer.Option("--by", help="Who asks for it; for the receipt.")] = "",
+    reason: Annotated[str, typer.Option(help="Why; for the receipt.")] = "",
+    resume: Annotated[str | None, typer.Option(metavar="ID", help="Go on with a purge that is not finished.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would go.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    as_json: Json = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON; with --dry-run an object a line.")] = False,
 ) -> None:
-    """Remove a session for good, from Redis and from the archive.
+    """Remove sessions for good, from Redis and from the archive, and write a receipt.
 
-    Example: torpor purge user-42 --dry-run
+    Examples:
+    torpor purge --session user-42 --dry-run
+    torpor purge --owner ann --by dpo@example.com --reason "request 17" --yes
+    torpor purge --idle-for 365d --scope archive
+
     """
     services = services_of(context, changes_archive=not dry_run)
-    found = purging.survey(services, check_session_id(session))
-    if not (found.in_redis or found.objects):
-        raise SessionNotFound(f"session {session!r} is neither in Redis nor in the archive")
-    what = f"{found.live_messages:,} messages in Redis, {found.objects:,} objects ({console.size(found.bytes)})"
-    if not dry_run:
+    if resume is not None:
+        if session or owner or idle_for or dry_run:
+            raise InvalidArgument("--resume goes on with a purge as it was ordered: give nothing else")
+        _tell(_carry_out(services, resume), as_json=as_json)
+        return
+    order = Order(session, owner, None if idle_for is None else span_of(idle_for), scope, requested_by, reason)
+    if dry_run:
+        _list(purging.preview(services, order), as_json=as_json)
+        return
+    if session is not None or not yes:
+        total, held = _count(purging.preview(services, order))
+        if not total.sessions and not held:
+            raise SessionNotFound("there is nothing to purge")
         if not yes:
-            typer.confirm(f"Remove {console.one_line(session)} for good: {what}?", abort=True, err=True)
-        with console.err.status("purging"):
-            purging.purge_session(services, session)
+            typer.confirm(f"Remove for good: {_text(total)}?", abort=True, err=True)
+    _tell(_carry_out(services, orders.place(services, order).id), as_json=as_json)
+
+
+def purge_status(
+    context: typer.Context,
+    purge_id: Annotated[str, typer.Argument(metavar="ID", help="The purge id.")],
+    *,
+    as_json: Json = False,
+) -> None:
+    """Tell where a purge stands: queued, running, complete, blocked or failed.
+
+    Example: torpor purge-status 20260101T120000Z-0a1b2c3d
+    """
+    standing = receipting.standing(services_of(context), purge_id)
     if as_json:
-        console.print_json({**asdict(found), "dry_run": dry_run})
+        console.print_json(standing)
+        return
+    console.print_facts(
+        {
+            "state": standing.state,
+            "found": _text(standing.found),
+            **({"error": standing.error} if standing.error else {}),
+            **{name: _value(value) for name, value in (standing.receipt or standing.order).items() if name != "state"},
+        }
+    )
+
+
+def receipts(
+    context: typer.Context,
+    purge_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="Show this one whole, as JSON.")] = None,
+    *,
+    as_json: JsonLines = False,
+) -> None:
+    """List the receipts of purges, or show one.
+
+    Example: torpor receipts --json | jq 'select(.state == "blocked")'
+    """
+    services = services_of(context)
+    if purge_id is not None:
+        standing = receipting.standing(services, purge_id)
+        if standing.receipt is None:
+            raise TransientError(f"purge {purge_id} is {standing.state}: it has no receipt yet")
+        console.print_json(standing.receipt)
+        return
+    found = receipting.receipts(services)
+    if as_json:
+        for receipt in found:
+            console.print_json(receipt)
+        return
+    console.print_table(
+        ("purge", "state", "target", "sessions", "objects", "requested by", "finished"),
+        (
+            (
+                str(each["purge"]),
+                str(each["state"]),
+                _value(each["target"]),
+                str(each["removed"]["sessions"]),
+                str(each["removed"]["objects"]),
+                str(each["requested_by"]) or "-",
+                str(each["finished_at"])[:19],
+            )
+            for each in found
+        ),
+    )
+
+
+def _carry_out(services: Services, purge_id: str) -> Standing:
+    with console.err.status("purging") as status:
+        return purging.carry_out(services, purge_id, lambda tally: status.update(f"purging: {_text(tally)}"))
+
+
+def _tell(standing: Standing, *, as_json: bool) -> None:
+    if as_json:
+        console.print_json(standing)
     else:
-        console.out.print(f"{'would purge' if dry_run else 'purged'}: {what}", markup=False)
+        removed = Tally(**standing.receipt["removed"]) if standing.receipt else standing.found
+        console.out.print(f"{standing.state}: {_text(removed)}; purge {standing.purge}", markup=False, soft_wrap=True)
+    if standing.state is PurgeState.BLOCKED:
+        raise TorporError(f"something may not be removed: torpor receipts {standing.purge}")
+    if standing.state is not PurgeState.COMPLETE:
+        raise TransientError(
+            "a worker may still be uploading some of it: the purge ends when that worker's lease has ended, "
+            f"at a sweep or by torpor purge --resume {standing.purge}"
+        )
+
+
+def _list(surveyed: Iterator[Surveyed], *, as_json: bool) -> None:
+    total = Tally()
+    for each in surveyed:
+        found = each.found
+        if each.hold is None:
+            total += found.tally
+        if as_json:
+            console.print_json({**asdict(found), "hold": each.hold.reason if each.hold else None})
+            continue
+        where = f"{_text(found.tally)}, {found.live_messages:,} messages of it in Redis"
+        kept = f"; kept by a legal hold: {each.hold.reason}" if each.hold else ""
+        console.out.print(console.one_line(f"{found.session}: {where}{kept}"), markup=False, soft_wrap=True)
+    if not as_json:
+        console.out.print(f"would purge: {_text(total)}", markup=False)
+
+
+def _count(surveyed: Iterator[Surveyed]) -> tuple[Tally, int]:
+    total, held = Tally(), 0
+    with console.err.status("looking"):
+        for each in surveyed:
+            held += each.hold is not None
+            total += Tally() if each.hold else each.found.tally
+    return total, held
+
+
+def _text(tally: Tally) -> str:
+    return (
+        f"{tally.sessions:,} sessions, {tally.messages:,} messages, "
+        f"{tally.objects:,} objects ({console.size(tally.bytes)})"
+    )
+
+
+def _value(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {_value(each)}" for name, each in value.items())
+    return f"{len(value):,}" if isinstance(value, list) else "-" if value in (None, "") else str(value)

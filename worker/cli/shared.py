@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from datetime import timedelta
 from itertools import chain, islice
 from typing import Annotated
 
 import typer
 
-from history import SessionInfo, Status, TorporError
+from history import InvalidArgument, SessionInfo, Status, TorporError
 from worker import console
 from worker.services import Services, connect, open_deployment
 from worker.settings import load_settings
@@ -16,6 +18,18 @@ from worker.settings import load_settings
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 JsonLines = Annotated[bool, typer.Option("--json", help="Print a JSON object a line.")]
 Session = Annotated[str, typer.Argument(metavar="SESSION", help="The session id.")]
+
+
+_SPAN = re.compile(r"(\d{1,9})([smhdw]?)")
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+
+
+def span_of(text: str) -> timedelta:
+    """The span of `90d`, `12h`, `30m` or `45s`, of seconds where it has no unit; raises InvalidArgument."""
+    match = _SPAN.fullmatch(text.strip())
+    if not match:
+        raise InvalidArgument(f"{text!r} is not a span such as 90d, 12h, 30m or 45s")
+    return timedelta(seconds=int(match[1]) * _UNITS[match[2]])
 
 
 def services_of(context: typer.Context, *, changes_archive: bool = False) -> Services:

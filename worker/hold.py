@@ -1,0 +1,80 @@
+"""Legal holds: in Redis, where they refuse a clear or a purge, and on the objects in the archive."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+
+from history import HoldOutcome, SessionPurged
+from worker import holdings
+from worker.errors import ObjectNotFound
+from worker.orders import Order
+from worker.services import Services
+from worker.targets import targets
+
+_BATCH = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a hold was set on, or released from."""
+
+    sessions: int
+    objects: int
+
+
+def hold_session(services: Services, session_id: str, reason: str | None) -> Held | None:
+    """Put a session under a legal hold, or release its own with None; None where there was none to release.
+
+    Repeatable: run again, it finishes the objects. What is being uploaded meanwhile is seen to by the worker. Raises
+    InvalidReason, and SessionPurged.
+    """
+    sessions = services.sessions
+    outcome = sessions.release_hold(session_id) if reason is None else sessions.hold(session_id, reason)
+    if outcome is HoldOutcome.PURGED:
+        raise SessionPurged(f"session {session_id!r} was purged: nothing of it is left to hold")
+    if outcome is HoldOutcome.NONE:
+        return None
+    return Held(1, see_to(services, session_id))
+
+
+def hold_owner(
+    services: Services, owner: str, reason: str | None, told: Callable[[Held], None] = lambda _: None
+) -> Held | None:
+    """Put an owner under a legal hold, or release it with None; None where there was none to release.
+
+    It counts for the sessions that the owner has and for those that come. Repeatable: run again, it finishes the
+    objects. Raises InvalidReason.
+    """
+    if not services.sessions.hold_owner(owner, reason):
+        return None
+    done = Held(0, 0)
+    ids = iter(targets(services, Order(owner=owner)))
+    with ThreadPoolExecutor(services.settings.concurrency) as pool:
+        while batch := list(dict.fromkeys(islice(ids, _BATCH))):
+            services.sessions.note_owner_holds(batch)
+            objects = sum(pool.map(lambda session_id: see_to(services, session_id), batch))
+            done = Held(done.sessions + len(batch), done.objects + objects)
+            told(done)
+    return done
+
+
+def see_to(services: Services, session_id: str) -> int:
+    """Have a session's objects carry a temporary hold as long as the session or an owner of it is under a legal hold.
+
+    What is older than its floor is being erased and left to that. Returns how many objects were changed. Repeatable.
+    """
+    segments = holdings.look(services.archive, session_id).segments
+    info = services.sessions.info(session_id)
+    owners = {info.owner if info else None, *(each.stored.metadata.get("owner") for each in segments)} - {None}
+    [hold] = services.sessions.find_holds([(session_id, sorted(map(str, owners)))])
+    changed = 0
+    for segment in segments:
+        if segment.stored.held != (hold is not None):
+            with suppress(ObjectNotFound):  # erased since
+                services.archive.amend(segment.stored, held=hold is not None)
+                changed += 1
+    return changed
