@@ -251,7 +251,14 @@ def _send(services: Services, keeper: LeaseKeeper, lease: Lease, snapshot: Sessi
         if snapshot.owner is not None:
             marker = layout.owner_marker(snapshot.owner, snapshot.session_id, snapshot.epoch)
             described = {"session": snapshot.session_id, "owner": snapshot.owner}
-            services.archive.put(marker, io.BytesIO(), 0, metadata=described, custom_time=retention.of_marker(until))
+            services.archive.put(
+                marker,
+                io.BytesIO(),
+                0,
+                metadata=described,
+                custom_time=retention.of_marker(until),
+                held=snapshot.hold is not None,
+            )
             reach(Failpoint.ARCHIVE_MARKED)
         services.uploads.wait()
         stored = services.archive.put(

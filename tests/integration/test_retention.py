@@ -17,7 +17,7 @@ from conftest import RedisServer, age, contents, wait_until, watch, with_setting
 from storage_proxy import StorageProxy
 
 from history import Expiry, MemorystoreChatMessageHistory, PurgeOutcome, SessionInfo, SessionNotFound, SessionStore
-from worker import holdings, layout, tasks, transcript
+from worker import hold, holdings, layout, tasks, transcript
 from worker.app import make_app
 from worker.archive import Outcome, archive_session
 from worker.restore import RestoreOutcome, read_transcript, restore_session
@@ -365,6 +365,25 @@ def test_what_has_expired_is_not_read_though_the_store_has_a_part_of_it_still(
             reading(monthly, "s")
     assert monthly.sessions.info("s") is None
     assert len(segments(monthly)) == 1
+
+
+@pytest.mark.parametrize("archive_url", ["folder"], indirect=True)  # the emulator keeps no holds
+@pytest.mark.parametrize("held_first", [True, False])
+def test_a_held_owners_session_outlives_its_retention_and_is_found_to_be_released(
+    client: redis.Redis, monthly: Services, *, held_first: bool
+) -> None:
+    if held_first:
+        hold.hold_owner(monthly, "ann", "a lawsuit")
+    said = say(monthly, 1, owner="ann")
+    age(client, "s", 31 * DAY)
+    fall_asleep(monthly)
+    if not held_first:
+        hold.hold_owner(monthly, "ann", "a lawsuit")
+        archive_session(monthly, "s")
+    assert lapse(monthly) == 0
+    assert read_transcript(monthly, "s") == said
+    assert hold.hold_owner(monthly, "ann", None) == hold.Held(1, 2)
+    assert lapse(monthly) == 2
 
 
 @pytest.mark.parametrize("archive_url", ["folder"], indirect=True)  # the emulator keeps no holds
