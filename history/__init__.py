@@ -15,6 +15,7 @@ from history.errors import (
     MessageNotSerializable,
     OwnerMismatch,
     PermanentError,
+    PoliciesUnreadable,
     RedisMemoryFull,
     RedisRefused,
     RedisUnavailable,
@@ -29,6 +30,7 @@ from history.errors import (
     TransientError,
 )
 from history.keys import DEFAULT_NAMESPACE, MAX_SHARDS, check_namespace, check_owner, check_session_id
+from history.policy import Policies
 from history.session import (
     Attendance,
     CleanOutcome,
@@ -78,6 +80,8 @@ __all__ = [
     "OwnerMismatch",
     "Page",
     "PermanentError",
+    "Policies",
+    "PoliciesUnreadable",
     "PurgeLock",
     "PurgeOutcome",
     "PurgeTarget",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 import redis
 import redis.cluster
@@ -22,6 +23,9 @@ class MemorystoreChatMessageHistory(BaseChatMessageHistory):
 
     Usable wherever the class of this name of langchain-google-memorystore-redis is. `ttl` is the idle timeout:
     after that many seconds without a read or a write the worker archives the session. Nothing is lost by it.
+
+    Where the deployment has policies, a `ttl`, `max_age` or `archive_retention` that lies outside of their bounds is
+    moved to the nearer bound without a word, and one that is not given is the policy's: `info()` shows what counts.
     """
 
     def __init__(
@@ -31,6 +35,7 @@ class MemorystoreChatMessageHistory(BaseChatMessageHistory):
         ttl: int | None = None,
         *,
         max_age: int | None = None,
+        archive_retention: int | None = None,
         owner: str | None = None,
         allow_reuse: bool = False,
         namespace: str = DEFAULT_NAMESPACE,
@@ -38,16 +43,16 @@ class MemorystoreChatMessageHistory(BaseChatMessageHistory):
     ) -> None:
         """Check the arguments; no I/O is done before the first use.
 
-        `ttl` and `max_age` are whole seconds; None stands for the deployment's default. They and `owner` are
-        what a session starts with; one that has its own keeps it (`set_expiry` changes it). `max_age` counts
-        from the moment the session last came into Redis. Raises InvalidSessionId, InvalidExpiry,
-        InvalidOwner or InvalidArgument.
+        `ttl`, `max_age` and `archive_retention` are whole seconds; None stands for the deployment's default. They and
+        `owner` are what a session starts with; one that has its own keeps it (`set_expiry` changes it). `max_age`
+        counts from the moment the session last came into Redis, `archive_retention` from its last activity: then its
+        archive is deleted. Raises InvalidSessionId, InvalidExpiry, InvalidOwner or InvalidArgument.
 
         A session that was purged refuses late writes for some time (SessionPurged); with `allow_reuse` a write begins
         it anew instead, for applications that give the same id to another conversation.
         """
         self._session_id = check_session_id(session_id)
-        self._expiry = Expiry.of_seconds(ttl, max_age)
+        self._expiry = Expiry.of_seconds(ttl, max_age, archive_retention)
         if owner is not None:
             encode_owner(owner)
         self._owner = owner
@@ -91,18 +96,26 @@ class MemorystoreChatMessageHistory(BaseChatMessageHistory):
         """The session's expiry metadata, without counting as activity; None where it is not in Redis."""
         return self._store.info(self._session_id)
 
-    def set_expiry(self, *, ttl: int | Keep | None = KEEP, max_age: int | Keep | None = KEEP) -> None:
-        """Change the session's idle timeout or maximum age, in whole seconds; None sets the default.
+    def set_expiry(
+        self,
+        *,
+        ttl: int | Keep | None = KEEP,
+        max_age: int | Keep | None = KEEP,
+        archive_retention: int | Keep | None = KEEP,
+    ) -> None:
+        """Change the session's idle timeout, maximum age or retention in the archive, in whole seconds.
 
-        What is not given stays. Raises InvalidExpiry, InvalidArgument where nothing is given, and
-        SessionNotFound where the session is not in Redis.
+        None sets the default; what is not given stays. What the archive has already can be kept longer, not shorter.
+        Raises InvalidExpiry, InvalidArgument where nothing is given, and SessionNotFound where the session is not in
+        Redis.
         """
-        if isinstance(ttl, Keep) and isinstance(max_age, Keep):
-            raise InvalidArgument("set_expiry needs ttl, max_age or both")
+        if all(isinstance(value, Keep) for value in (ttl, max_age, archive_retention)):
+            raise InvalidArgument("set_expiry needs ttl, max_age or archive_retention")
         self._store.update(
             self._session_id,
-            idle=ttl if isinstance(ttl, Keep) else check_seconds(ttl, "ttl"),
-            max_age=max_age if isinstance(max_age, Keep) else check_seconds(max_age, "max_age"),
+            idle=_checked(ttl, "ttl"),
+            max_age=_checked(max_age, "max_age"),
+            retention=_checked(archive_retention, "archive_retention"),
         )
 
     def close(self) -> bool:
@@ -127,3 +140,7 @@ class MemorystoreChatMessageHistory(BaseChatMessageHistory):
             return codec.decode(element)
         except MessageCorrupt as exc:
             raise MessageCorrupt(f"message {position} of session {self._session_id!r}: {exc}") from exc
+
+
+def _checked(seconds: int | Keep | None, what: str) -> timedelta | Keep | None:
+    return seconds if isinstance(seconds, Keep) else check_seconds(seconds, what)

@@ -19,6 +19,7 @@ TorporError
     ├── SessionExists         the session is in Redis already
     ├── OwnerMismatch         the session belongs to another owner
     ├── ShardCountMismatch    the deployment was set up with another shard count
+    ├── PoliciesUnreadable    the deployment's recorded policies are of another version, or damaged
     ├── SessionDamaged        its metadata was lost: nothing tells what the archive has of it
     └── RedisRefused          Redis answered with an error of its own (WRONGTYPE, NOPERM, ...)
 """
@@ -67,7 +68,7 @@ class InvalidReason(InvalidArgument):
 
 
 class InvalidExpiry(InvalidArgument):
-    """An idle timeout or maximum age is not a positive whole number of seconds."""
+    """An idle timeout, maximum age or retention is not a positive whole number of seconds."""
 
 
 class MessageNotSerializable(InvalidArgument, TypeError):
@@ -100,6 +101,10 @@ class OwnerMismatch(PermanentError):
 
 class ShardCountMismatch(PermanentError):
     """The deployment was set up with another shard count."""
+
+
+class PoliciesUnreadable(PermanentError):
+    """The policies that are recorded for the deployment are of another version, or damaged."""
 
 
 class SessionDamaged(PermanentError):

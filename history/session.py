@@ -27,15 +27,23 @@ def check_seconds(seconds: int | None, what: str) -> timedelta | None:
 
 @dataclass(frozen=True, slots=True)
 class Expiry:
-    """When a session becomes due; None stands for the deployment's default."""
+    """When a session becomes due, and how long the archive keeps it after its last activity.
+
+    None stands for the deployment's default.
+    """
 
     idle: timedelta | None = None
     max_age: timedelta | None = None
+    retention: timedelta | None = None
 
     @classmethod
-    def of_seconds(cls, ttl: int | None, max_age: int | None = None) -> Self:
+    def of_seconds(cls, ttl: int | None, max_age: int | None = None, archive_retention: int | None = None) -> Self:
         """An expiry of whole seconds, each from 1 to 100 years; raises InvalidExpiry."""
-        return cls(check_seconds(ttl, "ttl"), check_seconds(max_age, "max_age"))
+        return cls(
+            check_seconds(ttl, "ttl"),
+            check_seconds(max_age, "max_age"),
+            check_seconds(archive_retention, "archive_retention"),
+        )
 
 
 class Status(StrEnum):
@@ -61,6 +69,8 @@ class LegalHold:
 @dataclass(frozen=True, slots=True)
 class SessionInfo:
     """A session in Redis, as one atomic read saw it. Moments are in UTC, to the millisecond.
+
+    `idle_timeout` and `max_age` are what counts, `expiry` is what the session has of its own.
 
     `epoch` and `message_count` together name a state of the transcript exactly.
     `base` counts the leading messages that came from earlier epochs in the archive, `archived_count` the

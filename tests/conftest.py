@@ -542,6 +542,13 @@ class WatchedArchive:
         self.real.check()
 
 
+def age(client: redis.Redis, session_id: str, by: timedelta) -> None:
+    """Have a session's last activity be so long ago."""
+    [key] = raw(client, "KEYS", f"*:s:{session_id}")
+    active = int(raw(client, "HGET", key, "active")) - by // timedelta(milliseconds=1)
+    raw(client, "HSET", key, "active", active)
+
+
 def watch(services: Services, **settings: Any) -> tuple[Services, Points]:
     """The same services with points in them, and other settings where some are given."""
     points = Points()

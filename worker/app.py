@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from celery import Celery, bootsteps
@@ -14,10 +15,11 @@ from worker.errors import SettingsError
 from worker.listener import Listener
 from worker.relief import Reliever
 from worker.services import connect
-from worker.settings import Settings, load_settings
+from worker.settings import Settings, load_settings, parse_archive_url
 
 # How old a hint may be. A worker compares with its own clock, so it is long beside what clocks differ by.
 HINT_SECONDS = 300
+_EXPIRE_SECONDS = 3600
 _REDIS = ("redis://", "rediss://", "redis+socket://")
 
 
@@ -87,6 +89,7 @@ def _configuration(settings: Settings) -> dict[str, Any]:
                 "schedule": settings.sweep_interval_seconds,
                 "options": {"expires": HINT_SECONDS},
             },
+            **_expiry(settings),
         },
         **_results(settings),
     }
@@ -104,6 +107,14 @@ def _results(settings: Settings) -> dict[str, Any]:
         "result_expires": 86_400,
         "result_backend_transport_options": {"global_keyprefix": f"{settings.namespace}:celery:"},
     }
+
+
+def _expiry(settings: Settings) -> dict[str, Any]:
+    """A folder expires by a task; a bucket has a lifecycle rule for it."""
+    if not isinstance(parse_archive_url(settings.archive_url), Path):
+        return {}
+    options = {"expires": HINT_SECONDS}
+    return {"torpor.expire": {"task": "torpor.expire", "schedule": _EXPIRE_SECONDS, "options": options}}
 
 
 def _transport_options(settings: Settings) -> dict[str, Any]:

@@ -24,10 +24,11 @@ from history import (
     TorporError,
     TransientError,
 )
-from worker import erase, hold, holdings, layout, transcript
+from worker import erase, hold, holdings, layout, retention, transcript
 from worker.errors import ArchiveRefused, AttemptsExhausted, ClearForgotten, SegmentMissing
 from worker.events import Event, EventKind, tell
 from worker.failpoints import Failpoint, reach
+from worker.holdings import Holdings
 from worker.leases import LeaseKeeper
 from worker.services import Services
 from worker.stores import StoredObject
@@ -195,8 +196,11 @@ def _archive(
         if snapshot.message_count > snapshot.archived_count:
             sent.append(_send(services, keeper, lease, snapshot, snapshot.archived_count))
             remembered = holdings.recalled(services.archive, sent[0])
-        if snapshot.archived_count or snapshot.epoch < rewound_before:
-            covered = _verify_covered(services, snapshot)
+        relies_on_older = snapshot.archived_count > 0 or snapshot.epoch < rewound_before
+        if relies_on_older or (sent and retention.ends_at(services.settings, snapshot)):
+            held = retention.see_to(services, snapshot)
+        if relies_on_older:
+            covered = _verify_covered(services, snapshot, held)
             remembered = remembered or covered
         if remembered and remembered.expiry != snapshot.expiry:
             sent.append(_remember(services, keeper, lease, snapshot))
@@ -234,6 +238,7 @@ def _archive(
 
 def _send(services: Services, keeper: LeaseKeeper, lease: Lease, snapshot: SessionInfo, first: int) -> StoredObject:
     """Upload the messages from number `first` on as one segment; returns once it is verified."""
+    until = retention.ends_at(services.settings, snapshot)
     packed = transcript.pack(
         snapshot.session_id,
         snapshot.epoch,
@@ -248,7 +253,14 @@ def _send(services: Services, keeper: LeaseKeeper, lease: Lease, snapshot: Sessi
         if snapshot.owner is not None:
             marker = layout.owner_marker(snapshot.owner, snapshot.session_id, snapshot.epoch)
             described = {"session": snapshot.session_id, "owner": snapshot.owner}
-            services.archive.put(marker, io.BytesIO(), 0, metadata=described)
+            services.archive.put(
+                marker,
+                io.BytesIO(),
+                0,
+                metadata=described,
+                custom_time=retention.of_marker(until),
+                held=snapshot.hold is not None,
+            )
             reach(Failpoint.ARCHIVE_MARKED)
         services.uploads.wait()
         stored = services.archive.put(
@@ -256,6 +268,7 @@ def _send(services: Services, keeper: LeaseKeeper, lease: Lease, snapshot: Sessi
             packed.body,
             packed.size,
             metadata=holdings.metadata(snapshot, packed),
+            custom_time=until,
             held=snapshot.hold is not None,
         )
     reach(Failpoint.ARCHIVE_SENT)
@@ -285,12 +298,21 @@ def _messages(
         yield from page.messages
 
 
-def _verify_covered(services: Services, snapshot: SessionInfo) -> Origin:
+def _verify_covered(services: Services, snapshot: SessionInfo, held: Holdings) -> Origin:
+    """As `_check_covered`; where a part has expired that Redis has, the session is to be archived anew."""
+    try:
+        return _check_covered(services, snapshot, held)
+    except SegmentMissing:
+        if retention.begin_anew(services, snapshot, held):
+            raise _Superseded from None
+        raise
+
+
+def _check_covered(services: Services, snapshot: SessionInfo, held: Holdings) -> Origin:
     """Does the archive hold what was archived at other times too? Only then may Redis forget it.
 
     Returns what the archive remembers of the session.
     """
-    held = holdings.look(services.archive, snapshot.session_id)
     if held.floor > snapshot.epoch:
         raise ClearForgotten(
             f"the archive has a clear of session {snapshot.session_id!r} that Redis has forgotten in a failover: "

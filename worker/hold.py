@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from itertools import islice
 
 from history import HoldOutcome, SessionPurged
-from worker import holdings
+from worker import holdings, layout
 from worker.errors import ObjectNotFound
 from worker.orders import Order
 from worker.services import Services
+from worker.stores import StoredObject
 from worker.targets import targets
 
 _BATCH = 100
@@ -66,16 +67,28 @@ def see_to(services: Services, session_id: str) -> int:
 
     What is older than its floor is being erased and left to that. Returns how many objects were changed. Repeatable.
     """
-    listed = holdings.look(services.archive, session_id).segments
+    found = holdings.look(services.archive, session_id)
     info = services.sessions.info(session_id)
     # A clear that was accepted before the hold may not have come to the archive yet.
-    segments = [each for each in listed if info is None or info.floor is None or each.name.epoch >= info.floor]
-    owners = {info.owner if info else None, *(each.stored.metadata.get("owner") for each in segments)} - {None}
+    floor = max(found.floor, (info.floor or 0) if info else 0)
+    segments = [segment.stored for segment in found.segments if segment.name.epoch >= floor]
+    owners = {info.owner if info else None, *(stored.metadata.get("owner") for stored in segments)} - {None}
     [hold] = services.sessions.find_holds([(session_id, sorted(map(str, owners)))])
+    # Else their retention could end before the hold does, and nobody would find the session to release it.
+    markers = [marker for owner in owners for marker in _markers(services, str(owner), session_id, floor)]
     changed = 0
-    for segment in segments:
-        if segment.stored.held != (hold is not None):
+    for stored in [*markers, *segments]:
+        if stored.held != (hold is not None):
             with suppress(ObjectNotFound):  # erased since
-                services.archive.amend(segment.stored, held=hold is not None)
+                services.archive.amend(stored, held=hold is not None)
                 changed += 1
     return changed
+
+
+def _markers(services: Services, owner: str, session_id: str, floor: int) -> list[StoredObject]:
+    """By which an owner's session is found."""
+    return [
+        stored
+        for stored in services.archive.list(layout.owner_markers(owner, session_id))
+        if (layout.marked_epoch(owner, session_id, stored.name) or 0) >= max(floor, 1)
+    ]

@@ -132,6 +132,7 @@ def metadata(info: SessionInfo, packed: transcript.Packed) -> dict[str, str]:
         "base": str(info.base),
         "sha256": packed.sha256,
         "created": info.created.isoformat(timespec="milliseconds"),
+        "active": info.last_active.isoformat(timespec="milliseconds"),
     }
     if info.owner is not None:
         described["owner"] = info.owner
@@ -139,6 +140,8 @@ def metadata(info: SessionInfo, packed: transcript.Packed) -> dict[str, str]:
         described["idle_ms"] = str(info.expiry.idle // _MILLISECOND)
     if info.expiry.max_age is not None:
         described["max_age_ms"] = str(info.expiry.max_age // _MILLISECOND)
+    if info.expiry.retention is not None:
+        described["retention_ms"] = str(info.expiry.retention // _MILLISECOND)
     return described
 
 
@@ -159,7 +162,7 @@ def recalled(archive: ArchiveStore, stored: StoredObject) -> Origin:
     try:
         return Origin(
             created=None if created is None else datetime.fromisoformat(created).astimezone(UTC),
-            expiry=Expiry(_span(described.get("idle_ms")), _span(described.get("max_age_ms"))),
+            expiry=Expiry(*(_span(described.get(name)) for name in ("idle_ms", "max_age_ms", "retention_ms"))),
             owner=described.get("owner"),
         )
     except (ValueError, OverflowError) as exc:

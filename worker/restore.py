@@ -17,10 +17,11 @@ from history import (
     SwapOutcome,
     TransientError,
 )
-from worker import holdings
+from worker import holdings, retention
 from worker.errors import ObjectNotFound, SegmentMissing
 from worker.events import Event, EventKind, tell
 from worker.failpoints import Failpoint, reach
+from worker.holdings import Plan
 from worker.services import Services
 
 log = logging.getLogger("torpor.restore")
@@ -96,9 +97,7 @@ def read_transcript(services: Services, session_id: str) -> list[bytes]:
 def _finish(services: Services, ticket: RestoreTicket) -> Restored:
     reach(Failpoint.RESTORE_BEGUN)
     try:
-        held = holdings.look(services.archive, ticket.session_id)
-        # What comes into being empty has nothing that could be newer.
-        planned = holdings.plan(services.archive, held, below=ticket.epoch if ticket.message_count else None)
+        planned = _plan(services, ticket)
         for name in planned.forks:
             log.warning("session %r: %s differs from what was archived later", ticket.session_id, name)
         outcome = SwapOutcome.SUPERSEDED
@@ -118,6 +117,16 @@ def _finish(services: Services, ticket: RestoreTicket) -> Restored:
         return Restored(ticket.session_id, RestoreOutcome.SUPERSEDED)
     tell(services, [Event(EventKind.RESTORED, ticket.session_id, planned.origin.owner, planned.count)])
     return Restored(ticket.session_id, RestoreOutcome.RESTORED, planned.count, tuple(planned.forks))
+
+
+def _plan(services: Services, ticket: RestoreTicket) -> Plan:
+    """What to read; the archive keeps it for some time from now on."""
+    held = retention.unexpired(holdings.look(services.archive, ticket.session_id))
+    # What comes into being empty has nothing that could be newer.
+    below = ticket.epoch if ticket.message_count else None
+    planned = holdings.plan(services.archive, held, below=below)
+    kept = retention.keep_awake(services, held, planned.origin)
+    return planned if kept is held else holdings.plan(services.archive, kept, below=below)
 
 
 def _stage(services: Services, ticket: RestoreTicket, messages: Iterable[bytes]) -> bool:
@@ -144,7 +153,7 @@ def _pages(messages: Iterable[bytes]) -> Iterator[list[bytes]]:
 
 
 def _archived(services: Services, session_id: str, live: SessionInfo | None) -> list[bytes]:
-    held = holdings.look(services.archive, session_id)
+    held = retention.unexpired(holdings.look(services.archive, session_id))
     planned = holdings.plan(services.archive, held, below=live.epoch if live and live.message_count else None)
     if live and live.owner and planned.origin.owner not in (None, live.owner):
         raise OwnerMismatch(f"the archive has session {session_id!r} for another owner than Redis")

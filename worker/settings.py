@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 from urllib.parse import unquote, urlsplit
 
 import redis
 from kombu.transport import TRANSPORT_ALIASES
-from pydantic import AfterValidator, Field, SecretStr, ValidationError, ValidationInfo
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from history import DEFAULT_NAMESPACE, MAX_SHARDS, InvalidArgument, check_namespace
+from history import DEFAULT_NAMESPACE, MAX_SHARDS, InvalidArgument, Policies, check_namespace
 from worker.errors import SettingsError
 
 PREFIX = "TORPOR_"
@@ -85,6 +97,55 @@ Seconds = Annotated[float, Field(ge=0.1, le=86_400, allow_inf_nan=False)]
 WholeSeconds = Annotated[int, Field(ge=1, le=3_153_600_000)]
 
 
+class PolicySettings(BaseModel):
+    """One rule of TORPOR_POLICIES: for which sessions it counts, and what it gives and allows them, in seconds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    owner: Annotated[str, Field(min_length=1)] | None = None
+    owner_prefix: str | None = None
+    session_prefix: str | None = None
+    idle_timeout_seconds: WholeSeconds | None = None
+    idle_timeout_min_seconds: WholeSeconds | None = None
+    idle_timeout_max_seconds: WholeSeconds | None = None
+    max_age_seconds: WholeSeconds | None = None
+    max_age_min_seconds: WholeSeconds | None = None
+    max_age_max_seconds: WholeSeconds | None = None
+    archive_retention_seconds: WholeSeconds | None = None
+    archive_retention_min_seconds: WholeSeconds | None = None
+    archive_retention_max_seconds: WholeSeconds | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        faults = [fault for span in ("idle_timeout", "max_age", "archive_retention") for fault in self._faults(span)]
+        if self.owner is None and self.owner_prefix is None and self.session_prefix is None:
+            faults.insert(0, "it needs owner, owner_prefix or session_prefix")
+        if faults:
+            raise ValueError("; ".join(faults))
+        return self
+
+    def _faults(self, span: str) -> Iterator[str]:
+        default, least, most = (getattr(self, f"{span}{suffix}_seconds") for suffix in ("", "_min", "_max"))
+        if least and most and least > most:
+            yield f"{span}_min_seconds is above {span}_max_seconds"
+        elif default and default < (least or default):
+            yield f"{span}_seconds is below {span}_min_seconds"
+        elif default and default > (most or default):
+            yield f"{span}_seconds is above {span}_max_seconds"
+
+
+def _rules(value: Any) -> Any:
+    if value is None:
+        return None
+    try:
+        rules = json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        rules = None
+    if not isinstance(rules, list | tuple):
+        raise ValueError("must be a list of rules in JSON")  # noqa: TRY004 - pydantic takes a ValueError
+    return rules
+
+
 class Settings(BaseSettings):
     """Every setting, read from `TORPOR_<NAME>` in the environment. Passwords do not show in `repr`."""
 
@@ -120,6 +181,12 @@ class Settings(BaseSettings):
     )
     max_age_seconds: WholeSeconds | None = Field(
         default=None, description="Archive a session that has been in Redis for so long, idle or not."
+    )
+    archive_retention_seconds: WholeSeconds | None = Field(
+        default=None, description="How long after its last activity a session's archive is kept; for ever if not set."
+    )
+    policies: Annotated[tuple[PolicySettings, ...] | None, NoDecode, BeforeValidator(_rules)] = Field(
+        default=None, description="Rules by owner or prefix, a JSON list: see docs/operations.md."
     )
     sweep_interval_seconds: Seconds = Field(default=15, description="How often beat looks for due sessions.")
     listen: bool = Field(
@@ -168,10 +235,25 @@ class Settings(BaseSettings):
         return timedelta(seconds=self.lease_seconds)
 
     @property
+    def archive_retention(self) -> timedelta | None:
+        """How long the archive keeps sessions that neither say it themselves nor have a policy; None is for ever."""
+        return None if self.archive_retention_seconds is None else timedelta(seconds=self.archive_retention_seconds)
+
+    @property
+    def rules(self) -> Policies:
+        """The policies, as applications get them too."""
+        return _policies(self.policies or ())
+
+    @property
     def celery_broker(self) -> str:
         """The broker's URL as Celery writes it, password included."""
         url = (self.broker_url or self.redis_url).get_secret_value()
         return re.sub(r"^unix://", "redis+socket://", url)
+
+
+@lru_cache(maxsize=16)
+def _policies(rules: tuple[PolicySettings, ...]) -> Policies:
+    return Policies.parse(_written(rules).encode())
 
 
 def load_settings(overrides: Mapping[str, Any] | None = None) -> Settings:
@@ -196,10 +278,15 @@ def load_settings(overrides: Mapping[str, Any] | None = None) -> Settings:
     return settings
 
 
+_MESSAGES = {"missing": "is required", "extra_forbidden": "there is no such setting"}
+
+
 def _fault(error: Any) -> str:
-    name = PREFIX + str(error["loc"][0]).upper()
-    message = "is required" if error["type"] == "missing" else error["msg"].removeprefix("Value error, ")
-    return f"{name}: {message}"
+    setting, *inside = error["loc"]
+    name = PREFIX + str(setting).upper()
+    where = "".join(f"rule {part + 1}: " if isinstance(part, int) else f"{part}: " for part in inside)
+    message = _MESSAGES.get(error["type"]) or error["msg"].removeprefix("Value error, ")
+    return f"{name}: {where}{message}"
 
 
 def environment(settings: Settings) -> dict[str, str]:
@@ -207,6 +294,11 @@ def environment(settings: Settings) -> dict[str, str]:
     own = {name: value for name, value in os.environ.items() if not name.upper().startswith(PREFIX)}
     for name, value in settings:
         if value is not None:
-            plain = value.get_secret_value() if isinstance(value, SecretStr) else value
-            own[PREFIX + name.upper()] = str(plain)
+            own[PREFIX + name.upper()] = _written(value)
     return own
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, tuple):
+        return json.dumps([rule.model_dump(exclude_none=True) for rule in value])
+    return str(value.get_secret_value() if isinstance(value, SecretStr) else value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
 
@@ -26,7 +26,7 @@ log = logging.getLogger("torpor.tasks")
 
 @cache
 def services() -> Services:
-    """The services of the process; the first call records the deployment's default expiry."""
+    """The services of the process; the first call records the deployment's default expiry and policies."""
     connected = open_deployment(load_settings())
     connected.sessions.load_scripts()
     settings = connected.settings
@@ -35,9 +35,10 @@ def services() -> Services:
         connected.sessions.configure(
             idle=timedelta(seconds=settings.idle_timeout_seconds),
             max_age=None if max_age is None else timedelta(seconds=max_age),
+            policies=settings.rules,
         )
     except RedisMemoryFull as error:
-        log.warning("the default expiry was not recorded: %s", error)  # archiving comes first
+        log.warning("the default expiry and policies were not recorded: %s", error)  # archiving comes first
     return connected
 
 
@@ -71,6 +72,12 @@ def archive_session(session_id: str) -> str:
 def restore_session(session_id: str) -> str:
     """Wake one session up; returns the outcome."""
     return str(restore.restore_session(services(), session_id).outcome)
+
+
+@shared_task(name="torpor.expire")
+def expire() -> int:
+    """Delete what the archive need not keep any more, unless the store does so by itself; returns how many objects."""
+    return services().archive.expire(datetime.now(UTC))
 
 
 @shared_task(name="torpor.purge_session", bind=True, ignore_result=False)

@@ -10,24 +10,44 @@ from history.calls.call import PAGE_MESSAGES, Call, Deployment, Keep, span_ms, t
 from history.calls.description import describe, to_hold
 from history.errors import OwnerMismatch, SessionExists, SessionHeld, SessionNotFound, SessionPurged
 from history.keys import Keyspace, config_key, encode_owner, encode_session_id
+from history.policy import Policies
 from history.scripts import script
 from history.session import DEFAULT_IDLE, Expiry, Page, SessionInfo
 
 
 def configure(
-    namespace: str, shards: int, idle: timedelta | None, max_age: timedelta | Keep | None, *, record: bool
+    namespace: str,
+    shards: int,
+    idle: timedelta | None,
+    max_age: timedelta | Keep | None,
+    policies: Policies | None,
+    *,
+    record: bool,
 ) -> Call[Deployment]:
-    """Read the deployment's configuration; with `record` write down `shards` where none is, and a given default."""
+    """Read the deployment's configuration; with `record` write down `shards` where none is, and what else is given."""
 
     def decode(reply: Any) -> Deployment:
-        recorded, idle_ms, max_age_ms = reply
-        keyspace = Keyspace(namespace, int(recorded or shards))
+        recorded, idle_ms, max_age_ms, rules = reply
         return Deployment(
-            keyspace, to_span(idle_ms) or DEFAULT_IDLE, to_span(max_age_ms), recorded=recorded is not None
+            Keyspace(namespace, int(recorded or shards)),
+            to_span(idle_ms) or DEFAULT_IDLE,
+            to_span(max_age_ms),
+            Policies.parse(rules or b"[]"),
+            recorded=recorded is not None,
         )
 
-    max_age_arg = b"" if isinstance(max_age, Keep) else span_ms(max_age) or b"-"
-    return Call(script("configure"), [config_key(namespace)], [shards, int(record), span_ms(idle), max_age_arg], decode)
+    return Call(
+        script("configure"),
+        [config_key(namespace)],
+        [
+            shards,
+            int(record),
+            span_ms(idle),
+            b"" if isinstance(max_age, Keep) else span_ms(max_age) or b"-",
+            b"" if policies is None else bytes(policies),
+        ],
+        decode,
+    )
 
 
 def append(
@@ -41,9 +61,10 @@ def append(
     only_new: bool = False,
     allow_reuse: bool = False,
 ) -> Call[int]:
-    """Append one turn; the result is the length of the transcript in Redis."""
+    """Append one turn; the result is the length of the transcript in Redis. Policies bound `expiry`."""
     session = encode_session_id(session_id)
     keys = deployment.keyspace.of(session)
+    given = deployment.resolve(session_id, owner, expiry)
     encoded_owner = b"" if owner is None else encode_owner(owner)
     owner_keys = [keys.owner(encoded_owner)] if encoded_owner else []
 
@@ -64,8 +85,9 @@ def append(
             session,
             request,
             *deployment.defaults,
-            span_ms(expiry.idle),
-            span_ms(expiry.max_age),
+            span_ms(given.idle),
+            span_ms(given.max_age),
+            span_ms(given.retention),
             encoded_owner,
             int(only_new),
             int(allow_reuse),
@@ -109,14 +131,22 @@ def info(deployment: Deployment, session_id: str) -> Call[SessionInfo | None]:
 
 
 def update(
-    deployment: Deployment, session_id: str, idle: timedelta | Keep | None, max_age: timedelta | Keep | None
+    deployment: Deployment,
+    session_id: str,
+    owner: str | None,
+    *,
+    idle: timedelta | Keep | None,
+    max_age: timedelta | Keep | None,
+    retention: timedelta | Keep | None,
 ) -> Call[None]:
-    """Change the expiry of a session in Redis; None sets the deployment's default."""
+    """Change the expiry of a session in Redis; None sets the default. Policies for the owner's session bound it."""
     session = encode_session_id(session_id)
     keys = deployment.keyspace.of(session)
+    wanted = Expiry(*(None if isinstance(value, Keep) else value for value in (idle, max_age, retention)))
+    given = deployment.resolve(session_id, owner, wanted)
 
-    def argument(value: timedelta | Keep | None) -> bytes | int:
-        return b"" if isinstance(value, Keep) else span_ms(value) or b"-"
+    def argument(asked: timedelta | Keep | None, value: timedelta | None) -> bytes | int:
+        return b"" if isinstance(asked, Keep) else span_ms(value) or b"-"
 
     def decode(reply: Any) -> None:
         if not reply:
@@ -125,7 +155,13 @@ def update(
     return Call(
         script("update"),
         [keys.metadata(session), keys.due],
-        [session, argument(idle), argument(max_age), *deployment.defaults],
+        [
+            session,
+            argument(idle, given.idle),
+            argument(max_age, given.max_age),
+            argument(retention, given.retention),
+            *deployment.defaults,
+        ],
         decode,
     )
 

@@ -8,8 +8,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypeVar
 
 from history.keys import Keyspace
+from history.policy import Policies
 from history.scripts import Script
-from history.session import DEFAULT_IDLE
+from history.session import DEFAULT_IDLE, Expiry
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -30,7 +31,7 @@ class Call(Generic[T_co]):
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """What all users of one namespace share: its keys, and the expiry of sessions that have none of their own.
+    """What all users of one namespace share: its keys, the expiry of sessions that have none of their own, policies.
 
     `recorded` tells that it is fixed already: before the first session nothing is.
     """
@@ -38,12 +39,17 @@ class Deployment:
     keyspace: Keyspace
     idle: timedelta = DEFAULT_IDLE
     max_age: timedelta | None = None
+    policies: Policies = Policies()  # noqa: RUF009 - frozen
     recorded: bool = True
 
     @property
     def defaults(self) -> tuple[bytes | int, bytes | int]:
         """Default idle timeout and maximum age, as the scripts take them."""
         return span_ms(self.idle), span_ms(self.max_age)
+
+    def resolve(self, session_id: str, owner: str | None, own: Expiry) -> Expiry:
+        """What a session gets that an application asks `own` for: within what the policies allow."""
+        return self.policies.resolve(session_id, owner, own, Expiry(self.idle, self.max_age))
 
 
 @dataclass(frozen=True, slots=True)

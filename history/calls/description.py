@@ -19,7 +19,7 @@ def describe(deployment: Deployment, session_id: str, reply: Any) -> SessionInfo
         epoch = int(fields.get(b"epoch", 0))
         born = epoch // 1000
         active = int(fields.get(b"active", born))
-        expiry = Expiry(to_span(fields.get(b"idle")), to_span(fields.get(b"max_age")))
+        expiry = Expiry(*(to_span(fields.get(name)) for name in (b"idle", b"max_age", b"retention")))
         return SessionInfo(
             session_id=session_id,
             status=_status(fields, float(score or 0), int(now)),

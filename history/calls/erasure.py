@@ -50,8 +50,13 @@ def purge(
     )
 
 
-def rebase(deployment: Deployment, target: PurgeTarget, *, idle: timedelta | None) -> Call[Purging]:
-    """Keep a session's messages in Redis and forbid what the archive has of it; without a floor: it was purged."""
+def rebase(
+    deployment: Deployment, target: PurgeTarget, *, idle: timedelta | None, epoch: int | None = None
+) -> Call[Purging]:
+    """Keep a session's messages in Redis and forbid what the archive has of it; without a floor: it was purged.
+
+    With `epoch` only while the session is in that one.
+    """
     session = encode_session_id(target.session_id)
     keys = deployment.keyspace.of(session)
 
@@ -64,7 +69,7 @@ def rebase(deployment: Deployment, target: PurgeTarget, *, idle: timedelta | Non
             keys.quarantine,
             keys.holds,
         ],
-        [session, span_ms(idle), *map(encode_owner, target.archived_owners)],
+        [session, span_ms(idle), b"" if epoch is None else epoch, *map(encode_owner, target.archived_owners)],
         _decode(
             {
                 b"rebased": lambda reply: Purging(PurgeOutcome.PURGED, int(reply[1])),

@@ -89,6 +89,7 @@ def swap(deployment: Deployment, ticket: RestoreTicket, staged: int, origin: Ori
             b"" if origin.created is None else to_ms(origin.created),
             span_ms(origin.expiry.idle),
             span_ms(origin.expiry.max_age),
+            span_ms(origin.expiry.retention),
             owner,
         ],
         decode,

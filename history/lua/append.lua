@@ -12,12 +12,14 @@
 -- ARGV[4] default maximum age (ms) or ''
 -- ARGV[5] idle timeout (ms) for a session that has none of its own, or ''
 -- ARGV[6] maximum age (ms) likewise, or ''
--- ARGV[7] owner or ''
--- ARGV[8] '1' to refuse a session that exists
--- ARGV[9] '1' to begin anew where a purge has left a tombstone
--- ARGV[10...] messages, JSON bytes, oldest first; none is fine
+-- ARGV[7] retention in the archive (ms) likewise, or ''
+-- ARGV[8] owner or ''
+-- ARGV[9] '1' to refuse a session that exists
+-- ARGV[10] '1' to begin anew where a purge has left a tombstone
+-- ARGV[11...] messages, JSON bytes, oldest first; none is fine
 -- Returns {'ok', length of the list} | {'owner'} another owner's session | {'exists'} | {'purged'}
-local meta = redis.call('HMGET', KEYS[2], 'epoch', 'idle', 'max_age', 'owner', 'state', 'floor', 'seen', 'until')
+local meta = redis.call('HMGET', KEYS[2], 'epoch', 'idle', 'max_age', 'owner', 'state', 'floor', 'seen', 'until',
+  'retention')
 local epoch, idle, max_age, owner = meta[1], meta[2], meta[3], meta[4]
 local seen = meta[7]
 if not epoch and not seen then seen = redis.call('GET', KEYS[5]) end
@@ -25,11 +27,11 @@ if has_seen(seen, ARGV[2]) then return {'ok', redis.call('LLEN', KEYS[1])} end
 local now_ms = to_ms(now_us())
 local buried = meta[5] == 'purged'
 if buried then
-  if ARGV[9] ~= '1' and tonumber(meta[8]) > now_ms then return {'purged'} end
-elseif epoch and ARGV[8] == '1' then
+  if ARGV[10] ~= '1' and tonumber(meta[8]) > now_ms then return {'purged'} end
+elseif epoch and ARGV[9] == '1' then
   return {'exists'}
 end
-if owner and ARGV[7] ~= '' and owner ~= ARGV[7] then return {'owner'} end
+if owner and ARGV[8] ~= '' and owner ~= ARGV[8] then return {'owner'} end
 
 local length = redis.call('LLEN', KEYS[1])
 local fields = {'active', int(now_ms), 'seen', with_seen(seen, ARGV[2], now_ms)}
@@ -42,8 +44,9 @@ if not epoch and not damaged then
 end
 if not idle and ARGV[5] ~= '' then idle = ARGV[5]; set('idle', idle) end
 if not max_age and ARGV[6] ~= '' then max_age = ARGV[6]; set('max_age', max_age) end
-if not owner and ARGV[7] ~= '' then
-  set('owner', ARGV[7])
+if not meta[9] and ARGV[7] ~= '' then set('retention', ARGV[7]) end
+if not owner and ARGV[8] ~= '' then
+  set('owner', ARGV[8])
   redis.call('SADD', KEYS[6], ARGV[1])
 end
 -- A quarantined session waits for a person, a cleared one is due until its archive is erased.
@@ -56,11 +59,11 @@ elseif meta[5] ~= 'quarantined' and not meta[6] then
 end
 -- By now every key has proved to be of its type, and the memory limit, at which Redis refuses a script's first write,
 -- is passed: the turn is written as a whole.
-push(KEYS[1], ARGV, 10, #ARGV)
+push(KEYS[1], ARGV, 11, #ARGV)
 redis.call('HSET', KEYS[2], unpack(fields))
 redis.call('HDEL', KEYS[2], 'written')
 if buried then
   redis.call('HDEL', KEYS[2], 'state', 'until') -- the purge stays known, should it be sent again
   redis.call('HINCRBY', KEYS[4], 'tombstones', -1)
 end
-return {'ok', int(length + #ARGV - 9)}
+return {'ok', int(length + #ARGV - 10)}

@@ -5,8 +5,9 @@
 -- ARGV[2] '1' to record it
 -- ARGV[3] default idle timeout (ms) to record, '' to leave it
 -- ARGV[4] default maximum age (ms) to record, '' to leave it, '-' for none
--- Returns {shards or false, idle ms or false, max age ms or false}
-local config = redis.call('HMGET', KEYS[1], 'shards', 'idle', 'max_age')
+-- ARGV[5] policies (JSON) to record, '' to leave them
+-- Returns {shards or false, idle ms or false, max age ms or false, policies or false}
+local config = redis.call('HMGET', KEYS[1], 'shards', 'idle', 'max_age', 'policies')
 if ARGV[2] ~= '1' then return config end
 -- What is right already is not written, so that a Redis at its memory limit has nothing to refuse.
 if not config[1] then redis.call('HSET', KEYS[1], 'shards', ARGV[1]) end
@@ -16,4 +17,5 @@ if ARGV[4] == '-' then
 elseif ARGV[4] ~= '' and ARGV[4] ~= config[3] then
   redis.call('HSET', KEYS[1], 'max_age', ARGV[4])
 end
-return redis.call('HMGET', KEYS[1], 'shards', 'idle', 'max_age')
+if ARGV[5] ~= '' and ARGV[5] ~= (config[4] or '[]') then redis.call('HSET', KEYS[1], 'policies', ARGV[5]) end
+return redis.call('HMGET', KEYS[1], 'shards', 'idle', 'max_age', 'policies')

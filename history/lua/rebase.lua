@@ -7,12 +7,14 @@
 -- KEYS[5] hash    legal holds
 -- ARGV[1] session
 -- ARGV[2] how long (ms) the session must have been idle, '' for any time
--- ARGV[3...] owners that the archive has it for
--- Returns {'rebased', floor} | {'held', hold} | {'active'} used too lately | {'purged'}
+-- ARGV[3] epoch that was looked at, '' for any
+-- ARGV[4...] owners that the archive has it for
+-- Returns {'rebased', floor} | {'held', hold} | {'active'} used too lately | {'changed'} another epoch | {'purged'}
 local keep = redis.call('HMGET', KEYS[1], 'epoch', 'state', 'again', 'active', 'owner')
 if keep[2] == 'purged' then return {'purged'} end
+if ARGV[3] ~= '' and keep[1] ~= ARGV[3] then return {'changed'} end
 local hold = legal_hold(KEYS[5], ARGV[1], keep[5])
-for index = 3, #ARGV do hold = hold or legal_hold(KEYS[5], ARGV[1], ARGV[index]) end
+for index = 4, #ARGV do hold = hold or legal_hold(KEYS[5], ARGV[1], ARGV[index]) end
 if hold then return {'held', hold} end
 local now = to_ms(now_us())
 if ARGV[2] ~= '' and keep[4] and tonumber(keep[4]) > now - tonumber(ARGV[2]) then return {'active'} end

@@ -14,12 +14,13 @@
 -- ARGV[6] created (ms) as the archive has it, or ''
 -- ARGV[7] idle timeout (ms) likewise
 -- ARGV[8] maximum age (ms) likewise
--- ARGV[9] owner likewise
+-- ARGV[9] retention in the archive (ms) likewise
+-- ARGV[10] owner likewise
 -- Returns 'restored' | 'nothing' the archive was empty and so is the session | 'superseded' | 'lost'
 --   | 'owner' the archive has it for another owner
 local meta = redis.call('HMGET', KEYS[2], 'restoring', 'epoch', 'base', 'archived', 'state', 'owner')
 if meta[1] ~= ARGV[2] then return 'superseded' end
-if meta[6] and ARGV[9] ~= '' and meta[6] ~= ARGV[9] then return 'owner' end
+if meta[6] and ARGV[10] ~= '' and meta[6] ~= ARGV[10] then return 'owner' end
 local count = tonumber(ARGV[3])
 if redis.call('LLEN', KEYS[5]) ~= count then return 'lost' end
 local live = redis.call('LLEN', KEYS[1])
@@ -40,7 +41,7 @@ if count > 0 then
   redis.call('PERSIST', KEYS[1])
   redis.call('HSET', KEYS[2], 'base', int((meta[3] or 0) + count), 'archived', int((meta[4] or 0) + count))
 end
-for index, name in ipairs({'created', 'idle', 'max_age', 'owner'}) do
+for index, name in ipairs({'created', 'idle', 'max_age', 'retention', 'owner'}) do
   if ARGV[5 + index] ~= '' then redis.call('HSETNX', KEYS[2], name, ARGV[5 + index]) end
 end
 redis.call('HSET', KEYS[2], 'whole', '1')

@@ -31,8 +31,8 @@ class Application(Runner):
         """Append the JSON bytes of one turn, at least one, oldest first; returns the length of the list in Redis.
 
         A retry by the client after a lost reply does not write the turn again. `expiry` and `owner` fill in
-        what the session has not got yet. Raises OwnerMismatch, SessionPurged unless `allow_reuse`, and
-        SessionExists with `only_new`.
+        what the session has not got yet, `expiry` within the deployment's policies. Raises OwnerMismatch,
+        SessionPurged unless `allow_reuse`, and SessionExists with `only_new`.
         """
         if not messages:
             raise InvalidArgument("a turn has at least one message")
@@ -85,9 +85,15 @@ class Application(Runner):
         *,
         idle: timedelta | Keep | None = KEEP,
         max_age: timedelta | Keep | None = KEEP,
+        retention: timedelta | Keep | None = KEEP,
     ) -> None:
-        """Change the expiry of a session, None being the deployment's default; raises SessionNotFound."""
-        self.run(calls.update(self.deployment, session_id, idle, max_age))
+        """Change the expiry of a session, None being the default; raises SessionNotFound.
+
+        Where the deployment's policies depend on an owner, one round trip more asks for the session's.
+        """
+        found = self.info(session_id) if self.deployment.policies.need_owner else None
+        owner = found.owner if found else None
+        self.run(calls.update(self.deployment, session_id, owner, idle=idle, max_age=max_age, retention=retention))
 
     def close(self, session_id: str) -> bool:
         """Make a session due now; False where it is not in Redis, or in quarantine."""

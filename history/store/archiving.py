@@ -10,7 +10,7 @@ import redis.cluster
 
 from history import calls
 from history.errors import RedisRefused, TorporError
-from history.session import CleanOutcome, CommitOutcome, Lease, SessionInfo
+from history.session import CleanOutcome, CommitOutcome, Lease, PurgeTarget, Purging, SessionInfo
 from history.store.runner import Runner, translated
 
 MAX_EPOCH = 2**53
@@ -52,6 +52,15 @@ class Archiving(Runner):
     def cleaned(self, lease: Lease, floor: int) -> CleanOutcome:
         """Note that the archive below `floor` is erased; the session can be archived again once it is done."""
         return self.run(calls.cleaned(self.deployment, lease, floor))
+
+    def begin_anew(self, seen: SessionInfo, archived_owners: Sequence[str]) -> Purging:
+        """Keep a session's messages in Redis, in a new epoch, and forbid what the archive has of it.
+
+        CHANGED where it is in another epoch than it was seen in; HELD where it is under a legal hold. Raises
+        SessionPurged.
+        """
+        target = PurgeTarget(seen.session_id, seen.owner, archived_owners)
+        return self.run(calls.rebase(self._recorded, target, idle=None, epoch=seen.epoch))
 
     def rewound_before(self) -> int:
         """The epoch before which sessions may lack writes that others have seen; INFO, which needs no key.

@@ -17,6 +17,7 @@ from history import calls
 from history.calls import KEEP, Call, Deployment, Keep
 from history.errors import InvalidArgument, ShardCountMismatch, TorporError, translate
 from history.keys import DEFAULT_NAMESPACE, DEFAULT_SHARDS, check_namespace, check_shards
+from history.policy import Policies
 from history.scripts import all_scripts
 
 T = TypeVar("T")
@@ -65,19 +66,30 @@ class Runner:
         """As `deployment`, for what may bring a first session into being: the shard count is fixed by then."""
         return self._deployment(record=True)
 
-    def configure(self, *, idle: timedelta, max_age: timedelta | None) -> Deployment:
-        """Record the deployment's default expiry; applications see it when they next start."""
-        return self._remembered(self._configure(record=True, idle=idle, max_age=max_age))
+    def configure(
+        self,
+        *,
+        idle: timedelta,
+        max_age: timedelta | None,
+        policies: Policies = Policies(),  # noqa: B008 - frozen
+    ) -> Deployment:
+        """Record the deployment's default expiry and policies; applications see them when they next start."""
+        return self._remembered(self._configure(record=True, idle=idle, max_age=max_age, policies=policies))
 
     def _deployment(self, *, record: bool) -> Deployment:
         known = _deployments.setdefault(self._client, {}).get(self._namespace)
         return self._checked(known) if known else self._remembered(self._configure(record=record))
 
     def _configure(
-        self, *, record: bool, idle: timedelta | None = None, max_age: timedelta | Keep | None = KEEP
+        self,
+        *,
+        record: bool,
+        idle: timedelta | None = None,
+        max_age: timedelta | Keep | None = KEEP,
+        policies: Policies | None = None,
     ) -> Deployment:
         shards = self._shards or DEFAULT_SHARDS
-        return self.run(calls.configure(self._namespace, shards, idle, max_age, record=record))
+        return self.run(calls.configure(self._namespace, shards, idle, max_age, policies, record=record))
 
     def _remembered(self, deployment: Deployment) -> Deployment:
         self._checked(deployment)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import itertools
 import resource
 import tempfile
 import time
@@ -77,7 +78,7 @@ def measure(services: Services, sessions: int) -> None:
     assert standing.receipt
     assert standing.receipt["removed"]["sessions"] == sessions, standing
     print("| sessions | seconds | sessions a second |\n| --- | --- | --- |")
-    for (first, start), (last, end) in zip(moments, moments[1:], strict=False):
+    for (first, start), (last, end) in itertools.pairwise(moments):
         print(f"| {first:,} to {last:,} | {end - start:.1f} | {(last - first) / (end - start):,.0f} |")
     print(f"| second look and receipt | {ended - moments[-1][1]:.1f} | {sessions / (ended - moments[-1][1]):,.0f} |")
     print(f"\n{standing.state}: {sessions:,} sessions in {ended - began:.1f} s; peak memory {before:.1f} MiB before, ")

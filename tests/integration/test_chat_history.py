@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from history import (
+    Expiry,
     InvalidArgument,
     InvalidExpiry,
     InvalidOwner,
@@ -30,6 +32,7 @@ from history import (
     MessageCorrupt,
     MessageNotSerializable,
     OwnerMismatch,
+    Policies,
     RedisRefused,
     RedisUnavailable,
     SessionInfo,
@@ -333,7 +336,7 @@ def test_set_expiry_needs_something_to_set_and_a_session_to_set_it_on(client: re
         chat.set_expiry(ttl=60)
     chat.add_messages(TURN)
     before = contents(client)
-    with pytest.raises(InvalidArgument, match="ttl, max_age or both"):
+    with pytest.raises(InvalidArgument, match="ttl, max_age or archive_retention"):
         chat.set_expiry()
     for wrong in (0, -1, 1.5, True, "60"):
         with pytest.raises(InvalidExpiry):
@@ -341,6 +344,92 @@ def test_set_expiry_needs_something_to_set_and_a_session_to_set_it_on(client: re
         with pytest.raises(InvalidExpiry):
             chat.set_expiry(max_age=wrong)  # type: ignore[arg-type]
     assert contents(client) == before
+
+
+def test_a_retention_in_the_archive_is_filled_in_changed_and_kept_over_a_clear(client: redis.Redis) -> None:
+    history(client).add_messages(TURN)
+    assert described(history(client)).expiry.retention is None
+    history(client, archive_retention=600).add_messages(TURN)
+    chat = history(client, archive_retention=900)
+    chat.add_messages(TURN)
+    info = described(chat)
+    assert info.expiry == Expiry(retention=timedelta(seconds=600))
+    assert info.due_at == info.last_active + timedelta(hours=24)
+    chat.set_expiry(archive_retention=60)
+    chat.clear()
+    chat.add_messages(TURN)
+    assert described(chat).expiry == Expiry(retention=timedelta(seconds=60))
+    chat.set_expiry(ttl=90)
+    assert described(chat).expiry == Expiry(timedelta(seconds=90), None, timedelta(seconds=60))
+    chat.set_expiry(archive_retention=None)
+    assert described(chat).expiry == Expiry(timedelta(seconds=90))
+
+
+def record(client: redis.Redis, *rules: dict[str, Any]) -> None:
+    """Have the deployment's rules recorded, as a worker does when it starts."""
+    policies = Policies.parse(json.dumps(rules).encode())
+    SessionStore(client).configure(idle=timedelta(hours=24), max_age=None, policies=policies)
+
+
+def test_policies_bound_what_an_application_asks_for(client: redis.Redis, redis_server: RedisServer) -> None:
+    record(
+        client,
+        {"owner_prefix": "guest-", "idle_timeout_seconds": 300, "idle_timeout_max_seconds": 900},
+        {"session_prefix": "", "idle_timeout_min_seconds": 60, "max_age_max_seconds": 7200},
+    )
+    with redis_server.client() as application:
+        of_guest = history(application, "a", ttl=3600, max_age=3600, owner="guest-1")
+        without = history(application, "b", owner="guest-2")
+        of_ann = history(application, "c", ttl=1, owner="ann")
+        for chat in (of_guest, without, of_ann):
+            chat.add_messages(TURN)
+        info = described(of_guest)
+        assert (info.idle_timeout, info.max_age) == (timedelta(seconds=900), timedelta(seconds=3600))
+        assert info.due_at == info.last_active + timedelta(seconds=900)
+        assert described(without).expiry == Expiry(timedelta(seconds=300))
+        assert described(of_ann).expiry == Expiry(timedelta(seconds=60), timedelta(hours=2))
+
+
+def test_set_expiry_stays_within_the_policies_for_the_sessions_own_owner(
+    client: redis.Redis, redis_server: RedisServer
+) -> None:
+    rule = {"owner": "ann", "idle_timeout_seconds": 300, "idle_timeout_max_seconds": 900, "max_age_max_seconds": 7200}
+    record(client, rule)
+    with redis_server.client() as application:
+        history(application, owner="ann").add_messages(TURN)
+        for chat in (history(application), history(application, owner="bob")):
+            chat.set_expiry(ttl=3600)
+            assert described(chat).expiry == Expiry(timedelta(seconds=900), timedelta(hours=2))
+            chat.set_expiry(ttl=60, max_age=60)
+            assert described(chat).expiry == Expiry(timedelta(seconds=60), timedelta(seconds=60))
+            chat.set_expiry(ttl=None, max_age=None)
+            assert described(chat).expiry == Expiry(timedelta(seconds=300), timedelta(hours=2))
+        with pytest.raises(SessionNotFound):
+            history(application, "none").set_expiry(ttl=60)
+
+
+@pytest.mark.parametrize(("rule", "commands"), [({"session_prefix": ""}, 1), ({"owner": "ann"}, 2)])
+def test_set_expiry_asks_for_the_owner_only_where_a_rule_depends_on_one(
+    client: redis.Redis, watched: WatchedRedis, rule: dict[str, str], commands: int
+) -> None:
+    record(client, {**rule, "idle_timeout_max_seconds": 900})
+    chat = history(watched, ttl=60)
+    chat.add_messages(TURN)
+    watched.commands.clear()
+    chat.set_expiry(ttl=90)
+    assert watched.commands == ["EVALSHA"] * commands
+
+
+def test_new_policies_count_for_what_begins_after_them(client: redis.Redis, redis_server: RedisServer) -> None:
+    history(client, "old", ttl=3600).add_messages(TURN)
+    record(client, {"session_prefix": "", "idle_timeout_max_seconds": 60})
+    with redis_server.client() as restarted:
+        for session_id in ("old", "new"):
+            history(restarted, session_id, ttl=3600).add_messages(TURN)
+        assert described(history(client, "old")).idle_timeout == timedelta(hours=1)
+        assert described(history(client, "new")).idle_timeout == timedelta(seconds=60)
+        history(restarted, "old").set_expiry(ttl=7200)
+        assert described(history(client, "old")).idle_timeout == timedelta(seconds=60)
 
 
 def test_a_closed_session_is_due_at_once_and_keeps_its_messages(client: redis.Redis) -> None:

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from history import MemorystoreChatMessageHistory
 from worker.app import make_app
-from worker.settings import PREFIX, Settings
+from worker.settings import PREFIX, PolicySettings, Settings
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -57,6 +57,14 @@ def test_the_settings_table_is_what_the_settings_are() -> None:
             default = "" if value is None else f"`{value}`"
         expected[PREFIX + name.upper()] = f"{default} | {field.description}"
     assert rows == expected
+
+
+def test_the_operations_page_names_all_that_a_policy_can_say_and_its_example_is_right() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text()
+    assert set(PolicySettings.model_fields) <= set(re.findall(r"`(\w+)`", page))
+    [example] = re.findall(r"export TORPOR_POLICIES='(.*?)'", page, re.DOTALL)
+    settings = Settings(archive_url="file:///nowhere", policies=example)
+    assert len(settings.rules.rules) == 3
 
 
 def test_every_command_of_the_readme_exists_and_the_other_way_round() -> None:

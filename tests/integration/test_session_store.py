@@ -25,6 +25,8 @@ from history import (
     MessageCorrupt,
     Origin,
     OwnerMismatch,
+    Policies,
+    PoliciesUnreadable,
     RedisMemoryFull,
     RedisRefused,
     RedisUnavailable,
@@ -329,6 +331,34 @@ def test_default_expiry_is_recorded_for_all_clients(client: redis.Redis, redis_s
     with redis_server.client() as another:
         assert SessionStore(another).configure(idle=MINUTE, max_age=None).max_age is None
         assert SessionStore(another).deployment.idle == MINUTE
+
+
+def test_policies_are_recorded_for_all_clients_and_replaced_as_a_whole(
+    client: redis.Redis, redis_server: RedisServer
+) -> None:
+    rules = Policies.parse(b'[{"owner": "ann", "idle_timeout_seconds": 60}]')
+    assert SessionStore(client).configure(idle=HOUR, max_age=None, policies=rules).policies == rules
+    with redis_server.client() as other:
+        assert SessionStore(other).deployment.policies == rules
+        before = contents(client)
+        SessionStore(other).configure(idle=HOUR, max_age=None, policies=rules)
+        assert contents(client) == before
+    with redis_server.client() as another:
+        assert SessionStore(another).configure(idle=HOUR, max_age=None).policies == Policies()
+    assert raw(client, "HGET", "torpor:config", "policies") == b"[]"
+
+
+def test_a_deployment_without_policies_has_none_recorded(client: redis.Redis) -> None:
+    assert SessionStore(client).configure(idle=HOUR, max_age=None).policies == Policies()
+    assert not raw(client, "HEXISTS", "torpor:config", "policies")
+
+
+def test_policies_that_can_not_be_read_are_told_and_recorded_anew_by_a_worker(client: redis.Redis) -> None:
+    SessionStore(client).configure(idle=HOUR, max_age=None)
+    raw(client, "HSET", "torpor:config", "policies", '[{"planet": "mars"}]')
+    with pytest.raises(PoliciesUnreadable, match="unknown: planet"):
+        SessionStore(client, namespace="torpor")._configure(record=False)
+    assert SessionStore(client).configure(idle=HOUR, max_age=None).policies == Policies()
 
 
 # Scripts that the server has lost
@@ -701,10 +731,10 @@ def test_a_restore_brings_a_sleeping_session_back(store: SessionStore, client: r
     assert store.stage(ticket, 0, [A, B], MINUTE)
     assert store.stage(ticket, 2, [C], MINUTE)
     assert store.messages("s") == []
-    assert store.swap(ticket, 3, Origin(created, Expiry(HOUR, DAY), "ann")) is SwapOutcome.RESTORED
+    assert store.swap(ticket, 3, Origin(created, Expiry(HOUR, DAY, MINUTE), "ann")) is SwapOutcome.RESTORED
     assert store.messages("s") == [A, B, C]
     info = described(store)
-    assert (info.created, info.expiry, info.owner) == (created, Expiry(HOUR, DAY), "ann")
+    assert (info.created, info.expiry, info.owner) == (created, Expiry(HOUR, DAY, MINUTE), "ann")
     assert (info.epoch, info.base, info.archived_count, info.whole) == (ticket.epoch, 3, 3, True)
     assert info.status is Status.LIVE
     assert info.due_at == info.last_active + HOUR
@@ -903,13 +933,13 @@ def test_an_abandoned_restore_of_a_sleeping_session_leaves_nothing(store: Sessio
 
 
 def test_a_clear_begins_a_new_epoch_that_waits_for_the_worker(store: SessionStore, client: redis.Redis) -> None:
-    store.append("s", [A], owner="ann", expiry=Expiry(HOUR, DAY))
+    store.append("s", [A], owner="ann", expiry=Expiry(HOUR, DAY, MINUTE))
     epoch = described(store).epoch
     floor = store.clear("s")
     assert floor > epoch
     info = described(store)
     assert (info.epoch, info.floor, info.message_count, info.status) == (floor, floor, 0, Status.DUE)
-    assert (info.owner, info.expiry) == ("ann", Expiry(HOUR, DAY))
+    assert (info.owner, info.expiry) == ("ann", Expiry(HOUR, DAY, MINUTE))
     assert store.clear("s") > floor
 
 
@@ -1003,6 +1033,10 @@ def test_an_update_keeps_what_it_is_not_given(store: SessionStore) -> None:
     info = described(store)
     assert info.expiry == Expiry(None, HOUR)
     assert info.due_at == info.created + HOUR
+    store.update("s", retention=DAY)
+    assert described(store).expiry == Expiry(None, HOUR, DAY)
+    store.update("s", max_age=None, retention=None)
+    assert described(store).expiry == Expiry()
 
 
 # Walks and counts

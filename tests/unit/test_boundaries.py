@@ -50,6 +50,8 @@ PUBLIC = [
     "OwnerMismatch",
     "Page",
     "PermanentError",
+    "Policies",
+    "PoliciesUnreadable",
     "RedisMemoryFull",
     "RedisRefused",
     "RedisUnavailable",

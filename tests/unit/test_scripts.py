@@ -16,13 +16,14 @@ from redis.crc import key_slot
 from history import calls
 from history.calls import KEEP, Call, Deployment
 from history.keys import Keyspace
+from history.policy import Policies
 from history.scripts import script
 from history.session import Expiry, Lease, Mending, Origin, PurgeTarget, RestoreTicket, SessionInfo, Status
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 DEPLOYMENT = Deployment(Keyspace("torpor", 256), max_age=HOUR)
-EXPIRY = Expiry(idle=HOUR, max_age=HOUR)
+EXPIRY = Expiry(idle=HOUR, max_age=HOUR, retention=HOUR)
 LEASE = Lease("s", b"1700000000000.5", b"1600000000000.5")
 TICKET = RestoreTicket("s", b"0a1b2c3d", 1, 0)
 UNOWNED = SessionInfo(
@@ -50,8 +51,8 @@ OWNED = SessionInfo(**{name: getattr(UNOWNED, name) for name in UNOWNED.__slots_
 # Function of `calls` -> its calls: the first as large as can be, the second as small.
 SAMPLES: dict[str, list[Call[Any]]] = {
     "configure": [
-        calls.configure("torpor", 256, HOUR, HOUR, record=True),
-        calls.configure("torpor", 256, None, KEEP, record=False),
+        calls.configure("torpor", 256, HOUR, HOUR, Policies(), record=True),
+        calls.configure("torpor", 256, None, KEEP, None, record=False),
     ],
     "append": [
         calls.append(DEPLOYMENT, "s", [b"{}", b"{}"], request=b"12345678", expiry=EXPIRY, owner="ann", only_new=True),
@@ -62,7 +63,10 @@ SAMPLES: dict[str, list[Call[Any]]] = {
         calls.read(DEPLOYMENT, "s", 0, None, 1024, touch=False),
     ],
     "info": [calls.info(DEPLOYMENT, "s")],
-    "update": [calls.update(DEPLOYMENT, "s", HOUR, None), calls.update(DEPLOYMENT, "s", KEEP, KEEP)],
+    "update": [
+        calls.update(DEPLOYMENT, "s", "ann", idle=HOUR, max_age=None, retention=HOUR),
+        calls.update(DEPLOYMENT, "s", None, idle=KEEP, max_age=KEEP, retention=KEEP),
+    ],
     "close": [calls.close(DEPLOYMENT, "s")],
     "clear": [
         calls.clear(DEPLOYMENT, "s", request=b"12345678", owner="ann"),
@@ -102,7 +106,7 @@ SAMPLES: dict[str, list[Call[Any]]] = {
         calls.purge(DEPLOYMENT, PurgeTarget("s"), "p", tombstone=HOUR, idle=None),
     ],
     "rebase": [
-        calls.rebase(DEPLOYMENT, PurgeTarget("s", "ann", ["ann", "bob"]), idle=HOUR),
+        calls.rebase(DEPLOYMENT, PurgeTarget("s", "ann", ["ann", "bob"]), idle=HOUR, epoch=7),
         calls.rebase(DEPLOYMENT, PurgeTarget("s"), idle=None),
     ],
     "drop": [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from datetime import timedelta
 from pathlib import Path
@@ -10,11 +11,14 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from history import TorporError
+from history import Policies, TorporError
+from history.policy import Bounds
 from worker.errors import SettingsError
-from worker.settings import Settings, load_settings, parse_archive_url
+from worker.settings import PolicySettings, Settings, load_settings, parse_archive_url
+from worker.settings import environment as environment_of
 
 SECRET = "hunter2secret"
+RULE = PolicySettings(owner="ann", max_age_max_seconds=60)
 
 
 @pytest.fixture(autouse=True)
@@ -46,6 +50,8 @@ def test_only_the_archive_url_must_be_set() -> None:
         "shards": None,
         "idle_timeout_seconds": 86_400,
         "max_age_seconds": None,
+        "archive_retention_seconds": None,
+        "policies": None,
         "sweep_interval_seconds": 15,
         "lease_seconds": 300,
         "batch": 64,
@@ -84,6 +90,8 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
         "SHARDS": ("16", 16),
         "IDLE_TIMEOUT_SECONDS": ("3600", 3600),
         "MAX_AGE_SECONDS": ("7200", 7200),
+        "ARCHIVE_RETENTION_SECONDS": ("2592000", 2_592_000),
+        "POLICIES": ('[{"owner": "ann", "max_age_max_seconds": 60}]', (RULE,)),
         "SWEEP_INTERVAL_SECONDS": ("0.5", 0.5),
         "LEASE_SECONDS": ("60", 60.0),
         "BATCH": ("10", 10),
@@ -127,6 +135,8 @@ WRONG = {
     "SHARDS": "0",
     "IDLE_TIMEOUT_SECONDS": "1.5",
     "MAX_AGE_SECONDS": "0",
+    "ARCHIVE_RETENTION_SECONDS": "3153600001",
+    "POLICIES": '{"owner": "ann"}',
     "SWEEP_INTERVAL_SECONDS": "0",
     "LEASE_SECONDS": "nan",
     "BATCH": "none",
@@ -164,6 +174,63 @@ def test_a_wrong_value_is_named_alone(name: str, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv(f"TORPOR_{name}", WRONG[name])
     [fault] = faults()
     assert fault.startswith(f"TORPOR_{name}: ")
+
+
+def test_every_fault_of_every_rule_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    rules: list[Any] = [
+        {"owner": "ann"},
+        {"owner": "ann", "planet": "mars", "idle_timeout_seconds": 0, "max_age_seconds": True},
+        {"idle_timeout_seconds": 60},
+        {
+            "session_prefix": "",
+            "idle_timeout_min_seconds": 61,
+            "idle_timeout_max_seconds": 60,
+            "max_age_seconds": 59,
+            "max_age_min_seconds": 60,
+            "archive_retention_seconds": 61,
+            "archive_retention_max_seconds": 60,
+        },
+        {"owner": "", "owner_prefix": 7},
+        "ann",
+    ]
+    monkeypatch.setenv("TORPOR_POLICIES", json.dumps(rules))
+    assert faults() == [
+        "TORPOR_POLICIES: rule 2: idle_timeout_seconds: Input should be greater than or equal to 1",
+        "TORPOR_POLICIES: rule 2: max_age_seconds: Input should be a valid integer",
+        "TORPOR_POLICIES: rule 2: planet: there is no such setting",
+        "TORPOR_POLICIES: rule 3: it needs owner, owner_prefix or session_prefix",
+        (
+            "TORPOR_POLICIES: rule 4: idle_timeout_min_seconds is above idle_timeout_max_seconds; max_age_seconds is "
+            "below max_age_min_seconds; archive_retention_seconds is above archive_retention_max_seconds"
+        ),
+        "TORPOR_POLICIES: rule 5: owner: String should have at least 1 character",
+        "TORPOR_POLICIES: rule 5: owner_prefix: Input should be a valid string",
+        "TORPOR_POLICIES: rule 6: Input should be a valid dictionary or instance of PolicySettings",
+    ]
+
+
+@pytest.mark.parametrize("text", ["[", "7", "null", '"ann"', "{}", "owner=ann"])
+def test_policies_are_a_list_in_json(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORPOR_POLICIES", text)
+    assert faults() == ["TORPOR_POLICIES: must be a list of rules in JSON"]
+
+
+def test_policies_are_the_rules_that_applications_get() -> None:
+    rule = {name: 60 for name in PolicySettings.model_fields if name.endswith("_seconds")}
+    settings = load_settings({"policies": [{**rule, "owner": "ä", "owner_prefix": "", "session_prefix": "s"}]})
+    minute = timedelta(minutes=1)
+    [found] = settings.rules.rules
+    assert (found.owner, found.owner_prefix, found.session_prefix) == ("ä", "", "s")
+    assert {found.idle, found.max_age, found.retention} == {Bounds(minute, minute, minute)}
+    assert load_settings().rules == Policies()
+
+
+def test_a_process_that_is_given_the_settings_has_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load_settings({"policies": [{"owner": "ä", "max_age_seconds": 60}], "archive_retention_seconds": 60})
+    for name, value in environment_of(settings).items():
+        monkeypatch.setenv(name, value)
+    assert load_settings() == settings
+    assert settings.archive_retention == timedelta(minutes=1)
 
 
 @pytest.mark.parametrize("url", ["redis://localhost:6379", "rediss://u:p@localhost:6380/0"])
@@ -227,6 +294,8 @@ def test_passwords_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
         ("ARCHIVE_URL", f"file://user:{SECRET}@host/path"),
         ("NAMESPACE", f"{{{SECRET}}}"),
         ("BATCH", SECRET),
+        ("POLICIES", SECRET),
+        ("POLICIES", f'[{{"owner": "{SECRET}", "max_age_seconds": "{SECRET}"}}]'),
     ],
 )
 def test_no_password_is_in_what_is_said_of_a_wrong_value(name: str, url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,159 @@
+"""How long the archive keeps a session: the custom time of its objects, after which the store deletes them.
+
+All segments of a session get the same one, so that none goes before the others.
+Sources: https://cloud.google.com/storage/docs/lifecycle#dayssincecustomtime and .../docs/metadata#custom-time
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+from history import Origin, PurgeOutcome, SessionInfo
+from worker import holdings, layout
+from worker.errors import ObjectNotFound
+from worker.holdings import Holdings, Segment
+from worker.services import Services
+from worker.settings import Settings
+from worker.stores import ArchiveStore, StoredObject
+
+log = logging.getLogger("torpor.retention")
+
+# A custom time can't be taken away again: what is to be kept for ever after all gets this one.
+NEVER = datetime(9999, 1, 1, tzinfo=UTC)
+# What has expired is deleted some time later and in no order, and the marker by which a purge finds it must go last.
+_MARKER_OUTLIVES = timedelta(days=2)
+
+
+def ends_at(settings: Settings, session: SessionInfo) -> datetime | None:
+    """When the archive of a session may go: its last activity and what it has of its own, a rule or the settings.
+
+    None is for ever.
+    """
+    own = session.expiry.retention
+    span = settings.rules.retention(session.session_id, session.owner, own, settings.archive_retention)
+    return None if span is None else session.last_active + span
+
+
+def of_marker(until: datetime | None) -> datetime | None:
+    """When the marker of a session's owner may go whose segments expire at `until`."""
+    return None if until is None else until + _MARKER_OUTLIVES
+
+
+def see_to(services: Services, snapshot: SessionInfo) -> Holdings:
+    """Have all that the archive has of a session that falls asleep expire together; returns that.
+
+    What had expired while the session was in Redis without it is left to expire.
+    """
+    held = holdings.look(services.archive, snapshot.session_id)
+    if not snapshot.whole:
+        held = _without_expired(held, snapshot.epoch)
+    until = ends_at(services.settings, snapshot)
+    return _prolong(services.archive, held, [each for each in held.segments if _ends_before(each, until)], until)
+
+
+def keep_awake(services: Services, held: Holdings, origin: Origin) -> Holdings:
+    """Keep the segments of a session that wakes up for its whole retention from now on; returns what is left of them.
+
+    What is kept for ever stays so.
+    """
+    settings = services.settings
+    own = origin.expiry.retention
+    span = settings.rules.retention(held.session_id, origin.owner, own, settings.archive_retention)
+    until = None if span is None else datetime.now(UTC) + span
+    late = [each for each in held.segments if each.stored.custom_time and _ends_before(each, until)]
+    return _prolong(services.archive, held, late, until)
+
+
+def unexpired(held: Holdings) -> Holdings:
+    """What a session can be read from: a store may still have what expired, or a part of it.
+
+    What a legal hold keeps can be read.
+    """
+    return _without_expired(held)
+
+
+def begin_anew(services: Services, snapshot: SessionInfo, held: Holdings) -> bool:
+    """Have a session archived as a whole again that was awake for longer than the archive keeps what it had of it.
+
+    It keeps its messages, in a new epoch. False, and nothing is changed, where the archive could have what Redis has
+    not, or a legal hold forbids to erase the rest.
+    """
+    if ends_at(services.settings, snapshot) is None or not _has_all_of(snapshot, held.segments):
+        return False
+    owners = {each.stored.metadata.get("owner") for each in held.segments} - {None}
+    begun = services.sessions.begin_anew(snapshot, sorted(map(str, owners)))
+    if begun.outcome is PurgeOutcome.PURGED:
+        log.info("session %r outlived its archived part and is archived anew", snapshot.session_id)
+    return begun.outcome is not PurgeOutcome.HELD
+
+
+def _has_all_of(snapshot: SessionInfo, segments: Sequence[Segment]) -> bool:
+    """Does Redis have every message of these? Not those of forks, nor of older epochs unless it was restored."""
+    own = snapshot.message_count - snapshot.base
+    known = all(
+        each.name.stop <= own
+        if each.name.epoch == snapshot.epoch
+        else snapshot.whole and each.name.epoch < snapshot.epoch
+        for each in segments
+    )
+    overlap = any(
+        one.name.epoch == other.name.epoch and one.name.stop > other.name.start for one, other in pairwise(segments)
+    )
+    return known and not overlap
+
+
+def _without_expired(held: Holdings, below: int | None = None) -> Holdings:
+    """The same without segments, of epochs below one, that have expired and are not held."""
+    now = datetime.now(UTC)
+    return replace(
+        held,
+        segments=[
+            each
+            for each in held.segments
+            if each.stored.held
+            or each.stored.custom_time is None
+            or each.stored.custom_time > now
+            or (below is not None and each.name.epoch >= below)
+        ],
+    )
+
+
+def _ends_before(segment: Segment, until: datetime | None) -> bool:
+    """Must the segment's custom time be another one, for it to expire at `until`?"""
+    custom_time = segment.stored.custom_time
+    if custom_time is None:
+        return until is not None
+    return custom_time < (until or NEVER)
+
+
+def _prolong(archive: ArchiveStore, held: Holdings, late: Sequence[Segment], until: datetime | None) -> Holdings:
+    """Amend segments, their owners' markers first; returns the holdings without what expired meanwhile.
+
+    Creates nothing, so that an erasure that runs at the same time leaves nothing behind. Repeatable.
+    """
+    for owner in sorted({each.stored.metadata.get("owner", "") for each in late} - {""}):
+        if marker := _newest_marker(archive, owner, held.session_id):
+            with suppress(ObjectNotFound):
+                archive.amend(marker, custom_time=of_marker(until or NEVER))
+    gone = {each.name for each in late if not _amended(archive, each.stored, until or NEVER)}
+    return replace(held, segments=[each for each in held.segments if each.name not in gone]) if gone else held
+
+
+def _amended(archive: ArchiveStore, stored: StoredObject, until: datetime) -> bool:
+    try:
+        archive.amend(stored, custom_time=until)
+    except ObjectNotFound:
+        return False
+    return True
+
+
+def _newest_marker(archive: ArchiveStore, owner: str, session_id: str) -> StoredObject | None:
+    """By which a session can be found; the older ones may go."""
+    markers = archive.list(layout.owner_markers(owner, session_id))
+    by_epoch = {layout.marked_epoch(owner, session_id, stored.name): stored for stored in markers}
+    return max(((epoch, each) for epoch, each in by_epoch.items() if epoch is not None), default=(0, None))[1]
