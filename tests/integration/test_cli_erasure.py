@@ -403,7 +403,7 @@ def test_receipts_are_listed(client: redis.Redis, services: Services, torpor: To
 
 def test_a_session_is_held_and_released(client: redis.Redis, services: Services, torpor: Torpor) -> None:
     sleep(client, services, "s", "one")
-    assert torpor("hold", "--session", "s", "--reason", "case 12", "--json").json == {"sessions": 1, "objects": 1}
+    assert torpor("hold", "--session", "s", "--reason", "case 12", "--json").json == {"sessions": 1, "objects": 2}
     assert torpor("hold", "--session", "s", "--reason", "case 13").out.startswith("held: 1 sessions, ")
     [found] = services.sessions.find_holds([("s", [])])
     assert found
@@ -420,7 +420,7 @@ def test_an_owner_is_held_and_released(client: redis.Redis, services: Services, 
     sleep(client, services, "s")
     say(client, "t")
     held = torpor("hold", "--owner", "ann", "--reason", "case 12")
-    assert (held.code, held.out) == (0, "held: 2 sessions, 1 objects changed\n")
+    assert (held.code, held.out) == (0, "held: 2 sessions, 2 objects changed\n")
     shown = torpor("purge", "--owner", "ann", "--dry-run").out
     assert shown.count("kept by a legal hold: case 12") == 2
     assert torpor("unhold", "--owner", "ann", "--json").json["sessions"] == 2

@@ -221,7 +221,7 @@ def test_a_worker_that_was_uploading_while_the_purge_ran_leaves_no_object(servic
     assert wait_until(lambda: carry_out(services, order.id).state is PurgeState.COMPLETE)
 
 
-@pytest.mark.parametrize("point", ["after marker put", "after segment put", "before commit"])
+@pytest.mark.parametrize("point", ["after marker put", "after segment put"])
 def test_a_purge_is_complete_only_when_what_a_dying_worker_left_is_gone(services: Services, point: str) -> None:
     services = with_settings(services, lease_seconds=1)
     watched, points = watch(services)
@@ -235,10 +235,7 @@ def test_a_purge_is_complete_only_when_what_a_dying_worker_left_is_gone(services
     def die() -> None:
         raise Killed
 
-    if point == "before commit":
-        points.at("after segment put", purge_and_die)
-    else:
-        points.at("before marker put" if point == "after marker put" else "before segment put", purge_and_die)
+    points.at(point.replace("after", "before"), purge_and_die)
     points.at(point, die)
     with pytest.raises(Killed):
         archive_session(watched, "s")
