@@ -17,7 +17,7 @@ from worker.stores import StoredObject
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """How many objects of a session are deleted, and which ones the archive refuses to delete."""
+    """How many objects of a session are deleted, older floor markers aside, and which the archive refuses to delete."""
 
     objects: int
     refused: Sequence[tuple[StoredObject, ArchiveRefused]]
@@ -48,7 +48,7 @@ def below_floor(services: Services, session_id: str, floor: int, owners: Iterabl
 def floor_markers(services: Services, session_id: str) -> None:
     """Delete the markers that have forbidden a purged session's epochs, when its tombstone goes."""
     for stored in services.archive.list(layout.session_prefix(session_id), generations=True):
-        if isinstance(layout.parse(session_id, stored.name), layout.FloorName):
+        if _is_floor(session_id, stored):
             services.archive.delete(stored)
 
 
@@ -70,12 +70,17 @@ def owner_markers(services: Services, owner: str, session_id: str, floor: int) -
     ]
 
 
+def _is_floor(session_id: str, stored: StoredObject) -> bool:
+    return isinstance(layout.parse(session_id, stored.name), layout.FloorName)
+
+
 def _delete(services: Services, session_id: str, objects: Iterable[StoredObject], failpoint: Failpoint) -> Erased:
     deleted = 0
     refused: list[tuple[StoredObject, ArchiveRefused]] = []
     for stored in objects:
         try:
-            deleted += _delete_unless_held(services, session_id, stored)
+            gone = _delete_unless_held(services, session_id, stored)
+            deleted += gone and not _is_floor(session_id, stored)
         except ArchiveRefused as error:
             refused.append((stored, error))
         reach(failpoint)

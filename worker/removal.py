@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from history import Lease, PurgeOutcome, PurgeTarget, Purging, SeizeOutcome, TorporError, TransientError
-from worker import erase, holdings, inventory
+from worker import erase, hold, holdings, inventory
 from worker.erase import Erased
 from worker.failpoints import Failpoint, reach
 from worker.inventory import Found, Surveyed
@@ -73,6 +73,8 @@ class Removal:
             return lease is SeizeOutcome.MISSING
         info = sessions.info(found.session)
         if info is not None and info.hold is None and info.floor is None:
+            if info.hold_pending:  # with the session goes what tells the worker to see to its objects
+                hold.see_to(self.services, found.session)
             for segment in holdings.look(self.services.archive, found.session).segments:
                 if segment.name.epoch == info.epoch and segment.name.stop > info.archived_count - info.base:
                     self.services.archive.delete(segment.stored)

@@ -47,10 +47,15 @@ local function legal_hold(holds_key, session, owner)
 end
 
 -- When an erasure must look again (ms): the end of a lease that is running, or what was noted before; 0 for neither.
-local function lease_end(due_key, session, noted)
-  local score = tonumber(redis.call('ZSCORE', due_key, session) or 0)
-  local noted_ms = tonumber(noted or 0)
-  return score % 1 ~= 0 and math.max(noted_ms, score + 0.5) or noted_ms
+-- A write, a close or a hold takes the lease from the score, and the worker uploads on: the attempt that it has begun
+-- is named by the token of its claim.
+local function lease_end(due_key, session, noted, metadata_key)
+  local last = tonumber(noted or 0)
+  local score = redis.call('ZSCORE', due_key, session)
+  for _, token in ipairs({score or '0', redis.call('HGET', metadata_key, 'attempt') or '0'}) do
+    if tonumber(token) % 1 ~= 0 then last = math.max(last, tonumber(token) + 0.5) end
+  end
+  return last
 end
 
 -- Remember the epoch of a session that leaves Redis, so that the next one is above it.

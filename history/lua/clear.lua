@@ -22,7 +22,7 @@ local epoch = int(next_epoch(KEYS[4], keep[5]))
 local now = to_ms(now_us())
 local now_ms = int(now)
 -- A worker that holds the session may be uploading: what it leaves if it dies is looked for when its lease has ended.
-local again = lease_end(KEYS[3], ARGV[1], keep[7])
+local again = lease_end(KEYS[3], ARGV[1], keep[7], KEYS[2])
 -- The deletion comes first: Redis allows it at its memory limit, and what follows it too.
 redis.call('UNLINK', KEYS[1], KEYS[2])
 set_due(KEYS[3], ARGV[1], now_ms)

@@ -31,7 +31,7 @@ local length = redis.call('LLEN', KEYS[1])
 local seen = keep[5] or redis.call('GET', KEYS[6])
 local until_ms = now + tonumber(ARGV[3])
 -- The worker looks again when a lease that is running now has ended: what it uploads may come after the first look.
-local again = lease_end(KEYS[3], ARGV[1], keep[4])
+local again = lease_end(KEYS[3], ARGV[1], keep[4], KEYS[2])
 -- The deletion comes first: Redis allows it at its memory limit, and what follows it too.
 redis.call('UNLINK', KEYS[1], KEYS[2], KEYS[6])
 if KEYS[8] then redis.call('SREM', KEYS[8], ARGV[1]) end

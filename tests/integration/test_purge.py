@@ -246,6 +246,44 @@ def test_a_purge_is_complete_only_when_what_a_dying_worker_left_is_gone(services
     assert [name for name in of_sessions(services) if not name.endswith("/floor")] == []
 
 
+@pytest.mark.parametrize("use", ["say", "close", "hold"])
+@pytest.mark.parametrize("clear", [False, True])
+def test_what_a_dying_worker_left_goes_though_the_session_was_used_while_it_uploaded(
+    services: Services, use: str, *, clear: bool
+) -> None:
+    services = with_settings(services, lease_seconds=1)
+    watched, points = watch(services)
+    say(services, "s", A, B)
+    order = Order(session="s")
+
+    def use_and_erase() -> None:
+        match use:  # each of them makes the worker's lease void
+            case "say":
+                say(services, "s", C)
+            case "close":
+                services.sessions.close("s")
+            case "hold":
+                services.sessions.hold("s", "case 12")
+                services.sessions.release_hold("s")
+        if clear:
+            services.sessions.clear("s")
+        else:
+            assert purge(services, order).state is PurgeState.RUNNING
+
+    def die() -> None:
+        raise Killed
+
+    points.at("before segment put", use_and_erase)
+    points.at("after segment put", die)
+    with pytest.raises(Killed):
+        archive_session(watched, "s")
+    if clear:
+        wait_until(lambda: not drain(services, SHARDS) and not live(services))
+    else:
+        wait_until(lambda: carry_out(services, order.id).state is PurgeState.COMPLETE)
+    assert [name for name in of_sessions(services) if not name.endswith("/floor")] == []
+
+
 LIVE = [
     Failpoint.PURGE_LISTED,
     Failpoint.PURGE_TRIMMED,
