@@ -94,6 +94,18 @@ def test_a_purge_that_is_sent_as_a_task_tells_what_became_of_it(
         assert (idle["state"], idle["found"]["sessions"]) == ("complete", 0)
         wait_until(lambda: ask(app, "torpor.purge_idle", 1, requested_by="dpo")[1]["found"]["sessions"] == 1)
 
+        say(deployment, "held", A)
+        deployment.sessions.hold("held", "case 12")
+        held_id, held = ask(app, "torpor.purge_session", "held")
+        assert held["state"] == "blocked"
+        kept = receipts.standing(deployment, held_id).receipt
+        assert kept
+        assert kept["kept"]["named"][0]["why"] == "legal hold: case 12"
+
+        once = [app.send_task("torpor.purge_session", ["t"], task_id="once").get(timeout=60) for _ in range(2)]
+        assert once[0] == once[1]  # as where a task is delivered twice
+        assert [each["purge"] for each in receipts.receipts(deployment)].count("once") == 1
+
         for name, arguments, keywords in (
             ("torpor.purge_session", ["s"], {"scope": "moon"}),
             ("torpor.purge_session", [""], {}),
@@ -107,15 +119,7 @@ def test_a_purge_that_is_sent_as_a_task_tells_what_became_of_it(
     assert list(orders.open_orders(deployment)) == []
 
 
-def test_a_task_that_is_delivered_twice_is_one_purge(deployment: Services, app: Celery, tmp_path: Path) -> None:
-    sleep(deployment, "s", A)
-    with image("worker", deployment, tmp_path):
-        first = app.send_task("torpor.purge_session", ["s"], task_id="once").get(timeout=60)
-        second = app.send_task("torpor.purge_session", ["s"], task_id="once").get(timeout=60)
-    assert first == second
-    assert [each["purge"] for each in receipts.receipts(deployment)] == ["once"]
-
-
+@pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
 @pytest.mark.parametrize("begun", [False, True])
 def test_an_order_whose_requester_has_crashed_is_carried_out_by_the_sweep(
     deployment: Services, tmp_path: Path, *, begun: bool
@@ -143,6 +147,7 @@ def test_an_order_whose_requester_has_crashed_is_carried_out_by_the_sweep(
     assert list(orders.open_orders(deployment)) == []
 
 
+@pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
 def test_a_purge_of_what_a_dead_worker_has_leased_becomes_complete_by_itself(
     deployment: Services, app: Celery, tmp_path: Path
 ) -> None:
@@ -159,15 +164,3 @@ def test_a_purge_of_what_a_dead_worker_has_leased_becomes_complete_by_itself(
     assert receipt["removed"]["sessions"] == 1
     waited = datetime.fromisoformat(receipt["finished_at"]) - datetime.fromisoformat(receipt["requested_at"])
     assert waited > timedelta(seconds=1)
-
-
-@pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
-def test_a_purge_of_what_is_held_is_blocked_and_tells_so(deployment: Services, app: Celery, tmp_path: Path) -> None:
-    sleep(deployment, "s", A)
-    deployment.sessions.hold("s", "case 12")
-    with image("worker", deployment, tmp_path):
-        purge_id, done = ask(app, "torpor.purge_session", "s")
-    assert done["state"] == "blocked"
-    receipt = receipts.standing(deployment, purge_id).receipt
-    assert receipt
-    assert receipt["kept"]["named"][0]["why"] == "legal hold: case 12"
