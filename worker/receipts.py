@@ -104,6 +104,14 @@ def standing(services: Services, purge: str) -> Standing:
     return Standing(purge, state, order, sum(found, Tally()), error)
 
 
+def unfinished(services: Services) -> Iterator[Standing]:
+    """The purges that have no receipt yet; raises DocumentDamaged."""
+    for purge in orders.open_orders(services):
+        found = standing(services, purge)
+        if found.receipt is None:
+            yield found
+
+
 def is_written(services: Services, purge: str) -> bool:
     """Has a purge its receipt?"""
     return any(services.archive.list(layout.receipt_name(purge)))

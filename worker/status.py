@@ -20,6 +20,7 @@ class Overview:
     quarantined: int
     archived: int
     restored: int
+    tombstones: int
     oldest_overdue_seconds: float | None
     memory_bytes: int | None
     memory_limit_bytes: int | None
@@ -41,6 +42,7 @@ def overview(services: Services) -> Overview:
         quarantined=sum(shard.quarantined for shard in shards),
         archived=sum(shard.archived for shard in shards),
         restored=sum(shard.restored for shard in shards),
+        tombstones=sum(shard.tombstones for shard in shards),
         oldest_overdue_seconds=max(overdue).total_seconds() if overdue else None,
         memory_bytes=sum(node.used for node in nodes) or None,
         memory_limit_bytes=sum(limits) or None,

@@ -313,7 +313,7 @@ def test_a_purge_that_waits_for_a_worker_is_running_and_can_be_resumed(
     client: redis.Redis, services: Services, torpor: Torpor
 ) -> None:
     say(client, "s")
-    assert not isinstance(services.sessions.seize("s", timedelta(seconds=1.5)), SeizeOutcome)
+    assert not isinstance(services.sessions.seize("s", timedelta(seconds=4)), SeizeOutcome)
 
     begun = torpor("purge", "--session", "s", "--by", "dpo", "--yes")
 
@@ -324,6 +324,10 @@ def test_a_purge_that_waits_for_a_worker_is_running_and_can_be_resumed(
     assert chat(client, "s").messages == []
     told = torpor("purge-status", purge_id, "--json").json
     assert (told["state"], told["receipt"], told["order"]["requested_by"]) == ("running", None, "dpo")
+    listed = torpor("purge-status")
+    assert (listed.code, "running" in listed.out) == (0, True)
+    assert torpor("purge-status", "--json").json["purge"] == purge_id
+    assert torpor("status", "--json").json["tombstones"] == 1
     unfinished = torpor("receipts", purge_id)
     assert (unfinished.code, unfinished.out) == (4, "")
     assert f"purge {purge_id} is running: it has no receipt yet" in unfinished.said
@@ -336,6 +340,7 @@ def test_a_purge_that_waits_for_a_worker_is_running_and_can_be_resumed(
     done = wait_until(resumed)
     assert done.code == 0
     assert done.json["receipt"]["requested_by"] == "dpo"
+    assert torpor("purge-status", "--json").out == ""
     again = torpor("purge", "--resume", purge_id)
     assert (again.code, again.out.startswith("complete: 1 sessions")) == (0, True)
 

@@ -12,7 +12,7 @@ from history import InvalidArgument, SessionNotFound, TorporError, TransientErro
 from worker import console, orders
 from worker import purge as purging
 from worker import receipts as receipting
-from worker.cli.shared import Json, JsonLines, services_of, span_of
+from worker.cli.shared import JsonLines, services_of, span_of
 from worker.inventory import Surveyed, Tally
 from worker.orders import Order, Scope
 from worker.receipts import PurgeState, Standing
@@ -67,15 +67,21 @@ def purge(
 
 def purge_status(
     context: typer.Context,
-    purge_id: Annotated[str, typer.Argument(metavar="ID", help="The purge id.")],
+    purge_id: Annotated[
+        str | None, typer.Argument(metavar="ID", help="The purge id; without one, all that are not finished.")
+    ] = None,
     *,
-    as_json: Json = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON; without ID an object a line.")] = False,
 ) -> None:
     """Tell where a purge stands: queued, running, complete, blocked or failed.
 
     Example: torpor purge-status 20260101T120000Z-0a1b2c3d
     """
-    standing = receipting.standing(services_of(context), purge_id)
+    services = services_of(context)
+    if purge_id is None:
+        _tell_open(receipting.unfinished(services), as_json=as_json)
+        return
+    standing = receipting.standing(services, purge_id)
     if as_json:
         console.print_json(standing)
         return
@@ -152,6 +158,28 @@ def _tell(standing: Standing, *, as_json: bool) -> None:
             "a worker may still be uploading some of it: the purge ends when that worker's lease has ended, "
             f"at a sweep or by torpor purge --resume {standing.purge}"
         )
+
+
+def _tell_open(unfinished: Iterator[Standing], *, as_json: bool) -> None:
+    if as_json:
+        for each in unfinished:
+            console.print_json(each)
+        return
+    console.print_table(
+        ("purge", "state", "target", "found", "requested by", "requested", "error"),
+        (
+            (
+                each.purge,
+                each.state,
+                _value(each.order["target"]),
+                _text(each.found),
+                str(each.order["requested_by"]) or "-",
+                str(each.order["requested_at"])[:19],
+                each.error or "-",
+            )
+            for each in unfinished
+        ),
+    )
 
 
 def _list(surveyed: Iterator[Surveyed], *, as_json: bool) -> int:

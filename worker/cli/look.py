@@ -35,6 +35,7 @@ def status(context: typer.Context, *, as_json: Json = False) -> None:
             "quarantined": f"{overview.quarantined:,}",
             "archived since start": f"{overview.archived:,}",
             "restored since start": f"{overview.restored:,}",
+            "tombstones": f"{overview.tombstones:,}",
             "oldest overdue": console.span(overview.oldest_overdue_seconds),
             "Redis memory": console.size(overview.memory_bytes) + (f" of {console.size(limit)}" if limit else ""),
             "shards": str(overview.shards),
