@@ -6,15 +6,16 @@ An order lies in the archive until its receipt does, so a purge that is killed a
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import TypeVar
 
-from history import PurgeLock, TransientError
+from history import PurgeLock, TorporError, TransientError
 from worker import inventory, orders, receipts
 from worker.errors import PurgeNotFound, PurgeOvertaken
 from worker.events import Event, EventKind, tell
@@ -56,7 +57,8 @@ def carry_out(services: Services, purge_id: str, told: Callable[[Tally], None] =
                 suppress(PurgeNotFound),  # it is finished
             ):
                 order = orders.read(services, purge_id)
-                _Run(services, order, lock, Removal(services, order, pool), told).run()
+                with _renewed(lock, services.settings.lease):
+                    _Run(services, order, lock, Removal(services, order, pool), told).run()
     return receipts.standing(services, purge_id)
 
 
@@ -162,6 +164,28 @@ class _Run:
         """Keep the lock; raises PurgeOvertaken where it is lost."""
         if not self.lock.extend(self.services.settings.lease):
             raise PurgeOvertaken(f"purge {self.order.id} is carried out by another worker by now")
+
+
+@contextmanager
+def _renewed(lock: PurgeLock, lease: timedelta) -> Iterator[None]:
+    """Keep the lock, in a thread of its own: the walk over a large archive may find nothing for longer than a lease."""
+    stop = threading.Event()
+
+    def renew() -> None:
+        while not stop.wait(lease.total_seconds() / 3) and not lock.kept:
+            try:
+                if not lock.extend(lease):
+                    return
+            except TorporError as error:
+                log.warning("the lock of a purge was not renewed, it may end: %s", error)
+
+    thread = threading.Thread(target=renew, name="torpor-purge", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
 
 
 def _batches(things: Iterable[T]) -> Iterator[list[T]]:

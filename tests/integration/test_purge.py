@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -23,7 +24,7 @@ from history import (
     SessionStore,
     Status,
 )
-from worker import failpoints, hold, layout, orders, receipts
+from worker import failpoints, hold, layout, orders, receipts, targets
 from worker.archive import Outcome, archive_session
 from worker.drain import drain
 from worker.errors import ArchiveRefused, ArchiveUnavailable, PurgeNotFound
@@ -354,6 +355,24 @@ def test_of_two_workers_at_the_same_purge_one_works(services: Services) -> None:
     go_on.set()
     first.join()
     assert found == [PurgeState.COMPLETE]
+
+
+def test_a_purge_keeps_its_lock_while_it_finds_nothing_for_longer_than_a_lease(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services = with_settings(services, lease_seconds=0.5)
+    sleep(services, "s")
+    order = orders.place(services, Order(owner="ann"))
+    walked = targets.targets
+
+    def walk_slowly(*arguments: Any) -> Iterator[str]:
+        began = time.monotonic()
+        wait_until(lambda: time.monotonic() > began + 1.5)
+        assert carry_out(services, order.id).state is PurgeState.RUNNING  # somebody is at it
+        yield from walked(*arguments)
+
+    monkeypatch.setattr("worker.purge.targets", walk_slowly)
+    assert carry_out(services, order.id).state is PurgeState.COMPLETE
 
 
 def test_an_order_that_is_placed_again_is_the_same_purge(services: Services) -> None:
