@@ -92,7 +92,7 @@ def test_a_purge_that_is_sent_as_a_task_tells_what_became_of_it(
 
         _, idle = ask(app, "torpor.purge_idle", 3600, owner="bob")
         assert (idle["state"], idle["found"]["sessions"]) == ("complete", 0)
-        wait_until(lambda: ask(app, "torpor.purge_idle", 1, requested_by="dpo")[1]["found"]["sessions"] == 1)
+        wait_until(lambda: ask(app, "torpor.purge_idle", 1, owner="bob")[1]["found"]["sessions"] == 1)
 
         say(deployment, "held", A)
         deployment.sessions.hold("held", "case 12")
