@@ -134,7 +134,7 @@ def archive_claimed(
             raise snapshot
         if snapshot is None:
             raise _Superseded
-        if snapshot.attempts > services.settings.max_attempts and snapshot.purge is None:
+        if snapshot.attempts > services.settings.max_attempts and snapshot.floor is None:
             raise AttemptsExhausted(f"{snapshot.attempts - 1} attempts ended without a word: their workers died")
         return _work_on(services, keeper, lease, snapshot, rewound_before)
     except _Superseded:
@@ -197,12 +197,14 @@ def _archive(
             sent.append(_send(services, keeper, lease, snapshot, snapshot.archived_count))
             remembered = holdings.recalled(services.archive, sent[0])
         relies_on_older = snapshot.archived_count > 0 or snapshot.epoch < rewound_before
-        if relies_on_older or (sent and retention.ends_at(services.settings, snapshot)):
+        if relies_on_older or sent:  # a retention that was taken away or lengthened counts for what is older too
             held = retention.see_to(services, snapshot)
         if relies_on_older:
             covered = _verify_covered(services, snapshot, held)
             remembered = remembered or covered
-        if remembered and remembered.expiry != snapshot.expiry:
+        # What a hold or a restore has made of a sleeping session knows nothing of its expiry.
+        tells = snapshot.message_count > 0 or snapshot.whole
+        if remembered and tells and remembered.expiry != snapshot.expiry:
             sent.append(_remember(services, keeper, lease, snapshot))
         reach(Failpoint.ARCHIVE_VERIFIED)
         with keeper.taken(lease) as newest:
@@ -366,7 +368,7 @@ def _give_back(
     attempts: int | None,
     delay: timedelta | None = None,
 ) -> Archived:
-    """Release after a failure; `attempts` is None for one that may pass, which does not count."""
+    """Release after a failure; `attempts` is None for one that may pass, 0 for one that is never given up on."""
     settings = services.settings
     delay = delay or timedelta(seconds=settings.retry_delay_seconds * random.uniform(0.5, 1.5))
     # The text of an error that is not ours could hold a message.
@@ -383,7 +385,7 @@ def _give_back(
         elif outcome is Outcome.QUARANTINED:
             ours = services.sessions.quarantine(newest, str(known))
         else:
-            ours = services.sessions.release(newest, delay, counted=attempts is not None, error=str(known))
+            ours = services.sessions.release(newest, delay, counted=bool(attempts), error=str(known))
     except TorporError as failed:
         log.warning("session %r is due again when its lease ends: %s", lease.session_id, failed)
         ours = True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -77,6 +77,18 @@ def look(archive: ArchiveStore, session_id: str, *, generations: bool = False) -
     ]
     erasable = [stored for name, stored in parsed if name.epoch < floor]
     return Holdings(session_id, floor, sorted(segments, key=_position), erasable)
+
+
+def last_active(objects: Iterable[StoredObject]) -> datetime:
+    """When a session in the archive was last active, as its objects tell; reads without a write may be missing."""
+    return max(map(_active, objects))
+
+
+def _active(stored: StoredObject) -> datetime:
+    try:
+        return datetime.fromisoformat(stored.metadata["active"])
+    except (KeyError, ValueError):
+        return stored.created or datetime.now(UTC)
 
 
 def plan(archive: ArchiveStore, holdings: Holdings, *, below: int | None = None) -> Plan:

@@ -6,10 +6,11 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from typing import Any, Self
 
 from history import LegalHold, SessionInfo, TorporError
-from worker import documents, layout
+from worker import documents, holdings, layout
 from worker.errors import DocumentDamaged
 from worker.layout import FloorName, SegmentName
 from worker.orders import Order, Scope
@@ -89,12 +90,16 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Surveyed:
-    """A session as a survey saw it, and the legal hold that keeps it. Epochs below `floor` must not come back."""
+    """A session as a survey saw it, and the legal hold that keeps it. Epochs below `floor` must not come back.
+
+    `last_active` is what Redis tells, or the archive, which is asked for a purge of idle sessions alone.
+    """
 
     found: Found
     info: SessionInfo | None
     hold: LegalHold | None
     floor: int
+    last_active: datetime | None
 
 
 def survey(services: Services, pool: Executor, session_ids: Sequence[str], order: Order) -> list[Surveyed]:
@@ -117,6 +122,16 @@ def write(services: Services, purge: str, number: int, founds: Sequence[Found]) 
     documents.put_lines(
         services.archive, layout.inventory_name(purge, number), [asdict(found) for found in founds], described
     )
+
+
+def note_removed(services: Services, purge: str, number: int) -> None:
+    """Note that what an inventory lists was removed once. Repeatable."""
+    services.archive.put(layout.removed_name(purge, number), io.BytesIO(), 0, metadata={})
+
+
+def is_removed(services: Services, purge: str, number: int) -> bool:
+    """Was what an inventory lists removed once?"""
+    return any(services.archive.list(layout.removed_name(purge, number)))
 
 
 def complete(services: Services, purge: str) -> None:
@@ -190,7 +205,10 @@ def _surveyed(
             FoundObject(stored.name, stored.generation, stored.size, stored.metadata.get("sha256")) for stored in theirs
         ],
     )
-    return Surveyed(found, info, None, max(floor, info.floor or 0) if info else floor)
+    active = info.last_active if info is not None and not buried else None
+    if active is None and objects and order.idle is not None:
+        active = holdings.last_active([stored for _, stored in objects])
+    return Surveyed(found, info, None, max(floor, info.floor or 0) if info else floor, active)
 
 
 def _messages(

@@ -6,6 +6,7 @@
 
 <prefix>/v1/orders/<purge>.json                                    a purge that is not finished
 <prefix>/v1/receipts/<purge>/<number>.jsonl.gz                     what it has found, before it removes it
+<prefix>/v1/receipts/<purge>/<number>.removed                      that was removed once
 <prefix>/v1/receipts/<purge>/listed                                it has found all it is for
 <prefix>/v1/receipts/<purge>/receipt.json                          what it has done
 
@@ -140,6 +141,11 @@ def receipt_name(purge: str) -> str:
 def listed_name(purge: str) -> str:
     """The name of the empty object that says that a purge has listed all it is for."""
     return f"{receipts_of(purge)}listed"
+
+
+def removed_name(purge: str, number: int) -> str:
+    """The name of the empty object that says that what an inventory lists was removed once."""
+    return f"{receipts_of(purge)}{number:06d}.removed"
 
 
 def inventory_name(purge: str, number: int) -> str:

@@ -22,7 +22,7 @@ from worker.events import Event, EventKind, tell
 from worker.failpoints import Failpoint, reach
 from worker.inventory import Found, Surveyed, Tally
 from worker.orders import Order
-from worker.receipts import Kept, Remainder, Standing
+from worker.receipts import Standing
 from worker.removal import Removal
 from worker.second_look import SecondLook
 from worker.services import Services
@@ -86,7 +86,6 @@ class _Run:
     removal: Removal
     told: Callable[[Tally], None]
     found: Tally = field(default_factory=Tally)
-    held: Remainder = field(default_factory=Remainder)
 
     def run(self) -> None:
         if not receipts.is_written(self.services, self.order.id):
@@ -97,7 +96,7 @@ class _Run:
                 self.lock.keep(look.waits_until - datetime.now(UTC))
                 return
             removed = self.found - look.spared
-            receipts.write(self.services, self.order, removed, Remainder(self.held, look.kept))
+            receipts.write(self.services, self.order, removed, look.kept)
             log.info("purge %s: %s", self.order.id, removed)
             reach(Failpoint.PURGE_RECEIPTED)
         orders.finish(self.services, self.order.id)
@@ -106,7 +105,7 @@ class _Run:
         """Go through the targets; what is found of each is written down before it is removed.
 
         Once the list is complete, no other run makes one: what comes into being later is not of this purge. A run that
-        was killed before is carried on with what it had not listed.
+        was killed before is carried on with what it had not removed, and with what it had not listed.
         """
         listed: set[str] = set()
         number = 0
@@ -114,33 +113,36 @@ class _Run:
         for stored in inventory.written(self.services, self.order.id):
             number += 1
             self.found += inventory.tally_of(stored)
-            if not complete:
-                listed.update(found.session for found in inventory.read(self.services, stored))
+            founds = [] if complete else list(inventory.read(self.services, stored))
+            listed.update(found.session for found in founds)
+            if founds and not inventory.is_removed(self.services, self.order.id, number):
+                self._remove(number, founds)
         for batch in _batches([] if complete else targets(self.services, self.order)):
             surveyed = self.removal.survey(session for session in batch if session not in listed)
-            founds = self._admitted(surveyed, named=number == 0)
+            founds = list(self._admitted(surveyed, named=number == 0))
             if founds:
                 number += 1
                 inventory.write(self.services, self.order.id, number, founds)
                 reach(Failpoint.PURGE_LISTED)
                 self.found += sum((found.tally for found in founds), Tally())
-                self._remove(founds)
+                self._remove(number, founds)
                 self.told(self.found)
         inventory.complete(self.services, self.order.id)
         reach(Failpoint.PURGE_REMOVED)
 
-    def _admitted(self, surveyed: Iterable[Surveyed], *, named: bool) -> list[Found]:
-        """What is to be removed; a session that was asked for by name is so even where there is nothing of it."""
-        founds = []
+    def _admitted(self, surveyed: Iterable[Surveyed], *, named: bool) -> Iterator[Found]:
+        """What is to be listed; a session that was asked for by name is so even where there is nothing of it."""
+        idle = self.order.idle
+        cutoff = None if idle is None else self.services.sessions.now() - idle
         for each in surveyed:
-            if each.hold and each.found:
-                self.held.add(Kept(each.found.session, f"legal hold: {each.hold.reason}"))
-            elif each.found or (named and self.order.session and not each.hold):
-                founds.append(each.found)
-        return founds
+            if cutoff and each.last_active and each.last_active > cutoff:
+                continue  # it was used since its name came up
+            if each.found or (named and self.order.session and not each.hold):
+                yield each.found
 
-    def _remove(self, founds: list[Found]) -> None:
+    def _remove(self, number: int, founds: list[Found]) -> None:
         removed = self.removal.remove(founds)
+        inventory.note_removed(self.services, self.order.id, number)
         reach(Failpoint.PURGE_ERASED)
         self._go_on()
         events = [

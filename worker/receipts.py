@@ -7,7 +7,6 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from itertools import islice
 from typing import Any
 
 from worker import documents, inventory, layout, orders
@@ -44,34 +43,22 @@ class Kept:
 
 
 class Remainder:
-    """What a purge may not remove: all of it counted once, the first thousand named."""
+    """What a purge may not remove: all of it counted, the first thousand named."""
 
-    def __init__(self, *others: Remainder) -> None:
-        self._kept: dict[tuple[str, str | None], Kept] = {}
-        for other in others:
-            self._kept |= other._kept
+    def __init__(self) -> None:
+        self.sessions = 0
+        self.objects = 0
+        self.named: list[Kept] = []
 
     def add(self, kept: Kept) -> None:
-        """Count it, once."""
-        self._kept[kept.session, kept.object] = kept
+        """Count it: a session as a whole, or an object."""
+        self.sessions += kept.object is None
+        self.objects += kept.object is not None
+        if len(self.named) < _NAMED:
+            self.named.append(kept)
 
     def __bool__(self) -> bool:
-        return bool(self._kept)
-
-    @property
-    def sessions(self) -> int:
-        """How many sessions are kept as a whole."""
-        return sum(name is None for _, name in self._kept)
-
-    @property
-    def objects(self) -> int:
-        """How many objects of others are kept."""
-        return len(self._kept) - self.sessions
-
-    @property
-    def named(self) -> list[Kept]:
-        """The first thousand."""
-        return list(islice(self._kept.values(), _NAMED))
+        return bool(self.named)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,10 +30,16 @@ class Removal:
         """What there is of sessions, each once."""
         return inventory.survey(self.services, self.pool, list(dict.fromkeys(session_ids)), self.order)
 
-    def remove(self, founds: Sequence[Found]) -> list[Found]:
+    def is_others(self, found: Found) -> bool:
+        """Is a session of an owner's purge in Redis another owner's, who had the same id?"""
+        return self.order.owner is not None and found.owner not in (None, self.order.owner)
+
+    def remove(self, listed: Sequence[Found]) -> list[Found]:
         """Remove sessions; returns those that could be removed. What is in the way is left to the second look."""
+        founds = [found for found in listed if not self.is_others(found)]
         if self.order.scope is Scope.LIVE:
-            return [found for found, gone in zip(founds, self.pool.map(self.drop, founds), strict=True) if gone]
+            outcomes = zip(founds, self.pool.map(self.drop, founds), strict=True)
+            return [found for found, outcome in outcomes if outcome is PurgeOutcome.PURGED]
         forbidden = self.forbid(founds)
         self.erase(forbidden)
         return [found for found, _ in forbidden]
@@ -60,30 +66,32 @@ class Removal:
             )
         )
 
-    def drop(self, found: Found) -> bool:
+    def drop(self, found: Found) -> PurgeOutcome:
         """Drop a session from Redis under a lease of our own, with what was uploaded of it and not committed.
 
-        False where a worker has it in hand, an erasure is pending, or it may not be dropped.
+        CHANGED where a worker has it in hand or an erasure is pending: it can be tried again.
         """
         sessions, lease_time = self.services.sessions, self.services.settings.lease
         lease = sessions.seize(found.session, lease_time)
         if lease is SeizeOutcome.QUARANTINED and sessions.requeue(found.session):
             lease = sessions.seize(found.session, lease_time)
         if not isinstance(lease, Lease):
-            return lease is SeizeOutcome.MISSING
+            return PurgeOutcome.PURGED if lease is SeizeOutcome.MISSING else PurgeOutcome.CHANGED
+        outcome = PurgeOutcome.CHANGED
         info = sessions.info(found.session)
-        if info is not None and info.hold is None and info.floor is None:
+        if info is not None and info.hold is not None:
+            outcome = PurgeOutcome.HELD
+        elif info is not None and info.floor is None:
             if info.hold_pending:  # with the session goes what tells the worker to see to its objects
                 hold.see_to(self.services, found.session)
             for segment in holdings.look(self.services.archive, found.session).segments:
                 if segment.name.epoch == info.epoch and segment.name.stop > info.archived_count - info.base:
                     self.services.archive.delete(segment.stored)
             reach(Failpoint.PURGE_TRIMMED)
-            done = sessions.drop(lease, epoch=info.epoch, idle=self.order.idle, owner=info.owner)
-            if done.outcome is PurgeOutcome.PURGED:
-                return True
-        sessions.release(lease, timedelta(), counted=False)
-        return False
+            outcome = sessions.drop(lease, epoch=info.epoch, idle=self.order.idle, owner=info.owner).outcome
+        if outcome is not PurgeOutcome.PURGED:
+            sessions.release(lease, timedelta(), counted=False)
+        return outcome
 
     def _purge_in_redis(self, founds: Sequence[Found]) -> list[Purging]:
         """One pipeline; raises what Redis answers for a session."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from history import Status
+from history import PurgeOutcome, Status
 from worker import erase, layout
 from worker.errors import ArchiveRefused
 from worker.inventory import Found, Surveyed, Tally
@@ -45,28 +45,31 @@ class SecondLook:
     def _drop(self, left: Sequence[_Left]) -> None:
         retry = timedelta(seconds=self.removal.services.settings.retry_delay_seconds)
         for each in left:
+            if self._is_kept(each):
+                continue
+            outcome = self.removal.drop(each.now.found)
             info = each.now.info
-            if each.now.hold:
-                self._keep_whole(each)
-            elif self.removal.drop(each.now.found):
+            if outcome is PurgeOutcome.PURGED:
                 self.back += 1
-            elif info and info.status is Status.IN_WORK and info.due_at:
+            elif outcome is PurgeOutcome.CHANGED and info and info.status is Status.IN_WORK and info.due_at:
                 self._wait(info.due_at)
-            elif info and info.floor is not None:
-                self._wait(datetime.now(UTC) + retry)  # a clear is being finished
+            elif outcome is PurgeOutcome.CHANGED:
+                self._wait(datetime.now(UTC) + retry)  # a clear is being finished, or a worker uploads
             else:
                 self.spared += each.listed.tally  # used meanwhile
 
     def _erase(self, left: Sequence[_Left]) -> None:
         free: list[_Left] = []
         for each in left:
-            if each.now.hold:
-                self._keep_whole(each)
-            elif self.removal.order.idle is not None and each.newer:
+            if self._is_kept(each):
+                continue
+            if self.removal.order.idle is not None and each.newer:
                 self.spared += each.listed.tally  # it was used since it was listed
             else:
                 free.append(each)
         forbidden = self.removal.forbid([each.found for each in free if each.is_to_be_forbidden])
+        live = {each.listed.session for each in free if each.live}
+        self.back += sum(found.session in live for found, _ in forbidden)  # whose lease may run: another look waits
         forbidden += [(each.found, each.listed.epoch + 1) for each in free if not each.is_to_be_forbidden]
         by_id = {each.listed.session: each.listed for each in free}
         for (found, _), erased in zip(forbidden, self.removal.erase(forbidden), strict=True):
@@ -88,10 +91,17 @@ class SecondLook:
     def _wait(self, until: datetime) -> None:
         self.waits_until = until if self.waits_until is None else max(self.waits_until, until)
 
-    def _keep_whole(self, left: _Left) -> None:
-        self.spared += left.listed.tally
+    def _is_kept(self, left: _Left) -> bool:
+        """Must the session stay as a whole?"""
         if left.now.hold:
-            self.kept.add(Kept(left.listed.session, f"legal hold: {left.now.hold.reason}"))
+            why = f"legal hold: {left.now.hold.reason}"
+        elif self.removal.is_others(left.now.found):
+            why = "in Redis the session is another owner's"
+        else:
+            return False
+        self.spared += left.listed.tally
+        self.kept.add(Kept(left.listed.session, why))
+        return True
 
     def _keep_objects(self, listed: Found, refused: Sequence[tuple[StoredObject, ArchiveRefused]]) -> None:
         """The session counts as not removed, and of its objects those that the archive refuses to delete."""

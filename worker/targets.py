@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import chain, groupby, islice
 
 from history import SessionInfo, TorporError
-from worker import layout
+from worker import holdings, layout
 from worker.orders import Order, Scope
 from worker.services import Services
-from worker.stores import StoredObject
 
 _PAGE = 500
 
@@ -25,7 +24,7 @@ def targets(services: Services, order: Order) -> Iterator[str]:
         yield order.session
         return
     asleep = order.scope is not Scope.LIVE
-    cutoff = None if order.idle is None else _now(services) - order.idle
+    cutoff = None if order.idle is None else services.sessions.now() - order.idle
     if order.owner is None:
         yield from _idle(
             services, chain(services.sessions.sessions(), services.sessions.sessions(quarantined=True)), cutoff
@@ -35,11 +34,6 @@ def targets(services: Services, order: Order) -> Iterator[str]:
         return
     owned = chain(services.sessions.owned(order.owner), _marked(services, order.owner) if asleep else ())
     yield from owned if cutoff is None else _idle_or_asleep(services, owned, cutoff)
-
-
-def _now(services: Services) -> datetime:
-    """Redis's clock, which all moments are of."""
-    return max(shard.now for shard in services.sessions.overview())
 
 
 def _idle(services: Services, session_ids: Iterable[str], cutoff: datetime | None) -> Iterator[str]:
@@ -57,7 +51,7 @@ def _idle_or_asleep(services: Services, session_ids: Iterable[str], cutoff: date
                 yield info.session_id
             continue
         slept = list(services.archive.list(layout.session_prefix(info)))
-        if slept and _last_active(slept) <= cutoff:
+        if slept and holdings.last_active(slept) <= cutoff:
             yield info
 
 
@@ -91,17 +85,5 @@ def _archived(services: Services, cutoff: datetime | None) -> Iterator[str]:
         for folder, group in groupby(services.archive.list(spread), key=lambda stored: layout.folder_of(stored.name)):
             objects = list(group)
             session_id = layout.stored_session(folder, objects[0].metadata)
-            if session_id is not None and (cutoff is None or _last_active(objects) <= cutoff):
+            if session_id is not None and (cutoff is None or holdings.last_active(objects) <= cutoff):
                 yield session_id
-
-
-def _last_active(objects: Iterable[StoredObject]) -> datetime:
-    """When a session in the archive was last active, as its objects tell; reads without a write may be missing."""
-    return max(map(_active, objects))
-
-
-def _active(stored: StoredObject) -> datetime:
-    try:
-        return datetime.fromisoformat(stored.metadata["active"])
-    except (KeyError, ValueError):
-        return stored.created or datetime.now(UTC)

@@ -180,7 +180,7 @@ def clear(deployment: Deployment, session_id: str, *, request: bytes, owner: str
     def decode(reply: Any) -> int:
         match reply[0]:
             case b"held":
-                raise held(session_id, reply[1])
+                raise _held(session_id, reply[1])
             case b"purged":
                 raise _purged(session_id)
         return int(reply[1])
@@ -205,7 +205,7 @@ def _purged(session_id: str) -> SessionPurged:
     return SessionPurged(f"session {session_id!r} was purged; use another id, or allow_reuse=True to begin it anew")
 
 
-def held(session_id: str, hold: bytes) -> SessionHeld:
+def _held(session_id: str, hold: bytes) -> SessionHeld:
     """What is raised for a session under a hold that a script tells of."""
     reason = to_hold(hold)
     return SessionHeld(f"session {session_id!r} is under a legal hold: {reason.reason if reason else ''}")

@@ -62,6 +62,7 @@ def swap(deployment: Deployment, ticket: RestoreTicket, staged: int, origin: Ori
     keys = deployment.keyspace.of(session)
     owner = b"" if origin.owner is None else encode_owner(origin.owner)
     owner_keys = [keys.owner(owner)] if owner else []
+    expiry = deployment.resolve(ticket.session_id, origin.owner, origin.expiry)
 
     def decode(reply: Any) -> SwapOutcome:
         match reply:
@@ -87,9 +88,9 @@ def swap(deployment: Deployment, ticket: RestoreTicket, staged: int, origin: Ori
             staged,
             *deployment.defaults,
             b"" if origin.created is None else to_ms(origin.created),
-            span_ms(origin.expiry.idle),
-            span_ms(origin.expiry.max_age),
-            span_ms(origin.expiry.retention),
+            span_ms(expiry.idle),
+            span_ms(expiry.max_age),
+            span_ms(expiry.retention),
             owner,
         ],
         decode,

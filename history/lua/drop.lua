@@ -10,9 +10,12 @@
 -- ARGV[2] token
 -- ARGV[3] how long (ms) the session must have been idle, '' for any time
 -- ARGV[4] epoch that was looked at
--- Returns {'dropped', messages} | {'held', hold} | {'active'} used too lately | {'changed'} the lease is lost
-local meta = redis.call('HMGET', KEYS[2], 'epoch', 'owner', 'active', 'floor')
+-- Returns {'dropped', messages} | {'held', hold} | {'active'} used too lately | {'changed'} the lease is lost, an erasure is pending,
+--   or a worker may still be uploading
+local meta = redis.call('HMGET', KEYS[2], 'epoch', 'owner', 'active', 'floor', 'attempt')
 if not holds(KEYS[3], ARGV[1], ARGV[2]) or meta[1] ~= ARGV[4] or meta[4] then return {'changed'} end
+-- A worker whose lease was overwritten by activity may still be uploading.
+if meta[5] and tonumber(meta[5]) > to_ms(now_us()) then return {'changed'} end
 local hold = legal_hold(KEYS[5], ARGV[1], meta[2])
 if hold then return {'held', hold} end
 local now = to_ms(now_us())

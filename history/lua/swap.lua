@@ -25,6 +25,11 @@ local count = tonumber(ARGV[3])
 if redis.call('LLEN', KEYS[5]) ~= count then return 'lost' end
 local live = redis.call('LLEN', KEYS[1])
 if count + live == 0 then
+  if redis.call('HGET', KEYS[2], 'holding') then -- a hold that came meanwhile is still to be seen to
+    redis.call('HDEL', KEYS[2], 'restoring')
+    set_due(KEYS[3], ARGV[1], to_ms(now_us()))
+    return 'nothing'
+  end
   redis.call('UNLINK', KEYS[2])
   redis.call('ZREM', KEYS[3], ARGV[1])
   return 'nothing'

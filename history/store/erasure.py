@@ -12,7 +12,7 @@ import redis.exceptions
 from redis.lock import Lock
 
 from history import calls
-from history.errors import TorporError
+from history.errors import RedisMemoryFull, TorporError
 from history.keys import purge_failure_key, purge_lock_key
 from history.session import Lease, PurgeTarget, Purging
 from history.store.runner import Runner, translated
@@ -28,9 +28,12 @@ class PurgeLock:
         self._client = client
         self._failure_key = failure_key
         self.kept = False
+        self.unneeded = False
 
     def extend(self, lease: timedelta) -> bool:
         """Keep it for so long from now; False where it is lost."""
+        if self.unneeded:
+            return True
         try:
             with translated():
                 self._lock.extend(lease.total_seconds(), replace_ttl=True)
@@ -120,12 +123,15 @@ class Erasure(Runner):
             thread_local=False,
         )
         token = os.urandom(8).hex()
-        with translated():
-            taken = lock.acquire(token=token) or self._holds(lock, token)  # a reply may have been lost
+        purge_lock = PurgeLock(lock, self._client, purge_failure_key(self._namespace, purge_id))
+        try:
+            with translated():
+                taken = lock.acquire(token=token) or self._holds(lock, token)  # a reply may have been lost
+        except RedisMemoryFull:  # a purge makes room: it goes on without a lock
+            purge_lock.unneeded = taken = True
         if not taken:
             yield None
             return
-        purge_lock = PurgeLock(lock, self._client, purge_failure_key(self._namespace, purge_id))
         try:
             yield purge_lock
         finally:

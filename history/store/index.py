@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 from history import calls
@@ -54,6 +54,10 @@ class Index(Runner):
         shards = range(self.deployment.keyspace.shards)
         described = self.run_many([calls.overview(self.deployment, shard) for shard in shards])
         return [overview for _, overview in _answered(shards, described)]
+
+    def now(self) -> datetime:
+        """Redis's clock, which all moments are of; the latest of its shards'."""
+        return max(shard.now for shard in self.overview())
 
     def sessions(self, *, quarantined: bool = False, shards: Iterable[int] | None = None) -> Iterator[str]:
         """Walk the ids of the sessions in Redis, shard by shard, through the index; each id comes once.

@@ -19,6 +19,7 @@ from history import (
     Expiry,
     InvalidArgument,
     MemorystoreChatMessageHistory,
+    PurgeTarget,
     SessionHeld,
     SessionPurged,
     SessionStore,
@@ -677,6 +678,75 @@ def test_a_hold_that_was_released_is_not_in_the_way_of_an_erasure(services: Serv
     services.sessions.clear("cleared")
     assert archive_session(services, "cleared").outcome is Outcome.ARCHIVED
     assert [name for name in of_sessions(services) if not name.endswith("/floor")] == []
+
+
+def test_a_held_session_is_in_the_receipt_though_the_purge_had_to_wait(services: Services) -> None:
+    services = with_settings(services, lease_seconds=1)
+    watched, points = watch(services)
+    sleep(services, "held", A)
+    hold.hold_session(services, "held", "case 12")
+    say(services, "leased", B)
+    order = Order(owner="ann")
+    points.at("after segment put", lambda: purge(services, order))
+    archive_session(watched, "leased")
+    assert receipts.standing(services, order.id).state is PurgeState.RUNNING
+
+    standing = wait_until(lambda: (done := carry_out(services, order.id)).receipt and done)
+
+    assert standing.state is PurgeState.BLOCKED
+    assert [each["session"] for each in standing.receipt["kept"]["named"]] == ["held"]
+    assert (standing.receipt["found"]["sessions"], standing.receipt["removed"]["sessions"]) == (2, 1)
+    assert read_transcript(services, "held") == [A]
+
+
+def test_what_was_rebased_before_the_purge_goes_on_is_purged(services: Services) -> None:
+    sleep(services, "s", A)
+    restore_session(services, "s")
+    order = Order(session="s")
+
+    def die(at: Failpoint) -> None:
+        if at is Failpoint.PURGE_LISTED:
+            raise Killed
+
+    failpoints.arm(die)
+    with pytest.raises(Killed):
+        purge(services, order)
+    failpoints.arm()
+    services.sessions.rebase([PurgeTarget("s", "ann")])
+
+    assert carry_out(services, order.id).state is PurgeState.COMPLETE
+    info = services.sessions.info("s")
+    assert info
+    assert (info.status, info.message_count) == (Status.PURGED, 0)
+
+
+def test_an_owners_purge_spares_what_is_another_owners_by_now(services: Services) -> None:
+    sleep(services, "s", A, owner="ann")
+    say(services, "s", B, owner="bob")
+
+    standing = purge(services, Order(owner="ann"))
+
+    assert standing.state is PurgeState.BLOCKED
+    assert standing.receipt
+    assert "another owner" in standing.receipt["kept"]["named"][0]["why"]
+    assert services.sessions.messages("s") == [B]
+
+
+@pytest.mark.parametrize("step", ["after begin", "before swap"])
+def test_a_hold_that_comes_during_a_restore_that_fails_is_seen_to(services: Services, step: str) -> None:
+    sleep(services, "s", A)
+    watched, points = watch(services)
+
+    def hold_and_fail() -> None:
+        services.sessions.hold("s", "case 12")
+        raise ArchiveUnavailable("the bucket is down")
+
+    points.at(step, hold_and_fail)
+    with pytest.raises(ArchiveUnavailable):
+        restore_session(watched, "s")
+    drain(services, SHARDS)
+    [segment] = list(services.archive.list(layout.session_prefix("s")))
+    assert segment.held or services.archive.url.startswith("gs:")  # the emulator does not tell of holds
 
 
 @pytest.mark.parametrize(
