@@ -20,6 +20,8 @@ from worker.settings import Settings, load_settings, parse_archive_url
 # How old a hint may be. A worker compares with its own clock, so it is long beside what clocks differ by.
 HINT_SECONDS = 300
 _EXPIRE_SECONDS = 3600
+# A purge is done by whoever has ordered it; each so many sweeps those are looked for that were left in the middle.
+_SWEEPS_OF_PURGES = 4
 _REDIS = ("redis://", "rediss://", "redis+socket://")
 
 
@@ -86,7 +88,7 @@ def _configuration(settings: Settings) -> dict[str, Any]:
             },
             "torpor.sweep_purges": {
                 "task": "torpor.sweep_purges",
-                "schedule": settings.sweep_interval_seconds,
+                "schedule": _SWEEPS_OF_PURGES * settings.sweep_interval_seconds,
                 "options": {"expires": HINT_SECONDS},
             },
             **_expiry(settings),

@@ -197,7 +197,7 @@ def _archive(
             sent.append(_send(services, keeper, lease, snapshot, snapshot.archived_count))
             remembered = holdings.recalled(services.archive, sent[0])
         relies_on_older = snapshot.archived_count > 0 or snapshot.epoch < rewound_before
-        if relies_on_older or sent:  # a retention that was taken away or lengthened counts for what is older too
+        if relies_on_older or (sent and retention.is_used(services.settings, snapshot)):
             held = retention.see_to(services, snapshot)
         if relies_on_older:
             covered = _verify_covered(services, snapshot, held)

@@ -39,6 +39,12 @@ def ends_at(settings: Settings, session: SessionInfo) -> datetime | None:
     return None if span is None else session.last_active + span
 
 
+def is_used(settings: Settings, session: SessionInfo) -> bool:
+    """Does this deployment, or the session, set an end to any archive? Else no object needs to be looked at for it."""
+    by_rule = any(rule.retention for rule in settings.rules.rules)
+    return by_rule or settings.archive_retention is not None or session.expiry.retention is not None
+
+
 def of_marker(until: datetime | None) -> datetime | None:
     """When the marker of a session's owner may go whose segments expire at `until`."""
     return None if until is None else until + _MARKER_OUTLIVES

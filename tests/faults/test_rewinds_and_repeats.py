@@ -682,6 +682,7 @@ def test_a_purge_that_is_killed_erases_all_markers_and_segments_in_the_end(
 
 
 def test_a_purge_during_an_upload_leaves_no_marker(client: redis.Redis, services: Services) -> None:
+    services = with_settings(services, lease_seconds=1)
     say(client, "0", owner="ann")
 
     def purge() -> None:
