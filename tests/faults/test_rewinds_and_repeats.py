@@ -664,6 +664,7 @@ def test_a_clear_whose_worker_is_killed_erases_all_markers_and_segments_in_the_e
     assert_erased(services)
 
 
+@pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
 @pytest.mark.parametrize("awake", [False, True], ids=["asleep", "awake"])
 @pytest.mark.parametrize(("failpoint", "times"), PURGE)
 def test_a_purge_that_is_killed_erases_all_markers_and_segments_in_the_end(
