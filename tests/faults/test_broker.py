@@ -52,7 +52,7 @@ def test_a_broker_that_is_lost_and_comes_back_empty_delays_work_and_loses_none(
         broker = start_redis(tmp_path, port=port)
         stack.callback(broker.stop)
         deployment = deployment_of(redis_server, (tmp_path / "archive").as_uri(), broker_url=broker.url)
-        stack.enter_context(image("worker", deployment, tmp_path))
+        workers = [stack.enter_context(image("worker", deployment, tmp_path, may_die=True))]
         stack.enter_context(image("beat", deployment, tmp_path))
         say(client, "before")
         wait_until(lambda: archived(deployment) == 1, 60, "the worker works")
@@ -60,7 +60,14 @@ def test_a_broker_that_is_lost_and_comes_back_empty_delays_work_and_loses_none(
         say(client, "meanwhile")
         wait_until(lambda: sum(deployment.sessions.due_counts().values()) == 1, what="a session falls due")
         stack.callback(start_redis(tmp_path, port=port).stop)
-        wait_until(lambda: archived(deployment) == 2, 90, "what fell due meanwhile is archived")
+
+        def archived_in_the_end() -> bool:
+            # kombu can end a worker whose broker is lost; docker-compose.yml has it restarted.
+            if workers[-1].poll() is not None:
+                workers.append(stack.enter_context(image("worker", deployment, tmp_path, may_die=True)))
+            return archived(deployment) == 2
+
+        wait_until(archived_in_the_end, 90, "what fell due meanwhile is archived")
     assert len(look(deployment.archive, "meanwhile").segments) == 1
 
 
