@@ -63,11 +63,8 @@ def take_back(services: Services, uploaded: SessionInfo, objects: Iterable[Store
 
 def owner_markers(services: Services, owner: str, session_id: str, floor: int) -> list[StoredObject]:
     """An owner's markers of a session's epochs below `floor`."""
-    return [
-        stored
-        for stored in services.archive.list(layout.owner_markers(owner, session_id), generations=True)
-        if (epoch := layout.marked_epoch(owner, session_id, stored.name)) is not None and epoch < floor
-    ]
+    marked = holdings.owner_markers(services.archive, owner, session_id, generations=True)
+    return [stored for epoch, stored in marked if epoch < floor]
 
 
 def _is_floor(session_id: str, stored: StoredObject) -> bool:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 
 from history import HoldOutcome, SessionPurged
-from worker import holdings, layout
+from worker import holdings
 from worker.errors import ObjectNotFound
 from worker.orders import Order
 from worker.services import Services
-from worker.stores import StoredObject
 from worker.targets import targets
 
 _BATCH = 100
@@ -72,23 +71,26 @@ def see_to(services: Services, session_id: str) -> int:
     # A clear that was accepted before the hold may not have come to the archive yet.
     floor = max(found.floor, (info.floor or 0) if info else 0)
     segments = [segment.stored for segment in found.segments if segment.name.epoch >= floor]
-    owners = {info.owner if info else None, *(stored.metadata.get("owner") for stored in segments)} - {None}
-    [hold] = services.sessions.find_holds([(session_id, sorted(map(str, owners)))])
+    known = {info.owner if info else None, *(stored.metadata.get("owner") for stored in segments)}
+    owners = [owner for owner in known if owner is not None]
+    marked = [each for owner in owners for each in holdings.owner_markers(services.archive, owner, session_id)]
     # Else their retention could end before the hold does, and nobody would find the session to release it.
-    markers = [marker for owner in owners for marker in _markers(services, str(owner), session_id, floor)]
+    markers = [stored for epoch, stored in marked if epoch >= floor]
+    objects = [*markers, *segments]
+    held = {stored.name: stored.held for stored in objects}
     changed = 0
-    for stored in [*markers, *segments]:
-        if stored.held != (hold is not None):
+    while True:
+        is_held = _is_held(services, session_id, owners)
+        for stored in [each for each in objects if held[each.name] != is_held]:
+            held[stored.name] = is_held
             with suppress(ObjectNotFound):  # erased since
-                services.archive.amend(stored, held=hold is not None)
+                services.archive.amend(stored, held=is_held)
                 changed += 1
-    return changed
+        # One that is set or released after this look is seen to by whoever does so, on what was amended here.
+        if _is_held(services, session_id, owners) == is_held:
+            return changed
 
 
-def _markers(services: Services, owner: str, session_id: str, floor: int) -> list[StoredObject]:
-    """By which an owner's session is found."""
-    return [
-        stored
-        for stored in services.archive.list(layout.owner_markers(owner, session_id))
-        if (layout.marked_epoch(owner, session_id, stored.name) or 0) >= max(floor, 1)
-    ]
+def _is_held(services: Services, session_id: str, owners: Iterable[str]) -> bool:
+    [hold] = services.sessions.find_holds([(session_id, sorted(owners))])
+    return hold is not None

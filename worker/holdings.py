@@ -79,6 +79,17 @@ def look(archive: ArchiveStore, session_id: str, *, generations: bool = False) -
     return Holdings(session_id, floor, sorted(segments, key=_position), erasable)
 
 
+def owner_markers(
+    archive: ArchiveStore, owner: str, session_id: str, *, generations: bool = False
+) -> list[tuple[int, StoredObject]]:
+    """The markers by which an owner's session is found, each after its epoch; `generations` as in ArchiveStore.list."""
+    return [
+        (epoch, stored)
+        for stored in archive.list(layout.owner_markers(owner, session_id), generations=generations)
+        if (epoch := layout.marked_epoch(owner, session_id, stored.name)) is not None
+    ]
+
+
 def last_active(objects: Iterable[StoredObject]) -> datetime:
     """When a session in the archive was last active, as its objects tell; reads without a write may be missing."""
     return max(map(_active, objects))

@@ -12,9 +12,10 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from operator import itemgetter
 
 from history import Origin, PurgeOutcome, SessionInfo
-from worker import holdings, layout
+from worker import holdings
 from worker.errors import ObjectNotFound
 from worker.holdings import Holdings, Segment
 from worker.services import Services
@@ -93,7 +94,7 @@ def begin_anew(services: Services, snapshot: SessionInfo, held: Holdings) -> boo
         return False
     owners = {each.stored.metadata.get("owner") for each in held.segments} - {None}
     begun = services.sessions.begin_anew(snapshot, sorted(map(str, owners)))
-    if begun.outcome is PurgeOutcome.PURGED:
+    if begun.floor is not None:
         log.info("session %r outlived its archived part and is archived anew", snapshot.session_id)
     return begun.outcome is not PurgeOutcome.HELD
 
@@ -160,6 +161,4 @@ def _amended(archive: ArchiveStore, stored: StoredObject, until: datetime) -> bo
 
 def _newest_marker(archive: ArchiveStore, owner: str, session_id: str) -> StoredObject | None:
     """By which a session can be found; the older ones may go."""
-    markers = archive.list(layout.owner_markers(owner, session_id))
-    by_epoch = {layout.marked_epoch(owner, session_id, stored.name): stored for stored in markers}
-    return max(((epoch, each) for epoch, each in by_epoch.items() if epoch is not None), default=(0, None))[1]
+    return max(holdings.owner_markers(archive, owner, session_id), key=itemgetter(0), default=(0, None))[1]

@@ -56,8 +56,8 @@ class Archiving(Runner):
     def begin_anew(self, seen: SessionInfo, archived_owners: Sequence[str]) -> Purging:
         """Keep a session's messages in Redis, in a new epoch, and forbid what the archive has of it.
 
-        CHANGED where it is in another epoch than it was seen in; HELD where it is under a legal hold. Raises
-        SessionPurged.
+        CHANGED where it is in another epoch than it was seen in; HELD where it is under a legal hold; without a floor
+        where it was purged.
         """
         target = PurgeTarget(seen.session_id, seen.owner, archived_owners)
         return self.run(calls.rebase(self._recorded, target, idle=None, epoch=seen.epoch))

@@ -386,7 +386,7 @@ def test_a_hold_that_is_changed_while_the_worker_sees_to_the_objects_is_seen_to_
     points.at("after amend", lambda: chat(services).release_hold())
 
     assert archive_session(watched, "s").outcome is Outcome.SUPERSEDED
-    assert held(services, "s") == [True]
+    assert held(services, "s") == [False]  # by whoever saw to them, who looks again
     settle(services)
 
     assert points.pending == []
@@ -678,3 +678,18 @@ def test_a_bucket_is_asked_for_temporary_holds_in_the_very_requests(
         patches = [each for each in seen.seen if each.method == "PATCH"]
         assert [json.loads(each.body) for each in patches] == [{"temporaryHold": True}] * 2  # segment and marker
         assert all("/t/" in unquote(each.path) for each in patches)
+
+
+def test_a_hold_that_is_set_while_another_is_released_stays_on_the_objects(services: Services) -> None:
+    sleep(services, "s", A)
+    hold.hold_session(services, "s", "case 12")
+    watched, points = watch(services)
+
+    def hold_again() -> None:
+        services.sessions.hold("s", "case 13")
+
+    points.at("before amend", hold_again)
+    hold.hold_session(watched, "s", None)
+
+    assert points.pending == []
+    assert held(services, "s") == [True]
