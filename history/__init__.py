@@ -1,11 +1,15 @@
 """Chat sessions in Memorystore that sleep in Cloud Storage: what an application imports."""
 
+from history.blocking import finish
 from history.calls import KEEP
 from history.chat import MemorystoreChatMessageHistory
+from history.clients import Client
 from history.codec import decode as decode_message
 from history.codec import encode as encode_message
 from history.codec import parse as parse_json
+from history.conversation import Archive
 from history.errors import (
+    ClientMismatch,
     InvalidArgument,
     InvalidExpiry,
     InvalidOwner,
@@ -27,6 +31,7 @@ from history.errors import (
     ShardCountMismatch,
     StagingLost,
     TorporError,
+    TranscriptChanged,
     TransientError,
 )
 from history.keys import DEFAULT_NAMESPACE, MAX_SHARDS, check_namespace, check_owner, check_session_id
@@ -46,6 +51,7 @@ from history.session import (
     PurgeOutcome,
     PurgeTarget,
     Purging,
+    RestoreRefusal,
     RestoreTicket,
     SeizeOutcome,
     SessionInfo,
@@ -53,14 +59,18 @@ from history.session import (
     Status,
     SwapOutcome,
 )
-from history.store import PurgeLock, SessionStore
+from history.store import AsyncSessionStore, PurgeLock, SessionOperations, SessionStore
 
 __all__ = [
     "DEFAULT_NAMESPACE",
     "KEEP",
     "MAX_SHARDS",
+    "Archive",
+    "AsyncSessionStore",
     "Attendance",
     "CleanOutcome",
+    "Client",
+    "ClientMismatch",
     "CommitOutcome",
     "Expiry",
     "HoldOutcome",
@@ -89,6 +99,7 @@ __all__ = [
     "RedisMemoryFull",
     "RedisRefused",
     "RedisUnavailable",
+    "RestoreRefusal",
     "RestoreTicket",
     "SeizeOutcome",
     "SessionDamaged",
@@ -96,6 +107,7 @@ __all__ = [
     "SessionHeld",
     "SessionInfo",
     "SessionNotFound",
+    "SessionOperations",
     "SessionPurged",
     "SessionStore",
     "ShardCountMismatch",
@@ -104,11 +116,13 @@ __all__ = [
     "Status",
     "SwapOutcome",
     "TorporError",
+    "TranscriptChanged",
     "TransientError",
     "check_namespace",
     "check_owner",
     "check_session_id",
     "decode_message",
     "encode_message",
+    "finish",
     "parse_json",
 ]

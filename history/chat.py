@@ -1,21 +1,53 @@
-"""MemorystoreChatMessageHistory: LangChain's chat history over a SessionStore."""
+"""MemorystoreChatMessageHistory: LangChain's chat history over a Conversation."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from datetime import timedelta
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
-import redis
-import redis.cluster
 from langchain_core.chat_history import BaseChatMessageHistory
 from langchain_core.messages import BaseMessage
 
 from history import codec
+from history.blocking import finish, finish_each
 from history.calls import KEEP, Keep
-from history.errors import InvalidArgument, MessageCorrupt, SessionPurged
-from history.keys import DEFAULT_NAMESPACE, check_session_id, encode_owner
-from history.session import Expiry, HoldOutcome, SessionInfo, check_seconds
-from history.store import SessionStore
+from history.clients import Client
+from history.conversation import Archive, Conversation
+from history.errors import ClientMismatch, InvalidArgument, MessageCorrupt
+from history.keys import DEFAULT_NAMESPACE
+from history.session import Expiry, Page, SessionInfo, check_seconds
+from history.turn import Turn
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+
+def _blocking(
+    operation: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[Any, P], T]:
+    """What an operation is with a blocking client."""
+
+    @wraps(operation)
+    def done(self: MemorystoreChatMessageHistory, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        self._check_client(asynchronous=False)
+        return finish(operation(self, *args, **kwargs))
+
+    return done
+
+
+def _awaited(
+    operation: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]:
+    """What an operation is with a client of asyncio."""
+
+    @wraps(operation)
+    async def done(self: MemorystoreChatMessageHistory, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        self._check_client(asynchronous=True)
+        return await operation(self, *args, **kwargs)
+
+    return done
 
 
 class MemorystoreChatMessageHistory(BaseChatMessageHistory):
@@ -24,13 +56,16 @@ class MemorystoreChatMessageHistory(BaseChatMessageHistory):
     Usable wherever the class of this name of langchain-google-memorystore-redis is. `ttl` is the idle timeout:
     after that many seconds without a read or a write the worker archives the session. Nothing is lost by it.
 
+    With a client of asyncio only the methods whose names begin with `a` can be used, with a blocking one only the
+    others; the wrong ones raise ClientMismatch.
+
     Where the deployment has policies, a `ttl`, `max_age` or `archive_retention` that lies outside of their bounds is
     moved to the nearer bound without a word, and one that is not given is the policy's: `info()` shows what counts.
     """
 
     def __init__(
         self,
-        client: redis.Redis | redis.cluster.RedisCluster,
+        client: Client,
         session_id: str,
         ttl: int | None = None,
         *,
@@ -38,6 +73,7 @@ class MemorystoreChatMessageHistory(BaseChatMessageHistory):
         archive_retention: int | None = None,
         owner: str | None = None,
         allow_reuse: bool = False,
+        archive: Archive | None = None,
         namespace: str = DEFAULT_NAMESPACE,
         shards: int | None = None,
     ) -> None:
@@ -50,53 +86,123 @@ class MemorystoreChatMessageHistory(BaseChatMessageHistory):
 
         A session that was purged refuses late writes for some time (SessionPurged); with `allow_reuse` a write begins
         it anew instead, for applications that give the same id to another conversation.
+
+        With `archive` a session that sleeps is woken by the first read; that can raise what the archive raises.
         """
-        self._session_id = check_session_id(session_id)
-        self._expiry = Expiry.of_seconds(ttl, max_age, archive_retention)
-        if owner is not None:
-            encode_owner(owner)
-        self._owner = owner
-        self._allow_reuse = allow_reuse
-        self._store = SessionStore(client, namespace=namespace, shards=shards)
+        self._conversation = Conversation(
+            client,
+            session_id,
+            expiry=Expiry.of_seconds(ttl, max_age, archive_retention),
+            owner=owner,
+            allow_reuse=allow_reuse,
+            archive=archive,
+            namespace=namespace,
+            shards=shards,
+        )
+        self._turn = Turn()
 
     @property
     def session_id(self) -> str:
         """The id that the history was made for."""
-        return self._session_id
+        return self._conversation.session_id
+
+    # Each operation once, then its two names
+
+    async def _messages(self) -> list[BaseMessage]:
+        """The session's messages, oldest first; counts as activity.
+
+        Without an `archive` those that are in Redis: none where the session sleeps. Raises MessageCorrupt, naming the
+        position of an element that is not a LangChain message.
+        """
+        page = await self._conversation.read()
+        messages = self._decoded(page)
+        self._turn.note(page.epoch if page else None, messages)
+        return messages
 
     @property
     def messages(self) -> list[BaseMessage]:  # type: ignore[override]
-        """The session's messages in Redis, oldest first; counts as activity.
+        """The session's messages, oldest first; see `aget_messages`."""
+        return self._now()
 
-        Raises MessageCorrupt, naming the position of an element that is not a LangChain message.
-        """
-        return [
-            self._decode(position, element) for position, element in enumerate(self._store.messages(self._session_id))
-        ]
+    _now = _blocking(_messages)
+    aget_messages = _awaited(_messages)
 
-    def add_messages(self, messages: Sequence[BaseMessage]) -> None:
+    async def _add_messages(self, messages: Sequence[BaseMessage]) -> None:
         """Append the messages of one turn: all of them or none, in one round trip.
 
+        Where the session was archived, cleared or purged since `messages` was read, messages that were read then and
+        are handed back are left out: RunnableWithMessageHistory takes them for new ones.
         Raises MessageNotSerializable before anything is written, OwnerMismatch, and SessionPurged.
         """
         elements = [codec.encode(message) for message in messages]
-        if elements:
-            self._store.append(
-                self._session_id, elements, expiry=self._expiry, owner=self._owner, allow_reuse=self._allow_reuse
-            )
+        if not elements:
+            return
+        if not await self._conversation.append(elements, since=self._turn.epoch):
+            new = len(self._turn.new(messages))
+            if new:
+                await self._conversation.append(elements[-new:])
+        self._turn.forget()
 
-    def clear(self) -> None:
+    add_messages = _blocking(_add_messages)
+    aadd_messages = _awaited(_add_messages)
+
+    async def _clear(self) -> None:
         """Empty the session at once, for good: the worker erases what the archive holds of it.
 
         The id can be used again at once. Raises SessionHeld and SessionPurged.
         """
-        self._store.clear(self._session_id, owner=self._owner)
+        await self._conversation.clear()
+        self._turn.forget()
 
-    def info(self) -> SessionInfo | None:
+    clear = _blocking(_clear)
+    aclear = _awaited(_clear)
+
+    async def _last(self, count: int) -> list[BaseMessage]:
+        """The last `count` messages, oldest first, without reading the others; counts as activity."""
+        if count < 1:
+            raise InvalidArgument(f"the number of messages must be at least 1, not {count}")
+        return self._decoded(await self._conversation.read(-count))
+
+    last = _blocking(_last)
+    alast = _awaited(_last)
+
+    async def _pages(self, size: int, *, newest_first: bool) -> AsyncIterator[list[BaseMessage]]:
+        async for page in self._conversation.pages(size, newest_first=newest_first):
+            yield self._decoded(page)
+
+    def pages(self, size: int = 100, *, newest_first: bool = False) -> Iterator[list[BaseMessage]]:
+        """The session's messages in pages of `size`, each oldest first, from the oldest page on or from the newest.
+
+        For sessions that are too long to be read as a whole. Each page counts as activity. Raises TranscriptChanged
+        where the session is cleared, or is archived and woken, on the way.
+        """
+        self._check_client(asynchronous=False)
+        return finish_each(self._pages(size, newest_first=newest_first))
+
+    def apages(self, size: int = 100, *, newest_first: bool = False) -> AsyncIterator[list[BaseMessage]]:
+        """As `pages`, with a client of asyncio."""
+        self._check_client(asynchronous=True)
+        return self._pages(size, newest_first=newest_first)
+
+    async def _length(self) -> int:
+        """How many messages the session has; does not count as activity."""
+        return await self._conversation.count()
+
+    __len__ = _blocking(_length)
+    alen = _awaited(_length)
+
+    def __bool__(self) -> bool:
+        """A history is a history, even without messages: asking costs no round trip."""
+        return True
+
+    async def _info(self) -> SessionInfo | None:
         """The session's expiry metadata, without counting as activity; None where it is not in Redis."""
-        return self._store.info(self._session_id)
+        return await self._conversation.info()
 
-    def set_expiry(
+    info = _blocking(_info)
+    ainfo = _awaited(_info)
+
+    async def _set_expiry(
         self,
         *,
         ttl: int | Keep | None = KEEP,
@@ -111,35 +217,58 @@ class MemorystoreChatMessageHistory(BaseChatMessageHistory):
         """
         if all(isinstance(value, Keep) for value in (ttl, max_age, archive_retention)):
             raise InvalidArgument("set_expiry needs ttl, max_age or archive_retention")
-        self._store.update(
-            self._session_id,
+        await self._conversation.update(
             idle=_checked(ttl, "ttl"),
             max_age=_checked(max_age, "max_age"),
             retention=_checked(archive_retention, "archive_retention"),
         )
 
-    def close(self) -> bool:
-        """Make the session due now, so that the worker archives it; False where it is not in Redis."""
-        return self._store.close(self._session_id)
+    set_expiry = _blocking(_set_expiry)
+    aset_expiry = _awaited(_set_expiry)
 
-    def hold(self, reason: str) -> None:
+    async def _close(self) -> bool:
+        """Make the session due now, so that the worker archives it; False where it is not in Redis."""
+        return await self._conversation.close()
+
+    close = _blocking(_close)
+    aclose = _awaited(_close)
+
+    async def _hold(self, reason: str) -> None:
         """Put the session under a legal hold: it may be archived, but is neither cleared, purged nor expired.
 
         The worker puts a temporary hold on its objects in the archive. Called again, the newer reason counts.
         Raises InvalidReason, and SessionPurged where there is nothing left to hold.
         """
-        if self._store.hold(self._session_id, reason) is HoldOutcome.PURGED:
-            raise SessionPurged(f"session {self._session_id!r} was purged: nothing of it is left to hold")
+        await self._conversation.hold(reason)
 
-    def release_hold(self) -> bool:
+    hold = _blocking(_hold)
+    ahold = _awaited(_hold)
+
+    async def _release_hold(self) -> bool:
         """Release the session's own legal hold, not that of its owner; False where there was none."""
-        return self._store.release_hold(self._session_id) is HoldOutcome.NOTED
+        return await self._conversation.release_hold()
+
+    release_hold = _blocking(_release_hold)
+    arelease_hold = _awaited(_release_hold)
+
+    def _decoded(self, page: Page | None) -> list[BaseMessage]:
+        if page is None:
+            return []
+        return [self._decode(position, element) for position, element in enumerate(page.messages, page.start)]
 
     def _decode(self, position: int, element: bytes) -> BaseMessage:
         try:
             return codec.decode(element)
         except MessageCorrupt as exc:
-            raise MessageCorrupt(f"message {position} of session {self._session_id!r}: {exc}") from exc
+            raise MessageCorrupt(f"message {position} of session {self.session_id!r}: {exc}") from exc
+
+    def _check_client(self, *, asynchronous: bool) -> None:
+        if self._conversation.asynchronous and not asynchronous:
+            raise ClientMismatch("this history has a client of asyncio: await aget_messages, aadd_messages, ...")
+        if asynchronous and not self._conversation.asynchronous:
+            raise ClientMismatch(
+                "this history has a blocking client: give it one of redis.asyncio, or use messages, add_messages, ..."
+            )
 
 
 def _checked(seconds: int | Keep | None, what: str) -> timedelta | Keep | None:

@@ -2,12 +2,14 @@
 
 TorporError
 ├── TransientError            may pass: the same call can succeed later
+│   ├── TranscriptChanged     the session was cleared, or slept, while it was read page by page
 │   ├── StagingLost           what a restore had staged was evicted or has expired
 │   ├── RedisUnavailable      no connection, a time-out, LOADING, READONLY, a cluster that is down
 │   └── RedisMemoryFull       Redis is at its memory limit and refuses writes
 └── PermanentError            won't pass: the call, the data or the deployment must change
     ├── InvalidArgument       an argument is wrong; nothing was sent
-    │   ├── InvalidSessionId
+    │   ├── ClientMismatch        a blocking call on a client of asyncio, or the reverse
+│   ├── InvalidSessionId
     │   ├── InvalidOwner
     │   ├── InvalidExpiry
     │   ├── InvalidReason
@@ -53,6 +55,10 @@ class RedisMemoryFull(TransientError, redis.exceptions.ResponseError):
 
 class InvalidArgument(PermanentError, ValueError):
     """An argument is wrong; nothing was sent to Redis."""
+
+
+class ClientMismatch(InvalidArgument, TypeError):
+    """A blocking call on a client of asyncio, or an asynchronous one on a blocking client."""
 
 
 class InvalidSessionId(InvalidArgument):
@@ -111,6 +117,10 @@ class SessionDamaged(PermanentError):
     """The session's metadata was lost: nothing tells what the archive has of it; `torpor doctor` mends it."""
 
 
+class TranscriptChanged(TransientError):
+    """The session was cleared, or archived and woken, while it was read page by page: begin again."""
+
+
 class StagingLost(TransientError):
     """What a restore had staged was evicted or has expired; nothing was changed."""
 
@@ -119,15 +129,17 @@ class RedisRefused(PermanentError, redis.exceptions.ResponseError):
     """Redis answered with an error that retrying won't cure."""
 
 
-_UNAVAILABLE = (
-    redis.exceptions.ConnectionError,
-    redis.exceptions.TimeoutError,
-    redis.exceptions.ReadOnlyError,
-    redis.exceptions.ClusterError,
-    redis.exceptions.RedisClusterException,
-    redis.exceptions.TryAgainError,
-    redis.exceptions.AskError,
-)
+# By name: valkey-py has classes of its own that mean the same.
+_UNAVAILABLE = {
+    "ConnectionError",
+    "TimeoutError",
+    "ReadOnlyError",
+    "ClusterError",
+    "RedisClusterException",
+    "ValkeyClusterException",
+    "TryAgainError",
+    "AskError",
+}
 
 
 _NOT_NOW = ("LOADING ", "MASTERDOWN ", "READONLY ", "NOREPLICAS ", "MISCONF ", "BUSY ", "CLUSTERDOWN ")
@@ -137,10 +149,11 @@ _INSIDE_SCRIPT = re.compile(r"^(Error running script \(.*?\): )?@user_script.*?:
 
 
 def translate(error: Exception) -> TorporError:
-    """The Torpor error that an exception of redis-py stands for."""
+    """The Torpor error that an exception of redis-py or valkey-py stands for."""
+    names = {each.__name__ for each in type(error).__mro__}
     answer = _INSIDE_SCRIPT.sub("", str(error), count=1)
-    if isinstance(error, redis.exceptions.OutOfMemoryError) or answer.startswith("OOM "):
+    if "OutOfMemoryError" in names or answer.startswith("OOM "):
         return RedisMemoryFull("Redis is at its memory limit and refuses writes; archive sessions or raise the limit")
-    if isinstance(error, _UNAVAILABLE) or answer.startswith(_NOT_NOW):
+    if names & _UNAVAILABLE or answer.startswith(_NOT_NOW):
         return RedisUnavailable(f"Redis can't be reached or can't serve now: {error}")
     return RedisRefused(f"Redis refused the operation: {error}")

@@ -119,13 +119,22 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Consecutive messages as JSON bytes, oldest first, and the state of the session they were read from."""
+    """Consecutive messages as JSON bytes, oldest first, and the state of the session they were read from.
+
+    `whole` tells that nothing of the session is in the archive alone.
+    """
 
     epoch: int
     base: int
     total: int
     start: int
     messages: list[bytes]
+    whole: bool = False
+
+    @property
+    def state(self) -> tuple[int, int]:
+        """Positions mean the same in pages that have this in common."""
+        return self.epoch, self.base
 
     @property
     def stop(self) -> int:
@@ -205,6 +214,13 @@ class RestoreTicket:
     token: bytes
     epoch: int
     message_count: int
+
+
+class RestoreRefusal(StrEnum):
+    """Why a restore need not begin."""
+
+    WHOLE = "whole"  # nothing of the session is in the archive alone
+    RUNNING = "running"  # another restore is at it
 
 
 class SwapOutcome(StrEnum):

@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -30,16 +30,20 @@ from history import (
     Lease,
     Origin,
     Page,
+    RestoreRefusal,
     RestoreTicket,
     SessionInfo,
+    SessionOperations,
     SessionStore,
     SwapOutcome,
     TorporError,
 )
+from history.store.runner import Runner
 from worker import layout
-from worker.services import Services, open_archive
+from worker.services import Services
 from worker.settings import Settings
 from worker.stores import ArchiveStore, Safeguards, StoredObject
+from worker.stores.url import open_archive
 
 CONVERSATIONS = Path(__file__).parents[2] / "shared" / "data" / "conversations.jsonl"
 
@@ -425,26 +429,60 @@ class Points:
         return list(self._acts)
 
 
+class WatchedOperations(SessionOperations):
+    """The real operations, with a point before and after each step of a restore."""
+
+    def __init__(self, runner: Runner, points: Points) -> None:
+        super().__init__(runner)
+        self._points = points
+
+    async def info(self, session_id: str) -> SessionInfo | None:
+        found = await super().info(session_id)
+        self._points.reach("after info")
+        return found
+
+    async def pages(
+        self, session_id: str, start: int = 0, stop: int | None = None, *, touch: bool = False
+    ) -> AsyncIterator[Page]:
+        async for page in super().pages(session_id, start, stop, touch=touch):
+            yield page
+            self._points.reach("between pages")
+
+    async def begin_restore(
+        self, session_id: str, lease: timedelta, *, alone: bool = False
+    ) -> RestoreTicket | RestoreRefusal:
+        self._points.reach("before begin")
+        ticket = await super().begin_restore(session_id, lease, alone=alone)
+        self._points.reach("after begin")
+        return ticket
+
+    async def stage(self, ticket: RestoreTicket, staged: int, messages: Sequence[bytes], lease: timedelta) -> bool:
+        done = await super().stage(ticket, staged, messages, lease)
+        self._points.reach("after stage")
+        return done
+
+    async def swap(
+        self, ticket: RestoreTicket, staged: int, origin: Origin, *, remember: timedelta | None = None
+    ) -> SwapOutcome:
+        self._points.reach("before swap")
+        outcome = await super().swap(ticket, staged, origin, remember=remember)
+        self._points.reach("after swap")
+        return outcome
+
+
 class WatchedSessions(SessionStore):
     """The real store, with a point before and after each step of an archive and of a restore."""
 
-    points: Points
-
-    def info(self, session_id: str) -> SessionInfo | None:
-        found = super().info(session_id)
-        self.points.reach("after info")
-        return found
+    def __init__(self, client: redis.Redis, points: Points) -> None:
+        super().__init__(client)
+        self.points = points
+        self.operations = WatchedOperations(self, points)
 
     def snapshots(self, leases: Sequence[Lease]) -> list[SessionInfo | TorporError | None]:
         self.points.reach("before snapshot")
         taken = super().snapshots(leases)
         self.points.reach("after snapshot")
         return taken
-
-    def pages(self, session_id: str, start: int = 0, stop: int | None = None, *, touch: bool = False) -> Iterator[Page]:
-        for page in super().pages(session_id, start, stop, touch=touch):
-            yield page
-            self.points.reach("between pages")
 
     def renew(self, leases: Sequence[Lease], duration: timedelta) -> list[Lease | TorporError | None]:
         renewed = super().renew(leases, duration)
@@ -462,23 +500,6 @@ class WatchedSessions(SessionStore):
         cleaned = super().cleaned(lease, floor)
         self.points.reach("after cleaned")
         return cleaned
-
-    def begin_restore(self, session_id: str, lease: timedelta) -> RestoreTicket | None:
-        self.points.reach("before begin")
-        ticket = super().begin_restore(session_id, lease)
-        self.points.reach("after begin")
-        return ticket
-
-    def stage(self, ticket: RestoreTicket, staged: int, messages: Sequence[bytes], lease: timedelta) -> bool:
-        done = super().stage(ticket, staged, messages, lease)
-        self.points.reach("after stage")
-        return done
-
-    def swap(self, ticket: RestoreTicket, staged: int, origin: Origin) -> SwapOutcome:
-        self.points.reach("before swap")
-        outcome = super().swap(ticket, staged, origin)
-        self.points.reach("after swap")
-        return outcome
 
 
 @dataclass(frozen=True)
@@ -552,8 +573,7 @@ def age(client: redis.Redis, session_id: str, by: timedelta) -> None:
 def watch(services: Services, **settings: Any) -> tuple[Services, Points]:
     """The same services with points in them, and other settings where some are given."""
     points = Points()
-    sessions = WatchedSessions(services.sessions.client)
-    sessions.points = points
+    sessions = WatchedSessions(services.sessions.client, points)
     watched = replace(services, sessions=sessions, archive=WatchedArchive(services.archive, points))
     return with_settings(watched, **settings), points
 

@@ -151,18 +151,18 @@ class SteppedSessions(SessionStore):
         mine.clock, mine.heard, mine.task = self.clock, self.heard, task
         return mine
 
-    def run(self, call: Call[T]) -> T:
+    async def perform(self, call: Call[T]) -> T:
         name = call.script.name
         fault = self.task.stop_before(name) if self.task else None
         if fault in (Fault.REFUSED, Fault.POISON):
             raise RedisUnavailable("connection refused")
         if name == "read" and self.task:
             call = replace(call, args=[*call.args[:6], _PAGE_BYTES, *call.args[7:]])
-        result = super().run(self._moved(call))
+        result = await super().perform(self._moved(call))
         self.heard(call, result)
         if fault is Fault.SENT_TWICE and self.task:
             self.task.stop_before(f"{name} again")
-            result = super().run(self._moved(call))
+            result = await super().perform(self._moved(call))
         if name == "restore" and self.task and isinstance(call.args[1], bytes):
             self.task.tokens.append(call.args[1])
         for lease in result if isinstance(result, list) else [result]:

@@ -15,7 +15,8 @@ from worker.errors import SettingsError
 from worker.listener import Listener
 from worker.relief import Reliever
 from worker.services import connect
-from worker.settings import Settings, load_settings, parse_archive_url
+from worker.settings import Settings, load_settings
+from worker.stores.url import parse_archive_url
 
 # How old a hint may be. A worker compares with its own clock, so it is long beside what clocks differ by.
 HINT_SECONDS = 300

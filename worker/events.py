@@ -11,13 +11,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from functools import cache
-from typing import Any
-
-from celery import Celery
+from typing import TYPE_CHECKING, Any
 
 from history import TorporError
-from worker.services import Services
-from worker.settings import Settings
+
+if TYPE_CHECKING:  # applications that wake sessions need neither
+    from celery import Celery
+
+    from worker.services import Services
+    from worker.settings import Settings
 
 log = logging.getLogger("torpor.events")
 

@@ -5,24 +5,34 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from enum import StrEnum
+from functools import partial
+from typing import TYPE_CHECKING
 
 from history import (
     OwnerMismatch,
+    RestoreRefusal,
     RestoreTicket,
     SessionInfo,
     SessionNotFound,
+    SessionOperations,
     SessionPurged,
     Status,
     SwapOutcome,
     TransientError,
+    finish,
 )
 from worker import holdings, retention
 from worker.errors import ObjectNotFound, SegmentMissing
 from worker.events import Event, EventKind, tell
 from worker.failpoints import Failpoint, reach
 from worker.holdings import Plan
-from worker.services import Services
+from worker.retention import Keeping
+from worker.stores import ArchiveStore
+
+if TYPE_CHECKING:  # applications that wake sessions need none
+    from worker.services import Services
 
 log = logging.getLogger("torpor.restore")
 
@@ -34,6 +44,7 @@ _TRIES = 5
 class RestoreOutcome(StrEnum):
     """How a restore ended."""
 
+    NOTHING = "nothing"  # neither Redis nor the archive has the session
     RESTORED = "restored"  # the transcript is in Redis again
     WHOLE = "whole"  # nothing of the session was in the archive alone
     SUPERSEDED = "superseded"  # closed or cleared meanwhile, or somebody else restores it
@@ -47,6 +58,82 @@ class Restored:
     outcome: RestoreOutcome
     messages: int = 0
     forks: Sequence[str] = field(default_factory=tuple)
+    owner: str | None = None
+
+    @property
+    def event(self) -> Event:
+        """What is told of a session that was restored."""
+        return Event(EventKind.RESTORED, self.session_id, self.owner, self.messages)
+
+
+@dataclass(frozen=True, slots=True)
+class Restorer:
+    """What a restore works with; its coroutines wait only where `sessions` are those of an asyncio client.
+
+    `remember`: how long a session of which there is nothing anywhere is kept in mind as an empty one.
+    """
+
+    sessions: SessionOperations
+    archive: ArchiveStore
+    keeping: Keeping
+    lease: timedelta
+    remember: timedelta | None = None
+
+    async def restore(self, session_id: str) -> Restored:
+        """As `restore_session`, but for the events."""
+        for _ in range(_TRIES):
+            ticket = await self.sessions.begin_restore(session_id, self.lease)
+            if isinstance(ticket, RestoreRefusal):
+                return Restored(session_id, RestoreOutcome.WHOLE)
+            result = await self.carry_out(ticket)
+            if result.outcome is not RestoreOutcome.SUPERSEDED:
+                return result
+            info = await self.sessions.info(session_id)
+            if info and info.status is Status.RESTORING:
+                return result  # by somebody else, who began later
+        return result
+
+    async def carry_out(self, ticket: RestoreTicket) -> Restored:
+        """What is left of a restore that has begun."""
+        reach(Failpoint.RESTORE_BEGUN)
+        try:
+            planned = await self.sessions.elsewhere(partial(self._plan, ticket))
+            for name in planned.forks:
+                log.warning("session %r: %s differs from what was archived later", ticket.session_id, name)
+            outcome = SwapOutcome.SUPERSEDED
+            if await self._stage(ticket, _pages(holdings.read(self.archive, planned))):
+                reach(Failpoint.RESTORE_READ)
+                outcome = await self.sessions.swap(ticket, planned.count, planned.origin, remember=self.remember)
+        except Exception:
+            # Where the token is gone, what was read is no matter: somebody else has the session.
+            if await self.sessions.abandon(ticket):
+                raise
+            return Restored(ticket.session_id, RestoreOutcome.SUPERSEDED)
+        reach(Failpoint.RESTORE_SWAPPED)
+        if outcome is SwapOutcome.SUPERSEDED:
+            await self.sessions.abandon(ticket)  # drops what was staged
+        ended = RestoreOutcome(outcome.value)
+        if ended is not RestoreOutcome.RESTORED:
+            return Restored(ticket.session_id, ended)
+        return Restored(ticket.session_id, ended, planned.count, tuple(planned.forks), planned.origin.owner)
+
+    def _plan(self, ticket: RestoreTicket) -> Plan:
+        """What to read; the archive keeps it for some time from now on."""
+        held = retention.unexpired(holdings.look(self.archive, ticket.session_id))
+        # What comes into being empty has nothing that could be newer.
+        below = ticket.epoch if ticket.message_count else None
+        planned = holdings.plan(self.archive, held, below=below)
+        kept = retention.keep_awake(self.archive, self.keeping, held, planned.origin)
+        return planned if kept is held else holdings.plan(self.archive, kept, below=below)
+
+    async def _stage(self, ticket: RestoreTicket, pages: Iterator[list[bytes]]) -> bool:
+        staged = 0
+        while page := await self.sessions.elsewhere(partial(next, pages, None)):
+            if not await self.sessions.stage(ticket, staged, page, self.lease):
+                return False
+            staged += len(page)
+            reach(Failpoint.RESTORE_STAGED)
+        return True
 
 
 def restore_session(services: Services, session_id: str) -> Restored:
@@ -56,16 +143,14 @@ def restore_session(services: Services, session_id: str) -> Restored:
     session, OwnerMismatch where its parts are of different owners, SegmentMissing or SegmentDamaged, naming what is
     wrong; Redis is then as it was before.
     """
-    for _ in range(_TRIES):
-        ticket = services.sessions.begin_restore(session_id, services.settings.lease)
-        if ticket is None:
-            return Restored(session_id, RestoreOutcome.WHOLE)
-        result = _finish(services, ticket)
-        if result.outcome is not RestoreOutcome.SUPERSEDED:
-            return result
-        info = services.sessions.info(session_id)
-        if info and info.status is Status.RESTORING:
-            return result  # by somebody else, who began later
+    restorer = Restorer(
+        services.sessions.operations, services.archive, Keeping.of(services.settings), services.settings.lease
+    )
+    result = finish(restorer.restore(session_id))
+    if result.outcome is RestoreOutcome.NOTHING:
+        raise SessionNotFound(f"session {session_id!r} is neither in Redis nor in the archive")
+    if result.outcome is RestoreOutcome.RESTORED:
+        tell(services, [result.event])
     return result
 
 
@@ -92,51 +177,6 @@ def read_transcript(services: Services, session_id: str) -> list[bytes]:
                 raise SessionNotFound(f"session {session_id!r} is neither in Redis nor in the archive")
             return archived + live
     raise TransientError(f"session {session_id!r} keeps changing between Redis and the archive; try again")
-
-
-def _finish(services: Services, ticket: RestoreTicket) -> Restored:
-    reach(Failpoint.RESTORE_BEGUN)
-    try:
-        planned = _plan(services, ticket)
-        for name in planned.forks:
-            log.warning("session %r: %s differs from what was archived later", ticket.session_id, name)
-        outcome = SwapOutcome.SUPERSEDED
-        if _stage(services, ticket, holdings.read(services.archive, planned)):
-            reach(Failpoint.RESTORE_READ)
-            outcome = services.sessions.swap(ticket, planned.count, planned.origin)
-    except Exception:
-        # Where the token is gone, what was read is no matter: somebody else has the session.
-        if services.sessions.abandon(ticket):
-            raise
-        return Restored(ticket.session_id, RestoreOutcome.SUPERSEDED)
-    reach(Failpoint.RESTORE_SWAPPED)
-    if outcome is SwapOutcome.NOTHING:
-        raise SessionNotFound(f"session {ticket.session_id!r} is neither in Redis nor in the archive")
-    if outcome is SwapOutcome.SUPERSEDED:
-        services.sessions.abandon(ticket)  # drops what was staged
-        return Restored(ticket.session_id, RestoreOutcome.SUPERSEDED)
-    tell(services, [Event(EventKind.RESTORED, ticket.session_id, planned.origin.owner, planned.count)])
-    return Restored(ticket.session_id, RestoreOutcome.RESTORED, planned.count, tuple(planned.forks))
-
-
-def _plan(services: Services, ticket: RestoreTicket) -> Plan:
-    """What to read; the archive keeps it for some time from now on."""
-    held = retention.unexpired(holdings.look(services.archive, ticket.session_id))
-    # What comes into being empty has nothing that could be newer.
-    below = ticket.epoch if ticket.message_count else None
-    planned = holdings.plan(services.archive, held, below=below)
-    kept = retention.keep_awake(services, held, planned.origin)
-    return planned if kept is held else holdings.plan(services.archive, kept, below=below)
-
-
-def _stage(services: Services, ticket: RestoreTicket, messages: Iterable[bytes]) -> bool:
-    staged = 0
-    for page in _pages(messages):
-        if not services.sessions.stage(ticket, staged, page, services.settings.lease):
-            return False
-        staged += len(page)
-        reach(Failpoint.RESTORE_STAGED)
-    return True
 
 
 def _pages(messages: Iterable[bytes]) -> Iterator[list[bytes]]:

@@ -9,18 +9,21 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from operator import itemgetter
+from typing import TYPE_CHECKING
 
-from history import Origin, PurgeOutcome, SessionInfo
+from history import Origin, Policies, PurgeOutcome, SessionInfo
 from worker import holdings
 from worker.errors import ObjectNotFound
 from worker.holdings import Holdings, Segment
-from worker.services import Services
-from worker.settings import Settings
 from worker.stores import ArchiveStore, StoredObject
+
+if TYPE_CHECKING:  # applications that wake sessions need neither
+    from worker.services import Services
+    from worker.settings import Settings
 
 log = logging.getLogger("torpor.retention")
 
@@ -30,13 +33,29 @@ NEVER = datetime(9999, 1, 1, tzinfo=UTC)
 _MARKER_OUTLIVES = timedelta(days=2)
 
 
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """How long the archives of a deployment are kept: its policies, and `default`, which is for ever if None."""
+
+    policies: Policies
+    default: timedelta | None
+
+    @classmethod
+    def of(cls, settings: Settings) -> Keeping:
+        """As the settings have it; applications have it from Redis, where a worker has recorded it."""
+        return cls(settings.rules, settings.archive_retention)
+
+    def span(self, session_id: str, owner: str | None, own: timedelta | None) -> timedelta | None:
+        """How long after its last activity a session is kept that has `own` of its own; None is for ever."""
+        return self.policies.retention(session_id, owner, own, self.default)
+
+
 def ends_at(settings: Settings, session: SessionInfo) -> datetime | None:
     """When the archive of a session may go: its last activity and what it has of its own, a rule or the settings.
 
     None is for ever.
     """
-    own = session.expiry.retention
-    span = settings.rules.retention(session.session_id, session.owner, own, settings.archive_retention)
+    span = Keeping.of(settings).span(session.session_id, session.owner, session.expiry.retention)
     return None if span is None else session.last_active + span
 
 
@@ -63,17 +82,15 @@ def see_to(services: Services, snapshot: SessionInfo) -> Holdings:
     return _prolong(services.archive, held, [each for each in held.segments if _ends_before(each, until)], until)
 
 
-def keep_awake(services: Services, held: Holdings, origin: Origin) -> Holdings:
+def keep_awake(archive: ArchiveStore, keeping: Keeping, held: Holdings, origin: Origin) -> Holdings:
     """Keep the segments of a session that wakes up for its whole retention from now on; returns what is left of them.
 
     What is kept for ever stays so.
     """
-    settings = services.settings
-    own = origin.expiry.retention
-    span = settings.rules.retention(held.session_id, origin.owner, own, settings.archive_retention)
+    span = keeping.span(held.session_id, origin.owner, origin.expiry.retention)
     until = None if span is None else datetime.now(UTC) + span
     late = [each for each in held.segments if each.stored.custom_time and _ends_before(each, until)]
-    return _prolong(services.archive, held, late, until)
+    return _prolong(archive, held, late, until)
 
 
 def unexpired(held: Holdings) -> Holdings:

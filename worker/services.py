@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import redis
@@ -17,9 +16,9 @@ from history import RedisUnavailable, SessionStore
 from worker import layout
 from worker.errors import ArchiveConflict, ArchiveTaken
 from worker.pace import Pace
-from worker.settings import Settings, parse_archive_url
+from worker.settings import Settings
 from worker.stores import ArchiveStore
-from worker.stores.folder import FolderStore
+from worker.stores.url import open_archive
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +77,3 @@ def _client(settings: Settings) -> redis.Redis | redis.cluster.RedisCluster:
         return redis.cluster.RedisCluster.from_url(url, **options)
     except (redis.exceptions.RedisError, redis.exceptions.RedisClusterException) as exc:
         raise RedisUnavailable(f"the Redis Cluster can't be reached: {exc}") from exc
-
-
-def open_archive(url: str, *, threads: int = 16) -> ArchiveStore:
-    """The archive store of a URL; raises ValueError. Google's client is imported only where it is needed."""
-    place = parse_archive_url(url)
-    if isinstance(place, Path):
-        return FolderStore(place)
-    from worker.stores.gcs import GcsStore
-
-    bucket, prefix = place
-    return GcsStore(bucket, prefix, threads=threads)

@@ -8,9 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from functools import lru_cache
-from pathlib import Path
 from typing import Annotated, Any, Self
-from urllib.parse import unquote, urlsplit
 
 import redis
 from kombu.transport import TRANSPORT_ALIASES
@@ -29,12 +27,12 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from history import DEFAULT_NAMESPACE, MAX_SHARDS, InvalidArgument, Policies, check_namespace
 from worker.errors import SettingsError
+from worker.stores.url import parse_archive_url
 
 PREFIX = "TORPOR_"
 # What Kubernetes sets in each pod beside a service that is called torpor.
 _OF_KUBERNETES = re.compile(r"TORPOR_(SERVICE_|PORT$|PORT_)")
 _NAME = r"^[\w.:-]+$"
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 
 
 def _redis_url(url: SecretStr) -> SecretStr:
@@ -79,18 +77,6 @@ def _namespace(namespace: str) -> str:
         return check_namespace(namespace)
     except InvalidArgument as exc:
         raise ValueError(str(exc)) from exc
-
-
-def parse_archive_url(url: str) -> tuple[str, str] | Path:
-    """Bucket and prefix of `gs://bucket/prefix`, or the folder of `file:///path`; raises ValueError."""
-    parts = urlsplit(url)
-    path = unquote(parts.path)
-    if "?" not in url and "#" not in url and "\0" not in path:
-        if parts.scheme == "gs" and _BUCKET.fullmatch(parts.netloc):
-            return parts.netloc, parts.path.strip("/")
-        if parts.scheme == "file" and not parts.netloc and path.startswith("/"):
-            return Path(path)
-    raise ValueError("must be gs://bucket/prefix or file:///absolute/path, '?' and '#' percent-encoded")
 
 
 Seconds = Annotated[float, Field(ge=0.1, le=86_400, allow_inf_nan=False)]

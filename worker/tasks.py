@@ -35,6 +35,7 @@ def services() -> Services:
         connected.sessions.configure(
             idle=timedelta(seconds=settings.idle_timeout_seconds),
             max_age=None if max_age is None else timedelta(seconds=max_age),
+            retention=settings.archive_retention,
             policies=settings.rules,
         )
     except RedisMemoryFull as error:

@@ -8,6 +8,7 @@ from history.calls.application import append, clear, close, configure, info, rea
 from history.calls.archiving import cleaned, commit, release, renew, requeue, snapshot
 from history.calls.call import KEEP, Call, Deployment, Keep
 from history.calls.erasure import drop, owned, purge, rebase
+from history.calls.events import tell
 from history.calls.holding import find_hold, held, hold, hold_owner, note_owner_hold, release_hold
 from history.calls.index import attend, claim, due, heard, list_sessions, nearest, overview, seize
 from history.calls.repair import mend, reindex
@@ -54,5 +55,6 @@ __all__ = [
     "snapshot",
     "stage",
     "swap",
+    "tell",
     "update",
 ]

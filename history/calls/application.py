@@ -20,18 +20,20 @@ def configure(
     shards: int,
     idle: timedelta | None,
     max_age: timedelta | Keep | None,
-    policies: Policies | None,
     *,
+    retention: timedelta | Keep | None,
+    policies: Policies | None,
     record: bool,
 ) -> Call[Deployment]:
     """Read the deployment's configuration; with `record` write down `shards` where none is, and what else is given."""
 
     def decode(reply: Any) -> Deployment:
-        recorded, idle_ms, max_age_ms, rules = reply
+        recorded, idle_ms, max_age_ms, rules, retention_ms = reply
         return Deployment(
             Keyspace(namespace, int(recorded or shards)),
             to_span(idle_ms) or DEFAULT_IDLE,
             to_span(max_age_ms),
+            to_span(retention_ms),
             Policies.parse(rules or b"[]"),
             recorded=recorded is not None,
         )
@@ -43,8 +45,9 @@ def configure(
             shards,
             int(record),
             span_ms(idle),
-            b"" if isinstance(max_age, Keep) else span_ms(max_age) or b"-",
+            _to_record(max_age),
             b"" if policies is None else bytes(policies),
+            _to_record(retention),
         ],
         decode,
     )
@@ -60,16 +63,22 @@ def append(
     owner: str | None,
     only_new: bool = False,
     allow_reuse: bool = False,
-) -> Call[int]:
-    """Append one turn; the result is the length of the transcript in Redis. Policies bound `expiry`."""
+    since: int | None = None,
+) -> Call[int | None]:
+    """Append one turn; the result is the length of the transcript in Redis. Policies bound `expiry`.
+
+    None, and nothing is written, where the session is not in the epoch `since` any more.
+    """
     session = encode_session_id(session_id)
     keys = deployment.keyspace.of(session)
     given = deployment.resolve(session_id, owner, expiry)
     encoded_owner = b"" if owner is None else encode_owner(owner)
     owner_keys = [keys.owner(encoded_owner)] if encoded_owner else []
 
-    def decode(reply: Any) -> int:
+    def decode(reply: Any) -> int | None:
         match reply[0]:
+            case b"moved":
+                return None
             case b"owner":
                 raise OwnerMismatch(f"session {session_id!r} belongs to another owner than {owner!r}")
             case b"exists":
@@ -91,6 +100,7 @@ def append(
             encoded_owner,
             int(only_new),
             int(allow_reuse),
+            b"" if since is None else since,
             *messages,
         ],
         decode,
@@ -100,15 +110,18 @@ def append(
 def read(
     deployment: Deployment, session_id: str, start: int, stop: int | None, page_bytes: int, *, touch: bool
 ) -> Call[Page | None]:
-    """Read messages from `start` on until `stop` or until about `page_bytes` are read; None: not in Redis."""
+    """Read messages from `start` on until `stop` or until about `page_bytes` are read; None: not in Redis.
+
+    A negative `start` counts from the end.
+    """
     session = encode_session_id(session_id)
     keys = deployment.keyspace.of(session)
 
     def decode(reply: Any) -> Page | None:
         if not reply:
             return None
-        epoch, base, total, *messages = reply
-        return Page(int(epoch), int(base), int(total), start, messages)
+        epoch, base, total, whole, first, *messages = reply
+        return Page(int(epoch), int(base), int(total), int(first), messages, whole=whole == b"1")
 
     return Call(
         script("read"),
@@ -145,9 +158,6 @@ def update(
     wanted = Expiry(*(None if isinstance(value, Keep) else value for value in (idle, max_age, retention)))
     given = deployment.resolve(session_id, owner, wanted)
 
-    def argument(asked: timedelta | Keep | None, value: timedelta | None) -> bytes | int:
-        return b"" if isinstance(asked, Keep) else span_ms(value) or b"-"
-
     def decode(reply: Any) -> None:
         if not reply:
             raise SessionNotFound(f"session {session_id!r} is not in Redis; restore it first")
@@ -157,9 +167,9 @@ def update(
         [keys.metadata(session), keys.due],
         [
             session,
-            argument(idle, given.idle),
-            argument(max_age, given.max_age),
-            argument(retention, given.retention),
+            b"" if isinstance(idle, Keep) else _to_record(given.idle),
+            b"" if isinstance(max_age, Keep) else _to_record(given.max_age),
+            b"" if isinstance(retention, Keep) else _to_record(given.retention),
             *deployment.defaults,
         ],
         decode,
@@ -199,6 +209,11 @@ def clear(deployment: Deployment, session_id: str, *, request: bytes, owner: str
         [session, request, b"" if owner is None else encode_owner(owner)],
         decode,
     )
+
+
+def _to_record(span: timedelta | Keep | None) -> bytes | int:
+    """A span as the scripts take it that is to be written down; '-' takes away what was there, empty leaves it."""
+    return b"" if isinstance(span, Keep) else span_ms(span) or b"-"
 
 
 def _purged(session_id: str) -> SessionPurged:

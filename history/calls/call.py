@@ -33,12 +33,15 @@ class Call(Generic[T_co]):
 class Deployment:
     """What all users of one namespace share: its keys, the expiry of sessions that have none of their own, policies.
 
+    `retention` is that of archives, None for ever.
+
     `recorded` tells that it is fixed already: before the first session nothing is.
     """
 
     keyspace: Keyspace
     idle: timedelta = DEFAULT_IDLE
     max_age: timedelta | None = None
+    retention: timedelta | None = None
     policies: Policies = Policies()  # noqa: RUF009 - frozen
     recorded: bool = True
 

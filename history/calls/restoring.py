@@ -10,18 +10,20 @@ from history.calls.call import Call, Deployment, span_ms, to_ms
 from history.errors import OwnerMismatch, SessionDamaged, SessionPurged, StagingLost
 from history.keys import encode_owner, encode_session_id
 from history.scripts import script
-from history.session import Origin, RestoreTicket, SwapOutcome
+from history.session import Origin, RestoreRefusal, RestoreTicket, SwapOutcome
 
 
-def restore(deployment: Deployment, session_id: str, token: bytes, lease: timedelta) -> Call[RestoreTicket | None]:
-    """Begin a restore; None: nothing of the session is in the archive alone."""
+def restore(
+    deployment: Deployment, session_id: str, token: bytes, lease: timedelta, *, alone: bool
+) -> Call[RestoreTicket | RestoreRefusal]:
+    """Begin a restore; with `alone` only where none is running."""
     session = encode_session_id(session_id)
     keys = deployment.keyspace.of(session)
 
-    def decode(reply: Any) -> RestoreTicket | None:
+    def decode(reply: Any) -> RestoreTicket | RestoreRefusal:
         match reply[0]:
-            case b"whole":
-                return None
+            case b"whole" | b"running":
+                return RestoreRefusal(reply[0].decode())
             case b"purged":
                 raise SessionPurged(f"session {session_id!r} was purged: nothing of it can be restored")
             case b"damaged":
@@ -31,7 +33,7 @@ def restore(deployment: Deployment, session_id: str, token: bytes, lease: timede
     return Call(
         script("restore"),
         [keys.messages(session), keys.metadata(session), keys.due, keys.tally, keys.seen(session)],
-        [session, token, span_ms(lease)],
+        [session, token, span_ms(lease), int(alone)],
         decode,
     )
 
@@ -56,8 +58,13 @@ def stage(
     )
 
 
-def swap(deployment: Deployment, ticket: RestoreTicket, staged: int, origin: Origin) -> Call[SwapOutcome]:
-    """Finish a restore: what was staged comes before whatever was written meanwhile; raises OwnerMismatch."""
+def swap(
+    deployment: Deployment, ticket: RestoreTicket, staged: int, origin: Origin, remember: timedelta | None
+) -> Call[SwapOutcome]:
+    """Finish a restore: what was staged comes before whatever was written meanwhile; raises OwnerMismatch.
+
+    A session that has no message is remembered as empty for so long.
+    """
     session = encode_session_id(ticket.session_id)
     keys = deployment.keyspace.of(session)
     owner = b"" if origin.owner is None else encode_owner(origin.owner)
@@ -92,6 +99,7 @@ def swap(deployment: Deployment, ticket: RestoreTicket, staged: int, origin: Ori
             span_ms(expiry.max_age),
             span_ms(expiry.retention),
             owner,
+            span_ms(remember),
         ],
         decode,
     )

@@ -8,15 +8,20 @@
 -- ARGV[1] session
 -- ARGV[2] token of this restore: the same for each sending of the same restore
 -- ARGV[3] lease (ms): how long the session is left alone unless the restore goes on
--- Returns {'begun', epoch, length of the list} | {'whole'} nothing is in the archive alone
+-- ARGV[4] '1' to leave a restore alone that is running
+-- Returns {'begun', epoch, length of the list} | {'whole'} nothing is in the archive alone | {'running'}
 --   | {'purged'} | {'damaged'} the metadata was lost, so that nothing tells which messages are of which epoch
-local meta = redis.call('HMGET', KEYS[2], 'epoch', 'whole', 'state')
+local meta = redis.call('HMGET', KEYS[2], 'epoch', 'whole', 'state', 'restoring')
 if meta[3] == 'purged' then return {'purged'} end
 if meta[2] then return {'whole'} end
 local length = redis.call('LLEN', KEYS[1])
 local epoch = meta[1]
 if length > 0 and not epoch then return {'damaged'} end
 local now = now_us()
+if ARGV[4] == '1' and meta[4] and meta[4] ~= ARGV[2] then
+  local lease_end = tonumber(redis.call('ZSCORE', KEYS[3], ARGV[1]) or 0)
+  if lease_end > to_ms(now) then return {'running'} end
+end
 if epoch then
   redis.call('HSET', KEYS[2], 'restoring', ARGV[2])
 else

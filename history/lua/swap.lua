@@ -16,6 +16,7 @@
 -- ARGV[8] maximum age (ms) likewise
 -- ARGV[9] retention in the archive (ms) likewise
 -- ARGV[10] owner likewise
+-- ARGV[11] how long (ms) a session without any messages is remembered as one, '' not at all
 -- Returns 'restored' | 'nothing' the archive was empty and so is the session | 'superseded' | 'lost'
 --   | 'owner' the archive has it for another owner
 local meta = redis.call('HMGET', KEYS[2], 'restoring', 'epoch', 'base', 'archived', 'state', 'owner')
@@ -30,8 +31,14 @@ if count + live == 0 then
     set_due(KEYS[3], ARGV[1], to_ms(now_us()))
     return 'nothing'
   end
-  redis.call('UNLINK', KEYS[2])
-  redis.call('ZREM', KEYS[3], ARGV[1])
+  if ARGV[11] == '' then
+    redis.call('UNLINK', KEYS[2])
+    redis.call('ZREM', KEYS[3], ARGV[1])
+  else -- the turn that is beginning need not ask the archive again
+    redis.call('HSET', KEYS[2], 'whole', '1')
+    redis.call('HDEL', KEYS[2], 'restoring')
+    set_due(KEYS[3], ARGV[1], to_ms(now_us()) + tonumber(ARGV[11]))
+  end
   return 'nothing'
 end
 -- These come first, and fail before a message has moved where their keys are no longer of their type.

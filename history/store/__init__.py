@@ -1,6 +1,16 @@
-"""SessionStore: runs each operation of `calls` on a Redis client."""
+"""The sessions of a deployment in Redis: runs each operation of `calls` on a client.
 
-from history.keys import check_session_id
+What applications do is written once, as coroutines (`AsyncSessionStore`). `SessionStore` takes them to their end at
+once, and adds what only a worker does.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from history.blocking import blocking, blocking_iterator
+from history.errors import InvalidArgument
+from history.keys import DEFAULT_NAMESPACE, check_session_id
 from history.store.application import Application
 from history.store.archiving import Archiving
 from history.store.erasure import Erasure, PurgeLock
@@ -9,14 +19,53 @@ from history.store.holding import Holding
 from history.store.index import Index
 from history.store.repair import Repair
 from history.store.restoring import Restoring
+from history.store.runner import Runner
 
-__all__ = ["PurgeLock", "SessionStore", "check_session_id"]
+__all__ = ["AsyncSessionStore", "PurgeLock", "SessionOperations", "SessionStore", "check_session_id"]
 
 
-class SessionStore(Application, Index, Archiving, Restoring, Erasure, Holding, Repair, Events):
+class SessionOperations(Application, Restoring):
+    """What applications do with sessions, as coroutines over whatever client the runner has."""
+
+
+class AsyncSessionStore(SessionOperations):
+    """The sessions of one deployment, over a client of asyncio. Nothing is sent before the first operation.
+
+    Each operation is one atomic round trip (a Lua script on one hash slot) unless it says otherwise.
+    All raise RedisUnavailable or RedisMemoryFull, which may pass, or RedisRefused; every other error is named
+    where it can occur.
+    """
+
+    def __init__(self, client: Any, *, namespace: str = DEFAULT_NAMESPACE, shards: int | None = None) -> None:
+        """As SessionStore; raises InvalidArgument for a blocking client."""
+        super().__init__(Runner(client, namespace=namespace, shards=shards))
+        if not self._runner.asynchronous:
+            raise InvalidArgument(f"{type(client).__module__} is a blocking client; this store needs one of asyncio")
+
+
+class SessionStore(Index, Archiving, Erasure, Holding, Repair, Events):
     """The sessions of one deployment in Redis. No call but `configure` is made before the first operation.
 
     Each operation is one atomic round trip (a Lua script on one hash slot) unless it says otherwise.
     All raise RedisUnavailable or RedisMemoryFull, which may pass, or RedisRefused; every other error is named
     where it can occur. Safe to share among threads, as redis-py's clients are.
     """
+
+    def __init__(self, client: Any, *, namespace: str = DEFAULT_NAMESPACE, shards: int | None = None) -> None:
+        """`shards` need only be given where it is not the deployment's recorded count or, for a new one, 256."""
+        super().__init__(client, namespace=namespace, shards=shards)
+        self.operations = SessionOperations(self)
+
+    append = blocking(Application.append)
+    messages = blocking(Application.messages)
+    pages = blocking_iterator(Application.pages)
+    info = blocking(Application.info)
+    update = blocking(Application.update)
+    close = blocking(Application.close)
+    clear = blocking(Application.clear)
+    hold = blocking(Application.hold)
+    release_hold = blocking(Application.release_hold)
+    begin_restore = blocking(Restoring.begin_restore)
+    stage = blocking(Restoring.stage)
+    swap = blocking(Restoring.swap)
+    abandon = blocking(Restoring.abandon)

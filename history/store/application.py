@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 from history import calls
 from history.calls import KEEP, Keep
 from history.errors import InvalidArgument
-from history.session import Expiry, Page, SessionInfo
-from history.store.runner import Runner
+from history.session import Expiry, HoldOutcome, Page, SessionInfo
+from history.store.runner import Operations
 
 PAGE_BYTES = 1024 * 1024
 
 
-class Application(Runner):
+class Application(Operations):
     """Adds, reads, describes, closes and clears sessions."""
 
-    def append(
+    async def append(
         self,
         session_id: str,
         messages: Sequence[bytes],
@@ -27,59 +28,79 @@ class Application(Runner):
         owner: str | None = None,
         only_new: bool = False,
         allow_reuse: bool = False,
-    ) -> int:
+        since: int | None = None,
+    ) -> int | None:
         """Append the JSON bytes of one turn, at least one, oldest first; returns the length of the list in Redis.
 
         A retry by the client after a lost reply does not write the turn again. `expiry` and `owner` fill in
         what the session has not got yet, `expiry` within the deployment's policies. Raises OwnerMismatch,
         SessionPurged unless `allow_reuse`, and SessionExists with `only_new`.
+
+        With `since`, an epoch, None is returned and nothing written where the session has left it.
         """
         if not messages:
             raise InvalidArgument("a turn has at least one message")
-        request = os.urandom(8)
-        return self.run(
+        return await self._runner.perform(
             calls.append(
-                self._recorded,
+                await self._runner.deployed(record=True),
                 session_id,
                 messages,
-                request=request,
+                request=os.urandom(8),
                 expiry=expiry,
                 owner=owner,
                 only_new=only_new,
                 allow_reuse=allow_reuse,
+                since=since,
             )
         )
 
-    def messages(self, session_id: str, *, touch: bool = True) -> list[bytes]:
+    async def messages(self, session_id: str, *, touch: bool = True) -> list[bytes]:
         """The session's messages in Redis as JSON bytes, oldest first; empty where it is not there.
 
         Up to 1 MiB is one atomic round trip. A longer transcript is read in pages, all of one epoch.
         With `touch` it counts as activity.
         """
-        while True:
-            pages = list(self.pages(session_id, touch=touch))
-            if not pages:
-                return []
-            one_state = len({(page.epoch, page.base) for page in pages}) == 1
-            if one_state and pages[-1].stop == pages[-1].total:
-                return [message for page in pages for message in page.messages]
+        transcript = await self.transcript(session_id, touch=touch)
+        return transcript.messages if transcript else []
 
-    def pages(self, session_id: str, start: int = 0, stop: int | None = None, *, touch: bool = False) -> Iterator[Page]:
+    async def transcript(
+        self, session_id: str, start: int = 0, stop: int | None = None, *, touch: bool = True
+    ) -> Page | None:
+        """As `messages`, of `[start, stop)` and as one page; None where the session is not in Redis.
+
+        A negative `start` counts from the end.
+        """
+        while True:
+            pages = [page async for page in self.pages(session_id, start, stop, touch=touch)]
+            if not pages:
+                return None
+            first, last = pages[0], pages[-1]
+            one_state = len({page.state for page in pages}) == 1
+            if one_state and last.stop >= (last.total if stop is None else min(stop, last.total)):
+                messages = [message for page in pages for message in page.messages]
+                return replace(first, total=last.total, messages=messages)
+
+    async def pages(
+        self, session_id: str, start: int = 0, stop: int | None = None, *, touch: bool = False
+    ) -> AsyncIterator[Page]:
         """Messages `[start, stop)` in pages of about 1 MiB; each page tells the state that it belongs to.
 
-        One round trip a page. Ends early where the session leaves Redis.
+        A negative `start` counts from the end. One round trip a page. Ends early where the session leaves Redis.
         """
-        while page := self.run(calls.read(self.deployment, session_id, start, stop, PAGE_BYTES, touch=touch)):
+        deployment = await self._runner.deployed()
+        while page := await self._runner.perform(
+            calls.read(deployment, session_id, start, stop, PAGE_BYTES, touch=touch)
+        ):
             yield page
             start = page.stop
             if not page.messages or start >= (page.total if stop is None else min(stop, page.total)):
                 return
 
-    def info(self, session_id: str) -> SessionInfo | None:
+    async def info(self, session_id: str) -> SessionInfo | None:
         """Describe a session without counting as activity; None where it is not in Redis."""
-        return self.run(calls.info(self.deployment, session_id))
+        return await self._runner.perform(calls.info(await self._runner.deployed(), session_id))
 
-    def update(
+    async def update(
         self,
         session_id: str,
         *,
@@ -91,17 +112,36 @@ class Application(Runner):
 
         Where the deployment's policies depend on an owner, one round trip more asks for the session's.
         """
-        found = self.info(session_id) if self.deployment.policies.need_owner else None
+        deployment = await self._runner.deployed()
+        found = await self.info(session_id) if deployment.policies.need_owner else None
         owner = found.owner if found else None
-        self.run(calls.update(self.deployment, session_id, owner, idle=idle, max_age=max_age, retention=retention))
+        await self._runner.perform(
+            calls.update(deployment, session_id, owner, idle=idle, max_age=max_age, retention=retention)
+        )
 
-    def close(self, session_id: str) -> bool:
+    async def close(self, session_id: str) -> bool:
         """Make a session due now; False where it is not in Redis, or in quarantine."""
-        return self.run(calls.close(self.deployment, session_id))
+        return await self._runner.perform(calls.close(await self._runner.deployed(), session_id))
 
-    def clear(self, session_id: str, *, owner: str | None = None) -> int:
+    async def clear(self, session_id: str, *, owner: str | None = None) -> int:
         """Empty a session at once, in a new epoch; the worker erases what the archive holds of older ones.
 
         `owner` is whose legal hold counts too, where the session is not in Redis. Raises SessionHeld and SessionPurged.
         """
-        return self.run(calls.clear(self._recorded, session_id, request=os.urandom(8), owner=owner))
+        deployment = await self._runner.deployed(record=True)
+        return await self._runner.perform(calls.clear(deployment, session_id, request=os.urandom(8), owner=owner))
+
+    async def hold(self, session_id: str, reason: str) -> HoldOutcome:
+        """Put a session under a legal hold, whether it is in Redis or not: it is neither cleared nor purged.
+
+        An erasure that was accepted before goes on. Called again, the newer reason counts. Raises InvalidReason.
+        """
+        return await self._runner.perform(calls.hold(await self._runner.deployed(record=True), session_id, reason))
+
+    async def release_hold(self, session_id: str) -> HoldOutcome:
+        """Release a session's own legal hold; that of its owner stays."""
+        return await self._runner.perform(calls.release_hold(await self._runner.deployed(record=True), session_id))
+
+    async def tell(self, event: Mapping[str, str], *, keep: int) -> None:
+        """Add an event to the deployment's stream, of which about the last `keep` stay."""
+        await self._runner.perform(calls.tell(self._runner.namespace, event, keep=keep))

@@ -11,12 +11,12 @@ import redis.cluster
 from history import calls
 from history.errors import RedisRefused, TorporError
 from history.session import CleanOutcome, CommitOutcome, Lease, PurgeTarget, Purging, SessionInfo
-from history.store.runner import Runner, translated
+from history.store.runner import BlockingRunner
 
 MAX_EPOCH = 2**53
 
 
-class Archiving(Runner):
+class Archiving(BlockingRunner):
     """Begins and ends attempts at sessions that are leased."""
 
     def snapshots(self, leases: Sequence[Lease]) -> list[SessionInfo | TorporError | None]:
@@ -74,7 +74,7 @@ class Archiving(Runner):
             else {}
         )
         try:
-            with translated():
+            with self._kind.translated():
                 told: Any = self._client.info(**nodes)
         except RedisRefused:
             return 0

@@ -12,10 +12,11 @@ import redis.exceptions
 from redis.lock import Lock
 
 from history import calls
+from history.clients import ClientKind
 from history.errors import RedisMemoryFull, TorporError
 from history.keys import purge_failure_key, purge_lock_key
 from history.session import Lease, PurgeTarget, Purging
-from history.store.runner import Runner, translated
+from history.store.runner import BlockingRunner
 
 _FAILURE_KEPT = timedelta(days=7)
 
@@ -23,9 +24,10 @@ _FAILURE_KEPT = timedelta(days=7)
 class PurgeLock:
     """Keeps others from carrying out the same purge. A hint: two at once waste work and do no harm."""
 
-    def __init__(self, lock: Lock, client: Any, failure_key: bytes) -> None:
+    def __init__(self, lock: Lock, client: Any, kind: ClientKind, failure_key: bytes) -> None:
         self._lock = lock
         self._client = client
+        self._kind = kind
         self._failure_key = failure_key
         self.kept = False
         self.unneeded = False
@@ -35,7 +37,7 @@ class PurgeLock:
         if self.unneeded:
             return True
         try:
-            with translated():
+            with self._kind.translated():
                 self._lock.extend(lease.total_seconds(), replace_ttl=True)
         except TorporError as error:
             if isinstance(error.__cause__, redis.exceptions.LockError):
@@ -58,15 +60,15 @@ class PurgeLock:
         except Exception as error:
             # The text of an error that is not ours could hold a message.
             text = str(error) if isinstance(error, TorporError) else type(error).__name__
-            with suppress(TorporError), translated():
+            with suppress(TorporError), self._kind.translated():
                 self._client.set(self._failure_key, text.encode(errors="replace"), px=_FAILURE_KEPT)
                 self.keep(retry)
             raise
-        with translated():
+        with self._kind.translated():
             self._client.delete(self._failure_key)
 
 
-class Erasure(Runner):
+class Erasure(BlockingRunner):
     """Purges sessions."""
 
     def purge(
@@ -123,9 +125,9 @@ class Erasure(Runner):
             thread_local=False,
         )
         token = os.urandom(8).hex()
-        purge_lock = PurgeLock(lock, self._client, purge_failure_key(self._namespace, purge_id))
+        purge_lock = PurgeLock(lock, self._client, self._kind, purge_failure_key(self._namespace, purge_id))
         try:
-            with translated():
+            with self._kind.translated():
                 taken = lock.acquire(token=token) or self._holds(lock, token)  # a reply may have been lost
         except RedisMemoryFull:  # a purge makes room: it goes on without a lock
             purge_lock.unneeded = taken = True
@@ -136,7 +138,7 @@ class Erasure(Runner):
             yield purge_lock
         finally:
             if not purge_lock.kept:
-                with suppress(TorporError), translated():  # it expires
+                with suppress(TorporError), self._kind.translated():  # it expires
                     lock.release()
 
     def _holds(self, lock: Lock, token: str) -> bool:
@@ -148,7 +150,7 @@ class Erasure(Runner):
 
     def purge_progress(self, purge_id: str) -> tuple[bool, str | None]:
         """Is somebody at a purge, and why has it failed when it was last tried?"""
-        with translated():
+        with self._kind.translated():
             running = bool(self._client.exists(purge_lock_key(self._namespace, purge_id)))
             failure: Any = self._client.get(purge_failure_key(self._namespace, purge_id))
         if failure is None:

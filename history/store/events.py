@@ -4,33 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
-from typing import Any, cast
+from typing import Any
 
+from history import calls
+from history.errors import TorporError
 from history.keys import events_key
-from history.store.runner import Runner, translated
+from history.store.runner import BlockingRunner
 
 
-class Events(Runner):
+class Events(BlockingRunner):
     """Adds to the deployment's stream of events, and reads it."""
 
     def add_events(self, events: Sequence[Mapping[str, str]], *, keep: int) -> None:
         """Append to the deployment's stream, of which about the last `keep` stay; one pipeline."""
-        pipeline = self._client.pipeline(transaction=False)
-        for fields in events:
-            pipeline.xadd(events_key(self._namespace), cast(Any, fields), maxlen=keep, approximate=True)
-        with translated():
-            pipeline.execute()
+        for outcome in self.run_many([calls.tell(self._namespace, event, keep=keep) for event in events]):
+            if isinstance(outcome, TorporError):
+                raise outcome
 
     def last_events(self, count: int) -> list[tuple[str, dict[str, str]]]:
         """The stream's last events with their ids, oldest first."""
-        with translated():
+        with self._kind.translated():
             found: Any = self._client.xrevrange(events_key(self._namespace), count=count)
         return [_event(each) for each in reversed(found)]
 
     def events_after(self, last: str, *, seconds: float) -> list[tuple[str, dict[str, str]]]:
         """The events after the one with id `last`, "0" for all; waits up to so many seconds for the first."""
         key = events_key(self._namespace)
-        with translated():
+        with self._kind.translated():
             streams: Any = self._client.xread({key: last}, block=int(seconds * 1000))
         # RESP3: {stream: [events]}, RESP2: [[stream, events]]; https://redis.io/docs/latest/commands/xread
         by_stream = streams.values() if isinstance(streams, dict) else [[events] for _, events in streams or ()]

@@ -1,4 +1,4 @@
-"""Legal holds of sessions and owners."""
+"""Legal holds of owners, and what the worker needs of all; an application's own are in `application.py`."""
 
 from __future__ import annotations
 
@@ -7,25 +7,14 @@ from typing import TypeVar
 
 from history import calls
 from history.errors import TorporError
-from history.session import HoldOutcome, Lease, LegalHold, SessionInfo
-from history.store.runner import Runner
+from history.session import Lease, LegalHold, SessionInfo
+from history.store.runner import BlockingRunner
 
 T = TypeVar("T")
 
 
-class Holding(Runner):
+class Holding(BlockingRunner):
     """Sets, releases and finds legal holds."""
-
-    def hold(self, session_id: str, reason: str) -> HoldOutcome:
-        """Put a session under a legal hold, whether it is in Redis or not: it is neither cleared nor purged.
-
-        An erasure that was accepted before goes on. Called again, the newer reason counts. Raises InvalidReason.
-        """
-        return self.run(calls.hold(self._recorded, session_id, reason))
-
-    def release_hold(self, session_id: str) -> HoldOutcome:
-        """Release a session's own legal hold; that of its owner stays."""
-        return self.run(calls.release_hold(self._recorded, session_id))
 
     def hold_owner(self, owner: str, reason: str | None) -> bool:
         """Put an owner under a legal hold, or release it with None; False where there was none to release.

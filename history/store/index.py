@@ -12,7 +12,7 @@ from history import calls
 from history.announcements import Announcements
 from history.errors import TorporError
 from history.session import Attendance, Lease, SeizeOutcome, SessionInfo, ShardOverview, Status
-from history.store.runner import Runner
+from history.store.runner import BlockingRunner
 
 T = TypeVar("T")
 
@@ -22,7 +22,7 @@ log = logging.getLogger("history.store")
 _LEFT_ALONE = 200
 
 
-class Index(Runner):
+class Index(BlockingRunner):
     """Counts, lists and leases the sessions of the shards."""
 
     def due_counts(self) -> dict[int, int]:

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from history import calls
 from history.session import IndexOutcome, Mending
-from history.store.runner import Runner, translated
+from history.store.runner import BlockingRunner
 
 
-class Repair(Runner):
+class Repair(BlockingRunner):
     """Finds and repairs what no operation would leave behind."""
 
     def stored_sessions(self) -> Iterator[str]:
@@ -18,7 +18,7 @@ class Repair(Runner):
         The only operation that walks the key space (SCAN): for repairs.
         """
         keyspace = self.deployment.keyspace
-        with translated():
+        with self._kind.translated():
             for key in self._client.scan_iter(keyspace.pattern, count=1000):
                 session = keyspace.session_of(key if isinstance(key, bytes) else key.encode())
                 if session is not None:

@@ -7,29 +7,37 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from history import calls
-from history.session import Origin, RestoreTicket, SwapOutcome
-from history.store.runner import Runner
+from history.session import Origin, RestoreRefusal, RestoreTicket, SwapOutcome
+from history.store.runner import Operations
 
 
-class Restoring(Runner):
+class Restoring(Operations):
     """Brings sessions back from the archive."""
 
-    def begin_restore(self, session_id: str, lease: timedelta) -> RestoreTicket | None:
-        """Leave a restore's token; None where nothing of the session is in the archive alone.
+    async def begin_restore(
+        self, session_id: str, lease: timedelta, *, alone: bool = False
+    ) -> RestoreTicket | RestoreRefusal:
+        """Leave a restore's token, which takes it from a restore that is running, unless `alone`.
 
-        Raises SessionDamaged where the session's metadata was lost.
+        Raises SessionDamaged where the session's metadata was lost, and SessionPurged.
         """
         token = os.urandom(8).hex().encode()
-        return self.run(calls.restore(self._recorded, session_id, token, lease))
+        deployment = await self._runner.deployed(record=True)
+        return await self._runner.perform(calls.restore(deployment, session_id, token, lease, alone=alone))
 
-    def stage(self, ticket: RestoreTicket, staged: int, messages: Sequence[bytes], lease: timedelta) -> bool:
+    async def stage(self, ticket: RestoreTicket, staged: int, messages: Sequence[bytes], lease: timedelta) -> bool:
         """Add a page to a restore, `staged` messages being there before; False where it was superseded."""
-        return self.run(calls.stage(self.deployment, ticket, staged, messages, lease))
+        return await self._runner.perform(calls.stage(await self._runner.deployed(), ticket, staged, messages, lease))
 
-    def swap(self, ticket: RestoreTicket, staged: int, origin: Origin) -> SwapOutcome:
-        """Finish a restore: the staged messages come before whatever was written meanwhile."""
-        return self.run(calls.swap(self.deployment, ticket, staged, origin))
+    async def swap(
+        self, ticket: RestoreTicket, staged: int, origin: Origin, *, remember: timedelta | None = None
+    ) -> SwapOutcome:
+        """Finish a restore: the staged messages come before whatever was written meanwhile.
 
-    def abandon(self, ticket: RestoreTicket) -> bool:
+        A session that turns out to have no message anywhere stays in Redis for `remember`, as whole and empty.
+        """
+        return await self._runner.perform(calls.swap(await self._runner.deployed(), ticket, staged, origin, remember))
+
+    async def abandon(self, ticket: RestoreTicket) -> bool:
         """Give up a restore and leave the session as it was before; False where it was superseded."""
-        return self.run(calls.abandon(self.deployment, ticket))
+        return await self._runner.perform(calls.abandon(await self._runner.deployed(), ticket))

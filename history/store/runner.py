@@ -1,20 +1,18 @@
-"""How a call is run on a Redis client, and what all operations of a store share."""
+"""How a call is run on a client, and what all operations of a store share."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import asyncio
+import time
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
-import redis
-import redis.cluster
-import redis.exceptions
-
 from history import calls
+from history.blocking import finish
 from history.calls import KEEP, Call, Deployment, Keep
+from history.clients import kind_of
 from history.errors import InvalidArgument, ShardCountMismatch, TorporError, translate
 from history.keys import DEFAULT_NAMESPACE, DEFAULT_SHARDS, check_namespace, check_shards
 from history.policy import Policies
@@ -27,69 +25,54 @@ _deployments: WeakKeyDictionary[Any, dict[str, Deployment]] = WeakKeyDictionary(
 
 
 class Runner:
-    """A client and the deployment in it; the operations of a store are built on it."""
+    """A client and the deployment in it.
 
-    def __init__(
-        self,
-        client: redis.Redis | redis.cluster.RedisCluster,
-        *,
-        namespace: str = DEFAULT_NAMESPACE,
-        shards: int | None = None,
-    ) -> None:
+    Its coroutines wait only where the client is one of asyncio; with a blocking client they are `finished` at once.
+    So each operation is written once, as a coroutine.
+    """
+
+    def __init__(self, client: Any, *, namespace: str = DEFAULT_NAMESPACE, shards: int | None = None) -> None:
         """`shards` need only be given where it is not the deployment's recorded count or, for a new one, 256."""
-        execute = getattr(client, "execute_command", None)
-        if execute is None:
-            raise InvalidArgument(f"expected a redis-py client, not {type(client).__name__}")
-        if inspect.iscoroutinefunction(execute):
-            raise InvalidArgument(f"{type(client).__module__} is an asyncio client; this store needs a sync one")
+        self._kind = kind_of(client)
         self._client = client
         self._namespace = check_namespace(namespace)
         self._shards = None if shards is None else check_shards(shards)
 
+    @property
+    def asynchronous(self) -> bool:
+        """Is the client one of asyncio?"""
+        return self._kind.asynchronous
+
+    @property
+    def namespace(self) -> str:
+        """What all key names of the deployment begin with."""
+        return self._namespace
+
     # The deployment
 
-    @property
-    def client(self) -> redis.Redis | redis.cluster.RedisCluster:
-        """The client that the store was given."""
-        return self._client
+    async def deployed(self, *, record: bool = False) -> Deployment:
+        """The shard count and defaults of the namespace; asks Redis once for each client.
 
-    @property
-    def deployment(self) -> Deployment:
-        """The shard count and defaults of the namespace; asks Redis once for each client, and records nothing.
-
-        Raises ShardCountMismatch where the store was given another shard count than the recorded one.
+        With `record`, for what may bring a first session into being, the shard count is fixed by it.
+        Raises ShardCountMismatch where another shard count was given than the recorded one.
         """
-        return self._deployment(record=False)
-
-    @property
-    def _recorded(self) -> Deployment:
-        """As `deployment`, for what may bring a first session into being: the shard count is fixed by then."""
-        return self._deployment(record=True)
-
-    def configure(
-        self,
-        *,
-        idle: timedelta,
-        max_age: timedelta | None,
-        policies: Policies = Policies(),  # noqa: B008 - frozen
-    ) -> Deployment:
-        """Record the deployment's default expiry and policies; applications see them when they next start."""
-        return self._remembered(self._configure(record=True, idle=idle, max_age=max_age, policies=policies))
-
-    def _deployment(self, *, record: bool) -> Deployment:
         known = _deployments.setdefault(self._client, {}).get(self._namespace)
-        return self._checked(known) if known else self._remembered(self._configure(record=record))
+        return self._checked(known) if known else self._remembered(await self._configured(record=record))
 
-    def _configure(
+    async def _configured(
         self,
         *,
         record: bool,
         idle: timedelta | None = None,
         max_age: timedelta | Keep | None = KEEP,
+        retention: timedelta | Keep | None = KEEP,
         policies: Policies | None = None,
     ) -> Deployment:
         shards = self._shards or DEFAULT_SHARDS
-        return self.run(calls.configure(self._namespace, shards, idle, max_age, policies, record=record))
+        wanted = calls.configure(
+            self._namespace, shards, idle, max_age, retention=retention, policies=policies, record=record
+        )
+        return await self.perform(wanted)
 
     def _remembered(self, deployment: Deployment) -> Deployment:
         self._checked(deployment)
@@ -108,20 +91,86 @@ class Runner:
 
     # How a call is run
 
-    def run(self, call: Call[T]) -> T:
+    async def perform(self, call: Call[T]) -> T:
         """Run one call: EVALSHA, and EVAL where the server has lost the script."""
-        with translated():
+        with self._kind.translated():
             try:
-                reply = self._evaluate("EVALSHA", call.script.sha, call)
-            except redis.exceptions.NoScriptError:
-                reply = self._evaluate("EVAL", call.script.source, call)
+                reply = await self._evaluate("EVALSHA", call.script.sha, call)
+            except self._kind.no_script:
+                reply = await self._evaluate("EVAL", call.script.source, call)
         return call.decode(reply)
+
+    async def _evaluate(self, command: str, body: str | bytes, call: Call[Any]) -> Any:
+        # NEVER_DECODE: replies are bytes whatever decode_responses says, so that stored bytes stay untouched.
+        reply = self._client.execute_command(command, *_arguments(body, call), NEVER_DECODE=[])
+        return await reply if self.asynchronous else reply
+
+    async def elsewhere(self, act: Callable[[], T]) -> T:
+        """Do what blocks and is not the client's, as the archive's I/O is; in a thread where others would wait."""
+        return await asyncio.to_thread(act) if self.asynchronous else act()
+
+    async def pause(self, seconds: float) -> None:
+        """Wait for somebody else."""
+        if self.asynchronous:
+            await asyncio.sleep(seconds)
+        else:
+            time.sleep(seconds)  # noqa: ASYNC251 - no event loop waits for a blocking client
+
+
+class Operations:
+    """What groups of operations have in common: the runner that each of them is run by."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self.deployed = runner.deployed
+        self.elsewhere = runner.elsewhere
+        self.pause = runner.pause
+
+
+class BlockingRunner(Runner):
+    """A blocking client; the operations that only the worker needs are built on it."""
+
+    def __init__(self, client: Any, *, namespace: str = DEFAULT_NAMESPACE, shards: int | None = None) -> None:
+        """As Runner; raises InvalidArgument for an asyncio client."""
+        super().__init__(client, namespace=namespace, shards=shards)
+        if self.asynchronous:
+            raise InvalidArgument(f"{type(client).__module__} is an asyncio client; this store needs a blocking one")
+
+    @property
+    def client(self) -> Any:
+        """The client that the store was given."""
+        return self._client
+
+    @property
+    def deployment(self) -> Deployment:
+        """As `deployed`; records nothing."""
+        return finish(self.deployed())
+
+    @property
+    def _recorded(self) -> Deployment:
+        return finish(self.deployed(record=True))
+
+    def configure(
+        self,
+        *,
+        idle: timedelta,
+        max_age: timedelta | None,
+        retention: timedelta | None = None,
+        policies: Policies = Policies(),  # noqa: B008 - frozen
+    ) -> Deployment:
+        """Record the deployment's default expiry and policies; applications see them when they next start."""
+        wanted = self._configured(record=True, idle=idle, max_age=max_age, retention=retention, policies=policies)
+        return self._remembered(finish(wanted))
+
+    def run(self, call: Call[T]) -> T:
+        """As `perform`."""
+        return finish(self.perform(call))
 
     def run_many(self, many: Sequence[Call[T]]) -> list[T | TorporError]:
         """Run independent calls in one pipeline; an error stands in its call's place."""
         if not many:
             return []
-        with translated():
+        with self._kind.translated():
             # transaction=False: the calls are independent and may be of different slots.
             pipeline = self._client.pipeline(transaction=False)
             for call in many:
@@ -132,38 +181,23 @@ class Runner:
 
     def load_scripts(self) -> None:
         """Load every script, so that a first pipeline need not be sent twice; one round trip a script."""
-        with translated():
+        with self._kind.translated():
             for each in all_scripts():
                 self._client.script_load(each.source)
 
-    def _evaluate(self, command: str, body: str | bytes, call: Call[T]) -> Any:
-        # NEVER_DECODE: replies are bytes whatever decode_responses says, so that stored bytes stay untouched.
-        return self._client.execute_command(command, *_arguments(body, call), NEVER_DECODE=[])
-
     def _target(self, call: Call[Any]) -> dict[str, Any]:
-        """Which node of a Cluster a pipeline sends a call to; redis-py would ask one for the keys of each call."""
-        if isinstance(self._client, redis.cluster.RedisCluster):
-            return {"target_nodes": self._client.get_node_from_key(call.keys[0])}
-        return {}
+        """Which node of a Cluster a pipeline sends a call to; the client would ask one for the keys of each call."""
+        return {"target_nodes": self._client.get_node_from_key(call.keys[0])} if self._kind.cluster else {}
 
     def _outcome(self, call: Call[T], reply: Any) -> T | TorporError:
         try:
-            if isinstance(reply, redis.exceptions.NoScriptError):
+            if isinstance(reply, self._kind.no_script):
                 return self.run(call)
             if isinstance(reply, Exception):
                 raise translate(reply) from reply
             return call.decode(reply)
         except TorporError as error:
             return error
-
-
-@contextmanager
-def translated() -> Iterator[None]:
-    """Whatever redis-py raises within becomes the error of `history.errors` that it means."""
-    try:
-        yield
-    except (redis.exceptions.RedisError, redis.exceptions.RedisClusterException) as exc:
-        raise translate(exc) from exc
 
 
 def _arguments(body: str | bytes, call: Call[Any]) -> list[str | bytes | int]:

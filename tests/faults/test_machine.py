@@ -40,9 +40,10 @@ from worker.archive import Archived, Outcome, archive_claimed, archive_session
 from worker.drain import drain
 from worker.errors import AttemptsExhausted
 from worker.restore import Restored, RestoreOutcome, read_transcript, restore_session
-from worker.services import Services, open_archive
+from worker.services import Services
 from worker.settings import Settings
 from worker.stores import ArchiveStore
+from worker.stores.url import open_archive
 
 SECONDS = float(os.environ.get("MACHINE_SECONDS", "0"))
 
@@ -109,7 +110,7 @@ class Machine(RuleBasedStateMachine):
     def start_to_write(self, session: str, count: int) -> None:
         """A turn or a clear that can fail, or be sent again much later."""
 
-        def write(services: Services) -> int:
+        def write(services: Services) -> int | None:
             if count == 0:
                 return services.sessions.clear(session)
             return self.turn(services.sessions, session, count, Expiry())
@@ -272,7 +273,7 @@ class Machine(RuleBasedStateMachine):
 
     # How it is done
 
-    def turn(self, sessions: SessionStore, session: str, count: int, expiry: Expiry) -> int:
+    def turn(self, sessions: SessionStore, session: str, count: int, expiry: Expiry) -> int | None:
         first, self.numbered = self.numbered, self.numbered + count
         messages = [b'{"n":%d}' % number for number in range(first, self.numbered)]
         return sessions.append(session, messages, expiry=expiry, owner=OWNERS[session], allow_reuse=True)

@@ -49,10 +49,11 @@ from worker.leases import LeaseKeeper
 from worker.purge import carry_out
 from worker.receipts import PurgeState
 from worker.restore import RestoreOutcome, read_transcript, restore_session
-from worker.services import Services, open_archive, take_archive
+from worker.services import Services, take_archive
 from worker.settings import PREFIX
 from worker.stores import ArchiveStore
 from worker.stores.folder import FolderStore
+from worker.stores.url import open_archive
 
 S = "s"
 CLAIMS = count()
@@ -326,7 +327,7 @@ def test_a_whole_epoch_that_is_missing_in_the_archive_is_named_and_redis_stays_a
 # Requests sent again
 
 
-def turn(services: Services, text: str) -> Call[int]:
+def turn(services: Services, text: str) -> Call[int | None]:
     """A turn as a client sends it, and sends it again where the reply is lost."""
     return calls.append(
         services.sessions.configure(idle=timedelta(hours=1), max_age=None),

@@ -28,10 +28,10 @@ from storage_proxy import Exchange, Fault, Reply, StorageProxy, answered
 from worker import holdings, layout
 from worker.errors import ArchiveConflict, ArchiveCorrupt, ArchiveRefused, ArchiveUnavailable, ObjectNotFound
 from worker.layout import SegmentName
-from worker.services import open_archive
 from worker.stores import ArchiveStore, StoredObject
 from worker.stores import folder as folder_module
 from worker.stores import gcs as gcs_module
+from worker.stores.url import open_archive
 
 MIB = 1024 * 1024
 NAME = "v1/ab/s/7/0-1-0123abcd.jsonl.gz"

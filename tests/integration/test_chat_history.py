@@ -23,6 +23,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from history import (
+    AsyncSessionStore,
+    ClientMismatch,
     Expiry,
     InvalidArgument,
     InvalidExpiry,
@@ -205,24 +207,26 @@ def test_a_runnable_with_message_history_keeps_its_turns_in_dict_mode(client: re
     assert described(chat).owner == "ann"
 
 
-@deprecated_by_langchain
-def test_an_async_chain_runs_over_langchains_executor(client: redis.Redis) -> None:
-    chain = RunnableWithMessageHistory(
-        RunnableLambda(echo_count, aecho_count), lambda session_id: history(client, session_id)
-    )
+def test_asynchronous_calls_on_a_blocking_client_say_so(watched: WatchedRedis) -> None:
+    chat = history(watched)
 
-    async def converse() -> list[BaseMessage]:
-        config: Any = {"configurable": {"session_id": "s"}}
-        await chain.ainvoke([HumanMessage("one")], config)
-        await chain.ainvoke([HumanMessage("two")], config)
-        chat = history(client)
-        await chat.aadd_messages([HumanMessage("three")])
-        return await chat.aget_messages()
+    async def converse() -> None:
+        for operation in (
+            chat.aget_messages,
+            lambda: chat.aadd_messages(TURN),
+            chat.aclear,
+            chat.ainfo,
+            chat.alen,
+            chat.aclose,
+            lambda: chat.alast(1),
+        ):
+            with pytest.raises(ClientMismatch, match=r"blocking client: give it one of redis\.asyncio"):
+                await operation()
+        with pytest.raises(ClientMismatch):
+            chat.apages()
 
-    contents_of = [message.content for message in asyncio.run(converse())]
-    assert contents_of == ["one", "you have said 1 things", "two", "you have said 3 things", "three"]
-    asyncio.run(history(client).aclear())
-    assert history(client).messages == []
+    asyncio.run(converse())
+    assert watched.commands == []
 
 
 # Round trips
@@ -532,12 +536,17 @@ def test_other_bad_arguments_are_refused_before_anything_is_sent(
     assert watched.commands == []
 
 
-@pytest.mark.parametrize(
-    "wrong", [redis.asyncio.Redis(), object(), None, "redis://localhost"], ids=["asyncio", "object", "None", "URL"]
-)
-def test_what_is_no_sync_client_is_refused(wrong: Any) -> None:
-    with pytest.raises(InvalidArgument, match=r"sync one|expected a redis-py client"):
+@pytest.mark.parametrize("wrong", [object(), None, "redis://localhost"], ids=["object", "None", "URL"])
+def test_what_is_no_client_is_refused(wrong: Any) -> None:
+    with pytest.raises(InvalidArgument, match=r"expected a client of redis-py or valkey-py"):
         history(wrong)
+
+
+def test_a_session_store_is_for_a_blocking_client_and_an_async_one_for_asyncio() -> None:
+    with pytest.raises(InvalidArgument, match="is an asyncio client"):
+        SessionStore(redis.asyncio.Redis())
+    with pytest.raises(InvalidArgument, match="is a blocking client"):
+        AsyncSessionStore(redis.Redis())
 
 
 def test_another_shard_count_than_the_recorded_one_is_refused(client: redis.Redis, redis_server: RedisServer) -> None:

@@ -40,7 +40,8 @@ from worker.orders import Order, Scope
 from worker.purge import purge
 from worker.receipts import PurgeState
 from worker.restore import read_transcript, restore_session
-from worker.services import Services, open_archive
+from worker.services import Services
+from worker.stores.url import open_archive
 
 A, B, C = b'{"a":1}', b'{"b":2}', b'{"c":3}'
 SHARDS = list(range(4))

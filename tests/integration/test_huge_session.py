@@ -12,7 +12,7 @@ from typing import Any
 import redis
 from conftest import raw
 
-from history import SessionStore
+from history import SessionOperations, SessionStore
 from history.store.application import PAGE_BYTES
 from worker.archive import archive_session
 from worker.restore import restore_session
@@ -135,12 +135,14 @@ def test_a_page_of_a_restore_holds_1_mib(services: Services) -> None:
     archive_session(services, "s")
     sizes: list[int] = []
 
-    class Measuring(SessionStore):
-        def stage(self, ticket: Any, staged: int, messages: Any, lease: Any) -> bool:
+    class Measuring(SessionOperations):
+        async def stage(self, ticket: Any, staged: int, messages: Any, lease: Any) -> bool:
             sizes.append(sum(map(len, messages)))
-            return super().stage(ticket, staged, messages, lease)
+            return await super().stage(ticket, staged, messages, lease)
 
-    measuring = Services(services.settings, Measuring(services.sessions.client), services.archive)
+    sessions = SessionStore(services.sessions.client)
+    sessions.operations = Measuring(sessions)
+    measuring = Services(services.settings, sessions, services.archive)
     assert restore_session(measuring, "s").messages == 8
     assert len(sizes) == 4
     assert max(sizes) < 1.6 * MIB

@@ -12,7 +12,7 @@ import redis
 from conftest import RedisServer, raw, start_redis, wait_until
 from images import archived, deployment_of, image
 
-from history import Expiry, RedisMemoryFull
+from history import Expiry, RedisMemoryFull, RestoreTicket
 from worker import memory, status
 from worker.archive import Outcome, archive_session
 from worker.errors import ArchiveConflict, ArchiveTaken, ArchiveUnavailable
@@ -102,7 +102,7 @@ def test_what_is_restored_erased_or_waits_after_a_failure_is_left_alone(server: 
         assert archive_session(services, session_id).outcome is Outcome.ARCHIVED
         store.append(session_id, [LARGE])
     ticket = store.begin_restore(restoring, services.settings.lease)
-    assert ticket
+    assert isinstance(ticket, RestoreTicket)
     [lease] = store.claim_nearest([store.deployment.keyspace.shard_of(failed.encode())], 1, services.settings.lease)
     assert lease.session_id == failed
     store.snapshots([lease])

@@ -20,6 +20,7 @@ from history import (
     Expiry,
     MemorystoreChatMessageHistory,
     RedisUnavailable,
+    RestoreTicket,
     SessionNotFound,
     SessionStore,
     StagingLost,
@@ -308,7 +309,7 @@ def test_a_restore_leaves_the_session_to_one_that_is_still_running(services: Ser
     points.at("after begin", lambda: tickets.append(services.sessions.begin_restore("s", timedelta(seconds=30))))
     assert restore_session(watched, "s").outcome is RestoreOutcome.SUPERSEDED
     [ticket] = tickets
-    assert ticket
+    assert isinstance(ticket, RestoreTicket)
     assert services.sessions.abandon(ticket)
     assert restore_session(services, "s").messages == 9
     assert live(services) == said

@@ -22,9 +22,10 @@ from worker.app import make_app
 from worker.archive import Outcome, archive_session
 from worker.restore import RestoreOutcome, read_transcript, restore_session
 from worker.retention import NEVER
-from worker.services import Services, open_archive
+from worker.services import Services
 from worker.settings import PolicySettings, Settings
 from worker.stores import StoredObject
+from worker.stores.url import open_archive
 
 DAY = timedelta(days=1)
 MONTH = timedelta(days=30)

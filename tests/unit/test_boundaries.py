@@ -17,6 +17,14 @@ WORKER = sorted((ROOT / "worker").rglob("*.py"))
 HISTORY = sorted((ROOT / "history").rglob("*.py"))
 
 PUBLIC = [
+    "Archive",
+    "Client",
+    "ClientMismatch",
+    "TranscriptChanged",
+    "AsyncSessionStore",
+    "RestoreRefusal",
+    "SessionOperations",
+    "finish",
     "InvalidReason",
     "SessionHeld",
     "SessionPurged",

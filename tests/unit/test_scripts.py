@@ -51,8 +51,8 @@ OWNED = SessionInfo(**{name: getattr(UNOWNED, name) for name in UNOWNED.__slots_
 # Function of `calls` -> its calls: the first as large as can be, the second as small.
 SAMPLES: dict[str, list[Call[Any]]] = {
     "configure": [
-        calls.configure("torpor", 256, HOUR, HOUR, Policies(), record=True),
-        calls.configure("torpor", 256, None, KEEP, None, record=False),
+        calls.configure("torpor", 256, HOUR, HOUR, retention=HOUR, policies=Policies(), record=True),
+        calls.configure("torpor", 256, None, KEEP, retention=KEEP, policies=None, record=False),
     ],
     "append": [
         calls.append(DEPLOYMENT, "s", [b"{}", b"{}"], request=b"12345678", expiry=EXPIRY, owner="ann", only_new=True),
@@ -94,12 +94,13 @@ SAMPLES: dict[str, list[Call[Any]]] = {
         calls.release(DEPLOYMENT, LEASE, None, counted=False, error=""),
     ],
     "cleaned": [calls.cleaned(DEPLOYMENT, LEASE, 1)],
-    "restore": [calls.restore(DEPLOYMENT, "s", b"0a1b", HOUR)],
+    "restore": [calls.restore(DEPLOYMENT, "s", b"0a1b", HOUR, alone=True)],
     "stage": [calls.stage(DEPLOYMENT, TICKET, 0, [b"{}"], HOUR), calls.stage(DEPLOYMENT, TICKET, 0, [], HOUR)],
     "swap": [
-        calls.swap(DEPLOYMENT, TICKET, 3, Origin(MOMENT, EXPIRY, "ann")),
-        calls.swap(DEPLOYMENT, TICKET, 3, Origin()),
+        calls.swap(DEPLOYMENT, TICKET, 3, Origin(MOMENT, EXPIRY, "ann"), HOUR),
+        calls.swap(DEPLOYMENT, TICKET, 3, Origin(), None),
     ],
+    "tell": [calls.tell("torpor", {"kind": "session.archived", "session": "s"}, keep=9)],
     "abandon": [calls.abandon(DEPLOYMENT, TICKET)],
     "purge": [
         calls.purge(DEPLOYMENT, PurgeTarget("s", "ann", ["ann", "bob"]), "p", tombstone=HOUR, idle=HOUR),
@@ -129,6 +130,7 @@ SCRIPTS = [name for name in LUA if name != "_prelude"]
 # What the end of a key's name says about its type (see history/keys.py).
 TYPES = [
     (rb"torpor:config", "hash"),
+    (rb"torpor:events", "stream"),
     (rb"\{torpor:\d+\}:(due|q)", "zset"),
     (rb"\{torpor:\d+\}:(t|h)", "hash"),
     (rb"\{torpor:\d+\}:l", "string"),

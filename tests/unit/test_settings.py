@@ -14,8 +14,9 @@ from pydantic import SecretStr
 from history import Policies, TorporError
 from history.policy import Bounds
 from worker.errors import SettingsError
-from worker.settings import PolicySettings, Settings, load_settings, parse_archive_url
+from worker.settings import PolicySettings, Settings, load_settings
 from worker.settings import environment as environment_of
+from worker.stores.url import parse_archive_url
 
 SECRET = "hunter2secret"
 RULE = PolicySettings(owner="ann", max_age_max_seconds=60)

@@ -1,0 +1,58 @@
+"""What kind of client an application gives us: redis-py's or valkey-py's, blocking or asyncio, of a Cluster or not."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from history.errors import InvalidArgument, translate
+
+
+class Client(Protocol):
+    """A client of redis-py or valkey-py: of one node, of Sentinel or of a Cluster, blocking or of asyncio."""
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        """Send a command; the reply, or an awaitable of it."""
+
+
+# valkey-py is a fork of redis-py: the same classes, its errors under names of its own.
+_PACKAGES = ("redis", "valkey")
+
+
+@dataclass(frozen=True, slots=True)
+class ClientKind:
+    """How a client is called. `errors` are the roots of what it raises; `no_script`: the server has lost a script."""
+
+    asynchronous: bool
+    cluster: bool
+    errors: tuple[type[Exception], ...]
+    no_script: type[Exception]
+
+    @contextmanager
+    def translated(self) -> Iterator[None]:
+        """Whatever the client raises within becomes the error of `history.errors` that it means."""
+        try:
+            yield
+        except self.errors as exc:
+            raise translate(exc) from exc
+
+
+def kind_of(client: Client) -> ClientKind:
+    """The kind of a client; raises InvalidArgument for what is none."""
+    classes = type(client).__mro__
+    package = next((root for each in classes if (root := each.__module__.partition(".")[0]) in _PACKAGES), None)
+    execute = getattr(client, "execute_command", None)
+    if package is None or execute is None:
+        raise InvalidArgument(f"expected a client of redis-py or valkey-py, not {type(client).__name__}")
+    errors = sys.modules[f"{package}.exceptions"]
+    roots = [f"{package.capitalize()}Error", f"{package.capitalize()}ClusterException"]
+    return ClientKind(
+        asynchronous=inspect.iscoroutinefunction(execute),
+        cluster=hasattr(client, "get_node_from_key"),
+        errors=tuple(getattr(errors, name) for name in roots),
+        no_script=errors.NoScriptError,
+    )

@@ -1,0 +1,128 @@
+"""A session as an application uses it: woken before it is read, whatever library it is shown through."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
+from typing import Protocol
+
+from history.calls import Keep
+from history.clients import Client
+from history.errors import InvalidArgument, SessionPurged, TranscriptChanged
+from history.keys import DEFAULT_NAMESPACE, check_owner, check_session_id
+from history.session import Expiry, HoldOutcome, Page, SessionInfo
+from history.store import SessionOperations
+from history.store.runner import Runner
+
+
+class Archive(Protocol):
+    """Where sessions sleep: `worker.wake.SessionArchive` is one."""
+
+    async def wake(self, sessions: SessionOperations, session_id: str) -> None:
+        """Put a session's archived messages back before what Redis has of it; returns when that is done.
+
+        Of many who ask at the same time one does it. Afterwards nothing of the session is in the archive alone, and
+        a session that the archive has not either is remembered as empty for some time.
+        """
+
+
+class Conversation:
+    """One session, over a blocking client or one of asyncio: its coroutines wait only with the latter.
+
+    With an `archive` each read first makes sure that Redis has the whole session; without one nothing reaches for it.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        session_id: str,
+        *,
+        expiry: Expiry = Expiry(),  # noqa: B008 - frozen
+        owner: str | None = None,
+        allow_reuse: bool = False,
+        archive: Archive | None = None,
+        namespace: str = DEFAULT_NAMESPACE,
+        shards: int | None = None,
+    ) -> None:
+        """Check the arguments; no I/O is done before the first use."""
+        runner = Runner(client, namespace=namespace, shards=shards)
+        self.asynchronous = runner.asynchronous
+        self.session_id = check_session_id(session_id)
+        self._sessions = SessionOperations(runner)
+        self._expiry = expiry
+        self._owner = owner if owner is None else check_owner(owner)
+        self._allow_reuse = allow_reuse
+        self._archive = archive
+
+    async def read(self, start: int = 0, stop: int | None = None, *, touch: bool = True) -> Page | None:
+        """Messages `[start, stop)` as one page of one state; a negative `start` counts from the end.
+
+        None where there is no such session. With `touch` it counts as activity.
+        """
+        page = await self._sessions.transcript(self.session_id, start, stop, touch=touch)
+        if self._archive is None or (page is not None and page.whole):
+            return page
+        await self._archive.wake(self._sessions, self.session_id)
+        return await self._sessions.transcript(self.session_id, start, stop, touch=touch)
+
+    async def pages(self, size: int, *, newest_first: bool = False) -> AsyncIterator[Page]:
+        """The whole session in pages of `size` messages, each oldest first; one round trip or more a page.
+
+        Raises TranscriptChanged where the session is cleared, or sleeps and wakes, on the way.
+        """
+        if size < 1:
+            raise InvalidArgument(f"a page has at least one message, not {size}")
+        page = await (self.read(-size) if newest_first else self.read(0, size))
+        state = page.state if page else None
+        while page and page.messages:
+            yield page
+            if page.start == 0 if newest_first else page.stop >= page.total:
+                return
+            bounds = (max(0, page.start - size), page.start) if newest_first else (page.stop, page.stop + size)
+            page = await self.read(*bounds)
+            if page is None or page.state != state:
+                raise TranscriptChanged(f"session {self.session_id!r} changed while it was read: begin again")
+
+    async def count(self) -> int:
+        """How many messages the session has; does not count as activity."""
+        page = await self.read(0, 0, touch=False)
+        return page.total if page else 0
+
+    async def append(self, elements: Sequence[bytes], *, since: int | None = None) -> bool:
+        """Append one turn; with `since` only while the session is in that epoch, else False."""
+        length = await self._sessions.append(
+            self.session_id,
+            elements,
+            expiry=self._expiry,
+            owner=self._owner,
+            allow_reuse=self._allow_reuse,
+            since=since,
+        )
+        return length is not None
+
+    async def clear(self) -> None:
+        """Empty the session for good."""
+        await self._sessions.clear(self.session_id, owner=self._owner)
+
+    async def info(self) -> SessionInfo | None:
+        """Describe what is in Redis."""
+        return await self._sessions.info(self.session_id)
+
+    async def update(
+        self, *, idle: timedelta | Keep | None, max_age: timedelta | Keep | None, retention: timedelta | Keep | None
+    ) -> None:
+        """Change the expiry."""
+        await self._sessions.update(self.session_id, idle=idle, max_age=max_age, retention=retention)
+
+    async def close(self) -> bool:
+        """Make the session due now."""
+        return await self._sessions.close(self.session_id)
+
+    async def hold(self, reason: str) -> None:
+        """Put the session under a legal hold."""
+        if await self._sessions.hold(self.session_id, reason) is HoldOutcome.PURGED:
+            raise SessionPurged(f"session {self.session_id!r} was purged: nothing of it is left to hold")
+
+    async def release_hold(self) -> bool:
+        """Release the session's own legal hold; False where there was none."""
+        return await self._sessions.release_hold(self.session_id) is HoldOutcome.NOTED

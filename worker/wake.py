@@ -1,0 +1,73 @@
+"""Waking sessions up when an application reads them: what `archive=` of a history is given."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from datetime import timedelta
+from itertools import chain, repeat
+
+from history import RestoreRefusal, SessionOperations, SessionPurged, TorporError, TransientError
+from worker.events import KEPT
+from worker.restore import Restored, RestoreOutcome, Restorer
+from worker.retention import Keeping
+from worker.stores.url import open_archive
+
+log = logging.getLogger("torpor.wake")
+
+# For how long others wait for one that wakes a session and has died.
+_LEASE = timedelta(seconds=60)
+# Seconds between two looks at a session that somebody else wakes; the last one again and again.
+_LOOKS = (0.01, 0.02, 0.04, 0.08, 0.16)
+_TRIES = 10
+
+
+class SessionArchive:
+    """The archive of a deployment, for the histories of an application: one for a process is enough.
+
+    Needs to list and read the bucket and, where archives have a retention, to update its objects
+    (`storage.objects.list`, `.get`, `.update`). Safe to share among threads and event loops.
+    """
+
+    def __init__(self, url: str, *, threads: int = 16) -> None:
+        """`url` as TORPOR_ARCHIVE_URL of the workers; raises ValueError. `threads`: connections to the bucket."""
+        self._store = open_archive(url, threads=threads)
+
+    async def wake(self, sessions: SessionOperations, session_id: str) -> None:
+        """Put a session's archived messages back; of many who ask at the same time, one does it.
+
+        What has no message anywhere is remembered as empty for a minute, so that the turn that begins with this read
+        costs one listing. Raises ArchiveUnavailable, SegmentMissing, SegmentDamaged, OwnerMismatch and SessionDamaged.
+        """
+        looks = _looks()
+        for _ in range(_TRIES):
+            try:
+                ticket = await sessions.begin_restore(session_id, _LEASE, alone=True)
+                while ticket is RestoreRefusal.RUNNING:
+                    await sessions.pause(next(looks))
+                    ticket = await sessions.begin_restore(session_id, _LEASE, alone=True)
+            except SessionPurged:
+                return  # reads as empty
+            if isinstance(ticket, RestoreRefusal):
+                return
+            deployment = await sessions.deployed()
+            keeping = Keeping(deployment.policies, deployment.retention)
+            restorer = Restorer(sessions, self._store, keeping, _LEASE, remember=_LEASE)
+            restored = await restorer.carry_out(ticket)
+            if restored.outcome is RestoreOutcome.RESTORED:
+                await _tell(sessions, restored)
+            if restored.outcome is not RestoreOutcome.SUPERSEDED:
+                return
+        raise TransientError(f"session {session_id!r} keeps changing between Redis and the archive; try again")
+
+
+async def _tell(sessions: SessionOperations, restored: Restored) -> None:
+    """As `worker.events.tell`, but for the task of the settings, which only a worker has."""
+    try:
+        await sessions.tell(restored.event.fields(), keep=KEPT)
+    except TorporError as error:
+        log.warning("that session %r woke up was not told: %s", restored.session_id, error)
+
+
+def _looks() -> Iterator[float]:
+    return chain(_LOOKS, repeat(_LOOKS[-1]))
