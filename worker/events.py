@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -52,7 +52,7 @@ class Event:
 
     def fields(self) -> dict[str, str]:
         """The event as the stream and the task have it: what is None is not there."""
-        return {name: str(value) for name, value in asdict(self).items() if value is not None}
+        return {name: str(value) for name in self.__slots__ if (value := getattr(self, name)) is not None}
 
 
 def tell(services: Services, events: Sequence[Event]) -> None:

@@ -217,6 +217,10 @@ class GcsStore:
         adapter = requests.adapters.HTTPAdapter(pool_maxsize=self._threads)
         for scheme in ("https://", "http://"):
             client._http.mount(scheme, adapter)
+        # Proxies and certificates as the environment has them now: requests would read all of it for each request,
+        # and look for a .netrc, which is a third of what an upload costs.
+        told = client._http.merge_environment_settings(client._connection.API_BASE_URL, {}, None, None, None)
+        client._http.proxies, client._http.verify, client._http.trust_env = told["proxies"], told["verify"], False
         # Else it asks for the bucket's metadata, for traces: in the background, with retries of its own, and with
         # a permission (storage.buckets.get) that archiving does not need.
         client._bucket_metadata_cache = None
