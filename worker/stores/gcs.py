@@ -26,6 +26,7 @@ from google.cloud.storage.retry import DEFAULT_RETRY
 from worker import layout
 from worker.errors import ArchiveConflict, ArchiveCorrupt, ArchiveRefused, ArchiveUnavailable, ObjectNotFound
 from worker.stores import Safeguards, StoredObject, unpacks_to
+from worker.stores.transport import UploadTransport
 
 _CHUNK = 1024 * 1024
 # Below this an object is read in one request, which checks its CRC32C; above it is read in chunks.
@@ -98,6 +99,7 @@ class GcsStore:
                     if_generation_match=0,
                     checksum="crc32c",
                     crc32c_checksum_value=checksum,
+                    client=self._uploads,
                     **_patiently(),
                 )
             except api.PreconditionFailed:
@@ -225,6 +227,16 @@ class GcsStore:
         # a permission (storage.buckets.get) that archiving does not need.
         client._bucket_metadata_cache = None
         return client
+
+    @cached_property
+    def _uploads(self) -> storage.Client:
+        """The client that uploads: a lighter one, but where the environment has proxies or certificates of its own."""
+        client = self._client
+        session = client._http
+        if session.proxies or session.verify is not True or session.is_mtls:
+            return client
+        transport = UploadTransport(client._credentials, threads=self._threads)
+        return storage.Client(project=client.project, credentials=client._credentials, _http=transport)
 
     @cached_property
     def _bucket(self) -> storage.Bucket:
