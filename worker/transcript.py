@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import IO, BinaryIO, cast
 
 import orjson
+from isal.igzip import IGzipFile
 
 from worker.errors import SegmentDamaged
 from worker.layout import SegmentName
@@ -61,7 +62,8 @@ def pack(session_id: str, epoch: int, start: int, at_ms: int, messages: Iterable
     stop = start
     head = b'{"session_id":%b,"epoch":%d,"seq":' % (_json_text(session_id), epoch)
     try:
-        with gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=spool, mtime=0) as zipped:
+        # Nearly as small as zlib's level 6, in a fraction of its time.
+        with IGzipFile(filename="", mode="wb", compresslevel=1, fileobj=spool, mtime=0) as zipped:
             # Each call of zlib lets another thread run, which costs more than to pack a line.
             for page in in_pages(messages, _PAGE_MESSAGES, _PAGE_BYTES):
                 lines = b"".join(
