@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, BinaryIO, cast
 
+import certifi
 import google.auth.exceptions
 import google_crc32c
 import requests
@@ -230,13 +231,14 @@ class GcsStore:
 
     @cached_property
     def _uploads(self) -> storage.Client:
-        """The client that uploads: a lighter one, but where the environment has proxies or certificates of its own."""
+        """The client that uploads: a lighter one, but where a proxy or client certificates are used."""
         client = self._client
         session = client._http
-        if session.proxies or session.verify is not True or session.is_mtls:
+        if session.proxies or session.is_mtls or not session.verify:
             return client
-        transport = UploadTransport(client._credentials, threads=self._threads)
-        return storage.Client(project=client.project, credentials=client._credentials, _http=transport)
+        trusted = certifi.where() if session.verify is True else session.verify
+        transport = UploadTransport(client._credentials, threads=self._threads, ca_certs=trusted)
+        return type(client)(project=client.project, credentials=client._credentials, _http=transport)
 
     @cached_property
     def _bucket(self) -> storage.Bucket:

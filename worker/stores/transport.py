@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import google.auth.credentials
@@ -20,12 +21,13 @@ from requests.structures import CaseInsensitiveDict
 class UploadTransport:
     """Sends requests with credentials, and keeps connections open. Safe to share among threads.
 
-    Knows neither proxies nor certificates of the environment's.
+    Knows neither proxies nor client certificates. `ca_certs` is a file of those to trust, or a folder.
     """
 
-    def __init__(self, credentials: google.auth.credentials.Credentials, *, threads: int) -> None:
+    def __init__(self, credentials: google.auth.credentials.Credentials, *, threads: int, ca_certs: str) -> None:
         # Without redirects and retries: the library above has its own.
-        pool = urllib3.PoolManager(maxsize=threads, retries=False)
+        trusted = {"ca_cert_dir" if Path(ca_certs).is_dir() else "ca_certs": ca_certs}
+        pool = urllib3.PoolManager(maxsize=threads, retries=False, **trusted)  # type: ignore[arg-type]
         self._http = google.auth.transport.urllib3.AuthorizedHttp(credentials, http=pool)
 
     def request(
@@ -48,6 +50,8 @@ class UploadTransport:
         except urllib3.exceptions.HTTPError as exc:
             raise requests.ConnectionError(str(exc)) from exc
         response = requests.Response()
+        response.request = requests.PreparedRequest()
+        response.request.method, response.request.url = method, url
         response.status_code, response.reason, response.url = answer.status, answer.reason, url
         response.headers = CaseInsensitiveDict(answer.headers)
         response.raw = io.BytesIO(answer.data)
