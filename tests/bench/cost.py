@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from bench.chats import ours, plain
 from bench.harness import Result, Side
 
+from history.keys import DEFAULT_SHARDS, MAX_SHARDS
+from worker.sweep import DRAIN_SESSIONS
 from worker.transcript import pack
 
 SIZES = (1_000_000, 100_000_000, 10_000_000_000)
@@ -19,8 +21,11 @@ LIVE_HOURS = 1.5  # in Redis: the conversation and an idle timeout of an hour
 WOKEN = 0.05  # of the sessions, once
 PEAK = 3  # times the mean rate
 OBJECTS = 2  # a segment, and the marker of its owner
-BUCKET_WRITES = 1_000  # a second, to begin with
+BUCKET_WRITES = 1_000  # a second, to begin with: https://cloud.google.com/storage/docs/request-rate
 LIVE_IN_A_SHARD = 100_000
+# redis-highmem-xlarge: https://cloud.google.com/memorystore/docs/cluster/cluster-node-specification
+NODE_BYTES = 46.4e9
+NODE_LOAD = 0.5  # of one core
 
 GIB = 1024**3
 DAY = 86_400
@@ -43,7 +48,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Load:
-    """A day's sessions, in figures."""
+    """A day's sessions, in figures. What is said of Redis and the workers is at the busiest time."""
 
     measured: Measured
     sessions: int
@@ -65,18 +70,38 @@ class Load:
 
     @property
     def live(self) -> float:
-        """Sessions in Redis at the busiest time."""
+        """Sessions in Redis."""
         return self.peak * LIVE_HOURS * 3600
 
     @property
-    def redis_alone(self) -> float:
-        """Bytes of lists that expire when nobody may come back any more."""
+    def redis_bytes_alone(self) -> float:
+        """Of lists that expire when nobody may come back any more."""
         return self.sessions * KEPT_DAYS * self.measured.peer_bytes
 
     @property
-    def redis(self) -> float:
-        """Bytes, at the busiest time."""
+    def redis_bytes(self) -> float:
+        """Of the sessions that are live."""
         return self.live * self.measured.ours_bytes
+
+    @property
+    def redis_cores(self) -> float:
+        """Of Redis, for the turns and for the archive."""
+        return self.peak * self.measured.ours_redis_us / 1e6
+
+    @property
+    def redis_cores_alone(self) -> float:
+        """Likewise, of lists that expire."""
+        return self.sessions / DAY * PEAK * self.measured.peer_redis_us / 1e6
+
+    @property
+    def nodes(self) -> int:
+        """Primaries, each of which does its work on one core."""
+        return _nodes(self.redis_bytes, self.redis_cores)
+
+    @property
+    def nodes_alone(self) -> int:
+        """Likewise, of lists that expire."""
+        return _nodes(self.redis_bytes_alone, self.redis_cores_alone)
 
     @property
     def writes(self) -> float:
@@ -95,52 +120,48 @@ class Load:
 
     @property
     def workers(self) -> int:
-        """Processes of 64 threads at the busiest time, as uploads take 75 ms."""
+        """Processes of 64 threads, where an upload takes 75 ms."""
         return math.ceil(self.peak * OBJECTS / self.measured.uploads)
 
     @property
     def worker_cores(self) -> float:
-        """At the busiest time."""
+        """Of all workers."""
         return self.peak * (self.measured.archive_us + self.measured.celery_us) / 1e6
 
     @property
-    def redis_cores(self) -> float:
-        """At the busiest time."""
-        return self.peak * self.measured.ours_redis_us / 1e6
-
-    @property
-    def redis_cores_alone(self) -> float:
-        """Likewise, of lists that expire."""
-        return self.sessions / DAY * PEAK * self.measured.peer_redis_us / 1e6
-
-    @property
     def shards(self) -> int:
-        """A power of two, 256 at least."""
-        return 1 << max(8, math.ceil(math.log2(self.live / LIVE_IN_A_SHARD)))
+        """A power of two, such that none has many more sessions than LIVE_IN_A_SHARD where that can be."""
+        wanted = math.ceil(math.log2(self.live / LIVE_IN_A_SHARD))
+        return min(MAX_SHARDS, DEFAULT_SHARDS << max(0, wanted - int(math.log2(DEFAULT_SHARDS))))
 
     @property
     def sweep_ms(self) -> float:
         """One sweep that finds nothing."""
-        return self.measured.sweep_ms * self.shards / 256
+        return self.measured.sweep_ms * self.shards / DEFAULT_SHARDS
+
+
+def _nodes(size: float, cores: float) -> int:
+    return math.ceil(max(size / NODE_BYTES, cores / NODE_LOAD))
 
 
 _ROWS: list[tuple[str, Callable[[Load], str]]] = [
     ("archives a second, mean and peak", lambda load: f"{load.mean:,.0f}, {load.peak:,.0f}"),
-    ("sessions in Redis at the peak", lambda load: f"{load.live:,.0f}"),
-    ("Memorystore without Torpor: lists kept for 30 days", lambda load: _size(load.redis_alone)),
-    ("Memorystore with Torpor, at the peak", lambda load: _size(load.redis)),
-    ("**Memorystore saved**", lambda load: f"**{_size(load.redis_alone - load.redis)}**"),
-    ("added to the bucket a day", lambda load: _size(load.archived * load.measured.segment_bytes)),
-    ("object writes and listings a day (class A)", lambda load: f"{load.writes:,.0f}"),
-    ("object reads a day (class B)", lambda load: f"{load.reads:,.0f}"),
-    ("object writes a second at the peak", lambda load: f"{load.peak * OBJECTS:,.0f}"),
-    ("minutes in which a new bucket is brought there", lambda load: f"{load.ramp_minutes:.0f}"),
-    ("worker processes of 64 threads at the peak", lambda load: f"{load.workers:,}"),
-    ("worker cores at the peak", lambda load: f"{load.worker_cores:,.2f}"),
-    ("Redis cores at the peak", lambda load: f"{load.redis_cores:,.2f}"),
-    ("Redis cores at the peak without Torpor", lambda load: f"{load.redis_cores_alone:,.2f}"),
+    ("sessions in Redis", lambda load: f"{load.live:,.0f}"),
+    ("Memorystore without Torpor", lambda load: _size(load.redis_bytes_alone)),
+    ("Memorystore with Torpor", lambda load: _size(load.redis_bytes)),
+    ("**Memorystore saved**", lambda load: f"**{_size(load.redis_bytes_alone - load.redis_bytes)}**"),
+    ("Redis cores, without and with", lambda load: f"{_few(load.redis_cores_alone)}, {_few(load.redis_cores)}"),
+    ("Redis primaries, without and with", lambda load: f"{load.nodes_alone:,}, {load.nodes:,}"),
     ("shards", lambda load: f"{load.shards:,}"),
     ("an idle sweep, ms", lambda load: f"{load.sweep_ms:,.0f}"),
+    ("worker processes", lambda load: f"{load.workers:,}"),
+    ("worker cores", lambda load: _few(load.worker_cores)),
+    ("drains a second", lambda load: _few(load.peak / DRAIN_SESSIONS)),
+    ("object writes a second", lambda load: f"{load.peak * OBJECTS:,.0f}"),
+    ("minutes in which a new bucket is brought there", lambda load: f"{load.ramp_minutes:.0f}"),
+    ("object writes and listings a day (class A)", lambda load: f"{load.writes:,.0f}"),
+    ("object reads a day (class B)", lambda load: f"{load.reads:,.0f}"),
+    ("added to the bucket a day", lambda load: _size(load.archived * load.measured.segment_bytes)),
 ]
 
 
@@ -171,6 +192,10 @@ def _measured(results: Mapping[str, Result]) -> Measured:
         sweep_ms=figure("sweep"),
         segment_bytes=packed.size,
     )
+
+
+def _few(number: float) -> str:
+    return f"{number:,.2f}" if number < 1 else f"{number:,.1f}" if number < 100 else f"{number:,.0f}"
 
 
 def _size(size: float) -> str:

@@ -28,5 +28,6 @@ def _end(task: Any, retval: Any, **_: Any) -> None:
         notes.write(f"{task.name}\t{taken}\t{retval}\n")
 
 
-task_prerun.connect(_begin)
-task_postrun.connect(_end)
+if NOTES in os.environ:
+    task_prerun.connect(_begin)
+    task_postrun.connect(_end)
