@@ -5,6 +5,7 @@ from history.chat import MemorystoreChatMessageHistory
 from history.codec import decode as decode_message
 from history.codec import encode as encode_message
 from history.codec import parse as parse_json
+from history.connect import connect
 from history.errors import (
     InvalidArgument,
     InvalidExpiry,
@@ -29,6 +30,7 @@ from history.errors import (
     TorporError,
     TransientError,
 )
+from history.iam import IamCredentialProvider, TokenSource, application_default
 from history.keys import DEFAULT_NAMESPACE, MAX_SHARDS, check_namespace, check_owner, check_session_id
 from history.policy import Policies
 from history.session import (
@@ -64,6 +66,7 @@ __all__ = [
     "CommitOutcome",
     "Expiry",
     "HoldOutcome",
+    "IamCredentialProvider",
     "IndexOutcome",
     "InvalidArgument",
     "InvalidExpiry",
@@ -103,11 +106,14 @@ __all__ = [
     "StagingLost",
     "Status",
     "SwapOutcome",
+    "TokenSource",
     "TorporError",
     "TransientError",
+    "application_default",
     "check_namespace",
     "check_owner",
     "check_session_id",
+    "connect",
     "decode_message",
     "encode_message",
     "parse_json",
