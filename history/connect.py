@@ -34,6 +34,7 @@ _CLIENTS: dict[tuple[bool, bool], Any] = {
 # The options that are not a connection's; those of the Clusters' clients of both kinds.
 _CLIENT_OPTIONS = {"single_connection_client"}
 _CLUSTER_OPTIONS = set(signature(redis.cluster.RedisCluster).parameters)
+_UNFIT = "these options don't fit the URL, the client or each other"
 
 
 @overload
@@ -115,9 +116,7 @@ def connect(
     once; raises RedisUnavailable. Raises InvalidArgument for what can't work, with nothing opened.
     """
     pool = redis.asyncio.ConnectionPool if asynchronous else redis.ConnectionPool
-    in_url = _check(
-        pool, url, {}, "the URL must be redis://, rediss:// or unix://, percent-encoded, with valid options"
-    )
+    in_url = _check(pool, url, {}, wrong="must be redis://, rediss:// or unix://, percent-encoded, with valid options")
     options = {
         **_endurance(url, asynchronous=asynchronous),
         **_encryption(url, ca_file),
@@ -130,18 +129,20 @@ def connect(
         raise InvalidArgument("the URL of a Cluster needs a host, and has neither a database nor a unix socket")
     try:
         return _CLIENTS[bool(cluster), bool(asynchronous)].from_url(url, **options)
+    except TypeError as exc:
+        raise InvalidArgument(f"{_UNFIT}: {exc}") from None
     except (redis.exceptions.RedisError, redis.exceptions.RedisClusterException) as exc:
         raise translate(exc) from exc
 
 
-def _check(pool: Any, url: str, options: Mapping[str, Any], wrong: str = "") -> dict[str, Any]:
+def _check(pool: Any, url: str, options: Mapping[str, Any], *, wrong: str = "") -> dict[str, Any]:
     """What a connection is made of, which is made here and not opened; raises InvalidArgument."""
     try:
         unused = pool.from_url(url, **options)
         unused.connection_class(**unused.connection_kwargs)
     except (ValueError, TypeError, AttributeError, redis.exceptions.RedisError) as exc:
         # What is said of a URL may hold a part of its password.
-        raise InvalidArgument(wrong or f"these options don't fit the URL or each other: {exc}") from None
+        raise InvalidArgument(f"the URL {wrong}" if wrong else f"{_UNFIT}: {exc}") from None
     made_of: dict[str, Any] = unused.connection_kwargs
     if isinstance(made_of.get("credential_provider"), str):
         raise InvalidArgument("a credential provider can't be given by its name; use iam, or give the object")
