@@ -237,19 +237,25 @@ def test_many_threads_that_connect_at_once_ask_for_one_token(server: EncryptedSe
 
 def test_an_asyncio_client_asks_for_one_token_and_the_loop_goes_on_meanwhile(server: EncryptedServer) -> None:
     tokens = Tokens([server])
-    loop_goes_on = threading.Event()
-    tokens.before = lambda: loop_goes_on.wait(30)
+    answered = threading.Event()
+    in_time: list[bool] = []
 
     async def talk() -> list[Any]:
+        loop, asked = asyncio.get_running_loop(), asyncio.Event()
+
+        def wait() -> None:
+            loop.call_soon_threadsafe(asked.set)
+            in_time.append(answered.wait(5))
+
+        tokens.before = wait
         async with connect(server.url(), asynchronous=True, ca_file=server.authority.file, iam=tokens) as client:
             pings = [asyncio.ensure_future(client.ping()) for _ in range(8)]
-            await asyncio.sleep(0.05)
-            assert not any(ping.done() for ping in pings)
-            loop_goes_on.set()
+            await asked.wait()
+            answered.set()
             return await asyncio.gather(*pings)
 
     assert asyncio.run(talk()) == [True] * 8
-    assert len(tokens.issued) == 1
+    assert in_time == [True], "once, and while the loop went on"
 
 
 @pytest.mark.parametrize("iam", [False, True])
