@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import socket
+from functools import partial
 from pathlib import Path
+from ssl import VerifyMode
 from typing import Any
 
 import pytest
@@ -11,9 +14,12 @@ import redis
 import redis.asyncio
 import redis.asyncio.cluster
 from redis.credentials import UsernamePasswordCredentialProvider
+from tls import make_authority
 from tokens import Tokens
 
 from history import InvalidArgument, connect
+from worker.app import make_app
+from worker.settings import load_settings
 
 SECRET = "hunter2secret"
 EVERY_CLIENT = [{"cluster": cluster, "asynchronous": asynchronous} for cluster in (0, 1) for asynchronous in (0, 1)]
@@ -146,3 +152,21 @@ def test_an_asyncio_client_of_a_cluster_is_made_without_asking_for_its_nodes() -
     assert isinstance(client, redis.asyncio.cluster.RedisCluster)
     assert type(client.retry).__module__ == "redis.asyncio.retry"
     assert SECRET not in repr(client)
+
+
+def test_the_ways_to_connect_in_the_operations_page_are_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(make_authority(tmp_path / "instance").folder)
+    page = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+    [broker] = re.findall(r"^TORPOR_BROKER_URL='(.*)'$", page, re.MULTILINE)
+    rows = re.findall(r"^\| .* \| `(connect\(.*\))` \| `(TORPOR_REDIS_URL=.*)` \|$", page, re.MULTILINE)
+    assert len(rows) == 4
+    for call, variables in rows:
+        given = dict(each.removeprefix("TORPOR_").split("=", 1) for each in variables.split("` `"))
+        overrides = {name.lower(): value.replace("...", broker) for name, value in given.items()}
+        overrides["archive_url"] = "file:///archive"
+        settings = load_settings(overrides)
+        client = eval(call, {"connect": partial(connect, asynchronous=True)})
+        assert isinstance(client, redis.asyncio.cluster.RedisCluster) == settings.redis_cluster
+        ssl = make_app(partial(load_settings, overrides), set_as_current=False).connection_for_write().ssl
+        assert bool(ssl) == settings.celery_broker.startswith("rediss://")
+        assert not ssl or (ssl["ssl_cert_reqs"], "ssl_ca_certs" in ssl) == (VerifyMode.CERT_REQUIRED, True)
