@@ -107,7 +107,7 @@ class IamCredentialProvider(CredentialProvider):
             self._refresh()
         if held := self._lasting():
             return held
-        raise RedisUnavailable(f"there is no IAM access token: {self._failure}") from self._failure
+        raise RedisUnavailable(f"there is no IAM access token: {_reason(self._failure)}") from self._failure
 
     def _refresh(self) -> None:
         try:
@@ -115,7 +115,15 @@ class IamCredentialProvider(CredentialProvider):
             self._token = _token_of(self._source)
         except Exception as exc:
             self._failure, self._try_again_at = exc, time.monotonic() + _PAUSE_SECONDS
-            log.warning("the IAM access token can't be renewed: %s", exc)
+            log.warning("the IAM access token can't be renewed: %s", _reason(exc))
+
+
+def _reason(failure: BaseException | None) -> str:
+    # After their message, google-auth's errors can have all that was answered.
+    first = failure.args[0] if failure and failure.args else None
+    if isinstance(first, BaseException):
+        return _reason(first)
+    return first if isinstance(first, str) else str(failure)
 
 
 def _token_of(source: TokenSource) -> _Token:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import google.auth.credentials
+import google.auth.exceptions
 import pytest
 from conftest import wait_until
 from tokens import Tokens
@@ -210,6 +211,18 @@ def test_credentials_of_google_are_a_source() -> None:
     source = Impersonated()  # type: ignore[no-untyped-call] # of google-auth
     connect("rediss://localhost:6379", iam=source)
     assert IamCredentialProvider(source).get_credentials() == ("default", "ya29.impersonated")
+
+
+def test_what_a_source_was_answered_is_not_told() -> None:
+    def fail_with_the_answer() -> None:
+        error: Any = google.auth.exceptions.RefreshError
+        raise error(error("no expiration in response", {"access_token": "ya29.secret"}))
+
+    tokens = Tokens()
+    tokens.before = fail_with_the_answer
+    with pytest.raises(RedisUnavailable, match=r"there is no IAM access token: no expiration in response$") as caught:
+        IamCredentialProvider(tokens).get_credentials()
+    assert "ya29" not in f"{caught.value!r}"
 
 
 def test_without_google_auth_the_extra_to_install_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
