@@ -7,6 +7,7 @@ from history.clients import Client
 from history.codec import decode as decode_message
 from history.codec import encode as encode_message
 from history.codec import parse as parse_json
+from history.connect import connect
 from history.conversation import Archive
 from history.errors import (
     ClientMismatch,
@@ -34,6 +35,7 @@ from history.errors import (
     TranscriptChanged,
     TransientError,
 )
+from history.iam import IamCredentialProvider, TokenSource, application_default
 from history.keys import DEFAULT_NAMESPACE, MAX_SHARDS, check_namespace, check_owner, check_session_id
 from history.policy import Policies
 from history.session import (
@@ -74,6 +76,7 @@ __all__ = [
     "CommitOutcome",
     "Expiry",
     "HoldOutcome",
+    "IamCredentialProvider",
     "IndexOutcome",
     "InvalidArgument",
     "InvalidExpiry",
@@ -115,12 +118,15 @@ __all__ = [
     "StagingLost",
     "Status",
     "SwapOutcome",
+    "TokenSource",
     "TorporError",
     "TranscriptChanged",
     "TransientError",
+    "application_default",
     "check_namespace",
     "check_owner",
     "check_session_id",
+    "connect",
     "decode_message",
     "encode_message",
     "finish",
