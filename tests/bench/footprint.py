@@ -34,7 +34,7 @@ def _peer(client: redis.Redis, session_id: str) -> Any:
 @contextmanager
 def memory(bench: Bench) -> Iterator[Sides]:
     """`used_memory` before and after."""
-    sessions = bench.size(3_000, 1_500)
+    sessions = bench.size(2_000, 1_500)
     said = turn()
 
     with bench.client() as client:

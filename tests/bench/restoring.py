@@ -19,7 +19,7 @@ MESSAGES = 1_000
 @contextmanager
 def restores(bench: Bench) -> Iterator[Sides]:
     """One session, which is in the archive all the time and in Redis only when it has been restored."""
-    times = bench.size(40, 10)
+    times = bench.size(20, 10)
     elements = ours(plain(MESSAGES))
     with bench.client() as client:
         services = bench.services(bench.bucket_url())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import time
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,14 +27,12 @@ class PlainScript:
     Its pool has a connection for each thread, which the library's own has not beyond 10.
     """
 
-    def __init__(self, client: redis.Redis, archive_url: str, threads: int, latency: float = 0) -> None:
-        """`latency` is what stands before each upload, in seconds."""
+    def __init__(self, client: redis.Redis, archive_url: str, threads: int) -> None:
         google = storage.Client()
         google._http.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=threads))
         self.bucket: Any = google.bucket(archive_url.removeprefix("gs://").partition("/")[0])
         self._client = client
         self._threads = threads
-        self._latency = latency
         next(iter(google.list_blobs(self.bucket, max_results=1)), None)
 
     def archive(self, keys: Sequence[str]) -> None:
@@ -46,6 +43,5 @@ class PlainScript:
     def _archive(self, key: str) -> None:
         elements: Any = self._client.lrange(key, 0, -1)
         body = gzip.compress(b"\n".join(elements), 6)
-        time.sleep(self._latency)
         self.bucket.blob(f"{key}.jsonl.gz").upload_from_string(body, content_type="application/gzip")
         self._client.delete(key)
