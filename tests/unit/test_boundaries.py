@@ -68,6 +68,7 @@ PUBLIC = [
     "SessionExists",
     "SessionInfo",
     "SessionNotFound",
+    "SessionNotWhole",
     "SessionStore",
     "ShardCountMismatch",
     "ShardOverview",
