@@ -6,31 +6,52 @@ The format is that of `langchain_core.messages.message_to_dict`, so `messages_fr
 from __future__ import annotations
 
 import json
-import re
+from contextlib import suppress
+from functools import cache
 from typing import Any
 
-import orjson
-from langchain_core.messages import BaseMessage, message_to_dict, messages_from_dict
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    BaseMessage,
+    ChatMessage,
+    FunctionMessage,
+    HumanMessage,
+    SystemMessage,
+    ToolMessage,
+    message_to_dict,
+    messages_from_dict,
+)
+from pydantic_core import from_json
 
 from history.errors import MessageCorrupt, MessageNotSerializable
 
-# orjson reads a whole number beyond 64 bits as a float: such elements take the slower way.
-_LONG_NUMBER = re.compile(rb"\d{19}")
+# Made once: json.dumps makes one for each call.
+_AS_TEXT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+_AS_ASCII = json.JSONEncoder(separators=(",", ":"))
+
+# Whose constructors do nothing but pass on to the validator, where there is content and no content_blocks.
+_CLASSES: dict[str, type[BaseMessage]] = {
+    each.model_fields["type"].default: each
+    for each in (HumanMessage, AIMessage, SystemMessage, ToolMessage, FunctionMessage, ChatMessage, AIMessageChunk)
+}
 
 
 def encode(message: BaseMessage) -> bytes:
     """One line of JSON; raises MessageNotSerializable, with the place of what JSON can't hold.
 
-    As in LangChain's own histories NaN and infinities are kept, tuples become lists and keys become strings.
+    What a message has by default is left out. As in LangChain's own histories NaN and infinities are kept, tuples
+    become lists and keys become strings.
     """
     if not isinstance(message, BaseMessage):
         raise MessageNotSerializable(f"expected a LangChain message, not {type(message).__name__}")
+    try:
+        return _written({"type": message.type, "data": _without_defaults(message)})
+    except (TypeError, ValueError, RecursionError):
+        pass  # a model within a message, which only pydantic can write
     as_dict = message_to_dict(message)
     try:
-        text = json.dumps(as_dict, ensure_ascii=False, separators=(",", ":"))
-        return text.encode()
-    except UnicodeEncodeError:
-        return json.dumps(as_dict, separators=(",", ":")).encode()
+        return _written(as_dict)
     except (TypeError, ValueError, RecursionError) as exc:
         place = _unserializable(as_dict["data"]) or "a value"
         raise MessageNotSerializable(f"JSON can't hold {place} of this {message.type} message") from exc
@@ -39,7 +60,7 @@ def encode(message: BaseMessage) -> bytes:
 def decode(element: bytes) -> BaseMessage:
     """The message that `encode` was given; raises MessageCorrupt for anything else."""
     try:
-        return messages_from_dict([parse(element)])[0]
+        return _read(parse(element))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as exc:
         # Not `from exc`: the text of pydantic's errors has the content in it.
         reason = f"{type(exc).__name__} in a stored element of {len(element):,} bytes"
@@ -48,12 +69,56 @@ def decode(element: bytes) -> BaseMessage:
 
 def parse(element: bytes) -> Any:
     """The JSON value of a stored element, with Python's NaN and long integers; raises ValueError."""
-    if not _LONG_NUMBER.search(element):
-        try:
-            return orjson.loads(element)
-        except orjson.JSONDecodeError:
-            pass  # NaN and lone surrogates, which only the standard library reads
-    return json.loads(element)
+    try:
+        return from_json(element)
+    except ValueError:
+        return json.loads(element)  # lone surrogates, which only the standard library reads
+
+
+def _written(value: Any) -> bytes:
+    text = _AS_TEXT.encode(value)
+    try:
+        return text.encode()
+    except UnicodeEncodeError:  # lone surrogates
+        return _AS_ASCII.encode(value).encode()
+
+
+def _without_defaults(message: BaseMessage) -> dict[str, Any]:
+    """What `model_dump` gives, but for what is as the class has it: a quarter of the time, and fewer bytes."""
+    defaults = _defaults(type(message))
+    if defaults is None:
+        return message.model_dump()
+    data = {
+        name: value
+        for name, value in message.__dict__.items()
+        if name not in defaults or type(value) is not type(defaults[name]) or value != defaults[name]
+    }
+    return data | (message.model_extra or {})
+
+
+@cache
+def _defaults(message_class: type[BaseMessage]) -> dict[str, Any] | None:
+    """Field -> default; None for a class that has a way of its own to be dumped."""
+    fields = message_class.model_fields
+    own = message_class.__pydantic_decorators__
+    dumped_otherwise = own.field_serializers or own.model_serializers or own.computed_fields
+    if dumped_otherwise or any(field.exclude or field.serialization_alias for field in fields.values()):
+        return None
+    return {
+        name: field.get_default(call_default_factory=True) for name, field in fields.items() if not field.is_required()
+    }
+
+
+def _read(value: Any) -> BaseMessage:
+    """As LangChain's `messages_from_dict`, but without the constructors where those do nothing: half the time."""
+    data = value["data"]
+    message_class = _CLASSES.get(value["type"])
+    if message_class is not None and data.get("content") is not None and "content_blocks" not in data:
+        with suppress(ValueError, TypeError, AttributeError):  # then LangChain says what is wrong
+            message = message_class.__new__(message_class)
+            message_class.__pydantic_validator__.validate_python(data, self_instance=message)
+            return message
+    return messages_from_dict([value])[0]
 
 
 def _unserializable(value: Any, path: str = "data") -> str | None:
