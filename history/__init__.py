@@ -1,5 +1,6 @@
 """Chat sessions in Memorystore that sleep in Cloud Storage: what an application imports."""
 
+from history.agents import MemorystoreSession
 from history.blocking import finish
 from history.calls import KEEP
 from history.chat import MemorystoreChatMessageHistory
@@ -84,6 +85,7 @@ __all__ = [
     "Lease",
     "LegalHold",
     "MemorystoreChatMessageHistory",
+    "MemorystoreSession",
     "Mending",
     "MessageCorrupt",
     "MessageNotSerializable",

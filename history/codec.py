@@ -46,14 +46,14 @@ def encode(message: BaseMessage) -> bytes:
     if not isinstance(message, BaseMessage):
         raise MessageNotSerializable(f"expected a LangChain message, not {type(message).__name__}")
     try:
-        return _written({"type": message.type, "data": _without_defaults(message)})
+        return written({"type": message.type, "data": _without_defaults(message)})
     except (TypeError, ValueError, RecursionError):
         pass  # a model within a message, which only pydantic can write
     as_dict = message_to_dict(message)
     try:
-        return _written(as_dict)
+        return written(as_dict)
     except (TypeError, ValueError, RecursionError) as exc:
-        place = _unserializable(as_dict["data"]) or "a value"
+        place = unserializable(as_dict["data"]) or "a value"
         raise MessageNotSerializable(f"JSON can't hold {place} of this {message.type} message") from exc
 
 
@@ -75,7 +75,8 @@ def parse(element: bytes) -> Any:
         return json.loads(element)  # lone surrogates, which only the standard library reads
 
 
-def _written(value: Any) -> bytes:
+def written(value: Any) -> bytes:
+    """A value as JSON on one line; raises TypeError, ValueError or RecursionError."""
     text = _AS_TEXT.encode(value)
     try:
         return text.encode()
@@ -121,7 +122,7 @@ def _read(value: Any) -> BaseMessage:
     return messages_from_dict([value])[0]
 
 
-def _unserializable(value: Any, path: str = "data") -> str | None:
+def unserializable(value: Any, path: str = "data") -> str | None:
     """Where in `value` the first thing is that JSON can't hold, and of which type."""
     children: list[tuple[str, Any]] = []
     if isinstance(value, dict):
@@ -135,7 +136,7 @@ def _unserializable(value: Any, path: str = "data") -> str | None:
         return f"the {type(value).__name__} at {path}"
     for name, child in children:
         try:
-            found = _unserializable(child, name)
+            found = unserializable(child, name)
         except RecursionError:
             return f"the nesting at {path:.100}..."
         if found:
