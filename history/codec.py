@@ -22,7 +22,7 @@ from langchain_core.messages import (
     message_to_dict,
     messages_from_dict,
 )
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
 from history.errors import MessageCorrupt, MessageNotSerializable
 
@@ -46,12 +46,12 @@ def encode(message: BaseMessage) -> bytes:
     if not isinstance(message, BaseMessage):
         raise MessageNotSerializable(f"expected a LangChain message, not {type(message).__name__}")
     try:
-        return written({"type": message.type, "data": _without_defaults(message)})
+        return _written({"type": message.type, "data": _without_defaults(message)})
     except (TypeError, ValueError, RecursionError):
         pass  # a model within a message, which only pydantic can write
     as_dict = message_to_dict(message)
     try:
-        return written(as_dict)
+        return _written(as_dict)
     except (TypeError, ValueError, RecursionError) as exc:
         place = unserializable(as_dict["data"]) or "a value"
         raise MessageNotSerializable(f"JSON can't hold {place} of this {message.type} message") from exc
@@ -75,6 +75,13 @@ def parse(element: bytes) -> Any:
         return json.loads(element)  # lone surrogates, which only the standard library reads
 
 
+def _written(value: dict[str, Any]) -> bytes:
+    if all(type(part) is str for part in value["data"].values()):
+        with suppress(ValueError):  # lone surrogates
+            return to_json(value)  # much faster, but it writes what json refuses, where there is more than text
+    return written(value)
+
+
 def written(value: Any) -> bytes:
     """A value as JSON on one line; raises TypeError, ValueError or RecursionError."""
     text = _AS_TEXT.encode(value)
@@ -92,9 +99,9 @@ def _without_defaults(message: BaseMessage) -> dict[str, Any]:
     data = {
         name: value
         for name, value in message.__dict__.items()
-        if name not in defaults or type(value) is not type(defaults[name]) or value != defaults[name]
+        if name not in defaults or value != (default := defaults[name]) or type(value) is not type(default)
     }
-    return data | (message.model_extra or {})
+    return {**data, **extra} if (extra := message.__pydantic_extra__) else data
 
 
 @cache

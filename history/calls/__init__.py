@@ -5,7 +5,7 @@ Sources: the script of the same name in `history/lua/`, whose head documents key
 """
 
 from history.calls.application import append, clear, close, configure, info, pop, read, update
-from history.calls.archiving import cleaned, commit, release, renew, requeue, snapshot
+from history.calls.archiving import attempts, cleaned, commit, release, renew, requeue, snapshot
 from history.calls.call import KEEP, Call, Deployment, Keep
 from history.calls.erasure import drop, owned, purge, rebase
 from history.calls.events import tell
@@ -21,6 +21,7 @@ __all__ = [
     "Keep",
     "abandon",
     "append",
+    "attempts",
     "attend",
     "claim",
     "cleaned",

@@ -66,6 +66,7 @@ class SessionStore(Index, Archiving, Erasure, Holding, Repair, Events):
     pop = blocking(Application.pop)
     hold = blocking(Application.hold)
     release_hold = blocking(Application.release_hold)
+    tell = blocking(Application.tell)
     begin_restore = blocking(Restoring.begin_restore)
     stage = blocking(Restoring.stage)
     swap = blocking(Restoring.swap)

@@ -49,6 +49,8 @@ from worker.wake import SessionArchive
 Body = Callable[[MemorystoreSession], Awaitable[Any]]
 OFFLINE = RunConfig(tracing_disabled=True)
 
+pytestmark = pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
+
 
 class Parrot(Model):
     """Says how much it was shown, and asks a tool first where there is one; `seen` is the input of each call."""
@@ -109,8 +111,11 @@ class Sessions:
 
         return asyncio.run(connected())
 
-    def client(self) -> redis.asyncio.Redis:
-        return redis.asyncio.Redis(port=self._server.port, username=self._server.user, password=self._server.password)
+    def client(self) -> Any:
+        options: dict[str, Any] = {"host": "127.0.0.1", "port": self._server.port}
+        if self._server.settings.get("redis_cluster"):
+            return redis.asyncio.RedisCluster(**options)
+        return redis.asyncio.Redis(**options, username=self._server.user, password=self._server.password)
 
     def sleep(self, session_id: str = "s") -> None:
         assert archive_session(self.services, session_id).outcome is Outcome.ARCHIVED
@@ -194,6 +199,7 @@ def test_items_are_read_oldest_first_and_the_last_of_them_alone(agents: Sessions
     agents.run(converse)
 
 
+@pytest.mark.single_node(reason="it asks a node how much it has sent")
 def test_the_last_items_are_read_without_the_rest(
     client: redis.Redis, agents: Sessions, redis_server: RedisServer
 ) -> None:

@@ -38,6 +38,8 @@ from worker.restore import RestoreOutcome, read_transcript, restore_session
 from worker.services import Services
 from worker.wake import SessionArchive
 
+pytestmark = pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
+
 HOUR = timedelta(hours=1)
 A, B, C = (b'{"content":"%b"}' % name for name in (b"a", b"b", b"c"))
 

@@ -104,7 +104,8 @@ SAMPLES: dict[str, list[Call[Any]]] = {
         calls.swap(DEPLOYMENT, TICKET, 3, Origin(MOMENT, EXPIRY, "ann"), HOUR),
         calls.swap(DEPLOYMENT, TICKET, 3, Origin(), None),
     ],
-    "tell": [calls.tell("torpor", {"kind": "session.archived", "session": "s"}, keep=9)],
+    "tell": [calls.tell("torpor", [{"kind": "session.archived", "session": "s"}] * 2, keep=9)],
+    "attempts": [calls.attempts(DEPLOYMENT, "s")],
     "abandon": [calls.abandon(DEPLOYMENT, TICKET)],
     "purge": [
         calls.purge(DEPLOYMENT, PurgeTarget("s", "ann", ["ann", "bob"]), "p", tombstone=HOUR, idle=HOUR),
