@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -48,8 +49,6 @@ from worker.wake import SessionArchive
 
 Body = Callable[[MemorystoreSession], Awaitable[Any]]
 OFFLINE = RunConfig(tracing_disabled=True)
-
-pytestmark = pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
 
 
 class Parrot(Model):
@@ -122,6 +121,12 @@ class Sessions:
 
     def read(self, **options: Any) -> Any:
         return self.run(lambda session: session.get_items(), **options)
+
+
+@pytest.fixture
+def archive_url(scratch: Path) -> str:
+    """Which store it is does not matter here."""
+    return (scratch / "archive").as_uri()
 
 
 @pytest.fixture
