@@ -8,6 +8,7 @@ from history.clients import Client
 from history.codec import decode as decode_message
 from history.codec import encode as encode_message
 from history.codec import parse as parse_json
+from history.connect import connect
 from history.conversation import Archive
 from history.errors import (
     ClientMismatch,
@@ -36,6 +37,7 @@ from history.errors import (
     TranscriptChanged,
     TransientError,
 )
+from history.iam import IamCredentialProvider, TokenSource, application_default
 from history.keys import DEFAULT_NAMESPACE, MAX_SHARDS, check_namespace, check_owner, check_session_id
 from history.policy import Policies
 from history.session import (
@@ -76,6 +78,7 @@ __all__ = [
     "CommitOutcome",
     "Expiry",
     "HoldOutcome",
+    "IamCredentialProvider",
     "IndexOutcome",
     "InvalidArgument",
     "InvalidExpiry",
@@ -119,12 +122,15 @@ __all__ = [
     "StagingLost",
     "Status",
     "SwapOutcome",
+    "TokenSource",
     "TorporError",
     "TranscriptChanged",
     "TransientError",
+    "application_default",
     "check_namespace",
     "check_owner",
     "check_session_id",
+    "connect",
     "decode_message",
     "encode_message",
     "finish",
