@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,12 @@ from typing import Any
 import pytest
 import redis
 import redis.asyncio
-from agents import Agent, ModelResponse, RunConfig, Runner, Session, SessionSettings, Usage, function_tool
-from agents.models.interface import Model
+from agents import Agent, RunConfig, Runner, Session, SessionSettings, function_tool
 from command import Torpor
 from conftest import RedisServer, contents, raw
 from langchain_core.messages import HumanMessage
-from openai.types.responses import (
-    ResponseFunctionToolCall,
-    ResponseInputItemParam,
-    ResponseOutputItem,
-    ResponseOutputMessage,
-    ResponseOutputText,
-)
+from openai.types.responses import ResponseInputItemParam
+from parrots import AgentParrot
 from purging import purge_session
 from pydantic import BaseModel
 
@@ -49,44 +43,6 @@ from worker.wake import SessionArchive
 
 Body = Callable[[MemorystoreSession], Awaitable[Any]]
 OFFLINE = RunConfig(tracing_disabled=True)
-
-
-class Parrot(Model):
-    """Says how much it was shown, and asks a tool first where there is one; `seen` is the input of each call."""
-
-    def __init__(self) -> None:
-        self.seen: list[list[Any]] = []
-
-    async def get_response(
-        self,
-        system_instructions: str | None,
-        input: str | list[Any],  # noqa: A002 - the SDK's
-        model_settings: Any,
-        tools: list[Any],
-        *args: Any,
-        **options: Any,
-    ) -> ModelResponse:
-        items = [input] if isinstance(input, str) else input
-        self.seen.append(items)
-        asked = any(item.get("type") == "function_call_output" for item in items if isinstance(item, dict))
-        said = self.call(tools[0].name) if tools and not asked else self.message(f"{len(items)} items")
-        return ModelResponse(output=[said], usage=Usage(), response_id=None)
-
-    def stream_response(self, *args: Any, **options: Any) -> AsyncIterator[Any]:
-        raise NotImplementedError
-
-    @staticmethod
-    def call(tool: str) -> ResponseOutputItem:
-        return ResponseFunctionToolCall(
-            type="function_call", name=tool, arguments='{"city": "Zürich"}', call_id="call-1", id="fc-1"
-        )
-
-    @staticmethod
-    def message(text: str) -> ResponseOutputItem:
-        content = ResponseOutputText(type="output_text", text=text, annotations=[], logprobs=[])
-        return ResponseOutputMessage(
-            id="msg-1", type="message", role="assistant", status="completed", content=[content]
-        )
 
 
 @function_tool
@@ -148,7 +104,7 @@ def item(value: Any) -> ResponseInputItemParam:
 
 
 def test_the_runner_remembers_the_turns_of_before_also_after_the_session_has_slept(agents: Sessions) -> None:
-    model = Parrot()
+    model = AgentParrot()
     agent = Agent(name="parrot", model=model)
 
     async def turn(session: MemorystoreSession) -> str:
@@ -164,7 +120,7 @@ def test_the_runner_remembers_the_turns_of_before_also_after_the_session_has_sle
 
 
 def test_tool_calls_and_their_outputs_come_back_as_the_sdk_gave_them(agents: Sessions) -> None:
-    model = Parrot()
+    model = AgentParrot()
     agent = Agent(name="parrot", model=model, tools=[weather])
 
     async def turn(session: MemorystoreSession) -> None:
@@ -383,7 +339,7 @@ class Note(BaseModel):
 
 
 def test_a_model_of_pydantic_is_stored_as_the_sdk_dumps_it(agents: Sessions) -> None:
-    agents.run(lambda session: session.add_items([item(Note(text="a")), item(Parrot.message("b"))]))
+    agents.run(lambda session: session.add_items([item(Note(text="a")), item(AgentParrot.message("b"))]))
     note, message = agents.read()
     assert note == {"text": "a"}
     assert (message["role"], message["content"][0]["text"]) == ("assistant", "b")
@@ -444,7 +400,7 @@ def test_a_blocking_client_is_refused_at_once(client: redis.Redis) -> None:
 
 
 def test_a_session_is_shown_and_exported_as_any_other(agents: Sessions, torpor: Torpor) -> None:
-    agent = Agent(name="parrot", model=Parrot(), tools=[weather])
+    agent = Agent(name="parrot", model=AgentParrot(), tools=[weather])
 
     async def turn(session: MemorystoreSession) -> None:
         await Runner.run(agent, "How is the weather?\n\x1b[2J", session=session, run_config=OFFLINE)
