@@ -1,5 +1,6 @@
 """Chat sessions in Memorystore that sleep in Cloud Storage: what an application imports."""
 
+from history.agents import MemorystoreSession
 from history.blocking import finish
 from history.calls import KEEP
 from history.chat import MemorystoreChatMessageHistory
@@ -28,6 +29,7 @@ from history.errors import (
     SessionExists,
     SessionHeld,
     SessionNotFound,
+    SessionNotWhole,
     SessionPurged,
     ShardCountMismatch,
     StagingLost,
@@ -86,6 +88,7 @@ __all__ = [
     "Lease",
     "LegalHold",
     "MemorystoreChatMessageHistory",
+    "MemorystoreSession",
     "Mending",
     "MessageCorrupt",
     "MessageNotSerializable",
@@ -110,6 +113,7 @@ __all__ = [
     "SessionHeld",
     "SessionInfo",
     "SessionNotFound",
+    "SessionNotWhole",
     "SessionOperations",
     "SessionPurged",
     "SessionStore",

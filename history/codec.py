@@ -53,7 +53,7 @@ def encode(message: BaseMessage) -> bytes:
     try:
         return _written(as_dict)
     except (TypeError, ValueError, RecursionError) as exc:
-        place = _unserializable(as_dict["data"]) or "a value"
+        place = unserializable(as_dict["data"]) or "a value"
         raise MessageNotSerializable(f"JSON can't hold {place} of this {message.type} message") from exc
 
 
@@ -79,6 +79,11 @@ def _written(value: dict[str, Any]) -> bytes:
     if all(type(part) is str for part in value["data"].values()):
         with suppress(ValueError):  # lone surrogates
             return to_json(value)  # much faster, but it writes what json refuses, where there is more than text
+    return written(value)
+
+
+def written(value: Any) -> bytes:
+    """A value as JSON on one line; raises TypeError, ValueError or RecursionError."""
     text = _AS_TEXT.encode(value)
     try:
         return text.encode()
@@ -124,7 +129,7 @@ def _read(value: Any) -> BaseMessage:
     return messages_from_dict([value])[0]
 
 
-def _unserializable(value: Any, path: str = "data") -> str | None:
+def unserializable(value: Any, path: str = "data") -> str | None:
     """Where in `value` the first thing is that JSON can't hold, and of which type."""
     children: list[tuple[str, Any]] = []
     if isinstance(value, dict):
@@ -138,7 +143,7 @@ def _unserializable(value: Any, path: str = "data") -> str | None:
         return f"the {type(value).__name__} at {path}"
     for name, child in children:
         try:
-            found = _unserializable(child, name)
+            found = unserializable(child, name)
         except RecursionError:
             return f"the nesting at {path:.100}..."
         if found:

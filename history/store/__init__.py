@@ -63,6 +63,7 @@ class SessionStore(Index, Archiving, Erasure, Holding, Repair, Events):
     update = blocking(Application.update)
     close = blocking(Application.close)
     clear = blocking(Application.clear)
+    pop = blocking(Application.pop)
     hold = blocking(Application.hold)
     release_hold = blocking(Application.release_hold)
     tell = blocking(Application.tell)

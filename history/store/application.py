@@ -17,7 +17,7 @@ PAGE_BYTES = 1024 * 1024
 
 
 class Application(Operations):
-    """Adds, reads, describes, closes and clears sessions."""
+    """Adds to, reads, describes, closes, takes back from and clears sessions."""
 
     async def append(
         self,
@@ -130,6 +130,15 @@ class Application(Operations):
         """
         deployment = await self._runner.deployed(record=True)
         return await self._runner.perform(calls.clear(deployment, session_id, request=os.urandom(8), owner=owner))
+
+    async def pop(self, session_id: str, last: Page, *, owner: str | None = None) -> bool:
+        """Take back the last message, for good, in a new epoch; the worker erases what the archive holds of older ones.
+
+        `last` is a page that was read with it: False, and nothing is changed, where the session is in another state by
+        now. `owner` as in `clear`. Raises SessionNotWhole, SessionHeld and SessionPurged.
+        """
+        deployment = await self._runner.deployed(record=True)
+        return await self._runner.perform(calls.pop(deployment, session_id, last, request=os.urandom(8), owner=owner))
 
     async def hold(self, session_id: str, reason: str) -> HoldOutcome:
         """Put a session under a legal hold, whether it is in Redis or not: it is neither cleared nor purged.

@@ -18,7 +18,7 @@ from history.calls import KEEP, Call, Deployment
 from history.keys import Keyspace
 from history.policy import Policies
 from history.scripts import script
-from history.session import Expiry, Lease, Mending, Origin, PurgeTarget, RestoreTicket, SessionInfo, Status
+from history.session import Expiry, Lease, Mending, Origin, Page, PurgeTarget, RestoreTicket, SessionInfo, Status
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -71,6 +71,10 @@ SAMPLES: dict[str, list[Call[Any]]] = {
     "clear": [
         calls.clear(DEPLOYMENT, "s", request=b"12345678", owner="ann"),
         calls.clear(DEPLOYMENT, "s", request=b"12345678"),
+    ],
+    "pop": [
+        calls.pop(DEPLOYMENT, "s", Page(7, 0, 3, 2, [b"{}"]), request=b"12345678", owner="ann"),
+        calls.pop(DEPLOYMENT, "s", Page(7, 0, 0, 0, []), request=b"12345678"),
     ],
     "due": [calls.due(DEPLOYMENT, 7)],
     "attend": [calls.attend(DEPLOYMENT, 7, HOUR)],
