@@ -134,6 +134,8 @@ ROWS = [
         [Reach(0.6, Side.PEER, stretch=0.35)],
         f"`drain` with {THREADS} threads, claim to commit, to the emulator; all threads of the process",
         _PLAIN,
+        why="The standard library's HTTP and google-cloud-storage above it take half of it, redis-py a fifth. The rest is "
+        "what the plain script has not: lease, snapshot, a checked upload, an atomic commit, an event.",
     ),
     Row(
         "archive-owned",
@@ -156,6 +158,8 @@ ROWS = [
         "take more than two cores at this rate",
         f"{_PLAIN}, to the same store",
         "threads / latency, the limit",
+        "The process is out of CPU, not of threads: Python runs one thread at a time, so a session that takes a "
+        "millisecond of CPU leaves room for no more than 1,000 a second, less what threads lose in taking turns.",
         most_rounds=5,
     ),
     Row(

@@ -142,6 +142,9 @@ ROWS = [
         [Reach(0.9, Side.PEER)],
         "5 turns of a session with ttl and owner, all keys and the index included: growth of `used_memory`",
         "the same turns by the peer's class with a ttl",
+        why="The messages take less than the peer's; metadata, the owner's set and the index, which the peer has not, "
+        "take that up. The metadata includes the ids of the requests of the last minute, all 5 here, where turns "
+        "that are minutes apart leave one.",
         most_rounds=5,
         warm=False,
     ),

@@ -125,7 +125,10 @@ Setup = Callable[[Bench], AbstractContextManager[Sides]]
 
 @dataclass(frozen=True)
 class Row:
-    """One row: what is measured, how, and what it shall reach. `peer` and `floor` say what these are."""
+    """One row: what is measured, how, and what it shall reach. `peer` and `floor` say what these are.
+
+    `why` says what the time goes to where it is missed, in words; the profile beside it shows it.
+    """
 
     name: str
     figure: str
@@ -135,6 +138,7 @@ class Row:
     ours: str = ""
     peer: str = ""
     floor: str = ""
+    why: str = ""
     most_rounds: int = 1_000
     warm: bool = True  # False where a round before the others, which is not counted, makes no difference
     profiled: bool = True  # False where other processes do the work

@@ -101,7 +101,8 @@ def _sides(result: Result) -> str:
 
 
 def _profile(result: Result) -> str:
-    return f"`{result.row.name}`: {result.row.figure}\n\n```\n" + "\n".join(result.profile[:_PROFILE_LINES]) + "\n```"
+    lines = "\n".join(result.profile[:_PROFILE_LINES])
+    return f"### {result.row.figure} (`{result.row.name}`)\n\n{result.row.why}\n\n```\n{lines}\n```"
 
 
 def _machine(results: Sequence[Result], seconds: float, *, quick: bool) -> str:

@@ -46,7 +46,7 @@ class Profile:
         for function, told in stats.items():
             for package, own in _shared_out(function, told):
                 packages[package] += own  # type: ignore[assignment] # a Counter of seconds
-        by_package = ", ".join(f"{name} {own / total:.0%}" for name, own in packages.most_common(8))
+        by_package = ", ".join(f"{name} {own / total:.0%}" for name, own in packages.most_common() if own > total / 100)
         top = sorted(stats.items(), key=lambda item: -item[1][2])[:_TOP]
         return [
             by_package,

@@ -64,6 +64,8 @@ ROWS = [
         f"{_OURS}; tool calls, ids, usage and response metadata in the answers",
         _PEER,
         _FLOOR,
+        "Nearly all of it is LangChain's own validation of its models: pydantic, and the validators of AIMessage, "
+        "which build each tool call anew.",
     ),
     Row(
         "read-ten",
@@ -74,5 +76,7 @@ ROWS = [
         _OURS,
         _PEER,
         _FLOOR,
+        "What is there for each read counts more than the messages: redis-py, and the script, which touches the session: "
+        "it writes its metadata and its place in the index, where the peer only reads.",
     ),
 ]

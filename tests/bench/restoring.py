@@ -55,5 +55,7 @@ ROWS = [
         [Reach(1.5, Side.FLOOR)],
         "`restore_session`: begin, list, download, unpack and check, stage, swap",
         floor="download of the object by Google's client, and one RPUSH of ready bytes",
+        why="A listing comes before the download, so that nothing is missed, and each line is unpacked and checked, "
+        "where the floor has ready bytes. Then the messages go through a staging list, so that a swap is atomic.",
     ),
 ]
