@@ -120,7 +120,7 @@ def _due(services: Services, count: int) -> list[str]:
 @contextmanager
 def shares(bench: Bench) -> Iterator[Sides]:
     """The archive is a folder: what it takes is not counted."""
-    many, few = bench.size(3_000, 1_000), bench.size(300, 100)
+    many, few = bench.size(2_000, 1_000), bench.size(200, 100)
     with bench.client(), tempfile.TemporaryDirectory(dir=bench.folder) as name:
         folder = Path(name)
         services = bench.services((folder / "archive").as_uri(), listen=False)

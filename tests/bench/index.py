@@ -21,7 +21,7 @@ SHARDS = 256
 LEASE = timedelta(minutes=5)
 _SCANNED = 100_000
 _LOADED_AT_ONCE = 2_000
-_REPEATED = 11
+_REPEATED = 7
 
 # A session of one message, its metadata and its place in the index, as append leaves them.
 _LOAD = """

@@ -76,7 +76,7 @@ ROWS = [
         _OURS,
         _PEER,
         _FLOOR,
-        "What is there for each read counts more than the messages: redis-py, and the script, which touches the session: "
+        "What each read takes counts more than the messages: redis-py, and the script, which touches the session: "
         "it writes its metadata and its place in the index, where the peer only reads.",
     ),
 ]
