@@ -21,7 +21,7 @@
 -- Returns {'ok', length of the list} | {'owner'} another owner's session | {'exists'} | {'purged'}
 --   | {'moved'} not in that epoch (any more)
 local meta = redis.call('HMGET', KEYS[2], 'epoch', 'idle', 'max_age', 'owner', 'state', 'floor', 'seen', 'until',
-  'retention', 'written')
+  'retention', 'written', 'holding', 'empty')
 local epoch, idle, max_age, owner = meta[1], meta[2], meta[3], meta[4]
 local seen = meta[7]
 if not epoch and not seen then seen = redis.call('GET', KEYS[5]) end
@@ -30,7 +30,7 @@ local now_ms = to_ms(now_us())
 local buried = meta[5] == 'purged'
 if buried then
   if ARGV[10] ~= '1' and tonumber(meta[8]) > now_ms then return {'purged'} end
-elseif epoch and ARGV[9] == '1' then
+elseif epoch and not meta[12] and ARGV[9] == '1' then
   return {'exists'}
 end
 if owner and ARGV[8] ~= '' and owner ~= ARGV[8] then return {'owner'} end
@@ -52,19 +52,20 @@ if not owner and ARGV[8] ~= '' then
   set('owner', ARGV[8])
   redis.call('SADD', KEYS[6], ARGV[1])
 end
--- A quarantined session waits for a person, a cleared one is due until its archive is erased.
+-- A quarantined session waits for a person, a cleared one is due until its archive is erased, and one whose legal hold
+-- has changed until its objects are seen to.
 if damaged then
   if meta[5] ~= 'quarantined' then set_due(KEYS[3], ARGV[1], now_ms) end
 elseif buried then
   set_due(KEYS[3], ARGV[1], now_ms)
-elseif meta[5] ~= 'quarantined' and not meta[6] then
-  schedule(KEYS[3], ARGV[1], now_ms, epoch, idle or ARGV[3], max_age or ARGV[4])
+elseif meta[5] ~= 'quarantined' and not (meta[6] or meta[11]) then
+  schedule(KEYS[3], ARGV[1], now_ms, epoch, idle or ARGV[3], max_age or ARGV[4], now_ms)
 end
 -- By now every key has proved to be of its type, and the memory limit, at which Redis refuses a script's first write,
 -- is passed: the turn is written as a whole.
 push(KEYS[1], ARGV, 12, #ARGV)
 redis.call('HSET', KEYS[2], unpack(fields))
-if meta[10] then redis.call('HDEL', KEYS[2], 'written') end
+if meta[10] or meta[12] then redis.call('HDEL', KEYS[2], 'written', 'empty') end
 if buried then
   redis.call('HDEL', KEYS[2], 'state', 'until') -- the purge stays known, should it be sent again
   redis.call('HINCRBY', KEYS[4], 'tombstones', -1)
