@@ -57,7 +57,20 @@ class Runner:
         Raises ShardCountMismatch where another shard count was given than the recorded one.
         """
         known = _deployments.setdefault(self._client, {}).get(self._namespace)
-        return self._checked(known) if known else self._remembered(await self._configured(record=record))
+        if known:
+            return self._checked(known)
+        await self._connected()
+        return self._remembered(await self._configured(record=record))
+
+    async def _connected(self) -> None:
+        """Have an asyncio client ask a Cluster for its nodes.
+
+        Commands that several tasks send before that go to any node, and redis-py closes all connections, those of
+        other tasks too, when it has been redirected five times.
+        """
+        if self.asynchronous:
+            with self._kind.translated():
+                await self._client.initialize()
 
     async def _configured(
         self,
