@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,15 +42,14 @@ class ClientKind:
 
 def kind_of(client: Client) -> ClientKind:
     """The kind of a client; raises InvalidArgument for what is none."""
-    classes = type(client).__mro__
-    package = next((root for each in classes if (root := each.__module__.partition(".")[0]) in _PACKAGES), None)
-    execute = getattr(client, "execute_command", None)
-    if package is None or execute is None:
+    modules = [each.__module__.split(".") for each in type(client).__mro__]
+    package = next((module[0] for module in modules if module[0] in _PACKAGES), None)
+    if package is None or not hasattr(client, "execute_command"):
         raise InvalidArgument(f"expected a client of redis-py or valkey-py, not {type(client).__name__}")
     errors = sys.modules[f"{package}.exceptions"]
     roots = [f"{package.capitalize()}Error", f"{package.capitalize()}ClusterException"]
     return ClientKind(
-        asynchronous=inspect.iscoroutinefunction(execute),
+        asynchronous=any(module[:2] == [package, "asyncio"] for module in modules),
         cluster=hasattr(client, "get_node_from_key"),
         errors=tuple(getattr(errors, name) for name in roots),
         no_script=errors.NoScriptError,
