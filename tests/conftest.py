@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, NoReturn
 
 import pytest
 import redis
+import redis.asyncio.cluster
 import redis.cluster
 import requests
 from command import Torpor, command
@@ -143,6 +144,9 @@ class RedisServer:
     def client(self, **options: Any) -> redis.Redis:
         return redis.Redis(port=self.port, username=self.user, password=self.password, **options)
 
+    def asyncio_client(self, **options: Any) -> Any:
+        return redis.asyncio.Redis(port=self.port, username=self.user, password=self.password, **options)
+
     def watched(self) -> WatchedRedis:
         return WatchedRedis(port=self.port, username=self.user, password=self.password)
 
@@ -201,6 +205,9 @@ class ClusterServer(RedisServer):
 
     def client(self, **options: Any) -> Any:
         return redis.cluster.RedisCluster(port=self.port, host="127.0.0.1", **options)
+
+    def asyncio_client(self, **options: Any) -> Any:
+        return redis.asyncio.cluster.RedisCluster(port=self.port, host="127.0.0.1", **options)
 
     def watched(self) -> Any:
         return WatchedCluster(port=self.port, host="127.0.0.1")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from asyncio import CancelledError
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
@@ -20,6 +22,7 @@ from history import (
     SessionPurged,
     Status,
     SwapOutcome,
+    TorporError,
     TransientError,
     finish,
 )
@@ -104,6 +107,10 @@ class Restorer:
             if await self._stage(ticket, _pages(holdings.read(self.archive, planned))):
                 reach(Failpoint.RESTORE_READ)
                 outcome = await self.sessions.swap(ticket, planned.count, planned.origin, remember=self.remember)
+        except CancelledError:
+            with suppress(TorporError):  # others need not wait for the end of the lease
+                await self.sessions.abandon(ticket)
+            raise
         except Exception:
             # Where the token is gone, what was read is no matter: somebody else has the session.
             if await self.sessions.abandon(ticket):

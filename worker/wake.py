@@ -50,11 +50,11 @@ class SessionArchive:
                 return  # reads as empty
             if isinstance(ticket, RestoreRefusal):
                 return
-            deployment = await sessions.deployed()
+            deployment = await sessions.deployed(afresh=True)  # a custom time that is set too late can't be taken back
             keeping = Keeping(deployment.policies, deployment.retention)
             restorer = Restorer(sessions, self._store, keeping, _LEASE, remember=_LEASE)
             restored = await restorer.carry_out(ticket)
-            if restored.outcome is RestoreOutcome.RESTORED:
+            if restored.messages:
                 await _tell(sessions, restored)
             if restored.outcome is not RestoreOutcome.SUPERSEDED:
                 return

@@ -27,7 +27,7 @@ if redis.call('LLEN', KEYS[5]) ~= count then return 'lost' end
 local live = redis.call('LLEN', KEYS[1])
 if count + live == 0 then
   if redis.call('HGET', KEYS[2], 'holding') then -- a hold that came meanwhile is still to be seen to
-    redis.call('HDEL', KEYS[2], 'restoring')
+    redis.call('HDEL', KEYS[2], 'restoring', 'restoring_until')
     set_due(KEYS[3], ARGV[1], to_ms(now_us()))
     return 'nothing'
   end
@@ -36,7 +36,7 @@ if count + live == 0 then
     redis.call('ZREM', KEYS[3], ARGV[1])
   else -- the turn that is beginning need not ask the archive again
     redis.call('HSET', KEYS[2], 'whole', '1')
-    redis.call('HDEL', KEYS[2], 'restoring')
+    redis.call('HDEL', KEYS[2], 'restoring', 'restoring_until')
     set_due(KEYS[3], ARGV[1], to_ms(now_us()) + tonumber(ARGV[11]))
   end
   return 'nothing'
@@ -57,7 +57,7 @@ for index, name in ipairs({'created', 'idle', 'max_age', 'retention', 'owner'}) 
   if ARGV[5 + index] ~= '' then redis.call('HSETNX', KEYS[2], name, ARGV[5 + index]) end
 end
 redis.call('HSET', KEYS[2], 'whole', '1')
-redis.call('HDEL', KEYS[2], 'restoring')
+redis.call('HDEL', KEYS[2], 'restoring', 'restoring_until')
 if meta[5] ~= 'quarantined' then
   local expiry = redis.call('HMGET', KEYS[2], 'idle', 'max_age')
   schedule(KEYS[3], ARGV[1], to_ms(now_us()), meta[2], expiry[1] or ARGV[4], expiry[2] or ARGV[5])

@@ -50,14 +50,14 @@ class Runner:
 
     # The deployment
 
-    async def deployed(self, *, record: bool = False) -> Deployment:
-        """The shard count and defaults of the namespace; asks Redis once for each client.
+    async def deployed(self, *, record: bool = False, afresh: bool = False) -> Deployment:
+        """The shard count and defaults of the namespace; asks Redis once for each client, or `afresh`.
 
         With `record`, for what may bring a first session into being, the shard count is fixed by it.
         Raises ShardCountMismatch where another shard count was given than the recorded one.
         """
         known = _deployments.setdefault(self._client, {}).get(self._namespace)
-        if known:
+        if known and not afresh:
             return self._checked(known)
         await self._connected()
         return self._remembered(await self._configured(record=record))

@@ -39,6 +39,8 @@ from worker.settings import Settings
 from worker.stores.url import open_archive
 from worker.wake import SessionArchive
 
+pytestmark = pytest.mark.single_node(reason="these tests start servers of every kind themselves")
+
 ODD: list[BaseMessage] = [
     HumanMessage("Grüße 😀 \u2028 \x00 \ud83d"),
     HumanMessage("*3\r\n$5\r\n+OK\r\n_\r\n,nan\r\n"),

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from math import nan
@@ -15,8 +14,8 @@ from typing import Any
 
 import pytest
 import redis
-import redis.asyncio
-from conftest import RedisServer, Watched
+import redis.asyncio.cluster
+from conftest import ClusterServer, RedisServer, Watched
 from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, ToolMessage
 from langchain_core.outputs import ChatResult
@@ -180,10 +179,14 @@ class WatchedAsyncRedis(Watched, redis.asyncio.Redis):  # type: ignore[misc]
     """A watched client of asyncio: what is to be done before a command is done when it is made."""
 
 
-@asynccontextmanager
-async def watched_asyncio(server: RedisServer) -> AsyncIterator[WatchedAsyncRedis]:
-    async with WatchedAsyncRedis(port=server.port, username=server.user, password=server.password) as client:
-        yield client
+class WatchedAsyncCluster(Watched, redis.asyncio.cluster.RedisCluster):  # type: ignore[misc]
+    """Likewise of a Cluster."""
+
+
+def watched_asyncio(server: RedisServer) -> Any:
+    if isinstance(server, ClusterServer):
+        return WatchedAsyncCluster(host="127.0.0.1", port=server.port)
+    return WatchedAsyncRedis(port=server.port, username=server.user, password=server.password)
 
 
 def once(act: Callable[[], None]) -> Callable[[], None]:
