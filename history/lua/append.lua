@@ -16,10 +16,8 @@
 -- ARGV[8] owner or ''
 -- ARGV[9] '1' to refuse a session that exists
 -- ARGV[10] '1' to begin anew where a purge has left a tombstone
--- ARGV[11] epoch that the session must be in, '' for any
--- ARGV[12...] messages, JSON bytes, oldest first; none is fine
+-- ARGV[11...] messages, JSON bytes, oldest first; none is fine
 -- Returns {'ok', length of the list} | {'owner'} another owner's session | {'exists'} | {'purged'}
---   | {'moved'} not in that epoch (any more)
 local meta = redis.call('HMGET', KEYS[2], 'epoch', 'idle', 'max_age', 'owner', 'state', 'floor', 'seen', 'until',
   'retention', 'written', 'holding', 'empty')
 local epoch, idle, max_age, owner = meta[1], meta[2], meta[3], meta[4]
@@ -34,7 +32,6 @@ elseif epoch and not meta[12] and ARGV[9] == '1' then
   return {'exists'}
 end
 if owner and ARGV[8] ~= '' and owner ~= ARGV[8] then return {'owner'} end
-if ARGV[11] ~= '' and (buried or epoch ~= ARGV[11]) then return {'moved'} end
 
 local length = redis.call('LLEN', KEYS[1])
 local fields = {'active', int(now_ms), 'seen', with_seen(seen, ARGV[2], now_ms)}
@@ -63,11 +60,11 @@ elseif meta[5] ~= 'quarantined' and not (meta[6] or meta[11]) then
 end
 -- By now every key has proved to be of its type, and the memory limit, at which Redis refuses a script's first write,
 -- is passed: the turn is written as a whole.
-push(KEYS[1], ARGV, 12, #ARGV)
+push(KEYS[1], ARGV, 11, #ARGV)
 redis.call('HSET', KEYS[2], unpack(fields))
 if meta[10] or meta[12] then redis.call('HDEL', KEYS[2], 'written', 'empty') end
 if buried then
   redis.call('HDEL', KEYS[2], 'state', 'until') -- the purge stays known, should it be sent again
   redis.call('HINCRBY', KEYS[4], 'tombstones', -1)
 end
-return {'ok', int(length + #ARGV - 11)}
+return {'ok', int(length + #ARGV - 10)}

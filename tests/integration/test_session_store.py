@@ -1224,6 +1224,15 @@ def test_an_error_inside_a_script_means_what_it_means_outside(answer: str, meani
     assert type(translate(redis.exceptions.ResponseError(answer))) is meaning
 
 
+def test_at_the_memory_limit_a_session_that_never_slept_can_be_found_whole(full: redis.Redis) -> None:
+    store = SessionStore(full, shards=1)
+    store.append("s", [A])
+    at_its_limit(full)
+    assert store.swap(begun(store), 0, Origin()) is SwapOutcome.RESTORED
+    assert described(store).whole
+    assert store.messages("s") == [A]
+
+
 def test_at_the_memory_limit_a_restore_is_refused_and_leaves_nothing(full: redis.Redis) -> None:
     store = SessionStore(full, shards=1)
     ticket = begun(store)
@@ -1232,8 +1241,6 @@ def test_at_the_memory_limit_a_restore_is_refused_and_leaves_nothing(full: redis
     before = contents(full)
     with pytest.raises(RedisMemoryFull):
         store.stage(ticket, 1, [B], MINUTE)
-    with pytest.raises(RedisMemoryFull):
-        store.begin_restore("other", MINUTE)
     assert contents(full) == before
     assert store.abandon(ticket)
     assert raw(full, "KEYS", "*") == [b"torpor:config"]
