@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Protocol
 
 from history.errors import InvalidArgument, translate
@@ -42,15 +43,20 @@ class ClientKind:
 
 def kind_of(client: Client) -> ClientKind:
     """The kind of a client; raises InvalidArgument for what is none."""
-    modules = [each.__module__.split(".") for each in type(client).__mro__]
+    return _kind_of(type(client))
+
+
+@cache
+def _kind_of(client_class: type) -> ClientKind:
+    modules = [each.__module__.split(".") for each in client_class.__mro__]
     package = next((module[0] for module in modules if module[0] in _PACKAGES), None)
-    if package is None or not hasattr(client, "execute_command"):
-        raise InvalidArgument(f"expected a client of redis-py or valkey-py, not {type(client).__name__}")
+    if package is None or not hasattr(client_class, "execute_command"):
+        raise InvalidArgument(f"expected a client of redis-py or valkey-py, not {client_class.__name__}")
     errors = sys.modules[f"{package}.exceptions"]
     roots = [f"{package.capitalize()}Error", f"{package.capitalize()}ClusterException"]
     return ClientKind(
         asynchronous=any(module[:2] == [package, "asyncio"] for module in modules),
-        cluster=hasattr(client, "get_node_from_key"),
+        cluster=hasattr(client_class, "get_node_from_key"),
         errors=tuple(getattr(errors, name) for name in roots),
         no_script=errors.NoScriptError,
     )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import timedelta
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from history.calls import Keep
 from history.clients import Client
@@ -13,6 +13,8 @@ from history.keys import DEFAULT_NAMESPACE, check_owner, check_session_id
 from history.session import Expiry, HoldOutcome, Page, SessionInfo
 from history.store import SessionOperations
 from history.store.runner import Runner
+
+T = TypeVar("T")
 
 
 class Archive(Protocol):
@@ -101,6 +103,18 @@ class Conversation:
     async def clear(self) -> None:
         """Empty the session for good."""
         await self._sessions.clear(self.session_id, owner=self._owner)
+
+    async def pop(self, decode: Callable[[Page], Sequence[T]]) -> T | None:
+        """Take the last message back, for good; None where there is none. What `decode` refuses stays.
+
+        Raises SessionNotWhole where a part may be in the archive alone and there is no `archive`, SessionHeld, and
+        SessionPurged.
+        """
+        while page := await self.read(-1, touch=False):
+            last = decode(page)
+            if await self._sessions.pop(self.session_id, page, owner=self._owner):
+                return last[-1] if last else None
+        return None
 
     async def info(self) -> SessionInfo | None:
         """Describe what is in Redis."""

@@ -4,8 +4,8 @@ The stores only run them, so that no logic is written twice for sync and async c
 Sources: the script of the same name in `history/lua/`, whose head documents keys, arguments and replies.
 """
 
-from history.calls.application import append, clear, close, configure, info, read, update
-from history.calls.archiving import cleaned, commit, release, renew, requeue, snapshot
+from history.calls.application import append, clear, close, configure, info, pop, read, update
+from history.calls.archiving import attempts, cleaned, commit, release, renew, requeue, snapshot
 from history.calls.call import KEEP, Call, Deployment, Keep
 from history.calls.erasure import drop, owned, purge, rebase
 from history.calls.events import tell
@@ -21,6 +21,7 @@ __all__ = [
     "Keep",
     "abandon",
     "append",
+    "attempts",
     "attend",
     "claim",
     "cleaned",
@@ -42,6 +43,7 @@ __all__ = [
     "note_owner_hold",
     "overview",
     "owned",
+    "pop",
     "purge",
     "read",
     "rebase",

@@ -17,12 +17,14 @@ local function next_epoch(tally_key, previous)
   return math.max(now_us(), highest + 1, (tonumber(previous) or 0) + 1)
 end
 
--- Set the moment (ms) at which the worker must look at a session. Where it is the first of its shard, those who
--- subscribe to the due key's name are told. It is a hint, so a user who may not publish can write all the same.
+-- Set the moment (ms) at which the worker must look at a session. Where that makes it sooner the first of its shard,
+-- those who subscribe to the due key's name are told. It is a hint, so a user who may not publish can write all the same.
 local function set_due(due_key, session, due_ms)
   due_ms = int(due_ms)
+  local before = redis.call('ZSCORE', due_key, session)
   redis.call('ZADD', due_key, due_ms, session)
-  if redis.call('ZRANK', due_key, session) == 0 then redis.pcall('PUBLISH', due_key, due_ms) end
+  local sooner = not before or tonumber(due_ms) < tonumber(before)
+  if sooner and redis.call('ZRANK', due_key, session) == 0 then redis.pcall('PUBLISH', due_key, due_ms) end
 end
 
 -- Score a session for activity at `active_ms`: active + idle timeout, or born + maximum age if sooner.

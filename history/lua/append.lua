@@ -19,7 +19,7 @@
 -- ARGV[11...] messages, JSON bytes, oldest first; none is fine
 -- Returns {'ok', length of the list} | {'owner'} another owner's session | {'exists'} | {'purged'}
 local meta = redis.call('HMGET', KEYS[2], 'epoch', 'idle', 'max_age', 'owner', 'state', 'floor', 'seen', 'until',
-  'retention')
+  'retention', 'written')
 local epoch, idle, max_age, owner = meta[1], meta[2], meta[3], meta[4]
 local seen = meta[7]
 if not epoch and not seen then seen = redis.call('GET', KEYS[5]) end
@@ -61,7 +61,7 @@ end
 -- is passed: the turn is written as a whole.
 push(KEYS[1], ARGV, 11, #ARGV)
 redis.call('HSET', KEYS[2], unpack(fields))
-redis.call('HDEL', KEYS[2], 'written')
+if meta[10] then redis.call('HDEL', KEYS[2], 'written') end
 if buried then
   redis.call('HDEL', KEYS[2], 'state', 'until') -- the purge stays known, should it be sent again
   redis.call('HINCRBY', KEYS[4], 'tombstones', -1)

@@ -32,7 +32,7 @@ local reply = {meta[1] or '0', meta[2] or '0', int(total), whole, int(from)}
 local stop = math.min(tonumber(ARGV[6]) or total, total, from + tonumber(ARGV[8]))
 local size, limit = 0, tonumber(ARGV[7])
 -- Ever larger steps, so that a page of large messages does not read many more than it takes.
-local step = 1
+local step = 8
 while from < stop and size < limit do
   local upto = math.min(from + step, stop)
   for _, message in ipairs(redis.call('LRANGE', KEYS[1], from, upto - 1)) do
