@@ -17,6 +17,10 @@ from history.store.runner import Runner
 T = TypeVar("T")
 
 
+# How often a session is woken for one read that falls asleep again before it is read.
+_TRIES = 5
+
+
 class Archive(Protocol):
     """Where sessions sleep: `worker.wake.SessionArchive` is one."""
 
@@ -61,11 +65,12 @@ class Conversation:
 
         None where there is no such session. With `touch` it counts as activity.
         """
-        page = await self._sessions.transcript(self.session_id, start, stop, touch=touch)
-        if self._archive is None or (page is not None and page.whole):
-            return page
-        await self._archive.wake(self._sessions, self.session_id)
-        return await self._sessions.transcript(self.session_id, start, stop, touch=touch)
+        for _ in range(_TRIES):
+            page = await self._sessions.transcript(self.session_id, start, stop, touch=touch)
+            if self._archive is None or (page is not None and page.whole):
+                return page
+            await self._archive.wake(self._sessions, self.session_id)
+        raise TranscriptChanged(f"session {self.session_id!r} falls asleep as often as it is woken: try again")
 
     async def pages(self, size: int, *, newest_first: bool = False) -> AsyncIterator[Page]:
         """The whole session in pages of `size` messages, each oldest first; one round trip or more a page.
@@ -90,17 +95,15 @@ class Conversation:
         page = await self.read(0, 0, touch=False)
         return page.total if page else 0
 
-    async def append(self, elements: Sequence[bytes], *, since: int | None = None) -> bool:
-        """Append one turn; with `since` only while the session is in that epoch, else False."""
-        length = await self._sessions.append(
+    async def append(self, elements: Sequence[bytes]) -> None:
+        """Append one turn."""
+        await self._sessions.append(
             self.session_id,
             elements,
             expiry=self._expiry,
             owner=self._owner,
             allow_reuse=self._allow_reuse,
-            since=since,
         )
-        return length is not None
 
     async def clear(self) -> None:
         """Empty the session for good."""

@@ -17,24 +17,29 @@ local function next_epoch(tally_key, previous)
   return math.max(now_us(), highest + 1, (tonumber(previous) or 0) + 1)
 end
 
--- Set the moment (ms) at which the worker must look at a session. Where that makes it sooner the first of its shard,
--- those who subscribe to the due key's name are told. It is a hint, so a user who may not publish can write all the same.
+-- Set the moment (ms) at which the worker must look at a session. Where it is the first of its shard, those who
+-- subscribe to the due key's name are told. It is a hint, so a user who may not publish can write all the same.
 local function set_due(due_key, session, due_ms)
   due_ms = int(due_ms)
-  local before = redis.call('ZSCORE', due_key, session)
   redis.call('ZADD', due_key, due_ms, session)
-  local sooner = not before or tonumber(due_ms) < tonumber(before)
-  if sooner and redis.call('ZRANK', due_key, session) == 0 then redis.pcall('PUBLISH', due_key, due_ms) end
+  if redis.call('ZRANK', due_key, session) == 0 then redis.pcall('PUBLISH', due_key, due_ms) end
 end
 
 -- Score a session for activity at `active_ms`: active + idle timeout, or born + maximum age if sooner.
 -- An epoch is also the moment (us) at which the session last came into Redis.
-local function schedule(due_key, session, active_ms, epoch, idle_ms, max_age_ms)
+-- With `now_ms`, a moment that moves further ahead is not told: whoever listens has planned the nearer one, looks at the
+-- shard then, and finds this one. What was overdue or leased is in nobody's plan.
+local function schedule(due_key, session, active_ms, epoch, idle_ms, max_age_ms, now_ms)
   local due = active_ms + tonumber(idle_ms)
   if max_age_ms and max_age_ms ~= '' then
     due = math.min(due, to_ms(tonumber(epoch)) + tonumber(max_age_ms))
   end
-  set_due(due_key, session, due)
+  local before = now_ms and tonumber(redis.call('ZSCORE', due_key, session) or 0)
+  if before and before > now_ms and before <= due and before % 1 == 0 then
+    redis.call('ZADD', due_key, int(due), session)
+  else
+    set_due(due_key, session, due)
+  end
 end
 
 -- Is the session's score still the token of this claim?

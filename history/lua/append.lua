@@ -16,12 +16,10 @@
 -- ARGV[8] owner or ''
 -- ARGV[9] '1' to refuse a session that exists
 -- ARGV[10] '1' to begin anew where a purge has left a tombstone
--- ARGV[11] epoch that the session must be in, '' for any
--- ARGV[12...] messages, JSON bytes, oldest first; none is fine
+-- ARGV[11...] messages, JSON bytes, oldest first; none is fine
 -- Returns {'ok', length of the list} | {'owner'} another owner's session | {'exists'} | {'purged'}
---   | {'moved'} not in that epoch (any more)
 local meta = redis.call('HMGET', KEYS[2], 'epoch', 'idle', 'max_age', 'owner', 'state', 'floor', 'seen', 'until',
-  'retention', 'written')
+  'retention', 'written', 'holding', 'empty')
 local epoch, idle, max_age, owner = meta[1], meta[2], meta[3], meta[4]
 local seen = meta[7]
 if not epoch and not seen then seen = redis.call('GET', KEYS[5]) end
@@ -30,11 +28,10 @@ local now_ms = to_ms(now_us())
 local buried = meta[5] == 'purged'
 if buried then
   if ARGV[10] ~= '1' and tonumber(meta[8]) > now_ms then return {'purged'} end
-elseif epoch and ARGV[9] == '1' then
+elseif epoch and not meta[12] and ARGV[9] == '1' then
   return {'exists'}
 end
 if owner and ARGV[8] ~= '' and owner ~= ARGV[8] then return {'owner'} end
-if ARGV[11] ~= '' and (buried or epoch ~= ARGV[11]) then return {'moved'} end
 
 local length = redis.call('LLEN', KEYS[1])
 local fields = {'active', int(now_ms), 'seen', with_seen(seen, ARGV[2], now_ms)}
@@ -52,21 +49,22 @@ if not owner and ARGV[8] ~= '' then
   set('owner', ARGV[8])
   redis.call('SADD', KEYS[6], ARGV[1])
 end
--- A quarantined session waits for a person, a cleared one is due until its archive is erased.
+-- A quarantined session waits for a person, a cleared one is due until its archive is erased, and one whose legal hold
+-- has changed until its objects are seen to.
 if damaged then
   if meta[5] ~= 'quarantined' then set_due(KEYS[3], ARGV[1], now_ms) end
 elseif buried then
   set_due(KEYS[3], ARGV[1], now_ms)
-elseif meta[5] ~= 'quarantined' and not meta[6] then
-  schedule(KEYS[3], ARGV[1], now_ms, epoch, idle or ARGV[3], max_age or ARGV[4])
+elseif meta[5] ~= 'quarantined' and not (meta[6] or meta[11]) then
+  schedule(KEYS[3], ARGV[1], now_ms, epoch, idle or ARGV[3], max_age or ARGV[4], now_ms)
 end
 -- By now every key has proved to be of its type, and the memory limit, at which Redis refuses a script's first write,
 -- is passed: the turn is written as a whole.
-push(KEYS[1], ARGV, 12, #ARGV)
+push(KEYS[1], ARGV, 11, #ARGV)
 redis.call('HSET', KEYS[2], unpack(fields))
-if meta[10] then redis.call('HDEL', KEYS[2], 'written') end
+if meta[10] or meta[12] then redis.call('HDEL', KEYS[2], 'written', 'empty') end
 if buried then
   redis.call('HDEL', KEYS[2], 'state', 'until') -- the purge stays known, should it be sent again
   redis.call('HINCRBY', KEYS[4], 'tombstones', -1)
 end
-return {'ok', int(length + #ARGV - 11)}
+return {'ok', int(length + #ARGV - 10)}
