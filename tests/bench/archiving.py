@@ -163,8 +163,8 @@ ROWS = [
         rate,
         [Reach(0.85, Side.FLOOR, at_least=True)],
         f"`drain` with {MANY_THREADS} threads and `TORPOR_BATCH={4 * MANY_THREADS}`; the store is a process that "
-        "takes what it is sent and answers after 75 ms (`tests/bench/distant.py`), since the emulator itself would "
-        "take more than two cores at this rate",
+        "takes what it is sent and answers after 75 ms (`tests/bench/distant.py`), since the emulator and the "
+        "client would take more than two cores at this rate",
         f"{_PLAIN}, to the same store",
         "threads / latency, the limit",
         "The process is out of CPU, not of threads: Python runs one thread at a time, so a session that takes a "

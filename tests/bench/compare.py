@@ -10,6 +10,7 @@ make bench ARGS="--only write --profile"      and where the time of ours goes
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 import time
@@ -35,13 +36,14 @@ def main() -> None:
     if not chosen:
         sys.exit(f"no row begins with {arguments.only!r}; there are {', '.join(row.name for row in ROWS)}")
     began = time.monotonic()
+    load, _, _ = os.getloadavg()
     results = run(chosen, arguments)
     print(page.table(results))
     for result in results:
         if result.profile:
             print(f"\n{result.row.name}\n" + "\n".join(result.profile))
     if not arguments.only:
-        page.write(results, time.monotonic() - began, quick=arguments.quick)
+        page.write(results, load, time.monotonic() - began, quick=arguments.quick)
 
 
 def _arguments() -> argparse.Namespace:

@@ -32,11 +32,11 @@ def table(results: Sequence[Result]) -> str:
     return "\n".join([head, *(line for result in results for line in _lines(result))])
 
 
-def write(results: Sequence[Result], seconds: float, *, quick: bool) -> None:
-    """Replace what is between the page's markers."""
+def write(results: Sequence[Result], load: float, seconds: float, *, quick: bool) -> None:
+    """Replace what is between the page's markers; `load` is what else the machine did before."""
     page = PAGE.read_text(encoding="utf-8")
     blocks = {
-        "machine": _machine(results, seconds, quick=quick),
+        "machine": _machine(results, load, seconds, quick=quick),
         "table": table(results),
         "sides": "\n".join(map(_sides, results)),
         "profiles": "\n\n".join(_profile(result) for result in results if result.missed and result.profile),
@@ -105,7 +105,7 @@ def _profile(result: Result) -> str:
     return f"### {result.row.figure} (`{result.row.name}`)\n\n{result.row.why}\n\n```\n{lines}\n```"
 
 
-def _machine(results: Sequence[Result], seconds: float, *, quick: bool) -> str:
+def _machine(results: Sequence[Result], load: float, seconds: float, *, quick: bool) -> str:
     server = subprocess.run([server_binary(), "--version"], capture_output=True, text=True, check=True).stdout
     [redis_version] = re.findall(r"v=([\d.]+)", server)
     packages = ", ".join(f"{package} {version(package)}" for package in _PACKAGES)
@@ -113,5 +113,6 @@ def _machine(results: Sequence[Result], seconds: float, *, quick: bool) -> str:
     kind = "a quick run, which shows no more than that all of it works" if quick else f"{rounds} rounds"
     return (
         f"{os.cpu_count()} cores ({platform.machine()}), {platform.system()}, Python {platform.python_version()}, "
-        f"redis-server {redis_version}, {packages}; {kind}; {seconds / 60:.0f} minutes."
+        f"redis-server {redis_version}, {packages}; {kind}, {seconds / 60:.0f} minutes; "
+        f"the load of the machine before it began was {load:.1f}."
     )

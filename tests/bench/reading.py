@@ -54,6 +54,7 @@ ROWS = [
         _OURS,
         _PEER,
         _FLOOR,
+        short=True,
     ),
     Row(
         "read-rich",
@@ -66,6 +67,7 @@ ROWS = [
         _FLOOR,
         "Nearly all of it is LangChain's own validation of its models: pydantic, and the validators of AIMessage, "
         "which build each tool call anew.",
+        short=True,
     ),
     Row(
         "read-ten",
@@ -78,5 +80,6 @@ ROWS = [
         _FLOOR,
         "What each read takes counts more than the messages: redis-py, and the script, which touches the session: "
         "it writes its metadata and its place in the index, where the peer only reads.",
+        short=True,
     ),
 ]

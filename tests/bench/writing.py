@@ -90,6 +90,7 @@ ROWS = [
         why="Most of it is redis-py's own: it packs some twenty arguments where the floor has three, takes a "
         "connection and gives it back. The wait for the socket includes the script, which reads and writes the "
         "metadata, the list and the index.",
+        short=True,
     ),
     Row(
         "write-async",
@@ -101,5 +102,6 @@ ROWS = [
         peer="the peer's `aadd_messages`, which has its blocking client work in a thread",
         why="The event loop turns three times for a round trip, and redis-py packs in Python here, where the blocking "
         "client has hiredis.",
+        short=True,
     ),
 ]

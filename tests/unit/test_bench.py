@@ -94,6 +94,12 @@ def test_a_row_can_bound_its_rounds() -> None:
     assert turns.log == ["ours", "peer", "floor", "cleaned up"]
 
 
+def test_a_short_row_has_five_rounds_for_each_one() -> None:
+    turns: Any = Turns()
+    bench: Any = None
+    assert len(measure(bench, Row("turns", "turns", "", turns, short=True), 3, lambda _: None).rounds) == 15
+
+
 def test_a_profile_tells_of_threads_too() -> None:
     import threading
     import time
