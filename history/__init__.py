@@ -1,5 +1,6 @@
 """Chat sessions in Memorystore that sleep in Cloud Storage: what an application imports."""
 
+from history.adoption import Adoption
 from history.blocking import finish
 from history.calls import KEEP
 from history.chat import MemorystoreChatMessageHistory
@@ -17,6 +18,7 @@ from history.errors import (
     InvalidSessionId,
     MessageCorrupt,
     MessageNotSerializable,
+    NotAdoptable,
     OwnerMismatch,
     PermanentError,
     PoliciesUnreadable,
@@ -35,6 +37,7 @@ from history.errors import (
     TransientError,
 )
 from history.keys import DEFAULT_NAMESPACE, MAX_SHARDS, check_namespace, check_owner, check_session_id
+from history.layout import LAYOUTS, Layout
 from history.policy import Policies
 from history.session import (
     Attendance,
@@ -64,7 +67,9 @@ from history.store import AsyncSessionStore, PurgeLock, SessionOperations, Sessi
 __all__ = [
     "DEFAULT_NAMESPACE",
     "KEEP",
+    "LAYOUTS",
     "MAX_SHARDS",
+    "Adoption",
     "Archive",
     "AsyncSessionStore",
     "Attendance",
@@ -80,12 +85,14 @@ __all__ = [
     "InvalidOwner",
     "InvalidReason",
     "InvalidSessionId",
+    "Layout",
     "Lease",
     "LegalHold",
     "MemorystoreChatMessageHistory",
     "Mending",
     "MessageCorrupt",
     "MessageNotSerializable",
+    "NotAdoptable",
     "Origin",
     "OwnerMismatch",
     "Page",

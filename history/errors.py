@@ -19,6 +19,7 @@ TorporError
     │   └── SessionPurged     the session was purged; its tombstone refuses what comes late
     ├── SessionHeld           the session or its owner is under a legal hold
     ├── SessionExists         the session is in Redis already
+    ├── NotAdoptable          what another library has under a key is no conversation
     ├── OwnerMismatch         the session belongs to another owner
     ├── ShardCountMismatch    the deployment was set up with another shard count
     ├── PoliciesUnreadable    the deployment's recorded policies are of another version, or damaged
@@ -99,6 +100,17 @@ class SessionHeld(PermanentError):
 
 class SessionExists(PermanentError):
     """The session is in Redis already; nothing was written."""
+
+
+class NotAdoptable(PermanentError):
+    """What another library has under a key is no conversation that could be adopted; it stays as it is."""
+
+    def __init__(self, key: bytes, reason: str, where: str = "") -> None:
+        """`reason` is the same for all keys of a kind, `where` tells the place in this one."""
+        super().__init__(
+            f"the key {key.decode(errors='replace')!r} can't be adopted, and stays as it is: {where}{reason}"
+        )
+        self.reason = reason
 
 
 class OwnerMismatch(PermanentError):
