@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Self
 
 from history.layout import Layout
@@ -35,7 +35,7 @@ class Look:
 class Adoption:
     """An adoption that has begun: `written` of the messages that were taken under `token` are in the session.
 
-    Nothing is written as long as the token is None. `since_ms` is when it began, by Redis's clock.
+    Nothing is written as long as the token is None.
     """
 
     session_id: str
@@ -56,6 +56,16 @@ class Adoption:
         since, _, state = value.partition(b":")
         name, prefix, newest_first, token, written = json.loads(state)
         return cls(session_id, Layout(prefix, newest_first), name, token, written, int(since))
+
+    @property
+    def since(self) -> datetime:
+        """When it began, by Redis's clock."""
+        return datetime.fromtimestamp(self.since_ms / 1000, UTC)
+
+    @property
+    def key(self) -> str:
+        """The other library's key."""
+        return self.layout.prefix + self.session_id
 
     @property
     def state(self) -> bytes:

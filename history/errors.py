@@ -108,7 +108,7 @@ class NotAdoptable(PermanentError):
     def __init__(self, key: bytes, reason: str, where: str = "") -> None:
         """`reason` is the same for all keys of a kind, `where` tells the place in this one."""
         super().__init__(
-            f"the key {key.decode(errors='replace')!r} can't be adopted, and stays as it is: {where}{reason}"
+            f"the key {key.decode(errors='replace')!r} can't be adopted and stays as it is: {where}{reason}"
         )
         self.reason = reason
 

@@ -96,6 +96,7 @@ class _Adopter:
     async def run(self) -> int:
         """Adopt until nothing is left of what another library has."""
         moved = 0
+        await self.runner.deployed()  # whoever calls this will need it: asked for once
         while found := await self.find():
             adoption = await self._begin()
             if found.token is None and adoption.layout == self.layout:
@@ -112,9 +113,7 @@ class _Adopter:
         while found and found.token is None:
             for position, element in enumerate(found.messages, found.start):
                 if not codec.is_message(element):
-                    raise NotAdoptable(
-                        key, "it has other things in it than LangChain messages", f"element {position}: "
-                    )
+                    raise NotAdoptable(key, "not all of it is LangChain messages", f"message {position}: ")
             if found.stop >= found.total:
                 break
             found = await self._peek(found.stop)
