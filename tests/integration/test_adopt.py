@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import redis
 import redis.asyncio
-from conftest import ClusterServer, RedisServer, WatchedRedis, contents, raw, start_redis
+from conftest import RedisServer, WatchedRedis, contents, raw, start_redis
 from foreign import Foreign
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 from purging import purge_session
@@ -154,7 +154,8 @@ def test_keys_with_a_prefix_of_the_applications_own_are_adopted(client: redis.Re
 
 def test_a_client_of_asyncio_adopts_likewise(client: redis.Redis, redis_server: RedisServer) -> None:
     Foreign(client).add(*TURN)
-    made: Any = redis.asyncio.RedisCluster if isinstance(redis_server, ClusterServer) else redis.asyncio.Redis
+    cluster = isinstance(client, redis.cluster.RedisCluster)
+    made: Any = redis.asyncio.RedisCluster if cluster else redis.asyncio.Redis
     options = {"username": redis_server.user, "password": redis_server.password} if redis_server.user else {}
 
     async def converse() -> list[BaseMessage]:
