@@ -97,6 +97,12 @@ def is_torpors_list(key: bytes) -> bool:
     return _LISTS.match(key) is not None
 
 
+def own_keys(namespace: str) -> re.Pattern[bytes]:
+    """What the names of a deployment's keys begin with, and those of the lists of all others."""
+    name = re.escape(namespace.encode())
+    return re.compile(rb"\{%b:\d+\}:|%b:(config$|events$|purge:)|%b" % (name, name, _LISTS.pattern))
+
+
 def slot_tag(key: bytes) -> bytes:
     """A hash tag that puts other keys in the slot of `key`; there is no closing brace in it.
 

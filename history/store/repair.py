@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from history import calls
-from history.keys import adopted_key, adopting_pattern, is_torpors_list
+from history.keys import adopted_key, adopting_pattern, own_keys
 from history.layout import Layout
 from history.session import IndexOutcome, Mending
 from history.store.runner import BlockingRunner
@@ -26,16 +26,15 @@ class Repair(BlockingRunner):
                 yield session
 
     def adoptable_keys(self, layout: Layout, match: str) -> Iterator[bytes]:
-        """Walk another library's keys whose session ids match a glob-style pattern; a key may come twice.
+        """Walk the keys, but for our own, whose session ids match a glob-style pattern; a key may come twice.
 
         Those come first of which an adoption was left unfinished. Walks the key space twice (SCAN).
         """
         pattern = layout.pattern(match)
         for name in self._scan(adopting_pattern(self._namespace, pattern)):
             yield adopted_key(name)
-        for key in self._scan(pattern):
-            if not is_torpors_list(key):
-                yield key
+        ours = own_keys(self._namespace)
+        yield from (key for key in self._scan(pattern) if not ours.match(key))
 
     def _scan(self, pattern: bytes) -> Iterator[bytes]:
         with self._kind.translated():

@@ -24,7 +24,10 @@ from history.keys import (
     config_key,
     encode_owner,
     encode_session_id,
+    events_key,
     is_torpors_list,
+    own_keys,
+    purge_lock_key,
     returning_key,
 )
 
@@ -161,6 +164,13 @@ def test_the_pattern_of_what_is_taken_matches_as_that_of_the_keys_does(key: byte
 )
 def test_lists_of_torpors_own_are_known_whatever_the_namespace(key: bytes, *, ours: bool) -> None:
     assert is_torpors_list(key) is ours
+
+
+def test_all_keys_of_a_deployment_are_known_as_its_own_and_no_others() -> None:
+    ours = own_keys("torpor.1")
+    mine = [*all_keys("s", Keyspace("torpor.1", 9)), config_key("torpor.1"), events_key("torpor.1")]
+    assert all(map(ours.match, [*mine, purge_lock_key("torpor.1", "p"), adopting_key("torpor.1", b"s")]))
+    assert not any(map(ours.match, [b"s", b"torpor.1", b"torpor.1:s", b"torporx1:config", b"{user:7}:chat"]))
 
 
 def test_namespaces_stay_apart() -> None:
