@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import zlib
 from dataclasses import dataclass
+from functools import cache
 from itertools import count
 
 from redis.crc import key_slot
@@ -113,8 +114,13 @@ def slot_tag(key: bytes) -> bytes:
         return tag
     if b"}" not in key:
         return key
-    slot = key_slot(key)
-    return next(tag for number in count() if key_slot(tag := b"%d" % number) == slot)
+    return _number_of_slot(key_slot(key))
+
+
+@cache
+def _number_of_slot(slot: int) -> bytes:
+    """The first number whose digits are of a slot; found by trying, 16,384 of them on average."""
+    return next(digits for number in count() if key_slot(digits := b"%d" % number) == slot)
 
 
 def adopting_key(namespace: str, key: bytes) -> bytes:
