@@ -9,14 +9,19 @@ SECONDS ?= 60
 # Three files of tests at a time (they wait much), each test process with servers of its own.
 TOGETHER := -n 3 --dist loadfile
 
-.PHONY: demo test ledger latency purge-bench versions lint types compose format clean
+.PHONY: demo test faults ledger latency purge-bench versions lint types compose format clean
 
 demo: .venv/demo
 	@$(BIN)/torpor demo $(ARGS)
 
 test: .venv/dev
 	@echo "== running the tests"
-	@$(BIN)/pytest $(TOGETHER) $(ARGS)
+	@$(BIN)/pytest $(TOGETHER) tests/unit tests/integration $(ARGS)
+
+# Workers that are killed, servers that are cut off: real processes, and so real minutes.
+faults: .venv/dev
+	@echo "== running the fault tests"
+	@$(BIN)/pytest $(TOGETHER) tests/faults $(ARGS)
 
 # Every kind of server that people run: tests/conftest.py tells what each of them is.
 SERVERS := redis-6.2 valkey-8 cluster acl

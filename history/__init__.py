@@ -1,6 +1,7 @@
 """Chat sessions in Memorystore that sleep in Cloud Storage: what an application imports."""
 
 from history.adoption import Adoption
+from history.agents import MemorystoreSession
 from history.blocking import finish
 from history.calls import KEEP
 from history.chat import MemorystoreChatMessageHistory
@@ -8,6 +9,7 @@ from history.clients import Client
 from history.codec import decode as decode_message
 from history.codec import encode as encode_message
 from history.codec import parse as parse_json
+from history.connect import connect
 from history.conversation import Archive
 from history.errors import (
     ClientMismatch,
@@ -29,6 +31,7 @@ from history.errors import (
     SessionExists,
     SessionHeld,
     SessionNotFound,
+    SessionNotWhole,
     SessionPurged,
     ShardCountMismatch,
     StagingLost,
@@ -36,6 +39,7 @@ from history.errors import (
     TranscriptChanged,
     TransientError,
 )
+from history.iam import IamCredentialProvider, TokenSource, application_default
 from history.keys import DEFAULT_NAMESPACE, MAX_SHARDS, check_namespace, check_owner, check_session_id
 from history.layout import LAYOUTS, Layout
 from history.policy import Policies
@@ -79,6 +83,7 @@ __all__ = [
     "CommitOutcome",
     "Expiry",
     "HoldOutcome",
+    "IamCredentialProvider",
     "IndexOutcome",
     "InvalidArgument",
     "InvalidExpiry",
@@ -89,6 +94,7 @@ __all__ = [
     "Lease",
     "LegalHold",
     "MemorystoreChatMessageHistory",
+    "MemorystoreSession",
     "Mending",
     "MessageCorrupt",
     "MessageNotSerializable",
@@ -114,6 +120,7 @@ __all__ = [
     "SessionHeld",
     "SessionInfo",
     "SessionNotFound",
+    "SessionNotWhole",
     "SessionOperations",
     "SessionPurged",
     "SessionStore",
@@ -122,12 +129,15 @@ __all__ = [
     "StagingLost",
     "Status",
     "SwapOutcome",
+    "TokenSource",
     "TorporError",
     "TranscriptChanged",
     "TransientError",
+    "application_default",
     "check_namespace",
     "check_owner",
     "check_session_id",
+    "connect",
     "decode_message",
     "encode_message",
     "finish",

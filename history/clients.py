@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Protocol
 
 from history.errors import InvalidArgument, translate
@@ -43,16 +44,21 @@ class ClientKind:
 
 def kind_of(client: Client) -> ClientKind:
     """The kind of a client; raises InvalidArgument for what is none."""
-    classes = type(client).__mro__
-    package = next((root for each in classes if (root := each.__module__.partition(".")[0]) in _PACKAGES), None)
-    execute = getattr(client, "execute_command", None)
+    return _kind_of(type(client))
+
+
+@cache
+def _kind_of(client_class: type) -> ClientKind:
+    roots_of = (each.__module__.partition(".")[0] for each in client_class.__mro__)
+    package = next((root for root in roots_of if root in _PACKAGES), None)
+    execute = getattr(client_class, "execute_command", None)
     if package is None or execute is None:
-        raise InvalidArgument(f"expected a client of redis-py or valkey-py, not {type(client).__name__}")
+        raise InvalidArgument(f"expected a client of redis-py or valkey-py, not {client_class.__name__}")
     errors = sys.modules[f"{package}.exceptions"]
     roots = [f"{package.capitalize()}Error", f"{package.capitalize()}ClusterException"]
     return ClientKind(
         asynchronous=inspect.iscoroutinefunction(execute),
-        cluster=hasattr(client, "get_node_from_key"),
+        cluster=hasattr(client_class, "get_node_from_key"),
         errors=tuple(getattr(errors, name) for name in roots),
         no_script=errors.NoScriptError,
     )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from history.calls import Keep
 from history.clients import Client
@@ -15,6 +15,12 @@ from history.layout import Layout, to_layout
 from history.session import Expiry, HoldOutcome, Page, SessionInfo
 from history.store import SessionOperations
 from history.store.runner import Runner
+
+T = TypeVar("T")
+
+
+# How often a session is woken for one read that falls asleep again before it is read.
+_TRIES = 5
 
 
 class Archive(Protocol):
@@ -65,11 +71,12 @@ class Conversation:
         None where there is no such session. With `touch` it counts as activity.
         """
         await self._adopt()
-        page = await self._sessions.transcript(self.session_id, start, stop, touch=touch)
-        if self._archive is None or (page is not None and page.whole):
-            return page
-        await self._archive.wake(self._sessions, self.session_id)
-        return await self._sessions.transcript(self.session_id, start, stop, touch=touch)
+        for _ in range(_TRIES):
+            page = await self._sessions.transcript(self.session_id, start, stop, touch=touch)
+            if self._archive is None or (page is not None and page.whole):
+                return page
+            await self._archive.wake(self._sessions, self.session_id)
+        raise TranscriptChanged(f"session {self.session_id!r} falls asleep as often as it is woken: try again")
 
     async def pages(self, size: int, *, newest_first: bool = False) -> AsyncIterator[Page]:
         """The whole session in pages of `size` messages, each oldest first; one round trip or more a page.
@@ -111,6 +118,18 @@ class Conversation:
         """Empty the session for good."""
         await self._adopt()
         await self._sessions.clear(self.session_id, owner=self._owner)
+
+    async def pop(self, decode: Callable[[Page], Sequence[T]]) -> T | None:
+        """Take the last message back, for good; None where there is none. What `decode` refuses stays.
+
+        Raises SessionNotWhole where a part may be in the archive alone and there is no `archive`, SessionHeld, and
+        SessionPurged.
+        """
+        while page := await self.read(-1, touch=False):
+            last = decode(page)
+            if await self._sessions.pop(self.session_id, page, owner=self._owner):
+                return last[-1] if last else None
+        return None
 
     async def info(self) -> SessionInfo | None:
         """Describe what is in Redis."""

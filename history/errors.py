@@ -18,6 +18,7 @@ TorporError
     ├── SessionNotFound       the session is not in Redis
     │   └── SessionPurged     the session was purged; its tombstone refuses what comes late
     ├── SessionHeld           the session or its owner is under a legal hold
+    ├── SessionNotWhole       a part of the session may be in the archive alone
     ├── SessionExists         the session is in Redis already
     ├── NotAdoptable          what another library has under a key is no conversation
     ├── OwnerMismatch         the session belongs to another owner
@@ -96,6 +97,10 @@ class SessionPurged(SessionNotFound):
 
 class SessionHeld(PermanentError):
     """The session or its owner is under a legal hold; nothing was changed."""
+
+
+class SessionNotWhole(PermanentError):
+    """A part of the session may be in the archive alone, where all of it is needed; nothing was changed."""
 
 
 class SessionExists(PermanentError):

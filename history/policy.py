@@ -88,6 +88,8 @@ class Policies:
         What the rule says nothing of stays as the application has it, and so does the retention, which the worker
         resolves when it archives. `otherwise` is the deployment's default.
         """
+        if not self.rules:
+            return own
         rule = self.rule(session_id, owner)
         return replace(
             own,

@@ -103,8 +103,6 @@ def _results(settings: Settings) -> dict[str, Any]:
     url = settings.celery_broker
     if not url.startswith(_REDIS):
         return {}
-    if url.startswith("rediss://") and "ssl_cert_reqs=" not in url:
-        url += ("&" if "?" in url else "?") + "ssl_cert_reqs=required"  # without it Celery refuses the URL
     return {
         "result_backend": url,
         "result_expires": 86_400,

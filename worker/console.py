@@ -11,11 +11,12 @@ from dataclasses import asdict, is_dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
+
+from worker.speech import Speech
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -58,19 +59,16 @@ def print_facts(facts: Mapping[str, str]) -> None:
     out.print(table)
 
 
-def print_transcript(messages: Iterable[BaseMessage]) -> None:
+def print_transcript(speeches: Iterable[Speech]) -> None:
     """A conversation as people read it: who says what, and which tools are called."""
-    for message in messages:
-        speaker = f"tool {message.name or ''}".strip() if isinstance(message, ToolMessage) else message.type
-        out.print(Text(printable(speaker), style="bold cyan"))
-        if text := message.text:
-            out.print(Text("  " + printable(text).replace("\n", "\n  ")))
-        for block in message.content if isinstance(message.content, list) else []:
-            if isinstance(block, dict) and block.get("type") != "text":
-                out.print(Text(f"  [{one_line(str(block.get('type', 'block')))}]", style="dim"))
-        if isinstance(message, AIMessage):
-            for call in message.tool_calls:
-                out.print(Text(f"  -> {one_line(call['name'])}({one_line(json.dumps(call['args']))})", style="yellow"))
+    for each in speeches:
+        out.print(Text(printable(each.speaker), style="bold cyan"))
+        if each.text:
+            out.print(Text("  " + printable(each.text).replace("\n", "\n  ")))
+        for kind in each.kinds:
+            out.print(Text(f"  [{one_line(kind)}]", style="dim"))
+        for call in each.calls:
+            out.print(Text(f"  -> {one_line(call)}", style="yellow"))
 
 
 def span(value: timedelta | float | None) -> str:

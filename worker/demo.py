@@ -32,6 +32,8 @@ from worker.settings import Settings, environment, load_settings
 
 IDLE_SECONDS = 2
 PATIENCE_SECONDS = 120
+# What the environment may say of another Redis than the embedded one.
+_EMBEDDED = {"redis_cluster": False, "redis_iam": False, "redis_ca_file": ""}
 _COLUMNS = ("written", "live", "due", "in work", "archived, gone from Redis")
 
 
@@ -101,7 +103,7 @@ def run(conversations: Path | None, redis_url: str | None, archive_url: str | No
         settings = load_settings(
             {
                 "redis_url": url,
-                "redis_cluster": None if redis_url else False,
+                **({} if redis_url else _EMBEDDED),
                 "archive_url": f"{archive_url.rstrip('/')}/{namespace}"
                 if archive_url
                 else (folder / "archive").as_uri(),

@@ -86,8 +86,7 @@ def archive_batch(
     down = threading.Event()
     with returned(services, keeper, leases):
         rewound_before = services.sessions.rewound_before()
-        infos = services.sessions.infos([lease.session_id for lease in leases])
-        failed = [isinstance(info, SessionInfo) and info.attempts > 0 for info in infos]
+        failed = [not isinstance(attempts, int) or attempts > 0 for attempts in services.sessions.attempts(leases)]
         fresh = [lease for lease, suspect in zip(leases, failed, strict=True) if not suspect]
         suspects = [lease for lease, suspect in zip(leases, failed, strict=True) if suspect]
         begun = services.sessions.snapshots(fresh)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -52,11 +52,11 @@ class Event:
 
     def fields(self) -> dict[str, str]:
         """The event as the stream and the task have it: what is None is not there."""
-        return {name: str(value) for name, value in asdict(self).items() if value is not None}
+        return {name: str(value) for name in self.__slots__ if (value := getattr(self, name)) is not None}
 
 
 def tell(services: Services, events: Sequence[Event]) -> None:
-    """Append events to the stream, in one pipeline, and send each to the task that the settings name, if any.
+    """Append events to the stream, and send each to the task that the settings name, if any.
 
     Never fails: what has happened has happened.
     """
@@ -64,7 +64,7 @@ def tell(services: Services, events: Sequence[Event]) -> None:
         return
     told = [event.fields() for event in events]
     try:
-        services.sessions.add_events(told, keep=KEPT)
+        services.sessions.tell(told, keep=KEPT)
     except TorporError as error:
         log.warning("%d events were not told: %s", len(told), error)
     task = services.settings.on_event_task

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
@@ -30,6 +30,7 @@ from worker.failpoints import Failpoint, reach
 from worker.holdings import Plan
 from worker.retention import Keeping
 from worker.stores import ArchiveStore
+from worker.transcript import in_pages
 
 if TYPE_CHECKING:  # applications that wake sessions need none
     from worker.services import Services
@@ -101,7 +102,7 @@ class Restorer:
             for name in planned.forks:
                 log.warning("session %r: %s differs from what was archived later", ticket.session_id, name)
             outcome = SwapOutcome.SUPERSEDED
-            if await self._stage(ticket, _pages(holdings.read(self.archive, planned))):
+            if await self._stage(ticket, in_pages(holdings.read(self.archive, planned), _PAGE_MESSAGES, _PAGE_BYTES)):
                 reach(Failpoint.RESTORE_READ)
                 outcome = await self.sessions.swap(ticket, planned.count, planned.origin, remember=self.remember)
         except Exception:
@@ -177,19 +178,6 @@ def read_transcript(services: Services, session_id: str) -> list[bytes]:
                 raise SessionNotFound(f"session {session_id!r} is neither in Redis nor in the archive")
             return archived + live
     raise TransientError(f"session {session_id!r} keeps changing between Redis and the archive; try again")
-
-
-def _pages(messages: Iterable[bytes]) -> Iterator[list[bytes]]:
-    page: list[bytes] = []
-    size = 0
-    for message in messages:
-        page.append(message)
-        size += len(message)
-        if len(page) >= _PAGE_MESSAGES or size >= _PAGE_BYTES:
-            yield page
-            page, size = [], 0
-    if page:
-        yield page
 
 
 def _archived(services: Services, session_id: str, live: SessionInfo | None) -> list[bytes]:

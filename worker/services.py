@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass, field
-from typing import Any
 
-import redis
-import redis.cluster
-import redis.exceptions
-from redis.backoff import ExponentialWithJitterBackoff
-from redis.retry import Retry
-
-from history import RedisUnavailable, SessionStore
+from history import SessionStore
+from history import connect as connect_redis
 from worker import layout
 from worker.errors import ArchiveConflict, ArchiveTaken
 from worker.pace import Pace
 from worker.settings import Settings
 from worker.stores import ArchiveStore
 from worker.stores.url import open_archive
+
+# No user waits for it, and what it does with large sessions takes longer.
+_REPLY_SECONDS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +33,14 @@ def connect(settings: Settings) -> Services:
 
     A Cluster is asked for its nodes at once; raises RedisUnavailable.
     """
-    sessions = SessionStore(_client(settings), namespace=settings.namespace, shards=settings.shards)
+    client = connect_redis(
+        settings.redis_url.get_secret_value(),
+        cluster=settings.redis_cluster,
+        iam=settings.redis_iam,
+        ca_file=settings.redis_ca_file,
+        socket_timeout=_REPLY_SECONDS,
+    )
+    sessions = SessionStore(client, namespace=settings.namespace, shards=settings.shards)
     archive = open_archive(settings.archive_url, threads=settings.concurrency)
     return Services(settings, sessions, archive, Pace(settings.uploads_per_second))
 
@@ -61,19 +65,3 @@ def take_archive(services: Services) -> None:
             f"{services.archive.url} is the archive of another namespace than {services.settings.namespace!r}; "
             "give each deployment a prefix of its own"
         ) from exc
-
-
-def _client(settings: Settings) -> redis.Redis | redis.cluster.RedisCluster:
-    options: dict[str, Any] = {
-        "socket_connect_timeout": 5,
-        "socket_timeout": 30,
-        "health_check_interval": 30,
-        "retry": Retry(ExponentialWithJitterBackoff(base=0.05, cap=2), 5),
-    }
-    url = settings.redis_url.get_secret_value()
-    if not settings.redis_cluster:
-        return redis.Redis.from_url(url, **options)
-    try:
-        return redis.cluster.RedisCluster.from_url(url, **options)
-    except (redis.exceptions.RedisError, redis.exceptions.RedisClusterException) as exc:
-        raise RedisUnavailable(f"the Redis Cluster can't be reached: {exc}") from exc

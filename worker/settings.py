@@ -8,9 +8,10 @@ import re
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from functools import lru_cache
+from pathlib import Path
 from typing import Annotated, Any, Self
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
-import redis
 from kombu.transport import TRANSPORT_ALIASES
 from pydantic import (
     AfterValidator,
@@ -25,7 +26,14 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from history import DEFAULT_NAMESPACE, MAX_SHARDS, InvalidArgument, Policies, check_namespace
+from history import (
+    DEFAULT_NAMESPACE,
+    MAX_SHARDS,
+    InvalidArgument,
+    Policies,
+    check_namespace,
+    connect,
+)
 from worker.errors import SettingsError
 from worker.stores.url import parse_archive_url
 
@@ -33,32 +41,50 @@ PREFIX = "TORPOR_"
 # What Kubernetes sets in each pod beside a service that is called torpor.
 _OF_KUBERNETES = re.compile(r"TORPOR_(SERVICE_|PORT$|PORT_)")
 _NAME = r"^[\w.:-]+$"
+# For what is checked with a URL, where that is at fault itself.
+_ENCRYPTED = SecretStr("rediss://")
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 
 
 def _redis_url(url: SecretStr) -> SecretStr:
-    try:
-        redis.ConnectionPool.from_url(url.get_secret_value()).make_connection()  # which does not connect
-    except (ValueError, TypeError):  # its text may hold a part of the password
-        raise ValueError(
-            "must be redis://, rediss:// or unix://, its special characters percent-encoded, with valid options"
-        ) from None
+    connect(url.get_secret_value())  # which opens nothing
     return url
 
 
 def _redis_cluster(cluster: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - pydantic's signature
     if cluster and "redis_url" in info.data:
-        options = redis.ConnectionPool.from_url(info.data["redis_url"].get_secret_value()).connection_kwargs
-        if "path" in options or options.get("db"):
-            raise ValueError(f"needs {PREFIX}REDIS_URL to be redis:// or rediss:// without a database")
+        connect(info.data["redis_url"].get_secret_value(), cluster=True, asynchronous=True)  # and nor does this
     return cluster
+
+
+def _none(value: Any) -> Any:
+    return None if value == "" else value
+
+
+def _redis_ca_file(path: Path | None, info: ValidationInfo) -> Path | None:
+    connect(info.data.get("redis_url", _ENCRYPTED).get_secret_value(), ca_file=path)
+    return path
+
+
+def _redis_iam(iam: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - pydantic's signature
+    connect(info.data.get("redis_url", _ENCRYPTED).get_secret_value(), iam=iam)
+    return iam
 
 
 def _broker_url(url: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
     if url is None and info.data.get("redis_cluster"):
         raise ValueError(f"is required with {PREFIX}REDIS_CLUSTER, since Celery can't use a Cluster as its broker")
-    if url is not None and url.get_secret_value().partition("://")[0] not in {"unix", *TRANSPORT_ALIASES}:
-        raise ValueError("must be a URL of a transport that Celery has, such as redis://host:6379/0")
+    for each in url.get_secret_value().split(";") if url else ():  # several are tried in turn
+        if each.partition("://")[0] not in {"unix", *TRANSPORT_ALIASES} or not _has_valid_port(each):
+            raise ValueError("must be a URL of a transport that Celery has, such as redis://host:6379/0")
     return url
+
+
+def _has_valid_port(url: str) -> bool:
+    try:
+        return urlsplit(url).port != 0
+    except ValueError:
+        return False
 
 
 def _memory_low(share: float, info: ValidationInfo) -> float:
@@ -147,6 +173,12 @@ class Settings(BaseSettings):
         default=False,
         description="Whether TORPOR_REDIS_URL is a node of a Redis Cluster; TORPOR_BROKER_URL is then required.",
     )
+    redis_ca_file: Annotated[Path | None, BeforeValidator(_none), AfterValidator(_redis_ca_file)] = Field(
+        default=None, description="The CA certificates of a rediss:// instance of Memorystore, a file in PEM."
+    )
+    redis_iam: Annotated[bool, AfterValidator(_redis_iam)] = Field(
+        default=False, description="Whether IAM access tokens take the place of a password; needs rediss://."
+    )
     broker_url: Annotated[SecretStr | None, AfterValidator(_broker_url)] = Field(
         default=None, validate_default=True, description="Celery's broker; TORPOR_REDIS_URL where it is not set."
     )
@@ -232,9 +264,32 @@ class Settings(BaseSettings):
 
     @property
     def celery_broker(self) -> str:
-        """The broker's URL as Celery writes it, password included."""
-        url = (self.broker_url or self.redis_url).get_secret_value()
+        """The broker's URL as Celery writes it, password included, with what encryption and IAM need."""
+        urls = (self.broker_url or self.redis_url).get_secret_value()
+        return ";".join(map(self._for_celery, urls.split(";")))
+
+    def _for_celery(self, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme == "rediss":
+            query = urlencode({**self._encryption(url), **dict(parse_qsl(parts.query))})
+            url = parts._replace(query=query).geturl()
         return re.sub(r"^unix://", "redis+socket://", url)
+
+    def _encryption(self, url: str) -> dict[str, str]:
+        """As kombu and Celery's result backend take it in a URL; without the first, kombu trusts any certificate."""
+        options = {"ssl_cert_reqs": "required"}
+        if _address(url) != _address(self.redis_url.get_secret_value()):
+            return options
+        if self.redis_ca_file:
+            options |= {"ssl_ca_certs": str(self.redis_ca_file), "ssl_check_hostname": "false"}
+        if self.redis_iam:
+            options |= {"credential_provider": "history.application_default"}
+        return options
+
+
+def _address(url: str) -> tuple[str | None, int]:
+    parts = urlsplit(url)
+    return parts.hostname, parts.port or 6379
 
 
 @lru_cache(maxsize=16)

@@ -21,12 +21,15 @@ from dataclasses import dataclass
 from typing import IO, BinaryIO, cast
 
 import orjson
+from isal.igzip import IGzipFile
 
 from worker.errors import SegmentDamaged
 from worker.layout import SegmentName
 
 FORMAT = "torpor-transcript/1"
 _SPOOL_BYTES = 4 * 1024 * 1024
+_PAGE_MESSAGES = 500
+_PAGE_BYTES = 256 * 1024
 _LINE = re.compile(
     rb'\{"session_id":(?P<session>"(?:[^"\\]|\\.)*"),"epoch":(?P<epoch>\d{1,20}),"seq":(?P<seq>\d{1,20}),"at":\d+,'
     rb'"(?P<kind>message|raw)":(?P<body>.*)\}\n',
@@ -59,12 +62,17 @@ def pack(session_id: str, epoch: int, start: int, at_ms: int, messages: Iterable
     stop = start
     head = b'{"session_id":%b,"epoch":%d,"seq":' % (_json_text(session_id), epoch)
     try:
-        with gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=spool, mtime=0) as zipped:
-            for message in messages:
-                line = b'%b%d,"at":%d,%b}\n' % (head, stop, at_ms, _member(message))
-                sha256.update(line)
-                zipped.write(line)
-                stop += 1
+        # Nearly as small as zlib's level 6, in a fraction of its time.
+        with IGzipFile(filename="", mode="wb", compresslevel=1, fileobj=spool, mtime=0) as zipped:
+            # Each call of zlib lets another thread run, which costs more than to pack a line.
+            for page in in_pages(messages, _PAGE_MESSAGES, _PAGE_BYTES):
+                lines = b"".join(
+                    b'%b%d,"at":%d,%b}\n' % (head, seq, at_ms, _member(message))
+                    for seq, message in enumerate(page, stop)
+                )
+                sha256.update(lines)
+                zipped.write(lines)
+                stop += len(page)
     except BaseException:
         spool.close()
         raise
@@ -72,6 +80,20 @@ def pack(session_id: str, epoch: int, start: int, at_ms: int, messages: Iterable
     spool.seek(0)
     digest = sha256.hexdigest()
     return Packed(SegmentName(epoch, start, stop, digest[:8]), spool, size, digest)
+
+
+def in_pages(messages: Iterable[bytes], count: int, size: int) -> Iterator[list[bytes]]:
+    """Messages some at a time: `count` of them, or those with which a page has come to `size` bytes."""
+    page: list[bytes] = []
+    held = 0
+    for message in messages:
+        page.append(message)
+        held += len(message)
+        if len(page) >= count or held >= size:
+            yield page
+            page, held = [], 0
+    if page:
+        yield page
 
 
 def unpack(session_id: str, name: SegmentName, sha256: str | None, body: IO[bytes]) -> Iterator[bytes]:

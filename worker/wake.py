@@ -64,7 +64,7 @@ class SessionArchive:
 async def _tell(sessions: SessionOperations, restored: Restored) -> None:
     """As `worker.events.tell`, but for the task of the settings, which only a worker has."""
     try:
-        await sessions.tell(restored.event.fields(), keep=KEPT)
+        await sessions.tell([restored.event.fields()], keep=KEPT)
     except TorporError as error:
         log.warning("that session %r woke up was not told: %s", restored.session_id, error)
 

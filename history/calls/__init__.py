@@ -5,8 +5,8 @@ Sources: the script of the same name in `history/lua/`, whose head documents key
 """
 
 from history.calls.adoption import adopt, adopted, adoptions, begin, give_back, lay, let_go, peek, take
-from history.calls.application import append, clear, close, configure, info, read, update
-from history.calls.archiving import cleaned, commit, release, renew, requeue, snapshot
+from history.calls.application import append, clear, close, configure, info, pop, read, update
+from history.calls.archiving import attempts, cleaned, commit, release, renew, requeue, snapshot
 from history.calls.call import KEEP, Call, Deployment, Keep
 from history.calls.erasure import drop, owned, purge, rebase
 from history.calls.events import tell
@@ -25,6 +25,7 @@ __all__ = [
     "adopted",
     "adoptions",
     "append",
+    "attempts",
     "attend",
     "begin",
     "claim",
@@ -51,6 +52,7 @@ __all__ = [
     "overview",
     "owned",
     "peek",
+    "pop",
     "purge",
     "read",
     "rebase",

@@ -8,7 +8,7 @@ from typing import Any
 
 from history.calls.call import PAGE_MESSAGES, Call, Deployment, Keep, span_ms, to_span
 from history.calls.description import describe, to_hold
-from history.errors import OwnerMismatch, SessionExists, SessionHeld, SessionNotFound, SessionPurged
+from history.errors import OwnerMismatch, SessionExists, SessionHeld, SessionNotFound, SessionNotWhole, SessionPurged
 from history.keys import Keyspace, config_key, encode_owner, encode_session_id
 from history.policy import Policies
 from history.scripts import script
@@ -207,6 +207,39 @@ def clear(deployment: Deployment, session_id: str, *, request: bytes, owner: str
             keys.holds,
         ],
         [session, request, b"" if owner is None else encode_owner(owner)],
+        decode,
+    )
+
+
+def pop(deployment: Deployment, session_id: str, last: Page, *, request: bytes, owner: str | None = None) -> Call[bool]:
+    """Take back the last message, which `last` was read with; False: the session is in another state by now."""
+    session = encode_session_id(session_id)
+    keys = deployment.keyspace.of(session)
+
+    def decode(reply: Any) -> bool:
+        match reply[0]:
+            case b"held":
+                raise _held(session_id, reply[1])
+            case b"purged":
+                raise _purged(session_id)
+            case b"partial":
+                raise SessionNotWhole(
+                    f"a part of session {session_id!r} may be in the archive alone: with archive= it is woken first"
+                )
+        return bool(reply[0] == b"popped")
+
+    return Call(
+        script("pop"),
+        [
+            keys.messages(session),
+            keys.metadata(session),
+            keys.due,
+            keys.tally,
+            keys.quarantine,
+            keys.seen(session),
+            keys.holds,
+        ],
+        [session, request, last.epoch, last.total, b"" if owner is None else encode_owner(owner)],
         decode,
     )
 

@@ -12,6 +12,12 @@ from history.scripts import script
 from history.session import CleanOutcome, CommitOutcome, Lease, SessionInfo
 
 
+def attempts(deployment: Deployment, session_id: str) -> Call[int]:
+    """How many attempts at a session have not ended well."""
+    session = encode_session_id(session_id)
+    return Call(script("attempts"), [deployment.keyspace.of(session).metadata(session)], [], int)
+
+
 def snapshot(deployment: Deployment, lease: Lease) -> Call[SessionInfo | None]:
     """Begin an attempt: count it and describe the session; None: the lease is lost or nothing is there."""
     session = encode_session_id(lease.session_id)

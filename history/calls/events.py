@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import chain
 
 from history.calls.call import Call
 from history.keys import events_key
 from history.scripts import script
 
 
-def tell(namespace: str, event: Mapping[str, str], *, keep: int) -> Call[str]:
-    """Add an event to the deployment's stream, of which about the last `keep` stay; the result is its id."""
-    fields = [part.encode(errors="replace") for field in event.items() for part in field]
-    return Call(script("tell"), [events_key(namespace)], [keep, *fields], lambda reply: str(reply.decode()))
+def tell(namespace: str, events: Sequence[Mapping[str, str]], *, keep: int) -> Call[None]:
+    """Add events to the deployment's stream, of which about the last `keep` stay."""
+    args: list[bytes | int] = [keep]
+    for event in events:
+        args.append(2 * len(event))
+        args += [part.encode(errors="replace") for part in chain.from_iterable(event.items())]
+    return Call(script("tell"), [events_key(namespace)], args, lambda _: None)

@@ -27,12 +27,19 @@ end
 
 -- Score a session for activity at `active_ms`: active + idle timeout, or born + maximum age if sooner.
 -- An epoch is also the moment (us) at which the session last came into Redis.
-local function schedule(due_key, session, active_ms, epoch, idle_ms, max_age_ms)
+-- With `now_ms`, a moment that moves further ahead is not told: whoever listens has planned the nearer one, looks at the
+-- shard then, and finds this one. What was overdue or leased is in nobody's plan.
+local function schedule(due_key, session, active_ms, epoch, idle_ms, max_age_ms, now_ms)
   local due = active_ms + tonumber(idle_ms)
   if max_age_ms and max_age_ms ~= '' then
     due = math.min(due, to_ms(tonumber(epoch)) + tonumber(max_age_ms))
   end
-  set_due(due_key, session, due)
+  local before = now_ms and tonumber(redis.call('ZSCORE', due_key, session) or 0)
+  if before and before > now_ms and before <= due and before % 1 == 0 then
+    redis.call('ZADD', due_key, int(due), session)
+  else
+    set_due(due_key, session, due)
+  end
 end
 
 -- Is the session's score still the token of this claim?
@@ -93,7 +100,7 @@ end
 local function add_page(reply, list_key, from, stop, limit, reversed)
   local size = 0
   -- Ever larger steps, so that a page of large messages does not read many more than it takes.
-  local step = 1
+  local step = 8
   while from < stop and size < limit do
     local upto = math.min(from + step, stop)
     local first = reversed and reversed - upto or from
@@ -118,7 +125,7 @@ end
 -- are the arguments and the reply of append.lua, by name; without a request the caller knows what was sent already.
 local function append(keys, given, values, first)
   local meta = redis.call('HMGET', keys.metadata, 'epoch', 'idle', 'max_age', 'owner', 'state', 'floor', 'seen', 'until',
-    'retention')
+    'retention', 'written', 'holding', 'empty')
   local epoch, idle, max_age, owner = meta[1], meta[2], meta[3], meta[4]
   local seen = meta[7]
   if not epoch and not seen then seen = redis.call('GET', keys.seen) end
@@ -126,7 +133,7 @@ local function append(keys, given, values, first)
   local now_ms = to_ms(now_us())
   local buried = meta[5] == 'purged'
   if is_buried(meta[5], meta[8], given.allow_reuse) then return {'purged'} end
-  if epoch and not buried and given.only_new == '1' then return {'exists'} end
+  if epoch and not (buried or meta[12]) and given.only_new == '1' then return {'exists'} end
   if owner and given.owner ~= '' and owner ~= given.owner then return {'owner'} end
   if given.since ~= '' and (buried or epoch ~= given.since) then return {'moved'} end
 
@@ -151,19 +158,21 @@ local function append(keys, given, values, first)
     set('owner', given.owner)
     redis.call('SADD', keys.owner, given.session)
   end
-  -- A quarantined session waits for a person, a cleared one is due until its archive is erased.
+  -- A quarantined session waits for a person, a cleared one is due until its archive is erased, and one whose legal hold
+  -- has changed until its objects are seen to.
   if damaged then
     if meta[5] ~= 'quarantined' then set_due(keys.due, given.session, now_ms) end
   elseif buried then
     set_due(keys.due, given.session, now_ms)
-  elseif meta[5] ~= 'quarantined' and not meta[6] then
-    schedule(keys.due, given.session, now_ms, epoch, idle or given.default_idle, max_age or given.default_max_age)
+  elseif meta[5] ~= 'quarantined' and not (meta[6] or meta[11]) then
+    schedule(keys.due, given.session, now_ms, epoch, idle or given.default_idle, max_age or given.default_max_age,
+      now_ms)
   end
   -- By now every key has proved to be of its type, and the memory limit, at which Redis refuses a script's first write,
   -- is passed: the turn is written as a whole.
   push(keys.messages, values, first, #values)
   redis.call('HSET', keys.metadata, unpack(fields))
-  redis.call('HDEL', keys.metadata, 'written')
+  if meta[10] or meta[12] then redis.call('HDEL', keys.metadata, 'written', 'empty') end
   if buried then
     redis.call('HDEL', keys.metadata, 'state', 'until') -- the purge stays known, should it be sent again
     redis.call('HINCRBY', keys.tally, 'tombstones', -1)

@@ -1,7 +1,13 @@
--- Tell of something that has happened: add it to the deployment's stream of events.
--- Atomic as each script is; about the last ARGV[1] events are kept.
+-- Tell of what has happened: add events to the deployment's stream, of which about the last ones are kept.
+-- Atomic: they stand together, in order.
 -- KEYS[1] stream  events
 -- ARGV[1] how many to keep
--- ARGV[2...] field, value, ...
--- Returns the event's id
-return redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', unpack(ARGV, 2))
+-- ARGV[2...] of each event how many parts it has, then field, value, ...
+-- Returns 1
+local from = 2
+while from <= #ARGV do
+  local parts = tonumber(ARGV[from])
+  redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', unpack(ARGV, from + 1, from + parts))
+  from = from + 1 + parts
+end
+return 1

@@ -17,7 +17,7 @@ PAGE_BYTES = 1024 * 1024
 
 
 class Application(Operations):
-    """Adds, reads, describes, closes and clears sessions."""
+    """Adds to, reads, describes, closes, takes back from and clears sessions."""
 
     async def append(
         self,
@@ -92,6 +92,8 @@ class Application(Operations):
             calls.read(deployment, session_id, start, stop, PAGE_BYTES, touch=touch)
         ):
             yield page
+            if start < 0 and stop is None:  # what comes later is not of the last ones
+                stop = page.total
             start = page.stop
             if not page.messages or start >= (page.total if stop is None else min(stop, page.total)):
                 return
@@ -131,6 +133,15 @@ class Application(Operations):
         deployment = await self._runner.deployed(record=True)
         return await self._runner.perform(calls.clear(deployment, session_id, request=os.urandom(8), owner=owner))
 
+    async def pop(self, session_id: str, last: Page, *, owner: str | None = None) -> bool:
+        """Take back the last message, for good, in a new epoch; the worker erases what the archive holds of older ones.
+
+        `last` is a page that was read with it: False, and nothing is changed, where the session is in another state by
+        now. `owner` as in `clear`. Raises SessionNotWhole, SessionHeld and SessionPurged.
+        """
+        deployment = await self._runner.deployed(record=True)
+        return await self._runner.perform(calls.pop(deployment, session_id, last, request=os.urandom(8), owner=owner))
+
     async def hold(self, session_id: str, reason: str) -> HoldOutcome:
         """Put a session under a legal hold, whether it is in Redis or not: it is neither cleared nor purged.
 
@@ -142,6 +153,6 @@ class Application(Operations):
         """Release a session's own legal hold; that of its owner stays."""
         return await self._runner.perform(calls.release_hold(await self._runner.deployed(record=True), session_id))
 
-    async def tell(self, event: Mapping[str, str], *, keep: int) -> None:
-        """Add an event to the deployment's stream, of which about the last `keep` stay."""
-        await self._runner.perform(calls.tell(self._runner.namespace, event, keep=keep))
+    async def tell(self, events: Sequence[Mapping[str, str]], *, keep: int) -> None:
+        """Add events to the deployment's stream, of which about the last `keep` stay."""
+        await self._runner.perform(calls.tell(self._runner.namespace, events, keep=keep))

@@ -19,6 +19,10 @@ MAX_EPOCH = 2**53
 class Archiving(BlockingRunner):
     """Begins and ends attempts at sessions that are leased."""
 
+    def attempts(self, leases: Sequence[Lease]) -> list[int | TorporError]:
+        """How many attempts at each session have not ended well; one pipeline."""
+        return self.run_many([calls.attempts(self.deployment, lease.session_id) for lease in leases])
+
     def snapshots(self, leases: Sequence[Lease]) -> list[SessionInfo | TorporError | None]:
         """Begin an attempt at each claimed session; one pipeline, each session atomic for itself.
 

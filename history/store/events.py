@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any
 
-from history import calls
-from history.errors import TorporError
 from history.keys import events_key
 from history.store.runner import BlockingRunner
 
 
 class Events(BlockingRunner):
-    """Adds to the deployment's stream of events, and reads it."""
-
-    def add_events(self, events: Sequence[Mapping[str, str]], *, keep: int) -> None:
-        """Append to the deployment's stream, of which about the last `keep` stay; one pipeline."""
-        for outcome in self.run_many([calls.tell(self._namespace, event, keep=keep) for event in events]):
-            if isinstance(outcome, TorporError):
-                raise outcome
+    """Reads the deployment's stream of events."""
 
     def last_events(self, count: int) -> list[tuple[str, dict[str, str]]]:
         """The stream's last events with their ids, oldest first."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -22,6 +22,7 @@ T = TypeVar("T")
 
 # What was fixed for a deployment never changes, so each client asks for it once.
 _deployments: WeakKeyDictionary[Any, dict[str, Deployment]] = WeakKeyDictionary()
+_NONE: Mapping[str, Deployment] = {}
 
 
 class Runner:
@@ -56,7 +57,7 @@ class Runner:
         With `record`, for what may bring a first session into being, the shard count is fixed by it.
         Raises ShardCountMismatch where another shard count was given than the recorded one.
         """
-        known = _deployments.setdefault(self._client, {}).get(self._namespace)
+        known = _deployments.get(self._client, _NONE).get(self._namespace)
         return self._checked(known) if known else self._remembered(await self._configured(record=record))
 
     async def _configured(

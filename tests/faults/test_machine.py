@@ -33,7 +33,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from machine import Clock, Fault, Keeper, MemoryArchive, SteppedArchive, SteppedSessions, Task, describe
 from purging import purge_session
 
-from history import Expiry, PurgeOutcome, Purging, SessionNotFound, SessionPurged, SessionStore, Status
+from history import Expiry, PurgeOutcome, Purging, SessionNotFound, SessionNotWhole, SessionPurged, SessionStore, Status
 from history.calls import Call
 from worker import holdings
 from worker.archive import Archived, Outcome, archive_claimed, archive_session
@@ -105,15 +105,22 @@ class Machine(RuleBasedStateMachine):
         with suppress(SessionPurged):
             self.sessions.clear(session)
 
+    @rule(session=SESSIONS)
+    def pop(self, session: str) -> None:
+        take_back(self.sessions, session)
+
     @precondition(lambda self: self.has_free("writer"))
-    @rule(session=SESSIONS, count=st.integers(0, 3))
-    def start_to_write(self, session: str, count: int) -> None:
-        """A turn or a clear that can fail, or be sent again much later."""
+    @rule(session=SESSIONS, what=st.sampled_from(["clear", "pop", 1, 2, 3]))
+    def start_to_write(self, session: str, what: str | int) -> None:
+        """A turn, a clear or a pop that can fail, or be sent again much later."""
 
         def write(services: Services) -> int | None:
-            if count == 0:
-                return services.sessions.clear(session)
-            return self.turn(services.sessions, session, count, Expiry())
+            match what:
+                case "clear":
+                    return services.sessions.clear(session)
+                case "pop":
+                    return take_back(services.sessions, session)
+            return self.turn(services.sessions, session, int(what), Expiry())
 
         self.begin("writer", session, "", write)
 
@@ -282,13 +289,16 @@ class Machine(RuleBasedStateMachine):
         session = call.args[0] if call.args else b""
         if isinstance(session, bytes) and (name := session.decode()) in OWNERS and call.script.name not in LOOKING:
             self.touched.add(name)
-            if call.script.name in ("append", "clear", "purge"):
+            if call.script.name in ("append", "clear", "pop", "purge"):
                 for task in self.tasks:
                     task.overtaken += task.session_id == name and task.waits_for.endswith(" again")
             if call.script.name == "append":
-                said = [argument for argument in call.args[10:] if isinstance(argument, bytes)]
+                said = [argument for argument in call.args[11:] if isinstance(argument, bytes)]
                 self.log.append(f"append {b' '.join(said).decode()} to {name}")
                 self.said[name] += said
+            elif call.script.name == "pop":
+                if result and self.said[name]:
+                    self.log.append(f"pop {self.said[name].pop().decode()} of {name}")
             elif call.script.name == "clear" or (call.script.name == "purge" and result != CHANGED):
                 self.log.append(f"{call.script.name} {name}")
                 self.said[name] = []
@@ -354,6 +364,14 @@ class Machine(RuleBasedStateMachine):
             self.broken = True
             Machine.failed_first = Machine.failed_first or Machine.examples
             pytest.fail("\n".join([otherwise, *self.log]), pytrace=False)
+
+
+def take_back(sessions: SessionStore, session: str) -> bool | None:
+    """Pop the last message, where Redis has all of the session."""
+    with suppress(SessionNotWhole, SessionPurged):
+        for page in sessions.pages(session, -1):
+            return sessions.pop(session, page)
+    return None
 
 
 def drain_once(services: Services, limit: int) -> list[Archived]:

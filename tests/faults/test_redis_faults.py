@@ -22,7 +22,17 @@ from purging import purge_session
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from history import Expiry, RedisMemoryFull, RedisUnavailable, SessionNotFound, SessionStore, Status, TorporError
+from history import (
+    Expiry,
+    RedisMemoryFull,
+    RedisUnavailable,
+    SessionNotFound,
+    SessionStore,
+    Status,
+    TorporError,
+    finish,
+)
+from history.conversation import Conversation
 from worker import restore as restore_module
 from worker.archive import Archived, Outcome, archive_session
 from worker.drain import drain
@@ -31,6 +41,7 @@ from worker.holdings import look
 from worker.restore import RestoreOutcome, read_transcript, restore_session
 from worker.services import Services, connect
 from worker.settings import Settings
+from worker.wake import SessionArchive
 
 pytestmark = pytest.mark.single_node(reason="these are the faults of one node")
 
@@ -183,6 +194,16 @@ def clear(services: Services, chat: Chat) -> None:
     services.sessions.clear(chat.session_id)
 
 
+def pop(services: Services, chat: Chat) -> None:
+    """Take the last but these back; asked for again, it does what is left of that."""
+    del chat.acknowledged[12:]
+    conversation = Conversation(
+        services.sessions.client, chat.session_id, archive=SessionArchive(services.archive.url), shards=len(SHARDS)
+    )
+    while len(transcript(chat.services, chat.session_id)) > len(chat.acknowledged):
+        finish(conversation.pop(lambda page: page.messages))
+
+
 def purge(services: Services, chat: Chat) -> None:
     chat.acknowledged.clear()
     purge_session(services, chat.session_id)
@@ -205,6 +226,7 @@ WAYS = [
     Way("restore", prepare_asleep, lambda services, chat: restore_session(services, chat.session_id)),
     Way("restore spoken to", prepare_spoken_to, lambda services, chat: restore_session(services, chat.session_id)),
     Way("clear", prepare_woken, clear),
+    Way("pop", prepare_woken, pop),
     Way("purge", prepare_woken, purge),
 ]
 
@@ -240,7 +262,7 @@ def test_a_worker_that_never_hears_of_a_command_leaves_the_session_to_the_next(
         except RedisUnavailable:
             ended = False
         proxy.plan = no_fault
-        if way.name in ("clear", "purge") and not ended:
+        if way.name in ("clear", "pop", "purge") and not ended:
             way.go(direct, chat)  # nothing was acknowledged: the user asks again
         try:
             chat.check()

@@ -15,13 +15,15 @@ import redis
 from conftest import Points, raw, wait_until, watch, with_settings
 from purging import purge_session
 
-from history import Expiry, Lease, SeizeOutcome, SessionNotFound, SessionStore, Status
+from history import Expiry, Lease, SeizeOutcome, SessionNotFound, SessionStore, Status, finish
+from history.conversation import Conversation
 from worker import holdings, layout
 from worker.archive import Archived, Outcome, archive_session
 from worker.drain import drain
 from worker.errors import ArchiveUnavailable, SegmentMissing
 from worker.restore import RestoreOutcome, read_transcript, restore_session
 from worker.services import Services
+from worker.wake import SessionArchive
 
 LARGE = 250  # three pages
 
@@ -70,6 +72,14 @@ class Chat:
     def clear(self) -> None:
         self.services.sessions.clear(self.session_id)
         self._forget()
+
+    def pop(self) -> None:
+        """Take the last message back, waking the session first where that is needed."""
+        conversation = Conversation(
+            self.services.sessions.client, self.session_id, archive=SessionArchive(self.services.archive.url)
+        )
+        assert finish(conversation.pop(lambda page: page.messages)) == self.acknowledged[-1]
+        self.erased.append(self.acknowledged.pop())
 
     def purge(self) -> None:
         purge_session(with_settings(self.services, tombstone_seconds=1), self.session_id)
@@ -198,6 +208,18 @@ def clear_and_go_on(chat: Chat) -> None:
     chat.say(2)
 
 
+def pop_and_erase(chat: Chat) -> None:
+    chat.pop()
+    outcomes = drain(chat.services, list(chat.services.sessions.due_counts()))
+    assert outcomes[Outcome.CLEANED] + outcomes[Outcome.ERASING] == 1
+
+
+def pop_and_go_on(chat: Chat) -> None:
+    chat.pop()
+    chat.pop()
+    chat.say(2)
+
+
 def purge_and_go_on(chat: Chat) -> None:
     chat.purge()
     chat.say(2)
@@ -217,6 +239,9 @@ EVENTS = [
     Event("clear", Chat.clear, GONE),
     Event("clear, go on", clear_and_go_on, GONE),
     Event("clear, erased by another worker", clear_and_erase, GONE),
+    Event("pop", Chat.pop, GONE),
+    Event("pop twice, go on", pop_and_go_on, GONE),
+    Event("pop, erased by another worker", pop_and_erase, GONE),
     Event("purge", Chat.purge, GONE),
     Event("purge, go on", purge_and_go_on, GONE),
     Event("restore", lambda chat: restore_session(chat.services, chat.session_id), {*IN_USE, Outcome.ARCHIVED}),

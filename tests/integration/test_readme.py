@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
 from typing import Any
 
+import agents
 import pytest
 import redis
 import yaml
 from command import names_of_commands
 from conftest import RedisServer, raw
+from parrots import AgentParrot
 from pydantic import SecretStr
 
 from history import MemorystoreChatMessageHistory
 from worker.app import make_app
+from worker.archive import archive_session
+from worker.services import Services
 from worker.settings import PREFIX, PolicySettings, Settings
+from worker.wake import SessionArchive
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+EXAMPLES: list[str] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def example_with(text: str) -> str:
+    [example] = [example for example in EXAMPLES if text in example]
+    return example
 
 
 @pytest.mark.single_node(reason="the example is of redis.Redis")
@@ -35,10 +46,42 @@ def test_the_first_example_runs_as_it_stands(
     assert (info.status, info.message_count, info.owner) == ("due", 2, "ann")
 
 
+@pytest.mark.single_node(reason="the example is of redis.asyncio.Redis")
+def test_the_asyncio_example_runs_as_it_stands(
+    client: redis.Redis, redis_server: RedisServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    example = example_with("redis.asyncio")
+    exec(compile(example.replace("redis://localhost:6379/0", redis_server.url), "README.md", "exec"), {})
+    assert "It arrives on Friday." in capsys.readouterr().out
+    assert len(MemorystoreChatMessageHistory(client, "user-43")) == 2
+
+
+def test_the_archive_example_wakes_a_session(services: Services) -> None:
+    MemorystoreChatMessageHistory(services.sessions.client, "user-42").add_user_message("Where is my order?")
+    archive_session(services, "user-42")
+    scope: dict[str, Any] = {"client": services.sessions.client}
+    example = example_with("SessionArchive").replace("gs://my-bucket/chats", services.archive.url)
+    exec(compile(example, "README.md", "exec"), scope)
+    assert [message.content for message in scope["chat"].messages] == ["Where is my order?"]
+
+
+@pytest.mark.single_node(reason="the example connects to one node")
+def test_the_example_of_the_agents_sdk_runs_as_it_stands(services: Services, redis_server: RedisServer) -> None:
+    scope: dict[str, Any] = {"archive": SessionArchive(services.archive.url)}
+    example = example_with("MemorystoreSession").replace("redis://localhost:6379/0", redis_server.url)
+    exec(compile(example, "README.md", "exec"), scope)
+    agents.set_tracing_disabled(True)
+    agent = agents.Agent(name="parrot", model=AgentParrot())
+    assert asyncio.run(scope["answer"](agent, "Where is my order?")) == "1 items"
+    assert archive_session(services, "user-44").messages == 2
+    assert asyncio.run(scope["answer"](agent, "And now?")) == "3 items"
+
+
 @pytest.mark.single_node(reason="Celery has no Cluster as its broker")
-def test_the_second_example_asks_a_worker_for_a_restore(client: redis.Redis, redis_server: RedisServer) -> None:
+def test_the_celery_example_asks_a_worker_for_a_restore(client: redis.Redis, redis_server: RedisServer) -> None:
     scope: dict[str, Any] = {}
-    exec(compile(EXAMPLES[1].replace("redis://localhost:6379/0", redis_server.url), "README.md", "exec"), scope)
+    example = example_with("send_task")
+    exec(compile(example.replace("redis://localhost:6379/0", redis_server.url), "README.md", "exec"), scope)
     scope["app"].close()
     queue = make_app(lambda: Settings(archive_url="file:///nowhere")).conf
     key = f"{queue.broker_transport_options['global_keyprefix']}{queue.task_default_queue}"
@@ -81,6 +124,6 @@ def test_the_readme_starts_the_processes_that_the_images_run() -> None:
 
 
 def test_every_relative_link_leads_somewhere() -> None:
-    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+    for page in [ROOT / "README.md", ROOT / "examples" / "README.md", *(ROOT / "docs").glob("*.md")]:
         for link in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
             assert (page.parent / link).exists(), f"{page.name}: {link}"

@@ -20,7 +20,7 @@ from history.keys import Keyspace
 from history.layout import LAYOUTS
 from history.policy import Policies
 from history.scripts import script
-from history.session import Expiry, Lease, Mending, Origin, PurgeTarget, RestoreTicket, SessionInfo, Status
+from history.session import Expiry, Lease, Mending, Origin, Page, PurgeTarget, RestoreTicket, SessionInfo, Status
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -75,6 +75,10 @@ SAMPLES: dict[str, list[Call[Any]]] = {
         calls.clear(DEPLOYMENT, "s", request=b"12345678", owner="ann"),
         calls.clear(DEPLOYMENT, "s", request=b"12345678"),
     ],
+    "pop": [
+        calls.pop(DEPLOYMENT, "s", Page(7, 0, 3, 2, [b"{}"]), request=b"12345678", owner="ann"),
+        calls.pop(DEPLOYMENT, "s", Page(7, 0, 0, 0, []), request=b"12345678"),
+    ],
     "due": [calls.due(DEPLOYMENT, 7)],
     "attend": [calls.attend(DEPLOYMENT, 7, HOUR)],
     "overview": [calls.overview(DEPLOYMENT, 7)],
@@ -103,7 +107,8 @@ SAMPLES: dict[str, list[Call[Any]]] = {
         calls.swap(DEPLOYMENT, TICKET, 3, Origin(MOMENT, EXPIRY, "ann"), HOUR),
         calls.swap(DEPLOYMENT, TICKET, 3, Origin(), None),
     ],
-    "tell": [calls.tell("torpor", {"kind": "session.archived", "session": "s"}, keep=9)],
+    "tell": [calls.tell("torpor", [{"kind": "session.archived", "session": "s"}] * 2, keep=9)],
+    "attempts": [calls.attempts(DEPLOYMENT, "s")],
     "abandon": [calls.abandon(DEPLOYMENT, TICKET)],
     "peek": [calls.peek("torpor", "s", layout, 0, 1024) for layout in LAYOUTS.values()],
     "begin": [

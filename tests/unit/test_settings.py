@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import os
 from datetime import timedelta
+from importlib import import_module
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from pydantic import SecretStr
+from tls import make_authority
 
-from history import Policies, TorporError
+from history import Policies, TorporError, application_default
 from history.policy import Bounds
 from worker.errors import SettingsError
 from worker.settings import PolicySettings, Settings, load_settings
@@ -45,6 +48,8 @@ def test_only_the_archive_url_must_be_set() -> None:
     assert settings.model_dump() == {
         "redis_url": SecretStr("redis://localhost:6379/0"),
         "redis_cluster": False,
+        "redis_ca_file": None,
+        "redis_iam": False,
         "broker_url": None,
         "archive_url": "gs://bucket/chats",
         "namespace": "torpor",
@@ -81,10 +86,17 @@ def test_a_missing_archive_url_is_named(monkeypatch: pytest.MonkeyPatch) -> None
     assert faults() == ["TORPOR_ARCHIVE_URL: is required"]
 
 
-def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def ca_file(tmp_path: Path) -> Path:
+    return make_authority(tmp_path / "an instance").file
+
+
+def test_every_setting_is_read_from_its_variable(ca_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     values: dict[str, tuple[str, Any]] = {
-        "REDIS_URL": ("rediss://u:p@redis.example:6380/0", SecretStr("rediss://u:p@redis.example:6380/0")),
+        "REDIS_URL": ("rediss://redis.example:6380/0", SecretStr("rediss://redis.example:6380/0")),
         "REDIS_CLUSTER": ("true", True),
+        "REDIS_CA_FILE": (str(ca_file), ca_file),
+        "REDIS_IAM": ("true", True),
         "BROKER_URL": ("amqp://broker//", SecretStr("amqp://broker//")),
         "ARCHIVE_URL": ("file:///var/lib/torpor", "file:///var/lib/torpor"),
         "NAMESPACE": ("chat:eu", "chat:eu"),
@@ -130,6 +142,8 @@ def test_what_a_caller_gives_comes_before_the_environment(monkeypatch: pytest.Mo
 WRONG = {
     "REDIS_URL": "http://localhost",
     "REDIS_CLUSTER": "three",
+    "REDIS_CA_FILE": "/nowhere/ca.pem",
+    "REDIS_IAM": "perhaps",
     "BROKER_URL": "localhost",
     "ARCHIVE_URL": "s3://bucket",
     "NAMESPACE": "a{b}",
@@ -253,8 +267,66 @@ def test_a_cluster_has_one_database_and_no_unix_socket(url: str, monkeypatch: py
     monkeypatch.setenv("TORPOR_BROKER_URL", "redis://broker:6379/1")
     monkeypatch.setenv("TORPOR_REDIS_URL", url)
     [fault] = faults()
-    assert fault.startswith("TORPOR_REDIS_CLUSTER: needs TORPOR_REDIS_URL")
+    assert fault.startswith("TORPOR_REDIS_CLUSTER: the URL of a Cluster needs a host")
     assert SECRET not in fault
+
+
+def test_a_ca_file_and_tokens_need_an_encrypted_redis(ca_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORPOR_REDIS_CA_FILE", str(ca_file))
+    monkeypatch.setenv("TORPOR_REDIS_IAM", "true")
+    assert [fault[:50] for fault in faults()] == [
+        "TORPOR_REDIS_CA_FILE: ca_file needs a rediss:// UR",
+        "TORPOR_REDIS_IAM: iam needs a rediss:// URL: a tok",
+    ]
+    monkeypatch.setenv("TORPOR_REDIS_URL", f"rediss://:{SECRET}@localhost")
+    assert faults() == ["TORPOR_REDIS_IAM: iam takes the place of a user name, a password and a credential provider"]
+    monkeypatch.setenv("TORPOR_REDIS_URL", "rediss://localhost")
+    assert load_settings().redis_iam
+
+
+def parsed(url: str) -> tuple[str, dict[str, str]]:
+    """A URL without its query, and that."""
+    parts = urlsplit(url)
+    return parts._replace(query="").geturl(), dict(parse_qsl(parts.query))
+
+
+@pytest.mark.parametrize("broker", [None, "rediss://:p%40ss@10.0.0.3/1", "rediss://:p%40ss@10.0.0.3:6379/1"])
+def test_a_broker_that_is_the_same_redis_is_trusted_as_it_is(
+    broker: str | None, ca_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORPOR_REDIS_URL", "rediss://:p%40ss@10.0.0.3:6379/0")
+    monkeypatch.setenv("TORPOR_REDIS_CA_FILE", str(ca_file))
+    monkeypatch.setenv("TORPOR_BROKER_URL", broker or "")
+    url, options = parsed(load_settings().celery_broker)
+    assert url == (broker or "rediss://:p%40ss@10.0.0.3:6379/0")
+    assert options == {"ssl_cert_reqs": "required", "ssl_ca_certs": str(ca_file), "ssl_check_hostname": "false"}
+
+
+def test_a_broker_that_is_the_same_redis_is_shown_the_same_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORPOR_REDIS_URL", "rediss://10.0.0.3?ssl_check_hostname=false")
+    monkeypatch.setenv("TORPOR_REDIS_IAM", "true")
+    _, options = parsed(load_settings().celery_broker)
+    assert options.pop("ssl_cert_reqs") == "required"
+    assert options == {"ssl_check_hostname": "false", "credential_provider": "history.application_default"}
+    module, _, name = options["credential_provider"].rpartition(".")
+    assert getattr(import_module(module), name) is application_default
+
+
+def test_another_broker_is_connected_to_as_its_url_says(ca_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORPOR_REDIS_URL", "rediss://10.0.0.3")
+    monkeypatch.setenv("TORPOR_REDIS_CA_FILE", str(ca_file))
+    monkeypatch.setenv("TORPOR_REDIS_IAM", "true")
+    for broker, options in {
+        "rediss://10.0.0.4": {"ssl_cert_reqs": "required"},
+        "rediss://10.0.0.4?ssl_ca_certs=/ca.pem&ssl_cert_reqs=none": {
+            "ssl_ca_certs": "/ca.pem",
+            "ssl_cert_reqs": "none",
+        },
+        "redis://10.0.0.3": {},
+        "amqp://10.0.0.4//": {},
+    }.items():
+        monkeypatch.setenv("TORPOR_BROKER_URL", broker)
+        assert parsed(load_settings().celery_broker) == (broker.partition("?")[0], options)
 
 
 @pytest.mark.parametrize("name", ["TORPOR_ARCHIVE", "torpor_idle_timeout", "Torpor_X"])

@@ -9,12 +9,13 @@ from typing import Annotated
 
 import typer
 
-from history import check_session_id, decode_message
+from history import check_session_id
 from worker import console, interchange
 from worker import events as happenings
 from worker import restore as restoring
 from worker import status as standing
 from worker.cli.shared import Json, JsonLines, Session, services_of, walk
+from worker.speech import speech
 
 
 def status(context: typer.Context, *, as_json: Json = False) -> None:
@@ -91,7 +92,7 @@ def show(context: typer.Context, session: Session, *, as_json: Json = False) -> 
     if as_json:
         sys.stdout.buffer.write(interchange.export_line(session, elements))
     else:
-        console.print_transcript(decode_message(element) for element in elements)
+        console.print_transcript(map(speech, elements))
 
 
 def events(
