@@ -542,6 +542,21 @@ def test_the_doctor_finds_adoptions_at_which_nobody_is_and_finishes_them(
         assert said(history(client, session_id, adopt="community")) == ["x"]
 
 
+@pytest.mark.parametrize("record", [b"", b"{}", b"1:[1]", b"x:[]", b'1:["n", 7, false, null, 0]'], ids=repr)
+def test_a_record_that_somebody_has_damaged_is_named(client: redis.Redis, services: Services, record: bytes) -> None:
+    theirs = Foreign(client)
+    theirs.add("a")
+    chat = history(client, adopt=None)
+    chat.add_user_message("b")
+    [key] = raw(client, "KEYS", "*:s:s")
+    raw(client, "HSET", key.replace(b":s:s", b":a"), "s", record)
+    with pytest.raises(MessageCorrupt, match="the adoption of session 's' is damaged"):
+        history(client).info()
+    assert theirs.elements
+    assert said(chat) == ["b"]
+    assert services.sessions.adoptions() == []
+
+
 # And back again
 
 
