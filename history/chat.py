@@ -19,7 +19,7 @@ from history.errors import ClientMismatch, InvalidArgument, MessageCorrupt
 from history.keys import DEFAULT_NAMESPACE
 from history.layout import Layout
 from history.session import Expiry, Page, SessionInfo, check_seconds
-from history.turn import Turn
+from history.turn import Turns
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -107,7 +107,7 @@ class MemorystoreChatMessageHistory(BaseChatMessageHistory):
             namespace=namespace,
             shards=shards,
         )
-        self._turn = Turn()
+        self._turns = Turns()
 
     @property
     def session_id(self) -> str:
@@ -122,9 +122,10 @@ class MemorystoreChatMessageHistory(BaseChatMessageHistory):
         Without an `archive` those that are in Redis: none where the session sleeps. Raises MessageCorrupt, naming the
         position of an element that is not a LangChain message.
         """
-        page = await self._conversation.read()
-        messages = self._decoded(page)
-        self._turn.note(page.epoch if page else None, messages)
+        if (begun_with := self._turns.read_again()) is not None:
+            return begun_with
+        messages = self._decoded(await self._conversation.read())
+        self._turns.read(messages)
         return messages
 
     @property
@@ -138,18 +139,12 @@ class MemorystoreChatMessageHistory(BaseChatMessageHistory):
     async def _add_messages(self, messages: Sequence[BaseMessage]) -> None:
         """Append the messages of one turn: all of them or none, in one round trip.
 
-        Where the session was archived, cleared or purged since `messages` was read, messages that were read then and
-        are handed back are left out: RunnableWithMessageHistory takes them for new ones.
         Raises MessageNotSerializable before anything is written, OwnerMismatch, and SessionPurged.
         """
+        self._turns.written()
         elements = [codec.encode(message) for message in messages]
-        if not elements:
-            return
-        if not await self._conversation.append(elements, since=self._turn.epoch):
-            new = len(self._turn.new(messages))
-            if new:
-                await self._conversation.append(elements[-new:])
-        self._turn.forget()
+        if elements:
+            await self._conversation.append(elements)
 
     add_messages = _blocking(_add_messages)
     aadd_messages = _awaited(_add_messages)
@@ -160,7 +155,6 @@ class MemorystoreChatMessageHistory(BaseChatMessageHistory):
         The id can be used again at once. Raises SessionHeld and SessionPurged.
         """
         await self._conversation.clear()
-        self._turn.forget()
 
     clear = _blocking(_clear)
     aclear = _awaited(_clear)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,15 +48,14 @@ def kind_of(client: Client) -> ClientKind:
 
 @cache
 def _kind_of(client_class: type) -> ClientKind:
-    roots_of = (each.__module__.partition(".")[0] for each in client_class.__mro__)
-    package = next((root for root in roots_of if root in _PACKAGES), None)
-    execute = getattr(client_class, "execute_command", None)
-    if package is None or execute is None:
+    modules = [each.__module__.split(".") for each in client_class.__mro__]
+    package = next((module[0] for module in modules if module[0] in _PACKAGES), None)
+    if package is None or not hasattr(client_class, "execute_command"):
         raise InvalidArgument(f"expected a client of redis-py or valkey-py, not {client_class.__name__}")
     errors = sys.modules[f"{package}.exceptions"]
     roots = [f"{package.capitalize()}Error", f"{package.capitalize()}ClusterException"]
     return ClientKind(
-        asynchronous=inspect.iscoroutinefunction(execute),
+        asynchronous=any(module[:2] == [package, "asyncio"] for module in modules),
         cluster=hasattr(client_class, "get_node_from_key"),
         errors=tuple(getattr(errors, name) for name in roots),
         no_script=errors.NoScriptError,

@@ -101,18 +101,16 @@ class Conversation:
         page = await self.read(0, 0, touch=False)
         return page.total if page else 0
 
-    async def append(self, elements: Sequence[bytes], *, since: int | None = None) -> bool:
-        """Append one turn; with `since` only while the session is in that epoch, else False."""
+    async def append(self, elements: Sequence[bytes]) -> None:
+        """Append one turn."""
         await self._adopt()
-        length = await self._sessions.append(
+        await self._sessions.append(
             self.session_id,
             elements,
             expiry=self._expiry,
             owner=self._owner,
             allow_reuse=self._allow_reuse,
-            since=since,
         )
-        return length is not None
 
     async def clear(self) -> None:
         """Empty the session for good."""

@@ -8,8 +8,8 @@ TorporError
 │   └── RedisMemoryFull       Redis is at its memory limit and refuses writes
 └── PermanentError            won't pass: the call, the data or the deployment must change
     ├── InvalidArgument       an argument is wrong; nothing was sent
-    │   ├── ClientMismatch        a blocking call on a client of asyncio, or the reverse
-│   ├── InvalidSessionId
+    │   ├── ClientMismatch    a blocking call on a client of asyncio, or the reverse
+    │   ├── InvalidSessionId
     │   ├── InvalidOwner
     │   ├── InvalidExpiry
     │   ├── InvalidReason
@@ -159,7 +159,19 @@ _UNAVAILABLE = {
 }
 
 
-_NOT_NOW = ("LOADING ", "MASTERDOWN ", "READONLY ", "NOREPLICAS ", "MISCONF ", "BUSY ", "CLUSTERDOWN ")
+_NOT_NOW = (
+    "LOADING ",
+    "MASTERDOWN ",
+    "READONLY ",
+    "NOREPLICAS ",
+    "MISCONF ",
+    "BUSY ",
+    "CLUSTERDOWN ",
+    # valkey-py 6.2's cluster clients take these for an answer with RESP3 and without libvalkey.
+    "MOVED ",
+    "ASK ",
+    "TRYAGAIN ",
+)
 
 # How Redis before 7 wraps the error of a command inside a script.
 _INSIDE_SCRIPT = re.compile(r"^(Error running script \(.*?\): )?@user_script.*?: -(?=[A-Z]+ )")

@@ -1,49 +1,67 @@
-"""What is new in what is written back at the end of a turn.
+"""The turns of LangChain's RunnableWithMessageHistory.
 
-LangChain's RunnableWithMessageHistory reads a history before a turn, reads it again at its end, and takes as many of
-the messages that it hands back for old ones as there are by then (`_exit_history`). Where the session was archived,
-cleared or purged meanwhile, it reads fewer, and would write old messages a second time.
+It reads a history before a turn, and in list mode once more at its end, only to take as many messages off the turn's
+input as there are by then (`_exit_history`). Where the session was put to sleep, woken, cleared, purged or written to
+meanwhile, that is too few, and old messages are written a second time, or too many, and new ones are not written. So
+the read at the end is answered with what the turn began with; nothing but its caller tells it from any other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from inspect import currentframe
+from itertools import islice
+from traceback import walk_stack
 
-from langchain_core.messages import BaseMessage, message_to_dict
+from langchain_core.messages import BaseMessage
+
+_LANGCHAIN = "langchain_core.runnables.history"
+_BEGIN = {"_enter_history", "_aenter_history"}
+_END = {"_exit_history", "_aexit_history"}
+_WRITE = {"add_messages", "aadd_messages"}
+
+# How far LangChain may be from what it calls: our own frames, and those of a class that is built on ours.
+_NEAR = 24
+
+# Turns that fail are never ended.
+_REMEMBERED = 16
 
 
-class Turn:
-    """What a history was read as since its last write."""
+class Turns:
+    """What the turns that a history is used in began with. Safe to share among threads.
+
+    Turns at the same time that share one history are taken to have begun as the last of them.
+    """
 
     def __init__(self) -> None:
-        self._epoch: int | None = None
-        self._read: Sequence[BaseMessage] = ()
-        self._still_there = 0
+        self._begun: deque[Sequence[BaseMessage]] = deque(maxlen=_REMEMBERED)
 
-    def note(self, epoch: int | None, messages: Sequence[BaseMessage]) -> None:
-        """The history was read: `messages` of `epoch`, None where there was no session."""
-        if len(messages) >= len(self._read):
-            self._epoch, self._read = epoch, tuple(messages)
-        self._still_there = len(messages)
+    def read_again(self) -> list[BaseMessage] | None:
+        """What LangChain finds at the end of a turn; None for whoever else reads."""
+        *_, last = (None, *self._begun)
+        # What is written to may read itself first, as a history does that keeps its last messages only.
+        return list(last) if last is not None and _caller(unless=_WRITE) in _END else None
 
-    def forget(self) -> None:
-        """The history was written: the next read begins another turn."""
-        self._epoch, self._read, self._still_there = None, (), 0
+    def read(self, messages: Sequence[BaseMessage]) -> None:
+        """The history was read: by LangChain, this begins a turn."""
+        if _caller() in _BEGIN:
+            self._begun.append(messages)
 
-    @property
-    def epoch(self) -> int | None:
-        """In which epoch the messages were read that could come a second time; None where there are none."""
-        return self._epoch if self._read else None
-
-    def new(self, messages: Sequence[BaseMessage]) -> Sequence[BaseMessage]:
-        """What is new in `messages`, where the session has left the epoch that it was read in.
-
-        Those are old that were there at the beginning of the turn, and no more at its end: they would come first.
-        """
-        old = self._read[self._still_there :]
-        repeated = len(messages) >= len(old) and all(map(_same, old, messages))
-        return messages[len(old) :] if repeated else messages
+    def written(self) -> None:
+        """The history is written to: by LangChain, this ends a turn."""
+        if _caller() in _END:
+            with suppress(IndexError):
+                self._begun.popleft()
 
 
-def _same(one: BaseMessage, other: BaseMessage) -> bool:
-    return one == other or message_to_dict(one) == message_to_dict(other)
+def _caller(*, unless: Collection[str] = ()) -> str:
+    """The function of LangChain's that uses a history, and not by way of those named; empty for other users."""
+    for frame, _ in islice(walk_stack(currentframe()), _NEAR):
+        name = frame.f_code.co_name
+        if frame.f_globals.get("__name__") == _LANGCHAIN:
+            return name
+        if name in unless:
+            break
+    return ""

@@ -17,8 +17,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
+import hypothesis
 import pytest
 import redis
+import redis.asyncio.cluster
 import redis.cluster
 import requests
 from command import Torpor, command
@@ -44,6 +46,10 @@ from worker.services import Services
 from worker.settings import Settings
 from worker.stores import ArchiveStore, Safeguards, StoredObject
 from worker.stores.url import open_archive
+
+# How fast values are made says how busy the machine is, and nothing of what is tested.
+hypothesis.settings.register_profile("busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("busy")
 
 CONVERSATIONS = Path(__file__).parents[2] / "shared" / "data" / "conversations.jsonl"
 
@@ -143,6 +149,9 @@ class RedisServer:
     def client(self, **options: Any) -> redis.Redis:
         return redis.Redis(port=self.port, username=self.user, password=self.password, **options)
 
+    def asyncio_client(self, **options: Any) -> Any:
+        return redis.asyncio.Redis(port=self.port, username=self.user, password=self.password, **options)
+
     def watched(self) -> WatchedRedis:
         return WatchedRedis(port=self.port, username=self.user, password=self.password)
 
@@ -201,6 +210,9 @@ class ClusterServer(RedisServer):
 
     def client(self, **options: Any) -> Any:
         return redis.cluster.RedisCluster(port=self.port, host="127.0.0.1", **options)
+
+    def asyncio_client(self, **options: Any) -> Any:
+        return redis.asyncio.cluster.RedisCluster(port=self.port, host="127.0.0.1", **options)
 
     def watched(self) -> Any:
         return WatchedCluster(port=self.port, host="127.0.0.1")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+from asyncio import CancelledError
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
@@ -20,6 +23,7 @@ from history import (
     SessionPurged,
     Status,
     SwapOutcome,
+    TorporError,
     TransientError,
     finish,
 )
@@ -71,14 +75,17 @@ class Restored:
 class Restorer:
     """What a restore works with; its coroutines wait only where `sessions` are those of an asyncio client.
 
+    `keeping` is None where nobody has said how long archives are kept: then they are kept as they are.
     `remember`: how long a session of which there is nothing anywhere is kept in mind as an empty one.
+    `threads` read the archive where an event loop must not wait for it.
     """
 
     sessions: SessionOperations
     archive: ArchiveStore
-    keeping: Keeping
+    keeping: Keeping | None
     lease: timedelta
     remember: timedelta | None = None
+    threads: Executor | None = None
 
     async def restore(self, session_id: str) -> Restored:
         """As `restore_session`, but for the events."""
@@ -98,13 +105,17 @@ class Restorer:
         """What is left of a restore that has begun."""
         reach(Failpoint.RESTORE_BEGUN)
         try:
-            planned = await self.sessions.elsewhere(partial(self._plan, ticket))
+            planned = await self.sessions.elsewhere(partial(self._plan, ticket), self.threads)
             for name in planned.forks:
                 log.warning("session %r: %s differs from what was archived later", ticket.session_id, name)
             outcome = SwapOutcome.SUPERSEDED
             if await self._stage(ticket, in_pages(holdings.read(self.archive, planned), _PAGE_MESSAGES, _PAGE_BYTES)):
                 reach(Failpoint.RESTORE_READ)
                 outcome = await self.sessions.swap(ticket, planned.count, planned.origin, remember=self.remember)
+        except CancelledError:
+            with suppress(TorporError):  # others need not wait for the end of the lease
+                await self.sessions.abandon(ticket)
+            raise
         except Exception:
             # Where the token is gone, what was read is no matter: somebody else has the session.
             if await self.sessions.abandon(ticket):
@@ -124,12 +135,14 @@ class Restorer:
         # What comes into being empty has nothing that could be newer.
         below = ticket.epoch if ticket.message_count else None
         planned = holdings.plan(self.archive, held, below=below)
+        if self.keeping is None:
+            return planned
         kept = retention.keep_awake(self.archive, self.keeping, held, planned.origin)
         return planned if kept is held else holdings.plan(self.archive, kept, below=below)
 
     async def _stage(self, ticket: RestoreTicket, pages: Iterator[list[bytes]]) -> bool:
         staged = 0
-        while page := await self.sessions.elsewhere(partial(next, pages, None)):
+        while page := await self.sessions.elsewhere(partial(next, pages, None), self.threads):
             if not await self.sessions.stage(ticket, staged, page, self.lease):
                 return False
             staged += len(page)

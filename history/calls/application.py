@@ -36,6 +36,7 @@ def configure(
             to_span(retention_ms),
             Policies.parse(rules or b"[]"),
             recorded=recorded is not None,
+            retention_known=retention_ms is not None,
         )
 
     return Call(
@@ -63,22 +64,16 @@ def append(
     owner: str | None,
     only_new: bool = False,
     allow_reuse: bool = False,
-    since: int | None = None,
-) -> Call[int | None]:
-    """Append one turn; the result is the length of the transcript in Redis. Policies bound `expiry`.
-
-    None, and nothing is written, where the session is not in the epoch `since` any more.
-    """
+) -> Call[int]:
+    """Append one turn; the result is the length of the transcript in Redis. Policies bound `expiry`."""
     session = encode_session_id(session_id)
     keys = deployment.keyspace.of(session)
     given = deployment.resolve(session_id, owner, expiry)
     encoded_owner = b"" if owner is None else encode_owner(owner)
     owner_keys = [keys.owner(encoded_owner)] if encoded_owner else []
 
-    def decode(reply: Any) -> int | None:
+    def decode(reply: Any) -> int:
         match reply[0]:
-            case b"moved":
-                return None
             case b"owner":
                 raise OwnerMismatch(f"session {session_id!r} belongs to another owner than {owner!r}")
             case b"exists":
@@ -100,7 +95,6 @@ def append(
             encoded_owner,
             int(only_new),
             int(allow_reuse),
-            b"" if since is None else since,
             *messages,
         ],
         decode,

@@ -135,7 +135,6 @@ local function append(keys, given, values, first)
   if is_buried(meta[5], meta[8], given.allow_reuse) then return {'purged'} end
   if epoch and not (buried or meta[12]) and given.only_new == '1' then return {'exists'} end
   if owner and given.owner ~= '' and owner ~= given.owner then return {'owner'} end
-  if given.since ~= '' and (buried or epoch ~= given.since) then return {'moved'} end
 
   local length = redis.call('LLEN', keys.messages)
   local fields = {'active', int(now_ms)}

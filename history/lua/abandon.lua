@@ -16,7 +16,7 @@ if redis.call('LLEN', KEYS[1]) == 0 and not meta[7] then -- a hold that came mea
   redis.call('UNLINK', KEYS[2])
   redis.call('ZREM', KEYS[3], ARGV[1])
 else
-  redis.call('HDEL', KEYS[2], 'restoring')
+  redis.call('HDEL', KEYS[2], 'restoring', 'restoring_until')
   if meta[7] then
     set_due(KEYS[3], ARGV[1], to_ms(now_us()))
   elseif meta[6] ~= 'quarantined' then

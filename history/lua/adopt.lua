@@ -25,7 +25,7 @@ if adoption ~= ARGV[2] then return {'moved', adoption or ''} end
 allow_at_memory_limit(KEYS[3])
 local keys = {messages = KEYS[1], metadata = KEYS[2], due = KEYS[3], tally = KEYS[4], seen = KEYS[5], owner = KEYS[7]}
 local given = {session = ARGV[1], default_idle = ARGV[4], default_max_age = ARGV[5], idle = ARGV[6], max_age = ARGV[7],
-  retention = ARGV[8], owner = ARGV[9], allow_reuse = ARGV[10], since = ''}
+  retention = ARGV[8], owner = ARGV[9], allow_reuse = ARGV[10]}
 local reply = append(keys, given, ARGV, 11)
 if reply[1] == 'ok' then redis.call('HSET', KEYS[6], ARGV[1], ARGV[3]) end
 return reply

@@ -16,11 +16,9 @@
 -- ARGV[8] owner or ''
 -- ARGV[9] '1' to refuse a session that exists
 -- ARGV[10] '1' to begin anew where a purge has left a tombstone
--- ARGV[11] epoch that the session must be in, '' for any
--- ARGV[12...] messages, JSON bytes, oldest first; none is fine
+-- ARGV[11...] messages, JSON bytes, oldest first; none is fine
 -- Returns {'ok', length of the list} | {'owner'} another owner's session | {'exists'} | {'purged'}
---   | {'moved'} not in that epoch (any more)
 local keys = {messages = KEYS[1], metadata = KEYS[2], due = KEYS[3], tally = KEYS[4], seen = KEYS[5], owner = KEYS[6]}
 local given = {session = ARGV[1], request = ARGV[2], default_idle = ARGV[3], default_max_age = ARGV[4], idle = ARGV[5],
-  max_age = ARGV[6], retention = ARGV[7], owner = ARGV[8], only_new = ARGV[9], allow_reuse = ARGV[10], since = ARGV[11]}
-return append(keys, given, ARGV, 12)
+  max_age = ARGV[6], retention = ARGV[7], owner = ARGV[8], only_new = ARGV[9], allow_reuse = ARGV[10]}
+return append(keys, given, ARGV, 11)

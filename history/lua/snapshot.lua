@@ -16,7 +16,7 @@ if length == 0 and redis.call('EXISTS', KEYS[2]) == 0 then
   return {}
 end
 allow_at_memory_limit(KEYS[3])
-redis.call('HDEL', KEYS[2], 'restoring')
+redis.call('HDEL', KEYS[2], 'restoring', 'restoring_until')
 if redis.call('HGET', KEYS[2], 'attempt') ~= ARGV[3] then
   redis.call('HSET', KEYS[2], 'attempt', ARGV[3])
   redis.call('HINCRBY', KEYS[2], 'attempts', 1)

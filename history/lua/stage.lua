@@ -18,5 +18,7 @@ elseif length ~= before + #ARGV - 4 then
   return 'lost'
 end
 redis.call('PEXPIRE', KEYS[3], int(2 * tonumber(ARGV[3])))
-if meta[2] ~= 'quarantined' then set_due(KEYS[2], ARGV[1], to_ms(now_us()) + tonumber(ARGV[3])) end
+local lease_end = to_ms(now_us()) + tonumber(ARGV[3])
+redis.call('HSET', KEYS[1], 'restoring_until', int(lease_end))
+if meta[2] ~= 'quarantined' then set_due(KEYS[2], ARGV[1], lease_end) end
 return 'staged'

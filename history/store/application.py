@@ -28,15 +28,12 @@ class Application(Operations):
         owner: str | None = None,
         only_new: bool = False,
         allow_reuse: bool = False,
-        since: int | None = None,
-    ) -> int | None:
+    ) -> int:
         """Append the JSON bytes of one turn, at least one, oldest first; returns the length of the list in Redis.
 
         A retry by the client after a lost reply does not write the turn again. `expiry` and `owner` fill in
         what the session has not got yet, `expiry` within the deployment's policies. Raises OwnerMismatch,
         SessionPurged unless `allow_reuse`, and SessionExists with `only_new`.
-
-        With `since`, an epoch, None is returned and nothing written where the session has left it.
         """
         if not messages:
             raise InvalidArgument("a turn has at least one message")
@@ -50,7 +47,6 @@ class Application(Operations):
                 owner=owner,
                 only_new=only_new,
                 allow_reuse=allow_reuse,
-                since=since,
             )
         )
 

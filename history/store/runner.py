@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from datetime import timedelta
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -51,14 +52,27 @@ class Runner:
 
     # The deployment
 
-    async def deployed(self, *, record: bool = False) -> Deployment:
-        """The shard count and defaults of the namespace; asks Redis once for each client.
+    async def deployed(self, *, record: bool = False, afresh: bool = False) -> Deployment:
+        """The shard count and defaults of the namespace; asks Redis once for each client, or `afresh`.
 
         With `record`, for what may bring a first session into being, the shard count is fixed by it.
         Raises ShardCountMismatch where another shard count was given than the recorded one.
         """
         known = _deployments.get(self._client, _NONE).get(self._namespace)
-        return self._checked(known) if known else self._remembered(await self._configured(record=record))
+        if known and not afresh:
+            return self._checked(known)
+        await self._connected()
+        return self._remembered(await self._configured(record=record))
+
+    async def _connected(self) -> None:
+        """Have an asyncio client ask a Cluster for its nodes.
+
+        Commands that several tasks send before that go to any node, and redis-py closes all connections, those of
+        other tasks too, when it has been redirected five times.
+        """
+        if self.asynchronous:
+            with self._kind.translated():
+                await self._client.initialize()
 
     async def _configured(
         self,
@@ -106,9 +120,11 @@ class Runner:
         reply = self._client.execute_command(command, *_arguments(body, call), NEVER_DECODE=[])
         return await reply if self.asynchronous else reply
 
-    async def elsewhere(self, act: Callable[[], T]) -> T:
+    async def elsewhere(self, act: Callable[[], T], threads: Executor | None = None) -> T:
         """Do what blocks and is not the client's, as the archive's I/O is; in a thread where others would wait."""
-        return await asyncio.to_thread(act) if self.asynchronous else act()
+        if not self.asynchronous:
+            return act()
+        return await asyncio.get_running_loop().run_in_executor(threads, act)
 
     async def pause(self, seconds: float) -> None:
         """Wait for somebody else."""

@@ -7,16 +7,17 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis.exceptions
-from conftest import ClusterServer, RedisServer, free_port, raw, start_cluster, wait_until, watch
+from conftest import ClusterServer, free_port, raw, start_cluster, wait_until, watch
+from slot_moves import move_away, moving
 
-from history import CommitOutcome, Lease, RedisUnavailable, SessionInfo, SessionNotFound
+from history import LAYOUTS, CommitOutcome, Lease, RedisUnavailable, SessionInfo, SessionNotFound
 from worker.archive import Outcome, archive_session
 from worker.drain import drain
 from worker.restore import RestoreOutcome, read_transcript, restore_session
@@ -81,71 +82,10 @@ class Chat:
         assert set(Counter(found).values()) <= {1}
 
 
-@dataclass
-class Move:
-    """A slot that moves from the node that has it to another one."""
-
-    slot: int
-    source: RedisServer
-    target: RedisServer
-    nodes: Sequence[RedisServer]
-
-    def begin(self) -> None:
-        raw(self.target.client(), "CLUSTER", "SETSLOT", self.slot, "IMPORTING", node_id(self.source))
-        raw(self.source.client(), "CLUSTER", "SETSLOT", self.slot, "MIGRATING", node_id(self.target))
-
-    def keys(self, count: int = 10) -> list[bytes]:
-        found: list[bytes] = raw(self.source.client(), "CLUSTER", "GETKEYSINSLOT", self.slot, count)
-        return found
-
-    def send(self, *keys: bytes) -> None:
-        raw(self.source.client(), "MIGRATE", "127.0.0.1", self.target.port, "", 0, 5000, "KEYS", *keys)
-
-    def send_all(self) -> None:
-        while keys := self.keys():
-            self.send(*keys)
-
-    def end(self) -> None:
-        for node in (self.target, self.source, *self.nodes):
-            raw(node.client(), "CLUSTER", "SETSLOT", self.slot, "NODE", node_id(self.target))
-
-
-def node_id(node: RedisServer) -> bytes:
-    found: bytes = raw(node.client(), "CLUSTER", "MYID")
-    return found
-
-
-def move_of(cluster: ClusterServer, slot: int) -> Move:
-    """How the slot goes to the next node."""
-    ids = [node_id(node) for node in cluster.nodes]
-    for first, last, owner, *_ in raw(cluster.nodes[0].client(), "CLUSTER", "SLOTS"):
-        if first <= slot <= last:
-            at = ids.index(owner[2])
-            return Move(slot, cluster.nodes[at], cluster.nodes[(at + 1) % len(ids)], cluster.nodes)
-    raise AssertionError(slot)
-
-
 def slot_of(services: Services, session_id: str) -> int:
     key = services.sessions.deployment.keyspace.of(session_id.encode()).due
     found: int = raw(services.sessions.client, "CLUSTER KEYSLOT", key)
     return found
-
-
-@contextmanager
-def moving(cluster: ClusterServer, slot: int) -> Iterator[Move]:
-    """A slot that is on the move; at the end it is at its new place."""
-    move = move_of(cluster, slot)
-    move.begin()
-    try:
-        yield move
-    finally:
-        move.send_all()
-        move.end()
-
-
-def move_away(cluster: ClusterServer, slot: int) -> None:
-    with moving(cluster, slot):
-        pass
 
 
 def archive(services: Services) -> None:
@@ -264,6 +204,32 @@ def converse(chats: Sequence[Chat], services: Services, stop: threading.Event) -
                 chat.say(services)
                 if len(chat.acknowledged) % 10 == 0:
                     services.sessions.close(chat.session_id)
+
+
+@pytest.mark.parametrize("of_ours", [False, True], ids=["theirs", "ours"])
+def test_a_session_is_adopted_as_a_whole_though_a_slot_is_on_the_move(
+    cluster: ClusterServer, services: Services, monkeypatch: pytest.MonkeyPatch, *, of_ours: bool
+) -> None:
+    """Between the pages of an adoption the slot of the other library's key, or of our session, goes elsewhere."""
+    monkeypatch.setattr("history.store.adoption.PAGE_BYTES", 100)
+    sessions = services.sessions
+    said = [b'{"type":"human","data":{"content":"%d"}}' % number for number in range(10)]
+    raw(sessions.client, "RPUSH", "s", *said)
+    services.sessions.append("other", [b"{}"])  # the deployment is known
+    slot = slot_of(services, "s") if of_ours else raw(sessions.client, "CLUSTER KEYSLOT", "s")
+    refused = 0
+    for keys_that_go in (0, 1, 10):
+        with moving(cluster, slot) as move:
+            move.send(*move.keys(keys_that_go)) if keys_that_go else None
+            try:
+                sessions.adopt("s", LAYOUTS["memorystore"])
+            except RedisUnavailable:
+                refused += 1
+    assert refused
+    sessions.adopt("s", LAYOUTS["memorystore"])
+    assert sessions.messages("s") == said
+    assert not raw(sessions.client, "EXISTS", "s")
+    assert not sessions.adoptions()
 
 
 def sweep_all(_: Sequence[Chat], services: Services, stop: threading.Event) -> None:
