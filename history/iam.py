@@ -107,7 +107,7 @@ class IamCredentialProvider(CredentialProvider):
             self._refresh()
         if held := self._lasting():
             return held
-        raise RedisUnavailable(f"there is no IAM access token: {_reason(self._failure)}") from self._failure
+        raise RedisUnavailable(f"there is no IAM access token: {_reason(self._failure)}") from None
 
     def _refresh(self) -> None:
         try:

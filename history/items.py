@@ -16,7 +16,7 @@ def encode_item(item: Any) -> bytes:
     A model of pydantic is dumped as the SDK does it. NaN, tuples and keys that are no strings as in `codec.encode`.
     """
     plain = item.model_dump(exclude_unset=True, warnings=False) if isinstance(item, BaseModel) else item
-    if not isinstance(plain, dict):
+    if not isinstance(plain, dict) or _is_message(plain):
         raise MessageNotSerializable(f"expected an item of the Agents SDK, not {type(item).__name__}")
     try:
         return written(plain)
@@ -31,6 +31,11 @@ def decode_item(element: bytes) -> dict[str, Any]:
         item = parse(element)
     except (ValueError, RecursionError):
         item = None
-    if not isinstance(item, dict) or isinstance(item.get("data"), dict):
+    if not isinstance(item, dict) or _is_message(item):
         raise MessageCorrupt(f"a stored element of {len(element):,} bytes is not an item of the Agents SDK")
     return item
+
+
+def _is_message(value: dict[str, Any]) -> bool:
+    """Is it a LangChain message as it is stored?"""
+    return value.keys() == {"type", "data"} and isinstance(value["data"], dict)

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from inspect import currentframe
+from itertools import islice
 from traceback import walk_stack
 
 from langchain_core.messages import BaseMessage
@@ -20,6 +21,9 @@ _LANGCHAIN = "langchain_core.runnables.history"
 _BEGIN = {"_enter_history", "_aenter_history"}
 _END = {"_exit_history", "_aexit_history"}
 _WRITE = {"add_messages", "aadd_messages"}
+
+# How far LangChain may be from what it calls: our own frames, and those of a class that is built on ours.
+_NEAR = 24
 
 # Turns that fail are never ended.
 _REMEMBERED = 16
@@ -54,7 +58,7 @@ class Turns:
 
 def _caller(*, unless: Collection[str] = ()) -> str:
     """The function of LangChain's that uses a history, and not by way of those named; empty for other users."""
-    for frame, _ in walk_stack(currentframe()):
+    for frame, _ in islice(walk_stack(currentframe()), _NEAR):
         name = frame.f_code.co_name
         if frame.f_globals.get("__name__") == _LANGCHAIN:
             return name

@@ -17,6 +17,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
+import hypothesis
 import pytest
 import redis
 import redis.asyncio.cluster
@@ -45,6 +46,10 @@ from worker.services import Services
 from worker.settings import Settings
 from worker.stores import ArchiveStore, Safeguards, StoredObject
 from worker.stores.url import open_archive
+
+# How fast values are made says how busy the machine is, and nothing of what is tested.
+hypothesis.settings.register_profile("busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("busy")
 
 CONVERSATIONS = Path(__file__).parents[2] / "shared" / "data" / "conversations.jsonl"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from asyncio import CancelledError
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -74,14 +75,17 @@ class Restored:
 class Restorer:
     """What a restore works with; its coroutines wait only where `sessions` are those of an asyncio client.
 
+    `keeping` is None where nobody has said how long archives are kept: then they are kept as they are.
     `remember`: how long a session of which there is nothing anywhere is kept in mind as an empty one.
+    `threads` read the archive where an event loop must not wait for it.
     """
 
     sessions: SessionOperations
     archive: ArchiveStore
-    keeping: Keeping
+    keeping: Keeping | None
     lease: timedelta
     remember: timedelta | None = None
+    threads: Executor | None = None
 
     async def restore(self, session_id: str) -> Restored:
         """As `restore_session`, but for the events."""
@@ -101,7 +105,7 @@ class Restorer:
         """What is left of a restore that has begun."""
         reach(Failpoint.RESTORE_BEGUN)
         try:
-            planned = await self.sessions.elsewhere(partial(self._plan, ticket))
+            planned = await self.sessions.elsewhere(partial(self._plan, ticket), self.threads)
             for name in planned.forks:
                 log.warning("session %r: %s differs from what was archived later", ticket.session_id, name)
             outcome = SwapOutcome.SUPERSEDED
@@ -131,12 +135,14 @@ class Restorer:
         # What comes into being empty has nothing that could be newer.
         below = ticket.epoch if ticket.message_count else None
         planned = holdings.plan(self.archive, held, below=below)
+        if self.keeping is None:
+            return planned
         kept = retention.keep_awake(self.archive, self.keeping, held, planned.origin)
         return planned if kept is held else holdings.plan(self.archive, kept, below=below)
 
     async def _stage(self, ticket: RestoreTicket, pages: Iterator[list[bytes]]) -> bool:
         staged = 0
-        while page := await self.sessions.elsewhere(partial(next, pages, None)):
+        while page := await self.sessions.elsewhere(partial(next, pages, None), self.threads):
             if not await self.sessions.stage(ticket, staged, page, self.lease):
                 return False
             staged += len(page)

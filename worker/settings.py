@@ -74,9 +74,17 @@ def _redis_iam(iam: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - pydan
 def _broker_url(url: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
     if url is None and info.data.get("redis_cluster"):
         raise ValueError(f"is required with {PREFIX}REDIS_CLUSTER, since Celery can't use a Cluster as its broker")
-    if url is not None and url.get_secret_value().partition("://")[0] not in {"unix", *TRANSPORT_ALIASES}:
-        raise ValueError("must be a URL of a transport that Celery has, such as redis://host:6379/0")
+    for each in url.get_secret_value().split(";") if url else ():  # several are tried in turn
+        if each.partition("://")[0] not in {"unix", *TRANSPORT_ALIASES} or not _has_valid_port(each):
+            raise ValueError("must be a URL of a transport that Celery has, such as redis://host:6379/0")
     return url
+
+
+def _has_valid_port(url: str) -> bool:
+    try:
+        return urlsplit(url).port != 0
+    except ValueError:
+        return False
 
 
 def _memory_low(share: float, info: ValidationInfo) -> float:
@@ -257,7 +265,10 @@ class Settings(BaseSettings):
     @property
     def celery_broker(self) -> str:
         """The broker's URL as Celery writes it, password included, with what encryption and IAM need."""
-        url = (self.broker_url or self.redis_url).get_secret_value()
+        urls = (self.broker_url or self.redis_url).get_secret_value()
+        return ";".join(map(self._for_celery, urls.split(";")))
+
+    def _for_celery(self, url: str) -> str:
         parts = urlsplit(url)
         if parts.scheme == "rediss":
             query = urlencode({**self._encryption(url), **dict(parse_qsl(parts.query))})

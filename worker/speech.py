@@ -9,7 +9,7 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 
-from history import decode_message, parse_json
+from history import MessageCorrupt, decode_message, parse_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +25,20 @@ class Speech:
 def speech(element: bytes) -> Speech:
     """What an element says; raises MessageCorrupt for what is neither a message nor an item."""
     try:
+        return _of_message(decode_message(element))
+    except MessageCorrupt:
+        value = _object(element)
+        if value is None or "data" in value:
+            raise
+        return _of_item(value)
+
+
+def _object(element: bytes) -> dict[str, Any] | None:
+    try:
         value = parse_json(element)
     except (ValueError, RecursionError):
-        value = None
-    if isinstance(value, dict) and not isinstance(value.get("data"), dict):
-        return _of_item(value)
-    return _of_message(decode_message(element))
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def _of_message(message: BaseMessage) -> Speech:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from itertools import chain, repeat
 
-from history import RestoreRefusal, SessionOperations, SessionPurged, TorporError, TransientError
+from history import RestoreRefusal, RestoreTicket, SessionOperations, SessionPurged, TorporError, TransientError
 from worker.events import KEPT
 from worker.restore import Restored, RestoreOutcome, Restorer
 from worker.retention import Keeping
@@ -15,7 +16,7 @@ from worker.stores.url import open_archive
 
 log = logging.getLogger("torpor.wake")
 
-# For how long others wait for one that wakes a session and has died.
+# For how long a reader waits for one that is at it, and others for one that has died.
 _LEASE = timedelta(seconds=60)
 # Seconds between two looks at a session that somebody else wakes; the last one again and again.
 _LOOKS = (0.01, 0.02, 0.04, 0.08, 0.16)
@@ -32,33 +33,49 @@ class SessionArchive:
     def __init__(self, url: str, *, threads: int = 16) -> None:
         """`url` as TORPOR_ARCHIVE_URL of the workers; raises ValueError. `threads`: connections to the bucket."""
         self._store = open_archive(url, threads=threads)
+        # Not the event loop's own, which looks up hosts too.
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="torpor-wake")
 
     async def wake(self, sessions: SessionOperations, session_id: str) -> None:
         """Put a session's archived messages back; of many who ask at the same time, one does it.
 
         What has no message anywhere is remembered as empty for a minute, so that the turn that begins with this read
-        costs one listing. Raises ArchiveUnavailable, SegmentMissing, SegmentDamaged, OwnerMismatch and SessionDamaged.
+        costs one listing. Raises ArchiveUnavailable, SegmentMissing, SegmentDamaged, OwnerMismatch and SessionDamaged,
+        and TransientError where somebody else has been at it for a minute.
         """
-        looks = _looks()
+        until = time.monotonic() + _LEASE.total_seconds()
         for _ in range(_TRIES):
-            try:
-                ticket = await sessions.begin_restore(session_id, _LEASE, alone=True)
-                while ticket is RestoreRefusal.RUNNING:
-                    await sessions.pause(next(looks))
-                    ticket = await sessions.begin_restore(session_id, _LEASE, alone=True)
-            except SessionPurged:
-                return  # reads as empty
-            if isinstance(ticket, RestoreRefusal):
+            ticket = await _begin(sessions, session_id, until)
+            if ticket is None:
                 return
-            deployment = await sessions.deployed(afresh=True)  # a custom time that is set too late can't be taken back
-            keeping = Keeping(deployment.policies, deployment.retention)
-            restorer = Restorer(sessions, self._store, keeping, _LEASE, remember=_LEASE)
-            restored = await restorer.carry_out(ticket)
+            restored = await (await self._restorer(sessions)).carry_out(ticket)
             if restored.messages:
                 await _tell(sessions, restored)
             if restored.outcome is not RestoreOutcome.SUPERSEDED:
                 return
         raise TransientError(f"session {session_id!r} keeps changing between Redis and the archive; try again")
+
+    async def _restorer(self, sessions: SessionOperations) -> Restorer:
+        deployment = await sessions.deployed(afresh=True)  # a custom time that is set too late can't be taken back
+        keeping = Keeping(deployment.policies, deployment.retention) if deployment.retention_known else None
+        return Restorer(sessions, self._store, keeping, _LEASE, remember=_LEASE, threads=self._threads)
+
+
+async def _begin(sessions: SessionOperations, session_id: str, until: float) -> RestoreTicket | None:
+    """Begin a restore when nobody else is at one; None where nothing is to be woken (any more)."""
+    looks = chain(_LOOKS, repeat(_LOOKS[-1]))
+    while True:
+        try:
+            ticket = await sessions.begin_restore(session_id, _LEASE, alone=True)
+        except SessionPurged:
+            return None  # reads as empty
+        if isinstance(ticket, RestoreTicket):
+            return ticket
+        if ticket is RestoreRefusal.WHOLE:
+            return None
+        if time.monotonic() > until:
+            raise TransientError(f"session {session_id!r} is being woken by somebody else; try again")
+        await sessions.pause(next(looks))
 
 
 async def _tell(sessions: SessionOperations, restored: Restored) -> None:
@@ -67,7 +84,3 @@ async def _tell(sessions: SessionOperations, restored: Restored) -> None:
         await sessions.tell([restored.event.fields()], keep=KEPT)
     except TorporError as error:
         log.warning("that session %r woke up was not told: %s", restored.session_id, error)
-
-
-def _looks() -> Iterator[float]:
-    return chain(_LOOKS, repeat(_LOOKS[-1]))

@@ -36,6 +36,7 @@ def configure(
             to_span(retention_ms),
             Policies.parse(rules or b"[]"),
             recorded=recorded is not None,
+            retention_known=retention_ms is not None,
         )
 
     return Call(

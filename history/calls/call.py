@@ -33,7 +33,7 @@ class Call(Generic[T_co]):
 class Deployment:
     """What all users of one namespace share: its keys, the expiry of sessions that have none of their own, policies.
 
-    `retention` is that of archives, None for ever.
+    `retention` is that of archives, None for ever; `retention_known` tells that a worker has recorded it.
 
     `recorded` tells that it is fixed already: before the first session nothing is.
     """
@@ -44,6 +44,7 @@ class Deployment:
     retention: timedelta | None = None
     policies: Policies = Policies()  # noqa: RUF009 - frozen
     recorded: bool = True
+    retention_known: bool = True
 
     @property
     def defaults(self) -> tuple[bytes | int, bytes | int]:

@@ -8,7 +8,7 @@
 -- Returns {now ms, length, score or '', hold or '', field, value, ...} | {} not in Redis
 local fields = redis.call('HGETALL', KEYS[2])
 local length = redis.call('LLEN', KEYS[1])
-if #fields == 0 and length == 0 then return {} end
+if length == 0 and (#fields == 0 or redis.call('HEXISTS', KEYS[2], 'empty') == 1) then return {} end
 local score = redis.call('ZSCORE', KEYS[3], ARGV[1]) or ''
 local hold = legal_hold(KEYS[4], ARGV[1], redis.call('HGET', KEYS[2], 'owner')) or ''
 return {int(to_ms(now_us())), int(length), score, hold, unpack(fields)}

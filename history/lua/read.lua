@@ -13,7 +13,8 @@
 -- ARGV[8] page size (messages)
 -- Returns {epoch, base, total, '1' where nothing is in the archive alone, first position, message...} | {} not in Redis
 local total = redis.call('LLEN', KEYS[1])
-local meta = redis.call('HMGET', KEYS[2], 'epoch', 'base', 'idle', 'max_age', 'state', 'floor', 'active', 'whole')
+local meta = redis.call('HMGET', KEYS[2], 'epoch', 'base', 'idle', 'max_age', 'state', 'floor', 'active', 'whole',
+  'holding')
 if not meta[1] and total == 0 then return {} end
 if ARGV[2] == '1' and meta[1] and meta[5] ~= 'purged' then
   local now_ms = to_ms(now_us())
@@ -21,8 +22,8 @@ if ARGV[2] == '1' and meta[1] and meta[5] ~= 'purged' then
   redis.call('HSET', KEYS[2], 'active', int(now_ms))
   if meta[7] then redis.call('HSETNX', KEYS[2], 'written', meta[7]) end
   -- One without messages, that a wake has left, goes when it was to go.
-  if total > 0 and meta[5] ~= 'quarantined' and not meta[6] then
-    schedule(KEYS[3], ARGV[1], now_ms, meta[1], meta[3] or ARGV[3], meta[4] or ARGV[4])
+  if total > 0 and meta[5] ~= 'quarantined' and not (meta[6] or meta[9]) then
+    schedule(KEYS[3], ARGV[1], now_ms, meta[1], meta[3] or ARGV[3], meta[4] or ARGV[4], now_ms)
   end
 end
 local from = tonumber(ARGV[5])
@@ -30,16 +31,4 @@ if from < 0 then from = math.max(0, total + from) end
 local whole = meta[8] or (meta[5] == 'purged' and '1') or '0'
 local reply = {meta[1] or '0', meta[2] or '0', int(total), whole, int(from)}
 local stop = math.min(tonumber(ARGV[6]) or total, total, from + tonumber(ARGV[8]))
-local size, limit = 0, tonumber(ARGV[7])
--- Ever larger steps, so that a page of large messages does not read many more than it takes.
-local step = 8
-while from < stop and size < limit do
-  local upto = math.min(from + step, stop)
-  for _, message in ipairs(redis.call('LRANGE', KEYS[1], from, upto - 1)) do
-    reply[#reply + 1] = message
-    size = size + #message
-    if size >= limit then break end
-  end
-  from, step = upto, math.min(2 * step, 100)
-end
-return reply
+return add_page(reply, KEYS[1], from, stop, tonumber(ARGV[7]))

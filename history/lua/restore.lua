@@ -22,6 +22,7 @@ local now_ms = to_ms(now_us())
 local running = meta[4] and meta[4] ~= ARGV[2] and tonumber(meta[5] or 0) > now_ms
 if ARGV[4] == '1' and running then return {'running'} end
 local lease_end = now_ms + tonumber(ARGV[3])
+allow_at_memory_limit(KEYS[3])
 redis.call('HSET', KEYS[2], 'restoring', ARGV[2], 'restoring_until', int(lease_end))
 if not epoch then
   epoch = int(next_epoch(KEYS[4]))

@@ -19,14 +19,15 @@
 -- ARGV[11] how long (ms) a session without any messages is remembered as one, '' not at all
 -- Returns 'restored' | 'nothing' the archive was empty and so is the session | 'superseded' | 'lost'
 --   | 'owner' the archive has it for another owner
-local meta = redis.call('HMGET', KEYS[2], 'restoring', 'epoch', 'base', 'archived', 'state', 'owner')
+local meta = redis.call('HMGET', KEYS[2], 'restoring', 'epoch', 'base', 'archived', 'state', 'owner', 'holding')
 if meta[1] ~= ARGV[2] then return 'superseded' end
 if meta[6] and ARGV[10] ~= '' and meta[6] ~= ARGV[10] then return 'owner' end
 local count = tonumber(ARGV[3])
 if redis.call('LLEN', KEYS[5]) ~= count then return 'lost' end
 local live = redis.call('LLEN', KEYS[1])
+allow_at_memory_limit(KEYS[3])
 if count + live == 0 then
-  if redis.call('HGET', KEYS[2], 'holding') then -- a hold that came meanwhile is still to be seen to
+  if meta[7] then -- a hold that came meanwhile is still to be seen to
     redis.call('HDEL', KEYS[2], 'restoring', 'restoring_until')
     set_due(KEYS[3], ARGV[1], to_ms(now_us()))
     return 'nothing'
@@ -35,7 +36,7 @@ if count + live == 0 then
     redis.call('UNLINK', KEYS[2])
     redis.call('ZREM', KEYS[3], ARGV[1])
   else -- the turn that is beginning need not ask the archive again
-    redis.call('HSET', KEYS[2], 'whole', '1')
+    redis.call('HSET', KEYS[2], 'whole', '1', 'empty', '1')
     redis.call('HDEL', KEYS[2], 'restoring', 'restoring_until')
     set_due(KEYS[3], ARGV[1], to_ms(now_us()) + tonumber(ARGV[11]))
   end
@@ -58,7 +59,9 @@ for index, name in ipairs({'created', 'idle', 'max_age', 'retention', 'owner'}) 
 end
 redis.call('HSET', KEYS[2], 'whole', '1')
 redis.call('HDEL', KEYS[2], 'restoring', 'restoring_until')
-if meta[5] ~= 'quarantined' then
+if meta[7] then
+  set_due(KEYS[3], ARGV[1], to_ms(now_us())) -- a hold that came meanwhile is still to be seen to
+elseif meta[5] ~= 'quarantined' then
   local expiry = redis.call('HMGET', KEYS[2], 'idle', 'max_age')
   schedule(KEYS[3], ARGV[1], to_ms(now_us()), meta[2], expiry[1] or ARGV[4], expiry[2] or ARGV[5])
 end

@@ -9,8 +9,8 @@
 -- ARGV[5] default idle timeout (ms)
 -- ARGV[6] default maximum age (ms) or ''
 -- Returns 1 | 0 not in Redis, or purged
-local meta = redis.call('HMGET', KEYS[1], 'epoch', 'active', 'state', 'floor')
-if not meta[1] or meta[3] == 'purged' then return 0 end
+local meta = redis.call('HMGET', KEYS[1], 'epoch', 'active', 'state', 'floor', 'empty')
+if not meta[1] or meta[3] == 'purged' or meta[5] then return 0 end
 for index, name in ipairs({'idle', 'max_age', 'retention'}) do
   local value = ARGV[index + 1]
   if value == '-' then

@@ -88,6 +88,8 @@ class Application(Operations):
             calls.read(deployment, session_id, start, stop, PAGE_BYTES, touch=touch)
         ):
             yield page
+            if start < 0 and stop is None:  # what comes later is not of the last ones
+                stop = page.total
             start = page.stop
             if not page.messages or start >= (page.total if stop is None else min(stop, page.total)):
                 return

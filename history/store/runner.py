@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from datetime import timedelta
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -119,9 +120,11 @@ class Runner:
         reply = self._client.execute_command(command, *_arguments(body, call), NEVER_DECODE=[])
         return await reply if self.asynchronous else reply
 
-    async def elsewhere(self, act: Callable[[], T]) -> T:
+    async def elsewhere(self, act: Callable[[], T], threads: Executor | None = None) -> T:
         """Do what blocks and is not the client's, as the archive's I/O is; in a thread where others would wait."""
-        return await asyncio.to_thread(act) if self.asynchronous else act()
+        if not self.asynchronous:
+            return act()
+        return await asyncio.get_running_loop().run_in_executor(threads, act)
 
     async def pause(self, seconds: float) -> None:
         """Wait for somebody else."""

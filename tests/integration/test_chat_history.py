@@ -39,9 +39,11 @@ from history import (
     RedisUnavailable,
     SessionInfo,
     SessionNotFound,
+    SessionOperations,
     SessionStore,
     ShardCountMismatch,
     Status,
+    TranscriptChanged,
     TransientError,
 )
 
@@ -227,6 +229,22 @@ def test_asynchronous_calls_on_a_blocking_client_say_so(watched: WatchedRedis) -
 
     asyncio.run(converse())
     assert watched.commands == []
+
+
+class Insomnia:
+    """An archive that wakes a session, which falls asleep at once."""
+
+    woken = 0
+
+    async def wake(self, sessions: SessionOperations, session_id: str) -> None:
+        self.woken += 1
+
+
+def test_a_session_that_falls_asleep_as_often_as_it_is_woken_is_not_taken_for_an_empty_one(client: redis.Redis) -> None:
+    archive = Insomnia()
+    with pytest.raises(TranscriptChanged, match="falls asleep as often as it is woken"):
+        _ = history(client, archive=archive).messages
+    assert archive.woken == 5
 
 
 # Round trips

@@ -196,6 +196,17 @@ def test_a_held_session_is_archived_with_held_objects_and_woken_as_always(servic
     assert in_redis(services) == 0
 
 
+def test_reads_and_writes_do_not_put_off_what_a_hold_has_to_be_done(services: Services) -> None:
+    store = services.sessions
+    store.append("s", [b"1"])
+    store.hold("s", "why")
+    store.messages("s")
+    store.append("s", [b"2"])
+    held = store.info("s")
+    assert held
+    assert (held.hold_pending, held.status) == (True, Status.DUE)
+
+
 def test_the_upload_itself_sets_the_hold(services: Services) -> None:
     watched, points = watch(services)
     say(services, "s", A)

@@ -1224,6 +1224,15 @@ def test_an_error_inside_a_script_means_what_it_means_outside(answer: str, meani
     assert type(translate(redis.exceptions.ResponseError(answer))) is meaning
 
 
+def test_at_the_memory_limit_a_session_that_never_slept_can_be_found_whole(full: redis.Redis) -> None:
+    store = SessionStore(full, shards=1)
+    store.append("s", [A])
+    at_its_limit(full)
+    assert store.swap(begun(store), 0, Origin()) is SwapOutcome.RESTORED
+    assert described(store).whole
+    assert store.messages("s") == [A]
+
+
 def test_at_the_memory_limit_a_restore_is_refused_and_leaves_nothing(full: redis.Redis) -> None:
     store = SessionStore(full, shards=1)
     ticket = begun(store)
@@ -1232,8 +1241,6 @@ def test_at_the_memory_limit_a_restore_is_refused_and_leaves_nothing(full: redis
     before = contents(full)
     with pytest.raises(RedisMemoryFull):
         store.stage(ticket, 1, [B], MINUTE)
-    with pytest.raises(RedisMemoryFull):
-        store.begin_restore("other", MINUTE)
     assert contents(full) == before
     assert store.abandon(ticket)
     assert raw(full, "KEYS", "*") == [b"torpor:config"]
@@ -1324,6 +1331,62 @@ def test_the_first_due_moment_of_a_shard_is_announced_and_no_other(store: Sessio
         store.close("later")
         [(shard, moment)] = wait_until(lambda: announced.wait(1)).items()
         assert (shard, moment < due_at.timestamp()) == (0, True)
+
+
+def test_activity_that_moves_a_moment_further_ahead_is_not_announced(store: SessionStore) -> None:
+    fill(store, "s")
+    with store.announcements() as announced:
+        assert announced.wait(5) is None, "the subscription has begun"
+        store.append("s", [B])
+        store.messages("s")
+        assert announced.wait(0.2) == {}
+
+
+def test_what_is_closed_or_cleared_when_it_is_overdue_is_announced(store: SessionStore) -> None:
+    fill(store, "s")
+    store.close("s")
+    with store.announcements() as announced:
+        assert announced.wait(5) is None, "the subscription has begun"
+        store.close("s")
+        assert wait_until(lambda: announced.wait(1))
+        store.clear("s")
+        assert wait_until(lambda: announced.wait(1))
+
+
+def test_activity_of_an_overdue_or_a_leased_session_is_announced_for_nobody_has_it_planned(store: SessionStore) -> None:
+    fill(store, "s")
+    with store.announcements() as announced:
+        assert announced.wait(5) is None, "the subscription has begun"
+        for claimed in (False, True):
+            store.close("s")
+            assert wait_until(lambda: announced.wait(1))
+            if claimed:
+                assert store.claim(ALL, 10, MINUTE)
+            store.append("s", [B])
+            due_at = described(store).due_at
+            assert due_at
+            assert wait_until(lambda: announced.wait(1)) == {0: due_at.timestamp()}
+
+
+def test_the_last_messages_are_as_many_as_were_asked_for_though_the_session_grows(store: SessionStore) -> None:
+    store.append("s", [b"%d" % number * 400_000 for number in range(1, 7)])
+    pages = store.pages("s", -6)
+    found = list(next(pages).messages)
+    store.append("s", [A, B, C])
+    for page in pages:
+        found += page.messages
+    assert [element[:1] for element in found] == [b"1", b"2", b"3", b"4", b"5", b"6"]
+
+
+def test_what_is_remembered_as_empty_counts_as_absent_until_it_is_written_to(store: SessionStore) -> None:
+    assert store.swap(begun(store), 0, Origin(), remember=MINUTE) is SwapOutcome.NOTHING
+    assert store.info("s") is None
+    with pytest.raises(SessionNotFound):
+        store.update("s", idle=HOUR)
+    assert store.append("s", [A], only_new=True) == 1
+    assert described(store).whole
+    with pytest.raises(SessionExists):
+        store.append("s", [A], only_new=True)
 
 
 def test_of_those_who_attend_to_a_shard_one_is_elected_for_a_while(store: SessionStore) -> None:

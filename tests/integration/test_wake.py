@@ -257,10 +257,9 @@ def test_what_is_remembered_as_empty_is_gone_after_its_minute(
     for _ in range(3):
         assert chat.messages == []
     assert points.log == ["before list"]
-    info = chat.info()
-    assert (info.message_count, info.whole) == (0, True)
-    wait_until(lambda: drain(services, SHARDS) == {Outcome.ARCHIVED: 1}, what="it is due and goes")
     assert chat.info() is None
+    assert lasting_keys(services.sessions.client) > before
+    wait_until(lambda: drain(services, SHARDS) == {Outcome.ARCHIVED: 1}, what="it is due and goes")
     left = {key for key in lasting_keys(services.sessions.client) - before if not key.endswith((b":config", b":t"))}
     assert left == set()
     assert [stored for stored in services.archive.list("v1/") if stored.name != layout.DEPLOYMENT] == []
@@ -623,10 +622,21 @@ def test_a_policy_that_a_worker_has_recorded_counts_when_a_session_wakes_up(
 def test_a_sessions_own_retention_counts_when_it_wakes_up(
     connection: Connection, services: Services, archive: SessionArchive
 ) -> None:
+    record(services)
     fall_asleep_idle(services, timedelta(days=10), expiry=Expiry(retention=MONTH))
     assert connection.chat(archive=archive).messages == SLEPT
     assert_kept(services, MONTH)
     assert described(services).expiry.retention == MONTH
+
+
+def test_where_no_worker_has_said_how_long_archives_are_kept_they_stay_as_they_are(
+    connection: Connection, services: Services, archive: SessionArchive, points: Points
+) -> None:
+    fall_asleep_idle(with_settings(services, archive_retention_seconds=int(MONTH.total_seconds())), timedelta(days=10))
+    before = ends(services)
+    assert None not in before
+    assert connection.chat(archive=archive).messages == SLEPT
+    assert ends(services) == before
 
 
 def test_what_is_kept_for_ever_stays_so_when_it_wakes_up(

@@ -26,8 +26,10 @@ from langchain_core.messages import (
     SystemMessageChunk,
     ToolMessage,
     ToolMessageChunk,
+    message_to_dict,
     messages_from_dict,
 )
+from pydantic import Field
 
 from history import MessageCorrupt, MessageNotSerializable, decode_message, encode_message
 
@@ -110,6 +112,25 @@ def test_a_message_is_one_line_of_utf8(message: BaseMessage) -> None:
     element = encode_message(message)
     assert b"\n" not in element
     assert json.loads(element.decode())["data"]["content"] == message.content
+
+
+class Bot(AIMessage):
+    """Has a name and fields of its own by default."""
+
+    name: str | None = "bot"
+    additional_kwargs: dict[str, Any] = Field(default_factory=lambda: {"mood": "calm"})
+    version: int = 2
+
+
+def test_what_a_class_of_its_own_has_by_default_is_stored() -> None:
+    assert (
+        decode_message(encode_message(Bot(content="hi"))) == messages_from_dict([message_to_dict(Bot(content="hi"))])[0]
+    )
+    assert decode_message(encode_message(Bot(content="hi"))).name == "bot"
+
+
+def test_what_langchains_classes_have_by_default_is_not_stored() -> None:
+    assert encode_message(HumanMessage("hi")) == b'{"type":"human","data":{"content":"hi"}}'
 
 
 def test_text_is_stored_as_it_is_read() -> None:

@@ -312,6 +312,19 @@ def test_a_broker_that_is_the_same_redis_is_shown_the_same_tokens(monkeypatch: p
     assert getattr(import_module(module), name) is application_default
 
 
+def test_each_of_several_brokers_must_show_its_certificate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORPOR_BROKER_URL", "rediss://one:6379/0;rediss://two:6379/1")
+    brokers = load_settings().celery_broker.split(";")
+    assert brokers == [f"rediss://{each}?ssl_cert_reqs=required" for each in ("one:6379/0", "two:6379/1")]
+
+
+@pytest.mark.parametrize("url", ["redis://one:many/0", "redis://one/0;carrier-pigeon://two"])
+def test_a_broker_that_can_not_be_is_named(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORPOR_BROKER_URL", url)
+    with pytest.raises(SettingsError, match="TORPOR_BROKER_URL: must be a URL of a transport"):
+        load_settings()
+
+
 def test_another_broker_is_connected_to_as_its_url_says(ca_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORPOR_REDIS_URL", "rediss://10.0.0.3")
     monkeypatch.setenv("TORPOR_REDIS_CA_FILE", str(ca_file))

@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, BinaryIO, cast
+from urllib.request import getproxies
 
 import certifi
 import google.auth.exceptions
@@ -234,7 +235,7 @@ class GcsStore:
         """The client that uploads: a lighter one, but where a proxy or client certificates are used."""
         client = self._client
         session = client._http
-        if session.proxies or session.is_mtls or not session.verify:
+        if getproxies() or session.is_mtls or not session.verify:
             return client
         trusted = certifi.where() if session.verify is True else session.verify
         transport = UploadTransport(client._credentials, threads=self._threads, ca_certs=trusted)
