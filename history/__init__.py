@@ -1,5 +1,6 @@
 """Chat sessions in Memorystore that sleep in Cloud Storage: what an application imports."""
 
+from history.adoption import Adoption
 from history.agents import MemorystoreSession
 from history.blocking import finish
 from history.calls import KEEP
@@ -19,6 +20,7 @@ from history.errors import (
     InvalidSessionId,
     MessageCorrupt,
     MessageNotSerializable,
+    NotAdoptable,
     OwnerMismatch,
     PermanentError,
     PoliciesUnreadable,
@@ -39,6 +41,7 @@ from history.errors import (
 )
 from history.iam import IamCredentialProvider, TokenSource, application_default
 from history.keys import DEFAULT_NAMESPACE, MAX_SHARDS, check_namespace, check_owner, check_session_id
+from history.layout import LAYOUTS, Layout
 from history.policy import Policies
 from history.session import (
     Attendance,
@@ -68,7 +71,9 @@ from history.store import AsyncSessionStore, PurgeLock, SessionOperations, Sessi
 __all__ = [
     "DEFAULT_NAMESPACE",
     "KEEP",
+    "LAYOUTS",
     "MAX_SHARDS",
+    "Adoption",
     "Archive",
     "AsyncSessionStore",
     "Attendance",
@@ -85,6 +90,7 @@ __all__ = [
     "InvalidOwner",
     "InvalidReason",
     "InvalidSessionId",
+    "Layout",
     "Lease",
     "LegalHold",
     "MemorystoreChatMessageHistory",
@@ -92,6 +98,7 @@ __all__ = [
     "Mending",
     "MessageCorrupt",
     "MessageNotSerializable",
+    "NotAdoptable",
     "Origin",
     "OwnerMismatch",
     "Page",

@@ -17,6 +17,7 @@ from history.clients import Client
 from history.conversation import Archive, Conversation
 from history.errors import ClientMismatch, InvalidArgument, MessageCorrupt
 from history.keys import DEFAULT_NAMESPACE
+from history.layout import Layout
 from history.session import Expiry, Page, SessionInfo, check_seconds
 from history.turn import Turns
 
@@ -74,6 +75,7 @@ class MemorystoreChatMessageHistory(BaseChatMessageHistory):
         owner: str | None = None,
         allow_reuse: bool = False,
         archive: Archive | None = None,
+        adopt: str | Layout | None = None,
         namespace: str = DEFAULT_NAMESPACE,
         shards: int | None = None,
     ) -> None:
@@ -88,6 +90,11 @@ class MemorystoreChatMessageHistory(BaseChatMessageHistory):
         it anew instead, for applications that give the same id to another conversation.
 
         With `archive` a session that sleeps is woken by the first read; that can raise what the archive raises.
+
+        With `adopt`, "memorystore" (langchain-google-memorystore-redis), "community" (RedisChatMessageHistory of
+        langchain-community) or a Layout, the first use takes over what that library has of the session: its messages
+        come after those that are in Redis already, so give it before you adopt in bulk. Where `ttl` is not given, what
+        is left of the key's TTL becomes the session's. One more round trip; raises NotAdoptable and OwnerMismatch.
         """
         self._conversation = Conversation(
             client,
@@ -96,6 +103,7 @@ class MemorystoreChatMessageHistory(BaseChatMessageHistory):
             owner=owner,
             allow_reuse=allow_reuse,
             archive=archive,
+            adopt=adopt,
             namespace=namespace,
             shards=shards,
         )

@@ -75,6 +75,15 @@ def parse(element: bytes) -> Any:
         return json.loads(element)  # lone surrogates, which only the standard library reads
 
 
+def is_message(element: bytes) -> bool:
+    """Is this the JSON of a LangChain message, of whatever type?"""
+    try:
+        value = parse(element)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(value, dict) and isinstance(value.get("type"), str) and isinstance(value.get("data"), dict)
+
+
 def _written(value: dict[str, Any]) -> bytes:
     if all(type(part) is str for part in value["data"].values()):
         with suppress(ValueError):  # lone surrogates

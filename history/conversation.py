@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Protocol, TypeVar
 
@@ -10,6 +11,7 @@ from history.calls import Keep
 from history.clients import Client
 from history.errors import InvalidArgument, SessionPurged, TranscriptChanged
 from history.keys import DEFAULT_NAMESPACE, check_owner, check_session_id
+from history.layout import Layout, to_layout
 from history.session import Expiry, HoldOutcome, Page, SessionInfo
 from history.store import SessionOperations
 from history.store.runner import Runner
@@ -36,6 +38,7 @@ class Conversation:
     """One session, over a blocking client or one of asyncio: its coroutines wait only with the latter.
 
     With an `archive` each read first makes sure that Redis has the whole session; without one nothing reaches for it.
+    With `adopt`, the first use of it takes over what another library has of the session.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class Conversation:
         owner: str | None = None,
         allow_reuse: bool = False,
         archive: Archive | None = None,
+        adopt: str | Layout | None = None,
         namespace: str = DEFAULT_NAMESPACE,
         shards: int | None = None,
     ) -> None:
@@ -59,12 +63,14 @@ class Conversation:
         self._owner = owner if owner is None else check_owner(owner)
         self._allow_reuse = allow_reuse
         self._archive = archive
+        self._adopts = None if adopt is None else to_layout(adopt)
 
     async def read(self, start: int = 0, stop: int | None = None, *, touch: bool = True) -> Page | None:
         """Messages `[start, stop)` as one page of one state; a negative `start` counts from the end.
 
         None where there is no such session. With `touch` it counts as activity.
         """
+        await self._adopt()
         for _ in range(_TRIES):
             page = await self._sessions.transcript(self.session_id, start, stop, touch=touch)
             if self._archive is None or (page is not None and page.whole):
@@ -97,6 +103,7 @@ class Conversation:
 
     async def append(self, elements: Sequence[bytes]) -> None:
         """Append one turn."""
+        await self._adopt()
         await self._sessions.append(
             self.session_id,
             elements,
@@ -107,6 +114,7 @@ class Conversation:
 
     async def clear(self) -> None:
         """Empty the session for good."""
+        await self._adopt()
         await self._sessions.clear(self.session_id, owner=self._owner)
 
     async def pop(self, decode: Callable[[Page], Sequence[T]]) -> T | None:
@@ -123,23 +131,38 @@ class Conversation:
 
     async def info(self) -> SessionInfo | None:
         """Describe what is in Redis."""
+        await self._adopt()
         return await self._sessions.info(self.session_id)
 
     async def update(
         self, *, idle: timedelta | Keep | None, max_age: timedelta | Keep | None, retention: timedelta | Keep | None
     ) -> None:
         """Change the expiry."""
+        await self._adopt()
         await self._sessions.update(self.session_id, idle=idle, max_age=max_age, retention=retention)
 
     async def close(self) -> bool:
         """Make the session due now."""
+        await self._adopt()
         return await self._sessions.close(self.session_id)
 
     async def hold(self, reason: str) -> None:
         """Put the session under a legal hold."""
+        await self._adopt()
         if await self._sessions.hold(self.session_id, reason) is HoldOutcome.PURGED:
             raise SessionPurged(f"session {self.session_id!r} was purged: nothing of it is left to hold")
 
     async def release_hold(self) -> bool:
         """Release the session's own legal hold; False where there was none."""
+        await self._adopt()
         return await self._sessions.release_hold(self.session_id) is HoldOutcome.NOTED
+
+    async def _adopt(self) -> None:
+        """Once, take over what another library has of the session; of one that was purged nothing comes back."""
+        if self._adopts is None:
+            return
+        with suppress(SessionPurged):
+            await self._sessions.adopt(
+                self.session_id, self._adopts, expiry=self._expiry, owner=self._owner, allow_reuse=self._allow_reuse
+            )
+        self._adopts = None

@@ -20,6 +20,7 @@ TorporError
     ├── SessionHeld           the session or its owner is under a legal hold
     ├── SessionNotWhole       a part of the session may be in the archive alone
     ├── SessionExists         the session is in Redis already
+    ├── NotAdoptable          what another library has under a key is no conversation
     ├── OwnerMismatch         the session belongs to another owner
     ├── ShardCountMismatch    the deployment was set up with another shard count
     ├── PoliciesUnreadable    the deployment's recorded policies are of another version, or damaged
@@ -104,6 +105,17 @@ class SessionNotWhole(PermanentError):
 
 class SessionExists(PermanentError):
     """The session is in Redis already; nothing was written."""
+
+
+class NotAdoptable(PermanentError):
+    """What another library has under a key is no conversation that could be adopted; it stays as it is."""
+
+    def __init__(self, key: bytes, reason: str, where: str = "") -> None:
+        """`reason` is the same for all keys of a kind, `where` tells the place in this one."""
+        super().__init__(
+            f"the key {key.decode(errors='replace')!r} can't be adopted and stays as it is: {where}{reason}"
+        )
+        self.reason = reason
 
 
 class OwnerMismatch(PermanentError):

@@ -5,6 +5,10 @@ from __future__ import annotations
 import re
 import zlib
 from dataclasses import dataclass
+from functools import cache
+from itertools import count
+
+from redis.crc import key_slot
 
 from history.errors import InvalidArgument, InvalidOwner, InvalidSessionId
 
@@ -14,6 +18,9 @@ MAX_SHARDS = 16_384
 MAX_ID_BYTES = 1_024
 
 _NAMESPACE = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+
+# The lists of any deployment: messages, what is staged, what is adopted or given back.
+_LISTS = re.compile(rb"\{[A-Za-z0-9_.:-]{1,64}:\d{1,5}\}:[mr]:|[A-Za-z0-9_.:-]{1,64}:(adopting|returning):\{")
 
 
 def encode_session_id(session_id: str) -> bytes:
@@ -86,6 +93,59 @@ def events_key(namespace: str) -> bytes:
     return f"{namespace}:events".encode()
 
 
+def is_torpors_list(key: bytes) -> bool:
+    """Is this the name of a list that a deployment of Torpor, of whatever namespace, keeps messages in?"""
+    return _LISTS.match(key) is not None
+
+
+def own_keys(namespace: str) -> re.Pattern[bytes]:
+    """What the names of a deployment's keys begin with, and those of the lists of all others."""
+    name = re.escape(namespace.encode())
+    return re.compile(rb"\{%b:\d+\}:|%b:(config$|events$|purge:)|%b" % (name, name, _LISTS.pattern))
+
+
+def slot_tag(key: bytes) -> bytes:
+    """A hash tag that puts other keys in the slot of `key`; there is no closing brace in it.
+
+    https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#hash-tags
+    """
+    tag, closed, _ = key.partition(b"{")[2].partition(b"}")
+    if closed and tag:
+        return tag
+    if b"}" not in key:
+        return key
+    return _number_of_slot(key_slot(key))
+
+
+@cache
+def _number_of_slot(slot: int) -> bytes:
+    """The first number whose digits are of a slot; found by trying, 16,384 of them on average."""
+    return next(digits for number in count() if key_slot(digits := b"%d" % number) == slot)
+
+
+def adopting_key(namespace: str, key: bytes) -> bytes:
+    """List: what another library had under `key`, in the same slot, while it is adopted.
+
+    The last element is a mark, `token:remaining TTL (ms)`.
+    """
+    return b"%b:adopting:{%b}:%b" % (namespace.encode(), slot_tag(key), key)
+
+
+def adopted_key(name: bytes) -> bytes:
+    """The key whose `adopting_key` has this name."""
+    return name.partition(b"}:")[2]
+
+
+def adopting_pattern(namespace: str, pattern: bytes) -> bytes:
+    """What SCAN matches those names with whose keys match `pattern`."""
+    return b"%b:adopting:{*}:%b" % (namespace.encode(), pattern)
+
+
+def returning_key(namespace: str, key: bytes, token: bytes) -> bytes:
+    """List: what is to be given back to another library under `key`, in the same slot; expires."""
+    return b"%b:returning:{%b}:%b:%b" % (namespace.encode(), slot_tag(key), token, key)
+
+
 @dataclass(frozen=True, slots=True)
 class ShardKeys:
     """The keys that the sessions of one shard share; all carry the shard's hash tag."""
@@ -116,6 +176,11 @@ class ShardKeys:
     def holds(self) -> bytes:
         """Hash: legal holds of sessions and owners."""
         return self.tag + b":h"
+
+    @property
+    def adoptions(self) -> bytes:
+        """Hash: session -> its adoption, while one is running."""
+        return self.tag + b":a"
 
     def messages(self, session: bytes) -> bytes:
         """List: one JSON message per element, oldest first."""

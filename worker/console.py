@@ -96,8 +96,8 @@ def size(value: int | None) -> str:
 
 
 @contextmanager
-def progress(total: int) -> Iterator[Progress]:
-    """Progress bars on standard error, so that standard output stays for results."""
+def progress(total: int | None) -> Iterator[Progress]:
+    """Progress bars on standard error, so that standard output stays for results; None where the end is not known."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, disable=total == 0, transient=not err.is_terminal) as bars:
         yield bars

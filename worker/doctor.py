@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from enum import StrEnum
 from itertools import chain, islice
 
 from history import (
+    Adoption,
     IndexOutcome,
     Mending,
     PermanentError,
@@ -22,6 +24,8 @@ from worker import holdings
 from worker.services import Services
 
 _PAGE = 500
+# An adoption takes milliseconds, that of a very large session seconds.
+_ADOPTING = timedelta(minutes=1)
 
 
 class Ailment(StrEnum):
@@ -31,6 +35,7 @@ class Ailment(StrEnum):
     UNINDEXED = "session without an index entry"
     METADATA_LOST = "messages without metadata"
     UNREADABLE = "keys or metadata that are not Torpor's"
+    UNADOPTED = "adoption that was not finished"
     SHARD_UNREADABLE = "a shard's index or quarantine that is not Torpor's"
 
 
@@ -71,6 +76,7 @@ def examine(services: Services, *, repair: bool = False, assume: Assumption | No
             if finding:
                 found.add(session_id)
                 yield finding
+    yield from _unadopted(services, repair=repair)
 
 
 def _indexed(sessions: SessionStore) -> Iterator[str | Finding]:
@@ -146,6 +152,26 @@ def _compare(services: Services, session_id: str, live: list[bytes], assume: Ass
             "if they were restored, --assume woken; if they were written after the archived ones, --assume new"
         )
     return mending
+
+
+def _unadopted(services: Services, *, repair: bool) -> Iterator[Finding]:
+    """Adoptions at which nobody seems to be any more."""
+    adoptions = services.sessions.adoptions()
+    latest = services.sessions.now() - _ADOPTING if adoptions else None
+    for adoption in adoptions:
+        if latest and adoption.since < latest:
+            yield _finish(services, adoption, repair=repair)
+
+
+def _finish(services: Services, adoption: Adoption, *, repair: bool) -> Finding:
+    finding = Finding(adoption.session_id, Ailment.UNADOPTED, detail=f"the key {adoption.key!r}")
+    if not repair:
+        return finding
+    try:
+        services.sessions.finish_adoption(adoption)
+    except TorporError as error:
+        return replace(finding, detail=str(error))
+    return replace(finding, mended=True)
 
 
 def _has_id(element: bytes) -> bool:

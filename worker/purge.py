@@ -16,7 +16,7 @@ from itertools import islice
 from typing import TypeVar
 
 from history import PurgeLock, TorporError, TransientError
-from worker import inventory, orders, receipts
+from worker import adopt, inventory, orders, receipts
 from worker.errors import PurgeNotFound, PurgeOvertaken
 from worker.events import Event, EventKind, tell
 from worker.failpoints import Failpoint, reach
@@ -89,6 +89,7 @@ class _Run:
 
     def run(self) -> None:
         if not receipts.is_written(self.services, self.order.id):
+            adopt.finish(self.services)
             self._list_and_remove()
             look = self._look_again()
             if look.waits_until is not None:

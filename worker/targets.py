@@ -23,17 +23,24 @@ def targets(services: Services, order: Order) -> Iterator[str]:
     if order.session is not None:
         yield order.session
         return
-    asleep = order.scope is not Scope.LIVE
+    in_archive = order.scope is not Scope.LIVE
     cutoff = None if order.idle is None else services.sessions.now() - order.idle
     if order.owner is None:
         yield from _idle(
             services, chain(services.sessions.sessions(), services.sessions.sessions(quarantined=True)), cutoff
         )
-        if asleep:
-            yield from _asleep(services, cutoff)
+        if in_archive:
+            yield from asleep(services, cutoff)
         return
-    owned = chain(services.sessions.owned(order.owner), _marked(services, order.owner) if asleep else ())
+    owned = chain(services.sessions.owned(order.owner), _marked(services, order.owner) if in_archive else ())
     yield from owned if cutoff is None else _idle_or_asleep(services, owned, cutoff)
+
+
+def asleep(services: Services, cutoff: datetime | None = None) -> Iterator[str]:
+    """The sessions that are in the archive alone, those that were last active before `cutoff` where one is given."""
+    for info in _infos(services, _archived(services, cutoff)):
+        if isinstance(info, str):
+            yield info
 
 
 def _idle(services: Services, session_ids: Iterable[str], cutoff: datetime | None) -> Iterator[str]:
@@ -71,13 +78,6 @@ def _marked(services: Services, owner: str) -> Iterator[str]:
     for session_id, _ in groupby(layout.marked_session(owner, each.name, each.metadata) for each in markers):
         if session_id is not None:
             yield session_id
-
-
-def _asleep(services: Services, cutoff: datetime | None) -> Iterator[str]:
-    """The sessions that are in the archive alone and were last active before `cutoff`."""
-    for info in _infos(services, _archived(services, cutoff)):
-        if isinstance(info, str):
-            yield info
 
 
 def _archived(services: Services, cutoff: datetime | None) -> Iterator[str]:

@@ -4,6 +4,7 @@ The stores only run them, so that no logic is written twice for sync and async c
 Sources: the script of the same name in `history/lua/`, whose head documents keys, arguments and replies.
 """
 
+from history.calls.adoption import adopt, adopted, adoptions, begin, give_back, lay, let_go, peek, take
 from history.calls.application import append, clear, close, configure, info, pop, read, update
 from history.calls.archiving import attempts, cleaned, commit, release, renew, requeue, snapshot
 from history.calls.call import KEEP, Call, Deployment, Keep
@@ -20,9 +21,13 @@ __all__ = [
     "Deployment",
     "Keep",
     "abandon",
+    "adopt",
+    "adopted",
+    "adoptions",
     "append",
     "attempts",
     "attend",
+    "begin",
     "claim",
     "cleaned",
     "clear",
@@ -32,17 +37,21 @@ __all__ = [
     "drop",
     "due",
     "find_hold",
+    "give_back",
     "heard",
     "held",
     "hold",
     "hold_owner",
     "info",
+    "lay",
+    "let_go",
     "list_sessions",
     "mend",
     "nearest",
     "note_owner_hold",
     "overview",
     "owned",
+    "peek",
     "pop",
     "purge",
     "read",
@@ -57,6 +66,7 @@ __all__ = [
     "snapshot",
     "stage",
     "swap",
+    "take",
     "tell",
     "update",
 ]

@@ -94,3 +94,87 @@ local function push(list_key, values, first, last)
     redis.call('RPUSH', list_key, unpack(values, from, math.min(from + 999, last)))
   end
 end
+
+-- Add messages [from, stop) of a list to a reply, until about `limit` bytes are read. Positions count from the oldest
+-- message on; `reversed` is how many there are in a list that has the newest one first.
+local function add_page(reply, list_key, from, stop, limit, reversed)
+  local size = 0
+  -- Ever larger steps, so that a page of large messages does not read many more than it takes.
+  local step = 8
+  while from < stop and size < limit do
+    local upto = math.min(from + step, stop)
+    local first = reversed and reversed - upto or from
+    local messages = redis.call('LRANGE', list_key, int(first), int(first + upto - from - 1))
+    for index = 1, #messages do
+      local message = messages[reversed and #messages + 1 - index or index]
+      reply[#reply + 1] = message
+      size = size + #message
+      if size >= limit then break end
+    end
+    from, step = upto, math.min(2 * step, 100)
+  end
+  return reply
+end
+
+-- May nothing be written to a session, since a purge has left its tombstone?
+local function is_buried(state, until_ms, allow_reuse)
+  return state == 'purged' and allow_reuse ~= '1' and tonumber(until_ms) > to_ms(now_us())
+end
+
+-- Append values[first...] to a session, creating it where it is not in Redis; counts as activity. `given` and the reply
+-- are the arguments and the reply of append.lua, by name; without a request the caller knows what was sent already.
+local function append(keys, given, values, first)
+  local meta = redis.call('HMGET', keys.metadata, 'epoch', 'idle', 'max_age', 'owner', 'state', 'floor', 'seen', 'until',
+    'retention', 'written', 'holding', 'empty')
+  local epoch, idle, max_age, owner = meta[1], meta[2], meta[3], meta[4]
+  local seen = meta[7]
+  if not epoch and not seen then seen = redis.call('GET', keys.seen) end
+  if given.request and has_seen(seen, given.request) then return {'ok', redis.call('LLEN', keys.messages)} end
+  local now_ms = to_ms(now_us())
+  local buried = meta[5] == 'purged'
+  if is_buried(meta[5], meta[8], given.allow_reuse) then return {'purged'} end
+  if epoch and not (buried or meta[12]) and given.only_new == '1' then return {'exists'} end
+  if owner and given.owner ~= '' and owner ~= given.owner then return {'owner'} end
+
+  local length = redis.call('LLEN', keys.messages)
+  local fields = {'active', int(now_ms)}
+  local function set(name, value) fields[#fields + 1] = name; fields[#fields + 1] = value end
+  if given.request then
+    set('seen', with_seen(seen, given.request, now_ms))
+  elseif seen then
+    set('seen', seen)
+  end
+  -- Where the metadata was lost, nothing tells which messages the archive has: no epoch, until the worker finds it so.
+  local damaged = not epoch and length > 0
+  if not epoch and not damaged then
+    epoch = int(next_epoch(keys.tally))
+    set('epoch', epoch)
+  end
+  if not idle and given.idle ~= '' then idle = given.idle; set('idle', idle) end
+  if not max_age and given.max_age ~= '' then max_age = given.max_age; set('max_age', max_age) end
+  if not meta[9] and given.retention ~= '' then set('retention', given.retention) end
+  if not owner and given.owner ~= '' then
+    set('owner', given.owner)
+    redis.call('SADD', keys.owner, given.session)
+  end
+  -- A quarantined session waits for a person, a cleared one is due until its archive is erased, and one whose legal hold
+  -- has changed until its objects are seen to.
+  if damaged then
+    if meta[5] ~= 'quarantined' then set_due(keys.due, given.session, now_ms) end
+  elseif buried then
+    set_due(keys.due, given.session, now_ms)
+  elseif meta[5] ~= 'quarantined' and not (meta[6] or meta[11]) then
+    schedule(keys.due, given.session, now_ms, epoch, idle or given.default_idle, max_age or given.default_max_age,
+      now_ms)
+  end
+  -- By now every key has proved to be of its type, and the memory limit, at which Redis refuses a script's first write,
+  -- is passed: the turn is written as a whole.
+  push(keys.messages, values, first, #values)
+  redis.call('HSET', keys.metadata, unpack(fields))
+  if meta[10] or meta[12] then redis.call('HDEL', keys.metadata, 'written', 'empty') end
+  if buried then
+    redis.call('HDEL', keys.metadata, 'state', 'until') -- the purge stays known, should it be sent again
+    redis.call('HINCRBY', keys.tally, 'tombstones', -1)
+  end
+  return {'ok', int(length + #values - first + 1)}
+end

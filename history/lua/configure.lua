@@ -10,8 +10,12 @@
 -- Returns {shards or false, idle ms or false, max age ms or false, policies or false, retention ms or false}
 local config = redis.call('HMGET', KEYS[1], 'shards', 'idle', 'max_age', 'policies', 'retention')
 if ARGV[2] ~= '1' then return config end
--- What is right already is not written, so that a Redis at its memory limit has nothing to refuse.
-if not config[1] then redis.call('HSET', KEYS[1], 'shards', ARGV[1]) end
+-- What is right already is not written, so that a Redis at its memory limit has nothing to refuse. The first use begins
+-- with a deletion of nothing, which lets it write there: with other libraries' sessions Redis may be full before it.
+if not config[1] then
+  redis.call('HDEL', KEYS[1], '')
+  redis.call('HSET', KEYS[1], 'shards', ARGV[1])
+end
 local function record(name, wanted, known)
   if wanted == '-' then
     redis.call('HDEL', KEYS[1], name)

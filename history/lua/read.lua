@@ -31,16 +31,4 @@ if from < 0 then from = math.max(0, total + from) end
 local whole = meta[8] or (meta[5] == 'purged' and '1') or '0'
 local reply = {meta[1] or '0', meta[2] or '0', int(total), whole, int(from)}
 local stop = math.min(tonumber(ARGV[6]) or total, total, from + tonumber(ARGV[8]))
-local size, limit = 0, tonumber(ARGV[7])
--- Ever larger steps, so that a page of large messages does not read many more than it takes.
-local step = 8
-while from < stop and size < limit do
-  local upto = math.min(from + step, stop)
-  for _, message in ipairs(redis.call('LRANGE', KEYS[1], from, upto - 1)) do
-    reply[#reply + 1] = message
-    size = size + #message
-    if size >= limit then break end
-  end
-  from, step = upto, math.min(2 * step, 100)
-end
-return reply
+return add_page(reply, KEYS[1], from, stop, tonumber(ARGV[7]))

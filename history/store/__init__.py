@@ -11,6 +11,7 @@ from typing import Any
 from history.blocking import blocking, blocking_iterator
 from history.errors import InvalidArgument
 from history.keys import DEFAULT_NAMESPACE, check_session_id
+from history.store.adoption import Adopting
 from history.store.application import Application
 from history.store.archiving import Archiving
 from history.store.erasure import Erasure, PurgeLock
@@ -24,7 +25,7 @@ from history.store.runner import Runner
 __all__ = ["AsyncSessionStore", "PurgeLock", "SessionOperations", "SessionStore", "check_session_id"]
 
 
-class SessionOperations(Application, Restoring):
+class SessionOperations(Application, Restoring, Adopting):
     """What applications do with sessions, as coroutines over whatever client the runner has."""
 
 
@@ -71,3 +72,7 @@ class SessionStore(Index, Archiving, Erasure, Holding, Repair, Events):
     stage = blocking(Restoring.stage)
     swap = blocking(Restoring.swap)
     abandon = blocking(Restoring.abandon)
+    adopt = blocking(Adopting.adopt)
+    finish_adoption = blocking(Adopting.finish_adoption)
+    adoptable = blocking(Adopting.adoptable)
+    give_back = blocking(Adopting.give_back)

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 from history import calls
+from history.adoption import Adoption
 from history.announcements import Announcements
 from history.errors import TorporError
 from history.session import Attendance, Lease, SeizeOutcome, SessionInfo, ShardOverview, Status
@@ -79,6 +80,15 @@ class Index(BlockingRunner):
     def infos(self, session_ids: Sequence[str]) -> list[SessionInfo | TorporError | None]:
         """Describe many sessions; one pipeline, each session atomic for itself. An error stands in its place."""
         return self.run_many([calls.info(self.deployment, session) for session in session_ids])
+
+    def adoptions(self) -> list[Adoption]:
+        """The adoptions that have begun and not ended; one pipeline.
+
+        Shards that don't answer are left out, with a warning; raises where none answers.
+        """
+        shards = range(self.deployment.keyspace.shards)
+        found = self.run_many([calls.adoptions(self.deployment, shard) for shard in shards])
+        return [adoption for _, adoptions in _answered(shards, found) for adoption in adoptions]
 
     def claim(self, shards: Sequence[int], limit: int, lease: timedelta) -> list[Lease]:
         """Lease up to `limit` due sessions of each shard, longest due first; one pipeline, and one for the listeners.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from history import calls
+from history.keys import adopted_key, adopting_pattern, own_keys
+from history.layout import Layout
 from history.session import IndexOutcome, Mending
 from history.store.runner import BlockingRunner
 
@@ -15,14 +17,29 @@ class Repair(BlockingRunner):
     def stored_sessions(self) -> Iterator[str]:
         """Walk the ids of all sessions that have keys, indexed or not; an id may come twice.
 
-        The only operation that walks the key space (SCAN): for repairs.
+        Walks the key space (SCAN): for repairs.
         """
         keyspace = self.deployment.keyspace
+        for key in self._scan(keyspace.pattern):
+            session = keyspace.session_of(key)
+            if session is not None:
+                yield session
+
+    def adoptable_keys(self, layout: Layout, match: str) -> Iterator[bytes]:
+        """Walk the keys, but for our own, whose session ids match a glob-style pattern; a key may come twice.
+
+        Those come first of which an adoption was left unfinished. Walks the key space twice (SCAN).
+        """
+        pattern = layout.pattern(match)
+        for name in self._scan(adopting_pattern(self._namespace, pattern)):
+            yield adopted_key(name)
+        ours = own_keys(self._namespace)
+        yield from (key for key in self._scan(pattern) if not ours.match(key))
+
+    def _scan(self, pattern: bytes) -> Iterator[bytes]:
         with self._kind.translated():
-            for key in self._client.scan_iter(keyspace.pattern, count=1000):
-                session = keyspace.session_of(key if isinstance(key, bytes) else key.encode())
-                if session is not None:
-                    yield session
+            for key in self._client.scan_iter(pattern, count=1000):
+                yield key if isinstance(key, bytes) else key.encode()
 
     def reindex(self, session_id: str) -> IndexOutcome:
         """Add the index entry that a session lacks, or drop the one that lacks a session."""

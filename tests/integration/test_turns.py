@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import redis
 import redis.asyncio.cluster
-from conftest import ClusterServer, RedisServer, Watched
+from conftest import RedisServer, Watched
 from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, ToolMessage
 from langchain_core.outputs import ChatResult
@@ -184,7 +184,7 @@ class WatchedAsyncCluster(Watched, redis.asyncio.cluster.RedisCluster):  # type:
 
 
 def watched_asyncio(server: RedisServer) -> Any:
-    if isinstance(server, ClusterServer):
+    if "redis_cluster" in server.settings:
         return WatchedAsyncCluster(host="127.0.0.1", port=server.port)
     return WatchedAsyncRedis(port=server.port, username=server.user, password=server.password)
 

@@ -16,7 +16,6 @@ import pytest
 import redis
 from client_kinds import Chat, Connection, Kind
 from conftest import (
-    ClusterServer,
     Points,
     RedisServer,
     WatchedArchive,
@@ -83,7 +82,7 @@ def in_gcs(redis_server: RedisServer, sessions: SessionStore, bucket: str, proxy
 @pytest.fixture(params=[False, True], ids=["blocking", "asyncio"])
 def connection(client: redis.Redis, redis_server: RedisServer, request: pytest.FixtureRequest) -> Iterator[Connection]:
     """An application's client of the same Redis, of either kind."""
-    kind = Kind("redis", "cluster" if isinstance(redis_server, ClusterServer) else "node", request.param)
+    kind = Kind("redis", "cluster" if "redis_cluster" in redis_server.settings else "node", request.param)
     user = {"username": redis_server.user, "password": redis_server.password} if redis_server.user else {}
     connected = Connection(kind, redis_server.port, **user)
     yield connected
@@ -386,7 +385,7 @@ def test_of_many_processes_that_read_at_once_one_wakes_the_session_from_gcs(
 ) -> None:
     fall_asleep(in_gcs)
     proxy.heal()
-    kind = "cluster" if isinstance(redis_server, ClusterServer) else "node"
+    kind = "cluster" if "redis_cluster" in redis_server.settings else "node"
     started = [
         subprocess.Popen(
             [sys.executable, "-c", READER, kind, redis_server.url, in_gcs.archive.url],

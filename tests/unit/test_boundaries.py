@@ -17,6 +17,10 @@ WORKER = sorted((ROOT / "worker").rglob("*.py"))
 HISTORY = sorted((ROOT / "history").rglob("*.py"))
 
 PUBLIC = [
+    "Adoption",
+    "LAYOUTS",
+    "Layout",
+    "NotAdoptable",
     "Archive",
     "Client",
     "ClientMismatch",

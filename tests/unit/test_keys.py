@@ -6,7 +6,7 @@ import zlib
 from itertools import combinations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from redis.crc import key_slot
 
@@ -16,11 +16,19 @@ from history.keys import (
     MAX_SHARDS,
     Keyspace,
     ShardKeys,
+    adopted_key,
+    adopting_key,
+    adopting_pattern,
     check_namespace,
     check_shards,
     config_key,
     encode_owner,
     encode_session_id,
+    events_key,
+    is_torpors_list,
+    own_keys,
+    purge_lock_key,
+    returning_key,
 )
 
 KEYSPACE = Keyspace("torpor", 256)
@@ -53,6 +61,7 @@ WEIRD_IDS = [
 ]
 
 ids = st.text(min_size=1, max_size=60)
+braced = st.text("{}ab1", min_size=1, max_size=12).map(str.encode)
 
 
 def session_keys(session_id: str, keyspace: Keyspace = KEYSPACE) -> list[bytes]:
@@ -115,6 +124,55 @@ def test_two_sessions_share_no_key_of_their_own(session_ids: set[str]) -> None:
     one_shard = Keyspace("torpor", 1)
     first, second = (set(session_keys(session_id, one_shard)) for session_id in session_ids)
     assert not first & second
+
+
+@settings(deadline=None)  # a slot's number is looked for the first time
+@given(st.one_of(ids.map(str.encode), braced))
+def test_what_is_taken_from_a_key_is_in_its_slot_and_names_it(key: bytes) -> None:
+    taken = adopting_key("torpor", key)
+    assert key_slot(taken) == key_slot(key) == key_slot(returning_key("torpor", key, b"0a1b"))
+    assert adopted_key(taken) == key
+
+
+@settings(deadline=None)
+@given(st.sets(braced, min_size=2, max_size=2))
+def test_what_is_taken_from_two_keys_stays_apart(keys: set[bytes]) -> None:
+    assert len({adopting_key("torpor", key) for key in keys}) == 2
+
+
+@pytest.mark.parametrize("key", [b"a", b"{a}", b"a}", b"}{", b"{}a", b"a{b}c{d}", b"{", b"{{a}}"], ids=repr)
+def test_the_pattern_of_what_is_taken_matches_as_that_of_the_keys_does(key: bytes) -> None:
+    # Of what Redis's patterns have, these use '*' alone.
+    taken = adopting_key("torpor", key)
+    head, _, tail = adopting_pattern("torpor", key).partition(b"*")
+    assert taken.startswith(head)
+    assert taken.endswith(tail)
+
+
+@pytest.mark.parametrize(
+    ("key", "ours"),
+    [
+        (KEYSPACE.shard(7).messages(b"s"), True),
+        (Keyspace("other.one", 9).shard(7).messages(b"s"), True),
+        (KEYSPACE.shard(7).staging(b"s", b"0a"), True),
+        (adopting_key("torpor", b"s"), True),
+        (returning_key("torpor", b"s", b"0a"), True),
+        (b"s", False),
+        (b"torpor:7", False),
+        (b"{user:7}:chat", False),
+        (b"message_store:{torpor:7}:m:s", False),
+    ],
+    ids=repr,
+)
+def test_lists_of_torpors_own_are_known_whatever_the_namespace(key: bytes, *, ours: bool) -> None:
+    assert is_torpors_list(key) is ours
+
+
+def test_all_keys_of_a_deployment_are_known_as_its_own_and_no_others() -> None:
+    ours = own_keys("torpor.1")
+    mine = [*all_keys("s", Keyspace("torpor.1", 9)), config_key("torpor.1"), events_key("torpor.1")]
+    assert all(map(ours.match, [*mine, purge_lock_key("torpor.1", "p"), adopting_key("torpor.1", b"s")]))
+    assert not any(map(ours.match, [b"s", b"torpor.1", b"torpor.1:s", b"torporx1:config", b"{user:7}:chat"]))
 
 
 def test_namespaces_stay_apart() -> None:

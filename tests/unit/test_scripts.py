@@ -14,8 +14,10 @@ import pytest
 from redis.crc import key_slot
 
 from history import calls
+from history.adoption import Adoption
 from history.calls import KEEP, Call, Deployment
 from history.keys import Keyspace
+from history.layout import LAYOUTS
 from history.policy import Policies
 from history.scripts import script
 from history.session import Expiry, Lease, Mending, Origin, Page, PurgeTarget, RestoreTicket, SessionInfo, Status
@@ -26,6 +28,7 @@ DEPLOYMENT = Deployment(Keyspace("torpor", 256), max_age=HOUR)
 EXPIRY = Expiry(idle=HOUR, max_age=HOUR, retention=HOUR)
 LEASE = Lease("s", b"1700000000000.5", b"1600000000000.5")
 TICKET = RestoreTicket("s", b"0a1b2c3d", 1, 0)
+ADOPTION = Adoption("s", LAYOUTS["memorystore"], "0a1b2c3d", "4e5f", 500, 1_700_000_000_000)
 UNOWNED = SessionInfo(
     session_id="s",
     status=Status.IN_WORK,
@@ -107,6 +110,21 @@ SAMPLES: dict[str, list[Call[Any]]] = {
     "tell": [calls.tell("torpor", [{"kind": "session.archived", "session": "s"}] * 2, keep=9)],
     "attempts": [calls.attempts(DEPLOYMENT, "s")],
     "abandon": [calls.abandon(DEPLOYMENT, TICKET)],
+    "peek": [calls.peek("torpor", "s", layout, 0, 1024) for layout in LAYOUTS.values()],
+    "begin": [
+        calls.begin(DEPLOYMENT, ADOPTION, owner="ann", allow_reuse=True),
+        calls.begin(DEPLOYMENT, ADOPTION, owner=None, allow_reuse=False),
+    ],
+    "take": [calls.take("torpor", "s", LAYOUTS["memorystore"], "4e5f", 3)],
+    "adopt": [
+        calls.adopt(DEPLOYMENT, ADOPTION, ADOPTION, [b"{}"], expiry=EXPIRY, owner="ann", allow_reuse=True),
+        calls.adopt(DEPLOYMENT, ADOPTION, ADOPTION, [b"{}"], expiry=Expiry(), owner=None, allow_reuse=False),
+    ],
+    "let_go": [calls.let_go("torpor", "s", LAYOUTS["memorystore"], "4e5f")],
+    "adopted": [calls.adopted(DEPLOYMENT, ADOPTION)],
+    "adoptions": [calls.adoptions(DEPLOYMENT, 7)],
+    "lay": [calls.lay("torpor", b"s", b"4e5f", [b"{}", b"{}"], laid=0, lease=HOUR)],
+    "give_back": [calls.give_back("torpor", b"s", b"4e5f", 2, ttl) for ttl in (HOUR, None)],
     "purge": [
         calls.purge(DEPLOYMENT, PurgeTarget("s", "ann", ["ann", "bob"]), "p", tombstone=HOUR, idle=HOUR),
         calls.purge(DEPLOYMENT, PurgeTarget("s"), "p", tombstone=HOUR, idle=None),
@@ -137,13 +155,16 @@ TYPES = [
     (rb"torpor:config", "hash"),
     (rb"torpor:events", "stream"),
     (rb"\{torpor:\d+\}:(due|q)", "zset"),
-    (rb"\{torpor:\d+\}:(t|h)", "hash"),
+    (rb"\{torpor:\d+\}:(t|h|a)", "hash"),
     (rb"\{torpor:\d+\}:l", "string"),
     (rb"\{torpor:\d+\}:m:s", "list"),
     (rb"\{torpor:\d+\}:s:s", "hash"),
     (rb"\{torpor:\d+\}:w:s", "string"),
     (rb"\{torpor:\d+\}:o:ann", "set"),
     (rb"\{torpor:\d+\}:r:0a1b2c3d:s", "list"),
+    (rb"s|message_store:s", "list"),
+    (rb"torpor:adopting:\{(.+)\}:\1", "list"),
+    (rb"torpor:returning:\{s\}:4e5f:s", "list"),
 ]
 
 

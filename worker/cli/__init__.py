@@ -54,6 +54,7 @@ app.command()(repair.requeue)
 app.command()(repair.doctor)
 app.command("import")(transfer.import_)
 app.command()(transfer.export)
+app.command()(transfer.adopt)
 app.command()(tour.demo)
 
 

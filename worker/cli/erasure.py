@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from history import InvalidArgument, SessionNotFound, TorporError, TransientError
-from worker import console, orders
+from worker import adopt, console, orders
 from worker import purge as purging
 from worker import receipts as receipting
 from worker.cli.shared import JsonLines, services_of, span_of
@@ -56,6 +56,8 @@ def purge(
         if not _list(purging.preview(services, order), as_json=as_json) and session is not None:
             raise SessionNotFound(f"there is nothing of session {session!r} to purge")
         return
+    if session is not None:
+        adopt.finish(services, session)
     if session is not None or not yes:
         total, held = _count(purging.preview(services, order))
         if not total.sessions and not held:

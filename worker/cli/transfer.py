@@ -1,25 +1,40 @@
-"""The commands that take conversations in from a file and give them out again."""
+"""The commands that take conversations in and give them out again: from and to files, and other libraries."""
 
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, replace
+from enum import StrEnum
+from itertools import chain, islice
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from history import Expiry, InvalidArgument, check_session_id
+from history import LAYOUTS, Expiry, InvalidArgument, PermanentError, SessionExists, SessionNotFound, TorporError
+from history import check_session_id as check
+from worker import adopt as adopting
 from worker import console, interchange
 from worker import restore as restoring
-from worker.cli.shared import Json, Session, services_of
+from worker.cli.shared import Json, services_of
+from worker.services import Services
+
+_Ttl = Annotated[int | None, typer.Option(help="Idle timeout of the sessions, in seconds.")]
+
+
+class Format(StrEnum):
+    """Sessions of langchain-google-memorystore-redis, or of langchain-community's RedisChatMessageHistory."""
+
+    MEMORYSTORE = "memorystore"
+    COMMUNITY = "community"
 
 
 def import_(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="FILE", help='Lines of {"session_id", "messages": [...]}.')],
     *,
-    ttl: Annotated[int | None, typer.Option(help="Idle timeout of the sessions, in seconds.")] = None,
+    ttl: _Ttl = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check the file and tell what is new.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -49,22 +64,124 @@ def import_(
     )
 
 
+def adopt(
+    context: typer.Context,
+    *,
+    match: Annotated[str, typer.Option(metavar="PATTERN", help="Of session ids, as for Redis's KEYS: user-*, or *.")],
+    layout: Annotated[Format, typer.Option("--format", help="Whose sessions they are.")],
+    prefix: Annotated[str | None, typer.Option(help="Of the keys, where it is not that library's own.")] = None,
+    ttl: Annotated[int | None, typer.Option(help="Idle timeout, in seconds, instead of what is left of a TTL.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be adopted.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Take over the sessions that another library has written to this Redis; can be run again, and while it writes.
+
+    Have your application adopt first (adopt= of the history): what is adopted goes to the end of a session.
+
+    Example: torpor adopt --match 'user-*' --format memorystore --dry-run
+    """
+    theirs = LAYOUTS[layout]
+    with console.progress(None) as bars:
+        task = bars.add_task("looking" if dry_run else "adopting", total=None)
+        result = adopting.adopt(
+            services_of(context),
+            theirs if prefix is None else replace(theirs, prefix=prefix),
+            match,
+            expiry=Expiry.of_seconds(ttl),
+            dry_run=dry_run,
+            progress=lambda: bars.advance(task),
+        )
+    if as_json:
+        console.print_json({**asdict(result), "dry_run": dry_run})
+        return
+    verb = "would adopt" if dry_run else "adopted"
+    console.out.print(f"{verb}: {result.sessions:,} sessions, {result.messages:,} messages", markup=False)
+    for reason, left in result.left.items():
+        console.out.print(
+            f"left as they are: {left.count:,}, such as {console.one_line(left.example)}: {reason}", markup=False
+        )
+
+
 def export(
     context: typer.Context,
-    session: Session,
+    session: Annotated[list[str] | None, typer.Argument(metavar="SESSION", help="Session ids.")] = None,
     *,
+    all_: Annotated[bool, typer.Option("--all", help="All sessions, awake and asleep.")] = False,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Instead of standard output.")] = None,
+    to_memorystore: Annotated[
+        bool, typer.Option("--to-memorystore", help="To where langchain-google-memorystore-redis reads them.")
+    ] = False,
+    ttl: Annotated[int | None, typer.Option(help="With --to-memorystore: when Redis drops them, in seconds.")] = None,
 ) -> None:
-    """Print a session as one JSON line that `torpor import` reads, without waking it.
+    """Copy sessions without waking them: one JSON line each, which torpor import reads, or back to another library.
+
+    An application that adopts (adopt= of the history) would take back what is given to that library: change it first.
 
     Example: torpor export user-42 -o user-42.jsonl
+
+    Example: torpor export --all --to-memorystore
+
     """
-    elements = restoring.read_transcript(services_of(context), check_session_id(session))
-    line = interchange.export_line(session, elements)
-    if output is None:
-        sys.stdout.buffer.write(line)
+    if bool(session) == all_:
+        raise InvalidArgument("name sessions, or give --all")
+    if (to_memorystore and output) or (ttl is not None and not to_memorystore):
+        raise InvalidArgument("--output is for JSON lines, --ttl for --to-memorystore")
+    expiry = Expiry.of_seconds(ttl)
+    services = services_of(context)
+    named = [check(each) for each in session or []]
+    if not to_memorystore:
+        _write(_lines(services, named or adopting.everything(services), skip_gone=all_), output)
         return
+    adopting.finish(services)
+    if all_:
+        _give_all_back(services, expiry)
+    else:
+        for each in named:
+            count = adopting.give_back(services, each, expiry.idle)
+            console.out.print(f"given back: {console.one_line(each)}, {count:,} messages", markup=False)
+
+
+def _lines(services: Services, session_ids: Iterable[str], *, skip_gone: bool) -> Iterator[bytes]:
+    for session_id in session_ids:
+        try:
+            elements = restoring.read_transcript(services, session_id)
+        except SessionNotFound:
+            if not skip_gone:
+                raise
+            continue
+        yield interchange.export_line(session_id, elements)
+
+
+def _write(lines: Iterator[bytes], output: Path | None) -> None:
+    if output is None:
+        sys.stdout.buffer.writelines(lines)
+        return
+    first = list(islice(lines, 1))  # what fails at once leaves the file as it was
     try:
-        output.write_bytes(line)
+        with output.open("wb") as out:
+            out.writelines(chain(first, lines))
     except OSError as exc:
         raise InvalidArgument(f"{output} can't be written: {exc.strerror}") from exc
+
+
+def _give_all_back(services: Services, expiry: Expiry) -> None:
+    """Sessions whose keys exist are taken for those that an earlier run has given back."""
+    given = there = 0
+    failed: list[PermanentError] = []
+    with console.progress(None) as bars:
+        task = bars.add_task("giving back", total=None)
+        for session_id in adopting.everything(services):
+            try:
+                adopting.give_back(services, session_id, expiry.idle)
+                given += 1
+            except SessionExists:
+                there += 1
+            except SessionNotFound:
+                pass  # purged
+            except PermanentError as error:
+                failed.append(error)
+                console.err.print(console.printable(str(error)), markup=False, soft_wrap=True)
+            bars.advance(task)
+    console.out.print(f"given back: {given:,} sessions; {there:,} have their key already", markup=False)
+    if failed:
+        raise TorporError(f"{len(failed):,} sessions could not be given back")

@@ -1,0 +1,80 @@
+"""The adoption of a session that another library has written, as plain data."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Self
+
+from history.errors import MessageCorrupt
+from history.layout import Layout
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A page of what another library has of a session, as JSON bytes, oldest first.
+
+    `token` names what was taken to be adopted, None where nothing is. `ttl` is what was left to that library's key.
+    """
+
+    token: str | None
+    total: int
+    ttl: timedelta | None
+    start: int
+    messages: Sequence[bytes]
+
+    @property
+    def stop(self) -> int:
+        """The position after the last message of this page."""
+        return self.start + len(self.messages)
+
+
+@dataclass(frozen=True, slots=True)
+class Adoption:
+    """An adoption that has begun: `written` of the messages that were taken under `token` are in the session.
+
+    Nothing is written as long as the token is None.
+    """
+
+    session_id: str
+    layout: Layout
+    name: str
+    token: str | None = None
+    written: int = 0
+    since_ms: int = 0
+
+    @classmethod
+    def new(cls, session_id: str, layout: Layout) -> Self:
+        """An adoption that no other is taken for."""
+        return cls(session_id, layout, os.urandom(8).hex())
+
+    @classmethod
+    def parse(cls, session_id: str, value: bytes) -> Self:
+        """From what Redis has of it: `bytes` of an adoption. Raises MessageCorrupt."""
+        try:
+            since, _, state = value.partition(b":")
+            name, prefix, newest_first, token, written = json.loads(state)
+            return cls(session_id, Layout(prefix, newest_first), name, token, int(written), int(since))
+        except (ValueError, TypeError) as exc:
+            raise MessageCorrupt(f"the record of the adoption of session {session_id!r} is damaged: {exc}") from exc
+
+    @property
+    def since(self) -> datetime:
+        """When it began, by Redis's clock."""
+        return datetime.fromtimestamp(self.since_ms / 1000, UTC)
+
+    @property
+    def key(self) -> str:
+        """The other library's key."""
+        return self.layout.prefix + self.session_id
+
+    @property
+    def state(self) -> bytes:
+        """All of it but the moment of its beginning, which Redis puts before it."""
+        return json.dumps([self.name, self.layout.prefix, self.layout.newest_first, self.token, self.written]).encode()
+
+    def __bytes__(self) -> bytes:
+        return b"%d:%b" % (self.since_ms, self.state)

@@ -1,0 +1,176 @@
+"""The way of a session from another library: looked at, taken, written page by page, let go; and the way back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from history.adoption import Adoption, Look
+from history.calls.call import PAGE_MESSAGES, Call, Deployment, span_ms
+from history.errors import NotAdoptable, OwnerMismatch, SessionExists, SessionPurged, StagingLost
+from history.keys import adopting_key, encode_owner, encode_session_id, returning_key
+from history.layout import Layout
+from history.scripts import script
+from history.session import MAX_EXPIRY, Expiry
+
+
+def peek(namespace: str, session_id: str, layout: Layout, start: int, page_bytes: int) -> Call[Look | None]:
+    """Look at what another library has of a session, or at what was taken of it; raises NotAdoptable."""
+    key = layout.key(session_id)
+
+    def decode(reply: Any) -> Look | None:
+        match reply:
+            case []:
+                return None
+            case [kind]:
+                raise NotAdoptable(key, f"it is a {kind.decode()} and no list")
+        mark, total, ttl, *messages = reply
+        token = mark.rpartition(b":")[0].decode() or None
+        return Look(token, int(total), _to_idle(int(ttl)), start, messages)
+
+    return Call(
+        script("peek"),
+        [key, adopting_key(namespace, key)],
+        [start, int(layout.newest_first), page_bytes, PAGE_MESSAGES],
+        decode,
+    )
+
+
+def begin(deployment: Deployment, adoption: Adoption, *, owner: str | None, allow_reuse: bool) -> Call[Adoption]:
+    """Begin an adoption; the result is the one that is running, which may be another's."""
+    session = encode_session_id(adoption.session_id)
+    keys = deployment.keyspace.of(session)
+
+    def decode(reply: Any) -> Adoption:
+        _check_refusal(reply[0], adoption, owner)
+        return Adoption.parse(adoption.session_id, reply[1])
+
+    return Call(
+        script("begin"),
+        [keys.adoptions, keys.metadata(session), keys.due],
+        [session, adoption.state, b"" if owner is None else encode_owner(owner), int(allow_reuse)],
+        decode,
+    )
+
+
+def take(namespace: str, session_id: str, layout: Layout, token: str, total: int) -> Call[bool]:
+    """Take what another library has of a session, if that is `total` messages and nothing is taken already."""
+    key = layout.key(session_id)
+    return Call(script("take"), [key, adopting_key(namespace, key)], [token.encode(), total], bool)
+
+
+def adopt(
+    deployment: Deployment,
+    adoption: Adoption,
+    further: Adoption,
+    messages: Sequence[bytes],
+    *,
+    expiry: Expiry,
+    owner: str | None,
+    allow_reuse: bool,
+) -> Call[Adoption | None]:
+    """Write a page; the result is the adoption as it is now: `further`, or as somebody else has left it."""
+    session = encode_session_id(adoption.session_id)
+    keys = deployment.keyspace.of(session)
+    given = deployment.resolve(adoption.session_id, owner, expiry)
+    encoded_owner = b"" if owner is None else encode_owner(owner)
+    owner_keys = [keys.owner(encoded_owner)] if encoded_owner else []
+
+    def decode(reply: Any) -> Adoption | None:
+        if reply[0] == b"moved":
+            return Adoption.parse(adoption.session_id, reply[1]) if reply[1] else None
+        _check_refusal(reply[0], adoption, owner)
+        return further
+
+    return Call(
+        script("adopt"),
+        [
+            keys.messages(session),
+            keys.metadata(session),
+            keys.due,
+            keys.tally,
+            keys.seen(session),
+            keys.adoptions,
+            *owner_keys,
+        ],
+        [
+            session,
+            bytes(adoption),
+            bytes(further),
+            *deployment.defaults,
+            span_ms(given.idle),
+            span_ms(given.max_age),
+            span_ms(given.retention),
+            encoded_owner,
+            int(allow_reuse),
+            *messages,
+        ],
+        decode,
+    )
+
+
+def let_go(namespace: str, session_id: str, layout: Layout, token: str) -> Call[bool]:
+    """Delete what was taken, now that it is written; False: it is gone already."""
+    return Call(script("let_go"), [adopting_key(namespace, layout.key(session_id))], [token.encode()], bool)
+
+
+def adopted(deployment: Deployment, adoption: Adoption) -> Call[bool]:
+    """End an adoption; False: it has ended already, or gone on."""
+    session = encode_session_id(adoption.session_id)
+    return Call(script("adopted"), [deployment.keyspace.of(session).adoptions], [session, bytes(adoption)], bool)
+
+
+def adoptions(deployment: Deployment, shard: int) -> Call[list[Adoption]]:
+    """The adoptions of a shard that have begun and not ended."""
+
+    def decode(reply: Any) -> list[Adoption]:
+        pairs = zip(reply[::2], reply[1::2], strict=True)
+        return [Adoption.parse(session.decode(), value) for session, value in pairs]
+
+    return Call(script("adoptions"), [deployment.keyspace.shard(shard).adoptions], [], decode)
+
+
+def lay(
+    namespace: str, key: bytes, token: bytes, messages: Sequence[bytes], *, laid: int, lease: timedelta
+) -> Call[None]:
+    """Add a page to what is to be given back under `key`, `laid` messages being there; raises SessionExists."""
+
+    def decode(reply: Any) -> None:
+        _check_return(reply, key)
+
+    return Call(script("lay"), [returning_key(namespace, key, token), key], [laid, span_ms(lease), *messages], decode)
+
+
+def give_back(namespace: str, key: bytes, token: bytes, total: int, ttl: timedelta | None) -> Call[None]:
+    """Give all that was laid to another library; raises SessionExists."""
+
+    def decode(reply: Any) -> None:
+        _check_return(reply, key)
+
+    return Call(script("give_back"), [returning_key(namespace, key, token), key], [total, span_ms(ttl)], decode)
+
+
+def _to_idle(ttl_ms: int) -> timedelta | None:
+    """What is left of a TTL as an idle timeout, in whole seconds."""
+    seconds = min(max(1, -(-ttl_ms // 1000)), MAX_EXPIRY // timedelta(seconds=1))
+    return None if ttl_ms < 0 else timedelta(seconds=seconds)
+
+
+def _check_refusal(reply: bytes, adoption: Adoption, owner: str | None) -> None:
+    match reply:
+        case b"owner":
+            raise OwnerMismatch(f"session {adoption.session_id!r} belongs to another owner than {owner!r}")
+        case b"purged":
+            raise SessionPurged(
+                f"session {adoption.session_id!r} was purged: what another library has of it is adopted only with "
+                "allow_reuse=True"
+            )
+
+
+def _check_return(reply: bytes, key: bytes) -> None:
+    match reply:
+        case b"exists":
+            raise SessionExists(f"the key {key.decode()!r} exists already; what is there is not replaced")
+        case b"lost":
+            raise StagingLost(f"what was to be given back under {key.decode()!r} has expired; start it again")

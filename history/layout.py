@@ -1,0 +1,65 @@
+"""How other libraries keep chat sessions in Redis: a list of messages under a key of its own for each session."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from history.errors import InvalidArgument, InvalidSessionId, NotAdoptable
+from history.keys import encode_session_id
+
+_GLOB = re.compile(rb"[*?\[\]\\]")
+
+
+def _encoded(text: str, what: str) -> bytes:
+    if not isinstance(text, str):
+        raise InvalidArgument(f"the {what} must be text, not {type(text).__name__}")
+    try:
+        return text.encode()
+    except UnicodeEncodeError as exc:
+        raise InvalidArgument(f"the {what} has a lone surrogate, which has no UTF-8 form") from exc
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A list under `prefix` and the session id, each element the JSON of `message_to_dict`."""
+
+    prefix: str = ""
+    newest_first: bool = False
+
+    def __post_init__(self) -> None:
+        _encoded(self.prefix, "prefix")
+
+    def key(self, session_id: str) -> bytes:
+        """The key of a session; raises InvalidSessionId."""
+        return self.prefix.encode() + encode_session_id(session_id)
+
+    def session_id(self, key: bytes) -> str:
+        """The session whose key this is; raises NotAdoptable where that is no session id."""
+        try:
+            session_id = key.removeprefix(self.prefix.encode()).decode()
+            encode_session_id(session_id)
+        except (UnicodeDecodeError, InvalidSessionId) as exc:
+            raise NotAdoptable(key, "its name is no session id") from exc
+        return session_id
+
+    def pattern(self, match: str) -> bytes:
+        """What SCAN matches the keys with whose session ids match the glob-style pattern `match`."""
+        return _GLOB.sub(rb"\\\g<0>", self.prefix.encode()) + _encoded(match, "pattern")
+
+
+# Sources: MemorystoreChatMessageHistory of langchain-google-memorystore-redis 0.3.0, and RedisChatMessageHistory of
+# langchain-community 0.4.
+LAYOUTS: Mapping[str, Layout] = MappingProxyType(
+    {"memorystore": Layout(), "community": Layout("message_store:", newest_first=True)}
+)
+
+
+def to_layout(layout: str | Layout) -> Layout:
+    """A layout by its name, or itself; raises InvalidArgument."""
+    found = LAYOUTS.get(layout) if isinstance(layout, str) else layout
+    if not isinstance(found, Layout):
+        raise InvalidArgument(f"the layout to adopt must be a Layout or one of {', '.join(LAYOUTS)}, not {layout!r}")
+    return found

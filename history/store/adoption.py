@@ -1,0 +1,169 @@
+"""Sessions that another library has written become sessions of ours, and the other way round.
+
+Their keys and ours are of different slots, so no script can move anything. It goes in steps, each atomic, and whoever
+comes next goes on where the last one was:
+
+1. begin   a record of the adoption, in our slot; one at a time for each session
+2. take    the other library's list gets another name in its slot, and a token
+3. adopt   a page is appended, and the record tells how far it is: both in our slot
+4. let go  what was taken is deleted, when all of it is written
+5. end     the record is deleted
+
+An adopter looks at what is taken only after it has read the record, and a record ends only when what it belongs to is
+gone. So the page of an adopter who comes late is refused, since its record has gone on or has ended, and what is taken
+under a token that is not the record's is new: the record's own is written and gone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from history import calls, codec
+from history.adoption import Adoption, Look
+from history.errors import InvalidArgument, MessageCorrupt, NotAdoptable
+from history.keys import is_torpors_list
+from history.layout import LAYOUTS, Layout
+from history.session import Expiry
+from history.store.application import PAGE_BYTES
+from history.store.runner import Operations, Runner
+
+# For how long what is to be given back outlives a process that dies at it.
+_LEASE = timedelta(hours=1)
+_PAGE = 100
+
+
+class Adopting(Operations):
+    """Takes sessions over from other libraries, and gives them back."""
+
+    async def adopt(
+        self,
+        session_id: str,
+        layout: Layout,
+        *,
+        expiry: Expiry = Expiry(),  # noqa: B008 - frozen
+        owner: str | None = None,
+        allow_reuse: bool = False,
+    ) -> int:
+        """Move what another library has of a session to the end of ours; returns how many messages were moved.
+
+        One round trip where there is nothing. Killed anywhere, it is finished when it is called again, and of several
+        at once each message is written by one; what the other library adds meanwhile comes last. Where `expiry` has no
+        idle timeout, what is left of the key's TTL becomes the session's. Raises NotAdoptable, OwnerMismatch and
+        SessionPurged, the key being left as it is.
+        """
+        return await _Adopter(self._runner, session_id, layout, expiry, owner, allow_reuse).run()
+
+    async def finish_adoption(self, adoption: Adoption) -> int:
+        """Go on with an adoption that was begun; returns how many messages were moved."""
+        adopter = _Adopter(self._runner, adoption.session_id, adoption.layout)
+        return await adopter.carry_on(adoption)
+
+    async def adoptable(self, session_id: str, layout: Layout) -> int:
+        """How many messages another library has of a session; changes nothing. Raises NotAdoptable."""
+        found = await _Adopter(self._runner, session_id, layout).find()
+        return found.total if found else 0
+
+    async def give_back(self, session_id: str, messages: Sequence[bytes], *, ttl: timedelta | None = None) -> None:
+        """Write messages to where langchain-google-memorystore-redis reads them: all of them, or none.
+
+        Raises SessionExists where the key is in use, MessageCorrupt for an element that is not a LangChain message.
+        """
+        if not messages:
+            raise InvalidArgument(f"session {session_id!r} has no messages to give back")
+        for position, message in enumerate(messages):
+            if not codec.is_message(message):
+                raise MessageCorrupt(f"message {position} of session {session_id!r} is not a LangChain message")
+        place = self._runner.namespace, LAYOUTS["memorystore"].key(session_id), os.urandom(8).hex().encode()
+        for start in range(0, len(messages), _PAGE):
+            page = messages[start : start + _PAGE]
+            await self._runner.perform(calls.lay(*place, page, laid=start, lease=_LEASE))
+        await self._runner.perform(calls.give_back(*place, len(messages), ttl))
+
+
+@dataclass(frozen=True, slots=True)
+class _Adopter:
+    """Adopts one session."""
+
+    runner: Runner
+    session_id: str
+    layout: Layout
+    expiry: Expiry = Expiry()  # noqa: RUF009 - frozen
+    owner: str | None = None
+    allow_reuse: bool = False
+
+    async def run(self) -> int:
+        """Adopt until nothing is left of what another library has."""
+        moved = 0
+        await self.runner.deployed()  # whoever calls this will need it: asked for once
+        while found := await self.find():
+            adoption = await self._begin()
+            if found.token is None and adoption.layout == self.layout:
+                await self._take(found)
+            moved += await replace(self, layout=adoption.layout).carry_on(adoption)
+        return moved
+
+    async def find(self) -> Look | None:
+        """What is there to adopt, looked at to its end unless it is taken already; raises NotAdoptable."""
+        key = self.layout.key(self.session_id)
+        if is_torpors_list(key):
+            raise NotAdoptable(key, "it is Torpor's own")
+        found = await self._peek(0)
+        while found and found.token is None:
+            for position, element in enumerate(found.messages, found.start):
+                if not codec.is_message(element):
+                    raise NotAdoptable(key, "not all of it is LangChain messages", f"message {position}: ")
+            if found.stop >= found.total:
+                break
+            found = await self._peek(found.stop)
+        return found
+
+    async def carry_on(self, adoption: Adoption) -> int:
+        """Write what is taken, let it go, and end the adoption, unless somebody else has; returns how many it wrote."""
+        moved = 0
+        while (look := await self._peek(adoption.written)) and look.token and adoption.token in (None, look.token):
+            if look.messages:
+                further = replace(adoption, token=look.token, written=look.stop)
+                now = await self._write(adoption, further, look)
+                if now is None or now.name != adoption.name:
+                    return moved
+                moved += len(look.messages) if now == further else 0
+                adoption = now
+            if adoption.token == look.token and adoption.written >= look.total:
+                await self._let_go(look.token)
+                break
+        await self.runner.perform(calls.adopted(await self.runner.deployed(), adoption))
+        return moved
+
+    async def _peek(self, start: int) -> Look | None:
+        return await self.runner.perform(
+            calls.peek(self.runner.namespace, self.session_id, self.layout, start, PAGE_BYTES)
+        )
+
+    async def _begin(self) -> Adoption:
+        new = Adoption.new(self.session_id, self.layout)
+        deployment = await self.runner.deployed(record=True)
+        return await self.runner.perform(calls.begin(deployment, new, owner=self.owner, allow_reuse=self.allow_reuse))
+
+    async def _take(self, found: Look) -> None:
+        token = os.urandom(8).hex()
+        await self.runner.perform(calls.take(self.runner.namespace, self.session_id, self.layout, token, found.stop))
+
+    async def _write(self, adoption: Adoption, further: Adoption, look: Look) -> Adoption | None:
+        expiry = replace(self.expiry, idle=self.expiry.idle or look.ttl)
+        return await self.runner.perform(
+            calls.adopt(
+                await self.runner.deployed(),
+                adoption,
+                further,
+                look.messages,
+                expiry=expiry,
+                owner=self.owner,
+                allow_reuse=self.allow_reuse,
+            )
+        )
+
+    async def _let_go(self, token: str) -> None:
+        await self.runner.perform(calls.let_go(self.runner.namespace, self.session_id, self.layout, token))
