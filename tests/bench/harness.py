@@ -139,7 +139,7 @@ class Row:
     peer: str = ""
     floor: str = ""
     why: str = ""
-    short: bool = False  # whether a round takes so little time that five are done for each one that is asked for
+    short: bool = False  # whether a round takes so little time that three are done for each one that is asked for
     most_rounds: int = 1_000
     warm: bool = True  # False where a round before the others, which is not counted, makes no difference
     profiled: bool = True  # False where other processes do the work
@@ -176,7 +176,7 @@ def measure(bench: Bench, row: Row, rounds: int, tell: Callable[[str], None]) ->
     taken = []
     with row.setup(bench) as sides:
         each = list(sides)
-        for number in range(-1 if row.warm else 0, min(rounds * (5 if row.short else 1), row.most_rounds)):
+        for number in range(-1 if row.warm else 0, min(rounds * (3 if row.short else 1), row.most_rounds)):
             first = number % len(each)
             figures = {side: act() for side, act in each[first:] + each[:first]}
             tell(f"{number + 1}: " + ", ".join(f"{side} {figures[side]:,.3f}" for side, _ in each))
