@@ -87,9 +87,9 @@ ROWS = [
         ours="`add_messages` with ttl and owner; ten turns a session",
         peer=_PEER,
         floor="one RPUSH of ready bytes by redis-py",
-        why="Most of it is redis-py's own: it packs some twenty arguments where the floor has three, takes a "
-        "connection and gives it back. The wait for the socket includes the script, which reads and writes the "
-        "metadata, the list and the index.",
+        why="A third of it is redis-py's own: it packs some twenty arguments where the floor has three, takes a "
+        "connection and gives it back. As much is the wait for the script, which reads and writes the metadata, "
+        "the list and the index.",
         short=True,
     ),
     Row(
