@@ -2,6 +2,7 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
+BENCH := .venv-bench
 UV := $(BIN)/uv
 export UV_PYTHON_DOWNLOADS := never
 
@@ -9,7 +10,7 @@ SECONDS ?= 60
 # Three files of tests at a time (they wait much), each test process with servers of its own.
 TOGETHER := -n 3 --dist loadfile
 
-.PHONY: demo test faults ledger latency purge-bench versions lint types compose format clean
+.PHONY: demo test faults ledger bench latency purge-bench versions lint types compose format clean
 
 demo: .venv/demo
 	@$(BIN)/torpor demo $(ARGS)
@@ -36,6 +37,10 @@ ledger: .venv/dev
 	@echo "== writing and killing for $(SECONDS) s, then counting every message"
 	@$(BIN)/python tests/ledger.py --seconds $(SECONDS)
 
+bench: $(BENCH)/ready
+	@echo "== measuring Torpor beside what a user would pick instead" >&2
+	@PYTHONPATH=.:tests $(BENCH)/bin/python -m bench.compare $(ARGS)
+
 latency: .venv/dev
 	@echo "== measuring how soon a worker acts"
 	@PYTHONPATH=.:tests $(BIN)/python tests/bench/latency.py $(ARGS)
@@ -59,7 +64,7 @@ format: .venv/dev
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv $(BENCH) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # --inexact keeps uv itself, which is in no lock file.
 .venv/demo: $(UV) uv.lock pyproject.toml
@@ -71,6 +76,13 @@ clean:
 	@echo "== installing what the tests need in .venv"
 	@$(UV) sync --locked --inexact --all-extras
 	@touch $@ .venv/demo
+
+# The lock's versions, and beside them the peer, which asks for older ones than it needs.
+$(BENCH)/ready: $(UV) uv.lock pyproject.toml tests/bench/overrides.txt
+	@echo "== installing what the benchmark needs in $(BENCH)" >&2
+	@UV_PROJECT_ENVIRONMENT=$(BENCH) $(UV) sync --locked --all-extras
+	@$(UV) pip install --python $(BENCH) --override tests/bench/overrides.txt langchain-google-memorystore-redis==0.3.0
+	@touch $@
 
 $(UV):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Torpor needs Python 3.11 or later; set PYTHON=")'

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Self
 
+from history.errors import MessageCorrupt
 from history.layout import Layout
 
 
@@ -52,10 +53,13 @@ class Adoption:
 
     @classmethod
     def parse(cls, session_id: str, value: bytes) -> Self:
-        """From what Redis has of it: `bytes` of an adoption."""
-        since, _, state = value.partition(b":")
-        name, prefix, newest_first, token, written = json.loads(state)
-        return cls(session_id, Layout(prefix, newest_first), name, token, written, int(since))
+        """From what Redis has of it: `bytes` of an adoption. Raises MessageCorrupt."""
+        try:
+            since, _, state = value.partition(b":")
+            name, prefix, newest_first, token, written = json.loads(state)
+            return cls(session_id, Layout(prefix, newest_first), name, token, int(written), int(since))
+        except (ValueError, TypeError) as exc:
+            raise MessageCorrupt(f"the record of the adoption of session {session_id!r} is damaged: {exc}") from exc
 
     @property
     def since(self) -> datetime:

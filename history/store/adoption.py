@@ -9,8 +9,9 @@ comes next goes on where the last one was:
 4. let go  what was taken is deleted, when all of it is written
 5. end     the record is deleted
 
-What was taken is written under a record that was begun before it was looked at. So where the record has ended or
-belongs to another token, all that the token names is written: a slow adopter's page is refused and never written twice.
+An adopter looks at what is taken only after it has read the record, and a record ends only when what it belongs to is
+gone. So the page of an adopter who comes late is refused, since its record has gone on or has ended, and what is taken
+under a token that is not the record's is new: the record's own is written and gone.
 """
 
 from __future__ import annotations

@@ -58,11 +58,15 @@ class Runner:
         With `record`, for what may bring a first session into being, the shard count is fixed by it.
         Raises ShardCountMismatch where another shard count was given than the recorded one.
         """
-        known = _deployments.get(self._client, _NONE).get(self._namespace)
+        known = self._known()
         if known and not afresh:
-            return self._checked(known)
+            return known
         await self._connected()
         return self._remembered(await self._configured(record=record))
+
+    def _known(self) -> Deployment | None:
+        known = _deployments.get(self._client, _NONE).get(self._namespace)
+        return self._checked(known) if known else None
 
     async def _connected(self) -> None:
         """Have an asyncio client ask a Cluster for its nodes.
@@ -161,11 +165,11 @@ class BlockingRunner(Runner):
     @property
     def deployment(self) -> Deployment:
         """As `deployed`; records nothing."""
-        return finish(self.deployed())
+        return self._known() or finish(self.deployed())
 
     @property
     def _recorded(self) -> Deployment:
-        return finish(self.deployed(record=True))
+        return self._known() or finish(self.deployed(record=True))
 
     def configure(
         self,

@@ -17,7 +17,7 @@ import redis.exceptions
 from conftest import ClusterServer, free_port, raw, start_cluster, wait_until, watch
 from slot_moves import move_away, moving
 
-from history import CommitOutcome, Lease, RedisUnavailable, SessionInfo, SessionNotFound
+from history import LAYOUTS, CommitOutcome, Lease, RedisUnavailable, SessionInfo, SessionNotFound
 from worker.archive import Outcome, archive_session
 from worker.drain import drain
 from worker.restore import RestoreOutcome, read_transcript, restore_session
@@ -204,6 +204,32 @@ def converse(chats: Sequence[Chat], services: Services, stop: threading.Event) -
                 chat.say(services)
                 if len(chat.acknowledged) % 10 == 0:
                     services.sessions.close(chat.session_id)
+
+
+@pytest.mark.parametrize("of_ours", [False, True], ids=["theirs", "ours"])
+def test_a_session_is_adopted_as_a_whole_though_a_slot_is_on_the_move(
+    cluster: ClusterServer, services: Services, monkeypatch: pytest.MonkeyPatch, *, of_ours: bool
+) -> None:
+    """Between the pages of an adoption the slot of the other library's key, or of our session, goes elsewhere."""
+    monkeypatch.setattr("history.store.adoption.PAGE_BYTES", 100)
+    sessions = services.sessions
+    said = [b'{"type":"human","data":{"content":"%d"}}' % number for number in range(10)]
+    raw(sessions.client, "RPUSH", "s", *said)
+    services.sessions.append("other", [b"{}"])  # the deployment is known
+    slot = slot_of(services, "s") if of_ours else raw(sessions.client, "CLUSTER KEYSLOT", "s")
+    refused = 0
+    for keys_that_go in (0, 1, 10):
+        with moving(cluster, slot) as move:
+            move.send(*move.keys(keys_that_go)) if keys_that_go else None
+            try:
+                sessions.adopt("s", LAYOUTS["memorystore"])
+            except RedisUnavailable:
+                refused += 1
+    assert refused
+    sessions.adopt("s", LAYOUTS["memorystore"])
+    assert sessions.messages("s") == said
+    assert not raw(sessions.client, "EXISTS", "s")
+    assert not sessions.adoptions()
 
 
 def sweep_all(_: Sequence[Chat], services: Services, stop: threading.Event) -> None:

@@ -819,7 +819,7 @@ def test_a_claim_whose_work_can_not_begin_is_given_back_at_once(
     for number in range(6):
         Chat(direct, f"s{number}").say()
         direct.sessions.close(f"s{number}")
-    for lost in ("info", "snapshot"):
+    for lost in ("attempts", "snapshot"):
         proxy.plan = first(lost, Fault.LOSE_REPLY)
         with pytest.raises(RedisUnavailable):
             drain(unretried, SHARDS)

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 import redis
-import redis.asyncio
 from conftest import RedisServer, WatchedRedis, contents, raw, start_redis
 from foreign import Foreign
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
@@ -154,12 +153,9 @@ def test_keys_with_a_prefix_of_the_applications_own_are_adopted(client: redis.Re
 
 def test_a_client_of_asyncio_adopts_likewise(client: redis.Redis, redis_server: RedisServer) -> None:
     Foreign(client).add(*TURN)
-    cluster = isinstance(client, redis.cluster.RedisCluster)
-    made: Any = redis.asyncio.RedisCluster if cluster else redis.asyncio.Redis
-    options = {"username": redis_server.user, "password": redis_server.password} if redis_server.user else {}
 
     async def converse() -> list[BaseMessage]:
-        async with made(host="127.0.0.1", port=redis_server.port, **options) as connected:
+        async with redis_server.asyncio_client() as connected:
             chats = [history(connected) for _ in range(5)]
             return max(await asyncio.gather(*(chat.aget_messages() for chat in chats)), key=len)
 
@@ -540,6 +536,21 @@ def test_the_doctor_finds_adoptions_at_which_nobody_is_and_finishes_them(
             assert mended.mended
         assert leftovers(client) == []
         assert said(history(client, session_id, adopt="community")) == ["x"]
+
+
+@pytest.mark.parametrize("record", [b"", b"{}", b"1:[1]", b"x:[]", b'1:["n", 7, false, null, 0]'], ids=repr)
+def test_a_record_that_somebody_has_damaged_is_named(client: redis.Redis, services: Services, record: bytes) -> None:
+    theirs = Foreign(client)
+    theirs.add("a")
+    chat = history(client, adopt=None)
+    chat.add_user_message("b")
+    [key] = raw(client, "KEYS", "*:s:s")
+    raw(client, "HSET", key.replace(b":s:s", b":a"), "s", record)
+    with pytest.raises(MessageCorrupt, match="the adoption of session 's' is damaged"):
+        history(client).info()
+    assert theirs.elements
+    assert said(chat) == ["b"]
+    assert services.sessions.adoptions() == []
 
 
 # And back again

@@ -115,6 +115,8 @@ def export(
 ) -> None:
     """Copy sessions without waking them: one JSON line each, which torpor import reads, or back to another library.
 
+    An application that adopts (adopt= of the history) would take back what is given to that library: change it first.
+
     Example: torpor export user-42 -o user-42.jsonl
 
     Example: torpor export --all --to-memorystore

@@ -1,0 +1,95 @@
+"""Torpor beside what a user would pick instead, and close to the limit: `make bench`.
+
+make bench                                    all rows; writes docs/performance.md
+make bench ARGS="--only write --rounds 9"     the rows whose name begins so; writes nothing
+make bench ARGS="--only write --profile"      and where the time of ours goes
+"""
+
+# ruff: noqa: T201 - a program tells its user what it measured
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from bench import archiving, celery_share, footprint, index, page, reading, restoring, writing
+from bench.harness import Bench, Result, Row, measure, profile
+from conftest import start_redis, storage_emulator, wait_until
+
+from history import SessionStore
+
+ROWS: Sequence[Row] = [
+    row for group in (writing, reading, footprint, index, archiving, restoring, celery_share) for row in group.ROWS
+]
+
+
+def main() -> None:
+    arguments = _arguments()
+    chosen = [row for row in ROWS if row.name.startswith(arguments.only)]
+    if not chosen:
+        sys.exit(f"no row begins with {arguments.only!r}; there are {', '.join(row.name for row in ROWS)}")
+    began = time.monotonic()
+    load, _, _ = os.getloadavg()
+    results = run(chosen, arguments)
+    print(page.table(results))
+    for result in results:
+        if result.profile:
+            print(f"\n{result.row.name}\n" + "\n".join(result.profile))
+    if not arguments.only:
+        page.write(results, load, time.monotonic() - began, quick=arguments.quick)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Torpor beside what a user would pick instead.")
+    parser.add_argument("--only", default="", help="the rows whose name begins so")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--quick", action="store_true", help="two rounds of little, to see that all of it works")
+    parser.add_argument("--profile", action="store_true", help="where the time of ours goes, missed or not")
+    return parser.parse_args()
+
+
+def run(rows: Sequence[Row], arguments: argparse.Namespace) -> list[Result]:
+    """Measure rows on servers of their own; what is missed runs once more under a profile."""
+    with _servers(quick=arguments.quick) as bench:
+        return [_measured(bench, row, arguments) for row in rows]
+
+
+def _measured(bench: Bench, row: Row, arguments: argparse.Namespace) -> Result:
+    began = time.monotonic()
+    _tell(f"{row.name}: {row.figure}, {row.unit}")
+    result = measure(bench, row, 2 if arguments.quick else arguments.rounds, lambda line: _tell(f"  {line}"))
+    if row.profiled and (arguments.profile or result.missed):
+        result = replace(result, profile=profile(bench, row))
+    _tell(f"  {time.monotonic() - began:.1f} s")
+    return result
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _servers(*, quick: bool) -> Iterator[Bench]:
+    """A redis-server and an emulator of Cloud Storage, in a folder that is gone afterwards."""
+    in_memory = Path("/dev/shm")  # fsync costs nothing there
+    with tempfile.TemporaryDirectory(dir=in_memory if in_memory.is_dir() else None) as name:
+        folder = Path(name)
+        server = start_redis(folder)
+        try:
+            with storage_emulator(folder) as emulator, server.client() as admin:
+                # Else the first sessions are as old as the server for all it tells, and looked at more closely.
+                wait_until(lambda: SessionStore(admin).rewound_before() < time.time() * 1_000_000 - 1_000_000)
+                yield Bench(server, emulator, folder, quick)
+        finally:
+            server.stop()
+
+
+if __name__ == "__main__":
+    main()
