@@ -65,6 +65,7 @@ async def _begin(sessions: SessionOperations, session_id: str, until: float) -> 
     """Begin a restore when nobody else is at one; None where nothing is to be woken (any more)."""
     looks = chain(_LOOKS, repeat(_LOOKS[-1]))
     while True:
+        asked = time.monotonic()
         try:
             ticket = await sessions.begin_restore(session_id, _LEASE, alone=True)
         except SessionPurged:
@@ -73,7 +74,7 @@ async def _begin(sessions: SessionOperations, session_id: str, until: float) -> 
             return ticket
         if ticket is RestoreRefusal.WHOLE:
             return None
-        if time.monotonic() > until:
+        if asked > until:  # the lease of one that had died before is over then
             raise TransientError(f"session {session_id!r} is being woken by somebody else; try again")
         await sessions.pause(next(looks))
 
