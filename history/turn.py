@@ -12,8 +12,6 @@ from collections import deque
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from inspect import currentframe
-from itertools import islice
-from traceback import walk_stack
 
 from langchain_core.messages import BaseMessage
 
@@ -51,14 +49,18 @@ class Turns:
 
     def written(self) -> None:
         """The history is written to: by LangChain, this ends a turn."""
-        if _caller() in _END:
+        if self._begun and _caller() in _END:
             with suppress(IndexError):
                 self._begun.popleft()
 
 
 def _caller(*, unless: Collection[str] = ()) -> str:
     """The function of LangChain's that uses a history, and not by way of those named; empty for other users."""
-    for frame, _ in islice(walk_stack(currentframe()), _NEAR):
+    frame = currentframe()
+    for _ in range(_NEAR):
+        frame = frame and frame.f_back
+        if frame is None:
+            break
         name = frame.f_code.co_name
         if frame.f_globals.get("__name__") == _LANGCHAIN:
             return name
