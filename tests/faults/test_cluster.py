@@ -36,10 +36,11 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterServer]
 
 
 @pytest.fixture
-def services(cluster: ClusterServer, scratch: Path) -> Services:
+def services(cluster: ClusterServer, scratch: Path) -> Iterator[Services]:
     made = connected(cluster, scratch)
     made.sessions.client.flushall()
-    return made
+    yield made
+    made.sessions.client.close()
 
 
 def connected(cluster: ClusterServer, scratch: Path) -> Services:
