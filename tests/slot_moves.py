@@ -5,8 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from conftest import ClusterServer, RedisServer, raw
+
+
+def ask(node: RedisServer, command: str, *arguments: bytes | str | int) -> Any:
+    """A node's reply, by a connection of its own that is closed afterwards."""
+    with node.client() as client:
+        return raw(client, command, *arguments)
 
 
 @dataclass
@@ -19,15 +26,15 @@ class Move:
     nodes: Sequence[RedisServer]
 
     def begin(self) -> None:
-        raw(self.target.client(), "CLUSTER", "SETSLOT", self.slot, "IMPORTING", node_id(self.source))
-        raw(self.source.client(), "CLUSTER", "SETSLOT", self.slot, "MIGRATING", node_id(self.target))
+        ask(self.target, "CLUSTER", "SETSLOT", self.slot, "IMPORTING", node_id(self.source))
+        ask(self.source, "CLUSTER", "SETSLOT", self.slot, "MIGRATING", node_id(self.target))
 
     def keys(self, count: int = 10) -> list[bytes]:
-        found: list[bytes] = raw(self.source.client(), "CLUSTER", "GETKEYSINSLOT", self.slot, count)
+        found: list[bytes] = ask(self.source, "CLUSTER", "GETKEYSINSLOT", self.slot, count)
         return found
 
     def send(self, *keys: bytes) -> None:
-        raw(self.source.client(), "MIGRATE", "127.0.0.1", self.target.port, "", 0, 5000, "KEYS", *keys)
+        ask(self.source, "MIGRATE", "127.0.0.1", self.target.port, "", 0, 5000, "KEYS", *keys)
 
     def send_all(self) -> None:
         while keys := self.keys():
@@ -35,18 +42,18 @@ class Move:
 
     def end(self) -> None:
         for node in (self.target, self.source, *self.nodes):
-            raw(node.client(), "CLUSTER", "SETSLOT", self.slot, "NODE", node_id(self.target))
+            ask(node, "CLUSTER", "SETSLOT", self.slot, "NODE", node_id(self.target))
 
 
 def node_id(node: RedisServer) -> bytes:
-    found: bytes = raw(node.client(), "CLUSTER", "MYID")
+    found: bytes = ask(node, "CLUSTER", "MYID")
     return found
 
 
 def move_of(cluster: ClusterServer, slot: int) -> Move:
     """How the slot goes to the next node."""
     ids = [node_id(node) for node in cluster.nodes]
-    for first, last, owner, *_ in raw(cluster.nodes[0].client(), "CLUSTER", "SLOTS"):
+    for first, last, owner, *_ in ask(cluster.nodes[0], "CLUSTER", "SLOTS"):
         if first <= slot <= last:
             at = ids.index(owner[2])
             return Move(slot, cluster.nodes[at], cluster.nodes[(at + 1) % len(ids)], cluster.nodes)

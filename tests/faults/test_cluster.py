@@ -40,7 +40,7 @@ def services(cluster: ClusterServer, scratch: Path) -> Iterator[Services]:
     made = connected(cluster, scratch)
     made.sessions.client.flushall()
     yield made
-    made.sessions.client.close()
+    made.sessions.client.disconnect_connection_pools()  # close() leaves those of from_url open
 
 
 def connected(cluster: ClusterServer, scratch: Path) -> Services:
