@@ -21,5 +21,6 @@ if not meta[1] and redis.call('LLEN', KEYS[1]) == 0 then
   redis.call('HSET', KEYS[2], 'epoch', int(next_epoch(KEYS[4])), 'active', int(to_ms(now)))
 end
 redis.call('HSET', KEYS[2], 'holding', '1')
+redis.call('HDEL', KEYS[2], 'empty') -- there is something to be told of it
 if meta[2] ~= 'quarantined' then set_due(KEYS[3], ARGV[1], to_ms(now)) end
 return 'noted'

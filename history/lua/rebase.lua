@@ -21,7 +21,8 @@ if ARGV[2] ~= '' and keep[4] and tonumber(keep[4]) > now - tonumber(ARGV[2]) the
 local epoch = int(next_epoch(KEYS[3], keep[1]))
 local again = lease_end(KEYS[2], ARGV[1], keep[3], KEYS[1])
 allow_at_memory_limit(KEYS[2])
-redis.call('HDEL', KEYS[1], 'base', 'archived', 'restoring', 'restoring_until', 'attempt', 'attempts', 'error', 'state')
+redis.call('HDEL', KEYS[1], 'base', 'archived', 'restoring', 'restoring_until', 'attempt', 'attempts', 'error', 'state',
+  'empty')
 redis.call('HSET', KEYS[1], 'epoch', epoch, 'floor', epoch, 'whole', '1')
 redis.call('HSETNX', KEYS[1], 'active', int(now))
 if again > now then redis.call('HSET', KEYS[1], 'again', int(again)) end

@@ -10,7 +10,7 @@ from typing import Any
 
 from history.blocking import blocking, blocking_iterator
 from history.errors import InvalidArgument
-from history.keys import DEFAULT_NAMESPACE, check_session_id
+from history.keys import DEFAULT_NAMESPACE
 from history.store.adoption import Adopting
 from history.store.application import Application
 from history.store.archiving import Archiving
@@ -22,7 +22,7 @@ from history.store.repair import Repair
 from history.store.restoring import Restoring
 from history.store.runner import Runner
 
-__all__ = ["AsyncSessionStore", "PurgeLock", "SessionOperations", "SessionStore", "check_session_id"]
+__all__ = ["AsyncSessionStore", "PurgeLock", "SessionOperations", "SessionStore"]
 
 
 class SessionOperations(Application, Restoring, Adopting):

@@ -27,6 +27,8 @@ from history import (
     OwnerMismatch,
     Policies,
     PoliciesUnreadable,
+    PurgeTarget,
+    Purging,
     RedisMemoryFull,
     RedisRefused,
     RedisUnavailable,
@@ -1387,6 +1389,20 @@ def test_what_is_remembered_as_empty_counts_as_absent_until_it_is_written_to(sto
     assert described(store).whole
     with pytest.raises(SessionExists):
         store.append("s", [A], only_new=True)
+
+
+@pytest.mark.parametrize("pending", ["a hold", "an erasure"])
+def test_what_is_remembered_as_empty_is_told_of_when_something_is_to_be_done_about_it(
+    store: SessionStore, pending: str
+) -> None:
+    assert store.swap(begun(store), 0, Origin(), remember=MINUTE) is SwapOutcome.NOTHING
+    if pending == "a hold":
+        store.hold("s", "why")
+        assert described(store).hold_pending
+    else:
+        [rebased] = store.rebase([PurgeTarget("s")])
+        assert isinstance(rebased, Purging)
+        assert described(store).floor == rebased.floor
 
 
 def test_of_those_who_attend_to_a_shard_one_is_elected_for_a_while(store: SessionStore) -> None:
