@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass, field
 
 from history import SessionStore
 from history import connect as connect_redis
-from worker import layout
-from worker.errors import ArchiveConflict, ArchiveTaken
+from worker import deployment
 from worker.pace import Pace
 from worker.settings import Settings
 from worker.stores import ArchiveStore
@@ -48,20 +46,5 @@ def connect(settings: Settings) -> Services:
 def open_deployment(settings: Settings) -> Services:
     """As `connect`, for whoever writes to the archive: makes sure that it is this deployment's; raises ArchiveTaken."""
     services = connect(settings)
-    take_archive(services)
+    deployment.take(services.archive, settings.namespace)
     return services
-
-
-def take_archive(services: Services) -> None:
-    """Write down whose archive this is, at its first use; raises ArchiveTaken where it is another deployment's.
-
-    Session ids of two deployments may be the same, and their objects would get the same names.
-    """
-    namespace = services.settings.namespace.encode()
-    try:
-        services.archive.put(layout.DEPLOYMENT, io.BytesIO(namespace), len(namespace), metadata={})
-    except ArchiveConflict as exc:
-        raise ArchiveTaken(
-            f"{services.archive.url} is the archive of another namespace than {services.settings.namespace!r}; "
-            "give each deployment a prefix of its own"
-        ) from exc

@@ -6,9 +6,19 @@ import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 from itertools import chain, repeat
 
-from history import RestoreRefusal, RestoreTicket, SessionOperations, SessionPurged, TorporError, TransientError
+from history import (
+    DEFAULT_NAMESPACE,
+    RestoreRefusal,
+    RestoreTicket,
+    SessionOperations,
+    SessionPurged,
+    TorporError,
+    TransientError,
+)
+from worker import deployment
 from worker.events import KEPT
 from worker.restore import Restored, RestoreOutcome, Restorer
 from worker.retention import Keeping
@@ -35,14 +45,25 @@ class SessionArchive:
         self._store = open_archive(url, threads=threads)
         # Not the event loop's own, which looks up hosts too.
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="torpor-wake")
+        self._ours: set[str] = set()
+
+    def check(self, namespace: str = DEFAULT_NAMESPACE) -> None:
+        """Make sure that the archive can be read and is this deployment's, or nobody's yet; asks until it is known.
+
+        The first `wake` does so too. Raises ArchiveTaken and ArchiveUnavailable.
+        """
+        if namespace not in self._ours and deployment.is_taken(self._store, namespace):
+            self._ours.add(namespace)
 
     async def wake(self, sessions: SessionOperations, session_id: str) -> None:
         """Put a session's archived messages back; of many who ask at the same time, one does it.
 
         What has no message anywhere is remembered as empty for a minute, so that the turn that begins with this read
-        costs one listing. Raises ArchiveUnavailable, SegmentMissing, SegmentDamaged, OwnerMismatch and SessionDamaged,
-        and TransientError where somebody else has been at it for a minute.
+        costs one listing. Raises ArchiveTaken, ArchiveUnavailable, SegmentMissing, SegmentDamaged, OwnerMismatch and
+        SessionDamaged, and TransientError where somebody else has been at it for a minute.
         """
+        namespace = (await sessions.deployed()).keyspace.namespace
+        await sessions.elsewhere(partial(self.check, namespace), self._threads)
         until = time.monotonic() + _LEASE.total_seconds()
         for _ in range(_TRIES):
             ticket = await _begin(sessions, session_id, until)

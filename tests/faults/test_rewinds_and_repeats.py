@@ -39,7 +39,7 @@ from history import (
 )
 from history.calls import Call
 from history.keys import ShardKeys
-from worker import cli, failpoints, holdings, layout, orders, tasks, transcript
+from worker import cli, deployment, failpoints, holdings, layout, orders, tasks, transcript
 from worker.archive import Outcome, archive_session
 from worker.drain import drain
 from worker.errors import ArchiveTaken, SegmentMissing
@@ -49,7 +49,7 @@ from worker.leases import LeaseKeeper
 from worker.purge import carry_out
 from worker.receipts import PurgeState
 from worker.restore import RestoreOutcome, read_transcript, restore_session
-from worker.services import Services, take_archive
+from worker.services import Services
 from worker.settings import PREFIX
 from worker.stores import ArchiveStore
 from worker.stores.folder import FolderStore
@@ -174,12 +174,15 @@ def of_namespace(services: Services, namespace: str) -> Services:
 
 
 def test_an_archive_is_one_namespace_s_alone(services: Services) -> None:
-    take_archive(services)
-    take_archive(services)
-    for same in (services, replace(services, archive=open_archive(services.archive.url))):
+    assert not deployment.is_taken(services.archive, "torpor")
+    for _ in range(2):
+        deployment.take(services.archive, "torpor")
+    for same in (services.archive, open_archive(services.archive.url)):
         with pytest.raises(ArchiveTaken, match="another namespace than 'other'"):
-            take_archive(of_namespace(same, "other"))
-    take_archive(services)
+            deployment.take(same, "other")
+        with pytest.raises(ArchiveTaken, match="another namespace than 'other'"):
+            deployment.is_taken(same, "other")
+        assert deployment.is_taken(same, "torpor")
     assert names(services.archive) == [layout.DEPLOYMENT]
 
 
@@ -618,7 +621,7 @@ def test_an_owner_who_comes_after_the_first_archive_gets_a_marker_with_the_next(
 
 def prepare_owned(client: redis.Redis, services: Services) -> None:
     """Two segments of two epochs, and the owner's marker."""
-    take_archive(services)
+    deployment.take(services.archive, services.settings.namespace)
     say(client, "0", owner="ann")
     sleep(services)
     restore_session(services, S)

@@ -41,10 +41,10 @@ from history import (
     encode_message,
 )
 from history.store.restoring import Restoring
-from worker import failpoints, holdings, layout
+from worker import deployment, failpoints, holdings, layout
 from worker.archive import Outcome, archive_session
 from worker.drain import drain
-from worker.errors import ArchiveUnavailable
+from worker.errors import ArchiveTaken, ArchiveUnavailable
 from worker.failpoints import Failpoint
 from worker.restore import read_transcript
 from worker.services import Services
@@ -70,7 +70,9 @@ def services(redis_server: RedisServer, sessions: SessionStore, scratch: Path) -
 
 def services_of(server: RedisServer, sessions: SessionStore, url: str) -> Services:
     settings = Settings(**server.settings, archive_url=url, lease_seconds=30)
-    return Services(settings, sessions, open_archive(url))
+    services = Services(settings, sessions, open_archive(url))
+    deployment.take(services.archive, settings.namespace)
+    return services
 
 
 @pytest.fixture
@@ -107,6 +109,7 @@ def archive(services: Services, points: Points) -> SessionArchive:
 
 
 def watched(archive: SessionArchive, points: Points) -> SessionArchive:
+    archive.check()  # once for a process, which is no matter of the tests
     archive._store = WatchedArchive(archive._store, points)
     return archive
 
@@ -275,6 +278,34 @@ def test_a_turn_of_more_than_a_minute_keeps_what_is_written_at_its_end(
     wait_until(lambda: drain(services, SHARDS) == {Outcome.ARCHIVED: 1})
     chat.add_messages(SLEPT)
     assert chat.messages == SLEPT
+
+
+# Another deployment's archive
+
+
+def test_the_archive_of_another_deployment_wakes_nothing(
+    connection: Connection, services: Services, archive: SessionArchive, points: Points
+) -> None:
+    fall_asleep(services)
+    before = lasting_keys(services.sessions.client)
+    theirs = connection.chat(archive=archive, namespace="other")
+    for read in (lambda: theirs.messages, partial(theirs.last, 1), partial(len, theirs)):
+        with pytest.raises(ArchiveTaken, match="another namespace than 'other'"):
+            read()
+    assert lasting_keys(services.sessions.client) == before
+    assert connection.chat(archive=archive).messages == SLEPT
+
+
+def test_an_archive_that_is_nobody_s_yet_is_asked_until_it_is_somebody_s(
+    connection: Connection, services: Services, scratch: Path
+) -> None:
+    archive = SessionArchive((scratch / "new").as_uri())
+    chat = connection.chat(archive=archive, namespace="other")
+    assert chat.messages == []
+    deployment.take(open_archive((scratch / "new").as_uri()), "torpor")
+    with pytest.raises(ArchiveTaken):
+        archive.check("other")
+    archive.check("torpor")
 
 
 # What is not to come back
