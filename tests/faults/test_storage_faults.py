@@ -45,6 +45,7 @@ from worker.restore import RestoreOutcome, read_transcript, restore_session
 from worker.services import Services
 from worker.stores import ArchiveStore, StoredObject
 from worker.stores import gcs as gcs_module
+from worker.stores import objects as objects_module
 
 MIB = 1024 * 1024
 NAME = "v1/ab/s/7/0-1-0123abcd.jsonl.gz"
@@ -80,21 +81,22 @@ def archive_url(bucket: str, proxy: StorageProxy) -> str:
 @pytest.fixture(autouse=True)
 def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Retries come after milliseconds, and a reply that a test lets stall is waited for a quarter of a second."""
-    monkeypatch.setattr(gcs_module, "_RETRY", gcs_module._RETRY.with_delay(initial=0.001, maximum=0.01))
+    monkeypatch.setattr(objects_module, "_RETRY", objects_module._RETRY.with_delay(initial=0.001, maximum=0.01))
     if "stalled" in request.node.name or "never_answers" in request.node.name:
-        monkeypatch.setattr(gcs_module, "_TIMEOUT", (5.0, 0.25))
+        monkeypatch.setattr(objects_module, "_TIMEOUT", (5.0, 0.25))
 
 
 @pytest.fixture
 def impatient(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """What fails is tried again for 20 milliseconds, not for a minute."""
-    monkeypatch.setattr(gcs_module, "_RETRY", gcs_module._RETRY.with_timeout(0.02))
+    monkeypatch.setattr(objects_module, "_RETRY", objects_module._RETRY.with_timeout(0.02))
 
 
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Uploads are resumable, and downloads come in chunks, from sizes on that a test can afford."""
     monkeypatch.setattr(gcs_module, "_CHUNK", 32 * 1024)
+    monkeypatch.setattr(gcs_module, "_SENT_AT_ONCE", 64 * 1024)
     monkeypatch.setattr(gcs_module, "_READ_AT_ONCE", 64 * 1024)
     monkeypatch.setattr(blob_module, "_MAX_MULTIPART_SIZE", 64 * 1024)
 
@@ -269,7 +271,7 @@ def test_a_store_that_stays_down_is_unavailable_for_every_use(
 @pytest.mark.usefixtures("impatient")
 def test_a_store_that_never_answers_is_unavailable(archive: ArchiveStore, proxy: StorageProxy) -> None:
     proxy.fail(stalled_before)
-    with pytest.raises(ArchiveUnavailable, match="Read timed out"):
+    with pytest.raises(ArchiveUnavailable, match="timed out"):
         put(archive, b"hello")
     proxy.heal()
     assert list(archive.list("")) == []
@@ -555,7 +557,7 @@ def test_a_body_that_was_corrupted_on_its_way_up_is_refused_and_not_in_the_way_o
 def test_metadata_that_was_corrupted_on_its_way_up_is_refused_and_not_in_the_way_of_the_next(
     archive: ArchiveStore, proxy: StorageProxy, kind: str, size: int
 ) -> None:
-    proxy.fail(lambda exchange: exchange.forward(exchange.body.replace(b'"session": "s"', b'"session": "r"')), kind)
+    proxy.fail(lambda exchange: exchange.forward(re.sub(rb'("session": ?)"s"', rb'\1"r"', exchange.body)), kind)
     with pytest.raises(ArchiveCorrupt):
         put(archive, random_bytes(size))
     proxy.heal()
@@ -568,7 +570,9 @@ def test_every_upload_tells_the_store_its_checksum_before_the_content(
 ) -> None:
     put(archive, b"hello")
     put(archive, random_bytes(100_000), "v1/large")
-    assert [b'"crc32c": "' in exchange.body for exchange in proxy.seen if exchange.method == "POST"] == [True, True]
+    assert [
+        bool(re.search(rb'"crc32c": ?"', exchange.body)) for exchange in proxy.seen if exchange.method == "POST"
+    ] == [True, True]
 
 
 @pytest.mark.parametrize("kind", ["upload", "chunk"])
@@ -639,7 +643,7 @@ def test_a_listing_whose_second_page_fails_is_whole_or_an_error(
     names = [f"v1/{number}" for number in range(5)]
     for name in names:
         put(archive, b"hello", name)
-    monkeypatch.setattr(storage.Client, "list_blobs", functools.partialmethod(storage.Client.list_blobs, page_size=2))
+    monkeypatch.setattr(objects_module, "_PAGE", 2)
     proxy.heal()
     assert [stored.name for stored in archive.list("v1/")] == names
     assert proxy.kinds() == ["list"] * 3

@@ -30,7 +30,7 @@ from worker.errors import ArchiveConflict, ArchiveCorrupt, ArchiveRefused, Archi
 from worker.layout import SegmentName
 from worker.stores import ArchiveStore, StoredObject
 from worker.stores import folder as folder_module
-from worker.stores import gcs as gcs_module
+from worker.stores import objects as objects_module
 from worker.stores.url import open_archive
 
 MIB = 1024 * 1024
@@ -302,7 +302,7 @@ def test_a_missing_bucket_is_unavailable_and_named(emulator: str) -> None:
 
 def test_a_bucket_that_can_not_be_reached_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{free_port()}")
-    monkeypatch.setattr(gcs_module, "_RETRY", gcs_module._RETRY.with_timeout(0.2))
+    monkeypatch.setattr(objects_module, "_RETRY", objects_module._RETRY.with_timeout(0.2))
     archive = open_archive("gs://some-bucket/chats")
     for said in uses(archive):
         assert said.startswith("gs://some-bucket/chats can't be reached")

@@ -49,7 +49,7 @@ from worker.failpoints import Failpoint
 from worker.restore import read_transcript
 from worker.services import Services
 from worker.settings import PolicySettings, Settings
-from worker.stores import gcs
+from worker.stores import objects
 from worker.stores.url import open_archive
 from worker.wake import SessionArchive
 
@@ -469,7 +469,7 @@ def test_while_the_archive_is_down_reads_say_so_and_then_the_session_wakes_from_
     connection: Connection, in_gcs: Services, proxy: StorageProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fall_asleep(in_gcs)
-    monkeypatch.setattr(gcs, "_RETRY", gcs._RETRY.with_timeout(0.02))
+    monkeypatch.setattr(objects, "_RETRY", objects._RETRY.with_timeout(0.02))
     chat = connection.chat(archive=SessionArchive(in_gcs.archive.url))
     proxy.fail(answered(503))
     for read in (partial(getattr, chat, "messages"), partial(len, chat), partial(chat.last, 1)):

@@ -1,11 +1,9 @@
-"""GcsStore: the archive in a Cloud Storage bucket. The only module that knows google.cloud."""
+"""GcsStore: the archive in a Cloud Storage bucket."""
 
 from __future__ import annotations
 
-import base64
 import io
 import re
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -16,45 +14,26 @@ from urllib.request import getproxies
 
 import certifi
 import google.auth.exceptions
-import google_crc32c
 import requests
 import requests.adapters
 from google.api_core import exceptions as api
-from google.api_core.retry import Retry
 from google.cloud import storage
 from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
-from google.cloud.storage.retry import DEFAULT_RETRY
 
 from worker import layout
 from worker.errors import ArchiveConflict, ArchiveCorrupt, ArchiveRefused, ArchiveUnavailable, ObjectNotFound
 from worker.stores import Safeguards, StoredObject, unpacks_to
-from worker.stores.transport import UploadTransport
+from worker.stores.objects import Objects, Resource, crc32c, patiently
+from worker.stores.transport import Session, Transport
 
 _CHUNK = 1024 * 1024
-# Below this an object is read in one request, which checks its CRC32C; above it is read in chunks.
+# Up to here an object is sent in one request; what is larger is sent by the library, in parts where it is very large.
+_SENT_AT_ONCE = _CHUNK
+# Up to here it is read in one request, which checks its CRC32C; what is larger is read in chunks.
 _READ_AT_ONCE = 4 * _CHUNK
-_TIMEOUT = (5.0, 30.0)
-_LONGEST_WAIT = 30
 # How often a change is tried where others change the same object or bucket at the same time.
 _ATTEMPTS = 5
 _EVERYBODY = {"allUsers", "allAuthenticatedUsers"}
-
-
-def _wait_as_told(error: Exception) -> None:
-    """Wait for as many seconds as Retry-After says, which the library's own backoff with jitter then follows.
-
-    Gives up at once where that is long: the session is safe in Redis, and a later sweep comes back to it.
-    """
-    response = getattr(error, "response", None)
-    told = "" if response is None else response.headers.get("Retry-After", "")
-    if re.fullmatch(r"\d{1,9}", told):  # the other form, a date, is left to the backoff
-        if int(told) > _LONGEST_WAIT:
-            raise error
-        time.sleep(int(told))
-
-
-# The library ignores Retry-After (google.api_core.retry, google.cloud.storage.retry).
-_RETRY = Retry(predicate=DEFAULT_RETRY._predicate, timeout=60.0, on_error=_wait_as_told)
 
 
 class GcsStore:
@@ -85,60 +64,50 @@ class GcsStore:
         held: bool = False,
     ) -> StoredObject:
         """See ArchiveStore."""
-        checksum = _crc32c(body)
+        checksum = crc32c(body)
+        described: dict[str, Any] = {
+            "name": self._prefix + name,
+            "metadata": dict(metadata),
+            "contentType": _content_type(name),
+            "crc32c": checksum,
+        }
+        if custom_time:
+            described["customTime"] = _rfc3339(custom_time)
+        if held:
+            described["temporaryHold"] = True
         with self._translated():
-            blob = _Blob(self._prefix + name, self._bucket, chunk_size=8 * _CHUNK)
-            blob.metadata = dict(metadata)
-            blob.custom_time = custom_time
-            if held:
-                blob.temporary_hold = True
             try:
-                blob.upload_from_file(
-                    body,
-                    rewind=True,
-                    size=size,
-                    content_type=_content_type(name),
-                    if_generation_match=0,
-                    checksum="crc32c",
-                    crc32c_checksum_value=checksum,
-                    client=self._uploads,
-                    **_patiently(),
-                )
+                resource = self._created(described, body, size)
             except api.PreconditionFailed:
-                blob.reload(**_patiently())
-                stored = self._describe(blob)
-                if (blob.size, blob.crc32c) != (size, checksum):
+                resource = self._objects.describe(self._prefix + name)
+                stored = self._stored(resource)
+                if (stored.size, resource["crc32c"]) != (size, checksum):
                     with self.open(stored) as there:
                         if not unpacks_to(there, metadata.get("sha256")):
                             raise ArchiveConflict(f"{self.url}/{name} exists with other content") from None
-                return self._amend(blob, custom_time=custom_time, held=held or None)
+                return self._amend(resource, custom_time=custom_time, held=held or None)
+        stored = self._stored(resource)
         # A restore needs the metadata too, which no checksum covers.
-        if (blob.size, blob.crc32c, blob.metadata or {}) != (size, checksum, dict(metadata)):
-            self._discard(self._describe(blob))
-            raise ArchiveCorrupt(f"{self.url}/{name} is not what was sent: {blob.size} bytes, {blob.crc32c}")
-        return self._describe(blob)
+        if (stored.size, resource["crc32c"], stored.metadata) != (size, checksum, dict(metadata)):
+            self._discard(stored)
+            raise ArchiveCorrupt(f"{self.url}/{name} is not what was sent: {stored.size} bytes, {resource['crc32c']}")
+        return stored
 
     def list(self, prefix: str, *, generations: bool = False) -> Iterator[StoredObject]:
         """See ArchiveStore."""
         with self._translated():
-            for blob in self._client.list_blobs(
-                self._bucket,
-                prefix=self._prefix + prefix,
-                versions="true" if generations else None,  # the emulator does not know "True"
-                **_patiently(),
-            ):
-                yield self._describe(blob)
+            for resource in self._objects.list(self._prefix + prefix, generations=generations):
+                yield self._stored(resource)
 
     @contextmanager
     def open(self, stored: StoredObject) -> Iterator[BinaryIO]:
         """See ArchiveStore."""
         with self._translated(stored.name):
-            blob = self._blob(stored)
-            options: dict[str, Any] = {"raw_download": True, **_patiently()}
             if stored.size <= _READ_AT_ONCE:
-                yield io.BytesIO(blob.download_as_bytes(checksum="crc32c", **options))
+                yield io.BytesIO(self._objects.read(self._prefix + stored.name, stored.generation))
             else:
-                with blob.open("rb", chunk_size=_CHUNK, **options) as reader:
+                blob = self._bucket.blob(self._prefix + stored.name, generation=stored.generation)
+                with blob.open("rb", chunk_size=_CHUNK, raw_download=True, **patiently()) as reader:
                     yield cast(BinaryIO, reader)
 
     def delete(self, stored: StoredObject) -> bool:
@@ -147,21 +116,19 @@ class GcsStore:
         Source: https://cloud.google.com/storage/docs/object-versioning#delete
         """
         with self._translated():
-            blob = self._blob(stored)
             try:
-                blob.delete(**_patiently())
+                self._objects.delete(self._prefix + stored.name, stored.generation)
             except api.NotFound:
                 return False
             except api.Forbidden as exc:
-                raise self._refused(blob, stored, exc) from exc
+                raise self._refused(stored, exc) from exc
             return True
 
     def amend(self, stored: StoredObject, *, custom_time: datetime | None = None, held: bool | None = None) -> None:
         """See ArchiveStore."""
         with self._translated(stored.name):
-            blob = self._blob(stored)
-            blob.reload(**_patiently())
-            self._amend(blob, custom_time=custom_time, held=held)
+            resource = self._objects.describe(self._prefix + stored.name, stored.generation)
+            self._amend(resource, custom_time=custom_time, held=held)
 
     def expire(self, now: datetime) -> int:  # noqa: ARG002 - of the protocol
         """See ArchiveStore."""
@@ -199,7 +166,7 @@ class GcsStore:
                     return False
                 bucket.lifecycle_rules = [*_rules(bucket), {"action": {"type": "Delete"}, "condition": condition}]
                 try:
-                    bucket.patch(if_metageneration_match=bucket.metageneration, **_patiently())
+                    bucket.patch(if_metageneration_match=bucket.metageneration, **patiently())
                     break
                 except api.Forbidden as exc:
                     raise self._ungranted("change the bucket's settings", "storage.buckets.update", exc) from exc
@@ -212,7 +179,7 @@ class GcsStore:
     def check(self) -> None:
         """See ArchiveStore."""
         with self._translated():
-            next(iter(self._client.list_blobs(self._bucket, max_results=1, retry=None, timeout=_TIMEOUT)), None)
+            self._objects.probe()
 
     @cached_property
     def _client(self) -> storage.Client:
@@ -231,15 +198,18 @@ class GcsStore:
         return client
 
     @cached_property
-    def _uploads(self) -> storage.Client:
-        """The client that uploads: a lighter one, but where a proxy or client certificates are used."""
-        client = self._client
-        session = client._http
+    def _objects(self) -> Objects:
+        connection = self._client._connection
+        server = connection.get_api_base_url_for_mtls()
+        return Objects(self._session(server), server, self._bucket_name, connection.user_agent)
+
+    def _session(self, server: str) -> Session:
+        """What sends the requests for objects: a lighter one, but where a proxy or client certificates are used."""
+        session: Any = self._client._http
         if getproxies() or session.is_mtls or not session.verify:
-            return client
+            return cast(Session, session)
         trusted = certifi.where() if session.verify is True else session.verify
-        transport = UploadTransport(client._credentials, threads=self._threads, ca_certs=trusted)
-        return type(client)(project=client.project, credentials=client._credentials, _http=transport)
+        return Transport(server, self._client._credentials, threads=self._threads, ca_certs=trusted)
 
     @cached_property
     def _bucket(self) -> storage.Bucket:
@@ -250,15 +220,29 @@ class GcsStore:
         """What the names of all that can expire begin with, in the bucket."""
         return f"{self._prefix}{layout.ROOT}/"
 
-    def _blob(self, stored: StoredObject) -> storage.Blob:
-        """The very generation."""
-        return self._bucket.blob(self._prefix + stored.name, generation=stored.generation)
+    def _created(self, described: Resource, body: BinaryIO, size: int) -> Resource:
+        """Upload a new object."""
+        body.seek(0)
+        if size <= _SENT_AT_ONCE:
+            return self._objects.insert(described, body.read())
+        blob = _Blob(described, self._bucket)
+        blob.upload_from_file(
+            body,
+            size=size,
+            content_type=described["contentType"],
+            if_generation_match=0,
+            checksum="crc32c",
+            crc32c_checksum_value=described["crc32c"],
+            **patiently(),
+        )
+        resource: Resource = blob._properties
+        return resource
 
     def _settings(self) -> storage.Bucket:
         """The bucket as it is set up now."""
         bucket = self._client.bucket(self._bucket_name)
         try:
-            bucket.reload(**_patiently())
+            bucket.reload(**patiently())
         except api.Forbidden as exc:
             raise self._ungranted("read the bucket's settings", "storage.buckets.get", exc) from exc
         return bucket
@@ -275,27 +259,28 @@ class GcsStore:
         deletes = rule["action"]["type"] == "Delete" and days == 0 and not condition
         return deletes and any(map(self._transcripts.startswith, prefixes))
 
-    def _amend(self, blob: storage.Blob, *, custom_time: datetime | None, held: bool | None) -> StoredObject:
+    def _amend(self, resource: Resource, *, custom_time: datetime | None, held: bool | None) -> StoredObject:
         """Amend what was read just now; returns what is there then. Only what differs is sent."""
         for left in reversed(range(_ATTEMPTS)):
-            stored = self._describe(blob)
+            stored = self._stored(resource)
+            changes: dict[str, Any] = {}
             if custom_time is not None and (stored.custom_time is None or stored.custom_time < custom_time):
-                blob.custom_time = custom_time
+                changes["customTime"] = _rfc3339(custom_time)
                 stored = replace(stored, custom_time=custom_time)
-            if held is not None and bool(blob.temporary_hold) != held:
-                blob.temporary_hold = held
-                stored = replace(stored, held=held or bool(blob.event_based_hold))
-            if not blob._changes:
+            if held is not None and resource.get("temporaryHold", False) != held:
+                changes["temporaryHold"] = held
+                stored = replace(stored, held=held or resource.get("eventBasedHold", False))
+            if not changes:
                 break
             try:
-                blob.patch(if_metageneration_match=blob.metageneration, **_patiently())
+                self._objects.patch(resource, changes)
                 break
             except api.Forbidden as exc:
                 raise self._ungranted(f"amend {stored.name}", "storage.objects.update", exc) from exc
             except api.PreconditionFailed:  # somebody else amended it, or the reply to an attempt was lost
                 if not left:
                     raise
-                blob.reload(**_patiently())
+                resource = self._objects.describe(resource["name"], stored.generation)
         return stored
 
     def _discard(self, stored: StoredObject) -> None:
@@ -305,31 +290,35 @@ class GcsStore:
                 self.amend(stored, held=False)
             self.delete(stored)
 
-    def _refused(self, blob: storage.Blob, stored: StoredObject, error: Exception) -> ArchiveRefused:
+    def _refused(self, stored: StoredObject, error: Exception) -> ArchiveRefused:
         """Why an object can't be deleted, and until when, as it is now: holds and retention can have changed."""
+        resource: Resource = {}
         with suppress(api.Forbidden, api.NotFound):
-            blob.reload(**_patiently())
-            stored = self._describe(blob)
+            resource = self._objects.describe(self._prefix + stored.name, stored.generation)
+            stored = self._stored(resource)
         until = stored.retained_until if stored.retained_until and stored.retained_until > datetime.now(UTC) else None
         reasons = [_brief(error)]
         if until:
             reasons.insert(0, f"it is retained until {until.isoformat(timespec='seconds')}")
         if stored.held:
-            reasons.insert(0, f"{'an event-based' if blob.event_based_hold else 'a temporary'} hold is on it")
+            kind = "an event-based" if resource.get("eventBasedHold") else "a temporary"
+            reasons.insert(0, f"{kind} hold is on it")
         message = f"{self.url}/{stored.name} may not be deleted: {'; '.join(reasons)}"
         return ArchiveRefused(message, until=until, held=stored.held)
 
-    def _describe(self, blob: storage.Blob) -> StoredObject:
+    def _stored(self, resource: Resource) -> StoredObject:
+        """Source: https://cloud.google.com/storage/docs/json_api/v1/objects#resource-representations"""
+        retained = resource.get("retentionExpirationTime"), resource.get("retention", {}).get("retainUntilTime")
         return StoredObject(
-            blob.name.removeprefix(self._prefix),
-            blob.size,
-            blob.generation,
-            blob.metadata or {},
-            blob.custom_time,
-            bool(blob.temporary_hold or blob.event_based_hold),
-            max(filter(None, (blob.retention_expiration_time, blob.retention.retain_until_time)), default=None),
-            blob.time_created,
-            blob.time_deleted is None,
+            resource["name"].removeprefix(self._prefix),
+            int(resource["size"]),
+            int(resource["generation"]),
+            resource.get("metadata", {}),
+            _moment(resource.get("customTime")),
+            bool(resource.get("temporaryHold") or resource.get("eventBasedHold")),
+            max(filter(None, map(_moment, retained)), default=None),
+            _moment(resource.get("timeCreated")),
+            "timeDeleted" not in resource,
         )
 
     @contextmanager
@@ -349,21 +338,14 @@ class GcsStore:
 
 
 class _Blob(storage.Blob):  # type: ignore[misc] # the library is untyped
-    """A blob whose temporary hold is set by the upload itself, which the library's own leaves out.
+    """A blob to be uploaded with a description of our own: the library's leaves a temporary hold out."""
 
-    Source: https://cloud.google.com/storage/docs/json_api/v1/objects/insert
-    """
+    def __init__(self, described: Resource, bucket: storage.Bucket) -> None:
+        super().__init__(described["name"], bucket, chunk_size=8 * _CHUNK)
+        self._described = described
 
     def _get_writable_metadata(self) -> dict[str, Any]:
-        described: dict[str, Any] = super()._get_writable_metadata()
-        if "temporaryHold" in self._changes:
-            described["temporaryHold"] = self.temporary_hold
-        return described
-
-
-def _patiently() -> dict[str, Any]:
-    """How a request that may be repeated is made."""
-    return {"retry": _RETRY, "timeout": _TIMEOUT}
+        return dict(self._described)
 
 
 def _rules(bucket: storage.Bucket) -> Sequence[Mapping[str, Any]]:
@@ -375,7 +357,7 @@ def _rules(bucket: storage.Bucket) -> Sequence[Mapping[str, Any]]:
 def _is_public(bucket: storage.Bucket) -> bool | None:
     """Does the IAM policy let everybody in? None where it may not be read, as by the emulator, which has none."""
     try:
-        policy = bucket.get_iam_policy(requested_policy_version=3, **_patiently())
+        policy = bucket.get_iam_policy(requested_policy_version=3, **patiently())
     except (api.Forbidden, api.NotFound):
         return None
     return any(_EVERYBODY & set(binding["members"]) for binding in policy.bindings)
@@ -387,13 +369,12 @@ def _content_type(name: str) -> str:
     return next((kind for suffix, kind in types.items() if name.endswith(suffix)), "application/octet-stream")
 
 
-def _crc32c(body: BinaryIO) -> str:
-    """The checksum as Cloud Storage gives it: base64 of 4 big-endian bytes."""
-    checksum = google_crc32c.Checksum()
-    body.seek(0)
-    while chunk := body.read(_CHUNK):
-        checksum.update(chunk)
-    return base64.b64encode(checksum.digest()).decode()
+def _rfc3339(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _moment(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)
 
 
 def _brief(error: Exception) -> str:
