@@ -134,7 +134,7 @@ def _compare(services: Services, session_id: str, live: list[bytes], assume: Ass
     Raises SessionDamaged where they begin as the archive does and that may be chance.
     """
     planned = holdings.plan(services.archive, holdings.look(services.archive, session_id))
-    archived = list(holdings.read(services.archive, planned))
+    archived = [*chain.from_iterable(holdings.read(services.archive, planned))]
     new = Mending(len(live), None, 0, 0, whole=not archived)
     if not archived or assume is Assumption.NEW:
         return new

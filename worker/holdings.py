@@ -126,8 +126,8 @@ def plan(archive: ArchiveStore, holdings: Holdings, *, below: int | None = None)
     return Plan(holdings.session_id, slices, forks, _origin(archive, used))
 
 
-def read(archive: ArchiveStore, planned: Plan) -> Iterator[bytes]:
-    """The stored bytes of every message of a plan, in order, as a stream.
+def read(archive: ArchiveStore, planned: Plan) -> Iterator[list[bytes]]:
+    """The stored bytes of every message of a plan, in order, some at a time.
 
     Raises OwnerMismatch where they are of several owners, who had the same session id at different times, and
     SegmentDamaged, naming the object, at the latest at the end: use nothing before that.
@@ -138,9 +138,11 @@ def read(archive: ArchiveStore, planned: Plan) -> Iterator[bytes]:
             f"the archive has session {planned.session_id!r} of {len(owners)} owners; nobody may read it"
         )
     for piece in (piece for piece in planned.slices if piece.take):
-        for number, element in enumerate(_elements(archive, planned.session_id, piece.segment)):
-            if piece.skip <= number < piece.skip + piece.take:
-                yield element
+        before = 0
+        for page in _pages(archive, planned.session_id, piece.segment):
+            if wanted := page[max(piece.skip - before, 0) : max(piece.skip + piece.take - before, 0)]:
+                yield wanted
+            before += len(page)
 
 
 def metadata(info: SessionInfo, packed: transcript.Packed) -> dict[str, str]:
@@ -231,7 +233,7 @@ def _check_complete(
     return reached
 
 
-def _elements(archive: ArchiveStore, session_id: str, segment: Segment) -> Iterator[bytes]:
+def _pages(archive: ArchiveStore, session_id: str, segment: Segment) -> Iterator[list[bytes]]:
     stored = segment.stored
     try:
         if stored.metadata.get("session", session_id) != session_id:
@@ -257,7 +259,8 @@ def _resolve(archive: ArchiveStore, session_id: str, segments: Sequence[Segment]
             )
         waiting.remove(segment)
         start = segment.name.start
-        digests = [sha256(element).digest() for element in _elements(archive, session_id, segment)]
+        pages = _pages(archive, session_id, segment)
+        digests = [sha256(element).digest() for page in pages for element in page]
         overlap = list(zip(laid[start:], digests, strict=False))
         differs = next((at for at, ((old, _), new) in enumerate(overlap) if old != new), None)
         if differs is not None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from history import (
@@ -34,15 +35,12 @@ from worker.failpoints import Failpoint, reach
 from worker.holdings import Plan
 from worker.retention import Keeping
 from worker.stores import ArchiveStore
-from worker.transcript import in_pages
 
 if TYPE_CHECKING:  # applications that wake sessions need none
     from worker.services import Services
 
 log = logging.getLogger("torpor.restore")
 
-_PAGE_MESSAGES = 500
-_PAGE_BYTES = 1024 * 1024
 _TRIES = 5
 
 
@@ -109,7 +107,7 @@ class Restorer:
             for name in planned.forks:
                 log.warning("session %r: %s differs from what was archived later", ticket.session_id, name)
             outcome = SwapOutcome.SUPERSEDED
-            if await self._stage(ticket, in_pages(holdings.read(self.archive, planned), _PAGE_MESSAGES, _PAGE_BYTES)):
+            if await self._stage(ticket, holdings.read(self.archive, planned)):
                 reach(Failpoint.RESTORE_READ)
                 outcome = await self.sessions.swap(ticket, planned.count, planned.origin, remember=self.remember)
         except CancelledError:
@@ -198,7 +196,7 @@ def _archived(services: Services, session_id: str, live: SessionInfo | None) -> 
     planned = holdings.plan(services.archive, held, below=live.epoch if live and live.message_count else None)
     if live and live.owner and planned.origin.owner not in (None, live.owner):
         raise OwnerMismatch(f"the archive has session {session_id!r} for another owner than Redis")
-    return list(holdings.read(services.archive, planned))
+    return [*chain.from_iterable(holdings.read(services.archive, planned))]
 
 
 def _moved(services: Services, session_id: str, before: SessionInfo | None) -> bool:

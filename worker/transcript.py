@@ -15,13 +15,13 @@ import hashlib
 import json
 import re
 import tempfile
-import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import IO, BinaryIO, cast
 
 import orjson
 from isal.igzip import IGzipFile
+from isal.isal_zlib import IsalError
 
 from worker.errors import SegmentDamaged
 from worker.layout import SegmentName
@@ -30,9 +30,10 @@ FORMAT = "torpor-transcript/1"
 _SPOOL_BYTES = 4 * 1024 * 1024
 _PAGE_MESSAGES = 500
 _PAGE_BYTES = 256 * 1024
+_READ_BYTES = 512 * 1024
 _LINE = re.compile(
     rb'\{"session_id":(?P<session>"(?:[^"\\]|\\.)*"),"epoch":(?P<epoch>\d{1,20}),"seq":(?P<seq>\d{1,20}),"at":\d+,'
-    rb'"(?P<kind>message|raw)":(?P<body>.*)\}\n',
+    rb'"(?P<kind>message|raw)":(?P<body>.*)\}',
     re.DOTALL,
 )
 
@@ -96,31 +97,63 @@ def in_pages(messages: Iterable[bytes], count: int, size: int) -> Iterator[list[
         yield page
 
 
-def unpack(session_id: str, name: SegmentName, sha256: str | None, body: IO[bytes]) -> Iterator[bytes]:
-    """The stored bytes of each message of a segment, in order, as a stream.
+def unpack(session_id: str, name: SegmentName, sha256: str | None, body: IO[bytes]) -> Iterator[list[bytes]]:
+    """The stored bytes of the messages of a segment, in order, some at a time.
 
     Raises SegmentDamaged, at the latest at the end: use nothing before the last message came.
     """
-    expected = (_json_text(session_id), b"%d" % name.epoch)
+    lines = _Lines(session_id, name)
     digest = hashlib.sha256()
-    seq = name.start
     try:
-        with gzip.GzipFile(fileobj=body, mode="rb") as zipped:
-            for line in zipped:
-                digest.update(line)
-                match = _LINE.fullmatch(line)
-                if not match or int(match["seq"]) != seq:
-                    raise SegmentDamaged(f"line {seq - name.start + 1} is not message {seq} of a transcript")
-                if (match["session"], match["epoch"]) != expected:
-                    raise SegmentDamaged("it belongs to another session or epoch")
-                yield _element(match["kind"], match["body"])
-                seq += 1
-    except (EOFError, zlib.error, gzip.BadGzipFile, binascii.Error) as exc:
+        with IGzipFile(fileobj=body, mode="rb") as zipped:
+            while text := zipped.read(_READ_BYTES) + zipped.readline():
+                digest.update(text)
+                yield lines.elements(text)
+    except (EOFError, IsalError, gzip.BadGzipFile, binascii.Error) as exc:  # type: ignore[misc] # declared as an instance
         raise SegmentDamaged(f"it is not a whole gzip file: {exc}") from exc
-    if seq != name.stop:
-        raise SegmentDamaged(f"it ends after message {seq - 1}, not {name.stop - 1}")
+    if lines.seq != name.stop:
+        raise SegmentDamaged(f"it ends after message {lines.seq - 1}, not {name.stop - 1}")
     if not digest.hexdigest().startswith(name.digest) or (sha256 and digest.hexdigest() != sha256):
         raise SegmentDamaged("its content has another SHA-256 than was recorded")
+
+
+class _Lines:
+    """What the lines of a segment must be. `seq` is the number of the next one's message."""
+
+    def __init__(self, session_id: str, name: SegmentName) -> None:
+        self.seq = name.start
+        self._start = name.start
+        self._expected = (_json_text(session_id), b"%d" % name.epoch)
+        self._head = b'{"session_id":%b,"epoch":%b,"seq":' % self._expected
+        self._tail = b"\n"  # what is between number and message in the line before; no line has this one
+
+    def elements(self, text: bytes) -> list[bytes]:
+        """The stored bytes of the messages in some lines."""
+        *lines, unended = text.split(b"\n")
+        elements = []
+        for line in lines:
+            begins = b"%b%d%b" % (self._head, self.seq, self._tail)
+            # Nearly every line begins as the one before it did: a look at its members would tell the same.
+            known = line.startswith(begins) and line.endswith(b"}")
+            elements.append(line[len(begins) : -1] if known else self._element(line))
+            self.seq += 1
+        if unended:
+            raise self._unlike()
+        return elements
+
+    def _element(self, line: bytes) -> bytes:
+        match = _LINE.fullmatch(line)
+        if not match or int(match["seq"]) != self.seq:
+            raise self._unlike()
+        if (match["session"], match["epoch"]) != self._expected:
+            raise SegmentDamaged("it belongs to another session or epoch")
+        if match["kind"] == b"raw":
+            return base64.b64decode(match["body"][1:-1], validate=True)
+        self._tail = line[match.end("seq") : match.start("body")]
+        return match["body"]
+
+    def _unlike(self) -> SegmentDamaged:
+        return SegmentDamaged(f"line {self.seq - self._start + 1} is not message {self.seq} of a transcript")
 
 
 def is_plain(element: bytes) -> bool:
@@ -136,10 +169,6 @@ def _member(element: bytes) -> bytes:
     if is_plain(element):
         return b'"message":' + element
     return b'"raw":"%b"' % base64.b64encode(element)
-
-
-def _element(kind: bytes, body: bytes) -> bytes:
-    return body if kind == b"message" else base64.b64decode(body[1:-1], validate=True)
 
 
 def _json_text(text: str) -> bytes:

@@ -12,8 +12,9 @@ import random
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 import pytest
 from hypothesis import example, given
@@ -72,8 +73,12 @@ def pack(messages: list[bytes], session_id: str = "s", epoch: int = 17, start: i
         return packed, packed.body.read()
 
 
+def unpacked(name: SegmentName, sha256: str | None, body: BinaryIO, session_id: str = "s") -> list[bytes]:
+    return [*chain.from_iterable(transcript.unpack(session_id, name, sha256, body))]
+
+
 def unpack(packed: Packed, data: bytes, session_id: str = "s") -> list[bytes]:
-    return list(transcript.unpack(session_id, packed.name, packed.sha256, io.BytesIO(data)))
+    return unpacked(packed.name, packed.sha256, io.BytesIO(data), session_id)
 
 
 @given(session_id=session_ids, epoch=st.integers(0, 2**53), start=st.integers(0, 10**6), messages=st.lists(elements))
@@ -135,7 +140,8 @@ def damaged(packed: Packed, data: bytes) -> str | None:
     """What unpack says of the bytes; None: nothing, and the messages are the right ones."""
     came: list[bytes] = []
     try:
-        came += transcript.unpack("s", packed.name, packed.sha256, io.BytesIO(data))
+        for page in transcript.unpack("s", packed.name, packed.sha256, io.BytesIO(data)):
+            came += page
     except SegmentDamaged as exc:
         return str(exc)
     assert came == MESSAGES
@@ -209,18 +215,18 @@ def test_lines_that_are_not_those_of_the_name_are_damage(change: object, said: s
 def test_a_segment_of_another_session_or_epoch_is_damage() -> None:
     packed, data = pack(MESSAGES)
     with pytest.raises(SegmentDamaged, match="another session or epoch"):
-        list(transcript.unpack("t", packed.name, packed.sha256, io.BytesIO(data)))
+        unpacked(packed.name, packed.sha256, io.BytesIO(data), "t")
     with pytest.raises(SegmentDamaged, match="another session or epoch"):
-        list(transcript.unpack("s", replace(packed.name, epoch=18), packed.sha256, io.BytesIO(data)))
+        unpacked(replace(packed.name, epoch=18), packed.sha256, io.BytesIO(data))
 
 
 def test_a_wrong_digest_is_damage() -> None:
     packed, data = pack(MESSAGES)
     with pytest.raises(SegmentDamaged, match="another SHA-256"):
-        list(transcript.unpack("s", replace(packed.name, digest="00000000"), None, io.BytesIO(data)))
+        unpacked(replace(packed.name, digest="00000000"), None, io.BytesIO(data))
     with pytest.raises(SegmentDamaged, match="another SHA-256"):
-        list(transcript.unpack("s", packed.name, "0" * 64, io.BytesIO(data)))
-    assert list(transcript.unpack("s", packed.name, None, io.BytesIO(data))) == MESSAGES
+        unpacked(packed.name, "0" * 64, io.BytesIO(data))
+    assert unpacked(packed.name, None, io.BytesIO(data)) == MESSAGES
 
 
 @pytest.mark.parametrize(
@@ -258,7 +264,7 @@ def test_up_to_4_mib_stay_in_memory_and_more_goes_to_a_temporary_file() -> None:
         assert (small.size < 4 * 1024 * 1024, rolled(small)) == (True, False)
         assert (large.size > 4 * 1024 * 1024, rolled(large)) == (True, True)
         assert large.body.tell() == 0
-        read = transcript.unpack("s", large.name, large.sha256, large.body)
+        read = unpacked(large.name, large.sha256, large.body)
         assert all(a == b for a, b in zip(read, incompressible(70), strict=True))
 
 
