@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import io
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -23,6 +22,7 @@ from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
 from worker import layout
 from worker.errors import ArchiveConflict, ArchiveCorrupt, ArchiveRefused, ArchiveUnavailable, ObjectNotFound
 from worker.stores import Safeguards, StoredObject, unpacks_to
+from worker.stores.bucket import BucketSettings, brief, ungranted
 from worker.stores.objects import Objects, Resource, crc32c, patiently
 from worker.stores.transport import Session, Transport
 
@@ -33,7 +33,6 @@ _SENT_AT_ONCE = _CHUNK
 _READ_AT_ONCE = 4 * _CHUNK
 # How often a change is tried where others change the same object or bucket at the same time.
 _ATTEMPTS = 5
-_EVERYBODY = {"allUsers", "allAuthenticatedUsers"}
 
 
 class GcsStore:
@@ -137,44 +136,12 @@ class GcsStore:
     def safeguards(self) -> Safeguards | None:
         """See ArchiveStore."""
         with self._translated():
-            bucket = self._settings()
-            access = bucket.iam_configuration
-            return Safeguards(
-                location=bucket.location,
-                uniform_access=bool(access.uniform_bucket_level_access_enabled),
-                public_access_prevented=access.public_access_prevention == "enforced",
-                public=_is_public(bucket),
-                soft_delete_seconds=bucket.soft_delete_policy.retention_duration_seconds or 0,
-                versioning=bucket.versioning_enabled,
-                retention_seconds=bucket.retention_period or 0,
-                retention_locked=bool(bucket.retention_policy_locked),
-                held_by_default=bool(bucket.default_event_based_hold),
-                lifecycle=_rules(bucket),
-                expires=any(map(self._expires, _rules(bucket))),
-            )
+            return self._settings.safeguards()
 
     def apply_lifecycle(self) -> bool:
-        """See ArchiveStore. The rule is for transcripts only: what has no custom time never fulfils its condition.
-
-        Source: https://cloud.google.com/storage/docs/lifecycle#dayssincecustomtime
-        """
-        condition = {"daysSinceCustomTime": 0, "matchesPrefix": [self._transcripts]}
+        """See ArchiveStore."""
         with self._translated():
-            bucket = self._settings()
-            for left in reversed(range(_ATTEMPTS)):
-                if any(map(self._expires, _rules(bucket))):
-                    return False
-                bucket.lifecycle_rules = [*_rules(bucket), {"action": {"type": "Delete"}, "condition": condition}]
-                try:
-                    bucket.patch(if_metageneration_match=bucket.metageneration, **patiently())
-                    break
-                except api.Forbidden as exc:
-                    raise self._ungranted("change the bucket's settings", "storage.buckets.update", exc) from exc
-                except api.PreconditionFailed:  # somebody else changed it, or the reply to an attempt was lost
-                    if not left:
-                        raise
-                    bucket = self._settings()
-            return True
+            return self._settings.apply_lifecycle()
 
     def check(self) -> None:
         """See ArchiveStore."""
@@ -215,10 +182,9 @@ class GcsStore:
     def _bucket(self) -> storage.Bucket:
         return self._client.bucket(self._bucket_name)
 
-    @property
-    def _transcripts(self) -> str:
-        """What the names of all that can expire begin with, in the bucket."""
-        return f"{self._prefix}{layout.ROOT}/"
+    @cached_property
+    def _settings(self) -> BucketSettings:
+        return BucketSettings(self._bucket, f"{self._prefix}{layout.ROOT}/", self.url)
 
     def _created(self, described: Resource, body: BinaryIO, size: int) -> Resource:
         """Upload a new object."""
@@ -238,27 +204,6 @@ class GcsStore:
         resource: Resource = blob._properties
         return resource
 
-    def _settings(self) -> storage.Bucket:
-        """The bucket as it is set up now."""
-        bucket = self._client.bucket(self._bucket_name)
-        try:
-            bucket.reload(**patiently())
-        except api.Forbidden as exc:
-            raise self._ungranted("read the bucket's settings", "storage.buckets.get", exc) from exc
-        return bucket
-
-    def _ungranted(self, what: str, permission: str, error: Exception) -> ArchiveRefused:
-        return ArchiveRefused(
-            f"{self.url}: these credentials may not {what}; grant {permission} on it to them: {_brief(error)}"
-        )
-
-    def _expires(self, rule: Mapping[str, Any]) -> bool:
-        """Does this lifecycle rule delete every transcript whose custom time has passed?"""
-        condition = dict(rule.get("condition", {}))
-        days, prefixes = condition.pop("daysSinceCustomTime", None), condition.pop("matchesPrefix", [""])
-        deletes = rule["action"]["type"] == "Delete" and days == 0 and not condition
-        return deletes and any(map(self._transcripts.startswith, prefixes))
-
     def _amend(self, resource: Resource, *, custom_time: datetime | None, held: bool | None) -> StoredObject:
         """Amend what was read just now; returns what is there then. Only what differs is sent."""
         for left in reversed(range(_ATTEMPTS)):
@@ -276,7 +221,7 @@ class GcsStore:
                 self._objects.patch(resource, changes)
                 break
             except api.Forbidden as exc:
-                raise self._ungranted(f"amend {stored.name}", "storage.objects.update", exc) from exc
+                raise ungranted(self.url, f"amend {stored.name}", "storage.objects.update", exc) from exc
             except api.PreconditionFailed:  # somebody else amended it, or the reply to an attempt was lost
                 if not left:
                     raise
@@ -297,7 +242,7 @@ class GcsStore:
             resource = self._objects.describe(self._prefix + stored.name, stored.generation)
             stored = self._stored(resource)
         until = stored.retained_until if stored.retained_until and stored.retained_until > datetime.now(UTC) else None
-        reasons = [_brief(error)]
+        reasons = [brief(error)]
         if until:
             reasons.insert(0, f"it is retained until {until.isoformat(timespec='seconds')}")
         if stored.held:
@@ -330,11 +275,11 @@ class GcsStore:
                 raise ObjectNotFound(f"{self.url}/{name} does not exist") from exc
             raise ArchiveUnavailable(f"bucket {self._bucket_name!r} does not exist; create it first") from exc
         except (api.Unauthorized, api.Forbidden, google.auth.exceptions.GoogleAuthError) as exc:
-            raise ArchiveUnavailable(f"{self.url} refuses these credentials: {_brief(exc)}") from exc
+            raise ArchiveUnavailable(f"{self.url} refuses these credentials: {brief(exc)}") from exc
         except (api.BadRequest, DataCorruption) as exc:
-            raise ArchiveCorrupt(f"{self.url} did not take what was sent: {_brief(exc)}") from exc
+            raise ArchiveCorrupt(f"{self.url} did not take what was sent: {brief(exc)}") from exc
         except (api.GoogleAPIError, InvalidResponse, requests.RequestException, OSError) as exc:
-            raise ArchiveUnavailable(f"{self.url} can't be reached or can't serve now: {_brief(exc)}") from exc
+            raise ArchiveUnavailable(f"{self.url} can't be reached or can't serve now: {brief(exc)}") from exc
 
 
 class _Blob(storage.Blob):  # type: ignore[misc] # the library is untyped
@@ -346,21 +291,6 @@ class _Blob(storage.Blob):  # type: ignore[misc] # the library is untyped
 
     def _get_writable_metadata(self) -> dict[str, Any]:
         return dict(self._described)
-
-
-def _rules(bucket: storage.Bucket) -> Sequence[Mapping[str, Any]]:
-    """The lifecycle rules as they are: the library's `lifecycle_rules` drops those of a kind that it does not know."""
-    rules: Sequence[Mapping[str, Any]] = bucket._properties.get("lifecycle", {}).get("rule", ())
-    return rules
-
-
-def _is_public(bucket: storage.Bucket) -> bool | None:
-    """Does the IAM policy let everybody in? None where it may not be read, as by the emulator, which has none."""
-    try:
-        policy = bucket.get_iam_policy(requested_policy_version=3, **patiently())
-    except (api.Forbidden, api.NotFound):
-        return None
-    return any(_EVERYBODY & set(binding["members"]) for binding in policy.bindings)
 
 
 def _content_type(name: str) -> str:
@@ -375,9 +305,3 @@ def _rfc3339(moment: datetime) -> str:
 
 def _moment(text: str | None) -> datetime | None:
     return None if text is None else datetime.fromisoformat(text)
-
-
-def _brief(error: Exception) -> str:
-    """One line of its text, without the name of a resumable upload: whoever knows it can write to the upload."""
-    text = re.sub(r"upload_id=[^&\s]*", "upload_id=...", str(error)) or type(error).__name__
-    return text.splitlines()[0][:300]
