@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
@@ -41,14 +42,18 @@ class Authority:
         return [*named, "--tls-auth-clients", "no"]
 
 
-def make_authority(folder: Path) -> Authority:
-    """An authority that has issued a server's certificate, of which the address is the common name and no other."""
+def make_authority(folder: Path, *, alternative: bool = False) -> Authority:
+    """An authority that has issued a server's certificate, of which the address is the common name.
+
+    As an `alternative` name it is there too where that is wanted; Memorystore's have none.
+    """
     folder.mkdir()
     subject, key = _name(f"CA of {folder.name}"), ec.generate_private_key(ec.SECP256R1())
     authority = Authority(folder, key, subject)
     _write(authority.file, _certificate(authority, subject, key.public_key(), ca=True))
     server_key = ec.generate_private_key(ec.SECP256R1())
-    _write(folder / "server.pem", _certificate(authority, _name(HOST), server_key.public_key(), ca=False))
+    issued = _certificate(authority, _name(HOST), server_key.public_key(), ca=False, alternative=alternative)
+    _write(folder / "server.pem", issued)
     private = server_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     (folder / "server.key").write_bytes(private)
     return authority
@@ -59,11 +64,14 @@ def _name(common: str) -> x509.Name:
 
 
 def _certificate(
-    authority: Authority, subject: x509.Name, key: ec.EllipticCurvePublicKey, *, ca: bool
+    authority: Authority, subject: x509.Name, key: ec.EllipticCurvePublicKey, *, ca: bool, alternative: bool = False
 ) -> x509.Certificate:
     now = datetime.now(UTC)
     builder = x509.CertificateBuilder(authority.subject, subject, key, x509.random_serial_number())
     builder = builder.not_valid_before(now - timedelta(hours=1)).not_valid_after(now + timedelta(days=1))
+    if alternative:
+        names = x509.SubjectAlternativeName([x509.IPAddress(IPv4Address(HOST))])
+        builder = builder.add_extension(names, critical=False)
     return builder.add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True).sign(
         authority.key, SHA256()
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import hashlib
 import io
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import google_crc32c
 import pytest
 import requests
 from conftest import free_port
@@ -704,6 +706,85 @@ def test_a_hold_is_set_by_the_upload_itself(store: ArchiveStore, proxy: StorageP
     proxy.heal()
     put(store, "v1/free", b"x" * size)
     assert "temporaryHold" not in described(proxy.seen[0])
+
+
+@pytest.mark.parametrize("size", [5, 9 * MIB])
+def test_an_upload_creates_or_fails_and_tells_its_checksum(store: ArchiveStore, proxy: StorageProxy, size: int) -> None:
+    put(store, NAME, b"x" * size)
+    sent, [asked] = described(proxy.seen[0]), query(proxy.seen[0])["ifGenerationMatch"]
+    assert (asked, sent["name"], sent["contentType"]) == ("0", f"chats/{NAME}", "application/gzip")
+    checksum = google_crc32c.Checksum(b"x" * size).digest()  # type: ignore[no-untyped-call]
+    assert sent["crc32c"] == base64.b64encode(checksum).decode()
+    assert put(store, NAME, b"x" * size).created  # 412, and what is there is looked at
+
+
+@pytest.mark.parametrize("name", ["v1/ä/😀/x.gz", "v1/a%2Fb", 'v1/"quoted"/\\', "v1/a b+c/?#&=", "v1/" + "ß" * 400])
+@pytest.mark.parametrize("content_", [b"", b"\r\n--\r\n\r\n", b"--" * 99, bytes(range(256))])
+def test_names_and_content_of_every_kind_arrive_as_they_are(store: ArchiveStore, name: str, content_: bytes) -> None:
+    told = {"session": name, "quoted": '"\\\r\n'}
+    stored = put(store, name, content_, told)
+    assert list(store.list("v1/")) == [stored]
+    assert (stored.name, stored.metadata, content(store, stored)) == (name, told, content_)
+    store.amend(stored, custom_time=MOMENT)
+    assert [each.custom_time for each in store.list(name)] == [MOMENT]
+    assert store.delete(stored)
+
+
+@pytest.mark.parametrize(
+    ("held", "requests_"), [(False, ["upload", "delete"]), (True, ["upload", "describe", "patch", "delete"])]
+)
+@pytest.mark.parametrize("field", ["crc32c", "size", "metadata"])
+def test_what_is_not_stored_as_it_was_sent_is_taken_back(
+    store: ArchiveStore, proxy: StorageProxy, field: str, *, held: bool, requests_: list[str]
+) -> None:
+    wrong = {"crc32c": "AAAAAA==", "size": "6", "metadata": {"session": "r"}}[field]
+
+    def misunderstood(exchange: Exchange) -> Reply:
+        reply = exchange.forward()
+        if exchange.kind not in ("upload", "describe"):
+            return reply
+        told = json.loads(reply.body) | {field: wrong, "temporaryHold": held}
+        return Reply(reply.status, reply.headers, json.dumps(told).encode())
+
+    proxy.fail(misunderstood)
+    with pytest.raises(ArchiveCorrupt, match="is not what was sent"):
+        put(store, NAME, b"hello", {"session": "s"}, held=held)
+    assert proxy.kinds() == requests_
+    proxy.heal()
+    assert names(store) == []
+
+
+def test_a_listing_asks_for_no_more_than_it_tells(store: ArchiveStore, proxy: StorageProxy) -> None:
+    put(store, NAME, b"hello")
+    proxy.heal()
+    assert names(store) == [NAME]
+    [asked] = query(proxy.seen[0])["fields"]
+    assert asked.startswith("nextPageToken,items(name,size,generation,")
+
+
+def test_a_reply_that_is_no_json_is_unavailable(store: ArchiveStore, proxy: StorageProxy) -> None:
+    proxy.fail(lambda _: Reply(200, {"Content-Type": "text/html"}, b"<html>Log in to the network</html>"))
+    for use in (lambda: put(store, NAME, b"hello"), lambda: names(store)):
+        with pytest.raises(ArchiveUnavailable, match="no JSON"):
+            use()
+
+
+def test_a_proxy_of_the_environment_is_used(
+    bucket: str, emulator: str, proxy: StorageProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", emulator)
+    monkeypatch.setenv("http_proxy", proxy.url)
+    monkeypatch.setenv("no_proxy", "")
+    store = open_archive(f"gs://{bucket}/chats")
+    stored = put(store, NAME, b"hello", DESCRIBED, MOMENT)
+    assert list(store.list("v1/")) == [stored]
+    assert content(store, stored) == b"hello"
+    assert store.delete(stored)
+    assert proxy.kinds() == ["upload", "list", "read", "delete"]
+    proxy.fail(answered(503), times=1)
+    monkeypatch.setattr(objects_module, "_RETRY", objects_module._RETRY.with_delay(initial=0.001, maximum=0.01))
+    assert names(store) == []
+    assert proxy.kinds() == ["list", "list"]
 
 
 def test_a_hold_is_set_on_an_object_of_a_bucket_that_is_there_already(store: ArchiveStore, proxy: StorageProxy) -> None:
