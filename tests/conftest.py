@@ -510,6 +510,11 @@ class WatchedSessions(SessionStore):
         self.points.reach("after snapshot")
         return taken
 
+    def heads(self, sessions: Sequence[SessionInfo], size: int) -> list[Page | TorporError | None]:
+        read = super().heads(sessions, size)
+        self.points.reach("after heads")
+        return read
+
     def renew(self, leases: Sequence[Lease], duration: timedelta) -> list[Lease | TorporError | None]:
         renewed = super().renew(leases, duration)
         self.points.reach("after renew")
