@@ -202,7 +202,7 @@ def test_a_worker_and_its_pool_give_way_to_what_else_needs_the_cores(
         wait_until(lambda: archived(deployment) == 1, 60, "the pool is there")
         pool = Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text().split()
         assert len(pool) >= 2
-        priorities = {os.getpriority(os.PRIO_PROCESS, int(pid)) for pid in (worker.pid, *pool)}
+        priorities = {os.getpriority(os.PRIO_PROCESS, pid) for pid in (worker.pid, *map(int, pool))}
         assert priorities == {min(19, os.getpriority(os.PRIO_PROCESS, 0) + 7)}
 
 
