@@ -63,7 +63,7 @@ def _send(services: Services, keeper: LeaseKeeper, claimed: Claimed, first: int)
         snapshot.epoch,
         first - snapshot.base,
         round(snapshot.last_written.timestamp() * 1000),
-        _messages(services, keeper, claimed, first),
+        _pages(services, keeper, claimed, first),
     )
     with packed.body:
         if packed.count != snapshot.message_count - first or keeper.lost(claimed.lease):
@@ -107,18 +107,18 @@ def _remember(services: Services, keeper: LeaseKeeper, claimed: Claimed) -> Stor
     return stored
 
 
-def _messages(services: Services, keeper: LeaseKeeper, claimed: Claimed, first: int) -> Iterator[bytes]:
-    """The messages from number `first` on, page by page, all of the state that was claimed."""
+def _pages(services: Services, keeper: LeaseKeeper, claimed: Claimed, first: int) -> Iterator[list[bytes]]:
+    """The messages from number `first` on, all of the state that was claimed."""
     snapshot, head = claimed.snapshot, claimed.head
     if head and head.start == first:
-        yield from _of_the_claimed(snapshot, head)
+        yield _of_the_claimed(snapshot, head)
         first = head.stop
     if first >= snapshot.message_count:
         return
     for page in services.sessions.pages(snapshot.session_id, first, snapshot.message_count):
         if keeper.lost(claimed.lease):
             raise Superseded
-        yield from _of_the_claimed(snapshot, page)
+        yield _of_the_claimed(snapshot, page)
 
 
 def _of_the_claimed(snapshot: SessionInfo, page: Page) -> list[bytes]:
