@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from history import TorporError
 from worker import memory, shutdown
 from worker.archive import Outcome
-from worker.drain import archive_batch, batch_size
+from worker.batch import archive_batch, archive_is_down
 from worker.events import EventKind
 from worker.leases import LeaseKeeper
 from worker.memory import NodeMemory
@@ -46,7 +46,8 @@ def _relieve(services: Services, node: NodeMemory) -> Counter[Outcome]:
     ):
         now: NodeMemory | None = node
         while now and now.above(settings.memory_low) and shutdown.seconds_ago() is None:
-            leases = services.sessions.claim_nearest(now.shards, batch_size(services), settings.lease)
+            limit = 1 if archive_is_down() else settings.batch
+            leases = services.sessions.claim_nearest(now.shards, limit, settings.lease)
             if not leases:
                 break
             keeper.hold(leases)

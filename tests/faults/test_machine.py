@@ -390,7 +390,7 @@ def drain_once(services: Services, limit: int) -> list[Archived]:
 @pytest.fixture(autouse=True)
 def small_pages(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """A few messages are staged in several pages; leases are renewed when the machine says so."""
-    monkeypatch.setattr("worker.restore._PAGE_MESSAGES", 2)
+    monkeypatch.setattr("worker.transcript._READ_BYTES", 150)
     monkeypatch.setattr("worker.archive.LeaseKeeper", Keeper)
     caplog.set_level("CRITICAL", "torpor")  # failures are injected by the thousand
 

@@ -33,7 +33,6 @@ from history import (
     finish,
 )
 from history.conversation import Conversation
-from worker import restore as restore_module
 from worker.archive import Archived, Outcome, archive_session
 from worker.drain import drain
 from worker.errors import ArchiveUnavailable, ClearForgotten
@@ -53,7 +52,7 @@ SHARDS = range(4)
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several pages in each direction for a few messages."""
     monkeypatch.setattr("history.store.application.PAGE_BYTES", 100)
-    monkeypatch.setattr(restore_module, "_PAGE_MESSAGES", 4)
+    monkeypatch.setattr("worker.transcript._READ_BYTES", 350)
 
 
 def services_at(url: str, archive: Path, retry: Retry | None = None, **settings: object) -> Services:

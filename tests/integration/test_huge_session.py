@@ -70,8 +70,8 @@ def test_no_page_of_large_messages_is_much_larger_than_2_mib(sessions: SessionSt
     assert max(pages) <= 2 * MIB
 
 
-def test_a_page_of_a_restore_holds_1_mib(services: Services) -> None:
-    elements = [b'"%b"' % (b"%d" % number * (MIB // 2)) for number in range(8)]
+def test_a_page_of_a_restore_holds_half_a_mib(services: Services) -> None:
+    elements = [b'"%b"' % (b"%d" % number * (MIB // 4)) for number in range(8)]
     services.sessions.append("s", elements)
     archive_session(services, "s")
     sizes: list[int] = []
@@ -86,5 +86,5 @@ def test_a_page_of_a_restore_holds_1_mib(services: Services) -> None:
     measuring = Services(services.settings, sessions, services.archive)
     assert restore_session(measuring, "s").messages == 8
     assert len(sizes) == 4
-    assert max(sizes) < 1.6 * MIB
+    assert max(sizes) < 0.8 * MIB
     assert services.sessions.messages("s") == elements

@@ -27,7 +27,6 @@ from history import (
     Status,
 )
 from worker import holdings, layout, transcript
-from worker import restore as restore_module
 from worker.archive import Outcome, archive_session
 from worker.drain import drain
 from worker.errors import ArchiveUnavailable, SegmentDamaged, SegmentMissing
@@ -52,7 +51,7 @@ def sessions(client: redis.Redis) -> SessionStore:
 
 @pytest.fixture(autouse=True)
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(restore_module, "_PAGE_MESSAGES", 3)
+    monkeypatch.setattr("worker.transcript._READ_BYTES", 250)  # three messages
 
 
 def elements(first: int, count: int) -> list[bytes]:
@@ -116,7 +115,7 @@ def fork(services: Services, epoch: int, start: int, messages: Iterable[bytes]) 
         return probe.generation > newest
 
     wait_until(clock)  # a folder's clock moves in steps
-    packed = transcript.pack("s", epoch, start, 0, messages)
+    packed = transcript.pack("s", epoch, start, 0, [messages])
     name = layout.segment_name("s", packed.name)
     with packed.body:
         services.archive.put(name, packed.body, packed.size, metadata={"sha256": packed.sha256, "session": "s"})
@@ -528,7 +527,7 @@ def test_metadata_that_makes_no_sense_changes_nothing(client: redis.Redis, servi
     asleep(services, 4)
     [stored] = segments(services)
     services.archive.delete(stored)
-    with transcript.pack("s", 17, 0, 0, elements(0, 4)).body as body:
+    with transcript.pack("s", 17, 0, 0, [elements(0, 4)]).body as body:
         data = body.read()
     name = stored.name
     services.archive.put(name, io.BytesIO(data), len(data), metadata={**stored.metadata, field: "yesterday"})
