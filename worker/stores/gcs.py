@@ -29,6 +29,8 @@ from worker.stores.transport import Session, Transport
 _CHUNK = 1024 * 1024
 # Up to here an object is sent in one request; what is larger is sent by the library, in parts where it is very large.
 _SENT_AT_ONCE = _CHUNK
+# What a very large one is sent in; two are in memory at a time, since the last reply holds its request.
+_PART = 4 * 1024 * 1024
 # Up to here it is read in one request, which checks its CRC32C; what is larger is read in chunks.
 _READ_AT_ONCE = 4 * _CHUNK
 # How often a change is tried where others change the same object or bucket at the same time.
@@ -286,7 +288,7 @@ class _Blob(storage.Blob):  # type: ignore[misc] # the library is untyped
     """A blob to be uploaded with a description of our own: the library's leaves a temporary hold out."""
 
     def __init__(self, described: Resource, bucket: storage.Bucket) -> None:
-        super().__init__(described["name"], bucket, chunk_size=8 * _CHUNK)
+        super().__init__(described["name"], bucket, chunk_size=_PART)
         self._described = described
 
     def _get_writable_metadata(self) -> dict[str, Any]:
