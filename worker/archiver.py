@@ -12,7 +12,7 @@ from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import ParamSpec, Self
 
-from history import Lease, Page, SessionInfo, TorporError, TransientError
+from history import CommitOutcome, Lease, Page, SessionInfo, TorporError, TransientError
 from worker import shutdown
 from worker.archive import COMMITTED, Archived, Outcome, Verified, commit, end, events_of, release, returned, verify
 from worker.errors import ArchiveUnavailable
@@ -142,7 +142,23 @@ class Archiver:
     ) -> Verified | Archived:
         if self._is_over():
             return release(self._services, self._keeper, lease)
-        return verify(self._services, self._keeper, lease, snapshot, head, rewound_before=rewound_before)
+        done = verify(self._services, self._keeper, lease, snapshot, head, rewound_before=rewound_before)
+        return self._looked_at(done) if isinstance(done, Archived) else done
+
+    def _end(self, verified: Verified, outcome: CommitOutcome | TorporError | None) -> Archived:
+        return self._looked_at(end(self._services, self._keeper, verified, outcome))
+
+    def _looked_at(self, result: Archived) -> Archived:
+        """At once, in the thread: what it tells of the archive or of Redis is so for whatever would be begun next."""
+        if isinstance(result.error, TransientError):
+            if not self._down.is_set():
+                log.warning("archiving stops for now: %s", result.error)
+            self._down.set()
+        if isinstance(result.error, ArchiveUnavailable):
+            _archive_down.set()
+        elif result.outcome in _SERVED and not self._down.is_set():
+            _archive_down.clear()
+        return result
 
     def _is_over(self) -> bool:
         return self._down.is_set() or shutdown.seconds_ago() is not None
@@ -164,21 +180,13 @@ class Archiver:
         verified = [each for each in finished if isinstance(each, Verified)]
         for each, outcome in zip(verified, commit(self._services, self._keeper, verified), strict=True):
             if outcome in COMMITTED:
-                results.append(end(self._services, self._keeper, each, outcome))
+                results.append(self._end(each, outcome))
             else:
-                self._submit(end, self._services, self._keeper, each, outcome)
+                self._submit(self._end, each, outcome)
         self._note(results)
 
     def _note(self, results: Sequence[Archived]) -> None:
         for result in results:
             self._in_work.pop(result.session_id, None)
             self.totals[result.outcome] += 1
-            if isinstance(result.error, TransientError):
-                if not self._down.is_set():
-                    log.warning("archiving stops for now: %s", result.error)
-                self._down.set()
-            if isinstance(result.error, ArchiveUnavailable):
-                _archive_down.set()
-            elif result.outcome in _SERVED and not self._down.is_set():
-                _archive_down.clear()
         tell(self._services, events_of(results, self._told_as))
