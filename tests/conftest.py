@@ -617,4 +617,4 @@ def with_settings(services: Services, **settings: Any) -> Services:
 @pytest.fixture(autouse=True)
 def _closed_breaker(monkeypatch: pytest.MonkeyPatch) -> None:
     """What one test's archive did, the next test's drains know nothing of."""
-    monkeypatch.setattr("worker.batch._archive_down", threading.Event())
+    monkeypatch.setattr("worker.archiver._archive_down", threading.Event())

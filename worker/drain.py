@@ -1,4 +1,4 @@
-"""Draining shards: claim in batches, archive with a bounded thread pool, until nothing is due or time is up."""
+"""Draining shards: claim in batches and have them archived until nothing is due or time is up."""
 
 from __future__ import annotations
 
@@ -6,13 +6,10 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from history import Lease
-from worker import shutdown
 from worker.archive import Outcome
-from worker.batch import archive_batch, archive_is_down
-from worker.leases import LeaseKeeper
+from worker.archiver import Archiver, archive_is_down
 from worker.services import Services
 
 log = logging.getLogger("torpor.drain")
@@ -26,37 +23,29 @@ def drain(services: Services, shards: Sequence[int]) -> Counter[Outcome]:
     tried alone before a batch is claimed.
     """
     settings = services.settings
-    totals: Counter[Outcome] = Counter()
     deadline = time.monotonic() + settings.drain_seconds
-    with (
-        LeaseKeeper(services.sessions, settings.lease) as keeper,
-        ThreadPoolExecutor(settings.concurrency, thread_name_prefix="torpor-archive") as pool,
-    ):
+    with Archiver(services) as archiver:
         waiting = list(shards)
-        while waiting and time.monotonic() < deadline and shutdown.seconds_ago() is None:
-            leases = _claim(services, keeper, waiting[: settings.batch])
+        while waiting and time.monotonic() < deadline and archiver.goes_on:
+            alone = archive_is_down()
+            leases = _claim(services, waiting[: settings.batch], alone=alone)
             if not leases:
                 del waiting[: settings.batch]
                 continue
-            outcomes = archive_batch(services, keeper, pool, leases)
-            totals.update(outcomes)
-            if Outcome.POSTPONED in outcomes:
-                break
-    if totals:
-        log.info("drained %d shards: %s", len(shards), _summary(totals))
-    return totals
+            archiver.begin(leases)
+            archiver.wait(left=0 if alone else settings.concurrency)
+    if archiver.totals:
+        log.info("drained %d shards: %s", len(shards), _summary(archiver.totals))
+    return archiver.totals
 
 
-def _claim(services: Services, keeper: LeaseKeeper, shards: Sequence[int]) -> list[Lease]:
-    """Claim a batch from as many shards at most, or a single session while the archive is down."""
+def _claim(services: Services, shards: Sequence[int], *, alone: bool) -> list[Lease]:
+    """Claim a batch from as many shards at most, or a single session."""
     settings = services.settings
-    if archive_is_down():
+    if alone:
         claims = (services.sessions.claim([shard], 1, settings.lease) for shard in shards)
-        leases = next(filter(None, claims), [])
-    else:
-        leases = services.sessions.claim(shards, settings.batch // len(shards), settings.lease)
-    keeper.hold(leases)
-    return leases
+        return next(filter(None, claims), [])
+    return services.sessions.claim(shards, settings.batch // len(shards), settings.lease)
 
 
 def _summary(totals: Counter[Outcome]) -> str:

@@ -19,6 +19,7 @@ from history import Expiry, Lease, RedisUnavailable, SeizeOutcome, SessionNotFou
 from history.conversation import Conversation
 from worker import holdings, layout
 from worker.archive import Archived, Outcome, archive_session
+from worker.archiver import Archiver
 from worker.drain import drain
 from worker.errors import ArchiveUnavailable, SegmentMissing
 from worker.restore import RestoreOutcome, read_transcript, restore_session
@@ -283,7 +284,7 @@ def test_nothing_is_lost_whatever_happens_meanwhile(
 def test_nothing_is_lost_whatever_happens_to_one_session_of_a_batch(
     services: Services, event: Event, point: str, head_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.batch._HEAD_BYTES", head_bytes)
+    monkeypatch.setattr("worker.archiver._HEAD_BYTES", head_bytes)
     others = [Chat(services, f"other {number}", said=1_000 * number) for number in range(1, 4)]
     chat = Chat(services)
     for each in (*others, chat):
@@ -332,6 +333,43 @@ def test_a_commit_that_fails_for_a_whole_batch_gives_all_of_it_back(services: Se
     for chat in chats:
         info = services.sessions.info(chat.session_id)
         assert info is None or info.status is not Status.IN_WORK
+        chat.check()
+
+
+def test_a_session_that_is_claimed_again_before_the_first_attempt_has_ended_comes_after_it(services: Services) -> None:
+    chat = Chat(services)
+    chat.say(2)
+    services.sessions.close("s")
+    watched, points = watch(services)
+    arrived, go = threading.Event(), threading.Event()
+
+    def hold_up() -> None:
+        arrived.set()
+        assert go.wait(20)
+
+    points.at("before segment put", hold_up)
+    with Archiver(watched) as archiver:
+        archiver.begin(services.sessions.claim(list(range(4)), 10, services.settings.lease))
+        assert arrived.wait(20)
+        chat.say(2)
+        services.sessions.close("s")
+        again = services.sessions.claim(list(range(4)), 10, services.settings.lease)
+        assert [lease.session_id for lease in again] == ["s"]
+        archiver.begin(again)
+        go.set()
+    assert archiver.totals == {Outcome.KEPT: 1, Outcome.ARCHIVED: 1}
+    chat.check()
+
+
+def test_a_drain_claims_more_while_the_last_of_a_batch_is_still_in_work(services: Services) -> None:
+    chats = [Chat(services, f"chat {number}") for number in range(12)]
+    for chat in chats:
+        chat.say(2)
+        services.sessions.close(chat.session_id)
+    watched, points = watch(services, concurrency=2, batch=4)
+    points.at("before segment put", lambda: wait_until(lambda: points.log.count("after snapshot") > 1))
+    assert drain(watched, list(range(4))) == {Outcome.ARCHIVED: 12}
+    for chat in chats:
         chat.check()
 
 
