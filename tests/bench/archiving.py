@@ -143,7 +143,7 @@ ROWS = [
         [Reach(0.6, Side.PEER, stretch=0.35)],
         f"`drain` with {THREADS} threads, claim to commit, to the emulator; all threads of the process",
         _PLAIN,
-        why="An upload over a connection of our own takes an eighth of what Google's client does for one. What is left "
+        why="An upload over a connection of our own takes a seventh of what Google's client does for one. What is left "
         "is mostly what the plain script has not: lease, snapshot, a checked upload, an atomic commit, an event.",
     ),
     Row(
