@@ -10,10 +10,14 @@ local now_ms = to_ms(now_us())
 local token = int(now_ms + tonumber(ARGV[2])) .. '.5'
 return each_shard(1, function(KEYS)
   allow_at_memory_limit(KEYS[1])
-  local reply = {token}
+  local reply, scores = {token}, {}
   for _, session in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', int(now_ms), 'LIMIT', 0, ARGV[1])) do
-    redis.call('ZADD', KEYS[1], 'XX', token, session)
     reply[#reply + 1] = session
+    scores[#scores + 1] = token
+    scores[#scores + 1] = session
+  end
+  for from = 1, #scores, 2000 do
+    redis.call('ZADD', KEYS[1], 'XX', unpack(scores, from, math.min(from + 1999, #scores)))
   end
   return reply
 end)
