@@ -43,7 +43,8 @@ class Index(BlockingRunner):
 
         Shards that don't answer are left out, with a warning; raises where none answers.
         """
-        counts = self._ask(partial(calls.due, self.deployment), range(self.deployment.keyspace.shards))
+        deployment = self.deployment
+        counts = self._ask(partial(calls.due, deployment), range(deployment.keyspace.shards))
         return {shard: count for shard, count in _answered(counts) if count}
 
     def attend(self, shards: Sequence[int], hold: timedelta) -> list[Attendance]:
@@ -63,8 +64,9 @@ class Index(BlockingRunner):
 
         Shards that don't answer are left out, with a warning; raises where none answers.
         """
-        shards = range(self.deployment.keyspace.shards)
-        described = self.run_many([calls.overview(self.deployment, shard) for shard in shards])
+        deployment = self.deployment
+        shards = range(deployment.keyspace.shards)
+        described = self.run_many([calls.overview(deployment, shard) for shard in shards])
         return [overview for _, overview in _answered(zip(shards, described, strict=True))]
 
     def now(self) -> datetime:
@@ -90,15 +92,17 @@ class Index(BlockingRunner):
 
     def infos(self, session_ids: Sequence[str]) -> list[SessionInfo | TorporError | None]:
         """Describe many sessions; one pipeline, each session atomic for itself. An error stands in its place."""
-        return self.run_many([calls.info(self.deployment, session) for session in session_ids])
+        deployment = self.deployment
+        return self.run_many([calls.info(deployment, session) for session in session_ids])
 
     def adoptions(self) -> list[Adoption]:
         """The adoptions that have begun and not ended; one pipeline.
 
         Shards that don't answer are left out, with a warning; raises where none answers.
         """
-        shards = range(self.deployment.keyspace.shards)
-        found = self.run_many([calls.adoptions(self.deployment, shard) for shard in shards])
+        deployment = self.deployment
+        shards = range(deployment.keyspace.shards)
+        found = self.run_many([calls.adoptions(deployment, shard) for shard in shards])
         return [adoption for _, adoptions in _answered(zip(shards, found, strict=True)) for adoption in adoptions]
 
     def claim(self, shards: Sequence[int], limit: int, lease: timedelta) -> list[Lease]:
@@ -106,11 +110,12 @@ class Index(BlockingRunner):
 
         Works at Redis's memory limit. Shards that don't answer are left out, with a warning; raises where none answers.
         """
-        claim = partial(calls.claim, self.deployment, limit=limit, lease=lease)
+        deployment = self.deployment
+        claim = partial(calls.claim, deployment, limit=limit, lease=lease)
         answers = self._ask(claim, shards, most=min(_TOGETHER, max(_CLAIMED_TOGETHER // max(limit, 1), 1)))
         claimed = [(shard, leases) for shard, leases in _answered(answers) if leases]
         with suppress(TorporError):  # a hint: the election ends by itself, while the leases must not be lost
-            self._ask(partial(calls.heard, self.deployment), [shard for shard, _ in claimed])
+            self._ask(partial(calls.heard, deployment), [shard for shard, _ in claimed])
         return [lease for _, leases in claimed for lease in leases]
 
     def claim_nearest(self, shards: Sequence[int], limit: int, lease: timedelta) -> list[Lease]:
@@ -122,13 +127,13 @@ class Index(BlockingRunner):
         wanted = limit + _LEFT_ALONE
         # More of a shard than its share, since the nearest of all may be in one.
         of_each = min(wanted, 4 + 4 * wanted // len(shards))
-        ahead = self.run_many([calls.nearest(self.deployment, shard, of_each) for shard in shards])
-        nearest = sorted(each for _, sessions in _answered(zip(shards, ahead, strict=True)) for each in sessions)[
-            :wanted
-        ]
+        deployment = self.deployment
+        ahead = self.run_many([calls.nearest(deployment, shard, of_each) for shard in shards])
+        found = _answered(zip(shards, ahead, strict=True))
+        nearest = sorted(each for _, sessions in found for each in sessions)[:wanted]
         infos = self.infos([session for _, session in nearest])
         free = [info.session_id for info in infos if isinstance(info, SessionInfo) and _is_free(info)][:limit]
-        seized = self.run_many([calls.seize(self.deployment, session, lease) for session in free])
+        seized = self.run_many([calls.seize(deployment, session, lease) for session in free])
         return [each for each in seized if isinstance(each, Lease)]
 
     def seize(self, session_id: str, lease: timedelta) -> Lease | SeizeOutcome:
