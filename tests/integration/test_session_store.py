@@ -1498,7 +1498,7 @@ def test_of_those_who_attend_to_a_shard_one_is_elected_for_a_while(store: Sessio
     assert store.attend(ALL, MINUTE)[0].elected, "the one who was elected has been heard"
 
 
-def test_at_the_memory_limit_each_shard_is_claimed_though_the_first_has_a_key_of_a_wrong_type(
+def test_at_the_memory_limit_shards_are_claimed_though_the_first_one_does_not_answer(
     full: redis.Redis,
 ) -> None:
     store = SessionStore(full, shards=4)
