@@ -160,8 +160,8 @@ ROWS = [
         f"SCAN with COUNT 1000 and a PTTL for each key, which tells how long it has been idle; {_SCANNED:,} keys are "
         "walked, and their time is taken times 10, for a key space of 1,000,000 keys",
         "ours among 10,000 sessions in the same Redis",
-        why="Three pipelines of eight scripts, 32 shards each. Most of it is Redis's, which moves 1,000 sessions in the "
-        "sorted sets of their shards; then come 1,000 leases, which Python makes one after the other.",
+        why="Three pipelines of eight scripts, 32 shards each. Half of it is Redis's, which moves 1,000 sessions in "
+        "the sorted sets of their shards; then come 1,000 leases, which Python makes one after the other.",
     ),
     Row(
         "sweep",
