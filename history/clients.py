@@ -25,12 +25,17 @@ _PACKAGES = ("redis", "valkey")
 
 @dataclass(frozen=True, slots=True)
 class ClientKind:
-    """How a client is called. `errors` are the roots of what it raises; `no_script`: the server has lost a script."""
+    """How a client is called.
+
+    `errors` are the roots of what it raises; `no_script`: the server has lost a script; `cross_slot`: a call has keys
+    of several slots, which a server in cluster mode refuses, whatever client asks it.
+    """
 
     asynchronous: bool
     cluster: bool
     errors: tuple[type[Exception], ...]
     no_script: type[Exception]
+    cross_slot: type[Exception]
 
     @contextmanager
     def translated(self) -> Iterator[None]:
@@ -59,4 +64,5 @@ def _kind_of(client_class: type) -> ClientKind:
         cluster=hasattr(client_class, "get_node_from_key"),
         errors=tuple(getattr(errors, name) for name in roots),
         no_script=errors.NoScriptError,
+        cross_slot=errors.ClusterCrossSlotError,
     )

@@ -203,6 +203,11 @@ class ShardKeys:
         return self.tag + b":r:" + token + b":" + session
 
 
+@cache
+def _shard(namespace: str, number: int) -> ShardKeys:
+    return ShardKeys(b"{%b:%d}" % (namespace.encode(), number))
+
+
 @dataclass(frozen=True, slots=True)
 class Keyspace:
     """The keys of one deployment: a namespace and a fixed number of shards."""
@@ -216,7 +221,7 @@ class Keyspace:
 
     def shard(self, number: int) -> ShardKeys:
         """The keys of one shard."""
-        return ShardKeys(b"{%b:%d}" % (self.namespace.encode(), number))
+        return _shard(self.namespace, number)
 
     @property
     def due_pattern(self) -> bytes:

@@ -1,35 +1,45 @@
-"""The due index of a shard: who is in it, who is due, and who gets the lease."""
+"""The due index of a shard: who is in it, who is due, and who gets the lease.
+
+What is asked of many shards can be asked of several in one call, but on a Cluster: there a call has keys of one slot.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from history.calls.call import Call, Deployment, span_ms, to_moment, to_moment_or_none
+from history.errors import TorporError, translate
 from history.keys import encode_session_id
 from history.scripts import script
 from history.session import Attendance, Lease, SeizeOutcome, ShardOverview
 
-
-def due(deployment: Deployment, shard: int) -> Call[int]:
-    """Count the due sessions of a shard."""
-    return Call(script("due"), [deployment.keyspace.shard(shard).due], [], int)
+T = TypeVar("T")
 
 
-def attend(deployment: Deployment, shard: int, hold: timedelta) -> Call[Attendance]:
-    """Look at a shard for a listener; one that is elected is the only one for `hold`."""
-    keys = deployment.keyspace.shard(shard)
+def due(deployment: Deployment, shards: Sequence[int]) -> Call[list[int | TorporError]]:
+    """Count the due sessions of each shard; an error stands in its shard's place."""
+    keys = [deployment.keyspace.shard(shard).due for shard in shards]
+    return Call(script("due"), keys, [], _of_each(shards, lambda _, due: int(due)))
 
-    def decode(reply: Any) -> Attendance:
+
+def attend(deployment: Deployment, shards: Sequence[int], hold: timedelta) -> Call[list[Attendance | TorporError]]:
+    """Look at each shard for a listener; one that is elected is the only one for `hold`. Errors as with `due`."""
+    of_shards = map(deployment.keyspace.shard, shards)
+    keys = [key for shard in of_shards for key in (shard.due, shard.elected)]
+
+    def decode(shard: int, reply: Any) -> Attendance:
         now, due, elected, ahead = reply
         return Attendance(shard, int(now) / 1000, int(due), bool(elected), float(ahead) / 1000 if ahead else None)
 
-    return Call(script("attend"), [keys.due, keys.elected], [span_ms(hold)], decode)
+    return Call(script("attend"), keys, [span_ms(hold)], _of_each(shards, decode))
 
 
-def heard(deployment: Deployment, shard: int) -> Call[bool]:
-    """End a listener's election; False: none was elected."""
-    return Call(script("heard"), [deployment.keyspace.shard(shard).elected], [], bool)
+def heard(deployment: Deployment, shards: Sequence[int]) -> Call[list[bool | TorporError]]:
+    """End the election of each shard's listener; False: none was elected. Errors as with `due`."""
+    keys = [deployment.keyspace.shard(shard).elected for shard in shards]
+    return Call(script("heard"), keys, [], _of_each(shards, lambda _, ended: bool(ended)))
 
 
 def overview(deployment: Deployment, shard: int) -> Call[ShardOverview]:
@@ -76,14 +86,17 @@ def nearest(deployment: Deployment, shard: int, limit: int) -> Call[list[tuple[f
     return Call(script("nearest"), [deployment.keyspace.shard(shard).due], [limit], decode)
 
 
-def claim(deployment: Deployment, shard: int, limit: int, lease: timedelta) -> Call[list[Lease]]:
-    """Lease up to `limit` due sessions of a shard, longest due first."""
+def claim(
+    deployment: Deployment, shards: Sequence[int], limit: int, lease: timedelta
+) -> Call[list[list[Lease] | TorporError]]:
+    """Lease up to `limit` due sessions of each shard, longest due first. Errors as with `due`."""
+    keys = [deployment.keyspace.shard(shard).due for shard in shards]
 
-    def decode(reply: Any) -> list[Lease]:
+    def decode(_: int, reply: Any) -> list[Lease]:
         token, *sessions = reply
         return [Lease(session.decode(), token, token) for session in sessions]
 
-    return Call(script("claim"), [deployment.keyspace.shard(shard).due], [limit, span_ms(lease)], decode)
+    return Call(script("claim"), keys, [limit, span_ms(lease)], _of_each(shards, decode))
 
 
 def seize(deployment: Deployment, session_id: str, lease: timedelta) -> Call[Lease | SeizeOutcome]:
@@ -97,3 +110,15 @@ def seize(deployment: Deployment, session_id: str, lease: timedelta) -> Call[Lea
         return SeizeOutcome(reply[0].decode())
 
     return Call(script("seize"), [keys.due, keys.quarantine], [session, span_ms(lease)], decode)
+
+
+def _of_each(shards: Sequence[int], decode: Callable[[int, Any], T]) -> Callable[[Any], list[T | TorporError]]:
+    """What decodes the reply of a script that has looked at several shards."""
+
+    def decoded(reply: Any) -> list[T | TorporError]:
+        return [
+            translate(each) if isinstance(each, Exception) else decode(shard, each)
+            for shard, each in zip(shards, reply, strict=True)
+        ]
+
+    return decoded

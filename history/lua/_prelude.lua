@@ -75,6 +75,21 @@ end
 -- For what makes room, and for what needs next to none. No session id is empty, so nothing is deleted.
 local function allow_at_memory_limit(due_key) redis.call('ZREM', due_key, '') end
 
+-- Run `look` with the keys of each shard, `width` of them, and return what it tells of one after the other. An error of
+-- one shard stands in its place and keeps nothing from the others; where all have failed, it is the script's.
+local function each_shard(width, look)
+  local replies, failed = {}, 0
+  for first = 1, #KEYS, width do
+    local done, reply = pcall(look, {unpack(KEYS, first, first + width - 1)})
+    if not done then
+      failed = failed + 1
+      reply = {err = type(reply) == 'table' and reply.err or reply}
+    end
+    replies[#replies + 1] = reply
+  end
+  return failed == #replies and replies[1] or replies
+end
+
 -- A session remembers the requests of the last minute, 64 at most, since redis-py sends a request again when its reply
 -- is lost. Each is 16 bytes: the request's id and the second in which it was done.
 local RETRY_WINDOW_S = 60

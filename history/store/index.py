@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 from history import calls
 from history.adoption import Adoption
 from history.announcements import Announcements
+from history.calls import Call
 from history.errors import TorporError
+from history.keys import DEFAULT_NAMESPACE
 from history.session import Attendance, Lease, SeizeOutcome, SessionInfo, ShardOverview, Status
 from history.store.runner import BlockingRunner
 
@@ -19,6 +22,10 @@ T = TypeVar("T")
 
 log = logging.getLogger("history.store")
 
+# How many shards one call looks at, and how many sessions it may lease: more would keep Redis from everybody else for
+# milliseconds.
+_TOGETHER = 32
+_CLAIMED_TOGETHER = 1_000
 # How many sessions that are to be left alone may be nearer to their due moment than those that are free.
 _LEFT_ALONE = 200
 
@@ -26,22 +33,27 @@ _LEFT_ALONE = 200
 class Index(BlockingRunner):
     """Counts, lists and leases the sessions of the shards."""
 
+    def __init__(self, client: Any, *, namespace: str = DEFAULT_NAMESPACE, shards: int | None = None) -> None:
+        """As BlockingRunner."""
+        super().__init__(client, namespace=namespace, shards=shards)
+        self._one_slot = self._kind.cluster
+
     def due_counts(self) -> dict[int, int]:
         """Shard -> how many sessions are due, for the shards that have any; one pipeline.
 
         Shards that don't answer are left out, with a warning; raises where none answers.
         """
-        shards = range(self.deployment.keyspace.shards)
-        counts = self.run_many([calls.due(self.deployment, shard) for shard in shards])
-        return {shard: count for shard, count in _answered(shards, counts) if count}
+        deployment = self.deployment
+        counts = self._ask(partial(calls.due, deployment), range(deployment.keyspace.shards))
+        return {shard: count for shard, count in _answered(counts) if count}
 
     def attend(self, shards: Sequence[int], hold: timedelta) -> list[Attendance]:
         """Look at shards for a listener; one pipeline. Of several listeners one is elected for each shard.
 
         Shards that don't answer are left out, with a warning; raises where none answers.
         """
-        seen = self.run_many([calls.attend(self.deployment, shard, hold) for shard in shards])
-        return [attendance for _, attendance in _answered(shards, seen)]
+        seen = self._ask(partial(calls.attend, self.deployment, hold=hold), shards)
+        return [attendance for _, attendance in _answered(seen)]
 
     def announcements(self) -> Announcements:
         """A subscription to what the scripts publish when the first due moment of a shard changes."""
@@ -52,9 +64,10 @@ class Index(BlockingRunner):
 
         Shards that don't answer are left out, with a warning; raises where none answers.
         """
-        shards = range(self.deployment.keyspace.shards)
-        described = self.run_many([calls.overview(self.deployment, shard) for shard in shards])
-        return [overview for _, overview in _answered(shards, described)]
+        deployment = self.deployment
+        shards = range(deployment.keyspace.shards)
+        described = self.run_many([calls.overview(deployment, shard) for shard in shards])
+        return [overview for _, overview in _answered(zip(shards, described, strict=True))]
 
     def now(self) -> datetime:
         """Redis's clock, which all moments are of; the latest of its shards'."""
@@ -79,26 +92,30 @@ class Index(BlockingRunner):
 
     def infos(self, session_ids: Sequence[str]) -> list[SessionInfo | TorporError | None]:
         """Describe many sessions; one pipeline, each session atomic for itself. An error stands in its place."""
-        return self.run_many([calls.info(self.deployment, session) for session in session_ids])
+        deployment = self.deployment
+        return self.run_many([calls.info(deployment, session) for session in session_ids])
 
     def adoptions(self) -> list[Adoption]:
         """The adoptions that have begun and not ended; one pipeline.
 
         Shards that don't answer are left out, with a warning; raises where none answers.
         """
-        shards = range(self.deployment.keyspace.shards)
-        found = self.run_many([calls.adoptions(self.deployment, shard) for shard in shards])
-        return [adoption for _, adoptions in _answered(shards, found) for adoption in adoptions]
+        deployment = self.deployment
+        shards = range(deployment.keyspace.shards)
+        found = self.run_many([calls.adoptions(deployment, shard) for shard in shards])
+        return [adoption for _, adoptions in _answered(zip(shards, found, strict=True)) for adoption in adoptions]
 
     def claim(self, shards: Sequence[int], limit: int, lease: timedelta) -> list[Lease]:
         """Lease up to `limit` due sessions of each shard, longest due first; one pipeline, and one for the listeners.
 
         Works at Redis's memory limit. Shards that don't answer are left out, with a warning; raises where none answers.
         """
-        claims = [calls.claim(self.deployment, shard, limit, lease) for shard in shards]
-        claimed = [(shard, leases) for shard, leases in _answered(shards, self.run_many(claims)) if leases]
+        deployment = self.deployment
+        claim = partial(calls.claim, deployment, limit=limit, lease=lease)
+        answers = self._ask(claim, shards, most=min(_TOGETHER, max(_CLAIMED_TOGETHER // max(limit, 1), 1)))
+        claimed = [(shard, leases) for shard, leases in _answered(answers) if leases]
         with suppress(TorporError):  # a hint: the election ends by itself, while the leases must not be lost
-            self.run_many([calls.heard(self.deployment, shard) for shard, _ in claimed])
+            self._ask(partial(calls.heard, deployment), [shard for shard, _ in claimed])
         return [lease for _, leases in claimed for lease in leases]
 
     def claim_nearest(self, shards: Sequence[int], limit: int, lease: timedelta) -> list[Lease]:
@@ -110,23 +127,45 @@ class Index(BlockingRunner):
         wanted = limit + _LEFT_ALONE
         # More of a shard than its share, since the nearest of all may be in one.
         of_each = min(wanted, 4 + 4 * wanted // len(shards))
-        ahead = self.run_many([calls.nearest(self.deployment, shard, of_each) for shard in shards])
-        nearest = sorted(each for _, sessions in _answered(shards, ahead) for each in sessions)[:wanted]
+        deployment = self.deployment
+        ahead = self.run_many([calls.nearest(deployment, shard, of_each) for shard in shards])
+        found = _answered(zip(shards, ahead, strict=True))
+        nearest = sorted(each for _, sessions in found for each in sessions)[:wanted]
         infos = self.infos([session for _, session in nearest])
         free = [info.session_id for info in infos if isinstance(info, SessionInfo) and _is_free(info)][:limit]
-        seized = self.run_many([calls.seize(self.deployment, session, lease) for session in free])
+        seized = self.run_many([calls.seize(deployment, session, lease) for session in free])
         return [each for each in seized if isinstance(each, Lease)]
 
     def seize(self, session_id: str, lease: timedelta) -> Lease | SeizeOutcome:
         """Lease one named session, due or not, unless a worker holds it."""
         return self.run(calls.seize(self.deployment, session_id, lease))
 
+    def _ask(
+        self, ask: Callable[[Sequence[int]], Call[list[T | TorporError]]], shards: Sequence[int], most: int = _TOGETHER
+    ) -> list[tuple[int, T | TorporError]]:
+        """What each shard answers; one pipeline. A call is of `most` shards, of one where it must be of one slot."""
+        together = 1 if self._one_slot else most
+        groups = [shards[first : first + together] for first in range(0, len(shards), together)]
+        answers: list[tuple[int, T | TorporError]] = []
+        apart: list[int] = []
+        for group, outcome in zip(groups, self.run_many([ask(group) for group in groups]), strict=True):
+            if isinstance(outcome, list):
+                answers += zip(group, outcome, strict=True)
+            elif isinstance(outcome.__cause__, self._kind.cross_slot):
+                apart += group
+            else:
+                answers += [(shard, outcome) for shard in group]
+        if apart:  # a Cluster of one node, and a client that does not know it
+            self._one_slot = True
+            answers += self._ask(ask, apart)
+        return answers
 
-def _answered(shards: Iterable[int], outcomes: Sequence[T | TorporError]) -> list[tuple[int, T]]:
+
+def _answered(outcomes: Iterable[tuple[int, T | TorporError]]) -> list[tuple[int, T]]:
     """The shards that have answered, with what; raises the first error where none has."""
     answered: list[tuple[int, T]] = []
     errors: list[TorporError] = []
-    for shard, outcome in zip(shards, outcomes, strict=True):
+    for shard, outcome in outcomes:
         if isinstance(outcome, TorporError):
             errors.append(outcome)
         else:
@@ -134,7 +173,7 @@ def _answered(shards: Iterable[int], outcomes: Sequence[T | TorporError]) -> lis
     if errors and not answered:
         raise errors[0]
     if errors:
-        log.warning("%d of %d shards did not answer: %s", len(errors), len(outcomes), errors[0])
+        log.warning("%d of %d shards did not answer: %s", len(errors), len(errors) + len(answered), errors[0])
     return answered
 
 

@@ -14,7 +14,17 @@ from pathlib import Path
 
 import pytest
 import redis
-from conftest import RedisServer, WatchedRedis, contents, free_port, lasting_keys, raw, start_redis, wait_until
+from conftest import (
+    RedisServer,
+    WatchedRedis,
+    contents,
+    free_port,
+    lasting_keys,
+    raw,
+    start_cluster,
+    start_redis,
+    wait_until,
+)
 
 from history import (
     CleanOutcome,
@@ -45,6 +55,7 @@ from history import (
     calls,
     finish,
 )
+from history.clients import kind_of
 from history.errors import translate
 
 MINUTE = timedelta(minutes=1)
@@ -72,6 +83,17 @@ def described(store: SessionStore, session_id: str = "s") -> SessionInfo:
 def fill(store: SessionStore, *session_ids: str, messages: list[bytes] | None = None) -> None:
     for session_id in session_ids:
         store.append(session_id, messages or [A, B])
+
+
+def shard_of(store: SessionStore, session_id: str) -> int:
+    return store.deployment.keyspace.shard_of(session_id.encode())
+
+
+def scripts_run(client: redis.Redis) -> int:
+    """How many calls of scripts the server has had, or all nodes of a Cluster."""
+    told = client.info("commandstats", **({"target_nodes": "primaries"} if kind_of(client).cluster else {}))
+    nodes = [told] if "cmdstat_evalsha" in told else told.values()
+    return sum(node.get("cmdstat_evalsha", {"calls": 0})["calls"] for node in nodes)
 
 
 def make_due(client: redis.Redis, **since: int) -> None:
@@ -180,21 +202,77 @@ def test_giving_back_a_session_whose_attempt_was_never_begun_counts_nothing(stor
     assert described(store).attempts == 1
 
 
-def test_a_shard_that_does_not_answer_leaves_the_others_their_work(client: redis.Redis) -> None:
+def test_a_shard_that_does_not_answer_leaves_the_others_their_work(
+    client: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
     store = SessionStore(client, shards=4)
     ids = [f"s{number}" for number in range(20)]
     fill(store, *ids)
     for session_id in ids:
         store.close(session_id)
     every = store.due_counts()
-    broken = next(iter(every))
+    *whole, broken = every
     raw(client, "SET", f"{{torpor:{broken}}}:due", "not Torpor's")
     rest = {shard: count for shard, count in every.items() if shard != broken}
-    assert store.due_counts() == rest
-    assert {overview.shard for overview in store.overview()} == set(range(4)) - {broken}
-    assert len(store.claim(range(4), 20, MINUTE)) == sum(rest.values())
-    with pytest.raises(RedisRefused, match="WRONGTYPE"):
-        store.claim([broken], 20, MINUTE)
+    with caplog.at_level("WARNING"):
+        assert store.due_counts() == rest
+    assert "1 of 4 shards did not answer" in caplog.text
+    assert "WRONGTYPE" in caplog.text
+    assert {overview.shard for overview in store.overview()} == set(whole)
+    assert {(seen.shard, seen.due, seen.elected) for seen in store.attend([broken, *whole], MINUTE)} == {
+        (shard, count, True) for shard, count in rest.items()
+    }
+    leases = store.claim([broken, *whole], 20, MINUTE)
+    assert {lease.session_id for lease in leases} == {each for each in ids if shard_of(store, each) != broken}
+    assert {described(store, lease.session_id).status for lease in leases} == {Status.IN_WORK}
+
+
+def test_where_no_shard_answers_the_error_of_the_first_is_raised(client: redis.Redis) -> None:
+    store = SessionStore(client, shards=4)
+    for shard in range(4):
+        raw(client, "SET", f"{{torpor:{shard}}}:due", "not Torpor's")
+    for look in (store.due_counts, lambda: store.attend([0, 1], MINUTE), lambda: store.claim(range(4), 20, MINUTE)):
+        with pytest.raises(RedisRefused, match="WRONGTYPE"):
+            look()
+
+
+def test_several_shards_are_asked_in_one_script_but_on_a_cluster_each_in_its_own(client: redis.Redis) -> None:
+    store = SessionStore(client)
+    fill(store, "s")
+    store.close("s")
+    assert list(store.due_counts().values()) == [1], "by now the script is loaded"
+    before = scripts_run(client)
+    assert list(store.due_counts().values()) == [1]
+    assert scripts_run(client) - before == (256 if kind_of(client).cluster else 8)
+
+
+def test_a_script_claims_so_much_at_most_that_others_need_not_wait_for_long(client: redis.Redis) -> None:
+    store = SessionStore(client)
+    fill(store, "s")
+    store.claim(range(256), 1, MINUTE)
+    before = scripts_run(client)
+    store.claim(range(256), 250, MINUTE)
+    assert scripts_run(client) - before == (256 if kind_of(client).cluster else 64)
+
+
+def test_a_client_that_does_not_know_of_its_cluster_of_one_node_asks_each_shard_by_itself(tmp_path: Path) -> None:
+    cluster = start_cluster(tmp_path, primaries=1)
+    try:
+        with cluster.nodes[0].client() as client:
+            store = SessionStore(client)
+            ids = [f"s{number}" for number in range(40)]
+            fill(store, *ids)
+            for session_id in ids:
+                store.close(session_id)
+            due = store.due_counts()
+            assert sum(due.values()) == 40
+            assert {seen.due for seen in store.attend(list(due), MINUTE)} == set(due.values())
+            shards = [shard for shard in range(256) if shard not in due][31:] + list(due)
+            assert len(shards) % 32 == 1, "the last one is asked by itself, and answers at once"
+            leases = SessionStore(client).claim(shards, 9, MINUTE)
+            assert sorted(lease.session_id for lease in leases) == sorted(ids)
+    finally:
+        cluster.stop()
 
 
 def test_two_turns_of_the_same_words_are_both_written(store: SessionStore) -> None:
@@ -1418,6 +1496,20 @@ def test_of_those_who_attend_to_a_shard_one_is_elected_for_a_while(store: Sessio
     assert not store.attend(ALL, MINUTE)[0].elected, "nothing is due"
     store.close("due")
     assert store.attend(ALL, MINUTE)[0].elected, "the one who was elected has been heard"
+
+
+def test_at_the_memory_limit_shards_are_claimed_though_the_first_one_does_not_answer(
+    full: redis.Redis,
+) -> None:
+    store = SessionStore(full, shards=4)
+    ids = [f"s{number}" for number in range(20)]
+    fill(store, *ids)
+    for session_id in ids:
+        store.close(session_id)
+    raw(full, "SET", "{torpor:0}:due", "not Torpor's")
+    at_its_limit(full)
+    leases = store.claim(range(4), 20, MINUTE)
+    assert {lease.session_id for lease in leases} == {each for each in ids if shard_of(store, each) != 0}
 
 
 def test_at_the_memory_limit_everybody_who_attends_is_elected(full: redis.Redis) -> None:

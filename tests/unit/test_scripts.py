@@ -25,6 +25,7 @@ from history.session import Expiry, Lease, Mending, Origin, Page, PurgeTarget, R
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 DEPLOYMENT = Deployment(Keyspace("torpor", 256), max_age=HOUR)
+SHARDS = [7, 8, 9]
 EXPIRY = Expiry(idle=HOUR, max_age=HOUR, retention=HOUR)
 LEASE = Lease("s", b"1700000000000.5", b"1600000000000.5")
 TICKET = RestoreTicket("s", b"0a1b2c3d", 1, 0)
@@ -79,16 +80,16 @@ SAMPLES: dict[str, list[Call[Any]]] = {
         calls.pop(DEPLOYMENT, "s", Page(7, 0, 3, 2, [b"{}"]), request=b"12345678", owner="ann"),
         calls.pop(DEPLOYMENT, "s", Page(7, 0, 0, 0, []), request=b"12345678"),
     ],
-    "due": [calls.due(DEPLOYMENT, 7)],
-    "attend": [calls.attend(DEPLOYMENT, 7, HOUR)],
+    "due": [calls.due(DEPLOYMENT, [7]), calls.due(DEPLOYMENT, SHARDS)],
+    "attend": [calls.attend(DEPLOYMENT, [7], HOUR), calls.attend(DEPLOYMENT, SHARDS, HOUR)],
     "overview": [calls.overview(DEPLOYMENT, 7)],
     "list_sessions": [
         calls.list_sessions(DEPLOYMENT, 7, b"0", 500),
         calls.list_sessions(DEPLOYMENT, 7, b"0", 500, quarantined=True),
     ],
-    "claim": [calls.claim(DEPLOYMENT, 7, 10, HOUR)],
+    "claim": [calls.claim(DEPLOYMENT, [7], 10, HOUR), calls.claim(DEPLOYMENT, SHARDS, 10, HOUR)],
     "nearest": [calls.nearest(DEPLOYMENT, 7, 10)],
-    "heard": [calls.heard(DEPLOYMENT, 7)],
+    "heard": [calls.heard(DEPLOYMENT, [7]), calls.heard(DEPLOYMENT, SHARDS)],
     "seize": [calls.seize(DEPLOYMENT, "s", HOUR)],
     "snapshot": [calls.snapshot(DEPLOYMENT, LEASE)],
     "renew": [calls.renew(DEPLOYMENT, LEASE, HOUR)],
@@ -180,6 +181,11 @@ class Head:
         return [(match[1], match[2]) for match in found if match]
 
     @property
+    def of_each_shard(self) -> bool:
+        """Are KEYS those of one shard after the other?"""
+        return "-- KEYS of each shard:" in self.lines
+
+    @property
     def optional_keys(self) -> int:
         return sum("present only with" in text for _, text in self.numbered("KEYS"))
 
@@ -203,6 +209,13 @@ def body_of(name: str) -> str:
 
 def counts(numbered: Sequence[tuple[str, str]]) -> list[int]:
     return [int(number.removesuffix("...")) for number, _ in numbered]
+
+
+def keys_in_turn(call: Call[Any]) -> list[Sequence[bytes]]:
+    """The keys of a call, or those of each of its shards."""
+    head = head_of(call.script.name)
+    width = len(head.numbered("KEYS")) if head.of_each_shard else len(call.keys)
+    return [call.keys[first : first + width] for first in range(0, len(call.keys), width)]
 
 
 def key_type(key: bytes) -> str:
@@ -248,10 +261,10 @@ def test_a_head_counts_without_gaps_and_the_body_uses_nothing_beyond(name: str, 
 @pytest.mark.parametrize("call", CALLS)
 def test_a_caller_passes_the_keys_of_the_head_in_their_order(call: Call[Any]) -> None:
     head = head_of(call.script.name)
-    numbered = head.numbered("KEYS")
-    assert len(numbered) - head.optional_keys <= len(call.keys) <= len(numbered)
-    types = [text.split()[0] for _, text in numbered]
-    assert [key_type(key) for key in call.keys] == types[: len(call.keys)]
+    types = [text.split()[0] for _, text in head.numbered("KEYS")]
+    for keys in keys_in_turn(call):
+        assert len(types) - head.optional_keys <= len(keys) <= len(types)
+        assert [key_type(key) for key in keys] == types[: len(keys)]
 
 
 @pytest.mark.parametrize("call", CALLS)
@@ -274,14 +287,22 @@ def test_a_key_that_may_be_missing_is_the_last_and_is_passed_only_with_an_owner(
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_all_keys_of_a_call_are_in_one_slot(call: Call[Any]) -> None:
-    assert len({key_slot(key) for key in call.keys}) == 1
+def test_all_keys_of_a_call_are_in_one_slot_or_those_of_each_shard_are(call: Call[Any]) -> None:
+    slots = [{key_slot(key) for key in keys} for keys in keys_in_turn(call)]
+    assert {len(each) for each in slots} == {1}
+    assert len(set.union(*slots)) == len(slots)
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_script_touches_no_key_that_it_was_not_given(name: str) -> None:
     commands = re.findall(r"redis\.p?call\('([A-Z]+)'(?:, ([^,)]+))?", body_of(name))
     assert {key for command, key in commands if command != "TIME" and not key.startswith("KEYS[")} == set()
+
+
+@pytest.mark.parametrize("name", [name for name in SCRIPTS if head_of(name).of_each_shard])
+def test_a_script_of_several_shards_takes_as_many_keys_of_each_as_its_head_says(name: str) -> None:
+    [width] = re.findall(r"each_shard\((\d+), function\(KEYS\)", body_of(name))
+    assert int(width) == len(head_of(name).numbered("KEYS"))
 
 
 def test_a_script_is_known_by_the_sha1_of_what_is_sent() -> None:
