@@ -91,11 +91,14 @@ local function with_seen(seen, request, now_ms)
   return kept .. request .. string.char(now)
 end
 
--- RPUSH values[first..last] in batches, since unpack() is limited by Lua's stack.
+-- RPUSH values[first..last] in batches, since unpack() is limited by Lua's stack. Returns the list's length; nil where
+-- there is nothing to push.
 local function push(list_key, values, first, last)
+  local length
   for from = first, last, 1000 do
-    redis.call('RPUSH', list_key, unpack(values, from, math.min(from + 999, last)))
+    length = redis.call('RPUSH', list_key, unpack(values, from, math.min(from + 999, last)))
   end
+  return length
 end
 
 -- Add messages [from, stop) of a list to a reply, until about `limit` bytes are read. Positions count from the oldest
@@ -103,7 +106,7 @@ end
 local function add_page(reply, list_key, from, stop, limit, reversed)
   local size = 0
   -- Ever larger steps, so that a page of large messages does not read many more than it takes.
-  local step = 8
+  local step = 16
   while from < stop and size < limit do
     local upto = math.min(from + step, stop)
     local first = reversed and reversed - upto or from
@@ -139,7 +142,6 @@ local function append(keys, given, values, first)
   if epoch and not (buried or meta[12]) and given.only_new == '1' then return {'exists'} end
   if owner and given.owner ~= '' and owner ~= given.owner then return {'owner'} end
 
-  local length = redis.call('LLEN', keys.messages)
   local fields = {'active', int(now_ms)}
   local function set(name, value) fields[#fields + 1] = name; fields[#fields + 1] = value end
   if given.request then
@@ -148,7 +150,7 @@ local function append(keys, given, values, first)
     set('seen', seen)
   end
   -- Where the metadata was lost, nothing tells which messages the archive has: no epoch, until the worker finds it so.
-  local damaged = not epoch and length > 0
+  local damaged = not epoch and redis.call('LLEN', keys.messages) > 0
   if not epoch and not damaged then
     epoch = int(next_epoch(keys.tally))
     set('epoch', epoch)
@@ -172,12 +174,12 @@ local function append(keys, given, values, first)
   end
   -- By now every key has proved to be of its type, and the memory limit, at which Redis refuses a script's first write,
   -- is passed: the turn is written as a whole.
-  push(keys.messages, values, first, #values)
+  local length = push(keys.messages, values, first, #values) or redis.call('LLEN', keys.messages)
   redis.call('HSET', keys.metadata, unpack(fields))
   if meta[10] or meta[12] then redis.call('HDEL', keys.metadata, 'written', 'empty') end
   if buried then
     redis.call('HDEL', keys.metadata, 'state', 'until') -- the purge stays known, should it be sent again
     redis.call('HINCRBY', keys.tally, 'tombstones', -1)
   end
-  return {'ok', int(length + #values - first + 1)}
+  return {'ok', length}
 end
