@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from types import TracebackType
 from typing import Any, Protocol
 
 from history.errors import InvalidArgument, translate
@@ -24,21 +23,27 @@ _PACKAGES = ("redis", "valkey")
 
 
 @dataclass(frozen=True, slots=True)
+class Translation:
+    """A context in which whatever a client raises becomes the error of `history.errors` that it means."""
+
+    errors: tuple[type[Exception], ...]
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, raised: type[BaseException] | None, exc: BaseException | None, _: TracebackType | None) -> None:
+        if isinstance(exc, self.errors):
+            raise translate(exc) from exc
+
+
+@dataclass(frozen=True, slots=True)
 class ClientKind:
-    """How a client is called. `errors` are the roots of what it raises; `no_script`: the server has lost a script."""
+    """How a client is called, and `translated` what it raises; `no_script`: the server has lost a script."""
 
     asynchronous: bool
     cluster: bool
-    errors: tuple[type[Exception], ...]
+    translated: Translation
     no_script: type[Exception]
-
-    @contextmanager
-    def translated(self) -> Iterator[None]:
-        """Whatever the client raises within becomes the error of `history.errors` that it means."""
-        try:
-            yield
-        except self.errors as exc:
-            raise translate(exc) from exc
 
 
 def kind_of(client: Client) -> ClientKind:
@@ -57,6 +62,6 @@ def _kind_of(client_class: type) -> ClientKind:
     return ClientKind(
         asynchronous=any(module[:2] == [package, "asyncio"] for module in modules),
         cluster=hasattr(client_class, "get_node_from_key"),
-        errors=tuple(getattr(errors, name) for name in roots),
+        translated=Translation(tuple(getattr(errors, name) for name in roots)),
         no_script=errors.NoScriptError,
     )
