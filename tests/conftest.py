@@ -510,16 +510,21 @@ class WatchedSessions(SessionStore):
         self.points.reach("after snapshot")
         return taken
 
+    def heads(self, sessions: Sequence[SessionInfo], size: int) -> list[Page | TorporError | None]:
+        read = super().heads(sessions, size)
+        self.points.reach("after heads")
+        return read
+
     def renew(self, leases: Sequence[Lease], duration: timedelta) -> list[Lease | TorporError | None]:
         renewed = super().renew(leases, duration)
         self.points.reach("after renew")
         return renewed
 
-    def commit(self, lease: Lease, archived: SessionInfo) -> CommitOutcome:
+    def commits(self, verified: Sequence[tuple[Lease, SessionInfo]]) -> list[CommitOutcome | TorporError]:
         self.points.reach("before commit")
-        outcome = super().commit(lease, archived)
+        outcomes = super().commits(verified)
         self.points.reach("after commit")
-        return outcome
+        return outcomes
 
     def cleaned(self, lease: Lease, floor: int) -> CleanOutcome:
         self.points.reach("before cleaned")
@@ -612,4 +617,4 @@ def with_settings(services: Services, **settings: Any) -> Services:
 @pytest.fixture(autouse=True)
 def _closed_breaker(monkeypatch: pytest.MonkeyPatch) -> None:
     """What one test's archive did, the next test's drains know nothing of."""
-    monkeypatch.setattr("worker.drain._archive_down", threading.Event())
+    monkeypatch.setattr("worker.archiver._archive_down", threading.Event())

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from celery import Celery, bootsteps
-from celery.signals import worker_shutting_down
+from celery.signals import worker_init, worker_shutting_down
 
 from worker import shutdown
 from worker.errors import SettingsError
@@ -136,6 +137,15 @@ def _settings() -> Settings:
         sys.exit(f"torpor: {error}")  # Celery's own command would print a traceback
 
 
+def _give_way(**_: Any) -> None:
+    """Leave the machine's cores to applications and Redis when they want them: nobody waits for an archive.
+
+    Before the pool is there, whose processes inherit it.
+    """
+    os.nice(load_settings().nice)
+
+
+worker_init.connect(_give_way)
 worker_shutting_down.connect(shutdown.begin)
 
 app = make_app(_settings)

@@ -1,12 +1,11 @@
-"""Putting a claimed session to sleep: the one place of the order snapshot -> upload -> verify -> commit."""
+"""Putting claimed sessions to sleep: the one place of the order snapshot -> upload -> verify -> commit."""
 
 from __future__ import annotations
 
-import io
 import logging
 import random
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,7 +15,7 @@ from history import (
     CleanOutcome,
     CommitOutcome,
     Lease,
-    Origin,
+    Page,
     SeizeOutcome,
     SessionDamaged,
     SessionInfo,
@@ -24,14 +23,14 @@ from history import (
     TorporError,
     TransientError,
 )
-from worker import erase, hold, holdings, layout, retention, transcript
-from worker.errors import ArchiveRefused, AttemptsExhausted, ClearForgotten, SegmentMissing
+from worker import erase, hold, upload
+from worker.errors import ArchiveRefused, AttemptsExhausted
 from worker.events import Event, EventKind, tell
 from worker.failpoints import Failpoint, reach
-from worker.holdings import Holdings
 from worker.leases import LeaseKeeper
 from worker.services import Services
 from worker.stores import StoredObject
+from worker.upload import Claimed, Superseded
 
 log = logging.getLogger("torpor.archive")
 
@@ -68,6 +67,11 @@ class Archived:
     error: TorporError | None = None
 
 
+# Of a session that was verified: what its commit has made of it. Every other reply to a commit is of another session.
+COMMITTED: Mapping[CommitOutcome | TorporError | None, Outcome] = {
+    CommitOutcome.DELETED: Outcome.ARCHIVED,
+    CommitOutcome.KEPT: Outcome.KEPT,
+}
 _TOLD = {
     Outcome.ARCHIVED: EventKind.ARCHIVED,
     Outcome.FAILED: EventKind.FAILED,
@@ -92,8 +96,12 @@ def events_of(results: Iterable[Archived], archived: EventKind = EventKind.ARCHI
     ]
 
 
-class _Superseded(Exception):
-    """The session is no longer the one that was claimed."""
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """A claimed session of which the archive has all: what is left is to delete it from Redis."""
+
+    claimed: Claimed
+    sent: Sequence[StoredObject]
 
 
 def archive_session(services: Services, session_id: str) -> Archived:
@@ -121,8 +129,26 @@ def archive_claimed(
     *,
     rewound_before: int,
 ) -> Archived:
-    """Archive a claimed session that `snapshot` describes; whatever happens ends in an outcome.
+    """Archive a claimed session that `snapshot` describes: `verify`, `commit` and `end` of this one alone."""
+    done = verify(services, keeper, lease, snapshot, rewound_before=rewound_before)
+    if isinstance(done, Archived):
+        return done
+    [outcome] = commit(services, keeper, [done])
+    return end(services, keeper, done, outcome)
 
+
+def verify(
+    services: Services,
+    keeper: LeaseKeeper,
+    lease: Lease,
+    snapshot: SessionInfo | TorporError | None,
+    head: Page | None = None,
+    *,
+    rewound_before: int,
+) -> Verified | Archived:
+    """Have all of a claimed session in the archive; whatever else happens to it, what is pending too, is its outcome.
+
+    `head` has the first messages that are to be sent, where they were read already.
     Of epochs before `rewound_before` Redis, asked after the claim, may lack writes that others have seen, such as a
     clear.
 
@@ -133,33 +159,96 @@ def archive_claimed(
         if isinstance(snapshot, TorporError):
             raise snapshot
         if snapshot is None:
-            raise _Superseded
+            raise Superseded
         if snapshot.attempts > services.settings.max_attempts and snapshot.floor is None:
             raise AttemptsExhausted(f"{snapshot.attempts - 1} attempts ended without a word: their workers died")
-        return _work_on(services, keeper, lease, snapshot, rewound_before)
-    except _Superseded:
+        if snapshot.floor is not None:
+            return _clean(services, keeper, lease, snapshot, snapshot.floor)
+        if snapshot.hold_pending:
+            return _hold(services, keeper, lease, snapshot)
+        if snapshot.epoch == 0:
+            raise SessionDamaged(f"the metadata of session {snapshot.session_id!r} was lost: see torpor doctor")
+        reach(Failpoint.ARCHIVE_BEGUN)
+        with _taking_back(services, snapshot) as sent:
+            claimed = Claimed(lease, snapshot, head)
+            upload.send(services, keeper, claimed, sent, rewound_before=rewound_before)
+            reach(Failpoint.ARCHIVE_VERIFIED)
+        return Verified(claimed, sent)
+    except Exception as error:  # one bad session never stops the others
+        return _ended(services, keeper, lease, snapshot, error)
+
+
+def commit(
+    services: Services, keeper: LeaseKeeper, verified: Sequence[Verified]
+) -> list[CommitOutcome | TorporError | None]:
+    """Delete verified sessions from Redis, each if it is still exactly what was archived; one pipeline.
+
+    None where the lease is lost; where a commit has failed, its session is still leased. `end` comes after it.
+    """
+    newest = [keeper.take(each.claimed.lease) for each in verified]
+    ours = [(lease, each.claimed.snapshot) for lease, each in zip(newest, verified, strict=True) if lease]
+    outcomes: Sequence[CommitOutcome | TorporError]
+    try:
+        outcomes = services.sessions.commits(ours)
+    except TorporError as error:
+        outcomes = [error] * len(ours)
+    keeper.hold(lease for (lease, _), outcome in zip(ours, outcomes, strict=True) if isinstance(outcome, TorporError))
+    answered = iter(outcomes)
+    return [next(answered) if lease else None for lease in newest]
+
+
+def end(
+    services: Services, keeper: LeaseKeeper, verified: Verified, outcome: CommitOutcome | TorporError | None
+) -> Archived:
+    """What has become of a session that was committed, or not; takes its upload back where it is forbidden by now."""
+    lease, snapshot, sent = verified.claimed.lease, verified.claimed.snapshot, verified.sent
+    try:
+        with _taking_back(services, snapshot, sent):
+            reach(Failpoint.ARCHIVE_COMMITTED)
+            if isinstance(outcome, TorporError):
+                raise outcome
+            if outcome not in COMMITTED:
+                raise Superseded
+    except Exception as error:
+        return _ended(services, keeper, lease, snapshot, error)
+    object_name, generation = (sent[0].name, sent[0].generation) if sent else (None, None)
+    count = snapshot.message_count
+    done = COMMITTED[outcome]
+    log.info("session %r: %s, %d messages, %s#%s", snapshot.session_id, done, count, object_name, generation)
+    return Archived(snapshot.session_id, done, snapshot.owner, count, object_name, generation)
+
+
+@contextmanager
+def _taking_back(
+    services: Services, snapshot: SessionInfo, sent: Iterable[StoredObject] | None = None
+) -> Iterator[list[StoredObject]]:
+    """Take uploads back where what is done after them fails, if their epoch was cleared or purged meanwhile."""
+    uploads = list(sent or ())
+    try:
+        yield uploads
+    except Exception:
+        if uploads:
+            erase.take_back(services, snapshot, uploads)
+        raise
+
+
+def _ended(
+    services: Services,
+    keeper: LeaseKeeper,
+    lease: Lease,
+    snapshot: SessionInfo | TorporError | None,
+    error: Exception,
+) -> Archived:
+    """The outcome of an attempt that an error has ended; what this machine's disk or memory lacks may pass."""
+    if isinstance(error, Superseded):
         keeper.take(lease)
         return Archived(lease.session_id, Outcome.SUPERSEDED)
-    except (TransientError, OSError, MemoryError) as error:  # this machine's disk and memory are no session's fault
+    if isinstance(error, (TransientError, OSError, MemoryError)):
         return _give_back(services, keeper, lease, error, attempts=None)
-    except Exception as error:  # one bad session never stops the others
-        attempts = snapshot.attempts if isinstance(snapshot, SessionInfo) else services.settings.max_attempts
-        erasing = isinstance(snapshot, SessionInfo) and (
-            snapshot.purge is not None or isinstance(error, ArchiveRefused)
-        )
-        delay = _ERASE_AGAIN if erasing else None
-        return _give_back(services, keeper, lease, error, attempts=0 if erasing else attempts, delay=delay)
-
-
-def _work_on(
-    services: Services, keeper: LeaseKeeper, lease: Lease, snapshot: SessionInfo, rewound_before: int
-) -> Archived:
-    """What is pending comes before the archive: an erasure, then a legal hold."""
-    if snapshot.floor is not None:
-        return _clean(services, keeper, lease, snapshot, snapshot.floor)
-    if snapshot.hold_pending:
-        return _hold(services, keeper, lease, snapshot)
-    return _archive(services, keeper, lease, snapshot, rewound_before)
+    attempts = snapshot.attempts if isinstance(snapshot, SessionInfo) else services.settings.max_attempts
+    erasing = isinstance(snapshot, SessionInfo) and (snapshot.purge is not None or isinstance(error, ArchiveRefused))
+    delay = _ERASE_AGAIN if erasing else None
+    return _give_back(services, keeper, lease, error, attempts=0 if erasing else attempts, delay=delay)
 
 
 @contextmanager
@@ -184,153 +273,6 @@ def release(services: Services, keeper: LeaseKeeper, lease: Lease) -> Archived:
     return Archived(lease.session_id, Outcome.SUPERSEDED)
 
 
-def _archive(
-    services: Services, keeper: LeaseKeeper, lease: Lease, snapshot: SessionInfo, rewound_before: int
-) -> Archived:
-    if snapshot.epoch == 0:
-        raise SessionDamaged(f"the metadata of session {snapshot.session_id!r} was lost: see torpor doctor")
-    reach(Failpoint.ARCHIVE_BEGUN)
-    sent: list[StoredObject] = []
-    try:
-        remembered = None
-        if snapshot.message_count > snapshot.archived_count:
-            sent.append(_send(services, keeper, lease, snapshot, snapshot.archived_count))
-            remembered = holdings.recalled(services.archive, sent[0])
-        relies_on_older = snapshot.archived_count > 0 or snapshot.epoch < rewound_before
-        if relies_on_older or (sent and retention.is_used(services.settings, snapshot)):
-            held = retention.see_to(services, snapshot)
-        if relies_on_older:
-            covered = _verify_covered(services, snapshot, held)
-            remembered = remembered or covered
-        # What a hold or a restore has made of a sleeping session knows nothing of its expiry.
-        tells = snapshot.message_count > 0 or snapshot.whole
-        if remembered and tells and remembered.expiry != snapshot.expiry:
-            sent.append(_remember(services, keeper, lease, snapshot))
-        reach(Failpoint.ARCHIVE_VERIFIED)
-        with keeper.taken(lease) as newest:
-            if newest is None:
-                raise _Superseded
-            outcome = services.sessions.commit(newest, snapshot)
-        reach(Failpoint.ARCHIVE_COMMITTED)
-        if outcome in (CommitOutcome.GONE, CommitOutcome.SUPERSEDED):
-            raise _Superseded
-    except Exception:
-        if sent:
-            erase.take_back(services, snapshot, sent)
-        raise
-    done = Outcome.ARCHIVED if outcome is CommitOutcome.DELETED else Outcome.KEPT
-    result = Archived(
-        snapshot.session_id,
-        done,
-        snapshot.owner,
-        snapshot.message_count,
-        sent[0].name if sent else None,
-        sent[0].generation if sent else None,
-    )
-    log.info(
-        "session %r: %s, %d messages, %s#%s",
-        result.session_id,
-        done,
-        result.messages,
-        result.object_name,
-        result.generation,
-    )
-    return result
-
-
-def _send(services: Services, keeper: LeaseKeeper, lease: Lease, snapshot: SessionInfo, first: int) -> StoredObject:
-    """Upload the messages from number `first` on as one segment; returns once it is verified."""
-    until = retention.ends_at(services.settings, snapshot)
-    packed = transcript.pack(
-        snapshot.session_id,
-        snapshot.epoch,
-        first - snapshot.base,
-        round(snapshot.last_written.timestamp() * 1000),
-        _messages(services, keeper, lease, snapshot, first),
-    )
-    with packed.body:
-        if packed.count != snapshot.message_count - first or keeper.lost(lease):
-            raise _Superseded  # it left Redis while it was read
-        reach(Failpoint.ARCHIVE_PACKED)
-        if snapshot.owner is not None:
-            marker = layout.owner_marker(snapshot.owner, snapshot.session_id, snapshot.epoch)
-            described = {"session": snapshot.session_id, "owner": snapshot.owner}
-            services.archive.put(
-                marker,
-                io.BytesIO(),
-                0,
-                metadata=described,
-                custom_time=retention.of_marker(until),
-                held=snapshot.hold is not None,
-            )
-            reach(Failpoint.ARCHIVE_MARKED)
-        services.uploads.wait()
-        stored = services.archive.put(
-            layout.segment_name(snapshot.session_id, packed.name),
-            packed.body,
-            packed.size,
-            metadata=holdings.metadata(snapshot, packed),
-            custom_time=until,
-            held=snapshot.hold is not None,
-        )
-    reach(Failpoint.ARCHIVE_SENT)
-    return stored
-
-
-def _remember(services: Services, keeper: LeaseKeeper, lease: Lease, snapshot: SessionInfo) -> StoredObject:
-    """Upload a segment without messages, later than the others, for an expiry that was changed since."""
-    stored = _send(services, keeper, lease, snapshot, snapshot.message_count)
-    if holdings.recalled(services.archive, stored).expiry != snapshot.expiry:
-        try:
-            services.archive.delete(stored)  # it has the same name each time; nothing but the older expiry is lost
-        except ArchiveRefused:
-            return stored  # the older expiry stays for as long as the hold does
-        stored = _send(services, keeper, lease, snapshot, snapshot.message_count)
-    return stored
-
-
-def _messages(
-    services: Services, keeper: LeaseKeeper, lease: Lease, snapshot: SessionInfo, first: int
-) -> Iterator[bytes]:
-    """The messages from number `first` on, page by page, all of the state that was claimed."""
-    pages = services.sessions.pages(snapshot.session_id, first, snapshot.message_count)
-    for page in pages:
-        if (page.epoch, page.base) != (snapshot.epoch, snapshot.base) or keeper.lost(lease):
-            raise _Superseded
-        yield from page.messages
-
-
-def _verify_covered(services: Services, snapshot: SessionInfo, held: Holdings) -> Origin:
-    """As `_check_covered`; where a part has expired that Redis has, the session is to be archived anew."""
-    try:
-        return _check_covered(services, snapshot, held)
-    except SegmentMissing:
-        if retention.begin_anew(services, snapshot, held):
-            raise _Superseded from None
-        raise
-
-
-def _check_covered(services: Services, snapshot: SessionInfo, held: Holdings) -> Origin:
-    """Does the archive hold what was archived at other times too? Only then may Redis forget it.
-
-    Returns what the archive remembers of the session.
-    """
-    if held.floor > snapshot.epoch:
-        raise ClearForgotten(
-            f"the archive has a clear of session {snapshot.session_id!r} that Redis has forgotten in a failover: "
-            "export what it has now if it is wanted, then purge it"
-        )
-    planned = holdings.plan(services.archive, held, below=snapshot.epoch + 1)
-    own = sum(piece.take for piece in planned.slices if piece.segment.name.epoch == snapshot.epoch)
-    older = planned.count - own
-    if older < snapshot.base or own < snapshot.message_count - snapshot.base:
-        raise SegmentMissing(
-            f"the archive of session {snapshot.session_id!r} holds {older} + {own} messages where "
-            f"{snapshot.base} + {snapshot.message_count - snapshot.base} were archived; Redis keeps them"
-        )
-    return planned.origin
-
-
 def _clean(services: Services, keeper: LeaseKeeper, lease: Lease, snapshot: SessionInfo, floor: int) -> Archived:
     """Erase what is older than a clear, a purge or a rebase; a tombstone whose time is over goes with its marker."""
     erased = erase.below_floor(services, lease.session_id, floor, [snapshot.owner] if snapshot.owner else [])
@@ -342,7 +284,7 @@ def _clean(services: Services, keeper: LeaseKeeper, lease: Lease, snapshot: Sess
     with keeper.taken(lease) as newest:
         outcome = services.sessions.cleaned(newest, floor) if newest else CleanOutcome.OTHER
     if outcome is CleanOutcome.OTHER:
-        raise _Superseded
+        raise Superseded
     reach(Failpoint.CLEAN_NOTED)
     log.info("erased %d objects of session %r from before its clear or purge", erased.objects, lease.session_id)
     return Archived(lease.session_id, Outcome.CLEANED if outcome is CleanOutcome.DONE else Outcome.ERASING)
@@ -355,7 +297,7 @@ def _hold(services: Services, keeper: LeaseKeeper, lease: Lease, snapshot: Sessi
     with keeper.taken(lease) as newest:
         noted = newest is not None and services.sessions.held(newest, snapshot)
     if not noted:
-        raise _Superseded
+        raise Superseded
     return Archived(lease.session_id, Outcome.HELD, snapshot.owner)
 
 

@@ -24,7 +24,8 @@ class LeaseKeeper:
     def __init__(self, sessions: SessionStore, duration: timedelta) -> None:
         self._sessions = sessions
         self._duration = duration
-        self._held: dict[str, Lease | None] = {}
+        # By session and claim: what was used in the middle of an attempt can be claimed again before that has ended.
+        self._held: dict[tuple[str, bytes], Lease | None] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="torpor-leases", daemon=True)
@@ -42,17 +43,17 @@ class LeaseKeeper:
     def hold(self, leases: Iterable[Lease]) -> None:
         """Renew these leases until they are taken."""
         with self._lock:
-            self._held.update((lease.session_id, lease) for lease in leases)
+            self._held.update((_claimed(lease), lease) for lease in leases)
 
     def lost(self, lease: Lease) -> bool:
         """Has a renewal found that the session is no longer ours?"""
         with self._lock:
-            return self._held.get(lease.session_id, lease) is None
+            return self._held.get(_claimed(lease), lease) is None
 
     def take(self, lease: Lease) -> Lease | None:
         """The newest token of a lease, which is renewed no more; None where it is lost."""
         with self._lock:
-            return self._held.pop(lease.session_id, lease)
+            return self._held.pop(_claimed(lease), lease)
 
     @contextmanager
     def taken(self, lease: Lease) -> Iterator[Lease | None]:
@@ -82,4 +83,8 @@ class LeaseKeeper:
                 if isinstance(new, TorporError):
                     log.warning("the lease of session %r was not renewed, it may end: %s", old.session_id, new)
                 else:
-                    self._held[old.session_id] = new
+                    self._held[_claimed(old)] = new
+
+
+def _claimed(lease: Lease) -> tuple[str, bytes]:
+    return lease.session_id, lease.claim

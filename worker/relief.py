@@ -6,14 +6,12 @@ import logging
 import random
 import threading
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 
 from history import TorporError
 from worker import memory, shutdown
 from worker.archive import Outcome
-from worker.drain import archive_batch, batch_size
+from worker.archiver import Archiver, archive_is_down
 from worker.events import EventKind
-from worker.leases import LeaseKeeper
 from worker.memory import NodeMemory
 from worker.services import Services, open_deployment
 from worker.settings import Settings
@@ -40,21 +38,15 @@ def relieve(services: Services) -> Counter[Outcome]:
 def _relieve(services: Services, node: NodeMemory) -> Counter[Outcome]:
     settings = services.settings
     totals: Counter[Outcome] = Counter()
-    with (
-        LeaseKeeper(services.sessions, settings.lease) as keeper,
-        ThreadPoolExecutor(settings.concurrency, thread_name_prefix="torpor-relief") as pool,
-    ):
-        now: NodeMemory | None = node
-        while now and now.above(settings.memory_low) and shutdown.seconds_ago() is None:
-            leases = services.sessions.claim_nearest(now.shards, batch_size(services), settings.lease)
-            if not leases:
-                break
-            keeper.hold(leases)
-            outcomes = archive_batch(services, keeper, pool, leases, EventKind.RELIEVED)
-            totals.update(outcomes)
-            if Outcome.ARCHIVED not in outcomes:
-                break
-            now = next((each for each in memory.nodes(services) if each.name == node.name), None)
+    now: NodeMemory | None = node
+    while now and now.above(settings.memory_low) and shutdown.seconds_ago() is None:
+        limit = 1 if archive_is_down() else settings.batch
+        with Archiver(services, EventKind.RELIEVED) as archiver:
+            archiver.begin(services.sessions.claim_nearest(now.shards, limit, settings.lease))
+        totals += archiver.totals
+        if not archiver.totals[Outcome.ARCHIVED]:
+            break
+        now = next((each for each in memory.nodes(services) if each.name == node.name), None)
     return totals
 
 

@@ -237,6 +237,9 @@ class Settings(BaseSettings):
         description="The name of a Celery task that gets each event.",
     )
     on_event_queue: str = Field(default="torpor-events", pattern=_NAME, description="The queue that task is sent to.")
+    nice: int = Field(
+        default=10, ge=0, le=19, description="How far a worker gives way to what else needs the machine's cores."
+    )
     grace_seconds: Seconds = Field(
         default=20, description="How long sessions in work are finished after SIGTERM; then they are given back."
     )

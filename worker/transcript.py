@@ -28,8 +28,6 @@ from worker.layout import SegmentName
 
 FORMAT = "torpor-transcript/1"
 _SPOOL_BYTES = 4 * 1024 * 1024
-_PAGE_MESSAGES = 500
-_PAGE_BYTES = 256 * 1024
 _LINE = re.compile(
     rb'\{"session_id":(?P<session>"(?:[^"\\]|\\.)*"),"epoch":(?P<epoch>\d{1,20}),"seq":(?P<seq>\d{1,20}),"at":\d+,'
     rb'"(?P<kind>message|raw)":(?P<body>.*)\}\n',
@@ -52,8 +50,8 @@ class Packed:
         return self.name.stop - self.name.start
 
 
-def pack(session_id: str, epoch: int, start: int, at_ms: int, messages: Iterable[bytes]) -> Packed:
-    """Write messages, the first of which is number `start` of the epoch, to a segment.
+def pack(session_id: str, epoch: int, start: int, at_ms: int, pages: Iterable[Iterable[bytes]]) -> Packed:
+    """Write pages of messages, the first of which is number `start` of the epoch, to a segment.
 
     The segment is in memory up to 4 MiB and in a temporary file beyond. The same messages give the same bytes.
     """
@@ -65,14 +63,15 @@ def pack(session_id: str, epoch: int, start: int, at_ms: int, messages: Iterable
         # Nearly as small as zlib's level 6, in a fraction of its time.
         with IGzipFile(filename="", mode="wb", compresslevel=1, fileobj=spool, mtime=0) as zipped:
             # Each call of zlib lets another thread run, which costs more than to pack a line.
-            for page in in_pages(messages, _PAGE_MESSAGES, _PAGE_BYTES):
-                lines = b"".join(
+            for page in pages:
+                lines = [
                     b'%b%d,"at":%d,%b}\n' % (head, seq, at_ms, _member(message))
                     for seq, message in enumerate(page, stop)
-                )
-                sha256.update(lines)
-                zipped.write(lines)
-                stop += len(page)
+                ]
+                text = b"".join(lines)
+                sha256.update(text)
+                zipped.write(text)
+                stop += len(lines)
     except BaseException:
         spool.close()
         raise

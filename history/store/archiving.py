@@ -10,7 +10,7 @@ import redis.cluster
 
 from history import calls
 from history.errors import RedisRefused, TorporError
-from history.session import CleanOutcome, CommitOutcome, Lease, PurgeTarget, Purging, SessionInfo
+from history.session import CleanOutcome, CommitOutcome, Lease, Page, PurgeTarget, Purging, SessionInfo
 from history.store.runner import BlockingRunner
 
 MAX_EPOCH = 2**53
@@ -40,6 +40,22 @@ class Archiving(BlockingRunner):
     def commit(self, lease: Lease, archived: SessionInfo) -> CommitOutcome:
         """Delete the session if it still is exactly what `archived` describes; else note how far it is safe."""
         return self.run(calls.commit(self.deployment, lease, archived))
+
+    def heads(self, sessions: Sequence[SessionInfo], size: int) -> list[Page | TorporError | None]:
+        """The first of the messages of each session that are not archived yet, about `size` bytes; one pipeline.
+
+        Each page is atomic for itself. None where the session is not in Redis; an error stands in its place.
+        """
+        return self.run_many(
+            [
+                calls.read(self.deployment, each.session_id, each.archived_count, each.message_count, size, touch=False)
+                for each in sessions
+            ]
+        )
+
+    def commits(self, verified: Sequence[tuple[Lease, SessionInfo]]) -> list[CommitOutcome | TorporError]:
+        """As `commit`, each session atomic for itself; one pipeline. An error stands in its session's place."""
+        return self.run_many([calls.commit(self.deployment, lease, archived) for lease, archived in verified])
 
     def release(self, lease: Lease, delay: timedelta, *, counted: bool, error: str = "") -> bool:
         """Give a session back, due after `delay`; False where the lease is lost."""

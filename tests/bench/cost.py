@@ -179,7 +179,7 @@ def _measured(results: Mapping[str, Result]) -> Measured:
         assert value is not None
         return value
 
-    packed = pack("00000000-0000-4000-8000-000000000000", 1, 0, 0, ours(plain(10)))
+    packed = pack("00000000-0000-4000-8000-000000000000", 1, 0, 0, [ours(plain(10))])
     packed.body.close()
     return Measured(
         ours_bytes=figure("bytes"),

@@ -15,10 +15,11 @@ import redis
 from conftest import Points, raw, wait_until, watch, with_settings
 from purging import purge_session
 
-from history import Expiry, Lease, SeizeOutcome, SessionNotFound, SessionStore, Status, finish
+from history import Expiry, Lease, RedisUnavailable, SeizeOutcome, SessionNotFound, SessionStore, Status, finish
 from history.conversation import Conversation
 from worker import holdings, layout
 from worker.archive import Archived, Outcome, archive_session
+from worker.archiver import Archiver
 from worker.drain import drain
 from worker.errors import ArchiveUnavailable, SegmentMissing
 from worker.restore import RestoreOutcome, read_transcript, restore_session
@@ -271,6 +272,127 @@ def test_nothing_is_lost_whatever_happens_meanwhile(
     assert not points.pending
     assert result.outcome in event.outcomes
     chat.check()
+
+
+@pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.name)
+@pytest.mark.parametrize(
+    ("point", "head_bytes"),
+    [("after snapshot", 10_000), ("after heads", 10_000), ("before commit", 10_000), ("after heads", 2_500)],
+    ids=["after snapshot", "after heads", "before commit", "after heads that are a part"],
+)
+def test_nothing_is_lost_whatever_happens_to_one_session_of_a_batch(
+    services: Services, event: Event, point: str, head_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.archiver._HEAD_BYTES", head_bytes)
+    others = [Chat(services, f"other {number}", said=1_000 * number) for number in range(1, 4)]
+    chat = Chat(services)
+    for each in (*others, chat):
+        woken(each)
+        services.sessions.close(each.session_id)
+    watched, points = watch(services, concurrency=1)  # so that the commit of several is one
+    points.at(point, lambda: event.act(chat))
+    outcomes = drain(watched, list(range(4)))
+    assert not points.pending
+    assert outcomes[Outcome.ARCHIVED] >= len(others)
+    assert sum(outcomes[outcome] for outcome in event.outcomes) >= 1
+    for each in (*others, chat):
+        each.check()
+
+
+def test_a_session_that_can_not_be_committed_keeps_no_other_of_its_batch(
+    client: redis.Redis, services: Services
+) -> None:
+    chats = [Chat(services, f"chat {number}") for number in range(8)]
+    for chat in chats:
+        chat.say(2)
+        services.sessions.close(chat.session_id)
+    watched, points = watch(services, concurrency=4)
+    [key] = raw(client, "KEYS", "*:s:chat 3")
+    points.at("after heads", lambda: (raw(client, "RENAME", key, key + b":aside"), raw(client, "SET", key, "x")))
+    assert drain(watched, list(range(4))) == {Outcome.ARCHIVED: 7, Outcome.FAILED: 1}
+    raw(client, "RENAME", key + b":aside", key)
+    for chat in chats:
+        chat.check()
+
+
+def test_a_commit_that_fails_for_a_whole_batch_gives_all_of_it_back(services: Services) -> None:
+    chats = [Chat(services, f"chat {number}") for number in range(4)]
+    for chat in chats:
+        chat.say(2)
+        services.sessions.close(chat.session_id)
+    watched, points = watch(services, concurrency=1, retry_delay_seconds=0.01)
+
+    def fail() -> None:
+        raise RedisUnavailable("Redis is down")
+
+    points.at("before commit", fail)
+    outcomes = drain(watched, list(range(4)))
+    assert outcomes[Outcome.POSTPONED] >= 1
+    assert sum(outcomes.values()) == len(chats)
+    for chat in chats:
+        info = services.sessions.info(chat.session_id)
+        assert info is None or info.status is not Status.IN_WORK
+        chat.check()
+
+
+def test_a_session_that_is_claimed_again_before_the_first_attempt_has_ended_comes_after_it(services: Services) -> None:
+    chat = Chat(services)
+    chat.say(2)
+    services.sessions.close("s")
+    watched, points = watch(services)
+    arrived, go = threading.Event(), threading.Event()
+
+    def hold_up() -> None:
+        arrived.set()
+        assert go.wait(20)
+
+    points.at("before segment put", hold_up)
+    with Archiver(watched) as archiver:
+        archiver.begin(services.sessions.claim(list(range(4)), 10, services.settings.lease))
+        assert arrived.wait(20)
+        chat.say(2)
+        services.sessions.close("s")
+        again = services.sessions.claim(list(range(4)), 10, services.settings.lease)
+        assert [lease.session_id for lease in again] == ["s"]
+        archiver.begin(again)
+        go.set()
+    assert archiver.totals == {Outcome.KEPT: 1, Outcome.ARCHIVED: 1}
+    chat.check()
+
+
+def test_a_drain_claims_more_while_the_last_of_a_batch_is_still_in_work(services: Services) -> None:
+    chats = [Chat(services, f"chat {number}") for number in range(12)]
+    for chat in chats:
+        chat.say(2)
+        services.sessions.close(chat.session_id)
+    watched, points = watch(services, concurrency=2, batch=4)
+    points.at("before segment put", lambda: wait_until(lambda: points.log.count("after snapshot") > 1))
+    assert drain(watched, list(range(4))) == {Outcome.ARCHIVED: 12}
+    for chat in chats:
+        chat.check()
+
+
+@pytest.mark.parametrize("point", ["after heads", "before commit", "after commit"])
+def test_a_worker_that_is_killed_amid_a_batch_loses_nothing(services: Services, point: str) -> None:
+    chats = [Chat(services, f"chat {number}") for number in range(4)]
+    for chat in chats:
+        chat.say(2)
+        services.sessions.close(chat.session_id)
+    watched, points = watch(services, lease_seconds=0.3)
+
+    def die() -> None:
+        raise Killed
+
+    points.at(point, die)
+    with pytest.raises(Killed):
+        drain(watched, list(range(4)))
+    in_redis = [chat for chat in chats if services.sessions.info(chat.session_id)]
+    wait_until(lambda: sum(services.sessions.due_counts().values()) == len(in_redis), what="the leases end")
+    for chat in chats:
+        chat.check()
+        [segment] = holdings.look(services.archive, chat.session_id).segments
+        assert segment.name.stop == len(chat.acknowledged)
 
 
 @pytest.mark.parametrize("point", POINTS[:-1])

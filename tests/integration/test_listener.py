@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Iterator, Mapping
@@ -188,6 +189,21 @@ def test_a_worker_without_beat_archives_what_is_closed_and_what_is_idle(deployme
         deployment.sessions.close("closed")
         say(deployment, "idle", ttl=1)
         wait_until(lambda: archived(deployment) == 2, 60, "both are archived")
+
+
+@pytest.mark.single_node(reason="the processes are the same")
+def test_a_worker_and_its_pool_give_way_to_what_else_needs_the_cores(
+    client: redis.Redis, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    deployment = deployment_of(redis_server, (tmp_path / "archive").as_uri(), nice=7)
+    with image("worker", deployment, tmp_path) as worker:
+        say(deployment, "closed")
+        deployment.sessions.close("closed")
+        wait_until(lambda: archived(deployment) == 1, 60, "the pool is there")
+        pool = Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text().split()
+        assert len(pool) >= 2
+        priorities = {os.getpriority(os.PRIO_PROCESS, pid) for pid in (worker.pid, *map(int, pool))}
+        assert priorities == {min(19, os.getpriority(os.PRIO_PROCESS, 0) + 7)}
 
 
 @pytest.mark.single_node(reason="the processes are the same")

@@ -509,7 +509,7 @@ def test_a_session_of_which_the_archive_has_what_redis_has_not_is_left_as_it_is(
     restore_session(monthly, "s")
     epoch = described(monthly).epoch
     lapse(monthly)
-    packed = transcript.pack("s", epoch + 1 if newer else epoch, 0, 0, [b"{}", b"{}"])
+    packed = transcript.pack("s", epoch + 1 if newer else epoch, 0, 0, [[b"{}", b"{}"]])
     with packed.body:
         name = layout.segment_name("s", packed.name)
         monthly.archive.put(name, packed.body, packed.size, metadata={"sha256": packed.sha256})

@@ -67,7 +67,7 @@ session_ids = st.text(st.characters(codec="utf-8"), min_size=1, max_size=40)
 
 
 def pack(messages: list[bytes], session_id: str = "s", epoch: int = 17, start: int = 3) -> tuple[Packed, bytes]:
-    packed = transcript.pack(session_id, epoch, start, 1_700_000_000_123, messages)
+    packed = transcript.pack(session_id, epoch, start, 1_700_000_000_123, [messages])
     with packed.body:
         return packed, packed.body.read()
 
@@ -252,8 +252,8 @@ def rolled(packed: Packed) -> bool:
 
 
 def test_up_to_4_mib_stay_in_memory_and_more_goes_to_a_temporary_file() -> None:
-    small = transcript.pack("s", 1, 0, 0, incompressible(50))
-    large = transcript.pack("s", 1, 0, 0, incompressible(70))
+    small = transcript.pack("s", 1, 0, 0, [incompressible(50)])
+    large = transcript.pack("s", 1, 0, 0, [incompressible(70)])
     with small.body, large.body:
         assert (small.size < 4 * 1024 * 1024, rolled(small)) == (True, False)
         assert (large.size > 4 * 1024 * 1024, rolled(large)) == (True, True)
@@ -267,8 +267,8 @@ def open_files() -> set[str]:
 
 
 def test_a_large_segment_that_is_given_up_leaves_no_file_open() -> None:
-    def broken() -> Iterator[bytes]:
-        yield from incompressible(70)
+    def broken() -> Iterator[Iterator[bytes]]:
+        yield incompressible(70)
         raise LookupError
 
     before = open_files()

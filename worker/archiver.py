@@ -1,0 +1,192 @@
+"""Archiver: threads see claimed sessions into the archive; reads and commits go to Redis for many at a time."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from types import TracebackType
+from typing import ParamSpec, Self
+
+from history import CommitOutcome, Lease, Page, SessionInfo, TorporError, TransientError
+from worker import shutdown
+from worker.archive import COMMITTED, Archived, Outcome, Verified, commit, end, events_of, release, returned, verify
+from worker.errors import ArchiveUnavailable
+from worker.events import EventKind, tell
+from worker.leases import LeaseKeeper
+from worker.services import Services
+
+P = ParamSpec("P")
+
+log = logging.getLogger("torpor.archiver")
+
+# The breaker, one in each process: set when the archive is down, until it has been of use again. While it is
+# set, a drain claims a single session, so that a store which answers nothing costs it one time-out, not a pool full.
+_archive_down = threading.Event()
+_SERVED = frozenset({Outcome.ARCHIVED, Outcome.KEPT, Outcome.CLEANED, Outcome.ERASING, Outcome.HELD})
+# How much of each session is read with the others of its batch: all of most of them.
+_HEAD_BYTES = 64 * 1024
+# How many are committed together, and how long one waits for the next: a commit of eight takes little more than that
+# of one.
+_TOGETHER = 16
+_TOGETHER_SECONDS = 0.005
+
+
+def archive_is_down() -> bool:
+    """Was the archive down when it was last tried? Then a single session is claimed, to see whether it still is."""
+    return _archive_down.is_set()
+
+
+class Archiver:
+    """Archives claimed sessions with a pool of threads, and tells of them. Its leases are renewed meanwhile.
+
+    On exit each session has its outcome. Where a shutdown's grace is over, those that are not finished are given back;
+    their uploads may still end, and count: a commit without the lease deletes nothing. After the first failure that
+    may pass, what has not been begun is given back too.
+    """
+
+    def __init__(self, services: Services, told_as: EventKind = EventKind.ARCHIVED) -> None:
+        self.totals: Counter[Outcome] = Counter()
+        self._services = services
+        self._told_as = told_as
+        self._keeper = LeaseKeeper(services.sessions, services.settings.lease)
+        self._pool = ThreadPoolExecutor(services.settings.concurrency, thread_name_prefix="torpor-archive")
+        self._steps: SimpleQueue[Future[Verified | Archived]] = SimpleQueue()
+        self._running = 0
+        self._in_work: dict[str, Lease] = {}
+        self._waiting: list[Lease] = []
+        self._down = threading.Event()
+        self._given_back = False
+
+    def __enter__(self) -> Self:
+        self._keeper.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is None or isinstance(error, TorporError):
+                self._finish()
+        finally:
+            self._pool.shutdown()
+            self._keeper.__exit__(kind, error, trace)
+
+    @property
+    def goes_on(self) -> bool:
+        """Is it of use to begin more? Not after a failure that may pass, nor in a shutdown."""
+        return not self.totals[Outcome.POSTPONED] and shutdown.seconds_ago() is None
+
+    def begin(self, leases: Sequence[Lease]) -> None:
+        """Begin to archive claimed sessions; those that have failed before wait, and come one by one in the end.
+
+        A session that kills its worker counts as an attempt for all that were begun with it; alone, it ends in
+        quarantine alone. One that is still in work, and was used and claimed again meanwhile, waits too.
+        """
+        self._keeper.hold(leases)
+        with returned(self._services, self._keeper, leases):
+            attempts = self._services.sessions.attempts(leases)
+        waits = [count != 0 or lease.session_id in self._in_work for lease, count in zip(leases, attempts, strict=True)]
+        self._waiting += [lease for lease, later in zip(leases, waits, strict=True) if later]
+        self._begin([lease for lease, later in zip(leases, waits, strict=True) if not later])
+
+    def wait(self, left: int = 0) -> None:
+        """Wait until no more than so many sessions are in work; what is verified is committed meanwhile."""
+        while len(self._in_work) > left:
+            self._go_on(self._finished())
+            ago = shutdown.seconds_ago()
+            if ago is not None and ago > self._services.settings.grace_seconds and not self._given_back:
+                self._given_back = True
+                for lease in self._in_work.values():
+                    release(self._services, self._keeper, lease)
+
+    def _finish(self) -> None:
+        self.wait()
+        while self._waiting:
+            lease = self._waiting.pop(0)
+            if self._is_over():
+                self._note([release(self._services, self._keeper, lease)])
+            else:
+                self._begin([lease])
+                self.wait()
+
+    def _begin(self, leases: Sequence[Lease]) -> None:
+        if not leases:
+            return
+        with returned(self._services, self._keeper, leases):
+            # Asked after the claim: of older epochs Redis may lack writes that others have seen, such as a clear.
+            rewound_before = self._services.sessions.rewound_before()
+            snapshots = self._services.sessions.snapshots(leases)
+            heads = self._heads(snapshots)
+        for lease, snapshot in zip(leases, snapshots, strict=True):
+            self._in_work[lease.session_id] = lease
+            self._submit(self._verify, lease, snapshot, heads.get(lease.session_id), rewound_before)
+
+    def _heads(self, snapshots: Sequence[SessionInfo | TorporError | None]) -> dict[str, Page]:
+        """The first messages of those that have any to be sent."""
+        infos = [each for each in snapshots if isinstance(each, SessionInfo)]
+        unsent = [each for each in infos if each.floor is None and each.message_count > each.archived_count]
+        heads = zip(unsent, self._services.sessions.heads(unsent, _HEAD_BYTES), strict=True)
+        return {info.session_id: head for info, head in heads if isinstance(head, Page)}
+
+    def _submit(self, step: Callable[P, Verified | Archived], /, *arguments: P.args, **options: P.kwargs) -> None:
+        self._running += 1
+        self._pool.submit(step, *arguments, **options).add_done_callback(self._steps.put)
+
+    def _verify(
+        self, lease: Lease, snapshot: SessionInfo | TorporError | None, head: Page | None, rewound_before: int
+    ) -> Verified | Archived:
+        if self._is_over():
+            return release(self._services, self._keeper, lease)
+        done = verify(self._services, self._keeper, lease, snapshot, head, rewound_before=rewound_before)
+        return self._looked_at(done) if isinstance(done, Archived) else done
+
+    def _end(self, verified: Verified, outcome: CommitOutcome | TorporError | None) -> Archived:
+        return self._looked_at(end(self._services, self._keeper, verified, outcome))
+
+    def _looked_at(self, result: Archived) -> Archived:
+        """At once, in the thread: what it tells of the archive or of Redis is so for whatever would be begun next."""
+        if isinstance(result.error, TransientError):
+            if not self._down.is_set():
+                log.warning("archiving stops for now: %s", result.error)
+            self._down.set()
+        if isinstance(result.error, ArchiveUnavailable):
+            _archive_down.set()
+        elif result.outcome in _SERVED and not self._down.is_set():
+            _archive_down.clear()
+        return result
+
+    def _is_over(self) -> bool:
+        return self._down.is_set() or shutdown.seconds_ago() is not None
+
+    def _finished(self) -> list[Verified | Archived]:
+        """What the threads have finished, some of it together; waits for half a second at most."""
+        finished: list[Verified | Archived] = []
+        wait = 0.5
+        with suppress(Empty):
+            while self._running and len(finished) < _TOGETHER:
+                finished.append(self._steps.get(timeout=wait).result())
+                self._running -= 1
+                wait = _TOGETHER_SECONDS
+        return finished
+
+    def _go_on(self, finished: Sequence[Verified | Archived]) -> None:
+        """Commit what is verified; what was not committed is seen to in a thread, since it may take long."""
+        results = [each for each in finished if isinstance(each, Archived)]
+        verified = [each for each in finished if isinstance(each, Verified)]
+        for each, outcome in zip(verified, commit(self._services, self._keeper, verified), strict=True):
+            if outcome in COMMITTED:
+                results.append(self._end(each, outcome))
+            else:
+                self._submit(self._end, each, outcome)
+        self._note(results)
+
+    def _note(self, results: Sequence[Archived]) -> None:
+        for result in results:
+            self._in_work.pop(result.session_id, None)
+            self.totals[result.outcome] += 1
+        tell(self._services, events_of(results, self._told_as))
