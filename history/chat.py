@@ -256,13 +256,14 @@ class MemorystoreChatMessageHistory(BaseChatMessageHistory):
     def _decoded(self, page: Page | None) -> list[BaseMessage]:
         if page is None:
             return []
-        return [self._decode(position, element) for position, element in enumerate(page.messages, page.start)]
-
-    def _decode(self, position: int, element: bytes) -> BaseMessage:
+        messages: list[BaseMessage] = []
         try:
-            return codec.decode(element)
+            for element in page.messages:
+                messages.append(codec.decode(element))  # noqa: PERF401 - their number tells which one is corrupt
         except MessageCorrupt as exc:
+            position = page.start + len(messages)
             raise MessageCorrupt(f"message {position} of session {self.session_id!r}: {exc}") from exc
+        return messages
 
     def _check_client(self, *, asynchronous: bool) -> None:
         if self._conversation.asynchronous and not asynchronous:

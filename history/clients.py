@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from types import TracebackType
 from typing import Any, Protocol
 
 from history.errors import InvalidArgument, translate
@@ -24,26 +23,32 @@ _PACKAGES = ("redis", "valkey")
 
 
 @dataclass(frozen=True, slots=True)
-class ClientKind:
-    """How a client is called.
+class Translation:
+    """A context in which whatever a client raises becomes the error of `history.errors` that it means."""
 
-    `errors` are the roots of what it raises; `no_script`: the server has lost a script; `cross_slot`: a call has keys
-    of several slots, which a server in cluster mode refuses, whatever client asks it.
+    errors: tuple[type[Exception], ...]
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, raised: type[BaseException] | None, exc: BaseException | None, _: TracebackType | None) -> None:
+        if isinstance(exc, self.errors):
+            raise translate(exc) from exc
+
+
+@dataclass(frozen=True, slots=True)
+class ClientKind:
+    """How a client is called, and `translated` what it raises.
+
+    `no_script`: the server has lost a script; `cross_slot`: a call has keys of several slots, which a server in cluster
+    mode refuses, whatever client asks it.
     """
 
     asynchronous: bool
     cluster: bool
-    errors: tuple[type[Exception], ...]
+    translated: Translation
     no_script: type[Exception]
     cross_slot: type[Exception]
-
-    @contextmanager
-    def translated(self) -> Iterator[None]:
-        """Whatever the client raises within becomes the error of `history.errors` that it means."""
-        try:
-            yield
-        except self.errors as exc:
-            raise translate(exc) from exc
 
 
 def kind_of(client: Client) -> ClientKind:
@@ -62,7 +67,7 @@ def _kind_of(client_class: type) -> ClientKind:
     return ClientKind(
         asynchronous=any(module[:2] == [package, "asyncio"] for module in modules),
         cluster=hasattr(client_class, "get_node_from_key"),
-        errors=tuple(getattr(errors, name) for name in roots),
+        translated=Translation(tuple(getattr(errors, name) for name in roots)),
         no_script=errors.NoScriptError,
         cross_slot=errors.ClusterCrossSlotError,
     )

@@ -131,9 +131,12 @@ def _read(value: Any) -> BaseMessage:
     data = value["data"]
     message_class = _CLASSES.get(value["type"])
     if message_class is not None and data.get("content") is not None and "content_blocks" not in data:
-        with suppress(ValueError, TypeError, AttributeError):  # then LangChain says what is wrong
-            message = message_class.__new__(message_class)
+        message = message_class.__new__(message_class)
+        try:
             message_class.__pydantic_validator__.validate_python(data, self_instance=message)
+        except (ValueError, TypeError, AttributeError):
+            pass  # LangChain says what is wrong
+        else:
             return message
     return messages_from_dict([value])[0]
 

@@ -141,6 +141,10 @@ class Page:
         """The position after the last message of this page."""
         return self.start + len(self.messages)
 
+    def reaches(self, stop: int | None) -> bool:
+        """Does this page end at `stop`, or with the last message?"""
+        return self.stop >= (self.total if stop is None else min(stop, self.total))
+
 
 class CommitOutcome(StrEnum):
     """What became of a session whose archive was verified."""

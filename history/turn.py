@@ -8,6 +8,7 @@ the read at the end is answered with what the turn began with; nothing but its c
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Collection, Sequence
 from contextlib import suppress
@@ -56,6 +57,8 @@ class Turns:
 
 def _caller(*, unless: Collection[str] = ()) -> str:
     """The function of LangChain's that uses a history, and not by way of those named; empty for other users."""
+    if _LANGCHAIN not in sys.modules:
+        return ""
     frame = currentframe()
     for _ in range(_NEAR):
         frame = frame and frame.f_back

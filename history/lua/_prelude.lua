@@ -91,23 +91,29 @@ local function each_shard(width, look)
 end
 
 -- A session remembers the requests of the last minute, 64 at most, since redis-py sends a request again when its reply
--- is lost. Each is 16 bytes: the request's id and the second in which it was done.
+-- is lost. Each is 9 bytes, the request's id and the moment in which it was done, in steps of 4 s modulo 256: seven of
+-- them fit into the 64 bytes up to which Redis packs a hash (hash-max-listpack-value), in half the memory.
 local RETRY_WINDOW_S = 60
 local function has_seen(seen, request)
   return seen and string.find(seen, request, 1, true)
 end
 local function with_seen(seen, request, now_ms)
-  local second = math.floor(now_ms / 1000) % 100000000
-  local kept = string.sub(seen or '', -16 * 63)
-  while kept ~= '' and second - tonumber(string.sub(kept, 9, 16)) > RETRY_WINDOW_S do kept = string.sub(kept, 17) end
-  return kept .. request .. string.format('%08d', second)
+  local now = math.floor(now_ms / 4000) % 256
+  local kept = string.sub(seen or '', -9 * 63)
+  -- What is of the coming 8 minutes was done before the clock was set back.
+  local function age_s() return ((now - string.byte(kept, 9) + 128) % 256 - 128) * 4 end
+  while #kept >= 9 and age_s() > RETRY_WINDOW_S do kept = string.sub(kept, 10) end
+  return kept .. request .. string.char(now)
 end
 
--- RPUSH values[first..last] in batches, since unpack() is limited by Lua's stack.
+-- RPUSH values[first..last] in batches, since unpack() is limited by Lua's stack. Returns the list's length; nil where
+-- there is nothing to push.
 local function push(list_key, values, first, last)
+  local length
   for from = first, last, 1000 do
-    redis.call('RPUSH', list_key, unpack(values, from, math.min(from + 999, last)))
+    length = redis.call('RPUSH', list_key, unpack(values, from, math.min(from + 999, last)))
   end
+  return length
 end
 
 -- Add messages [from, stop) of a list to a reply, until about `limit` bytes are read. Positions count from the oldest
@@ -115,7 +121,7 @@ end
 local function add_page(reply, list_key, from, stop, limit, reversed)
   local size = 0
   -- Ever larger steps, so that a page of large messages does not read many more than it takes.
-  local step = 8
+  local step = 16
   while from < stop and size < limit do
     local upto = math.min(from + step, stop)
     local first = reversed and reversed - upto or from
@@ -151,7 +157,6 @@ local function append(keys, given, values, first)
   if epoch and not (buried or meta[12]) and given.only_new == '1' then return {'exists'} end
   if owner and given.owner ~= '' and owner ~= given.owner then return {'owner'} end
 
-  local length = redis.call('LLEN', keys.messages)
   local fields = {'active', int(now_ms)}
   local function set(name, value) fields[#fields + 1] = name; fields[#fields + 1] = value end
   if given.request then
@@ -160,7 +165,7 @@ local function append(keys, given, values, first)
     set('seen', seen)
   end
   -- Where the metadata was lost, nothing tells which messages the archive has: no epoch, until the worker finds it so.
-  local damaged = not epoch and length > 0
+  local damaged = not epoch and redis.call('LLEN', keys.messages) > 0
   if not epoch and not damaged then
     epoch = int(next_epoch(keys.tally))
     set('epoch', epoch)
@@ -184,12 +189,12 @@ local function append(keys, given, values, first)
   end
   -- By now every key has proved to be of its type, and the memory limit, at which Redis refuses a script's first write,
   -- is passed: the turn is written as a whole.
-  push(keys.messages, values, first, #values)
+  local length = push(keys.messages, values, first, #values) or redis.call('LLEN', keys.messages)
   redis.call('HSET', keys.metadata, unpack(fields))
   if meta[10] or meta[12] then redis.call('HDEL', keys.metadata, 'written', 'empty') end
   if buried then
     redis.call('HDEL', keys.metadata, 'state', 'until') -- the purge stays known, should it be sent again
     redis.call('HINCRBY', keys.tally, 'tombstones', -1)
   end
-  return {'ok', int(length + #values - first + 1)}
+  return {'ok', length}
 end

@@ -14,13 +14,12 @@
 -- Returns {epoch, base, total, '1' where nothing is in the archive alone, first position, message...} | {} not in Redis
 local total = redis.call('LLEN', KEYS[1])
 local meta = redis.call('HMGET', KEYS[2], 'epoch', 'base', 'idle', 'max_age', 'state', 'floor', 'active', 'whole',
-  'holding')
+  'holding', 'written')
 if not meta[1] and total == 0 then return {} end
 if ARGV[2] == '1' and meta[1] and meta[5] ~= 'purged' then
   local now_ms = to_ms(now_us())
   allow_at_memory_limit(KEYS[3])
-  redis.call('HSET', KEYS[2], 'active', int(now_ms))
-  if meta[7] then redis.call('HSETNX', KEYS[2], 'written', meta[7]) end
+  redis.call('HSET', KEYS[2], 'active', int(now_ms), 'written', meta[10] or meta[7] or int(now_ms))
   -- One without messages, that a wake has left, goes when it was to go.
   if total > 0 and meta[5] ~= 'quarantined' and not (meta[6] or meta[9]) then
     schedule(KEYS[3], ARGV[1], now_ms, meta[1], meta[3] or ARGV[3], meta[4] or ARGV[4], now_ms)

@@ -71,8 +71,9 @@ class Application(Operations):
             if not pages:
                 return None
             first, last = pages[0], pages[-1]
-            one_state = len({page.state for page in pages}) == 1
-            if one_state and last.stop >= (last.total if stop is None else min(stop, last.total)):
+            if first is last and first.reaches(stop):
+                return first
+            if last.reaches(stop) and len({page.state for page in pages}) == 1:
                 messages = [message for page in pages for message in page.messages]
                 return replace(first, total=last.total, messages=messages)
 
@@ -91,7 +92,7 @@ class Application(Operations):
             if start < 0 and stop is None:  # what comes later is not of the last ones
                 stop = page.total
             start = page.stop
-            if not page.messages or start >= (page.total if stop is None else min(stop, page.total)):
+            if not page.messages or page.reaches(stop):
                 return
 
     async def info(self, session_id: str) -> SessionInfo | None:

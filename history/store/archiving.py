@@ -94,7 +94,7 @@ class Archiving(BlockingRunner):
             else {}
         )
         try:
-            with self._kind.translated():
+            with self._kind.translated:
                 told: Any = self._client.info(**nodes)
         except RedisRefused:
             return 0

@@ -37,7 +37,7 @@ class PurgeLock:
         if self.unneeded:
             return True
         try:
-            with self._kind.translated():
+            with self._kind.translated:
                 self._lock.extend(lease.total_seconds(), replace_ttl=True)
         except TorporError as error:
             if isinstance(error.__cause__, redis.exceptions.LockError):
@@ -60,11 +60,11 @@ class PurgeLock:
         except Exception as error:
             # The text of an error that is not ours could hold a message.
             text = str(error) if isinstance(error, TorporError) else type(error).__name__
-            with suppress(TorporError), self._kind.translated():
+            with suppress(TorporError), self._kind.translated:
                 self._client.set(self._failure_key, text.encode(errors="replace"), px=_FAILURE_KEPT)
                 self.keep(retry)
             raise
-        with self._kind.translated():
+        with self._kind.translated:
             self._client.delete(self._failure_key)
 
 
@@ -127,7 +127,7 @@ class Erasure(BlockingRunner):
         token = os.urandom(8).hex()
         purge_lock = PurgeLock(lock, self._client, self._kind, purge_failure_key(self._namespace, purge_id))
         try:
-            with self._kind.translated():
+            with self._kind.translated:
                 taken = lock.acquire(token=token) or self._holds(lock, token)  # a reply may have been lost
         except RedisMemoryFull:  # a purge makes room: it goes on without a lock
             purge_lock.unneeded = taken = True
@@ -138,7 +138,7 @@ class Erasure(BlockingRunner):
             yield purge_lock
         finally:
             if not purge_lock.kept:
-                with suppress(TorporError), self._kind.translated():  # it expires
+                with suppress(TorporError), self._kind.translated:  # it expires
                     lock.release()
 
     def _holds(self, lock: Lock, token: str) -> bool:
@@ -150,7 +150,7 @@ class Erasure(BlockingRunner):
 
     def purge_progress(self, purge_id: str) -> tuple[bool, str | None]:
         """Is somebody at a purge, and why has it failed when it was last tried?"""
-        with self._kind.translated():
+        with self._kind.translated:
             running = bool(self._client.exists(purge_lock_key(self._namespace, purge_id)))
             failure: Any = self._client.get(purge_failure_key(self._namespace, purge_id))
         if failure is None:

@@ -14,14 +14,14 @@ class Events(BlockingRunner):
 
     def last_events(self, count: int) -> list[tuple[str, dict[str, str]]]:
         """The stream's last events with their ids, oldest first."""
-        with self._kind.translated():
+        with self._kind.translated:
             found: Any = self._client.xrevrange(events_key(self._namespace), count=count)
         return [_event(each) for each in reversed(found)]
 
     def events_after(self, last: str, *, seconds: float) -> list[tuple[str, dict[str, str]]]:
         """The events after the one with id `last`, "0" for all; waits up to so many seconds for the first."""
         key = events_key(self._namespace)
-        with self._kind.translated():
+        with self._kind.translated:
             streams: Any = self._client.xread({key: last}, block=int(seconds * 1000))
         # RESP3: {stream: [events]}, RESP2: [[stream, events]]; https://redis.io/docs/latest/commands/xread
         by_stream = streams.values() if isinstance(streams, dict) else [[events] for _, events in streams or ()]

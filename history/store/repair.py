@@ -37,7 +37,7 @@ class Repair(BlockingRunner):
         yield from (key for key in self._scan(pattern) if not ours.match(key))
 
     def _scan(self, pattern: bytes) -> Iterator[bytes]:
-        with self._kind.translated():
+        with self._kind.translated:
             for key in self._client.scan_iter(pattern, count=1000):
                 yield key if isinstance(key, bytes) else key.encode()
 

@@ -75,7 +75,7 @@ class Runner:
         other tasks too, when it has been redirected five times.
         """
         if self.asynchronous:
-            with self._kind.translated():
+            with self._kind.translated:
                 await self._client.initialize()
 
     async def _configured(
@@ -112,7 +112,7 @@ class Runner:
 
     async def perform(self, call: Call[T]) -> T:
         """Run one call: EVALSHA, and EVAL where the server has lost the script."""
-        with self._kind.translated():
+        with self._kind.translated:
             try:
                 reply = await self._evaluate("EVALSHA", call.script.sha, call)
             except self._kind.no_script:
@@ -191,7 +191,7 @@ class BlockingRunner(Runner):
         """Run independent calls in one pipeline; an error stands in its call's place."""
         if not many:
             return []
-        with self._kind.translated():
+        with self._kind.translated:
             # transaction=False: the calls are independent and may be of different slots.
             pipeline = self._client.pipeline(transaction=False)
             for call in many:
@@ -202,7 +202,7 @@ class BlockingRunner(Runner):
 
     def load_scripts(self) -> None:
         """Load every script, so that a first pipeline need not be sent twice; one round trip a script."""
-        with self._kind.translated():
+        with self._kind.translated:
             for each in all_scripts():
                 self._client.script_load(each.source)
 

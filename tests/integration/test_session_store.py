@@ -168,17 +168,27 @@ def test_a_turn_is_known_for_a_minute_among_sixty_three_others(store: SessionSto
     for number in range(63):
         store.append("s", [B])
         assert store.run(first) == number + 2
-    assert len(raw(client, "HGET", "{torpor:0}:s:s", "seen")) == 64 * 16
+    assert len(raw(client, "HGET", "{torpor:0}:s:s", "seen")) == 64 * 9
 
 
-def test_what_is_older_than_a_minute_is_not_remembered(store: SessionStore, client: redis.Redis) -> None:
-    seconds = raw(client, "TIME")[0] % 100_000_000
+@pytest.mark.parametrize(
+    ("seconds_ago", "remembered"), [(0, True), (50, True), (65, False), (500, False), (-60, True), (-500, True)]
+)
+def test_a_request_is_remembered_for_a_minute_by_a_clock_that_may_be_set_back(
+    store: SessionStore, client: redis.Redis, seconds_ago: int, *, remembered: bool
+) -> None:
     store.append("s", [A])
-    remembered = [b"%s%08d" % (name, seconds - ago) for name, ago in ((b"too old!", 62), (b"a minute", 50))]
-    raw(client, "HSET", "{torpor:0}:s:s", "seen", b"".join(remembered))
+    moment = (raw(client, "TIME")[0] - seconds_ago) // 4 % 256
+    raw(client, "HSET", "{torpor:0}:s:s", "seen", b"request!%c" % moment)
     store.append("s", [B])
     seen: bytes = raw(client, "HGET", "{torpor:0}:s:s", "seen")
-    assert (seen[:8], len(seen)) == (b"a minute", 2 * 16)
+    assert (b"request!" in seen, len(seen)) == (remembered, 18 if remembered else 9)
+
+
+def test_what_six_turns_of_a_minute_leave_is_packed(store: SessionStore, client: redis.Redis) -> None:
+    for _ in range(6):
+        store.append("s", [A], expiry=Expiry(idle=HOUR), owner="ann")
+    assert raw(client, "OBJECT", "ENCODING", "{torpor:0}:s:s") in (b"listpack", b"ziplist")
 
 
 def test_an_attempt_that_is_begun_again_is_counted_once(store: SessionStore) -> None:
