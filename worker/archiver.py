@@ -79,7 +79,7 @@ class Archiver:
     @property
     def goes_on(self) -> bool:
         """Is it of use to begin more? Not after a failure that may pass, nor in a shutdown."""
-        return not self.totals[Outcome.POSTPONED] and shutdown.seconds_ago() is None
+        return not self._is_over()
 
     def begin(self, leases: Sequence[Lease]) -> None:
         """Begin to archive claimed sessions; those that have failed before wait, and come one by one in the end.

@@ -682,7 +682,7 @@ def test_a_bucket_is_asked_for_temporary_holds_in_the_very_requests(
         chat(asked).hold("case 12")
         archive_session(asked, "s")
         uploads = [each.body for each in seen.seen if each.kind == "upload" and b".jsonl.gz" in each.body]
-        assert [b'"temporaryHold": true' in body for body in uploads] == [True]
+        assert [b'"temporaryHold":true' in body for body in uploads] == [True]
         sleep(asked, "t", A)
         seen.heal()
         chat(asked, "t").hold("case 12")

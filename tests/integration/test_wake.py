@@ -403,7 +403,9 @@ from history import MemorystoreChatMessageHistory
 from worker.wake import SessionArchive
 kind, redis_url, archive_url = sys.argv[1:]
 client = (redis.cluster.RedisCluster if kind == "cluster" else redis.Redis).from_url(redis_url)
-chat = MemorystoreChatMessageHistory(client, "s", archive=SessionArchive(archive_url))
+archive = SessionArchive(archive_url)
+archive.check()  # each process asks once whose archive it is
+chat = MemorystoreChatMessageHistory(client, "s", archive=archive)
 print("ready", flush=True)
 sys.stdin.readline()
 print(*(message.text for message in chat.messages), flush=True)
@@ -415,7 +417,6 @@ def test_of_many_processes_that_read_at_once_one_wakes_the_session_from_gcs(
     redis_server: RedisServer, in_gcs: Services, proxy: StorageProxy
 ) -> None:
     fall_asleep(in_gcs)
-    proxy.heal()
     kind = "cluster" if "redis_cluster" in redis_server.settings else "node"
     started = [
         subprocess.Popen(
@@ -429,6 +430,7 @@ def test_of_many_processes_that_read_at_once_one_wakes_the_session_from_gcs(
     for process in started:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
+    proxy.heal()
     for process in started:
         assert process.stdin is not None
         process.stdin.write("\n")
