@@ -922,7 +922,7 @@ def test_the_proxy_counts_and_names_what_it_passes_on(direct: Services, through:
     through.sessions.append("s", [b"\r\n$3\r\n*2"])
     assert through.sessions.messages("s") == [b"\r\n$3\r\n*2"]
     assert through.sessions.due_counts() == {}
-    assert proxy.commands == ["append", "read", *["due"] * len(SHARDS)]
+    assert proxy.commands == ["append", "read", "due"], "all shards in one script"
     with pytest.raises(RedisUnavailable):
         proxy.plan = lambda _: Fault.CUT_BEFORE
         SessionStore(redis.Redis.from_url(proxy.url, retry=NO_RETRY), shards=4).info("s")
