@@ -33,7 +33,7 @@ def drain(services: Services, shards: Sequence[int]) -> Counter[Outcome]:
                 del waiting[: settings.batch]
                 continue
             archiver.begin(leases)
-            archiver.wait(left=0 if alone else settings.concurrency)
+            archiver.wait(left=0 if alone else 2 * settings.concurrency)  # so that no thread waits for the next claim
     if archiver.totals:
         log.info("drained %d shards: %s", len(shards), _summary(archiver.totals))
     return archiver.totals
