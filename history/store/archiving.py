@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import redis.cluster
 
 from history import calls
+from history.calls import Call
 from history.errors import RedisRefused, TorporError
 from history.session import CleanOutcome, CommitOutcome, Lease, Page, PurgeTarget, Purging, SessionInfo
 from history.store.runner import BlockingRunner
 
+T = TypeVar("T")
+
 MAX_EPOCH = 2**53
+# How many scripts that read sessions are sent together. Redis serves all that it has read of one client before
+# it looks at the next, so more would keep it from everybody else for milliseconds.
+_TOGETHER = 16
 
 
 class Archiving(BlockingRunner):
@@ -24,11 +30,11 @@ class Archiving(BlockingRunner):
         return self.run_many([calls.attempts(self.deployment, lease.session_id) for lease in leases])
 
     def snapshots(self, leases: Sequence[Lease]) -> list[SessionInfo | TorporError | None]:
-        """Begin an attempt at each claimed session; one pipeline, each session atomic for itself.
+        """Begin an attempt at each claimed session, each atomic for itself; a pipeline for each 16.
 
         None where the lease is lost or nothing is there; an error stands in its session's place.
         """
-        return self.run_many([calls.snapshot(self.deployment, lease) for lease in leases])
+        return self._in_turns([calls.snapshot(self.deployment, lease) for lease in leases])
 
     def renew(self, leases: Sequence[Lease], by: timedelta) -> list[Lease | TorporError | None]:
         """Prolong leases `by` so much; one pipeline. The new lease replaces the old; None where it is lost.
@@ -42,11 +48,12 @@ class Archiving(BlockingRunner):
         return self.run(calls.commit(self.deployment, lease, archived))
 
     def heads(self, sessions: Sequence[SessionInfo], size: int) -> list[Page | TorporError | None]:
-        """The first of the messages of each session that are not archived yet, about `size` bytes; one pipeline.
+        """The first of the messages of each session that are not archived yet, about `size` bytes.
 
-        Each page is atomic for itself. None where the session is not in Redis; an error stands in its place.
+        Each page is atomic for itself; a pipeline for each 16. None where the session is not in Redis; an error stands
+        in its place.
         """
-        return self.run_many(
+        return self._in_turns(
             [
                 calls.read(self.deployment, each.session_id, each.archived_count, each.message_count, size, touch=False)
                 for each in sessions
@@ -81,6 +88,11 @@ class Archiving(BlockingRunner):
         """
         target = PurgeTarget(seen.session_id, seen.owner, archived_owners)
         return self.run(calls.rebase(self._recorded, target, idle=None, epoch=seen.epoch))
+
+    def _in_turns(self, many: Sequence[Call[T]]) -> list[T | TorporError]:
+        """As `run_many`, with gaps for others."""
+        parts = (many[first : first + _TOGETHER] for first in range(0, len(many), _TOGETHER))
+        return [outcome for part in parts for outcome in self.run_many(part)]
 
     def rewound_before(self) -> int:
         """The epoch before which sessions may lack writes that others have seen; INFO, which needs no key.

@@ -88,7 +88,7 @@ def rate(bench: Bench) -> Iterator[Sides]:
     with bench.client(), distant_bucket(bench.folder) as archive_url:
 
         def of_ours() -> float:
-            services = _ready(bench.services(archive_url, concurrency=MANY_THREADS, batch=4 * MANY_THREADS))
+            services = _ready(bench.services(archive_url, concurrency=MANY_THREADS))
             _due(services, count, owned=False)
             return a_second(partial(_drain, services, count))
 
