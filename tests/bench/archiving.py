@@ -162,7 +162,7 @@ ROWS = [
         "a second",
         rate,
         [Reach(0.85, Side.FLOOR, at_least=True)],
-        f"`drain` with {MANY_THREADS} threads and `TORPOR_BATCH={4 * MANY_THREADS}`; the store is a process that "
+        f"`drain` with {MANY_THREADS} threads; the store is a process that "
         "takes what it is sent and answers after 75 ms (`tests/bench/distant.py`), since the emulator and the "
         "client would take more than two cores at this rate",
         f"{_PLAIN}, to the same store",

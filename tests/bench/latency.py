@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -35,17 +35,19 @@ from worker.settings import environment
 
 TURN = [HumanMessage("x" * 60), AIMessage("y" * 600)]
 INTERVAL = 1.0
+CORES = os.sched_getaffinity(0)
 
 
 @contextmanager
-def worker(services: Services, folder: Path, *, beat: bool) -> Iterator[None]:
-    """A worker as docker-compose.yml has it, with beat or without."""
+def worker(services: Services, folder: Path, *, beat: bool, cores: Set[int] = CORES) -> Iterator[None]:
+    """A worker as docker-compose.yml has it, with beat or without, on some of the cores."""
     command = [sys.executable, "-m", "celery", "-A", "worker.app", "worker", "-c", "2"]
     command += ["--without-gossip", "--without-mingle"]
     if beat:
         command += ["--beat", "--schedule", str(folder / "schedule")]
     with (folder / "worker.log").open("ab") as log:
         process = subprocess.Popen(command, env=environment(services.settings), cwd=folder, stdout=log, stderr=log)
+        os.sched_setaffinity(process.pid, cores)
     try:
         yield
     finally:
@@ -142,19 +144,30 @@ def write_for(services: Services, seconds: float, until: Callable[[], bool]) -> 
     raise AssertionError("it counts for ever")
 
 
-def beside(sessions: int, nice: int) -> list[str]:
+@contextmanager
+def confined(cores: Set[int]) -> Iterator[None]:
+    """This process, and those that it begins meanwhile, on some of the cores."""
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, CORES)
+
+
+def beside(sessions: int, nice: int, *, apart: bool) -> list[str]:
     """A writer's turns alone, and while so many sessions are archived beside it.
 
-    A worker that is nice leaves the cores to the writer and to Redis when they want them, as one on a machine of its
-    own does: what is left is what it costs them that Redis has more to do.
+    On the same cores it is mostly they that a writer waits for, less so the nicer the worker is. A worker `apart` has
+    cores of its own, as on another machine: what is left is what it costs a writer that Redis has more to do.
     """
-    with tempfile.TemporaryDirectory() as name:
+    theirs = {min(CORES)} if apart else CORES
+    with tempfile.TemporaryDirectory() as name, confined(theirs):
         folder = Path(name)
         server = start_redis(folder)
         url = (folder / "archive").as_uri()
         services = deployment_of(server, url, sweep_interval_seconds=1, drain_seconds=5, nice=nice)
         try:
-            with worker(services, folder, beat=True):
+            with worker(services, folder, beat=True, cores=CORES - theirs or CORES):
                 history(services, "warm", 3600).add_messages(TURN)
                 history(services, "warm", 3600).close()
                 wait_until(lambda: archived(services) == 1, 60)
@@ -168,10 +181,11 @@ def beside(sessions: int, nice: int) -> list[str]:
                 rate = sessions / (time.monotonic() - begun)
         finally:
             server.stop()
-        return [
-            row(f"add_messages, alone (TORPOR_NICE={nice})", alone),
-            row(f"add_messages, beside {sessions:,} sessions being archived ({rate:.0f} a second)", busy),
-        ]
+    how = f"worker {'on cores of its own' if apart else 'on the same cores'}, TORPOR_NICE={nice}"
+    return [
+        row(f"add_messages, alone ({how})", alone),
+        row(f"add_messages, beside {sessions:,} sessions being archived, {rate:.0f} a second ({how})", busy),
+    ]
 
 
 def room_made(sessions: int) -> float:
@@ -211,8 +225,8 @@ def main() -> None:
     print("| what | sessions | median | 99th percentile | worst |\n| --- | --- | --- | --- | --- |")
     for listen in (True, False):
         print("\n".join(measure(rounds, listen=listen)), flush=True)
-    for nice in (0, 10, 19):
-        print("\n".join(beside(arguments.sessions, nice)), flush=True)
+    for nice, apart in ((10, True), (10, False), (0, False)):
+        print("\n".join(beside(arguments.sessions, nice, apart=apart)), flush=True)
     made = [room_made(500) for _ in range(5)]
     print(row("start of a worker to the first write of a full Redis (500 sessions of 20 kB)", made), flush=True)
 
