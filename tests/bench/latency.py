@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -39,7 +39,7 @@ CORES = os.sched_getaffinity(0)
 
 
 @contextmanager
-def worker(services: Services, folder: Path, *, beat: bool, cores: Set[int] = CORES) -> Iterator[None]:
+def worker(services: Services, folder: Path, *, beat: bool, cores: set[int] = CORES) -> Iterator[None]:
     """A worker as docker-compose.yml has it, with beat or without, on some of the cores."""
     command = [sys.executable, "-m", "celery", "-A", "worker.app", "worker", "-c", "2"]
     command += ["--without-gossip", "--without-mingle"]
@@ -145,7 +145,7 @@ def write_for(services: Services, seconds: float, until: Callable[[], bool]) -> 
 
 
 @contextmanager
-def confined(cores: Set[int]) -> Iterator[None]:
+def confined(cores: set[int]) -> Iterator[None]:
     """This process, and those that it begins meanwhile, on some of the cores."""
     os.sched_setaffinity(0, cores)
     try:
