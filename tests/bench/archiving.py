@@ -167,8 +167,8 @@ ROWS = [
         "client would take more than two cores at this rate",
         f"{_PLAIN}, to the same store",
         "threads / latency, the limit",
-        "The process is out of CPU, not of threads: Python runs one thread at a time, so a session that takes a "
-        "millisecond of CPU leaves room for no more than 1,000 a second, less what threads lose in taking turns.",
+        "Python runs one thread at a time, so one whose answer has come waits for the others' turns, a millisecond of "
+        "CPU a session. And in the first and the last 75 ms not every thread has a session to wait for.",
         most_rounds=5,
     ),
     Row(
