@@ -38,17 +38,12 @@ class Translation:
 
 @dataclass(frozen=True, slots=True)
 class ClientKind:
-    """How a client is called, and `translated` what it raises.
-
-    `no_script`: the server has lost a script; `cross_slot`: a call has keys of several slots, which a server in cluster
-    mode refuses, whatever client asks it.
-    """
+    """How a client is called, and `translated` what it raises; `no_script`: the server has lost a script."""
 
     asynchronous: bool
     cluster: bool
     translated: Translation
     no_script: type[Exception]
-    cross_slot: type[Exception]
 
 
 def kind_of(client: Client) -> ClientKind:
@@ -69,5 +64,4 @@ def _kind_of(client_class: type) -> ClientKind:
         cluster=hasattr(client_class, "get_node_from_key"),
         translated=Translation(tuple(getattr(errors, name) for name in roots)),
         no_script=errors.NoScriptError,
-        cross_slot=errors.ClusterCrossSlotError,
     )

@@ -137,12 +137,13 @@ def _settings() -> Settings:
         sys.exit(f"torpor: {error}")  # Celery's own command would print a traceback
 
 
-def _give_way(**_: Any) -> None:
+def _give_way(sender: Any, **_: Any) -> None:
     """Leave the machine's cores to applications and Redis when they want them: nobody waits for an archive.
 
-    Before the pool is there, whose processes inherit it.
+    Before the pool is there, whose processes inherit it. Another app's worker may have imported this module.
     """
-    os.nice(load_settings().nice)
+    if sender.app is app:
+        os.nice(load_settings().nice)
 
 
 worker_init.connect(_give_way)

@@ -1,4 +1,4 @@
-"""Putting claimed sessions to sleep: the one place of the order snapshot -> upload -> verify -> commit."""
+"""Putting claimed sessions to sleep: the steps, in the order snapshot -> upload -> verify -> commit."""
 
 from __future__ import annotations
 

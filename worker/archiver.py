@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import ParamSpec, Self
@@ -58,7 +58,7 @@ class Archiver:
         self._steps: SimpleQueue[Future[Verified | Archived]] = SimpleQueue()
         self._running = 0
         self._in_work: dict[str, Lease] = {}
-        self._waiting: list[Lease] = []
+        self._later: list[Lease] = []
         self._down = threading.Event()
         self._given_back = False
 
@@ -71,9 +71,12 @@ class Archiver:
     ) -> None:
         try:
             if error is None or isinstance(error, TorporError):
-                self._finish()
+                self.wait()
         finally:
-            self._pool.shutdown()
+            self._down.set()
+            self._pool.shutdown(cancel_futures=True)
+            if error is None or isinstance(error, Exception):
+                self._give_back()  # what an error has left
             self._keeper.__exit__(kind, error, trace)
 
     @property
@@ -82,49 +85,74 @@ class Archiver:
         return not self._is_over()
 
     def begin(self, leases: Sequence[Lease]) -> None:
-        """Begin to archive claimed sessions; those that have failed before wait, and come one by one in the end.
+        """Begin to archive claimed sessions; those that have failed before come one by one, when one waits.
 
         A session that kills its worker counts as an attempt for all that were begun with it; alone, it ends in
-        quarantine alone. One that is still in work, and was used and claimed again meanwhile, waits too.
+        quarantine alone. One that is still in work, and was used and claimed again meanwhile, comes later too.
         """
-        self._keeper.hold(leases)
-        with returned(self._services, self._keeper, leases):
+        with self._asking(leases):
             attempts = self._services.sessions.attempts(leases)
         waits = [count != 0 or lease.session_id in self._in_work for lease, count in zip(leases, attempts, strict=True)]
-        self._waiting += [lease for lease, later in zip(leases, waits, strict=True) if later]
-        self._begin([lease for lease, later in zip(leases, waits, strict=True) if not later])
+        later = [lease for lease, does in zip(leases, waits, strict=True) if does]
+        self._keeper.hold(later)
+        self._later += later
+        self._begin([lease for lease, does in zip(leases, waits, strict=True) if not does])
 
     def wait(self, left: int = 0) -> None:
-        """Wait until no more than so many sessions are in work; what is verified is committed meanwhile."""
-        while len(self._in_work) > left:
-            self._go_on(self._finished())
-            ago = shutdown.seconds_ago()
-            if ago is not None and ago > self._services.settings.grace_seconds and not self._given_back:
-                self._given_back = True
-                for lease in self._in_work.values():
-                    release(self._services, self._keeper, lease)
+        """Wait until no more than so many sessions are in work; what is verified is committed meanwhile.
 
-    def _finish(self) -> None:
-        self.wait()
-        while self._waiting:
-            lease = self._waiting.pop(0)
+        Where some have failed before, until all are done, and those too.
+        """
+        self._wait(0 if self._later else left)
+        while self._later:
+            lease = self._later.pop(0)
             if self._is_over():
                 self._note([release(self._services, self._keeper, lease)])
             else:
                 self._begin([lease])
-                self.wait()
+                self._wait(0)
+
+    def _wait(self, left: int) -> None:
+        while len(self._in_work) > left:
+            self._go_on(self._finished())
+            ago = shutdown.seconds_ago()
+            if ago is not None and ago > self._services.settings.grace_seconds and not self._given_back:
+                self._give_back()
+
+    def _give_back(self) -> None:
+        """Give back what is not finished; what comes of it yet deletes nothing."""
+        self._given_back = True
+        later, self._later = self._later, []
+        self._note([release(self._services, self._keeper, lease) for lease in later])
+        for lease in self._in_work.values():
+            release(self._services, self._keeper, lease)
 
     def _begin(self, leases: Sequence[Lease]) -> None:
-        if not leases:
+        # Those that came later were renewed meanwhile. Nothing renews them while their tokens are used here.
+        newest = [(lease, self._keeper.take(lease)) for lease in leases]
+        ours = [lease for _, lease in newest if lease]
+        self._note([Archived(old.session_id, Outcome.SUPERSEDED) for old, lease in newest if not lease])
+        if not ours:
             return
-        with returned(self._services, self._keeper, leases):
+        with self._asking(ours):
             # Asked after the claim: of older epochs Redis may lack writes that others have seen, such as a clear.
             rewound_before = self._services.sessions.rewound_before()
-            snapshots = self._services.sessions.snapshots(leases)
+            snapshots = self._services.sessions.snapshots(ours)
             heads = self._heads(snapshots)
-        for lease, snapshot in zip(leases, snapshots, strict=True):
+        self._keeper.hold(ours)
+        for lease, snapshot in zip(ours, snapshots, strict=True):
             self._in_work[lease.session_id] = lease
             self._submit(self._verify, lease, snapshot, heads.get(lease.session_id), rewound_before)
+
+    @contextmanager
+    def _asking(self, leases: Sequence[Lease]) -> Iterator[None]:
+        """Give claimed sessions back, and begin no more, where Redis fails."""
+        try:
+            with returned(self._services, self._keeper, leases):
+                yield
+        except TransientError:
+            self._down.set()
+            raise
 
     def _heads(self, snapshots: Sequence[SessionInfo | TorporError | None]) -> dict[str, Page]:
         """The first messages of those that have any to be sent."""

@@ -151,7 +151,7 @@ class Index(BlockingRunner):
         for group, outcome in zip(groups, self.run_many([ask(group) for group in groups]), strict=True):
             if isinstance(outcome, list):
                 answers += zip(group, outcome, strict=True)
-            elif isinstance(outcome.__cause__, self._kind.cross_slot):
+            elif _is_of_slots(outcome):
                 apart += group
             else:
                 answers += [(shard, outcome) for shard in group]
@@ -159,6 +159,14 @@ class Index(BlockingRunner):
             self._one_slot = True
             answers += self._ask(ask, apart)
         return answers
+
+
+def _is_of_slots(error: TorporError) -> bool:
+    """Does a server in cluster mode refuse keys of several slots? Not every client has an exception of its own for it.
+
+    Source: https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#implemented-subset
+    """
+    return "hash to the same slot" in str(error)
 
 
 def _answered(outcomes: Iterable[tuple[int, T | TorporError]]) -> list[tuple[int, T]]:

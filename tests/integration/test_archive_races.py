@@ -361,14 +361,112 @@ def test_a_session_that_is_claimed_again_before_the_first_attempt_has_ended_come
     chat.check()
 
 
-def test_a_drain_claims_more_while_the_last_of_a_batch_is_still_in_work(services: Services) -> None:
-    chats = [Chat(services, f"chat {number}") for number in range(12)]
+def due_chats(services: Services, count: int) -> list[Chat]:
+    chats = [Chat(services, f"chat {number}") for number in range(count)]
     for chat in chats:
         chat.say(2)
         services.sessions.close(chat.session_id)
-    watched, points = watch(services, concurrency=2, batch=4)
-    points.at("before segment put", lambda: wait_until(lambda: points.log.count("after snapshot") > 1))
-    assert drain(watched, list(range(4))) == {Outcome.ARCHIVED: 12}
+    return chats
+
+
+def leased(services: Services) -> int:
+    return sum(shard.in_work for shard in services.sessions.overview())
+
+
+def test_a_drain_claims_more_while_the_last_of_a_batch_is_still_in_work_and_not_too_many(services: Services) -> None:
+    chats = due_chats(services, 40)
+    watched, points = watch(services, concurrency=2, batch=8)
+    most: list[int] = []
+
+    def look() -> None:
+        most.append(leased(services))
+        points.at("before segment put", look)
+
+    def hold_up() -> None:
+        wait_until(lambda: points.log.count("after snapshot") > 1, what="more is claimed")
+        look()
+
+    points.at("before segment put", hold_up)
+    assert drain(watched, list(range(4))) == {Outcome.ARCHIVED: len(chats)}
+    assert max(most) <= 8 + 2 * 2
+    for chat in chats:
+        chat.check()
+
+
+def fail_once(services: Services, chats: list[Chat]) -> None:
+    """Have each begun by a worker that dies."""
+    leases = services.sessions.claim(list(range(4)), len(chats), services.settings.lease)
+    assert len(leases) == len(chats)
+    services.sessions.snapshots(leases)
+    for chat in chats:
+        services.sessions.close(chat.session_id)
+
+
+def test_of_sessions_that_have_failed_before_no_more_than_a_batch_is_claimed_at_a_time(services: Services) -> None:
+    chats = due_chats(services, 12)
+    fail_once(services, chats)
+    watched, points = watch(services, batch=4)
+    most: list[int] = []
+
+    def look() -> None:
+        most.append(leased(services))
+        points.at("before segment put", look)
+
+    points.at("before segment put", look)
+    assert drain(watched, list(range(4))) == {Outcome.ARCHIVED: len(chats)}
+    assert 1 <= max(most) <= 4
+    for chat in chats:
+        chat.check()
+
+
+def test_with_the_archive_down_one_session_that_has_failed_before_is_tried_and_no_other(services: Services) -> None:
+    chats = due_chats(services, 4)
+    fail_once(services, chats)
+    watched, points = watch(services, retry_delay_seconds=60)
+
+    def fail() -> None:
+        points.at("before marker put", fail)
+        raise ArchiveUnavailable("the archive is down")
+
+    points.at("before marker put", fail)
+    assert drain(watched, list(range(4)))[Outcome.POSTPONED] >= 1
+    for chat in chats:
+        services.sessions.close(chat.session_id)
+    assert drain(watched, list(range(4))) == {Outcome.POSTPONED: 1}
+    points.at("before marker put", lambda: None)
+    assert drain(watched, list(range(4)))[Outcome.ARCHIVED] == 3
+    for chat in chats:
+        chat.check()
+
+
+def test_a_session_that_waits_for_others_is_archived_though_its_lease_was_renewed_meanwhile(services: Services) -> None:
+    waits, goes_first = due_chats(services, 2)
+    [lease] = [
+        lease
+        for lease in services.sessions.claim(list(range(4)), 2, services.settings.lease)
+        if lease.session_id == waits.session_id
+    ]
+    services.sessions.snapshots([lease])
+    for chat in (waits, goes_first):
+        services.sessions.close(chat.session_id)
+    watched, points = watch(services, lease_seconds=2)
+    points.at("before segment put", lambda: wait_until(lambda: points.log.count("after renew") >= 2))
+    assert drain(watched, list(range(4))) == {Outcome.ARCHIVED: 2}
+    for chat in (waits, goes_first):
+        chat.check()
+
+
+def test_what_an_unknown_error_leaves_is_given_back(services: Services) -> None:
+    chats = due_chats(services, 8)
+    watched, points = watch(services, concurrency=1)
+
+    def fail() -> None:
+        raise LookupError
+
+    points.at("before commit", fail)
+    with pytest.raises(LookupError):
+        drain(watched, list(range(4)))
+    assert leased(services) == 0
     for chat in chats:
         chat.check()
 

@@ -1,12 +1,14 @@
-"""How requests for small objects are sent: over connections of our own, at a tenth of what requests costs."""
+"""How requests for small objects are sent: over connections of our own, in a seventh of the CPU of Google's client."""
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 import weakref
 from collections import deque
 from collections.abc import Mapping
+from http import HTTPStatus
 from pathlib import Path
 from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
@@ -56,7 +58,8 @@ class Reply(NamedTuple):
 class Transport:
     """A Session that keeps connections to one server open. Safe to share among threads.
 
-    Knows neither proxies nor client certificates. `ca_certs` is a file of those to trust, or a folder; of the
+    Knows neither proxies nor client certificates, nor replies that end with the connection. A process that was forked
+    opens connections of its own. `ca_certs` is a file of those to trust, or a folder; of the
     connections that nobody uses, so many are kept as there are `threads`.
     """
 
@@ -70,6 +73,7 @@ class Transport:
         self._renewal = Request()
         self._threads = threads
         self._idle: deque[_Connection] = deque()
+        self._process = os.getpid()
         weakref.finalize(self, _close_all, self._idle)
 
     def request(
@@ -95,10 +99,10 @@ class Transport:
         connect, read = timeout
         try:
             connection = self._kept() or _Connection(self._address, connect, self._tls)
-            reply = connection.exchange(request, read)
+            reply, stays_open = connection.exchange(request, read)
         except (OSError, HttpParserError) as exc:
             raise ConnectionError(f"{self._origin}: {exc}") from exc
-        if len(self._idle) < self._threads and reply.headers.get("connection", "").lower() != "close":
+        if stays_open and len(self._idle) < self._threads:
             self._idle.append(connection)
         else:
             connection.close()
@@ -106,6 +110,9 @@ class Transport:
 
     def _kept(self) -> _Connection | None:
         """The connection that was used last, of those that the server has not closed."""
+        if self._process != os.getpid():
+            _close_all(self._idle)  # the parent's, which still uses them
+            self._process = os.getpid()
         while True:
             try:
                 connection = self._idle.pop()
@@ -133,10 +140,10 @@ class _Connection:
         """Nothing is to be read between replies but that the server has closed."""
         return not wait_for_read(self._socket, 0)
 
-    def exchange(self, request: bytes, timeout: float) -> Reply:
-        """Closes itself where that fails."""
+    def exchange(self, request: bytes, timeout: float) -> tuple[Reply, bool]:
+        """The reply, and whether another request may follow. Closes itself where that fails."""
         arriving = _Arriving()
-        parser = HttpResponseParser(arriving)
+        parser = arriving.parser
         try:
             self._socket.settimeout(timeout)
             self._socket.sendall(request)
@@ -148,7 +155,8 @@ class _Connection:
         except BaseException:
             self.close()
             raise
-        return Reply(parser.get_status_code(), arriving.headers, b"".join(arriving.body))
+        reply = Reply(parser.get_status_code(), arriving.headers, b"".join(arriving.body))
+        return reply, parser.should_keep_alive()
 
     def close(self) -> None:
         """Whatever it is at."""
@@ -159,6 +167,7 @@ class _Arriving:
     """What has come of a reply; its methods are called by the parser."""
 
     def __init__(self) -> None:
+        self.parser = HttpResponseParser(self)
         self.headers: dict[str, str] = {}
         self.body: list[bytes] = []
         self.complete = False
@@ -175,7 +184,10 @@ class _Arriving:
         self.body.append(body)
 
     def on_message_complete(self) -> None:
-        self.complete = True
+        if self.parser.get_status_code() < HTTPStatus.OK:
+            self.headers.clear()  # an interim reply: the real one comes yet
+        else:
+            self.complete = True
 
 
 def _trusting(ca_certs: str) -> ssl.SSLContext:
