@@ -754,6 +754,23 @@ def test_what_is_not_stored_as_it_was_sent_is_taken_back(
     assert names(store) == []
 
 
+def test_a_reply_that_is_of_another_object_deletes_nothing(store: ArchiveStore, proxy: StorageProxy) -> None:
+    other = put(store, "v1/00/other", b"hello")
+
+    def crossed(exchange: Exchange) -> Reply:
+        reply = exchange.forward()
+        told = json.loads(reply.body)
+        told |= {"name": told["name"].replace(NAME, "v1/00/other"), "generation": str(other.generation), "size": "6"}
+        return Reply(reply.status, reply.headers, json.dumps(told).encode())
+
+    proxy.fail(crossed)
+    with pytest.raises(ArchiveUnavailable, match="of another object"):
+        put(store, NAME, b"hello")
+    assert proxy.kinds() == ["upload"]
+    proxy.heal()
+    assert sorted(names(store)) == sorted([NAME, "v1/00/other"])
+
+
 def test_a_listing_asks_for_no_more_than_it_tells(store: ArchiveStore, proxy: StorageProxy) -> None:
     put(store, NAME, b"hello")
     proxy.heal()

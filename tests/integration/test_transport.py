@@ -137,9 +137,10 @@ def test_a_request_is_sent_as_it_is_told() -> None:
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\n\r\n",
             Reply(200, {}, b"abc"),
         ),
+        (b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + OK, Reply(200, {"content-length": "2"}, b"ok")),
         (b"HTTP/1.1 503 \r\nContent-Length: 100000\r\n\r\n" + b"x" * 100_000, Reply(503, {}, b"x" * 100_000)),
     ],
-    ids=["no body", "a header twice", "chunks", "more than is received at a time"],
+    ids=["no body", "a header twice", "chunks", "an interim reply", "more than is received at a time"],
 )
 def test_replies_of_every_form_are_read_to_their_end(said: bytes, reply: Reply) -> None:
     with serving(said, OK) as server:
@@ -181,11 +182,32 @@ def test_a_connection_that_the_server_has_closed_meanwhile_is_not_used_again() -
         assert server.connections == 2
 
 
-def test_a_connection_that_the_server_announces_to_close_is_not_kept() -> None:
-    with serving(OK.replace(b"\r\n\r\n", b"\r\nConnection: Close\r\n\r\n"), OK, closes=True) as server:
+@pytest.mark.parametrize(
+    "said",
+    [
+        OK.replace(b"\r\n\r\n", b"\r\nConnection: Close\r\n\r\n"),
+        OK.replace(b"\r\n\r\n", b"\r\nConnection: close, x\r\n\r\n"),
+        OK.replace(b"HTTP/1.1", b"HTTP/1.0"),
+    ],
+    ids=["it says so", "it says more than so", "an older protocol"],
+)
+def test_a_connection_that_the_server_is_about_to_close_is_not_kept(said: bytes) -> None:
+    with serving(said, OK) as server:
+        sender = transport(server.url)
+        assert get(sender, server.url).content == b"ok"
+        assert not sender._idle
+        assert get(sender, server.url).content == b"ok"
+        assert server.connections == 2
+
+
+def test_a_forked_process_opens_connections_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(OK, OK, OK) as server:
         sender = transport(server.url)
         for _ in range(2):
             assert get(sender, server.url).content == b"ok"
+        assert server.connections == 1
+        monkeypatch.setattr("os.getpid", lambda: 1)
+        assert get(sender, server.url).content == b"ok"
         assert server.connections == 2
 
 

@@ -155,8 +155,10 @@ class _Connection:
         except BaseException:
             self.close()
             raise
+        finally:
+            del arriving.parser  # which knows it too
         reply = Reply(parser.get_status_code(), arriving.headers, b"".join(arriving.body))
-        return reply, parser.should_keep_alive()
+        return reply, arriving.stays_open
 
     def close(self) -> None:
         """Whatever it is at."""
@@ -170,7 +172,7 @@ class _Arriving:
         self.parser = HttpResponseParser(self)
         self.headers: dict[str, str] = {}
         self.body: list[bytes] = []
-        self.complete = False
+        self.complete = self.stays_open = False
 
     def on_message_begin(self) -> None:
         if self.complete:
@@ -187,7 +189,7 @@ class _Arriving:
         if self.parser.get_status_code() < HTTPStatus.OK:
             self.headers.clear()  # an interim reply: the real one comes yet
         else:
-            self.complete = True
+            self.complete, self.stays_open = True, self.parser.should_keep_alive()
 
 
 def _trusting(ca_certs: str) -> ssl.SSLContext:
