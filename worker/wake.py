@@ -50,7 +50,7 @@ class SessionArchive:
     def check(self, namespace: str = DEFAULT_NAMESPACE) -> None:
         """Make sure that the archive can be read and is this deployment's, or nobody's yet; asks until it is known.
 
-        The first `wake` does so too. Raises ArchiveTaken and ArchiveUnavailable.
+        The first `wake` does so too. Raises ArchiveTaken, ArchiveUnavailable and ObjectNotFound.
         """
         if namespace not in self._ours and deployment.is_taken(self._store, namespace):
             self._ours.add(namespace)
@@ -77,8 +77,8 @@ class SessionArchive:
         raise TransientError(f"session {session_id!r} keeps changing between Redis and the archive; try again")
 
     async def _restorer(self, sessions: SessionOperations) -> Restorer:
-        deployment = await sessions.deployed(afresh=True)  # a custom time that is set too late can't be taken back
-        keeping = Keeping(deployment.policies, deployment.retention) if deployment.retention_known else None
+        deployed = await sessions.deployed(afresh=True)  # a custom time that is set too late can't be taken back
+        keeping = Keeping(deployed.policies, deployed.retention) if deployed.retention_known else None
         return Restorer(sessions, self._store, keeping, _LEASE, remember=_LEASE, threads=self._threads)
 
 

@@ -33,7 +33,7 @@ _SENT_AT_ONCE = _CHUNK
 _PART = 4 * 1024 * 1024
 # Up to here it is read in one request, which checks its CRC32C; what is larger is read in chunks.
 _READ_AT_ONCE = 4 * _CHUNK
-# How often a change is tried where others change the same object or bucket at the same time.
+# How often a change is tried where others change the same object at the same time.
 _ATTEMPTS = 5
 
 
