@@ -188,7 +188,8 @@ def test_a_request_is_remembered_for_a_minute_by_a_clock_that_may_be_set_back(
 def test_what_six_turns_of_a_minute_leave_is_packed(store: SessionStore, client: redis.Redis) -> None:
     for _ in range(6):
         store.append("s", [A], expiry=Expiry(idle=HOUR), owner="ann")
-    assert raw(client, "OBJECT", "ENCODING", "{torpor:0}:s:s") in (b"listpack", b"ziplist")
+    # The first byte of a dump tells the encoding: https://rdb.fnordig.de/file_format.html#value-type
+    assert raw(client, "DUMP", "{torpor:0}:s:s")[0] in (13, 16), "a ziplist, or a listpack from Redis 7 on"
 
 
 def test_an_attempt_that_is_begun_again_is_counted_once(store: SessionStore) -> None:
