@@ -601,6 +601,14 @@ def age(client: redis.Redis, session_id: str, by: timedelta) -> None:
     raw(client, "HSET", key, "active", active)
 
 
+def commit(sessions: SessionStore, lease: Lease, archived: SessionInfo) -> CommitOutcome:
+    """The outcome of one commit; raises where it fails."""
+    [outcome] = sessions.commits([(lease, archived)])
+    if isinstance(outcome, TorporError):
+        raise outcome
+    return outcome
+
+
 def watch(services: Services, **settings: Any) -> tuple[Services, Points]:
     """The same services with points in them, and other settings where some are given."""
     points = Points()

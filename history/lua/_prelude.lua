@@ -91,19 +91,22 @@ local function each_shard(width, look)
 end
 
 -- A session remembers the requests of the last minute, 64 at most, since redis-py sends a request again when its reply
--- is lost. Each is 9 bytes, the request's id and the moment in which it was done, in steps of 4 s modulo 256: seven of
+-- is lost. Each is 10 bytes, the request's id and the moment in which it was done, in steps of 4 s modulo 65536: six of
 -- them fit into the 64 bytes up to which Redis packs a hash (hash-max-listpack-value), in half the memory.
 local RETRY_WINDOW_S = 60
 local function has_seen(seen, request)
   return seen and string.find(seen, request, 1, true)
 end
 local function with_seen(seen, request, now_ms)
-  local now = math.floor(now_ms / 4000) % 256
-  local kept = string.sub(seen or '', -9 * 63)
-  -- What is of the coming 8 minutes was done before the clock was set back.
-  local function age_s() return ((now - string.byte(kept, 9) + 128) % 256 - 128) * 4 end
-  while #kept >= 9 and age_s() > RETRY_WINDOW_S do kept = string.sub(kept, 10) end
-  return kept .. request .. string.char(now)
+  local now = math.floor(now_ms / 4000) % 65536
+  local kept = string.sub(seen or '', -10 * 63)
+  -- What is of the coming 36 hours was done before the clock was set back.
+  local function age_s()
+    local high, low = string.byte(kept, 9, 10)
+    return ((now - 256 * high - low + 32768) % 65536 - 32768) * 4
+  end
+  while #kept >= 10 and age_s() > RETRY_WINDOW_S do kept = string.sub(kept, 11) end
+  return kept .. request .. string.char(math.floor(now / 256), now % 256)
 end
 
 -- RPUSH values[first..last] in batches, since unpack() is limited by Lua's stack. Returns the list's length; nil where

@@ -43,10 +43,6 @@ class Archiving(BlockingRunner):
         """
         return self.run_many([calls.renew(self.deployment, lease, by) for lease in leases])
 
-    def commit(self, lease: Lease, archived: SessionInfo) -> CommitOutcome:
-        """Delete the session if it still is exactly what `archived` describes; else note how far it is safe."""
-        return self.run(calls.commit(self.deployment, lease, archived))
-
     def heads(self, sessions: Sequence[SessionInfo], size: int) -> list[Page | TorporError | None]:
         """The first of the messages of each session that are not archived yet, about `size` bytes.
 
@@ -61,7 +57,10 @@ class Archiving(BlockingRunner):
         )
 
     def commits(self, verified: Sequence[tuple[Lease, SessionInfo]]) -> list[CommitOutcome | TorporError]:
-        """As `commit`, each session atomic for itself; one pipeline. An error stands in its session's place."""
+        """Delete each session if it still is exactly what was archived, else note how far it is safe; one pipeline.
+
+        Each session is atomic for itself. An error stands in its place.
+        """
         return self.run_many([calls.commit(self.deployment, lease, archived) for lease, archived in verified])
 
     def release(self, lease: Lease, delay: timedelta, *, counted: bool, error: str = "") -> bool:

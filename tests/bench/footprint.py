@@ -144,7 +144,7 @@ ROWS = [
         "the same turns by the peer's class with a ttl",
         why="The messages take less than the peer's; metadata, the owner's set and the index, which the peer has not, "
         "take most of that up. The metadata includes the ids of the requests of the last minute, all 5 here, and is "
-        "packed up to 7 of them. The owner's set is packed from Redis 7.2 on only.",
+        "packed up to 6 of them. The owner's set is packed from Redis 7.2 on only.",
         most_rounds=5,
         warm=False,
     ),

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import redis.exceptions
-from conftest import ClusterServer, free_port, raw, start_cluster, wait_until, watch
+from conftest import ClusterServer, commit, free_port, raw, start_cluster, wait_until, watch
 from slot_moves import move_away, moving
 
 from history import LAYOUTS, CommitOutcome, Lease, RedisUnavailable, SessionInfo, SessionNotFound
@@ -144,7 +144,7 @@ def test_what_has_moved_with_its_slot_is_asked_for_at_its_new_place(cluster: Clu
     [snapshot] = sessions.snapshots([renewed])
     assert isinstance(snapshot, SessionInfo)
     assert snapshot.message_count == 2
-    assert sessions.commit(renewed, snapshot) is CommitOutcome.DELETED
+    assert commit(sessions, renewed, snapshot) is CommitOutcome.DELETED
     assert sessions.info("s") is None
 
 

@@ -129,6 +129,14 @@ class Chat:
         assert kept.isdisjoint(re.findall(rb"message \d+\.", b"".join(self.erased)))
 
 
+def due_chats(services: Services, count: int) -> list[Chat]:
+    chats = [Chat(services, f"chat {number}") for number in range(count)]
+    for chat in chats:
+        chat.say(2)
+        services.sessions.close(chat.session_id)
+    return chats
+
+
 def archived_bytes(services: Services) -> Iterator[bytes]:
     """The content of every segment in the archive, whatever its name tells."""
     for stored in services.archive.list(""):
@@ -303,10 +311,7 @@ def test_nothing_is_lost_whatever_happens_to_one_session_of_a_batch(
 def test_a_session_that_can_not_be_committed_keeps_no_other_of_its_batch(
     client: redis.Redis, services: Services
 ) -> None:
-    chats = [Chat(services, f"chat {number}") for number in range(8)]
-    for chat in chats:
-        chat.say(2)
-        services.sessions.close(chat.session_id)
+    chats = due_chats(services, 8)
     watched, points = watch(services, concurrency=4)
     [key] = raw(client, "KEYS", "*:s:chat 3")
     points.at("after heads", lambda: (raw(client, "RENAME", key, key + b":aside"), raw(client, "SET", key, "x")))
@@ -317,10 +322,7 @@ def test_a_session_that_can_not_be_committed_keeps_no_other_of_its_batch(
 
 
 def test_a_commit_that_fails_for_a_whole_batch_gives_all_of_it_back(services: Services) -> None:
-    chats = [Chat(services, f"chat {number}") for number in range(4)]
-    for chat in chats:
-        chat.say(2)
-        services.sessions.close(chat.session_id)
+    chats = due_chats(services, 4)
     watched, points = watch(services, concurrency=1, retry_delay_seconds=0.01)
 
     def fail() -> None:
@@ -359,14 +361,6 @@ def test_a_session_that_is_claimed_again_before_the_first_attempt_has_ended_come
         go.set()
     assert archiver.totals == {Outcome.KEPT: 1, Outcome.ARCHIVED: 1}
     chat.check()
-
-
-def due_chats(services: Services, count: int) -> list[Chat]:
-    chats = [Chat(services, f"chat {number}") for number in range(count)]
-    for chat in chats:
-        chat.say(2)
-        services.sessions.close(chat.session_id)
-    return chats
 
 
 def leased(services: Services) -> int:
@@ -473,10 +467,7 @@ def test_what_an_unknown_error_leaves_is_given_back(services: Services) -> None:
 
 @pytest.mark.parametrize("point", ["after heads", "before commit", "after commit"])
 def test_a_worker_that_is_killed_amid_a_batch_loses_nothing(services: Services, point: str) -> None:
-    chats = [Chat(services, f"chat {number}") for number in range(4)]
-    for chat in chats:
-        chat.say(2)
-        services.sessions.close(chat.session_id)
+    chats = due_chats(services, 4)
     watched, points = watch(services, lease_seconds=0.3)
 
     def die() -> None:
@@ -771,10 +762,7 @@ def test_one_bad_session_does_not_stop_the_others_and_goes_to_quarantine(
 
 
 def test_a_session_whose_metadata_is_no_hash_does_not_stop_the_others(client: redis.Redis, services: Services) -> None:
-    chats = [Chat(services, f"chat {number}") for number in range(4)]
-    for chat in chats:
-        chat.say(2)
-        services.sessions.close(chat.session_id)
+    chats = due_chats(services, 4)
     [messages] = raw(client, "KEYS", "*:m:chat 0")
     broken_metadata(client, messages, messages.replace(b":m:", b":s:"))
     assert drain_all(services)[Outcome.ARCHIVED] == 3
@@ -803,10 +791,7 @@ def test_an_error_that_nobody_foresaw_is_counted_and_kept(services: Services) ->
 
 
 def test_an_archive_that_is_down_postpones_counts_nothing_and_stops_claiming(services: Services) -> None:
-    chats = [Chat(services, f"chat {number}") for number in range(20)]
-    for chat in chats:
-        chat.say(2)
-        services.sessions.close(chat.session_id)
+    chats = due_chats(services, 20)
     watched, points = watch(services, concurrency=1, batch=1, retry_delay_seconds=0.1)
 
     def fail() -> None:
@@ -866,10 +851,7 @@ def test_a_failure_after_the_lease_was_renewed_gives_the_session_back_all_the_sa
 
 
 def test_threads_that_drain_the_same_shards_archive_each_session_once(services: Services) -> None:
-    chats = [Chat(services, f"chat {number}") for number in range(40)]
-    for chat in chats:
-        chat.say(2)
-        services.sessions.close(chat.session_id)
+    chats = due_chats(services, 40)
     due = list(services.sessions.due_counts())
     totals: list[Counter[Outcome]] = []
     threads = [threading.Thread(target=lambda: totals.append(drain(services, due))) for _ in range(4)]

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import redis
 import redis.asyncio
-from conftest import RedisServer, WatchedRedis, contents, free_port, raw, wait_until
+from conftest import RedisServer, WatchedRedis, commit, contents, free_port, raw, wait_until
 from langchain_core.chat_history import BaseChatMessageHistory
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.runnables import RunnableLambda
@@ -149,7 +149,7 @@ def test_every_kind_of_client_reads_the_same(
         assert described(chat).status is Status.IN_WORK
         [snapshot] = store.snapshots([lease])
         assert isinstance(snapshot, SessionInfo)
-        assert store.commit(lease, snapshot) == "deleted"
+        assert commit(store, lease, snapshot) == "deleted"
         assert chat.messages == []
         chat.clear()
         assert described(chat).message_count == 0

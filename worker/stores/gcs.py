@@ -87,7 +87,7 @@ class GcsStore:
                         if not unpacks_to(there, metadata.get("sha256")):
                             raise ArchiveConflict(f"{self.url}/{name} exists with other content") from None
                 return self._amend(resource, custom_time=custom_time, held=held or None)
-        if resource["name"] != described["name"]:
+        if resource.get("name") != described["name"]:
             raise ArchiveUnavailable(f"the reply to an upload of {self.url}/{name} is of another object")
         stored = self._stored(resource)
         # A restore needs the metadata too, which no checksum covers.
