@@ -8,9 +8,10 @@ RUN pip install --no-cache-dir 'uv>=0.9,<1' && useradd --system --create-home to
 # Dependencies first: they change less often than the code.
 COPY pyproject.toml uv.lock README.md LICENSE ./
 RUN uv sync --locked --no-dev --extra worker --no-install-project
+COPY torpor ./torpor
 COPY history ./history
 COPY worker ./worker
 RUN uv sync --locked --no-dev --extra worker --no-editable
 
 USER torpor
-CMD ["celery", "-A", "worker.app", "worker", "--loglevel", "INFO", "--concurrency", "2", "--without-gossip", "--without-mingle"]
+CMD ["celery", "-A", "torpor.worker.app", "worker", "--loglevel", "INFO", "--concurrency", "2", "--without-gossip", "--without-mingle"]

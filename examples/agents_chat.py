@@ -16,8 +16,8 @@ from contextlib import suppress
 
 from agents import Agent, Runner
 
-from history import MemorystoreSession, connect
-from worker.wake import SessionArchive
+from torpor.history import MemorystoreSession, connect
+from torpor.worker.wake.session_archive import SessionArchive
 
 
 async def undo(session: MemorystoreSession) -> None:

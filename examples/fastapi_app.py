@@ -21,8 +21,8 @@ from langchain.chat_models import init_chat_model
 from langchain_core.messages import HumanMessage
 from pydantic import BaseModel
 
-from history import InvalidArgument, MemorystoreChatMessageHistory, SessionHeld, TransientError, connect
-from worker.wake import SessionArchive
+from torpor.history import InvalidArgument, MemorystoreChatMessageHistory, SessionHeld, TransientError, connect
+from torpor.worker.wake.session_archive import SessionArchive
 
 
 @asynccontextmanager

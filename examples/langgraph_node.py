@@ -16,8 +16,8 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import HumanMessage
 from langgraph.graph import END, START, StateGraph
 
-from history import Client, MemorystoreChatMessageHistory, connect
-from worker.wake import SessionArchive
+from torpor.history import Client, MemorystoreChatMessageHistory, connect
+from torpor.worker.wake.session_archive import SessionArchive
 
 
 class Turn(TypedDict, total=False):

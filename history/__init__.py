@@ -1,17 +1,18 @@
 """Chat sessions in Memorystore that sleep in Cloud Storage: what an application imports."""
 
-from history.adoption import Adoption
-from history.agents import MemorystoreSession
-from history.blocking import finish
-from history.calls import KEEP
-from history.chat import MemorystoreChatMessageHistory
-from history.clients import Client
-from history.codec import decode as decode_message
-from history.codec import encode as encode_message
-from history.codec import parse as parse_json
-from history.connect import connect
-from history.conversation import Archive
-from history.errors import (
+from torpor.history.adapters.agents import MemorystoreSession
+from torpor.history.adapters.chat import MemorystoreChatMessageHistory
+from torpor.history.adoption import Adoption
+from torpor.history.calls import KEEP
+from torpor.history.clients.blocking import finish
+from torpor.history.clients.connect import connect
+from torpor.history.clients.iam import IamCredentialProvider, TokenSource, application_default
+from torpor.history.clients.kinds import Client
+from torpor.history.codec import decode as decode_message
+from torpor.history.codec import encode as encode_message
+from torpor.history.codec import parse as parse_json
+from torpor.history.conversation import Archive
+from torpor.history.errors import (
     ClientMismatch,
     InvalidArgument,
     InvalidExpiry,
@@ -39,11 +40,10 @@ from history.errors import (
     TranscriptChanged,
     TransientError,
 )
-from history.iam import IamCredentialProvider, TokenSource, application_default
-from history.keys import DEFAULT_NAMESPACE, MAX_SHARDS, check_namespace, check_owner, check_session_id
-from history.layout import LAYOUTS, Layout
-from history.policy import Policies
-from history.session import (
+from torpor.history.keys import DEFAULT_NAMESPACE, MAX_SHARDS, check_namespace, check_owner, check_session_id
+from torpor.history.layout import LAYOUTS, Layout
+from torpor.history.policy import Policies
+from torpor.history.session import (
     Attendance,
     CleanOutcome,
     CommitOutcome,
@@ -66,7 +66,7 @@ from history.session import (
     Status,
     SwapOutcome,
 )
-from history.store import AsyncSessionStore, PurgeLock, SessionOperations, SessionStore
+from torpor.history.store import AsyncSessionStore, PurgeLock, SessionOperations, SessionStore
 
 __all__ = [
     "DEFAULT_NAMESPACE",
@@ -143,3 +143,8 @@ __all__ = [
     "finish",
     "parse_json",
 ]
+
+if __name__ == "history":  # imported from the root of a checkout
+    from torpor import _checkout
+
+    _checkout.alias(__name__)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Self
 
-from history.errors import MessageCorrupt
-from history.layout import Layout
+from torpor.history.errors import MessageCorrupt
+from torpor.history.layout import Layout
 
 
 @dataclass(frozen=True, slots=True)

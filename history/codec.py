@@ -24,7 +24,7 @@ from langchain_core.messages import (
 )
 from pydantic_core import from_json, to_json
 
-from history.errors import MessageCorrupt, MessageNotSerializable
+from torpor.history.errors import MessageCorrupt, MessageNotSerializable
 
 # Made once: json.dumps makes one for each call.
 _AS_TEXT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))

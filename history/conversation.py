@@ -7,14 +7,14 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Protocol, TypeVar
 
-from history.calls import Keep
-from history.clients import Client
-from history.errors import InvalidArgument, SessionPurged, TranscriptChanged
-from history.keys import DEFAULT_NAMESPACE, check_owner, check_session_id
-from history.layout import Layout, to_layout
-from history.session import Expiry, HoldOutcome, Page, SessionInfo
-from history.store import SessionOperations
-from history.store.runner import Runner
+from torpor.history.calls import Keep
+from torpor.history.clients.kinds import Client
+from torpor.history.errors import InvalidArgument, SessionPurged, TranscriptChanged
+from torpor.history.keys import DEFAULT_NAMESPACE, check_owner, check_session_id
+from torpor.history.layout import Layout, to_layout
+from torpor.history.session import Expiry, HoldOutcome, Page, SessionInfo
+from torpor.history.store import SessionOperations
+from torpor.history.store.runner import Runner
 
 T = TypeVar("T")
 
@@ -24,7 +24,7 @@ _TRIES = 5
 
 
 class Archive(Protocol):
-    """Where sessions sleep: `worker.wake.SessionArchive` is one."""
+    """Where sessions sleep: `torpor.worker.wake.session_archive.SessionArchive` is one."""
 
     async def wake(self, sessions: SessionOperations, session_id: str) -> None:
         """Put a session's archived messages back before what Redis has of it; returns when that is done.

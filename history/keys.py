@@ -10,7 +10,7 @@ from itertools import count
 
 from redis.crc import key_slot
 
-from history.errors import InvalidArgument, InvalidOwner, InvalidSessionId
+from torpor.history.errors import InvalidArgument, InvalidOwner, InvalidSessionId
 
 DEFAULT_NAMESPACE = "torpor"
 DEFAULT_SHARDS = 256

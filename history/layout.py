@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from history.errors import InvalidArgument, InvalidSessionId, NotAdoptable
-from history.keys import encode_session_id
+from torpor.history.errors import InvalidArgument, InvalidSessionId, NotAdoptable
+from torpor.history.keys import encode_session_id
 
 _GLOB = re.compile(rb"[*?\[\]\\]")
 

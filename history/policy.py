@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
-from history.errors import PoliciesUnreadable
-from history.session import Expiry
+from torpor.history.errors import PoliciesUnreadable
+from torpor.history.session import Expiry
 
 _MATCHERS = ("owner", "owner_prefix", "session_prefix")
 # Field of Rule -> what the names of its spans begin with; field of Bounds -> what follows that.

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Self
 
-from history.errors import InvalidExpiry
+from torpor.history.errors import InvalidExpiry
 
 DEFAULT_IDLE = timedelta(hours=24)
 MAX_EXPIRY = timedelta(days=36_500)

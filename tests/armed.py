@@ -18,9 +18,9 @@ import threading
 from collections import Counter
 from pathlib import Path
 
-from worker import failpoints
-from worker.app import app
-from worker.failpoints import Failpoint
+from torpor.worker import failpoints
+from torpor.worker.app import app
+from torpor.worker.failpoints import Failpoint
 
 __all__ = ["app"]
 

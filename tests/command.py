@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from worker import cli
-from worker.settings import PREFIX
+from torpor.worker import cli
+from torpor.worker.deployment.settings import PREFIX
 
 
 @dataclass

@@ -26,7 +26,7 @@ import requests
 from command import Torpor, command
 from storage_proxy import StorageProxy
 
-from history import (
+from torpor.history import (
     CleanOutcome,
     CommitOutcome,
     Lease,
@@ -40,12 +40,12 @@ from history import (
     SwapOutcome,
     TorporError,
 )
-from history.store.runner import Runner
-from worker import layout
-from worker.services import Services
-from worker.settings import Settings
-from worker.stores import ArchiveStore, Safeguards, StoredObject
-from worker.stores.url import open_archive
+from torpor.history.store.runner import Runner
+from torpor.worker.archive import names
+from torpor.worker.archive.stores import ArchiveStore, Safeguards, StoredObject
+from torpor.worker.archive.stores.url import open_archive
+from torpor.worker.deployment.services import Services
+from torpor.worker.deployment.settings import Settings
 
 # How fast values are made says how busy the machine is, and nothing of what is tested.
 hypothesis.settings.register_profile("busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
@@ -292,7 +292,7 @@ def lasting_keys(client: Any) -> set[bytes]:
     return {key for key in raw(client, "KEYS", "*") if b":w:" not in key and not key.endswith(b"}:l")}
 
 
-def contents(client: redis.Redis) -> dict[bytes, bytes]:
+def dump(client: redis.Redis) -> dict[bytes, bytes]:
     """Every key and its serialized value: equal before and after means that nothing was changed."""
     return {key: raw(client, "DUMP", key) for key in raw(client, "KEYS", "*")}
 
@@ -554,7 +554,7 @@ class WatchedArchive:
         custom_time: datetime | None = None,
         held: bool = False,
     ) -> StoredObject:
-        what = "segment" if name.endswith(".jsonl.gz") and not name.startswith(layout.RECEIPTS) else "marker"
+        what = "segment" if name.endswith(".jsonl.gz") and not name.startswith(names.RECEIPTS) else "marker"
         self.points.reach(f"before {what} put")
         stored = self.real.put(name, body, size, metadata=metadata, custom_time=custom_time, held=held)
         self.points.reach(f"after {what} put")
@@ -625,4 +625,4 @@ def with_settings(services: Services, **settings: Any) -> Services:
 @pytest.fixture(autouse=True)
 def _closed_breaker(monkeypatch: pytest.MonkeyPatch) -> None:
     """What one test's archive did, the next test's drains know nothing of."""
-    monkeypatch.setattr("worker.archiver._archive_down", threading.Event())
+    monkeypatch.setattr("torpor.worker.sleep.pool._archive_down", threading.Event())

@@ -8,9 +8,9 @@ import random
 import subprocess
 import sys
 
-from history import SessionStore
-from worker.services import Services
-from worker.settings import environment
+from torpor.history import SessionStore
+from torpor.worker.deployment.services import Services
+from torpor.worker.deployment.settings import environment
 
 MIB = 1024 * 1024
 MESSAGES = 100_000

@@ -14,8 +14,8 @@ from typing import Any
 import yaml
 from conftest import RedisServer
 
-from worker.services import Services, connect
-from worker.settings import environment, load_settings
+from torpor.worker.deployment.services import Services, connect
+from torpor.worker.deployment.settings import environment, load_settings
 
 COMPOSE = yaml.safe_load((Path(__file__).parents[1] / "docker-compose.yml").read_text())
 

@@ -44,12 +44,12 @@ from langchain_core.messages import HumanMessage
 from proxy import Fault, Proxy, no_fault
 from storage_proxy import Exchange, Reply, StorageProxy, answered, answered_after, reset_after, reset_before
 
-from history import MemorystoreChatMessageHistory, SessionNotFound, StagingLost, TorporError, TransientError
-from worker import layout
-from worker.app import make_app
-from worker.restore import read_transcript, restore_session
-from worker.services import Services, connect
-from worker.settings import Settings, environment, load_settings
+from torpor.history import MemorystoreChatMessageHistory, SessionNotFound, StagingLost, TorporError, TransientError
+from torpor.worker.app import make_app
+from torpor.worker.archive import names
+from torpor.worker.deployment.services import Services, connect
+from torpor.worker.deployment.settings import Settings, environment, load_settings
+from torpor.worker.wake.restore import read_transcript, restore_session
 
 TESTS = Path(__file__).parent
 _ROUND_SECONDS = 100
@@ -664,7 +664,7 @@ class Round:
             self.tally.acknowledged += writers.acknowledged
             kinds = sorted({**faults.kinds, "killed at a failpoint": self.deaths}.items())
             print(f"{self}: {', '.join(f'{count} {kind}' for kind, count in kinds)}", flush=True)
-            with _programs(self.folder, parts.deployment.direct, parts.emulator, "worker.app") as programs:
+            with _programs(self.folder, parts.deployment.direct, parts.emulator, "torpor.worker.app") as programs:
                 _finish(services, programs)
             return _compare(services, self.logs, self.tally)
 
@@ -757,7 +757,7 @@ def _tell(services: Services, session: str, record: Record, outcome: Any, verdic
     for line in record.lines:
         print(f"   {line}")
     print("archive:")
-    for stored in services.archive.list(layout.session_prefix(session)):
+    for stored in services.archive.list(names.session_prefix(session)):
         print(f"   {stored.generation} {stored.name} {dict(stored.metadata)}")
 
 

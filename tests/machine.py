@@ -15,11 +15,11 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, BinaryIO, Self, TypeVar
 
-from history import Lease, RedisUnavailable, SessionStore, TorporError
-from history.calls import Call
-from worker.errors import ArchiveConflict, ArchiveRefused, ArchiveUnavailable, ObjectNotFound
-from worker.leases import LeaseKeeper
-from worker.stores import ArchiveStore, Safeguards, StoredObject
+from torpor.history import Lease, RedisUnavailable, SessionStore, TorporError
+from torpor.history.calls import Call
+from torpor.worker.archive.stores import ArchiveStore, Safeguards, StoredObject
+from torpor.worker.errors import ArchiveConflict, ArchiveRefused, ArchiveUnavailable, ObjectNotFound
+from torpor.worker.sleep.leases import LeaseKeeper
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from enum import StrEnum
 from typing import BinaryIO, Self
 
-from history.scripts import all_scripts
+from torpor.history.scripts import all_scripts
 
 
 class Fault(StrEnum):

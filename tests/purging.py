@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from worker.orders import Order
-from worker.purge import purge
-from worker.receipts import Standing
-from worker.services import Services
+from torpor.worker.deployment.services import Services
+from torpor.worker.erasure.orders import Order
+from torpor.worker.erasure.purge import purge
+from torpor.worker.erasure.receipts import Standing
 
 
 def purge_session(services: Services, session_id: str) -> Standing:

@@ -1,1 +1,6 @@
-"""The worker that puts idle sessions to sleep in Cloud Storage and wakes them up."""
+"""The Celery worker and the `torpor` command: sessions go to sleep, wake up, and are erased."""
+
+if __name__ == "worker":  # imported from the root of a checkout
+    from torpor import _checkout
+
+    _checkout.alias(__name__)

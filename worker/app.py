@@ -1,4 +1,4 @@
-"""The Celery app and the beat schedule: `celery -A worker.app worker`, `celery -A worker.app beat`."""
+"""The Celery app and the beat schedule: `celery -A torpor.worker.app worker`, `celery -A torpor.worker.app beat`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any
 from celery import Celery, bootsteps
 from celery.signals import worker_init, worker_shutting_down
 
-from worker import shutdown
-from worker.errors import SettingsError
-from worker.listener import Listener
-from worker.relief import Reliever
-from worker.services import connect
-from worker.settings import Settings, load_settings
-from worker.stores.url import parse_archive_url
+from torpor.worker.archive.stores.url import parse_archive_url
+from torpor.worker.deployment.services import connect
+from torpor.worker.deployment.settings import Settings, load_settings
+from torpor.worker.errors import SettingsError
+from torpor.worker.sleep import shutdown
+from torpor.worker.sleep.listener import Listener
+from torpor.worker.sleep.relief import Reliever
 
 # How old a hint may be. A worker compares with its own clock, so it is long beside what clocks differ by.
 HINT_SECONDS = 300
@@ -29,7 +29,7 @@ _REDIS = ("redis://", "rediss://", "redis+socket://")
 
 def make_app(settings: Callable[[], Settings], *, set_as_current: bool = True) -> Celery:
     """A Celery app for a deployment; the settings are asked for when Celery first needs its configuration."""
-    app = Celery("torpor", include=["worker.tasks"], set_as_current=set_as_current)
+    app = Celery("torpor", include=["torpor.worker.tasks"], set_as_current=set_as_current)
     app.add_defaults(lambda: _configuration(settings()))
     app.steps["worker"].add(_watching_step(settings))
     return app
@@ -65,7 +65,7 @@ def _watching_step(settings: Callable[[], Settings]) -> type[bootsteps.StartStop
 
 
 def _send_drains(due: Mapping[int, int]) -> None:
-    from worker.tasks import send_drains  # which needs a finished app
+    from torpor.worker.tasks import send_drains  # which needs a finished app
 
     send_drains(due)
 

@@ -11,15 +11,17 @@ from typing import Any
 
 from celery import Task, shared_task
 
-from history import InvalidArgument, RedisMemoryFull, TorporError
-from worker import archive, orders, receipts, restore
-from worker import drain as draining
-from worker import purge as purging
-from worker.app import HINT_SECONDS
-from worker.orders import Order, Scope, new_id
-from worker.services import Services, open_deployment
-from worker.settings import load_settings
-from worker.sweep import pack
+from torpor.history import InvalidArgument, RedisMemoryFull, TorporError
+from torpor.worker.app import HINT_SECONDS
+from torpor.worker.deployment.services import Services, open_deployment
+from torpor.worker.deployment.settings import load_settings
+from torpor.worker.erasure import orders, receipts
+from torpor.worker.erasure import purge as purging
+from torpor.worker.erasure.orders import Order, Scope, new_id
+from torpor.worker.sleep import attempt
+from torpor.worker.sleep import drain as draining
+from torpor.worker.sleep.sweep import pack
+from torpor.worker.wake import restore
 
 log = logging.getLogger("torpor.tasks")
 
@@ -66,7 +68,7 @@ def drain(shards: list[int]) -> dict[str, int]:
 @shared_task(name="torpor.archive_session")
 def archive_session(session_id: str) -> str:
     """Archive one session now, due or not; returns the outcome."""
-    return str(archive.archive_session(services(), session_id).outcome)
+    return str(attempt.archive_session(services(), session_id).outcome)
 
 
 @shared_task(name="torpor.restore_session")

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from history.adoption import Adoption, Look
-from history.calls.call import PAGE_MESSAGES, Call, Deployment, span_ms
-from history.errors import NotAdoptable, OwnerMismatch, SessionExists, SessionPurged, StagingLost
-from history.keys import adopting_key, encode_owner, encode_session_id, returning_key
-from history.layout import Layout
-from history.scripts import script
-from history.session import MAX_EXPIRY, Expiry
+from torpor.history.adoption import Adoption, Look
+from torpor.history.calls.call import PAGE_MESSAGES, Call, Deployment, span_ms
+from torpor.history.errors import NotAdoptable, OwnerMismatch, SessionExists, SessionPurged, StagingLost
+from torpor.history.keys import adopting_key, encode_owner, encode_session_id, returning_key
+from torpor.history.layout import Layout
+from torpor.history.scripts import script
+from torpor.history.session import MAX_EXPIRY, Expiry
 
 
 def peek(namespace: str, session_id: str, layout: Layout, start: int, page_bytes: int) -> Call[Look | None]:

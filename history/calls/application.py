@@ -6,13 +6,20 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from history.calls.call import PAGE_MESSAGES, Call, Deployment, Keep, span_ms, to_span
-from history.calls.description import describe, to_hold
-from history.errors import OwnerMismatch, SessionExists, SessionHeld, SessionNotFound, SessionNotWhole, SessionPurged
-from history.keys import Keyspace, config_key, encode_owner, encode_session_id
-from history.policy import Policies
-from history.scripts import script
-from history.session import DEFAULT_IDLE, Expiry, Page, SessionInfo
+from torpor.history.calls.call import PAGE_MESSAGES, Call, Deployment, Keep, span_ms, to_span
+from torpor.history.calls.description import describe, to_hold
+from torpor.history.errors import (
+    OwnerMismatch,
+    SessionExists,
+    SessionHeld,
+    SessionNotFound,
+    SessionNotWhole,
+    SessionPurged,
+)
+from torpor.history.keys import Keyspace, config_key, encode_owner, encode_session_id
+from torpor.history.policy import Policies
+from torpor.history.scripts import script
+from torpor.history.session import DEFAULT_IDLE, Expiry, Page, SessionInfo
 
 
 def configure(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
-from history.calls.call import MILLISECOND, Call, Deployment
-from history.calls.description import describe
-from history.keys import encode_session_id
-from history.scripts import script
-from history.session import CleanOutcome, CommitOutcome, Lease, SessionInfo
+from torpor.history.calls.call import MILLISECOND, Call, Deployment
+from torpor.history.calls.description import describe
+from torpor.history.keys import encode_session_id
+from torpor.history.scripts import script
+from torpor.history.session import CleanOutcome, CommitOutcome, Lease, SessionInfo
 
 
 def attempts(deployment: Deployment, session_id: str) -> Call[int]:

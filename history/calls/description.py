@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from history.calls.call import Deployment, to_moment, to_moment_or_none, to_span
-from history.errors import MessageCorrupt
-from history.session import Expiry, LegalHold, SessionInfo, Status
+from torpor.history.calls.call import Deployment, to_moment, to_moment_or_none, to_span
+from torpor.history.errors import MessageCorrupt
+from torpor.history.session import Expiry, LegalHold, SessionInfo, Status
 
 
 def describe(deployment: Deployment, session_id: str, reply: Any) -> SessionInfo | None:

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from history.calls.call import Call, Deployment, span_ms
-from history.calls.description import to_hold
-from history.keys import encode_owner, encode_session_id
-from history.scripts import script
-from history.session import Lease, PurgeOutcome, PurgeTarget, Purging
+from torpor.history.calls.call import Call, Deployment, span_ms
+from torpor.history.calls.description import to_hold
+from torpor.history.keys import encode_owner, encode_session_id
+from torpor.history.scripts import script
+from torpor.history.session import Lease, PurgeOutcome, PurgeTarget, Purging
 
 
 def purge(

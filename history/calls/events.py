@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import chain
 
-from history.calls.call import Call
-from history.keys import events_key
-from history.scripts import script
+from torpor.history.calls.call import Call
+from torpor.history.keys import events_key
+from torpor.history.scripts import script
 
 
 def tell(namespace: str, events: Sequence[Mapping[str, str]], *, keep: int) -> Call[None]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from history.calls.call import Call, Deployment
-from history.calls.description import to_hold
-from history.errors import InvalidReason
-from history.keys import encode_owner, encode_session_id
-from history.scripts import script
-from history.session import HoldOutcome, Lease, LegalHold, SessionInfo
+from torpor.history.calls.call import Call, Deployment
+from torpor.history.calls.description import to_hold
+from torpor.history.errors import InvalidReason
+from torpor.history.keys import encode_owner, encode_session_id
+from torpor.history.scripts import script
+from torpor.history.session import HoldOutcome, Lease, LegalHold, SessionInfo
 
 
 def hold(deployment: Deployment, session_id: str, reason: str) -> Call[HoldOutcome]:

@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from history.calls.call import Call, Deployment, span_ms, to_moment, to_moment_or_none
-from history.errors import TorporError, translate
-from history.keys import encode_session_id
-from history.scripts import script
-from history.session import Attendance, Lease, SeizeOutcome, ShardOverview
+from torpor.history.calls.call import Call, Deployment, span_ms, to_moment, to_moment_or_none
+from torpor.history.errors import TorporError, translate
+from torpor.history.keys import encode_session_id
+from torpor.history.scripts import script
+from torpor.history.session import Attendance, Lease, SeizeOutcome, ShardOverview
 
 T = TypeVar("T")
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from history.calls.call import Call, Deployment
-from history.keys import encode_session_id
-from history.scripts import script
-from history.session import IndexOutcome, Mending
+from torpor.history.calls.call import Call, Deployment
+from torpor.history.keys import encode_session_id
+from torpor.history.scripts import script
+from torpor.history.session import IndexOutcome, Mending
 
 
 def reindex(deployment: Deployment, session_id: str) -> Call[IndexOutcome]:

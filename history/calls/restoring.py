@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from history.calls.call import Call, Deployment, span_ms, to_ms
-from history.errors import OwnerMismatch, SessionDamaged, SessionPurged, StagingLost
-from history.keys import encode_owner, encode_session_id
-from history.scripts import script
-from history.session import Origin, RestoreRefusal, RestoreTicket, SwapOutcome
+from torpor.history.calls.call import Call, Deployment, span_ms, to_ms
+from torpor.history.errors import OwnerMismatch, SessionDamaged, SessionPurged, StagingLost
+from torpor.history.keys import encode_owner, encode_session_id
+from torpor.history.scripts import script
+from torpor.history.session import Origin, RestoreRefusal, RestoreTicket, SwapOutcome
 
 
 def restore(

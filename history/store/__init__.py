@@ -8,19 +8,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from history.blocking import blocking, blocking_iterator
-from history.errors import InvalidArgument
-from history.keys import DEFAULT_NAMESPACE
-from history.store.adoption import Adopting
-from history.store.application import Application
-from history.store.archiving import Archiving
-from history.store.erasure import Erasure, PurgeLock
-from history.store.events import Events
-from history.store.holding import Holding
-from history.store.index import Index
-from history.store.repair import Repair
-from history.store.restoring import Restoring
-from history.store.runner import Runner
+from torpor.history.clients.blocking import blocking, blocking_iterator
+from torpor.history.errors import InvalidArgument
+from torpor.history.keys import DEFAULT_NAMESPACE
+from torpor.history.store.adoption import Adopting
+from torpor.history.store.application import Application
+from torpor.history.store.archiving import Archiving
+from torpor.history.store.erasure import Erasure, PurgeLock
+from torpor.history.store.events import Events
+from torpor.history.store.holding import Holding
+from torpor.history.store.index import Index
+from torpor.history.store.repair import Repair
+from torpor.history.store.restoring import Restoring
+from torpor.history.store.runner import Runner
 
 __all__ = ["AsyncSessionStore", "PurgeLock", "SessionOperations", "SessionStore"]
 

@@ -21,14 +21,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from history import calls, codec
-from history.adoption import Adoption, Look
-from history.errors import InvalidArgument, MessageCorrupt, NotAdoptable
-from history.keys import is_torpors_list
-from history.layout import LAYOUTS, Layout
-from history.session import Expiry
-from history.store.application import PAGE_BYTES
-from history.store.runner import Operations, Runner
+from torpor.history import calls, codec
+from torpor.history.adoption import Adoption, Look
+from torpor.history.errors import InvalidArgument, MessageCorrupt, NotAdoptable
+from torpor.history.keys import is_torpors_list
+from torpor.history.layout import LAYOUTS, Layout
+from torpor.history.session import Expiry
+from torpor.history.store.application import PAGE_BYTES
+from torpor.history.store.runner import Operations, Runner
 
 # For how long what is to be given back outlives a process that dies at it.
 _LEASE = timedelta(hours=1)

@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-from history import calls
-from history.calls import KEEP, Keep
-from history.errors import InvalidArgument
-from history.session import Expiry, HoldOutcome, Page, SessionInfo
-from history.store.runner import Operations
+from torpor.history import calls
+from torpor.history.calls import KEEP, Keep
+from torpor.history.errors import InvalidArgument
+from torpor.history.session import Expiry, HoldOutcome, Page, SessionInfo
+from torpor.history.store.runner import Operations
 
 PAGE_BYTES = 1024 * 1024
 

@@ -8,11 +8,11 @@ from typing import Any, TypeVar
 
 import redis.cluster
 
-from history import calls
-from history.calls import Call
-from history.errors import RedisRefused, TorporError
-from history.session import CleanOutcome, CommitOutcome, Lease, Page, PurgeTarget, Purging, SessionInfo
-from history.store.runner import BlockingRunner
+from torpor.history import calls
+from torpor.history.calls import Call
+from torpor.history.errors import RedisRefused, TorporError
+from torpor.history.session import CleanOutcome, CommitOutcome, Lease, Page, PurgeTarget, Purging, SessionInfo
+from torpor.history.store.runner import BlockingRunner
 
 T = TypeVar("T")
 

@@ -11,12 +11,12 @@ from typing import Any
 import redis.exceptions
 from redis.lock import Lock
 
-from history import calls
-from history.clients import ClientKind
-from history.errors import RedisMemoryFull, TorporError
-from history.keys import purge_failure_key, purge_lock_key
-from history.session import Lease, PurgeTarget, Purging
-from history.store.runner import BlockingRunner
+from torpor.history import calls
+from torpor.history.clients.kinds import ClientKind
+from torpor.history.errors import RedisMemoryFull, TorporError
+from torpor.history.keys import purge_failure_key, purge_lock_key
+from torpor.history.session import Lease, PurgeTarget, Purging
+from torpor.history.store.runner import BlockingRunner
 
 _FAILURE_KEPT = timedelta(days=7)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from itertools import chain
 from typing import Any
 
-from history.keys import events_key
-from history.store.runner import BlockingRunner
+from torpor.history.keys import events_key
+from torpor.history.store.runner import BlockingRunner
 
 
 class Events(BlockingRunner):

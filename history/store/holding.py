@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
-from history import calls
-from history.errors import TorporError
-from history.session import Lease, LegalHold, SessionInfo
-from history.store.runner import BlockingRunner
+from torpor.history import calls
+from torpor.history.errors import TorporError
+from torpor.history.session import Lease, LegalHold, SessionInfo
+from torpor.history.store.runner import BlockingRunner
 
 T = TypeVar("T")
 

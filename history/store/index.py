@@ -9,14 +9,14 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
 
-from history import calls
-from history.adoption import Adoption
-from history.announcements import Announcements
-from history.calls import Call
-from history.errors import TorporError
-from history.keys import DEFAULT_NAMESPACE
-from history.session import Attendance, Lease, SeizeOutcome, SessionInfo, ShardOverview, Status
-from history.store.runner import BlockingRunner
+from torpor.history import calls
+from torpor.history.adoption import Adoption
+from torpor.history.calls import Call
+from torpor.history.errors import TorporError
+from torpor.history.keys import DEFAULT_NAMESPACE
+from torpor.history.session import Attendance, Lease, SeizeOutcome, SessionInfo, ShardOverview, Status
+from torpor.history.store.announcements import Announcements
+from torpor.history.store.runner import BlockingRunner
 
 T = TypeVar("T")
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from history import calls
-from history.keys import adopted_key, adopting_pattern, own_keys
-from history.layout import Layout
-from history.session import IndexOutcome, Mending
-from history.store.runner import BlockingRunner
+from torpor.history import calls
+from torpor.history.keys import adopted_key, adopting_pattern, own_keys
+from torpor.history.layout import Layout
+from torpor.history.session import IndexOutcome, Mending
+from torpor.history.store.runner import BlockingRunner
 
 
 class Repair(BlockingRunner):

@@ -6,9 +6,9 @@ import os
 from collections.abc import Sequence
 from datetime import timedelta
 
-from history import calls
-from history.session import Origin, RestoreRefusal, RestoreTicket, SwapOutcome
-from history.store.runner import Operations
+from torpor.history import calls
+from torpor.history.session import Origin, RestoreRefusal, RestoreTicket, SwapOutcome
+from torpor.history.store.runner import Operations
 
 
 class Restoring(Operations):

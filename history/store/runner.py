@@ -10,14 +10,14 @@ from datetime import timedelta
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
-from history import calls
-from history.blocking import finish
-from history.calls import KEEP, Call, Deployment, Keep
-from history.clients import kind_of
-from history.errors import InvalidArgument, ShardCountMismatch, TorporError, translate
-from history.keys import DEFAULT_NAMESPACE, DEFAULT_SHARDS, check_namespace, check_shards
-from history.policy import Policies
-from history.scripts import all_scripts
+from torpor.history import calls
+from torpor.history.calls import KEEP, Call, Deployment, Keep
+from torpor.history.clients.blocking import finish
+from torpor.history.clients.kinds import kind_of
+from torpor.history.errors import InvalidArgument, ShardCountMismatch, TorporError, translate
+from torpor.history.keys import DEFAULT_NAMESPACE, DEFAULT_SHARDS, check_namespace, check_shards
+from torpor.history.policy import Policies
+from torpor.history.scripts import all_scripts
 
 T = TypeVar("T")
 

@@ -12,9 +12,9 @@ from bench.harness import Bench, Reach, Row, Setup, Side, Sides
 from bench.rivals import PlainScript
 from huge import MIB, added_memory, write
 
-from history import Expiry
-from worker.drain import drain
-from worker.services import Services
+from torpor.history import Expiry
+from torpor.worker.deployment.services import Services
+from torpor.worker.sleep.drain import drain
 
 MESSAGES = 20
 THREADS = 16

@@ -16,9 +16,9 @@ from bench.harness import Bench, Reach, Row, Sides
 from bench.share_probe import NOTES
 from conftest import wait_until
 
-from worker.app import make_app
-from worker.services import Services
-from worker.settings import environment
+from torpor.worker.app import make_app
+from torpor.worker.deployment.services import Services
+from torpor.worker.deployment.settings import environment
 
 # A sweep's CPU counts as Celery's: what it does but count is to send drains.
 _WORK = {"torpor.drain", "torpor.archive_session"}

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from bench.chats import ours, plain
 from bench.harness import Result, Side
 
-from history.keys import DEFAULT_SHARDS, MAX_SHARDS
-from worker.sweep import DRAIN_SESSIONS
-from worker.transcript import pack
+from torpor.history.keys import DEFAULT_SHARDS, MAX_SHARDS
+from torpor.worker.archive.segment import pack
+from torpor.worker.sleep.sweep import DRAIN_SESSIONS
 
 SIZES = (1_000_000, 100_000_000, 10_000_000_000)
 

@@ -15,8 +15,8 @@ from bench.harness import Bench, Reach, Row, Side, Sides
 from bench.rivals import peer_class
 from bench.writing import TTL
 
-from history import MemorystoreChatMessageHistory
-from worker.drain import drain
+from torpor.history import MemorystoreChatMessageHistory
+from torpor.worker.sleep.drain import drain
 
 TURNS = 5
 # So that a shard's index is a skip list, as in a deployment of any size, and not yet packed as small ones are.

@@ -17,7 +17,7 @@ from bench.profiling import Profile
 from conftest import RedisServer, new_bucket
 from images import deployment_of
 
-from worker.services import Services
+from torpor.worker.deployment.services import Services
 
 
 class Side(StrEnum):

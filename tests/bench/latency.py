@@ -28,10 +28,10 @@ from conftest import start_redis, wait_until
 from images import archived, deployment_of
 from langchain_core.messages import AIMessage, HumanMessage
 
-from history import Expiry, MemorystoreChatMessageHistory, RedisMemoryFull
-from worker.holdings import look
-from worker.services import Services
-from worker.settings import environment
+from torpor.history import Expiry, MemorystoreChatMessageHistory, RedisMemoryFull
+from torpor.worker.archive.contents import look
+from torpor.worker.deployment.services import Services
+from torpor.worker.deployment.settings import environment
 
 TURN = [HumanMessage("x" * 60), AIMessage("y" * 600)]
 INTERVAL = 1.0
@@ -41,7 +41,7 @@ CORES = os.sched_getaffinity(0)
 @contextmanager
 def worker(services: Services, folder: Path, *, beat: bool, cores: set[int] = CORES) -> Iterator[None]:
     """A worker as docker-compose.yml has it, with beat or without, on some of the cores."""
-    command = [sys.executable, "-m", "celery", "-A", "worker.app", "worker", "-c", "2"]
+    command = [sys.executable, "-m", "celery", "-A", "torpor.worker.app", "worker", "-c", "2"]
     command += ["--without-gossip", "--without-mingle"]
     if beat:
         command += ["--beat", "--schedule", str(folder / "schedule")]

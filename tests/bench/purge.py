@@ -20,12 +20,12 @@ from pathlib import Path
 from conftest import start_redis
 from images import deployment_of
 
-from history import Expiry
-from worker.drain import drain
-from worker.inventory import Tally
-from worker.orders import Order
-from worker.purge import purge
-from worker.services import Services
+from torpor.history import Expiry
+from torpor.worker.deployment.services import Services
+from torpor.worker.erasure.inventory import Tally
+from torpor.worker.erasure.orders import Order
+from torpor.worker.erasure.purge import purge
+from torpor.worker.sleep.drain import drain
 
 TURN = [
     b'{"type":"human","data":{"content":"%s"}}' % (b"x" * 60),

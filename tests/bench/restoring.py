@@ -10,8 +10,8 @@ from bench.chats import ours, plain
 from bench.harness import Bench, Reach, Row, Side, Sides
 from google.cloud import storage
 
-from worker.archive import archive_session
-from worker.restore import restore_session
+from torpor.worker.sleep.attempt import archive_session
+from torpor.worker.wake.restore import restore_session
 
 MESSAGES = 1_000
 

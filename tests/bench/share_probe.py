@@ -1,4 +1,4 @@
-"""worker.app with a note of the CPU that the body of each task takes: `celery -A bench.share_probe worker`."""
+"""torpor.worker.app with a note of the CPU that the body of each task takes: `celery -A bench.share_probe worker`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from celery.signals import task_postrun, task_prerun
 
-from worker.app import app
+from torpor.worker.app import app
 
 __all__ = ["app"]
 

@@ -17,12 +17,12 @@ import redis
 from conftest import raw
 from machine import Fault, MemoryArchive, Task
 
-from history import LAYOUTS, RedisUnavailable, SessionNotFound, SessionStore
-from history.calls import Call
-from worker.archive import archive_session
-from worker.restore import read_transcript, restore_session
-from worker.services import Services
-from worker.settings import Settings
+from torpor.history import LAYOUTS, RedisUnavailable, SessionNotFound, SessionStore
+from torpor.history.calls import Call
+from torpor.worker.deployment.services import Services
+from torpor.worker.deployment.settings import Settings
+from torpor.worker.sleep.attempt import archive_session
+from torpor.worker.wake.restore import read_transcript, restore_session
 
 T = TypeVar("T")
 
@@ -161,7 +161,7 @@ class Walk:
 def test_no_interleaving_of_adopters_loses_doubles_or_reorders_a_message(
     client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("history.store.adoption.PAGE_BYTES", 100)  # two messages or three
+    monkeypatch.setattr("torpor.history.store.adoption.PAGE_BYTES", 100)  # two messages or three
     for seed in range(WALKS):
         walk = Walk(client, seed)
         try:

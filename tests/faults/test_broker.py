@@ -11,9 +11,9 @@ from conftest import RedisServer, free_port, raw, start_redis, wait_until
 from images import archived, deployment_of, image
 from langchain_core.messages import HumanMessage
 
-from history import MemorystoreChatMessageHistory
-from worker.holdings import look
-from worker.restore import restore_session
+from torpor.history import MemorystoreChatMessageHistory
+from torpor.worker.archive.contents import look
+from torpor.worker.wake.restore import restore_session
 
 pytestmark = [
     pytest.mark.timeout(120),

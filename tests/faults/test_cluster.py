@@ -17,13 +17,13 @@ import redis.exceptions
 from conftest import ClusterServer, commit, free_port, raw, start_cluster, wait_until, watch
 from slot_moves import move_away, moving
 
-from history import LAYOUTS, CommitOutcome, Lease, RedisUnavailable, SessionInfo, SessionNotFound
-from worker.archive import Outcome, archive_session
-from worker.drain import drain
-from worker.restore import RestoreOutcome, read_transcript, restore_session
-from worker.services import Services, connect
-from worker.settings import Settings
-from worker.status import overview
+from torpor.history import LAYOUTS, CommitOutcome, Lease, RedisUnavailable, SessionInfo, SessionNotFound
+from torpor.worker.deployment.services import Services, connect
+from torpor.worker.deployment.settings import Settings
+from torpor.worker.ops.status import overview
+from torpor.worker.sleep.attempt import Outcome, archive_session
+from torpor.worker.sleep.drain import drain
+from torpor.worker.wake.restore import RestoreOutcome, read_transcript, restore_session
 
 SHARDS = range(4)
 
@@ -212,7 +212,7 @@ def test_a_session_is_adopted_as_a_whole_though_a_slot_is_on_the_move(
     cluster: ClusterServer, services: Services, monkeypatch: pytest.MonkeyPatch, *, of_ours: bool
 ) -> None:
     """Between the pages of an adoption the slot of the other library's key, or of our session, goes elsewhere."""
-    monkeypatch.setattr("history.store.adoption.PAGE_BYTES", 100)
+    monkeypatch.setattr("torpor.history.store.adoption.PAGE_BYTES", 100)
     sessions = services.sessions
     said = [b'{"type":"human","data":{"content":"%d"}}' % number for number in range(10)]
     raw(sessions.client, "RPUSH", "s", *said)

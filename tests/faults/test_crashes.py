@@ -18,16 +18,17 @@ from celery import Celery
 from conftest import RedisServer, raw, start_redis, wait_until
 from langchain_core.messages import HumanMessage
 
-from history import MemorystoreChatMessageHistory, Status
-from worker import holdings, layout, orders, receipts
-from worker.app import make_app
-from worker.archive import Outcome, archive_session
-from worker.failpoints import Failpoint
-from worker.layout import FloorName
-from worker.receipts import PurgeState
-from worker.restore import restore_session
-from worker.services import Services, connect
-from worker.settings import environment, load_settings
+from torpor.history import MemorystoreChatMessageHistory, Status
+from torpor.worker.app import make_app
+from torpor.worker.archive import contents, names
+from torpor.worker.archive.names import FloorName
+from torpor.worker.deployment.services import Services, connect
+from torpor.worker.deployment.settings import environment, load_settings
+from torpor.worker.erasure import orders, receipts
+from torpor.worker.erasure.receipts import PurgeState
+from torpor.worker.failpoints import Failpoint
+from torpor.worker.sleep.attempt import Outcome, archive_session
+from torpor.worker.wake.restore import restore_session
 
 TESTS = Path(__file__).parents[1]
 
@@ -239,9 +240,9 @@ def killed_in_purge(crew: Crew, chat: Chat, kill: Kill) -> None:
     info = chat.history.info()
     assert info
     assert (info.status, info.message_count) == (Status.PURGED, 0)
-    left = list(crew.services.archive.list(layout.session_prefix(chat.session_id)))
-    assert [type(layout.parse(chat.session_id, stored.name)) for stored in left] == [FloorName]
-    assert not list(crew.services.archive.list(layout.owner_markers("owner", chat.session_id)))
+    left = list(crew.services.archive.list(names.session_prefix(chat.session_id)))
+    assert [type(names.parse(chat.session_id, stored.name)) for stored in left] == [FloorName]
+    assert not list(crew.services.archive.list(names.owner_markers("owner", chat.session_id)))
 
 
 def killed_in_live_purge(crew: Crew, chat: Chat, kill: Kill) -> None:
@@ -263,13 +264,13 @@ def killed_in_hold(crew: Crew, chat: Chat, kill: Kill) -> None:
     slept_twice(chat, 3)
     kill(lambda: chat.history.hold("case 12"))
     wait_until(lambda: chat.history.info() is None, what="the worker goes on with the hold")
-    segments = holdings.look(crew.services.archive, chat.session_id).segments
+    segments = contents.look(crew.services.archive, chat.session_id).segments
     assert [segment.stored.held for segment in segments] == [True, True]
     chat.assert_whole()
     chat.history.release_hold()
     wait_until(
         lambda: (
-            not any(segment.stored.held for segment in holdings.look(crew.services.archive, chat.session_id).segments)
+            not any(segment.stored.held for segment in contents.look(crew.services.archive, chat.session_id).segments)
         ),
         what="the worker sees to the release",
     )
@@ -341,4 +342,4 @@ def test_a_worker_killed_at_any_failpoint_loses_and_doubles_nothing(
     wait_until(lambda: not raw(client, "KEYS", "*:r:*"), what="what the dead had staged has expired")
     assert crew.process
     assert crew.process.poll() is None
-    assert holdings.look(crew.services.archive, chat.session_id).erasable == []
+    assert contents.look(crew.services.archive, chat.session_id).erasable == []

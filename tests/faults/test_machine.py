@@ -33,17 +33,26 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from machine import Clock, Fault, Keeper, MemoryArchive, SteppedArchive, SteppedSessions, Task, describe
 from purging import purge_session
 
-from history import Expiry, PurgeOutcome, Purging, SessionNotFound, SessionNotWhole, SessionPurged, SessionStore, Status
-from history.calls import Call
-from worker import holdings
-from worker.archive import Archived, Outcome, archive_claimed, archive_session
-from worker.drain import drain
-from worker.errors import AttemptsExhausted
-from worker.restore import Restored, RestoreOutcome, read_transcript, restore_session
-from worker.services import Services
-from worker.settings import Settings
-from worker.stores import ArchiveStore
-from worker.stores.url import open_archive
+from torpor.history import (
+    Expiry,
+    PurgeOutcome,
+    Purging,
+    SessionNotFound,
+    SessionNotWhole,
+    SessionPurged,
+    SessionStore,
+    Status,
+)
+from torpor.history.calls import Call
+from torpor.worker.archive import contents
+from torpor.worker.archive.stores import ArchiveStore
+from torpor.worker.archive.stores.url import open_archive
+from torpor.worker.deployment.services import Services
+from torpor.worker.deployment.settings import Settings
+from torpor.worker.errors import AttemptsExhausted
+from torpor.worker.sleep.attempt import Archived, Outcome, archive_claimed, archive_session
+from torpor.worker.sleep.drain import drain
+from torpor.worker.wake.restore import Restored, RestoreOutcome, read_transcript, restore_session
 
 SECONDS = float(os.environ.get("MACHINE_SECONDS", "0"))
 
@@ -266,7 +275,7 @@ class Machine(RuleBasedStateMachine):
 
     def check_restored(self) -> None:
         for session, said in self.said.items():
-            held = holdings.look(self.services.archive, session)
+            held = contents.look(self.services.archive, session)
             self.expect(not held.erasable, f"the archive holds of before a clear of {session}: {held.erasable}")
             self.log.append(f"restore {session}")
             try:
@@ -375,7 +384,7 @@ def take_back(sessions: SessionStore, session: str) -> bool | None:
 
 
 def drain_once(services: Services, limit: int) -> list[Archived]:
-    """One batch of worker.drain, in one thread."""
+    """One batch of torpor.worker.sleep.drain, in one thread."""
     assert isinstance(services.sessions, SteppedSessions)
     keeper = Keeper(services.sessions, services.settings.lease)
     leases = services.sessions.claim([0], limit, services.settings.lease)
@@ -390,8 +399,8 @@ def drain_once(services: Services, limit: int) -> list[Archived]:
 @pytest.fixture(autouse=True)
 def small_pages(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """A few messages are staged in several pages; leases are renewed when the machine says so."""
-    monkeypatch.setattr("worker.transcript._READ_BYTES", 150)
-    monkeypatch.setattr("worker.archive.LeaseKeeper", Keeper)
+    monkeypatch.setattr("torpor.worker.archive.segment._READ_BYTES", 150)
+    monkeypatch.setattr("torpor.worker.sleep.attempt.LeaseKeeper", Keeper)
     caplog.set_level("CRITICAL", "torpor")  # failures are injected by the thousand
 
 

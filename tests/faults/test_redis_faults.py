@@ -22,7 +22,7 @@ from purging import purge_session
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from history import (
+from torpor.history import (
     Expiry,
     RedisMemoryFull,
     RedisUnavailable,
@@ -32,15 +32,15 @@ from history import (
     TorporError,
     finish,
 )
-from history.conversation import Conversation
-from worker.archive import Archived, Outcome, archive_session
-from worker.drain import drain
-from worker.errors import ArchiveUnavailable, ClearForgotten
-from worker.holdings import look
-from worker.restore import RestoreOutcome, read_transcript, restore_session
-from worker.services import Services, connect
-from worker.settings import Settings
-from worker.wake import SessionArchive
+from torpor.history.conversation import Conversation
+from torpor.worker.archive.contents import look
+from torpor.worker.deployment.services import Services, connect
+from torpor.worker.deployment.settings import Settings
+from torpor.worker.errors import ArchiveUnavailable, ClearForgotten
+from torpor.worker.sleep.attempt import Archived, Outcome, archive_session
+from torpor.worker.sleep.drain import drain
+from torpor.worker.wake.restore import RestoreOutcome, read_transcript, restore_session
+from torpor.worker.wake.session_archive import SessionArchive
 
 pytestmark = pytest.mark.single_node(reason="these are the faults of one node")
 
@@ -51,8 +51,8 @@ SHARDS = range(4)
 @pytest.fixture(autouse=True)
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several pages in each direction for a few messages."""
-    monkeypatch.setattr("history.store.application.PAGE_BYTES", 100)
-    monkeypatch.setattr("worker.transcript._READ_BYTES", 350)
+    monkeypatch.setattr("torpor.history.store.application.PAGE_BYTES", 100)
+    monkeypatch.setattr("torpor.worker.archive.segment._READ_BYTES", 350)
 
 
 def services_at(url: str, archive: Path, retry: Retry | None = None, **settings: object) -> Services:

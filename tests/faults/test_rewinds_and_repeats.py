@@ -19,11 +19,11 @@ from typing import Any
 
 import pytest
 import redis
-from conftest import RedisServer, contents, lasting_keys, raw, wait_until, with_settings
+from conftest import RedisServer, dump, lasting_keys, raw, wait_until, with_settings
 from langchain_core.messages import AIMessage, HumanMessage
 from purging import purge_session
 
-from history import (
+from torpor.history import (
     Expiry,
     Lease,
     MemorystoreChatMessageHistory,
@@ -37,23 +37,26 @@ from history import (
     calls,
     encode_message,
 )
-from history.calls import Call
-from history.keys import ShardKeys
-from worker import cli, deployment, failpoints, holdings, layout, orders, tasks, transcript
-from worker.archive import Outcome, archive_session
-from worker.drain import drain
-from worker.errors import ArchiveTaken, SegmentMissing
-from worker.failpoints import Failpoint
-from worker.layout import FloorName
-from worker.leases import LeaseKeeper
-from worker.purge import carry_out
-from worker.receipts import PurgeState
-from worker.restore import RestoreOutcome, read_transcript, restore_session
-from worker.services import Services
-from worker.settings import PREFIX
-from worker.stores import ArchiveStore
-from worker.stores.folder import FolderStore
-from worker.stores.url import open_archive
+from torpor.history.calls import Call
+from torpor.history.keys import ShardKeys
+from torpor.worker import cli, failpoints, tasks
+from torpor.worker.archive import contents, names, ownership
+from torpor.worker.archive import segment as transcript
+from torpor.worker.archive.names import FloorName
+from torpor.worker.archive.stores import ArchiveStore
+from torpor.worker.archive.stores.folder import FolderStore
+from torpor.worker.archive.stores.url import open_archive
+from torpor.worker.deployment.services import Services
+from torpor.worker.deployment.settings import PREFIX
+from torpor.worker.erasure import orders
+from torpor.worker.erasure.purge import carry_out
+from torpor.worker.erasure.receipts import PurgeState
+from torpor.worker.errors import ArchiveTaken, SegmentMissing
+from torpor.worker.failpoints import Failpoint
+from torpor.worker.sleep.attempt import Outcome, archive_session
+from torpor.worker.sleep.drain import drain
+from torpor.worker.sleep.leases import LeaseKeeper
+from torpor.worker.wake.restore import RestoreOutcome, read_transcript, restore_session
 
 S = "s"
 CLAIMS = count()
@@ -133,7 +136,7 @@ def end_lease(client: redis.Redis, services: Services) -> None:
     raw(client, "ZADD", keys(services).due, "XX", 1, S)
 
 
-def names(archive: ArchiveStore) -> list[str]:
+def object_names(archive: ArchiveStore) -> list[str]:
     return [stored.name for stored in archive.list("v1/")]
 
 
@@ -142,7 +145,7 @@ class Replica:
 
     def __init__(self, client: redis.Redis, services: Services) -> None:
         self._client, self._services = client, services
-        self._dump = {key: value for key, value in contents(client).items() if key in lasting_keys(client)}
+        self._dump = {key: value for key, value in dump(client).items() if key in lasting_keys(client)}
 
     def promote(self) -> None:
         """Fail over to it."""
@@ -174,16 +177,16 @@ def of_namespace(services: Services, namespace: str) -> Services:
 
 
 def test_an_archive_is_one_namespace_s_alone(services: Services) -> None:
-    assert not deployment.is_taken(services.archive, "torpor")
+    assert not ownership.is_taken(services.archive, "torpor")
     for _ in range(2):
-        deployment.take(services.archive, "torpor")
+        ownership.take(services.archive, "torpor")
     for same in (services.archive, open_archive(services.archive.url)):
         with pytest.raises(ArchiveTaken, match="another namespace than 'other'"):
-            deployment.take(same, "other")
+            ownership.take(same, "other")
         with pytest.raises(ArchiveTaken, match="another namespace than 'other'"):
-            deployment.is_taken(same, "other")
-        assert deployment.is_taken(same, "torpor")
-    assert names(services.archive) == [layout.DEPLOYMENT]
+            ownership.is_taken(same, "other")
+        assert ownership.is_taken(same, "torpor")
+    assert object_names(services.archive) == [names.DEPLOYMENT]
 
 
 Command = Callable[..., int]
@@ -209,14 +212,14 @@ def test_commands_and_tasks_refuse_another_namespace_s_archive_and_keep_its_sess
 ) -> None:
     say(client, "ours")
     assert torpor("archive", S) == 0
-    before = names(services.archive)
+    before = object_names(services.archive)
     say(client, "theirs", namespace="other")
     for refused in (("archive", S), ("restore", S), ("purge", "--session", S, "--yes")):
         assert torpor("--namespace", "other", *refused) == 1
     monkeypatch.setenv(PREFIX + "NAMESPACE", "other")
     with pytest.raises(ArchiveTaken):
         tasks.services.__wrapped__()
-    assert names(services.archive) == before
+    assert object_names(services.archive) == before
     assert [message.content for message in chat(client, namespace="other").messages] == ["theirs"]
     monkeypatch.delenv(PREFIX + "NAMESPACE")
     assert torpor("restore", S) == 0
@@ -314,17 +317,17 @@ def test_a_whole_epoch_that_is_missing_in_the_archive_is_named_and_redis_stays_a
     restore_session(services, S)
     say(client, "2")
     sleep(services)
-    first, second = holdings.look(services.archive, S).segments
+    first, second = contents.look(services.archive, S).segments
     assert services.archive.delete(first.stored)
     if live:
         say(client, "3")
-    before = contents(client)
+    before = dump(client)
     gap = f"2 messages are missing before epoch {second.name.epoch}"
     with pytest.raises(SegmentMissing, match=gap):
         restore_session(services, S)
     with pytest.raises(SegmentMissing, match=gap):
         read_transcript(services, S)
-    assert contents(client) == before
+    assert dump(client) == before
 
 
 # Requests sent again
@@ -501,7 +504,7 @@ def test_a_session_at_which_its_workers_die_goes_to_quarantine(client: redis.Red
     assert info.status is Status.QUARANTINED
     assert info.error == f"{services.settings.max_attempts} attempts ended without a word: their workers died"
     assert said(client) == ["0"]
-    assert names(services.archive) == []
+    assert object_names(services.archive) == []
 
 
 def test_a_session_is_tried_as_often_as_the_settings_say_though_its_workers_die(
@@ -537,7 +540,7 @@ def test_a_machine_that_is_short_of_room_postpones_and_blames_no_session(
             assert archive_session(services, S).outcome is Outcome.POSTPONED
     info = described(services)
     assert (info.attempts, info.message_count, info.archived_count) == (0, 1, 0)
-    assert names(services.archive) == []
+    assert object_names(services.archive) == []
     sleep(services)
 
 
@@ -581,7 +584,7 @@ def test_a_session_whose_metadata_is_lost_is_neither_archived_nor_doubled(
     if woken:
         sleep(services)
         restore_session(services, S)
-    archived = names(services.archive)
+    archived = object_names(services.archive)
     raw(client, "DEL", keys(services).metadata(S.encode()))
     say(client, "2")
     assert said(client) == ["0", "1", "2"]
@@ -599,7 +602,7 @@ def test_a_session_whose_metadata_is_lost_is_neither_archived_nor_doubled(
         restore_session(services, S)
     say(client, "3")
     assert said(client) == told(read_transcript(services, S)) == ["0", "1", "2", "3"]
-    assert names(services.archive) == archived
+    assert object_names(services.archive) == archived
     assert archive_session(services, S).outcome is Outcome.QUARANTINED
 
 
@@ -613,15 +616,15 @@ def test_an_owner_who_comes_after_the_first_archive_gets_a_marker_with_the_next(
     sleep(services)
     restore_session(services, S)
     say(client, "1", owner="ann")
-    marker = layout.owner_marker("ann", S, described(services).epoch)
-    assert marker not in names(services.archive)
+    marker = names.owner_marker("ann", S, described(services).epoch)
+    assert marker not in object_names(services.archive)
     sleep(services)
-    assert marker in names(services.archive)
+    assert marker in object_names(services.archive)
 
 
 def prepare_owned(client: redis.Redis, services: Services) -> None:
     """Two segments of two epochs, and the owner's marker."""
-    deployment.take(services.archive, services.settings.namespace)
+    ownership.take(services.archive, services.settings.namespace)
     say(client, "0", owner="ann")
     sleep(services)
     restore_session(services, S)
@@ -631,15 +634,15 @@ def prepare_owned(client: redis.Redis, services: Services) -> None:
 
 
 def markers(services: Services) -> list[str]:
-    return [stored.name for stored in services.archive.list(layout.owner_markers("ann", S))]
+    return [stored.name for stored in services.archive.list(names.owner_markers("ann", S))]
 
 
 def assert_erased(services: Services) -> None:
     """Nothing is left but floor markers and whose archive it is."""
     assert services.sessions.info(S) is None
-    ours = (layout.DEPLOYMENT, layout.ORDERS, layout.RECEIPTS)
-    left = [name for name in names(services.archive) if not name.startswith(ours)]
-    assert {type(layout.parse(S, name)) for name in left} <= {FloorName}
+    ours = (names.DEPLOYMENT, names.ORDERS, names.RECEIPTS)
+    left = [name for name in object_names(services.archive) if not name.startswith(ours)]
+    assert {type(names.parse(S, name)) for name in left} <= {FloorName}
 
 
 CLEAN = [(point, 1) for point in Failpoint if point.startswith("clean.")]
@@ -661,7 +664,7 @@ def test_a_clear_whose_worker_is_killed_erases_all_markers_and_segments_in_the_e
     chat(client).clear()
     with killed_at(failpoint, times):
         archive_session(services, S)
-    segments = [name for name in names(services.archive) if name.endswith(".jsonl.gz")]
+    segments = [name for name in object_names(services.archive) if name.endswith(".jsonl.gz")]
     assert segments or not markers(services)
     end_lease(client, services)
     sleep(services)

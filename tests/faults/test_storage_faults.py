@@ -17,7 +17,7 @@ import google.oauth2.credentials
 import pytest
 import redis
 import requests
-from conftest import contents, raw, wait_until, with_settings
+from conftest import dump, raw, wait_until, with_settings
 from google.cloud import storage
 from langchain_core.messages import HumanMessage
 from storage_proxy import (
@@ -36,16 +36,16 @@ from storage_proxy import (
     stalled_before,
 )
 
-from history import MemorystoreChatMessageHistory, Status, TorporError
-from worker import holdings
-from worker.archive import Outcome, archive_session
-from worker.drain import drain
-from worker.errors import ArchiveConflict, ArchiveCorrupt, ArchiveRefused, ArchiveUnavailable, SegmentDamaged
-from worker.restore import RestoreOutcome, read_transcript, restore_session
-from worker.services import Services
-from worker.stores import ArchiveStore, StoredObject
-from worker.stores import gcs as gcs_module
-from worker.stores import objects as objects_module
+from torpor.history import MemorystoreChatMessageHistory, Status, TorporError
+from torpor.worker.archive import contents
+from torpor.worker.archive.stores import ArchiveStore, StoredObject
+from torpor.worker.archive.stores import gcs as gcs_module
+from torpor.worker.archive.stores import objects as objects_module
+from torpor.worker.deployment.services import Services
+from torpor.worker.errors import ArchiveConflict, ArchiveCorrupt, ArchiveRefused, ArchiveUnavailable, SegmentDamaged
+from torpor.worker.sleep.attempt import Outcome, archive_session
+from torpor.worker.sleep.drain import drain
+from torpor.worker.wake.restore import RestoreOutcome, read_transcript, restore_session
 
 MIB = 1024 * 1024
 NAME = "v1/ab/s/7/0-1-0123abcd.jsonl.gz"
@@ -151,7 +151,7 @@ def tried(proxy: StorageProxy) -> set[bytes]:
 def check_archived(services: Services, session_id: str, acknowledged: list[bytes], segments: int = 1) -> None:
     """It is gone from Redis, and each of its segments is one object; restored, it is what was acknowledged."""
     assert services.sessions.info(session_id) is None
-    assert len(holdings.look(services.archive, session_id).segments) == segments
+    assert len(contents.look(services.archive, session_id).segments) == segments
     assert read_transcript(services, session_id) == acknowledged
 
 
@@ -325,10 +325,10 @@ def test_refused_credentials_are_no_sessions_fault(
     proxy.heal()
     assert archive_session(services, "s").outcome is Outcome.ARCHIVED
     proxy.fail(answered(status))
-    before = contents(client)
+    before = dump(client)
     with pytest.raises(ArchiveUnavailable, match="refuses these credentials"):
         restore_session(services, "s")
-    assert contents(client) == before
+    assert dump(client) == before
     proxy.heal()
     check_archived(services, "s", acknowledged)
 
@@ -621,7 +621,7 @@ def test_a_segment_that_was_corrupted_on_its_way_down_changes_nothing_in_redis(
 ) -> None:
     acknowledged = say(services, "s", "before", long_text(size), "after")
     assert archive_session(services, "s").outcome is Outcome.ARCHIVED
-    before = contents(client)
+    before = dump(client)
     requests_of(proxy, lambda: read_transcript(services, "s"))
     # The last read in chunks is told that there is no more.
     reads = sum(1 for each in proxy.seen if each.kind == "read" and each.answer and each.answer.status < 300)
@@ -629,7 +629,7 @@ def test_a_segment_that_was_corrupted_on_its_way_down_changes_nothing_in_redis(
         proxy.fail(corrupted_down, "read", after=after, times=1)
         with pytest.raises(error):
             restore_session(services, "s")
-        assert contents(client) == before
+        assert dump(client) == before
     proxy.heal()
     assert restore_session(services, "s").outcome is RestoreOutcome.RESTORED
     assert services.sessions.messages("s", touch=False) == acknowledged
@@ -750,12 +750,12 @@ def test_a_restore_that_fails_at_any_request_changes_nothing_and_succeeds_afterw
     archive_session(services, "s")
     count = requests_of(proxy, lambda: read_transcript(services, "s"))
     assert count > 10
-    before = contents(client)
+    before = dump(client)
     for after in range(count):
         proxy.fail(fault, after=after)
         with pytest.raises(ArchiveUnavailable):
             restore_session(services, "s")
-        assert contents(client) == before
+        assert dump(client) == before
     proxy.heal()
     assert restore_session(services, "s").outcome is RestoreOutcome.RESTORED
     assert services.sessions.messages("s", touch=False) == acknowledged

@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 import redis
-from conftest import RedisServer, WatchedRedis, contents, raw, start_redis
+from conftest import RedisServer, WatchedRedis, dump, raw, start_redis
 from foreign import Foreign
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 from purging import purge_session
 
-from history import (
+from torpor.history import (
     LAYOUTS,
     InvalidArgument,
     Layout,
@@ -34,13 +34,13 @@ from history import (
     SessionStore,
     calls,
 )
-from history.calls import Call
-from history.store.runner import Runner
-from worker import doctor
-from worker.archive import archive_session
-from worker.restore import read_transcript
-from worker.services import Services
-from worker.wake import SessionArchive
+from torpor.history.calls import Call
+from torpor.history.store.runner import Runner
+from torpor.worker.deployment.services import Services
+from torpor.worker.ops import doctor
+from torpor.worker.sleep.attempt import archive_session
+from torpor.worker.wake.restore import read_transcript
+from torpor.worker.wake.session_archive import SessionArchive
 
 FORMATS = list(LAYOUTS)
 MEMORYSTORE = LAYOUTS["memorystore"]
@@ -92,7 +92,7 @@ class Interrupted(SessionStore):
 @pytest.fixture
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two messages or so."""
-    monkeypatch.setattr("history.store.adoption.PAGE_BYTES", 400)
+    monkeypatch.setattr("torpor.history.store.adoption.PAGE_BYTES", 400)
 
 
 # What is adopted
@@ -292,11 +292,11 @@ def test_the_owner_of_the_history_owns_what_it_adopts(client: redis.Redis, sessi
 def test_what_belongs_to_another_owners_session_stays_where_it_is(client: redis.Redis) -> None:
     history(client, owner="ann").add_user_message("ann's")
     Foreign(client).add("whose?")
-    before = contents(client)
+    before = dump(client)
     for _ in range(2):
         with pytest.raises(OwnerMismatch):
             _ = history(client, owner="bob").messages
-    assert contents(client) == before
+    assert dump(client) == before
     assert said(history(client, owner="ann")) == ["ann's", "whose?"]
 
 
@@ -304,9 +304,9 @@ def test_nothing_is_adopted_into_a_session_that_was_purged(client: redis.Redis, 
     history(client, adopt=None).add_user_message("gone")
     purge_session(services, "s")
     Foreign(client).add("late")
-    before = contents(client)
+    before = dump(client)
     assert said(history(client)) == []
-    assert contents(client) == before
+    assert dump(client) == before
     assert said(history(client, allow_reuse=True)) == ["late"]
 
 
@@ -349,11 +349,11 @@ NO_CONVERSATIONS: dict[str, tuple[str, ...]] = {
 def test_what_is_no_conversation_is_left_as_it_is_and_named(client: redis.Redis, command: tuple[str, ...]) -> None:
     raw(client, *command)
     history(client, "other", adopt=None).add_user_message("the deployment is known")
-    before = contents(client)
+    before = dump(client)
     with pytest.raises(NotAdoptable, match="the key 'k' can't be adopted and stays as it is") as refused:
         _ = history(client, "k").messages
     assert "hello" not in str(refused.value)
-    assert contents(client) == before
+    assert dump(client) == before
 
 
 def test_a_bad_message_far_from_the_first_is_found_before_anything_is_changed(client: redis.Redis) -> None:
@@ -577,10 +577,10 @@ def test_what_is_given_back_has_the_ttl_that_it_is_to_have(client: redis.Redis, 
 
 def test_a_key_that_is_in_use_is_never_replaced(client: redis.Redis, sessions: SessionStore) -> None:
     Foreign(client).add("theirs")
-    before = contents(client)
+    before = dump(client)
     with pytest.raises(SessionExists, match="the key 's' exists already"):
         sessions.give_back("s", [b'{"type":"human","data":{}}'])
-    assert contents(client) == before
+    assert dump(client) == before
 
 
 @pytest.mark.parametrize("element", [b"{}", b"text", b'{"type":"human"}'])

@@ -15,14 +15,14 @@ import redis
 import redis.asyncio
 from agents import Agent, RunConfig, Runner, Session, SessionSettings, function_tool
 from command import Torpor
-from conftest import RedisServer, contents, raw
+from conftest import RedisServer, dump, raw
 from langchain_core.messages import HumanMessage
 from openai.types.responses import ResponseInputItemParam
 from parrots import AgentParrot
 from purging import purge_session
 from pydantic import BaseModel
 
-from history import (
+from torpor.history import (
     AsyncSessionStore,
     ClientMismatch,
     Expiry,
@@ -36,10 +36,10 @@ from history import (
     SessionNotWhole,
     SessionPurged,
 )
-from worker.archive import Outcome, archive_session
-from worker.restore import read_transcript
-from worker.services import Services
-from worker.wake import SessionArchive
+from torpor.worker.deployment.services import Services
+from torpor.worker.sleep.attempt import Outcome, archive_session
+from torpor.worker.wake.restore import read_transcript
+from torpor.worker.wake.session_archive import SessionArchive
 
 Body = Callable[[MemorystoreSession], Awaitable[Any]]
 OFFLINE = RunConfig(tracing_disabled=True)
@@ -370,12 +370,12 @@ def test_an_element_that_is_no_item_is_named_by_its_position_and_stays(
     agents.run(lambda session: session.add_items(said("a")))
     agents.read()
     agents.services.sessions.append("s", [element])
-    before = contents(client)
+    before = dump(client)
     for attempt in (MemorystoreSession.get_items, MemorystoreSession.pop_item):
         with pytest.raises(MessageCorrupt, match=r"item 1 of session 's'") as caught:
             agents.run(attempt)
         assert "secret" not in str(caught.value)
-    assert contents(client).keys() == before.keys()
+    assert dump(client).keys() == before.keys()
     assert agents.services.sessions.messages("s")[1] == element
 
 

@@ -15,16 +15,16 @@ import redis
 from conftest import Points, raw, wait_until, watch, with_settings
 from purging import purge_session
 
-from history import Expiry, Lease, RedisUnavailable, SeizeOutcome, SessionNotFound, SessionStore, Status, finish
-from history.conversation import Conversation
-from worker import holdings, layout
-from worker.archive import Archived, Outcome, archive_session
-from worker.archiver import Archiver
-from worker.drain import drain
-from worker.errors import ArchiveUnavailable, SegmentMissing
-from worker.restore import RestoreOutcome, read_transcript, restore_session
-from worker.services import Services
-from worker.wake import SessionArchive
+from torpor.history import Expiry, Lease, RedisUnavailable, SeizeOutcome, SessionNotFound, SessionStore, Status, finish
+from torpor.history.conversation import Conversation
+from torpor.worker.archive import contents, names
+from torpor.worker.deployment.services import Services
+from torpor.worker.errors import ArchiveUnavailable, SegmentMissing
+from torpor.worker.sleep.attempt import Archived, Outcome, archive_session
+from torpor.worker.sleep.drain import drain
+from torpor.worker.sleep.pool import Archiver
+from torpor.worker.wake.restore import RestoreOutcome, read_transcript, restore_session
+from torpor.worker.wake.session_archive import SessionArchive
 
 LARGE = 250  # three pages
 
@@ -51,7 +51,7 @@ def sessions(client: redis.Redis) -> SessionStore:
 
 @pytest.fixture(autouse=True)
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("history.store.application.PAGE_BYTES", 2_500)
+    monkeypatch.setattr("torpor.history.store.application.PAGE_BYTES", 2_500)
 
 
 @dataclass
@@ -292,7 +292,7 @@ def test_nothing_is_lost_whatever_happens_meanwhile(
 def test_nothing_is_lost_whatever_happens_to_one_session_of_a_batch(
     services: Services, event: Event, point: str, head_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.archiver._HEAD_BYTES", head_bytes)
+    monkeypatch.setattr("torpor.worker.sleep.pool._HEAD_BYTES", head_bytes)
     others = [Chat(services, f"other {number}", said=1_000 * number) for number in range(1, 4)]
     chat = Chat(services)
     for each in (*others, chat):
@@ -480,7 +480,7 @@ def test_a_worker_that_is_killed_amid_a_batch_loses_nothing(services: Services, 
     wait_until(lambda: sum(services.sessions.due_counts().values()) == len(in_redis), what="the leases end")
     for chat in chats:
         chat.check()
-        [segment] = holdings.look(services.archive, chat.session_id).segments
+        [segment] = contents.look(services.archive, chat.session_id).segments
         assert segment.name.stop == len(chat.acknowledged)
 
 
@@ -500,7 +500,7 @@ def test_a_session_that_is_used_meanwhile_stays_in_redis(services: Services, use
     # What was verified is not sent again.
     assert info.archived_count == (LARGE if sent else 0)
     assert archive_session(services, "s").outcome is Outcome.ARCHIVED
-    sizes = [segment.name.stop - segment.name.start for segment in holdings.look(services.archive, "s").segments]
+    sizes = [segment.name.stop - segment.name.start for segment in contents.look(services.archive, "s").segments]
     assert sum(sizes) == len(chat.acknowledged)
 
 
@@ -675,7 +675,7 @@ def test_what_a_killed_worker_began_is_finished_by_the_next(
         due = wait_until(services.sessions.due_counts, what="the lease ends")
         assert drain(services, list(due)) == {Outcome.ARCHIVED: 1}
     assert services.sessions.info("s") is None
-    sizes = [segment.name.stop - segment.name.start for segment in holdings.look(services.archive, "s").segments]
+    sizes = [segment.name.stop - segment.name.start for segment in contents.look(services.archive, "s").segments]
     assert sum(sizes) == len(chat.acknowledged)
     chat.check()
 
@@ -875,7 +875,7 @@ def test_redis_keeps_a_session_whose_older_segment_is_missing(services: Services
     chat = Chat(services)
     chat.say(3)
     archive_session(services, "s")
-    [first] = holdings.look(services.archive, "s").segments
+    [first] = contents.look(services.archive, "s").segments
     restore_session(services, "s")
     if grown:
         chat.say(2)
@@ -908,7 +908,7 @@ def test_the_owner_marker_is_there_before_the_first_segment(services: Services) 
     watched, points = watch(services)
     info = services.sessions.info("s")
     assert info
-    marker = layout.owner_marker("ann", "s", info.epoch)
+    marker = names.owner_marker("ann", "s", info.epoch)
     points.at("before segment put", lambda: [stored.name for stored in services.archive.list("")].index(marker))
     assert archive_session(watched, "s").outcome is Outcome.ARCHIVED
     assert not points.pending

@@ -27,13 +27,13 @@ from conftest import free_port
 from google.cloud import storage
 from storage_proxy import Exchange, Fault, Reply, StorageProxy, answered
 
-from worker import holdings, layout
-from worker.errors import ArchiveConflict, ArchiveCorrupt, ArchiveRefused, ArchiveUnavailable, ObjectNotFound
-from worker.layout import SegmentName
-from worker.stores import ArchiveStore, StoredObject
-from worker.stores import folder as folder_module
-from worker.stores import objects as objects_module
-from worker.stores.url import open_archive
+from torpor.worker.archive import contents, names
+from torpor.worker.archive.names import SegmentName
+from torpor.worker.archive.stores import ArchiveStore, StoredObject
+from torpor.worker.archive.stores import folder as folder_module
+from torpor.worker.archive.stores import objects as objects_module
+from torpor.worker.archive.stores.url import open_archive
+from torpor.worker.errors import ArchiveConflict, ArchiveCorrupt, ArchiveRefused, ArchiveUnavailable, ObjectNotFound
 
 MIB = 1024 * 1024
 NAME = "v1/ab/s/7/0-1-0123abcd.jsonl.gz"
@@ -57,7 +57,7 @@ def content(archive: ArchiveStore, stored: StoredObject) -> bytes:
         return body.read()
 
 
-def names(archive: ArchiveStore, prefix: str = "v1/") -> list[str]:
+def object_names(archive: ArchiveStore, prefix: str = "v1/") -> list[str]:
     return [stored.name for stored in archive.list(prefix)]
 
 
@@ -139,14 +139,14 @@ def test_objects_are_listed_by_prefix_in_the_order_of_their_names(archive: Archi
     files = [name for name in put_names if name != "v1/a/b"]  # a file can't be a folder too
     for name in random.Random(3).sample(files, len(files)):
         put(archive, name, name.encode())
-    assert names(archive) == sorted(name for name in files if name.startswith("v1/"))
-    assert names(archive, "v1/a/") == ["v1/a/B", "v1/a/b-c", "v1/a/b/c"]
-    assert names(archive, "v1/a/b") == ["v1/a/b-c", "v1/a/b/c"]
-    assert names(archive, "v1/b/1/") == ["v1/b/1/floor"]
-    assert names(archive, "v1/c/") == []
-    assert names(archive, "v1/b/10") == ["v1/b/10/floor"]
-    assert names(archive, "v") == sorted(files)
-    assert names(archive, "") == sorted(files)
+    assert object_names(archive) == sorted(name for name in files if name.startswith("v1/"))
+    assert object_names(archive, "v1/a/") == ["v1/a/B", "v1/a/b-c", "v1/a/b/c"]
+    assert object_names(archive, "v1/a/b") == ["v1/a/b-c", "v1/a/b/c"]
+    assert object_names(archive, "v1/b/1/") == ["v1/b/1/floor"]
+    assert object_names(archive, "v1/c/") == []
+    assert object_names(archive, "v1/b/10") == ["v1/b/10/floor"]
+    assert object_names(archive, "v") == sorted(files)
+    assert object_names(archive, "") == sorted(files)
 
 
 def test_a_later_object_has_a_greater_generation(archive: ArchiveStore) -> None:
@@ -182,14 +182,14 @@ def test_an_object_that_was_deleted_is_not_found(archive: ArchiveStore, size: in
     stored = put(archive, NAME, random_bytes(size))
     assert archive.delete(stored) is True
     assert archive.delete(stored) is False
-    assert names(archive) == []
+    assert object_names(archive) == []
     with pytest.raises(ObjectNotFound, match=re.escape(NAME)):
         content(archive, stored)
 
 
 def test_what_never_was_is_not_found(archive: ArchiveStore) -> None:
     assert archive.delete(StoredObject("v1/nobody/is/here", 5, 1)) is False
-    assert names(archive) == []
+    assert object_names(archive) == []
     with pytest.raises(ObjectNotFound):
         content(archive, StoredObject(NAME, 5, 1))
 
@@ -222,17 +222,17 @@ STRANGE = [
 
 def test_every_name_of_the_layout_can_be_stored(archive: ArchiveStore) -> None:
     segment = SegmentName(2**53, 0, 10**9, "0123abcd")
-    every = [layout.segment_name(session, segment) for session in STRANGE]
-    every += [layout.floor_name(session, 7) for session in STRANGE]
-    every += [layout.owner_marker(owner, session, 1) for owner in ("ann", "..", "x" * 1024) for session in STRANGE]
+    every = [names.segment_name(session, segment) for session in STRANGE]
+    every += [names.floor_name(session, 7) for session in STRANGE]
+    every += [names.owner_marker(owner, session, 1) for owner in ("ann", "..", "x" * 1024) for session in STRANGE]
     for name in every:
         put(archive, name, name.encode() if name.endswith(".gz") else b"", {"written": name})
-    assert names(archive) == sorted(every)
+    assert object_names(archive) == sorted(every)
     for stored in archive.list("v1/"):
         assert stored.metadata == {"written": stored.name}
         assert content(archive, stored) == (stored.name.encode() if stored.name.endswith(".gz") else b"")
     assert all(archive.delete(stored) for stored in archive.list("v1/"))
-    assert names(archive) == []
+    assert object_names(archive) == []
 
 
 def test_the_same_transcript_that_another_zlib_packed_is_success_and_changes_nothing(archive: ArchiveStore) -> None:
@@ -278,7 +278,7 @@ def test_a_store_that_can_be_used_passes_its_check(archive: ArchiveStore) -> Non
     archive.check()
     put(archive, NAME, b"hello")
     archive.check()
-    assert names(archive) == [NAME]
+    assert object_names(archive) == [NAME]
 
 
 def uses(archive: ArchiveStore) -> list[str]:
@@ -288,8 +288,8 @@ def uses(archive: ArchiveStore) -> list[str]:
         archive.check,
         lambda: put(archive, NAME, b"hello"),
         lambda: put(archive, NAME, b"x" * 9 * MIB),
-        lambda: names(archive),
-        lambda: names(archive, "v1/ab/s/"),
+        lambda: object_names(archive),
+        lambda: object_names(archive, "v1/ab/s/"),
     ):
         with pytest.raises(ArchiveUnavailable) as caught:
             operation()
@@ -319,7 +319,7 @@ def test_buckets_prefixes_are_apart(bucket: str) -> None:
     put(one, NAME, b"one")
     put(other, NAME, b"other")
     assert [content(each, stored) for each in (one, other) for stored in each.list("v1/")] == [b"one", b"other"]
-    assert names(whole, "") == [f"a/{NAME}", f"ab/{NAME}"]
+    assert object_names(whole, "") == [f"a/{NAME}", f"ab/{NAME}"]
     assert [store.url for store in (one, whole)] == [f"gs://{bucket}/a", f"gs://{bucket}"]
 
 
@@ -352,12 +352,12 @@ def test_a_put_that_fails_leaves_no_object_and_no_temporary_file(
     archive = open_archive(tmp_path.as_uri())
     with pytest.raises(ArchiveUnavailable):
         archive.put(NAME, Broken(b"x" * 100), 100, metadata={})
-    assert names(archive) == []
+    assert object_names(archive) == []
 
     monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(ArchiveUnavailable, match="No space left"):
         put(archive, NAME, b"hello")
-    assert names(archive) == []
+    assert object_names(archive) == []
     assert not list(tmp_path.rglob("*.tmp"))
     monkeypatch.undo()
     assert content(archive, put(archive, NAME, b"hello")) == b"hello"
@@ -369,12 +369,12 @@ def test_an_object_appears_under_its_name_only_when_it_is_complete(tmp_path: Pat
 
     class Watching(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:
-            seen.append(names(archive))
+            seen.append(object_names(archive))
             return super().read(size)
 
     stored = archive.put(NAME, Watching(b"hello"), 5, metadata={})
     assert seen[:2] == [[], []]  # its content and its end
-    assert names(archive) == [stored.name]
+    assert object_names(archive) == [stored.name]
 
 
 def test_deleting_the_last_object_leaves_no_folder_behind(tmp_path: Path) -> None:
@@ -393,7 +393,7 @@ def test_an_object_whose_metadata_can_not_be_read_is_reported(tmp_path: Path) ->
     [described] = tmp_path.rglob("*.meta.json")
     described.write_text('{"metadata": {"sess')
     with pytest.raises(ArchiveCorrupt, match=re.escape(NAME)):
-        names(archive)
+        object_names(archive)
 
 
 # Custom times, holds and generations
@@ -539,11 +539,11 @@ def test_a_folder_expires_what_has_passed_and_is_not_held(folder: ArchiveStore) 
     assert folder.expire(EARLIER - timedelta(seconds=1)) == 0
     assert folder.expire(MOMENT) == 2
     assert folder.expire(MOMENT) == 0
-    assert names(folder) == ["v1/forever", "v1/future", "v1/held"]
+    assert object_names(folder) == ["v1/forever", "v1/future", "v1/held"]
     folder.amend(held, held=False)
     assert folder.expire(MOMENT) == 1
     assert folder.expire(LATER + timedelta(days=10_000)) == 1
-    assert names(folder) == ["v1/forever"]
+    assert object_names(folder) == ["v1/forever"]
 
 
 def test_an_expiry_passes_over_an_object_whose_metadata_can_not_be_read(
@@ -570,14 +570,14 @@ def test_an_object_whose_retention_grows_while_a_folder_expires_it_stays(
 
     monkeypatch.setattr(folder_module, "_locked", amended_first)
     assert folder.expire(MOMENT) == 0
-    assert names(folder) == [NAME]
+    assert object_names(folder) == [NAME]
 
 
 def test_a_bucket_leaves_the_expiry_to_its_lifecycle_rule(bucket: str) -> None:
     archive = open_archive(f"gs://{bucket}/chats")
     put(archive, NAME, b"hello", at=EARLIER)
     assert archive.expire(datetime(9999, 1, 1, tzinfo=UTC)) == 0
-    assert names(archive) == [NAME]
+    assert object_names(archive) == [NAME]
 
 
 def test_a_folder_has_no_safeguards_and_no_lifecycle(folder: ArchiveStore) -> None:
@@ -751,7 +751,7 @@ def test_what_is_not_stored_as_it_was_sent_is_taken_back(
         put(store, NAME, b"hello", {"session": "s"}, held=held)
     assert proxy.kinds() == requests_
     proxy.heal()
-    assert names(store) == []
+    assert object_names(store) == []
 
 
 def test_a_reply_that_is_of_another_object_deletes_nothing(store: ArchiveStore, proxy: StorageProxy) -> None:
@@ -768,20 +768,20 @@ def test_a_reply_that_is_of_another_object_deletes_nothing(store: ArchiveStore, 
         put(store, NAME, b"hello")
     assert proxy.kinds() == ["upload"]
     proxy.heal()
-    assert sorted(names(store)) == sorted([NAME, "v1/00/other"])
+    assert sorted(object_names(store)) == sorted([NAME, "v1/00/other"])
 
 
 def test_a_listing_asks_for_no_more_than_it_tells(store: ArchiveStore, proxy: StorageProxy) -> None:
     put(store, NAME, b"hello")
     proxy.heal()
-    assert names(store) == [NAME]
+    assert object_names(store) == [NAME]
     [asked] = query(proxy.seen[0])["fields"]
     assert asked.startswith("nextPageToken,items(name,size,generation,")
 
 
 def test_a_reply_that_is_no_json_is_unavailable(store: ArchiveStore, proxy: StorageProxy) -> None:
     proxy.fail(lambda _: Reply(200, {"Content-Type": "text/html"}, b"<html>Log in to the network</html>"))
-    for use in (lambda: put(store, NAME, b"hello"), lambda: names(store)):
+    for use in (lambda: put(store, NAME, b"hello"), lambda: object_names(store)):
         with pytest.raises(ArchiveUnavailable, match="no JSON"):
             use()
 
@@ -800,7 +800,7 @@ def test_a_proxy_of_the_environment_is_used(
     assert proxy.kinds() == ["upload", "list", "read", "delete"]
     proxy.fail(answered(503), times=1)
     monkeypatch.setattr(objects_module, "_RETRY", objects_module._RETRY.with_delay(initial=0.001, maximum=0.01))
-    assert names(store) == []
+    assert object_names(store) == []
     assert proxy.kinds() == ["list", "list"]
 
 
@@ -980,18 +980,18 @@ def test_every_generation_from_before_a_floor_can_be_erased(versioned: str) -> N
     archive = open_archive(f"gs://{versioned}/chats")
 
     def segment(epoch: int) -> StoredObject:
-        return put(archive, layout.segment_name("s", SegmentName(epoch, 0, 1, "0123abcd")), b"x")
+        return put(archive, names.segment_name("s", SegmentName(epoch, 0, 1, "0123abcd")), b"x")
 
     cleared, gone, replaced = segment(3), segment(4), segment(7)
     archive.delete(gone)
     archive.delete(replaced)
     kept = segment(7)
-    put(archive, layout.floor_name("s", 5), b"")
-    archive.delete(put(archive, layout.floor_name("s", 9), b""))  # what is not current is no floor
-    found = holdings.look(archive, "s", generations=True)
+    put(archive, names.floor_name("s", 5), b"")
+    archive.delete(put(archive, names.floor_name("s", 9), b""))  # what is not current is no floor
+    found = contents.look(archive, "s", generations=True)
     assert (found.floor, [each.stored for each in found.segments]) == (5, [kept])
     assert list(found.erasable) == [cleared, replace(gone, current=False)]
-    plain = holdings.look(archive, "s")
+    plain = contents.look(archive, "s")
     assert (plain.floor, [each.stored for each in plain.segments], list(plain.erasable)) == (5, [kept], [cleared])
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import redis
 import redis.asyncio
-from conftest import RedisServer, WatchedRedis, commit, contents, free_port, raw, wait_until
+from conftest import RedisServer, WatchedRedis, commit, dump, free_port, raw, wait_until
 from langchain_core.chat_history import BaseChatMessageHistory
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.runnables import RunnableLambda
@@ -22,7 +22,7 @@ from langchain_core.runnables.utils import ConfigurableFieldSpec
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from history import (
+from torpor.history import (
     AsyncSessionStore,
     ClientMismatch,
     Expiry,
@@ -330,10 +330,10 @@ def test_ttl_max_age_and_owner_only_fill_in_what_a_session_has_not_got(client: r
 
 def test_another_owner_is_refused_and_writes_nothing(client: redis.Redis) -> None:
     history(client, owner="ann").add_messages(TURN)
-    before = contents(client)
+    before = dump(client)
     with pytest.raises(OwnerMismatch, match="'bob'"):
         history(client, owner="bob", ttl=60).add_messages(TURN)
-    assert contents(client) == before
+    assert dump(client) == before
 
 
 def test_set_expiry_changes_what_is_given_and_moves_the_due_moment(client: redis.Redis) -> None:
@@ -357,7 +357,7 @@ def test_set_expiry_needs_something_to_set_and_a_session_to_set_it_on(client: re
     with pytest.raises(SessionNotFound, match="restore it first"):
         chat.set_expiry(ttl=60)
     chat.add_messages(TURN)
-    before = contents(client)
+    before = dump(client)
     with pytest.raises(InvalidArgument, match="ttl, max_age or archive_retention"):
         chat.set_expiry()
     for wrong in (0, -1, 1.5, True, "60"):
@@ -365,7 +365,7 @@ def test_set_expiry_needs_something_to_set_and_a_session_to_set_it_on(client: re
             chat.set_expiry(ttl=wrong)  # type: ignore[arg-type]
         with pytest.raises(InvalidExpiry):
             chat.set_expiry(max_age=wrong)  # type: ignore[arg-type]
-    assert contents(client) == before
+    assert dump(client) == before
 
 
 def test_a_retention_in_the_archive_is_filled_in_changed_and_kept_over_a_clear(client: redis.Redis) -> None:
@@ -485,9 +485,9 @@ def test_describing_a_closed_session_leaves_it_due(client: redis.Redis) -> None:
     chat = history(client)
     chat.add_messages(TURN)
     chat.close()
-    before = contents(client)
+    before = dump(client)
     assert described(chat).status is Status.DUE
-    assert contents(client) == before
+    assert dump(client) == before
 
 
 def test_reading_moves_last_active_and_leaves_last_written(client: redis.Redis) -> None:
@@ -514,7 +514,7 @@ def test_a_bad_session_id_is_refused_before_anything_is_sent(watched: WatchedRed
         history(watched, session_id)
     with pytest.raises(ValueError, match="session id"):
         SessionStore(watched, shards=256).append(session_id, [b"{}"])
-    assert contents(watched).keys() <= {b"torpor:config"}
+    assert dump(watched).keys() <= {b"torpor:config"}
 
 
 @pytest.mark.parametrize("seconds", BAD_SECONDS, ids=repr)
@@ -569,12 +569,12 @@ def test_a_session_store_is_for_a_blocking_client_and_an_async_one_for_asyncio()
 
 def test_another_shard_count_than_the_recorded_one_is_refused(client: redis.Redis, redis_server: RedisServer) -> None:
     history(client, shards=16).add_messages(TURN)
-    before = contents(client)
+    before = dump(client)
     with redis_server.client() as other, pytest.raises(ShardCountMismatch, match="has 16 shards, not 32"):
         history(other, shards=32).add_messages(TURN)
     with pytest.raises(ShardCountMismatch, match="pass shards=16"):
         history(client, shards=256).add_messages(TURN)
-    assert contents(client) == before
+    assert dump(client) == before
 
 
 def test_a_client_that_names_no_shard_count_takes_the_recorded_one(
@@ -608,12 +608,12 @@ def test_an_error_of_redis_itself_is_told_apart(client: redis.Redis) -> None:
 def test_a_message_that_json_cannot_hold_keeps_its_whole_turn_out(client: redis.Redis) -> None:
     chat = history(client)
     chat.add_messages(TURN)
-    before = contents(client)
+    before = dump(client)
     with pytest.raises(MessageNotSerializable, match=r"the set at data\.additional_kwargs\.tags"):
         chat.add_messages([HumanMessage("a"), AIMessage("b", additional_kwargs={"tags": {1}}), HumanMessage("c")])
     with pytest.raises(MessageNotSerializable):
         chat.add_messages([HumanMessage("a"), "b"])  # type: ignore[list-item]
-    assert contents(client) == before
+    assert dump(client) == before
 
 
 def test_weird_ids_work_and_stay_apart(client: redis.Redis) -> None:

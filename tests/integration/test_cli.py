@@ -15,9 +15,9 @@ from command import Torpor, names_of_commands
 from conftest import RedisServer, free_port, raw
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 
-from history import MemorystoreChatMessageHistory
-from worker.services import Services
-from worker.settings import PREFIX
+from torpor.history import MemorystoreChatMessageHistory
+from torpor.worker.deployment.services import Services
+from torpor.worker.deployment.settings import PREFIX
 
 TURN = [HumanMessage("what is up?"), AIMessage("", tool_calls=[{"name": "sky", "args": {"at": "noon"}, "id": "1"}])]
 
@@ -227,7 +227,7 @@ def test_a_purge_asks_first(client: redis.Redis, variables: dict[str, str]) -> N
     for answer, stays in (("n", True), ("y", False)):
         terminal, slave = pty.openpty()
         process = subprocess.Popen(
-            [sys.executable, "-c", "from worker.cli import main; main()", "purge", "--session", "s"],
+            [sys.executable, "-c", "from torpor.worker.cli import main; main()", "purge", "--session", "s"],
             stdin=slave,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

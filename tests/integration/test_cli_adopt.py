@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import redis
 from command import Torpor
-from conftest import contents, lasting_keys, raw
+from conftest import dump, lasting_keys, raw
 from foreign import Foreign
 from langchain_core.messages import AIMessage, HumanMessage
 
-from history import LAYOUTS, Layout, MemorystoreChatMessageHistory, calls
-from worker.archive import archive_session
-from worker.services import Services
+from torpor.history import LAYOUTS, Layout, MemorystoreChatMessageHistory, calls
+from torpor.worker.deployment.services import Services
+from torpor.worker.sleep.attempt import archive_session
 
 COMMUNITY = LAYOUTS["community"]
 TURN = [HumanMessage("what is up?"), AIMessage("the sky")]
@@ -38,10 +38,10 @@ def test_a_dry_run_tells_what_the_run_does_and_changes_nothing(client: redis.Red
     for number in range(3):
         Foreign(client, LAYOUTS[form], f"user-{number}", ttl=600).add(*TURN)
     Foreign(client, LAYOUTS[form], "other").add(*TURN)
-    before = contents(client)
+    before = dump(client)
     told = adopt(torpor, "--dry-run", form=form, match="user-*")
     assert told == {"sessions": 3, "messages": 6, "left": {}, "dry_run": True}
-    assert contents(client) == before
+    assert dump(client) == before
     result = torpor("adopt", "--match", "user-*", "--format", form)
     assert (result.code, result.out) == (0, "adopted: 3 sessions, 6 messages\n")
     assert adopt(torpor, form=form, match="user-*") == {"sessions": 0, "messages": 0, "left": {}, "dry_run": False}
@@ -68,7 +68,7 @@ def test_what_is_no_conversation_is_counted_by_reason_and_left(client: redis.Red
     raw(client, "RPUSH", "jobs", "task")
     raw(client, "RPUSH", b"\xff", "x")
     raw(client, "RPUSH", "x" * 1_025, "x")
-    kept = {key: value for key, value in contents(client).items() if key != b"good"}
+    kept = {key: value for key, value in dump(client).items() if key != b"good"}
     found = adopt(torpor, match="[^{at]*")  # but for the keys of another deployment
     assert (found["sessions"], found["messages"]) == (1, 2)
     assert {reason: each["count"] for reason, each in found["left"].items()} == {
@@ -78,7 +78,7 @@ def test_what_is_no_conversation_is_counted_by_reason_and_left(client: redis.Red
     }
     assert found["left"]["not all of it is LangChain messages"]["example"] == "jobs"
     assert adopt(torpor)["sessions"] == 0
-    assert contents(client).items() >= kept.items()
+    assert dump(client).items() >= kept.items()
     said = torpor("adopt", "--match", "jobs", "--format", "memorystore").out
     assert said.splitlines()[1] == "left as they are: 1, such as jobs: not all of it is LangChain messages"
 
@@ -136,7 +136,7 @@ def test_many_sessions_are_adopted_while_the_other_library_goes_on_writing(clien
 
 def test_bad_usage_is_told_and_changes_nothing(client: redis.Redis, torpor: Torpor) -> None:
     Foreign(client).add(*TURN)
-    before = contents(client)
+    before = dump(client)
     for arguments, said in (
         (["adopt", "--format", "memorystore"], "--match"),
         (["adopt", "--match", "*"], "--format"),
@@ -150,7 +150,7 @@ def test_bad_usage_is_told_and_changes_nothing(client: redis.Redis, torpor: Torp
     ):
         result = torpor(*arguments)
         assert (result.code, said in result.said) == (2, True), (arguments, result)
-    assert contents(client) == before
+    assert dump(client) == before
 
 
 # Leaving

@@ -10,19 +10,21 @@ from typing import Any
 import pytest
 import redis
 from command import Result, Torpor
-from conftest import contents, raw, wait_until
+from conftest import dump, raw, wait_until
 from langchain_core.messages import HumanMessage
 from storage_proxy import Exchange, Reply, StorageProxy
 
-from history import MemorystoreChatMessageHistory, SeizeOutcome
-from worker import hold, layout, orders, receipts
-from worker.archive import Outcome, archive_session
-from worker.errors import ArchiveRefused, ArchiveUnavailable
-from worker.holdings import look
-from worker.orders import Order, Scope
-from worker.purge import carry_out, purge
-from worker.restore import restore_session
-from worker.services import Services
+from torpor.history import MemorystoreChatMessageHistory, SeizeOutcome
+from torpor.worker.archive import names
+from torpor.worker.archive.contents import look
+from torpor.worker.deployment.services import Services
+from torpor.worker.erasure import orders, receipts
+from torpor.worker.erasure.orders import Order, Scope
+from torpor.worker.erasure.purge import carry_out, purge
+from torpor.worker.errors import ArchiveRefused, ArchiveUnavailable
+from torpor.worker.retention import legal_hold
+from torpor.worker.sleep.attempt import Outcome, archive_session
+from torpor.worker.wake.restore import restore_session
 
 NASTY = "s\x1b[2J\x9b31m\u202e\n[bold]x[/bold]"
 
@@ -76,15 +78,15 @@ def test_a_dry_run_lists_exactly_what_would_go_and_changes_nothing(
     sleep(client, services, "asleep", "one")
     say(client, "live", "one", "two")
     sleep(client, services, "kept", "one")
-    hold.hold_session(services, "kept", "case 12")
+    legal_hold.hold_session(services, "kept", "case 12")
     archive_session(services, "kept")
     sleep(client, services, "bobs", owner="bob")
-    before = contents(client), stored(services)
+    before = dump(client), stored(services)
 
     listed = torpor("purge", "--owner", "ann", "--dry-run", "--json")
     told = torpor("purge", "--owner", "ann", "--dry-run")
 
-    assert (contents(client), stored(services)) == before
+    assert (dump(client), stored(services)) == before
     assert (listed.code, told.code) == (0, 0)
     by_session = {line["session"]: line for line in listed.lines}
     assert by_session.keys() == {"both", "asleep", "live", "kept"}
@@ -171,7 +173,7 @@ def test_what_has_been_idle_for_a_span_is_purged(
 @pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
 def test_wrong_usage_is_told_and_places_no_order(client: redis.Redis, services: Services, torpor: Torpor) -> None:
     say(client, "s")
-    before = contents(client)
+    before = dump(client)
     for arguments, said in (
         ([], "a purge is of a session, or of an owner's or idle sessions"),
         (["--session", "s", "--owner", "ann"], "a purge is of a session, or"),
@@ -200,7 +202,7 @@ def test_wrong_usage_is_told_and_places_no_order(client: redis.Redis, services: 
             result = torpor("purge", *arguments, *confirmed)
             assert (result.code, result.out, said in result.said) == (2, "", True), (arguments, result)
             assert "Traceback" not in result.err
-    assert contents(client) == before
+    assert dump(client) == before
     assert not list(orders.open_orders(services))
 
 
@@ -214,14 +216,14 @@ def test_a_purge_that_is_not_confirmed_changes_nothing(
     sleep(client, services, "s", "one", "two")
     restore_session(services, "s")
     idle(client, services, "s", 60)
-    before = contents(client), [each for each in stored(services) if each[0] != layout.DEPLOYMENT]
+    before = dump(client), [each for each in stored(services) if each[0] != names.DEPLOYMENT]
 
     for answer in ("n\n", "\n", ""):
         result = torpor("purge", *target, answer=answer)
         assert (result.code, result.out.strip()) == (1, "")
         assert "Remove for good: 1 sessions, 2 messages, 1 objects (" in result.err
 
-    assert (contents(client), [each for each in stored(services) if each[0] != layout.DEPLOYMENT]) == before
+    assert (dump(client), [each for each in stored(services) if each[0] != names.DEPLOYMENT]) == before
     assert torpor("purge", *target, answer="y\n").code == 0
     assert segments(services, "s") == []
 
@@ -265,7 +267,7 @@ def test_a_purge_of_nothing_says_so(client: redis.Redis, services: Services, tor
 def test_a_purge_of_what_is_held_is_blocked(client: redis.Redis, services: Services, torpor: Torpor) -> None:
     sleep(client, services, "kept")
     sleep(client, services, "free")
-    hold.hold_session(services, "kept", "case 12")
+    legal_hold.hold_session(services, "kept", "case 12")
 
     for arguments in (["--session", "kept", "--yes"], ["--owner", "ann", "--yes", "--json"]):
         result = torpor("purge", *arguments)
@@ -361,7 +363,7 @@ def test_the_status_tells_what_is_queued_what_failed_and_what_nobody_knows(
         raise ArchiveUnavailable("the bucket \x1b[2J is down")
 
     with monkeypatch.context() as patched:
-        patched.setattr("worker.erase.below_floor", down)
+        patched.setattr("torpor.worker.erasure.erase.below_floor", down)
         failing = torpor("purge", "--resume", order.id)
     assert failing.code == 4
     assert "the bucket \\x1b[2J is down" in failing.said
@@ -442,7 +444,7 @@ def test_wrong_usage_of_a_hold_is_told_and_holds_nothing(
     client: redis.Redis, services: Services, torpor: Torpor
 ) -> None:
     say(client, "s")
-    before = contents(client)
+    before = dump(client)
     for arguments, said in (
         (["hold", "--session", "s"], "--reason"),
         (["hold", "--reason", "case 12"], "name a --session or an --owner"),
@@ -456,7 +458,7 @@ def test_wrong_usage_of_a_hold_is_told_and_holds_nothing(
     ):
         result = torpor(*arguments)
         assert (result.code, result.out, said in result.said) == (2, "", True), (arguments, result)
-    assert contents(client) == before
+    assert dump(client) == before
     purge(services, Order(session="s"))
     late = torpor("hold", "--session", "s", "--reason", "too late")
     assert (late.code, "was purged: nothing of it is left to hold" in late.err) == (3, True)

@@ -17,7 +17,7 @@ from conftest import ClusterServer, raw
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 from slot_moves import moving
 
-from history import (
+from torpor.history import (
     ClientMismatch,
     Expiry,
     OwnerMismatch,
@@ -33,11 +33,11 @@ from history import (
     TranscriptChanged,
     encode_message,
 )
-from worker.archive import Outcome, archive_session
-from worker.services import Services
-from worker.settings import Settings
-from worker.stores.url import open_archive
-from worker.wake import SessionArchive
+from torpor.worker.archive.stores.url import open_archive
+from torpor.worker.deployment.services import Services
+from torpor.worker.deployment.settings import Settings
+from torpor.worker.sleep.attempt import Outcome, archive_session
+from torpor.worker.wake.session_archive import SessionArchive
 
 pytestmark = pytest.mark.single_node(reason="these tests start servers of every kind themselves")
 

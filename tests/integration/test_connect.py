@@ -22,7 +22,7 @@ from redis.retry import Retry
 from tls import HOST, Authority, EncryptedServer, encrypted_cluster, make_authority, start_encrypted
 from tokens import Tokens, metadata_server
 
-from history import (
+from torpor.history import (
     MemorystoreChatMessageHistory,
     RedisUnavailable,
     SessionStore,
@@ -30,9 +30,9 @@ from history import (
     application_default,
     connect,
 )
-from worker.app import make_app
-from worker.services import connect as connect_services
-from worker.settings import load_settings
+from torpor.worker.app import make_app
+from torpor.worker.deployment.services import connect as connect_services
+from torpor.worker.deployment.settings import load_settings
 
 PASSWORD = "hunter2secret"
 ONCE = Retry(NoBackoff(), 0)

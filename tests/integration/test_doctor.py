@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 import redis
-from conftest import contents, raw
+from conftest import dump, raw
 from langchain_core.messages import BaseMessage, HumanMessage
 
-from history import MemorystoreChatMessageHistory, SessionDamaged
-from worker.archive import Outcome, archive_session
-from worker.doctor import Ailment, Assumption, Finding, examine
-from worker.drain import drain
-from worker.restore import restore_session
-from worker.services import Services
+from torpor.history import MemorystoreChatMessageHistory, SessionDamaged
+from torpor.worker.deployment.services import Services
+from torpor.worker.ops.doctor import Ailment, Assumption, Finding, examine
+from torpor.worker.sleep.attempt import Outcome, archive_session
+from torpor.worker.sleep.drain import drain
+from torpor.worker.wake.restore import restore_session
 
 OLD, NEW = HumanMessage("old", id="1"), HumanMessage("new", id="2")
 
@@ -61,9 +61,9 @@ def test_an_index_entry_without_a_session_is_dropped(
 ) -> None:
     chat.add_message(OLD)
     client.delete(key(client, "m"), key(client, "s"))
-    before = contents(client)
+    before = dump(client)
     assert list(examine(services)) == [Finding("s", Ailment.GHOST)]
-    assert contents(client) == before
+    assert dump(client) == before
     assert mended(services) == [Ailment.GHOST]
     assert not raw(client, "KEYS", "*:due")
 
@@ -108,11 +108,11 @@ def test_messages_that_may_be_archived_ones_by_chance_are_left_to_a_person(
         chat.add_message(hello)
     chat.add_message(NEW)
     client.delete(key(client, "s"))
-    before = contents(client)
+    before = dump(client)
     [finding] = examine(services, repair=True)
     assert not finding.mended
     assert "--assume woken" in (finding.detail or "")
-    assert contents(client) == before
+    assert dump(client) == before
     [finding] = examine(services, repair=True, assume=Assumption.WOKEN if woken else Assumption.NEW)
     assert finding.mended
     assert transcript_after_a_sleep(services, chat) == ([hello, NEW] if woken else [hello, hello, NEW])
@@ -150,8 +150,8 @@ def test_lost_metadata_of_a_session_that_had_grown_during_its_archive_doubles_no
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(services.archive, "put", put_and_write)
-        from worker.archive import archive_claimed
-        from worker.leases import LeaseKeeper
+        from torpor.worker.sleep.attempt import archive_claimed
+        from torpor.worker.sleep.leases import LeaseKeeper
 
         with LeaseKeeper(services.sessions, services.settings.lease) as keeper:
             assert archive_claimed(services, keeper, lease, snapshot, rewound_before=0).outcome is Outcome.KEPT
@@ -186,11 +186,11 @@ def test_a_key_of_another_type_is_named_and_left_alone(
     name = key(client, kind)
     client.delete(name)
     client.set(name, "not ours")
-    before = contents(client)
+    before = dump(client)
     [finding] = examine(services, repair=True)
     assert (finding.ailment, finding.mended) == (Ailment.UNREADABLE, False)
     assert "WRONGTYPE" in (finding.detail or "")
-    assert contents(client) == before
+    assert dump(client) == before
 
 
 def test_damaged_metadata_is_named_and_left_alone(

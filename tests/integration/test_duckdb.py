@@ -15,9 +15,9 @@ import redis
 from conftest import raw
 from langchain_core.messages import AIMessage, HumanMessage
 
-from history import MemorystoreChatMessageHistory
-from worker.archive import Outcome, archive_session
-from worker.services import Services
+from torpor.history import MemorystoreChatMessageHistory
+from torpor.worker.deployment.services import Services
+from torpor.worker.sleep.attempt import Outcome, archive_session
 
 GLOB = "v1/*/*/*/*.jsonl.gz"
 SESSIONS = ["plain", "a/b", "x" * 300, "Wie geht's? 😀"]

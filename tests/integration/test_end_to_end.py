@@ -9,11 +9,11 @@ import redis
 from conftest import CONVERSATIONS, RedisServer, lasting_keys, missing, wait_until
 from images import archived, deployment_of, image
 
-from history import MemorystoreChatMessageHistory, Status
-from worker.holdings import look
-from worker.interchange import read_conversations
-from worker.restore import restore_session
-from worker.services import Services
+from torpor.history import MemorystoreChatMessageHistory, Status
+from torpor.worker.archive.contents import look
+from torpor.worker.deployment.services import Services
+from torpor.worker.transfer.json_lines import read_conversations
+from torpor.worker.wake.restore import restore_session
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_a_worker_archives_by_itself_what_goes_idle_and_leaves_what_does_not(
 
 @pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
 def test_tasks_can_be_sent_by_their_names(client: redis.Redis, deployment: Services, tmp_path: Path) -> None:
-    from worker.app import make_app
+    from torpor.worker.app import make_app
 
     app = make_app(lambda: deployment.settings)
     chat = MemorystoreChatMessageHistory(client, "s", 3600)

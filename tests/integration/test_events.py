@@ -15,13 +15,13 @@ from conftest import RedisServer, raw, wait_until, with_settings
 from images import deployment_of, image
 from purging import purge_session
 
-from history import SessionStore
-from worker.archive import Outcome, archive_session
-from worker.drain import drain
-from worker.events import EventKind, follow
-from worker.restore import restore_session
-from worker.services import Services
-from worker.settings import environment
+from torpor.history import SessionStore
+from torpor.worker.deployment.events import EventKind, follow
+from torpor.worker.deployment.services import Services
+from torpor.worker.deployment.settings import environment
+from torpor.worker.sleep.attempt import Outcome, archive_session
+from torpor.worker.sleep.drain import drain
+from torpor.worker.wake.restore import restore_session
 
 TESTS = Path(__file__).parents[1]
 SAID = [b'{"content":"a secret"}', b'{"content":"another"}']

@@ -16,9 +16,9 @@ from conftest import RedisServer
 from fastapi.testclient import TestClient
 from parrots import AgentParrot, ChatParrot
 
-from worker.archive import Outcome, archive_session
-from worker.restore import read_transcript
-from worker.services import Services
+from torpor.worker.deployment.services import Services
+from torpor.worker.sleep.attempt import Outcome, archive_session
+from torpor.worker.wake.restore import read_transcript
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SCRIPTS = ["langchain_chat", "langgraph_node", "agents_chat"]

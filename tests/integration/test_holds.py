@@ -20,7 +20,7 @@ from conftest import raw, wait_until, watch, with_settings
 from langchain_core.messages import HumanMessage
 from storage_proxy import Exchange, Reply, StorageProxy
 
-from history import (
+from torpor.history import (
     Expiry,
     HoldOutcome,
     InvalidReason,
@@ -31,17 +31,19 @@ from history import (
     SessionStore,
     Status,
 )
-from worker import failpoints, hold, layout
-from worker.archive import Outcome, archive_session
-from worker.drain import drain
-from worker.failpoints import Failpoint
-from worker.holdings import look
-from worker.orders import Order, Scope
-from worker.purge import purge
-from worker.receipts import PurgeState
-from worker.restore import read_transcript, restore_session
-from worker.services import Services
-from worker.stores.url import open_archive
+from torpor.worker import failpoints
+from torpor.worker.archive import names
+from torpor.worker.archive.contents import look
+from torpor.worker.archive.stores.url import open_archive
+from torpor.worker.deployment.services import Services
+from torpor.worker.erasure.orders import Order, Scope
+from torpor.worker.erasure.purge import purge
+from torpor.worker.erasure.receipts import PurgeState
+from torpor.worker.failpoints import Failpoint
+from torpor.worker.retention import legal_hold
+from torpor.worker.sleep.attempt import Outcome, archive_session
+from torpor.worker.sleep.drain import drain
+from torpor.worker.wake.restore import read_transcript, restore_session
 
 A, B, C = b'{"a":1}', b'{"b":2}', b'{"c":3}'
 SHARDS = list(range(4))
@@ -126,7 +128,7 @@ def held(services: Services, session_id: str) -> list[bool]:
 
 def objects(services: Services, session_id: str) -> list[str]:
     """The names of a session's objects but for floor markers."""
-    prefix = layout.session_prefix(session_id)
+    prefix = names.session_prefix(session_id)
     return [each.name for each in services.archive.list(prefix, generations=True) if not each.name.endswith("/floor")]
 
 
@@ -337,13 +339,13 @@ def test_a_quarantined_session_is_protected_at_once_and_its_objects_are_seen_to_
 def test_whoever_holds_by_the_command_sees_to_the_objects_at_once(services: Services) -> None:
     sleep(services, "s", A)
     for changed in (2, 0):
-        assert hold.hold_session(services, "s", "case 12") == hold.Held(1, changed)
+        assert legal_hold.hold_session(services, "s", "case 12") == legal_hold.Held(1, changed)
         assert held(services, "s") == [True]
     settle(services)
     assert held(services, "s") == [True]
-    assert hold.hold_session(services, "s", None) == hold.Held(1, 2)
-    assert hold.hold_session(services, "s", None) is None
-    assert hold.hold_session(services, "nobody", None) is None
+    assert legal_hold.hold_session(services, "s", None) == legal_hold.Held(1, 2)
+    assert legal_hold.hold_session(services, "s", None) is None
+    assert legal_hold.hold_session(services, "nobody", None) is None
     assert held(services, "s") == [False]
     settle(services)
     assert in_redis(services) == 0
@@ -360,7 +362,9 @@ def test_a_hold_that_is_set_during_an_upload_ends_with_held_objects(
     say(services, "s", A, B)
     points.at(
         point,
-        (lambda: hold.hold_owner(services, "ann", "case 12")) if of_owner else (lambda: chat(services).hold("case 12")),
+        (lambda: legal_hold.hold_owner(services, "ann", "case 12"))
+        if of_owner
+        else (lambda: chat(services).hold("case 12")),
     )
 
     archive_session(watched, "s")
@@ -413,7 +417,7 @@ def test_a_worker_that_is_killed_before_it_notes_what_it_saw_to_is_followed_by_a
     sleep(services, "s", A)
     restore_session(services, "s")
     if release:
-        hold.hold_session(services, "s", "case 12")
+        legal_hold.hold_session(services, "s", "case 12")
         settle(services)
         chat(services).release_hold()
     else:
@@ -449,7 +453,7 @@ def test_a_purged_session_can_not_be_held(services: Services) -> None:
         chat(services).hold("too late")
     for reason in ("too late", None):
         with pytest.raises(SessionPurged, match="was purged"):
-            hold.hold_session(services, "s", reason)
+            legal_hold.hold_session(services, "s", reason)
     assert services.sessions.hold("s", "too late") is HoldOutcome.PURGED
     assert services.sessions.find_holds([("s", [])]) == [None]
 
@@ -465,9 +469,9 @@ def test_a_hold_after_an_accepted_clear_does_not_stop_the_erasure(
     say(services, "s", B)
 
     if of_owner:
-        hold.hold_owner(services, "ann", "case 12")
+        legal_hold.hold_owner(services, "ann", "case 12")
     elif by_command:
-        hold.hold_session(services, "s", "case 12")
+        legal_hold.hold_session(services, "s", "case 12")
     else:
         chat(services).hold("case 12")
     settle(services)
@@ -558,11 +562,11 @@ def test_an_owners_hold_is_of_the_sessions_there_are_and_of_those_that_come(serv
     sleep(services, "awake", A)
     restore_session(services, "awake")
     sleep(services, "bobs", A, owner="bob")
-    told: list[hold.Held] = []
+    told: list[legal_hold.Held] = []
 
-    done = hold.hold_owner(services, "ann", "case 12", told.append)
+    done = legal_hold.hold_owner(services, "ann", "case 12", told.append)
 
-    assert done == told[-1] == hold.Held(3, 4)
+    assert done == told[-1] == legal_hold.Held(3, 4)
     say(services, "later", A)
     settle(services)
     for session_id in ("live", "awake", "later"):
@@ -582,9 +586,9 @@ def test_an_owners_hold_is_of_the_sessions_there_are_and_of_those_that_come(serv
     assert (standing.state, standing.receipt["kept"]["sessions"]) == (PurgeState.BLOCKED, 4)
     assert purge(services, Order(owner="bob")).state is PurgeState.COMPLETE
 
-    assert hold.hold_owner(services, "ann", None) == hold.Held(4, 8)
-    assert hold.hold_owner(services, "ann", None) is None
-    assert hold.hold_owner(services, "nobody", None) is None
+    assert legal_hold.hold_owner(services, "ann", None) == legal_hold.Held(4, 8)
+    assert legal_hold.hold_owner(services, "ann", None) is None
+    assert legal_hold.hold_owner(services, "nobody", None) is None
     for session_id in ("live", "asleep", "awake", "later"):
         assert held(services, session_id) == [False], session_id
     assert purge(services, Order(owner="ann")).state is PurgeState.COMPLETE
@@ -594,7 +598,7 @@ def test_an_owners_hold_is_of_the_sessions_there_are_and_of_those_that_come(serv
 
 def test_a_sleeping_session_of_a_held_owner_is_not_cleared(services: Services) -> None:
     sleep(services, "s", A)
-    hold.hold_owner(services, "ann", "case 12")
+    legal_hold.hold_owner(services, "ann", "case 12")
     settle(services)
     assert in_redis(services) == 0
 
@@ -609,16 +613,16 @@ def test_the_release_of_an_owner_leaves_a_sessions_own_hold(services: Services) 
     sleep(services, "both", A)
     sleep(services, "owners", A)
     chat(services, "both").hold("case 12")
-    hold.hold_owner(services, "ann", "case 13")
+    legal_hold.hold_owner(services, "ann", "case 13")
     settle(services)
 
-    assert hold.hold_owner(services, "ann", None) == hold.Held(2, 2)
+    assert legal_hold.hold_owner(services, "ann", None) == legal_hold.Held(2, 2)
     settle(services)
 
     assert (held(services, "both"), held(services, "owners")) == ([True], [False])
     with pytest.raises(SessionHeld, match="case 12"):
         chat(services, "both").clear()
-    hold.hold_owner(services, "ann", "case 14")
+    legal_hold.hold_owner(services, "ann", "case 14")
     assert chat(services, "both").release_hold()
     settle(services)
     assert held(services, "both") == [True]
@@ -633,20 +637,20 @@ def test_an_owners_hold_that_is_interrupted_is_finished_when_it_is_run_again(
     for number in range(5):
         sleep(services, f"s{number}", A)
     if release:
-        hold.hold_owner(services, "ann", "case 12")
+        legal_hold.hold_owner(services, "ann", "case 12")
         settle(services)
     reason = None if release else "case 12"
 
-    def die(_: hold.Held) -> None:
+    def die(_: legal_hold.Held) -> None:
         raise Killed
 
-    monkeypatch.setattr(hold, "_BATCH", 2)
+    monkeypatch.setattr(legal_hold, "_BATCH", 2)
     with pytest.raises(Killed):
-        hold.hold_owner(services, "ann", reason, die)
+        legal_hold.hold_owner(services, "ann", reason, die)
     seen_to = [held(services, f"s{number}") for number in range(5)]
     assert seen_to.count([not release]) == 2
 
-    assert hold.hold_owner(services, "ann", reason) == hold.Held(5, 6)
+    assert legal_hold.hold_owner(services, "ann", reason) == legal_hold.Held(5, 6)
     settle(services)
 
     assert [held(services, f"s{number}") for number in range(5)] == [[not release]] * 5
@@ -659,11 +663,11 @@ def test_what_goes_to_sleep_while_its_owner_is_held_is_found(services: Services)
         say(services, f"s{number}", A)
     asleep = iter(range(4))
 
-    def sleep_meanwhile(_: hold.Held) -> None:
+    def sleep_meanwhile(_: legal_hold.Held) -> None:
         for number in asleep:
             archive_session(services, f"s{number}")
 
-    hold.hold_owner(services, "ann", "case 12", sleep_meanwhile)
+    legal_hold.hold_owner(services, "ann", "case 12", sleep_meanwhile)
     settle(services)
     for number in range(4):
         services.sessions.close(f"s{number}")
@@ -694,14 +698,14 @@ def test_a_bucket_is_asked_for_temporary_holds_in_the_very_requests(
 
 def test_a_hold_that_is_set_while_another_is_released_stays_on_the_objects(services: Services) -> None:
     sleep(services, "s", A)
-    hold.hold_session(services, "s", "case 12")
+    legal_hold.hold_session(services, "s", "case 12")
     watched, points = watch(services)
 
     def hold_again() -> None:
         services.sessions.hold("s", "case 13")
 
     points.at("before amend", hold_again)
-    hold.hold_session(watched, "s", None)
+    legal_hold.hold_session(watched, "s", None)
 
     assert points.pending == []
     assert held(services, "s") == [True]

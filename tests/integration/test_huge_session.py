@@ -10,11 +10,11 @@ import redis
 from conftest import raw
 from huge import MIB, added_memory, message, write
 
-from history import SessionOperations, SessionStore
-from history.store.application import PAGE_BYTES
-from worker.archive import archive_session
-from worker.restore import restore_session
-from worker.services import Services
+from torpor.history import SessionOperations, SessionStore
+from torpor.history.store.application import PAGE_BYTES
+from torpor.worker.deployment.services import Services
+from torpor.worker.sleep.attempt import archive_session
+from torpor.worker.wake.restore import restore_session
 
 BUDGET = 64 * MIB
 

@@ -17,9 +17,9 @@ from conftest import RedisServer, raw, start_redis, wait_until
 from images import archived, deployment_of, image
 from langchain_core.messages import HumanMessage
 
-from history import MemorystoreChatMessageHistory
-from worker.listener import Listener
-from worker.services import Services, connect
+from torpor.history import MemorystoreChatMessageHistory
+from torpor.worker.deployment.services import Services, connect
+from torpor.worker.sleep.listener import Listener
 
 LEASE = timedelta(minutes=1)
 alone = pytest.mark.single_node(reason="it is about one node's connections")

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 import redis
-from conftest import Points, WatchedRedis, contents, raw, start_redis, watch
+from conftest import Points, WatchedRedis, dump, raw, start_redis, watch
 from purging import purge_session
 
-from history import (
+from torpor.history import (
     Expiry,
     MessageCorrupt,
     Origin,
@@ -30,14 +30,14 @@ from history import (
     calls,
     finish,
 )
-from history.calls import Call
-from history.conversation import Conversation
-from worker import holdings
-from worker.archive import Outcome, archive_session
-from worker.drain import drain
-from worker.restore import RestoreOutcome, read_transcript, restore_session
-from worker.services import Services
-from worker.wake import SessionArchive
+from torpor.history.calls import Call
+from torpor.history.conversation import Conversation
+from torpor.worker.archive import contents
+from torpor.worker.deployment.services import Services
+from torpor.worker.sleep.attempt import Outcome, archive_session
+from torpor.worker.sleep.drain import drain
+from torpor.worker.wake.restore import RestoreOutcome, read_transcript, restore_session
+from torpor.worker.wake.session_archive import SessionArchive
 
 HOUR = timedelta(hours=1)
 A, B, C = (b'{"content":"%b"}' % name for name in (b"a", b"b", b"c"))
@@ -120,7 +120,7 @@ def test_what_was_taken_back_is_in_the_archive_no_more_and_the_rest_wakes_up(ser
     services.sessions.append("s", [C])
     sleep(services)
     assert read_transcript(services, "s") == [A, C]
-    epochs = {each.name.epoch for each in holdings.look(services.archive, "s").segments}
+    epochs = {each.name.epoch for each in contents.look(services.archive, "s").segments}
     assert len(epochs) == 1
     restore_session(services, "s")
     assert live(services) == [A, C]
@@ -154,10 +154,10 @@ def test_a_session_that_may_have_slept_is_woken_first_or_left_as_it_is(
         archive_session(services, "s")
         services.sessions.append("s", [C])
     expected = [A, B] + [C] * asleep
-    before = contents(client)
+    before = dump(client)
     with pytest.raises(SessionNotWhole, match="archive="):
         popped(services, archive=None)
-    assert contents(client) == before
+    assert dump(client) == before
     assert popped(services) == expected.pop()
     assert live(services) == expected
 
@@ -166,11 +166,11 @@ def test_a_purged_session_has_nothing_to_take_back(client: redis.Redis, services
     whole(services)
     page = last_page(services)
     purge_session(services, "s")
-    before = contents(client)
+    before = dump(client)
     for attempt in (lambda: popped(services), lambda: services.sessions.pop("s", page)):
         with pytest.raises(SessionPurged):
             attempt()
-    assert contents(client) == before
+    assert dump(client) == before
 
 
 @pytest.mark.parametrize("hold", ["the session", "its owner", "the owner that the caller tells"])
@@ -180,22 +180,22 @@ def test_of_what_is_held_nothing_is_taken_back(client: redis.Redis, services: Se
         services.sessions.hold("s", "a dispute")
     else:
         services.sessions.hold_owner("ann" if hold == "its owner" else "bob", "a dispute")
-    before = contents(client)
+    before = dump(client)
     with pytest.raises(SessionHeld, match="a dispute"):
         popped(services, owner="bob" if "caller" in hold else None)
-    assert contents(client) == before
+    assert dump(client) == before
 
 
 def test_what_the_caller_can_not_read_stays(client: redis.Redis, services: Services) -> None:
     whole(services)
-    before = contents(client)
+    before = dump(client)
 
     def refuse(page: Page) -> list[bytes]:
         raise MessageCorrupt(f"message {page.start}")
 
     with pytest.raises(MessageCorrupt, match="message 2"):
         finish(conversation(services).pop(refuse))
-    assert contents(client) == before
+    assert dump(client) == before
 
 
 def test_a_session_in_quarantine_whose_last_message_is_taken_back_is_archived_again(services: Services) -> None:
@@ -343,10 +343,10 @@ def test_a_pop_that_meets_a_key_of_another_type_changes_nothing(
     [key] = [messages.partition(b":m:")[0] + f":{kind}".encode() for messages in raw(client, "KEYS", "*:m:s")]
     raw(client, "DEL", key)
     raw(client, "SET", key, "not Torpor's")
-    before = contents(client)
+    before = dump(client)
     with pytest.raises(RedisRefused, match="WRONGTYPE"):
         popped(services)
-    assert contents(client) == before
+    assert dump(client) == before
 
 
 # Workers that are killed
@@ -376,7 +376,7 @@ def test_an_erasure_after_a_pop_that_was_killed_is_finished_by_the_next(services
     assert read_transcript(services, "s") == [A, B]
     sleep(services)
     assert read_transcript(services, "s") == [A, B]
-    assert not holdings.look(services.archive, "s").erasable
+    assert not contents.look(services.archive, "s").erasable
 
 
 def test_an_upload_that_was_killed_after_a_pop_never_comes_back(services: Services) -> None:
@@ -392,7 +392,7 @@ def test_an_upload_that_was_killed_after_a_pop_never_comes_back(services: Servic
     restore_session(services, "s")
     sleep(services)
     assert read_transcript(services, "s") == [A, B]
-    assert not holdings.look(services.archive, "s").erasable
+    assert not contents.look(services.archive, "s").erasable
 
 
 def test_an_upload_that_a_pop_has_overtaken_is_taken_back(services: Services) -> None:
@@ -406,5 +406,5 @@ def test_an_upload_that_a_pop_has_overtaken_is_taken_back(services: Services) ->
     points.at("before segment put", pop_and_erase)
     assert archive_session(watched, "s").outcome is Outcome.SUPERSEDED
     assert "after segment put" in points.log
-    assert holdings.look(services.archive, "s").segments == []
+    assert contents.look(services.archive, "s").segments == []
     assert live(services) == [A, B]

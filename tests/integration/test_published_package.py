@@ -14,10 +14,10 @@ import redis
 from command import Torpor
 from conftest import RedisServer, missing, raw
 
-from history import LAYOUTS, MemorystoreChatMessageHistory
-from worker.archive import Outcome, archive_session
-from worker.restore import RestoreOutcome, restore_session
-from worker.services import Services
+from torpor.history import LAYOUTS, MemorystoreChatMessageHistory
+from torpor.worker.deployment.services import Services
+from torpor.worker.sleep.attempt import Outcome, archive_session
+from torpor.worker.wake.restore import RestoreOutcome, restore_session
 
 # The newest one, of March 2025, which needs langchain-core < 1.
 PACKAGE = "langchain-google-memorystore-redis==0.3.0"

@@ -15,7 +15,7 @@ import redis
 from conftest import lasting_keys, raw, wait_until, watch, with_settings
 from langchain_core.messages import HumanMessage
 
-from history import (
+from torpor.history import (
     Expiry,
     InvalidArgument,
     MemorystoreChatMessageHistory,
@@ -25,17 +25,20 @@ from history import (
     SessionStore,
     Status,
 )
-from worker import failpoints, hold, layout, orders, receipts, targets
-from worker.archive import Outcome, archive_session
-from worker.drain import drain
-from worker.errors import ArchiveRefused, ArchiveUnavailable, PurgeNotFound
-from worker.failpoints import Failpoint
-from worker.inventory import Tally
-from worker.orders import Order, Scope
-from worker.purge import carry_out, preview, purge
-from worker.receipts import PurgeState
-from worker.restore import read_transcript, restore_session
-from worker.services import Services
+from torpor.worker import failpoints
+from torpor.worker.archive import names
+from torpor.worker.deployment.services import Services
+from torpor.worker.erasure import orders, receipts, targets
+from torpor.worker.erasure.inventory import Tally
+from torpor.worker.erasure.orders import Order, Scope
+from torpor.worker.erasure.purge import carry_out, preview, purge
+from torpor.worker.erasure.receipts import PurgeState
+from torpor.worker.errors import ArchiveRefused, ArchiveUnavailable, PurgeNotFound
+from torpor.worker.failpoints import Failpoint
+from torpor.worker.retention import legal_hold
+from torpor.worker.sleep.attempt import Outcome, archive_session
+from torpor.worker.sleep.drain import drain
+from torpor.worker.wake.restore import read_transcript, restore_session
 
 A, B, C = b'{"a":"secret one"}', b'{"b":"secret two"}', b'{"c":"secret three"}'
 SHARDS = list(range(4))
@@ -71,12 +74,12 @@ def of_sessions(services: Services) -> list[str]:
     return [
         stored.name
         for stored in services.archive.list("v1/", generations=True)
-        if not stored.name.startswith((layout.DEPLOYMENT, layout.ORDERS, layout.RECEIPTS))
+        if not stored.name.startswith((names.DEPLOYMENT, names.ORDERS, names.RECEIPTS))
     ]
 
 
 def markers(services: Services, session_id: str) -> list[str]:
-    return [name for name in of_sessions(services) if name.startswith(layout.session_prefix(session_id))]
+    return [name for name in of_sessions(services) if name.startswith(names.session_prefix(session_id))]
 
 
 def end_tombstones(services: Services) -> None:
@@ -109,9 +112,9 @@ def test_a_purge_removes_a_session_from_redis_and_archive_and_writes_a_receipt(
     assert (receipt["requested_by"], receipt["reason"]) == ("dpo@example.com", "request 17")
     assert receipt["removed"] == receipt["found"]
     assert receipt["kept"] == {"sessions": 0, "objects": 0, "named": []}
-    assert markers(services, "s") == [layout.floor_name("s", epoch_of(services, "s"))]
-    assert not list(services.archive.list(layout.all_owner_markers("ann")))
-    assert list(services.archive.list(layout.all_owner_markers("bob")))
+    assert markers(services, "s") == [names.floor_name("s", epoch_of(services, "s"))]
+    assert not list(services.archive.list(names.all_owner_markers("ann")))
+    assert list(services.archive.list(names.all_owner_markers("bob")))
     assert list(services.sessions.owned("ann")) == []
     assert not raw(client, "EXISTS", keys_of(services, "s").messages(b"s"))
     assert read_transcript(services, "other") == [A]
@@ -218,8 +221,8 @@ def test_a_worker_that_was_uploading_while_the_purge_ran_leaves_no_object(servic
     assert archive_session(watched, "s").outcome is Outcome.SUPERSEDED
 
     assert points.pending == []
-    assert markers(services, "s") == [layout.floor_name("s", epoch_of(services, "s"))]
-    assert not list(services.archive.list(layout.all_owner_markers("ann")))
+    assert markers(services, "s") == [names.floor_name("s", epoch_of(services, "s"))]
+    assert not list(services.archive.list(names.all_owner_markers("ann")))
     assert wait_until(lambda: carry_out(services, order.id).state is PurgeState.COMPLETE)
 
 
@@ -372,7 +375,7 @@ def test_a_purge_keeps_its_lock_while_it_finds_nothing_for_longer_than_a_lease(
         assert carry_out(services, order.id).state is PurgeState.RUNNING  # somebody is at it
         yield from walked(*arguments)
 
-    monkeypatch.setattr("worker.purge.targets", walk_slowly)
+    monkeypatch.setattr("torpor.worker.erasure.purge.targets", walk_slowly)
     assert carry_out(services, order.id).state is PurgeState.COMPLETE
 
 
@@ -395,7 +398,8 @@ def test_a_purge_that_meets_an_error_says_so_and_goes_on_later(
     order = orders.place(services, Order(session="s"))
     with monkeypatch.context() as patched:
         patched.setattr(
-            "worker.erase.below_floor", lambda *_: (_ for _ in ()).throw(ArchiveUnavailable("the bucket is down"))
+            "torpor.worker.erasure.erase.below_floor",
+            lambda *_: (_ for _ in ()).throw(ArchiveUnavailable("the bucket is down")),
         )
         with pytest.raises(ArchiveUnavailable):
             carry_out(services, order.id)
@@ -515,7 +519,7 @@ def test_a_purge_of_the_archive_leaves_the_messages_in_redis(services: Services)
 def test_a_session_under_a_legal_hold_is_neither_purged_nor_cleared(services: Services) -> None:
     sleep(services, "kept", A)
     sleep(services, "free", A)
-    hold.hold_session(services, "kept", "case 12")
+    legal_hold.hold_session(services, "kept", "case 12")
 
     [dry] = preview(services, Order(session="kept"))
     assert dry.hold
@@ -531,7 +535,7 @@ def test_a_session_under_a_legal_hold_is_neither_purged_nor_cleared(services: Se
         services.sessions.clear("kept")
     assert read_transcript(services, "kept") == [A]
 
-    hold.hold_session(services, "kept", None)
+    legal_hold.hold_session(services, "kept", None)
     assert purge(services, Order(owner="ann")).state is PurgeState.COMPLETE
     assert [name for name in of_sessions(services) if not name.endswith("/floor")] == []
 
@@ -541,7 +545,7 @@ def test_a_hold_that_comes_after_the_list_is_heeded(services: Services) -> None:
 
     def keep(at: Failpoint) -> None:
         if at is Failpoint.PURGE_LISTED:
-            hold.hold_session(services, "s", "just in time")
+            legal_hold.hold_session(services, "s", "just in time")
 
     failpoints.arm(keep)
     standing = purge(services, Order(owner="ann"))
@@ -671,7 +675,7 @@ def test_the_marker_of_an_old_clear_goes_with_a_purge(services: Services) -> Non
 def test_a_hold_that_was_released_is_not_in_the_way_of_an_erasure(services: Services) -> None:
     for session in ("purged", "cleared"):
         sleep(services, session, A)
-        hold.hold_session(services, session, "case 12")
+        legal_hold.hold_session(services, session, "case 12")
         services.sessions.release_hold(session)  # the objects have yet to be seen to
 
     assert purge(services, Order(session="purged")).state is PurgeState.COMPLETE
@@ -684,7 +688,7 @@ def test_a_held_session_is_in_the_receipt_though_the_purge_had_to_wait(services:
     services = with_settings(services, lease_seconds=1)
     watched, points = watch(services)
     sleep(services, "held", A)
-    hold.hold_session(services, "held", "case 12")
+    legal_hold.hold_session(services, "held", "case 12")
     say(services, "leased", B)
     order = Order(owner="ann")
     points.at("after segment put", lambda: purge(services, order))
@@ -745,7 +749,7 @@ def test_a_hold_that_comes_during_a_restore_that_fails_is_seen_to(services: Serv
     with pytest.raises(ArchiveUnavailable):
         restore_session(watched, "s")
     drain(services, SHARDS)
-    [segment] = list(services.archive.list(layout.session_prefix("s")))
+    [segment] = list(services.archive.list(names.session_prefix("s")))
     assert segment.held or services.archive.url.startswith("gs:")  # the emulator does not tell of holds
 
 

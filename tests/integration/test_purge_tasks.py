@@ -13,16 +13,17 @@ from celery import Celery
 from conftest import RedisServer, wait_until
 from images import deployment_of, image
 
-from history import Expiry, InvalidArgument, SeizeOutcome
-from worker import failpoints, orders, receipts
-from worker.app import make_app
-from worker.archive import Outcome, archive_session
-from worker.failpoints import Failpoint
-from worker.holdings import look
-from worker.orders import Order
-from worker.purge import carry_out
-from worker.receipts import PurgeState
-from worker.services import Services
+from torpor.history import Expiry, InvalidArgument, SeizeOutcome
+from torpor.worker import failpoints
+from torpor.worker.app import make_app
+from torpor.worker.archive.contents import look
+from torpor.worker.deployment.services import Services
+from torpor.worker.erasure import orders, receipts
+from torpor.worker.erasure.orders import Order
+from torpor.worker.erasure.purge import carry_out
+from torpor.worker.erasure.receipts import PurgeState
+from torpor.worker.failpoints import Failpoint
+from torpor.worker.sleep.attempt import Outcome, archive_session
 
 A, B = b'{"a":1}', b'{"b":2}'
 

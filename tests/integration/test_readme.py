@@ -16,12 +16,12 @@ from conftest import RedisServer, raw
 from parrots import AgentParrot
 from pydantic import SecretStr
 
-from history import MemorystoreChatMessageHistory
-from worker.app import make_app
-from worker.archive import archive_session
-from worker.services import Services
-from worker.settings import PREFIX, PolicySettings, Settings
-from worker.wake import SessionArchive
+from torpor.history import MemorystoreChatMessageHistory
+from torpor.worker.app import make_app
+from torpor.worker.deployment.services import Services
+from torpor.worker.deployment.settings import PREFIX, PolicySettings, Settings
+from torpor.worker.sleep.attempt import archive_session
+from torpor.worker.wake.session_archive import SessionArchive
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

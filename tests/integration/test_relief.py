@@ -12,12 +12,14 @@ import redis
 from conftest import RedisServer, raw, start_redis, wait_until
 from images import archived, deployment_of, image
 
-from history import Expiry, RedisMemoryFull, RestoreTicket
-from worker import deployment, memory, status
-from worker.archive import Outcome, archive_session
-from worker.errors import ArchiveConflict, ArchiveTaken, ArchiveUnavailable
-from worker.relief import relieve
-from worker.services import Services, open_deployment
+from torpor.history import Expiry, RedisMemoryFull, RestoreTicket
+from torpor.worker.archive import ownership
+from torpor.worker.deployment import memory
+from torpor.worker.deployment.services import Services, open_deployment
+from torpor.worker.errors import ArchiveConflict, ArchiveTaken, ArchiveUnavailable
+from torpor.worker.ops import status
+from torpor.worker.sleep.attempt import Outcome, archive_session
+from torpor.worker.sleep.relief import relieve
 
 pytestmark = pytest.mark.single_node(reason="it sets the memory limit of a server of its own")
 
@@ -135,7 +137,7 @@ def test_a_batch_that_gets_nowhere_ends_the_relief_and_leads_nobody_to_quarantin
 
 def test_the_archive_of_another_deployment_is_not_written_to(server: RedisServer, tmp_path: Path) -> None:
     services = services_at(server, tmp_path)
-    deployment.take(services.archive, services.settings.namespace)
+    ownership.take(services.archive, services.settings.namespace)
     other = services.settings.model_copy(update={"namespace": "other"})
     with pytest.raises(ArchiveTaken):
         open_deployment(other)

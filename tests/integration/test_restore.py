@@ -16,7 +16,7 @@ from conftest import lasting_keys, raw, wait_until, watch, with_settings
 from langchain_core.messages import HumanMessage
 from purging import purge_session
 
-from history import (
+from torpor.history import (
     Expiry,
     MemorystoreChatMessageHistory,
     RedisUnavailable,
@@ -26,13 +26,14 @@ from history import (
     StagingLost,
     Status,
 )
-from worker import holdings, layout, transcript
-from worker.archive import Outcome, archive_session
-from worker.drain import drain
-from worker.errors import ArchiveUnavailable, SegmentDamaged, SegmentMissing
-from worker.restore import RestoreOutcome, read_transcript, restore_session
-from worker.services import Services
-from worker.stores import StoredObject
+from torpor.worker.archive import contents, names
+from torpor.worker.archive import segment as transcript
+from torpor.worker.archive.stores import StoredObject
+from torpor.worker.deployment.services import Services
+from torpor.worker.errors import ArchiveUnavailable, SegmentDamaged, SegmentMissing
+from torpor.worker.sleep.attempt import Outcome, archive_session
+from torpor.worker.sleep.drain import drain
+from torpor.worker.wake.restore import RestoreOutcome, read_transcript, restore_session
 
 STRANGE = [b"", b"\xff\xfe", b"NaN", b"{", b'{"a":\n1}', b"\r\n", b"\x00" * 100, b'"\\ud800"', b"x" * 70_000]
 
@@ -51,7 +52,7 @@ def sessions(client: redis.Redis) -> SessionStore:
 
 @pytest.fixture(autouse=True)
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.transcript._READ_BYTES", 250)  # three messages
+    monkeypatch.setattr("torpor.worker.archive.segment._READ_BYTES", 250)  # three messages
 
 
 def elements(first: int, count: int) -> list[bytes]:
@@ -94,7 +95,7 @@ def everything(client: redis.Redis) -> dict[bytes, Any]:
 
 
 def segments(services: Services, session_id: str = "s") -> list[StoredObject]:
-    return [segment.stored for segment in holdings.look(services.archive, session_id).segments]
+    return [segment.stored for segment in contents.look(services.archive, session_id).segments]
 
 
 def replace(services: Services, stored: StoredObject, change: Callable[[bytes], bytes]) -> None:
@@ -116,7 +117,7 @@ def fork(services: Services, epoch: int, start: int, messages: Iterable[bytes]) 
 
     wait_until(clock)  # a folder's clock moves in steps
     packed = transcript.pack("s", epoch, start, 0, [messages])
-    name = layout.segment_name("s", packed.name)
+    name = names.segment_name("s", packed.name)
     with packed.body:
         services.archive.put(name, packed.body, packed.size, metadata={"sha256": packed.sha256, "session": "s"})
     return name
@@ -139,7 +140,7 @@ def test_every_element_comes_back_byte_for_byte(client: redis.Redis, services: S
 
 def test_a_session_of_many_epochs_comes_back_in_order(services: Services) -> None:
     said = asleep(services, 1, 7, 2, 11, 1)
-    assert len({segment.name.epoch for segment in holdings.look(services.archive, "s").segments}) == 5
+    assert len({segment.name.epoch for segment in contents.look(services.archive, "s").segments}) == 5
     assert restore_session(services, "s").messages == len(said)
     assert live(services) == said
     said += say(services, len(said), 2)
@@ -510,7 +511,7 @@ def test_a_segment_of_another_session_is_named_and_changes_nothing(
     asleep(services, 4)
     asleep(services, 4, session_id="t")
     [foreign] = segments(services, "t")
-    copied = layout.session_prefix("s") + foreign.name.removeprefix(layout.session_prefix("t"))
+    copied = names.session_prefix("s") + foreign.name.removeprefix(names.session_prefix("t"))
     with services.archive.open(foreign) as body:
         data = body.read()
     services.archive.put(copied, io.BytesIO(data), len(data), metadata=foreign.metadata if with_metadata else {})
@@ -540,7 +541,7 @@ def test_metadata_that_makes_no_sense_changes_nothing(client: redis.Redis, servi
 def test_foreign_objects_beside_the_segments_are_left_alone(services: Services) -> None:
     said = asleep(services, 4)
     for name in ("notes.txt", "7/notes.txt", "7/0-1-zzzzzzzz.jsonl.gz"):
-        services.archive.put(layout.session_prefix("s") + name, io.BytesIO(b"hello"), 5, metadata={})
+        services.archive.put(names.session_prefix("s") + name, io.BytesIO(b"hello"), 5, metadata={})
     restore_session(services, "s")
     assert live(services) == said
 
@@ -581,7 +582,7 @@ def test_an_error_that_nobody_foresaw_leaves_the_session_as_it_was(client: redis
 
 
 def epoch_of(services: Services) -> int:
-    return holdings.look(services.archive, "s").segments[-1].name.epoch
+    return contents.look(services.archive, "s").segments[-1].name.epoch
 
 
 def test_segments_that_overlap_and_agree_make_one_transcript(services: Services) -> None:
@@ -699,9 +700,9 @@ def test_an_expiry_that_was_changed_while_nothing_was_written_is_what_the_sessio
     assert info
     assert info.expiry == Expiry(timedelta(days=40))
     assert chat.messages == [HumanMessage("once")]
-    count = len(holdings.look(services.archive, "s").segments)
+    count = len(contents.look(services.archive, "s").segments)
     assert archive_session(services, "s").outcome is Outcome.ARCHIVED
-    assert len(holdings.look(services.archive, "s").segments) == count, (
+    assert len(contents.look(services.archive, "s").segments) == count, (
         "what is remembered already is not written again"
     )
 

@@ -13,19 +13,29 @@ from typing import Any
 import pytest
 import redis
 from celery import Celery
-from conftest import RedisServer, age, contents, wait_until, watch, with_settings
+from conftest import RedisServer, age, dump, wait_until, watch, with_settings
 from storage_proxy import StorageProxy
 
-from history import Expiry, MemorystoreChatMessageHistory, PurgeOutcome, SessionInfo, SessionNotFound, SessionStore
-from worker import hold, holdings, layout, tasks, transcript
-from worker.app import make_app
-from worker.archive import Outcome, archive_session
-from worker.restore import RestoreOutcome, read_transcript, restore_session
-from worker.retention import NEVER
-from worker.services import Services
-from worker.settings import PolicySettings, Settings
-from worker.stores import StoredObject
-from worker.stores.url import open_archive
+from torpor.history import (
+    Expiry,
+    MemorystoreChatMessageHistory,
+    PurgeOutcome,
+    SessionInfo,
+    SessionNotFound,
+    SessionStore,
+)
+from torpor.worker import tasks
+from torpor.worker.app import make_app
+from torpor.worker.archive import contents, names
+from torpor.worker.archive import segment as transcript
+from torpor.worker.archive.stores import StoredObject
+from torpor.worker.archive.stores.url import open_archive
+from torpor.worker.deployment.services import Services
+from torpor.worker.deployment.settings import PolicySettings, Settings
+from torpor.worker.retention import legal_hold
+from torpor.worker.retention.expiry import NEVER
+from torpor.worker.sleep.attempt import Outcome, archive_session
+from torpor.worker.wake.restore import RestoreOutcome, read_transcript, restore_session
 
 DAY = timedelta(days=1)
 MONTH = timedelta(days=30)
@@ -69,7 +79,7 @@ def fall_asleep(services: Services, session_id: str = "s") -> datetime:
 
 
 def segments(services: Services, session_id: str = "s") -> list[StoredObject]:
-    return [segment.stored for segment in holdings.look(services.archive, session_id).segments]
+    return [segment.stored for segment in contents.look(services.archive, session_id).segments]
 
 
 def ends(services: Services, session_id: str = "s") -> set[datetime | None]:
@@ -77,7 +87,7 @@ def ends(services: Services, session_id: str = "s") -> set[datetime | None]:
 
 
 def marker_ends(services: Services, owner: str = "ann", session_id: str = "s") -> list[datetime | None]:
-    return [stored.custom_time for stored in services.archive.list(layout.owner_markers(owner, session_id))]
+    return [stored.custom_time for stored in services.archive.list(names.owner_markers(owner, session_id))]
 
 
 def lapse(services: Services, by: timedelta = 60 * DAY) -> int:
@@ -374,16 +384,16 @@ def test_a_held_owners_session_outlives_its_retention_and_is_found_to_be_release
     client: redis.Redis, monthly: Services, *, held_first: bool
 ) -> None:
     if held_first:
-        hold.hold_owner(monthly, "ann", "a lawsuit")
+        legal_hold.hold_owner(monthly, "ann", "a lawsuit")
     said = say(monthly, 1, owner="ann")
     age(client, "s", 31 * DAY)
     fall_asleep(monthly)
     if not held_first:
-        hold.hold_owner(monthly, "ann", "a lawsuit")
+        legal_hold.hold_owner(monthly, "ann", "a lawsuit")
         archive_session(monthly, "s")
     assert lapse(monthly) == 0
     assert read_transcript(monthly, "s") == said
-    assert hold.hold_owner(monthly, "ann", None) == hold.Held(1, 2)
+    assert legal_hold.hold_owner(monthly, "ann", None) == legal_hold.Held(1, 2)
     assert lapse(monthly) == 2
 
 
@@ -511,7 +521,7 @@ def test_a_session_of_which_the_archive_has_what_redis_has_not_is_left_as_it_is(
     lapse(monthly)
     packed = transcript.pack("s", epoch + 1 if newer else epoch, 0, 0, [[b"{}", b"{}"]])
     with packed.body:
-        name = layout.segment_name("s", packed.name)
+        name = names.segment_name("s", packed.name)
         monthly.archive.put(name, packed.body, packed.size, metadata={"sha256": packed.sha256})
     missing(monthly)
     assert name in [stored.name for stored in segments(monthly)]
@@ -532,9 +542,9 @@ def test_a_session_is_begun_anew_only_as_it_was_seen(client: redis.Redis, servic
     say(services, 1, owner="ann")
     seen = described(services)
     sessions.clear("s")
-    before = contents(client)
+    before = dump(client)
     assert sessions.begin_anew(seen, ["ann"]).outcome is PurgeOutcome.CHANGED
-    assert contents(client) == before
+    assert dump(client) == before
     gone = say(services, 1, session_id="t")
     asleep = described(services, "t")
     fall_asleep(services, "t")

@@ -18,7 +18,7 @@ from conftest import (
     RedisServer,
     WatchedRedis,
     commit,
-    contents,
+    dump,
     free_port,
     lasting_keys,
     raw,
@@ -27,7 +27,7 @@ from conftest import (
     wait_until,
 )
 
-from history import (
+from torpor.history import (
     CleanOutcome,
     CommitOutcome,
     Expiry,
@@ -56,8 +56,8 @@ from history import (
     calls,
     finish,
 )
-from history.clients import kind_of
-from history.errors import translate
+from torpor.history.clients.kinds import kind_of
+from torpor.history.errors import translate
 
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
@@ -157,9 +157,9 @@ def test_a_turn_that_is_sent_again_is_written_once(store: SessionStore, client: 
     first, second = turn(b"turn-one", A, B), turn(b"turn-two", C)
     assert [store.run(first), store.run(first)] == [2, 2]
     assert store.run(second) == 3
-    before = contents(client)
+    before = dump(client)
     assert [store.run(first), store.run(second)] == [3, 3]
-    assert contents(client) == before
+    assert dump(client) == before
     assert store.messages("s") == [A, B, C]
 
 
@@ -295,20 +295,20 @@ def test_two_turns_of_the_same_words_are_both_written(store: SessionStore) -> No
 
 def test_only_new_refuses_a_session_that_is_there(store: SessionStore, client: redis.Redis) -> None:
     store.append("s", [A], only_new=True)
-    before = contents(client)
+    before = dump(client)
     with pytest.raises(SessionExists, match="'s'"):
         store.append("s", [B], only_new=True)
-    assert contents(client) == before
+    assert dump(client) == before
 
 
 def test_an_owner_is_recorded_once_and_for_all(store: SessionStore, client: redis.Redis) -> None:
     store.append("s", [A])
     store.append("s", [A], owner="ann")
     store.append("s", [A])
-    before = contents(client)
+    before = dump(client)
     with pytest.raises(OwnerMismatch, match="'bob'"):
         store.append("s", [B], owner="bob")
-    assert contents(client) == before
+    assert dump(client) == before
     assert described(store).owner == "ann"
     assert raw(client, "SMEMBERS", "{torpor:0}:o:ann") in ([b"s"], {b"s"})
 
@@ -326,10 +326,10 @@ def test_an_error_about_arguments_is_raised_before_anything_is_sent(watched: Wat
 def test_reading_without_touch_changes_nothing(store: SessionStore, client: redis.Redis) -> None:
     fill(store, "s")
     store.close("s")
-    before = contents(client)
+    before = dump(client)
     assert store.messages("s", touch=False) == [A, B]
     assert [page.messages for page in store.pages("s")] == [[A, B]]
-    assert contents(client) == before
+    assert dump(client) == before
     assert store.messages("s") == [A, B]
     assert described(store).status is Status.LIVE
 
@@ -435,9 +435,9 @@ def test_policies_are_recorded_for_all_clients_and_replaced_as_a_whole(
     assert SessionStore(client).configure(idle=HOUR, max_age=None, policies=rules).policies == rules
     with redis_server.client() as other:
         assert SessionStore(other).deployment.policies == rules
-        before = contents(client)
+        before = dump(client)
         SessionStore(other).configure(idle=HOUR, max_age=None, policies=rules)
-        assert contents(client) == before
+        assert dump(client) == before
     with redis_server.client() as another:
         assert SessionStore(another).configure(idle=HOUR, max_age=None).policies == Policies()
     assert raw(client, "HGET", "torpor:config", "policies") == b"[]"
@@ -607,9 +607,9 @@ def test_a_lost_lease_has_no_snapshot_and_counts_nothing(store: SessionStore, cl
     fill(store, "s")
     lease = claim_due(store)
     store.append("s", [C])
-    before = contents(client)
+    before = dump(client)
     assert store.snapshots([lease, replace(lease, session_id="nobody")]) == [None, None]
-    assert contents(client) == before
+    assert dump(client) == before
 
 
 def test_an_index_entry_without_a_session_is_dropped(store: SessionStore, client: redis.Redis) -> None:
@@ -733,11 +733,11 @@ def test_a_session_that_was_used_meanwhile_is_kept(
     snapshot = snapshot_of(store, lease)
     store.append("s", messages) if messages else store.messages("s")
     due_at = described(store).due_at
-    before = contents(client)
+    before = dump(client)
     assert store.renew([lease], HOUR) == [None]
     assert not store.release(lease, HOUR, counted=True, error="late")
     assert not store.quarantine(lease, "late")
-    assert contents(client) == before
+    assert dump(client) == before
     assert commit(store, lease, snapshot) is CommitOutcome.KEPT
     info = described(store)
     assert (info.archived_count, info.message_count) == (2, 2 + len(messages))
@@ -775,9 +775,9 @@ def test_a_session_that_was_cleared_meanwhile_supersedes_the_commit(store: Sessi
     snapshot = snapshot_of(store, lease)
     store.clear("s")
     fill(store, "s")
-    before = contents(client)
+    before = dump(client)
     assert commit(store, lease, snapshot) is CommitOutcome.SUPERSEDED
-    assert contents(client) == before
+    assert dump(client) == before
 
 
 def test_a_session_that_was_restored_meanwhile_supersedes_the_commit(store: SessionStore) -> None:
@@ -987,12 +987,12 @@ def test_a_staging_list_that_is_lost_stops_the_restore_and_changes_nothing(
     [key] = staged_keys(client)
     assert 0 < raw(client, "PTTL", key) <= 2 * 60_000
     raw(client, "DEL", key)
-    before = contents(client)
+    before = dump(client)
     with pytest.raises(StagingLost, match="start it again"):
         store.stage(ticket, 1, [B], MINUTE)
     with pytest.raises(StagingLost):
         store.swap(ticket, 1, Origin())
-    assert contents(client) == before
+    assert dump(client) == before
     assert store.abandon(ticket)
     assert store.messages("s") == [C]
 
@@ -1009,11 +1009,11 @@ def test_a_staging_list_that_lost_a_page_stops_the_restore(store: SessionStore, 
 
 def test_an_abandoned_restore_leaves_the_session_as_it_was(store: SessionStore, client: redis.Redis) -> None:
     store.append("s", [C], expiry=Expiry(HOUR, DAY))
-    before = contents(client)
+    before = dump(client)
     ticket = begun(store)
     assert store.stage(ticket, 0, [A], MINUTE)
     assert store.abandon(ticket)
-    assert contents(client) == before
+    assert dump(client) == before
     assert not store.abandon(ticket)
 
 
@@ -1081,9 +1081,9 @@ def test_a_later_clear_keeps_its_own_floor(store: SessionStore, client: redis.Re
     older = store.clear("s")
     [lease] = store.claim(ALL, 10, MINUTE)
     newer = store.clear("s")
-    before = contents(client)
+    before = dump(client)
     assert store.cleaned(lease, older) is CleanOutcome.OTHER
-    assert contents(client) == before
+    assert dump(client) == before
     assert described(store).floor == newer
 
 
@@ -1110,10 +1110,10 @@ def test_a_clear_takes_a_session_out_of_quarantine(store: SessionStore) -> None:
 
 
 def test_an_update_of_a_session_that_is_not_there_is_refused(store: SessionStore, client: redis.Redis) -> None:
-    before = contents(client)
+    before = dump(client)
     with pytest.raises(SessionNotFound, match="'s'"):
         store.update("s", idle=HOUR)
-    assert contents(client) == before
+    assert dump(client) == before
 
 
 def test_an_update_keeps_what_it_is_not_given(store: SessionStore) -> None:
@@ -1212,11 +1212,11 @@ def test_at_the_memory_limit_an_append_changes_nothing_and_says_so(full: redis.R
     fill(store, "s")
     store.close("s")
     at_its_limit(full)
-    before = contents(full)
+    before = dump(full)
     for session_id in ("s", "new"):
         with pytest.raises(RedisMemoryFull, match="memory limit"):
             store.append(session_id, [A, B], owner="ann", expiry=Expiry(HOUR, HOUR))
-    assert contents(full) == before
+    assert dump(full) == before
     assert store.messages("s", touch=False) == [A, B]
 
 
@@ -1331,10 +1331,10 @@ def test_at_the_memory_limit_a_restore_is_refused_and_leaves_nothing(full: redis
     ticket = begun(store)
     assert store.stage(ticket, 0, [A], MINUTE)
     at_its_limit(full)
-    before = contents(full)
+    before = dump(full)
     with pytest.raises(RedisMemoryFull):
         store.stage(ticket, 1, [B], MINUTE)
-    assert contents(full) == before
+    assert dump(full) == before
     assert store.abandon(ticket)
     assert raw(full, "KEYS", "*") == [b"torpor:config"]
 

@@ -17,7 +17,7 @@ from google.auth.credentials import AnonymousCredentials, Credentials
 from google.auth.exceptions import GoogleAuthError, RefreshError
 from tls import HOST, Authority, make_authority
 
-from worker.stores.transport import Reply, Transport
+from torpor.worker.archive.stores.transport import Reply, Transport
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"

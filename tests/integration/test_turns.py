@@ -24,13 +24,13 @@ from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 from langchain_core.runnables.history import RunnableWithMessageHistory
 from purging import purge_session
 
-from history import MemorystoreChatMessageHistory, SessionPurged, SessionStore, decode_message, encode_message
-from worker.archive import Outcome, archive_session
-from worker.restore import read_transcript, restore_session
-from worker.services import Services
-from worker.settings import Settings
-from worker.stores.url import open_archive
-from worker.wake import SessionArchive
+from torpor.history import MemorystoreChatMessageHistory, SessionPurged, SessionStore, decode_message, encode_message
+from torpor.worker.archive.stores.url import open_archive
+from torpor.worker.deployment.services import Services
+from torpor.worker.deployment.settings import Settings
+from torpor.worker.sleep.attempt import Outcome, archive_session
+from torpor.worker.wake.restore import read_transcript, restore_session
+from torpor.worker.wake.session_archive import SessionArchive
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:RunnableWithMessageHistory is deprecated:langchain_core._api.deprecation.LangChainDeprecationWarning"
@@ -240,7 +240,7 @@ def found(services: Services) -> list[str]:
     return [str(decode_message(element).content) for element in asleep]
 
 
-def contents(messages: list[BaseMessage]) -> list[str]:
+def dump(messages: list[BaseMessage]) -> list[str]:
     return [str(message.content) for message in messages]
 
 
@@ -261,7 +261,7 @@ def test_whatever_happens_in_a_turn_each_message_is_there_once_and_in_order(
 ) -> None:
     services.sessions.append("s", written(BEFORE), owner="ann")
     Turn(redis_server, mode, call, partial(happening, services)).take(allow_reuse=True)
-    assert found(services) == contents([*LEFT[happening], HumanMessage("five"), AIMessage("reply")])
+    assert found(services) == dump([*LEFT[happening], HumanMessage("five"), AIMessage("reply")])
 
 
 @every_mode
@@ -278,7 +278,7 @@ def test_whatever_happens_before_a_turn_is_written_each_message_is_there_once_an
     sleep(services)
     turn = Turn(redis_server, mode, call, partial(happening, services), before_the_write=True)
     turn.take(allow_reuse=True, archive=SessionArchive(services.archive.url))
-    assert found(services) == contents([*LEFT[happening], HumanMessage("five"), AIMessage("reply")])
+    assert found(services) == dump([*LEFT[happening], HumanMessage("five"), AIMessage("reply")])
 
 
 @every_mode
@@ -296,7 +296,7 @@ def test_a_session_that_wakes_up_in_a_turn_is_followed_by_what_is_new(
         restore_session(services, "s")
 
     Turn(redis_server, mode, call, wake).take()
-    assert found(services) == contents([*BEFORE, *begins_with, HumanMessage("five"), AIMessage("reply")])
+    assert found(services) == dump([*BEFORE, *begins_with, HumanMessage("five"), AIMessage("reply")])
 
 
 @every_mode
@@ -324,7 +324,7 @@ def test_a_turn_of_another_owner_is_not_written_and_langchain_logs_that(
 ) -> None:
     services.sessions.append("s", written(BEFORE), owner="ann")
     Turn(redis_server, MODES["list-function"], call, lambda: None).take(owner="bob")
-    assert found(services) == contents(BEFORE)
+    assert found(services) == dump(BEFORE)
     assert "OwnerMismatch" in caplog.text
 
 
@@ -382,7 +382,7 @@ def test_a_turn_that_fails_leaves_the_next_one_alone(services: Services) -> None
     with pytest.raises(ConnectionError):
         chain.invoke([HumanMessage("lost")], CONFIG)
     chain.invoke([HumanMessage("five")], CONFIG)
-    assert found(services) == [*contents(BEFORE), "other", "five", "reply"]
+    assert found(services) == [*dump(BEFORE), "other", "five", "reply"]
 
 
 @pytest.mark.parametrize("happening", [sleep, clear, sleep_and_wake])
@@ -394,7 +394,7 @@ def test_threads_can_share_a_history(services: Services, happening: Callable[[Se
     with ThreadPoolExecutor(2) as threads:
         list(threads.map(lambda text: chain.invoke([HumanMessage(text)], CONFIG), ["five", "six"]))
     left = len(LEFT[happening])
-    assert found(services)[:left] == contents(LEFT[happening])
+    assert found(services)[:left] == dump(LEFT[happening])
     assert sorted(found(services)[left:]) == ["five", "reply", "reply", "six"]
 
 
@@ -420,7 +420,7 @@ def test_tasks_can_share_a_history(services: Services, redis_server: RedisServer
             await asyncio.gather(*(chain.ainvoke([HumanMessage(text)], CONFIG) for text in ("five", "six")))
 
     asyncio.run(converse())
-    assert found(services)[:4] == contents(BEFORE)
+    assert found(services)[:4] == dump(BEFORE)
     assert sorted(found(services)[4:]) == ["five", "reply", "reply", "six"]
 
 
@@ -429,13 +429,13 @@ def test_what_a_runnable_reads_and_writes_itself_is_fresh_and_kept(services: Ser
 
     def look_and_note() -> None:
         be_used(services)
-        assert contents(history.messages) == [*contents(BEFORE), "other"]
+        assert dump(history.messages) == [*dump(BEFORE), "other"]
         history.add_message(ToolMessage("noted", tool_call_id="1"))
 
     history, chain = shared(services.sessions.client, look_and_note)
     chain.invoke([HumanMessage("five")], CONFIG)
-    assert found(services) == [*contents(BEFORE), "other", "noted", "five", "reply"]
-    assert contents(history.messages) == found(services)
+    assert found(services) == [*dump(BEFORE), "other", "noted", "five", "reply"]
+    assert dump(history.messages) == found(services)
 
 
 class KeepsLastFour(MemorystoreChatMessageHistory):

@@ -20,7 +20,7 @@ from conftest import (
     RedisServer,
     WatchedArchive,
     age,
-    contents,
+    dump,
     lasting_keys,
     raw,
     wait_until,
@@ -30,7 +30,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from purging import purge_session
 from storage_proxy import StorageProxy, answered
 
-from history import (
+from torpor.history import (
     Expiry,
     MemorystoreChatMessageHistory,
     OwnerMismatch,
@@ -40,18 +40,19 @@ from history import (
     SessionStore,
     encode_message,
 )
-from history.store.restoring import Restoring
-from worker import deployment, failpoints, holdings, layout
-from worker.archive import Outcome, archive_session
-from worker.drain import drain
-from worker.errors import ArchiveTaken, ArchiveUnavailable
-from worker.failpoints import Failpoint
-from worker.restore import read_transcript
-from worker.services import Services
-from worker.settings import PolicySettings, Settings
-from worker.stores import objects
-from worker.stores.url import open_archive
-from worker.wake import SessionArchive
+from torpor.history.store.restoring import Restoring
+from torpor.worker import failpoints
+from torpor.worker.archive import contents, names, ownership
+from torpor.worker.archive.stores import objects
+from torpor.worker.archive.stores.url import open_archive
+from torpor.worker.deployment.services import Services
+from torpor.worker.deployment.settings import PolicySettings, Settings
+from torpor.worker.errors import ArchiveTaken, ArchiveUnavailable
+from torpor.worker.failpoints import Failpoint
+from torpor.worker.sleep.attempt import Outcome, archive_session
+from torpor.worker.sleep.drain import drain
+from torpor.worker.wake.restore import read_transcript
+from torpor.worker.wake.session_archive import SessionArchive
 
 SLEPT: list[BaseMessage] = [HumanMessage("one"), AIMessage("two"), HumanMessage("three"), AIMessage("four")]
 LATE: list[BaseMessage] = [HumanMessage("five")]
@@ -71,7 +72,7 @@ def services(redis_server: RedisServer, sessions: SessionStore, scratch: Path) -
 def services_of(server: RedisServer, sessions: SessionStore, url: str) -> Services:
     settings = Settings(**server.settings, archive_url=url, lease_seconds=30)
     services = Services(settings, sessions, open_archive(url))
-    deployment.take(services.archive, settings.namespace)
+    ownership.take(services.archive, settings.namespace)
     return services
 
 
@@ -203,12 +204,12 @@ def test_a_session_that_was_written_to_while_it_slept_comes_back_whole(
 
 def test_without_an_archive_a_session_stays_asleep(connection: Connection, services: Services) -> None:
     fall_asleep(services)
-    before = contents(services.sessions.client)
+    before = dump(services.sessions.client)
     chat = connection.chat()
     assert chat.messages == []
     assert len(chat) == 0
     assert chat.pages(10) == []
-    assert contents(services.sessions.client) == before
+    assert dump(services.sessions.client) == before
     assert read_transcript(services, "s") == written(SLEPT)
 
 
@@ -254,7 +255,7 @@ def test_what_is_remembered_as_empty_is_gone_after_its_minute(
     points: Points,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("worker.wake._LEASE", timedelta(seconds=0.2))
+    monkeypatch.setattr("torpor.worker.wake.session_archive._LEASE", timedelta(seconds=0.2))
     before = lasting_keys(services.sessions.client)
     chat = connection.chat(archive=archive)
     for _ in range(3):
@@ -265,14 +266,14 @@ def test_what_is_remembered_as_empty_is_gone_after_its_minute(
     wait_until(lambda: drain(services, SHARDS) == {Outcome.ARCHIVED: 1}, what="it is due and goes")
     left = {key for key in lasting_keys(services.sessions.client) - before if not key.endswith((b":config", b":t"))}
     assert left == set()
-    assert [stored for stored in services.archive.list("v1/") if stored.name != layout.DEPLOYMENT] == []
+    assert [stored for stored in services.archive.list("v1/") if stored.name != names.DEPLOYMENT] == []
     assert services.sessions.last_events(10) == []
 
 
 def test_a_turn_of_more_than_a_minute_keeps_what_is_written_at_its_end(
     connection: Connection, services: Services, archive: SessionArchive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.wake._LEASE", timedelta(seconds=0.1))
+    monkeypatch.setattr("torpor.worker.wake.session_archive._LEASE", timedelta(seconds=0.1))
     chat = connection.chat(archive=archive)
     assert chat.messages == []
     wait_until(lambda: drain(services, SHARDS) == {Outcome.ARCHIVED: 1})
@@ -302,7 +303,7 @@ def test_an_archive_that_is_nobody_s_yet_is_asked_until_it_is_somebody_s(
     archive = SessionArchive((scratch / "new").as_uri())
     chat = connection.chat(archive=archive, namespace="other")
     assert chat.messages == []
-    deployment.take(open_archive((scratch / "new").as_uri()), "torpor")
+    ownership.take(open_archive((scratch / "new").as_uri()), "torpor")
     with pytest.raises(ArchiveTaken):
         archive.check("other")
     archive.check("torpor")
@@ -524,7 +525,7 @@ def test_where_one_that_wakes_a_session_dies_another_goes_on(
     failpoint: Failpoint,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("worker.wake._LEASE", timedelta(seconds=0.3))
+    monkeypatch.setattr("torpor.worker.wake.session_archive._LEASE", timedelta(seconds=0.3))
     fall_asleep(services)
     services.sessions.append("s", written(LATE))
     failpoints.arm(lambda reached: kill() if reached is failpoint else None)
@@ -598,7 +599,7 @@ def test_the_event_loop_goes_on_while_the_archive_is_slow(
 
 
 def ends(services: Services) -> set[datetime | None]:
-    return {segment.stored.custom_time for segment in holdings.look(services.archive, "s").segments}
+    return {segment.stored.custom_time for segment in contents.look(services.archive, "s").segments}
 
 
 def fall_asleep_idle(services: Services, by: timedelta, **options: Any) -> None:

@@ -11,13 +11,13 @@ from conftest import lasting_keys, raw
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from purging import purge_session
 
-from history import MemorystoreChatMessageHistory, SessionNotFound, Status
-from worker import holdings, layout
-from worker.archive import Outcome, archive_session
-from worker.drain import drain
-from worker.receipts import PurgeState
-from worker.restore import RestoreOutcome, read_transcript, restore_session
-from worker.services import Services
+from torpor.history import MemorystoreChatMessageHistory, SessionNotFound, Status
+from torpor.worker.archive import contents, names
+from torpor.worker.deployment.services import Services
+from torpor.worker.erasure.receipts import PurgeState
+from torpor.worker.sleep.attempt import Outcome, archive_session
+from torpor.worker.sleep.drain import drain
+from torpor.worker.wake.restore import RestoreOutcome, read_transcript, restore_session
 
 TURN: list[BaseMessage] = [HumanMessage("Wie geht's? 😀"), AIMessage("gut\n", id="run-1")]
 
@@ -78,10 +78,10 @@ def test_a_session_that_wakes_and_sleeps_again_and_again_is_uploaded_once(
         if turn % 2:
             restore_session(services, "s")
             assert chat.messages == expected
-    names = [segment.name for segment in holdings.look(services.archive, "s").segments]
+    names = [segment.name for segment in contents.look(services.archive, "s").segments]
     assert sum(name.stop - name.start for name in names) == len(expected)
     assert archive_session(services, "s").outcome is Outcome.ARCHIVED
-    assert [segment.name for segment in holdings.look(services.archive, "s").segments] == names
+    assert [segment.name for segment in contents.look(services.archive, "s").segments] == names
 
 
 def test_a_session_that_is_nowhere_is_not_found_and_leaves_nothing(client: redis.Redis, services: Services) -> None:
@@ -101,7 +101,7 @@ def test_a_cleared_session_does_not_come_back(client: redis.Redis, services: Ser
     assert restore_session(services, "s").outcome is RestoreOutcome.WHOLE
     chat.add_messages([HumanMessage("new")])
     assert drain(services, list(services.sessions.due_counts())) == {Outcome.CLEANED: 1}
-    assert not holdings.look(services.archive, "s")
+    assert not contents.look(services.archive, "s")
     assert archive_session(services, "s").outcome is Outcome.ARCHIVED
     restore_session(services, "s")
     assert chat.messages == [HumanMessage("new")]
@@ -115,7 +115,7 @@ def test_a_purged_session_is_gone_from_redis_and_archive(client: redis.Redis, se
     chat.add_messages(TURN)
     purged = purge_session(services, "s")
     assert (purged.state, purged.found.messages, purged.found.objects) == (PurgeState.COMPLETE, 4, 1)
-    assert [each.name.rpartition("/")[2] for each in services.archive.list(layout.session_prefix("s"))] == ["floor"]
+    assert [each.name.rpartition("/")[2] for each in services.archive.list(names.session_prefix("s"))] == ["floor"]
     info = chat.info()
     assert info
     assert (info.status, info.message_count) == (Status.PURGED, 0)
@@ -126,7 +126,7 @@ def test_segments_are_json_lines_that_anybody_can_read(client: redis.Redis, serv
     chat = history(client, "a/b")
     chat.add_messages(TURN)
     result = archive_session(services, "a/b")
-    [segment] = holdings.look(services.archive, "a/b").segments
+    [segment] = contents.look(services.archive, "a/b").segments
     assert segment.stored.name == result.object_name
     with services.archive.open(segment.stored) as body:
         lines = [json.loads(line) for line in gzip.decompress(body.read()).splitlines()]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-import history
+from torpor import history
 
 ROOT = Path(__file__).parents[2]
 WORKER = sorted((ROOT / "worker").rglob("*.py"))
@@ -93,7 +93,7 @@ PUBLIC = [
 ]
 
 # What neither an application nor the library for it needs.
-FOREIGN = ("worker", "celery", "kombu", "google", "pydantic_settings", "typer", "rich")
+FOREIGN = ("torpor.worker", "celery", "kombu", "google", "pydantic_settings", "typer", "rich")
 
 
 def imports_of(path: Path) -> Iterator[tuple[str, str | None]]:
@@ -121,20 +121,20 @@ def test_every_error_that_a_caller_can_catch_is_public() -> None:
 
 
 def test_importing_history_imports_no_worker_celery_or_google() -> None:
-    code = "import sys, history; print(*sorted({name.split('.')[0] for name in sys.modules}))"
+    code = "import sys, torpor.history; print(*sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     loaded = done.stdout.split()
-    assert {"history", "redis", "langchain_core"} <= set(loaded)
+    assert {"torpor.history", "redis", "langchain_core"} <= set(loaded)
     assert not set(loaded) & {*FOREIGN, "agents", "openai"}
 
 
 # Within the function that IAM tokens are made by, where an application asks for them (the extra `torpor[iam]`).
-IN_A_FUNCTION = {"history/iam.py": ("_google_auth", ["google.auth.transport.requests"])}
+IN_A_FUNCTION = {"history/clients/iam.py": ("_google_auth", ["google.auth.transport.requests"])}
 
 
 @pytest.mark.parametrize("path", HISTORY, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_file_of_history_imports_from_the_worker_or_what_it_needs(path: Path) -> None:
-    found = [module for module, _ in imports_of(path) if module.split(".")[0] in FOREIGN]
+    found = [module for module, _ in imports_of(path) if module.startswith(FOREIGN)]
     function, allowed = IN_A_FUNCTION.get(str(path.relative_to(ROOT)), ("", []))
     assert found == allowed
     tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -152,9 +152,9 @@ def test_no_file_of_history_reads_the_environment(path: Path) -> None:
 
 @pytest.mark.parametrize("path", WORKER, ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_worker_uses_public_names_of_history_only(path: Path) -> None:
-    used = [(module, name) for module, name in imports_of(path) if module.split(".")[0] == "history"]
-    assert all(module == "history" and name in history.__all__ for module, name in used), used
+    used = [(module, name) for module, name in imports_of(path) if module.startswith("torpor.history")]
+    assert all(module == "torpor.history" and name in history.__all__ for module, name in used), used
 
 
 def test_the_worker_does_use_history() -> None:
-    assert {module for path in WORKER for module, _ in imports_of(path)} >= {"history"}
+    assert {module for path in WORKER for module, _ in imports_of(path)} >= {"torpor.history"}

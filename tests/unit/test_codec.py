@@ -31,7 +31,7 @@ from langchain_core.messages import (
 )
 from pydantic import Field
 
-from history import MessageCorrupt, MessageNotSerializable, decode_message, encode_message
+from torpor.history import MessageCorrupt, MessageNotSerializable, decode_message, encode_message
 
 SAMPLES: list[BaseMessage] = [
     HumanMessage("Wie geht's? 😀\n\t\x00\u2028"),

@@ -17,9 +17,9 @@ from redis.credentials import UsernamePasswordCredentialProvider
 from tls import make_authority
 from tokens import Tokens
 
-from history import InvalidArgument, connect
-from worker.app import make_app
-from worker.settings import load_settings
+from torpor.history import InvalidArgument, connect
+from torpor.worker.app import make_app
+from torpor.worker.deployment.settings import load_settings
 
 SECRET = "hunter2secret"
 EVERY_CLIENT = [{"cluster": cluster, "asynchronous": asynchronous} for cluster in (0, 1) for asynchronous in (0, 1)]
@@ -126,7 +126,7 @@ def test_iam_is_true_or_a_source(iam: Any) -> None:
 
 
 def test_a_credential_provider_is_not_given_by_its_name() -> None:
-    named = f"rediss://localhost?credential_provider=history.application_default&client_name={SECRET}"
+    named = f"rediss://localhost?credential_provider=torpor.history.application_default&client_name={SECRET}"
     assert refusal(named).startswith("a credential provider can't be given by its name")
 
 

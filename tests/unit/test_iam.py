@@ -18,7 +18,7 @@ import pytest
 from conftest import wait_until
 from tokens import Tokens
 
-from history import IamCredentialProvider, InvalidArgument, RedisUnavailable, application_default, connect
+from torpor.history import IamCredentialProvider, InvalidArgument, RedisUnavailable, application_default, connect
 
 HOUR = timedelta(hours=1)
 AHEAD = timedelta(minutes=3, seconds=45)
@@ -36,7 +36,7 @@ class Clock(datetime):
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> type[Clock]:
-    for module in ("history.iam", "tokens"):
+    for module in ("torpor.history.clients.iam", "tokens"):
         monkeypatch.setattr(f"{module}.datetime", Clock)
     monkeypatch.setattr(Clock, "ahead", timedelta(0))
     return Clock
@@ -110,7 +110,7 @@ def test_a_token_without_an_end_is_never_renewed(clock: type[Clock]) -> None:
 def test_a_token_that_can_not_be_renewed_is_used_until_it_ends(
     clock: type[Clock], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("history.iam._PAUSE_SECONDS", 0)
+    monkeypatch.setattr("torpor.history.clients.iam._PAUSE_SECONDS", 0)
     tokens = Tokens()
     provider = IamCredentialProvider(tokens)
     first = provider.get_credentials()

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from redis.crc import key_slot
 
-from history.errors import InvalidArgument, InvalidOwner, InvalidSessionId
-from history.keys import (
+from torpor.history.errors import InvalidArgument, InvalidOwner, InvalidSessionId
+from torpor.history.keys import (
     MAX_ID_BYTES,
     MAX_SHARDS,
     Keyspace,

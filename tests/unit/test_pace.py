@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from worker.pace import Pace
+from torpor.worker.deployment.upload_rate import Pace
 
 
 def test_threads_together_go_no_faster_than_the_rate() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.failpoints import Failpoint
+from torpor.worker.failpoints import Failpoint
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")

@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 from redis.crc import key_slot
 
-from history import calls
-from history.adoption import Adoption
-from history.calls import KEEP, Call, Deployment
-from history.keys import Keyspace
-from history.layout import LAYOUTS
-from history.policy import Policies
-from history.scripts import script
-from history.session import Expiry, Lease, Mending, Origin, Page, PurgeTarget, RestoreTicket, SessionInfo, Status
+from torpor.history import calls
+from torpor.history.adoption import Adoption
+from torpor.history.calls import KEEP, Call, Deployment
+from torpor.history.keys import Keyspace
+from torpor.history.layout import LAYOUTS
+from torpor.history.policy import Policies
+from torpor.history.scripts import script
+from torpor.history.session import Expiry, Lease, Mending, Origin, Page, PurgeTarget, RestoreTicket, SessionInfo, Status
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -148,7 +148,7 @@ SAMPLES: dict[str, list[Call[Any]]] = {
 }
 CALLS = [pytest.param(call, id=f"{name}-{n}") for name, many in SAMPLES.items() for n, call in enumerate(many)]
 
-LUA = sorted(path.name.removesuffix(".lua") for path in (files("history") / "lua").iterdir())
+LUA = sorted(path.name.removesuffix(".lua") for path in (files("torpor.history") / "lua").iterdir())
 SCRIPTS = [name for name in LUA if name != "_prelude"]
 
 # What the end of a key's name says about its type (see history/keys.py).
@@ -191,7 +191,7 @@ class Head:
 
 
 def lua(name: str) -> str:
-    return (files("history") / "lua" / f"{name}.lua").read_text(encoding="utf-8")
+    return (files("torpor.history") / "lua" / f"{name}.lua").read_text(encoding="utf-8")
 
 
 def head_of(name: str) -> Head:

@@ -14,12 +14,12 @@ import pytest
 from pydantic import SecretStr
 from tls import make_authority
 
-from history import Policies, TorporError, application_default
-from history.policy import Bounds
-from worker.errors import SettingsError
-from worker.settings import PolicySettings, Settings, load_settings
-from worker.settings import environment as environment_of
-from worker.stores.url import parse_archive_url
+from torpor.history import Policies, TorporError, application_default
+from torpor.history.policy import Bounds
+from torpor.worker.archive.stores.url import parse_archive_url
+from torpor.worker.deployment.settings import PolicySettings, Settings, load_settings
+from torpor.worker.deployment.settings import environment as environment_of
+from torpor.worker.errors import SettingsError
 
 SECRET = "hunter2secret"
 RULE = PolicySettings(owner="ann", max_age_max_seconds=60)
@@ -310,7 +310,7 @@ def test_a_broker_that_is_the_same_redis_is_shown_the_same_tokens(monkeypatch: p
     monkeypatch.setenv("TORPOR_REDIS_IAM", "true")
     _, options = parsed(load_settings().celery_broker)
     assert options.pop("ssl_cert_reqs") == "required"
-    assert options == {"ssl_check_hostname": "false", "credential_provider": "history.application_default"}
+    assert options == {"ssl_check_hostname": "false", "credential_provider": "torpor.history.application_default"}
     module, _, name = options["credential_provider"].rpartition(".")
     assert getattr(import_module(module), name) is application_default
 

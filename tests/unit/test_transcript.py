@@ -20,10 +20,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from worker import transcript
-from worker.errors import SegmentDamaged
-from worker.layout import SegmentName
-from worker.transcript import Packed, is_plain
+from torpor.worker.archive import segment as transcript
+from torpor.worker.archive.names import SegmentName
+from torpor.worker.archive.segment import Packed, is_plain
+from torpor.worker.errors import SegmentDamaged
 
 MESSAGES = [
     b'{"type":"human","data":{"content":"Wie geht\'s? \xf0\x9f\x98\x80"}}',

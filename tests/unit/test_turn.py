@@ -11,8 +11,8 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langchain_core.runnables.history import RunnableWithMessageHistory
 
-from history import turn
-from history.turn import Turns
+from torpor.history.adapters import turn
+from torpor.history.adapters.turn import Turns
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:RunnableWithMessageHistory is deprecated:langchain_core._api.deprecation.LangChainDeprecationWarning"

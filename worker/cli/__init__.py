@@ -7,10 +7,9 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from history import InvalidArgument, SessionNotFound, TorporError, TransientError
-from worker import console
-from worker.cli import erasure, keeping, look, repair, sleep, tour, transfer
-from worker.errors import HoldNotFound, ImportFailed, PurgeNotFound, SettingsError
+from torpor.history import InvalidArgument, SessionNotFound, TorporError, TransientError
+from torpor.worker.cli import console, erasure, keeping, look, repair, sleep, tour, transfer
+from torpor.worker.errors import HoldNotFound, ImportFailed, PurgeNotFound, SettingsError
 
 EXIT_CODES = """
 Exit codes: 0 done, 1 failed, or a purge is blocked, 2 wrong usage, settings or input, 3 no such session, purge or hold,

@@ -8,15 +8,17 @@ from typing import Annotated
 
 import typer
 
-from history import InvalidArgument, SessionNotFound, TorporError, TransientError
-from worker import adopt, console, orders
-from worker import purge as purging
-from worker import receipts as receipting
-from worker.cli.shared import JsonLines, services_of, span_of
-from worker.inventory import Surveyed, Tally
-from worker.orders import Order, Scope
-from worker.receipts import PurgeState, Standing
-from worker.services import Services
+from torpor.history import InvalidArgument, SessionNotFound, TorporError, TransientError
+from torpor.worker.cli import console
+from torpor.worker.cli.shared import JsonLines, services_of, span_of
+from torpor.worker.deployment.services import Services
+from torpor.worker.erasure import orders
+from torpor.worker.erasure import purge as purging
+from torpor.worker.erasure import receipts as receipting
+from torpor.worker.erasure.inventory import Surveyed, Tally
+from torpor.worker.erasure.orders import Order, Scope
+from torpor.worker.erasure.receipts import PurgeState, Standing
+from torpor.worker.transfer import adopt
 
 
 def purge(

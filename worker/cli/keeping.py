@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
-from history import InvalidArgument
-from worker import console, safekeeping
-from worker import hold as holding
-from worker.cli.shared import Json, services_of
-from worker.errors import HoldNotFound
-from worker.hold import Held
-from worker.stores import Safeguards
+from torpor.history import InvalidArgument
+from torpor.worker.archive.stores import Safeguards
+from torpor.worker.cli import console
+from torpor.worker.cli.shared import Json, services_of
+from torpor.worker.errors import HoldNotFound
+from torpor.worker.ops import bucket_check
+from torpor.worker.retention import legal_hold as holding
+from torpor.worker.retention.legal_hold import Held
 
 _Session = Annotated[str | None, typer.Option(help="One session.")]
 _Owner = Annotated[str | None, typer.Option(help="An owner: the sessions that there are, and those that come.")]
@@ -55,7 +56,7 @@ def bucket(
     services = services_of(context)
     changed = apply and services.archive.apply_lifecycle()
     found = services.archive.safeguards()
-    warnings = [] if found is None else [*safekeeping.warnings(found)]
+    warnings = [] if found is None else [*bucket_check.warnings(found)]
     if as_json:
         console.print_json(
             {

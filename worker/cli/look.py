@@ -9,13 +9,14 @@ from typing import Annotated
 
 import typer
 
-from history import check_session_id
-from worker import console, interchange
-from worker import events as happenings
-from worker import restore as restoring
-from worker import status as standing
-from worker.cli.shared import Json, JsonLines, Session, services_of, walk
-from worker.speech import speech
+from torpor.history import check_session_id
+from torpor.worker.cli import console
+from torpor.worker.cli.shared import Json, JsonLines, Session, services_of, walk
+from torpor.worker.cli.speech import speech
+from torpor.worker.deployment import events as happenings
+from torpor.worker.ops import status as standing
+from torpor.worker.transfer import json_lines
+from torpor.worker.wake import restore as restoring
 
 
 def status(context: typer.Context, *, as_json: Json = False) -> None:
@@ -90,7 +91,7 @@ def show(context: typer.Context, session: Session, *, as_json: Json = False) -> 
     """
     elements = restoring.read_transcript(services_of(context), check_session_id(session))
     if as_json:
-        sys.stdout.buffer.write(interchange.export_line(session, elements))
+        sys.stdout.buffer.write(json_lines.export_line(session, elements))
     else:
         console.print_transcript(map(speech, elements))
 

@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from history import InvalidArgument, SessionNotFound, TorporError
-from worker import console
-from worker import doctor as examining
-from worker.cli.shared import JsonLines, services_of, walk
-from worker.doctor import Assumption
+from torpor.history import InvalidArgument, SessionNotFound, TorporError
+from torpor.worker.cli import console
+from torpor.worker.cli.shared import JsonLines, services_of, walk
+from torpor.worker.ops import doctor as examining
+from torpor.worker.ops.doctor import Assumption
 
 
 def quarantine(

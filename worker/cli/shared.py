@@ -10,10 +10,10 @@ from typing import Annotated
 
 import typer
 
-from history import InvalidArgument, SessionInfo, Status, TorporError
-from worker import console
-from worker.services import Services, connect, open_deployment
-from worker.settings import load_settings
+from torpor.history import InvalidArgument, SessionInfo, Status, TorporError
+from torpor.worker.cli import console
+from torpor.worker.deployment.services import Services, connect, open_deployment
+from torpor.worker.deployment.settings import load_settings
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 JsonLines = Annotated[bool, typer.Option("--json", help="Print a JSON object a line.")]

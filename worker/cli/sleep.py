@@ -7,13 +7,14 @@ from typing import NoReturn
 
 import typer
 
-from history import SessionNotFound, TorporError, TransientError
-from worker import archive as archiving
-from worker import console, holdings
-from worker import restore as restoring
-from worker.archive import Outcome
-from worker.cli.shared import Json, Session, services_of
-from worker.restore import RestoreOutcome
+from torpor.history import SessionNotFound, TorporError, TransientError
+from torpor.worker.archive import contents
+from torpor.worker.cli import console
+from torpor.worker.cli.shared import Json, Session, services_of
+from torpor.worker.sleep import attempt as archiving
+from torpor.worker.sleep.attempt import Outcome
+from torpor.worker.wake import restore as restoring
+from torpor.worker.wake.restore import RestoreOutcome
 
 
 def archive(context: typer.Context, session: Session, *, as_json: Json = False) -> None:
@@ -24,7 +25,7 @@ def archive(context: typer.Context, session: Session, *, as_json: Json = False) 
     services = services_of(context, changes_archive=True)
     with console.err.status("archiving"):
         result = archiving.archive_session(services, session)
-        if result.outcome is Outcome.MISSING and not holdings.look(services.archive, session):
+        if result.outcome is Outcome.MISSING and not contents.look(services.archive, session):
             raise SessionNotFound(f"session {session!r} is neither in Redis nor in the archive")
     if as_json:
         console.print_json({**asdict(result), "error": str(result.error) if result.error else None})

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from worker.errors import SettingsError
+from torpor.worker.errors import SettingsError
 
 
 def demo(
@@ -24,7 +24,7 @@ def demo(
     Example: torpor demo --conversations conversations.jsonl
     """
     try:
-        from worker.demo import run
+        from torpor.worker.cli.demo import run
     except ImportError as exc:
         raise SettingsError(f"the demo needs more packages: pip install 'torpor[demo]' ({exc})") from exc
     run(conversations, redis_url, archive_url)

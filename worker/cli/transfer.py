@@ -12,13 +12,14 @@ from typing import Annotated
 
 import typer
 
-from history import LAYOUTS, Expiry, InvalidArgument, PermanentError, SessionExists, SessionNotFound, TorporError
-from history import check_session_id as check
-from worker import adopt as adopting
-from worker import console, interchange
-from worker import restore as restoring
-from worker.cli.shared import Json, services_of
-from worker.services import Services
+from torpor.history import LAYOUTS, Expiry, InvalidArgument, PermanentError, SessionExists, SessionNotFound, TorporError
+from torpor.history import check_session_id as check
+from torpor.worker.cli import console
+from torpor.worker.cli.shared import Json, services_of
+from torpor.worker.deployment.services import Services
+from torpor.worker.transfer import adopt as adopting
+from torpor.worker.transfer import json_lines
+from torpor.worker.wake import restore as restoring
 
 _Ttl = Annotated[int | None, typer.Option(help="Idle timeout of the sessions, in seconds.")]
 
@@ -42,11 +43,11 @@ def import_(
 
     Example: torpor import conversations.jsonl --ttl 3600
     """
-    total = interchange.count(file)
+    total = json_lines.count(file)
     expiry = Expiry.of_seconds(ttl)
     with console.progress(total) as bars:
         task = bars.add_task("checking" if dry_run else "importing", total=total)
-        result = interchange.import_file(
+        result = json_lines.import_file(
             services_of(context, changes_archive=not dry_run),
             file,
             expiry=expiry,
@@ -149,7 +150,7 @@ def _lines(services: Services, session_ids: Iterable[str], *, skip_gone: bool) -
             if not skip_gone:
                 raise
             continue
-        yield interchange.export_line(session_id, elements)
+        yield json_lines.export_line(session_id, elements)
 
 
 def _write(lines: Iterator[bytes], output: Path | None) -> None:

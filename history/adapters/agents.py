@@ -1,0 +1,102 @@
+"""MemorystoreSession: a session of the OpenAI Agents SDK over a Conversation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from torpor.history.adapters.items import decode_item, encode_item
+from torpor.history.clients.kinds import Client
+from torpor.history.conversation import Archive, Conversation
+from torpor.history.errors import ClientMismatch, MessageCorrupt
+from torpor.history.keys import DEFAULT_NAMESPACE
+from torpor.history.session import Expiry, Page
+
+if TYPE_CHECKING:  # an application that does not use the SDK need not have it
+    from agents import SessionSettings, TResponseInputItem
+
+
+class MemorystoreSession:
+    """A session of the Agents SDK that is put to sleep, not destroyed, when it has been idle.
+
+    It has the SDK's protocol `agents.memory.Session`, so `Runner.run(agent, input, session=...)` takes it. What else
+    there is to a session (describing, closing, holding it) an AsyncSessionStore does. An id is that of a session of
+    items or of a LangChain history: who reads what the other has written gets MessageCorrupt.
+    Source: https://openai.github.io/openai-agents-python/sessions/
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        session_id: str,
+        ttl: int | None = None,
+        *,
+        max_age: int | None = None,
+        archive_retention: int | None = None,
+        owner: str | None = None,
+        allow_reuse: bool = False,
+        archive: Archive | None = None,
+        namespace: str = DEFAULT_NAMESPACE,
+        shards: int | None = None,
+        session_settings: SessionSettings | None = None,
+    ) -> None:
+        """As MemorystoreChatMessageHistory; raises ClientMismatch for a client that is not one of asyncio.
+
+        Without an `archive` nothing can be taken back (`pop_item`), as the SDK does where a turn is tried again.
+        """
+        self._conversation = Conversation(
+            client,
+            session_id,
+            expiry=Expiry.of_seconds(ttl, max_age, archive_retention),
+            owner=owner,
+            allow_reuse=allow_reuse,
+            archive=archive,
+            namespace=namespace,
+            shards=shards,
+        )
+        if not self._conversation.asynchronous:
+            raise ClientMismatch(f"{type(client).__module__} is a blocking client; the Agents SDK needs one of asyncio")
+        self.session_id = session_id
+        self.session_settings = session_settings
+
+    async def get_items(self, limit: int | None = None) -> list[TResponseInputItem]:
+        """The last `limit` items, oldest first, without reading the others; counts as activity.
+
+        None stands for the limit of `session_settings`, or for all. Raises MessageCorrupt, naming the position of an
+        element that is not an item.
+        """
+        if limit is None and self.session_settings is not None:
+            limit = self.session_settings.limit
+        if limit is not None and limit < 1:
+            return []
+        page = await self._conversation.read(-limit if limit else 0)
+        return self._decoded(page) if page else []
+
+    async def add_items(self, items: Sequence[TResponseInputItem]) -> None:
+        """Append items: all of them or none, in one round trip.
+
+        Raises MessageNotSerializable before anything is written, OwnerMismatch, and SessionPurged.
+        """
+        if items:
+            await self._conversation.append([encode_item(item) for item in items])
+
+    async def pop_item(self) -> TResponseInputItem | None:
+        """Take the last item back, for good; None where there is none.
+
+        Raises MessageCorrupt for an element that is not an item, which stays, SessionNotWhole where a part of the
+        session may be in the archive alone and no `archive` was given, SessionHeld, and SessionPurged.
+        """
+        return await self._conversation.pop(self._decoded)
+
+    async def clear_session(self) -> None:
+        """Empty the session at once, for good; raises SessionHeld and SessionPurged."""
+        await self._conversation.clear()
+
+    def _decoded(self, page: Page) -> list[Any]:
+        return [self._decode(position, element) for position, element in enumerate(page.messages, page.start)]
+
+    def _decode(self, position: int, element: bytes) -> dict[str, Any]:
+        try:
+            return decode_item(element)
+        except MessageCorrupt as exc:
+            raise MessageCorrupt(f"item {position} of session {self.session_id!r}: {exc}") from exc

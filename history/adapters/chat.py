@@ -1,0 +1,278 @@
+"""MemorystoreChatMessageHistory: LangChain's chat history over a Conversation."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from datetime import timedelta
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from langchain_core.chat_history import BaseChatMessageHistory
+from langchain_core.messages import BaseMessage
+
+from torpor.history import codec
+from torpor.history.adapters.turn import Turns
+from torpor.history.calls import KEEP, Keep
+from torpor.history.clients.blocking import finish, finish_each
+from torpor.history.clients.kinds import Client
+from torpor.history.conversation import Archive, Conversation
+from torpor.history.errors import ClientMismatch, InvalidArgument, MessageCorrupt
+from torpor.history.keys import DEFAULT_NAMESPACE
+from torpor.history.layout import Layout
+from torpor.history.session import Expiry, Page, SessionInfo, check_seconds
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+
+def _blocking(
+    operation: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[Any, P], T]:
+    """What an operation is with a blocking client."""
+
+    @wraps(operation)
+    def done(self: MemorystoreChatMessageHistory, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        self._check_client(asynchronous=False)
+        return finish(operation(self, *args, **kwargs))
+
+    return done
+
+
+def _awaited(
+    operation: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]:
+    """What an operation is with a client of asyncio."""
+
+    @wraps(operation)
+    async def done(self: MemorystoreChatMessageHistory, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        self._check_client(asynchronous=True)
+        return await operation(self, *args, **kwargs)
+
+    return done
+
+
+class MemorystoreChatMessageHistory(BaseChatMessageHistory):
+    """A chat session in Memorystore that is put to sleep, not destroyed, when it has been idle.
+
+    Usable wherever the class of this name of langchain-google-memorystore-redis is. `ttl` is the idle timeout:
+    after that many seconds without a read or a write the worker archives the session. Nothing is lost by it.
+
+    With a client of asyncio only the methods whose names begin with `a` can be used, with a blocking one only the
+    others; the wrong ones raise ClientMismatch.
+
+    Where the deployment has policies, a `ttl`, `max_age` or `archive_retention` that lies outside of their bounds is
+    moved to the nearer bound without a word, and one that is not given is the policy's: `info()` shows what counts.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        session_id: str,
+        ttl: int | None = None,
+        *,
+        max_age: int | None = None,
+        archive_retention: int | None = None,
+        owner: str | None = None,
+        allow_reuse: bool = False,
+        archive: Archive | None = None,
+        adopt: str | Layout | None = None,
+        namespace: str = DEFAULT_NAMESPACE,
+        shards: int | None = None,
+    ) -> None:
+        """Check the arguments; no I/O is done before the first use.
+
+        `ttl`, `max_age` and `archive_retention` are whole seconds; None stands for the deployment's default. They and
+        `owner` are what a session starts with; one that has its own keeps it (`set_expiry` changes it). `max_age`
+        counts from the moment the session last came into Redis, `archive_retention` from its last activity: then its
+        archive is deleted. Raises InvalidSessionId, InvalidExpiry, InvalidOwner or InvalidArgument.
+
+        A session that was purged refuses late writes for some time (SessionPurged); with `allow_reuse` a write begins
+        it anew instead, for applications that give the same id to another conversation.
+
+        With `archive` a session that sleeps is woken by the first read; that can raise what the archive raises.
+
+        With `adopt`, "memorystore" (langchain-google-memorystore-redis), "community" (RedisChatMessageHistory of
+        langchain-community) or a Layout, the first use takes over what that library has of the session: its messages
+        come after those that are in Redis already, so give it before you adopt in bulk. Where `ttl` is not given, what
+        is left of the key's TTL becomes the session's. One more round trip; raises NotAdoptable and OwnerMismatch.
+        """
+        self._conversation = Conversation(
+            client,
+            session_id,
+            expiry=Expiry.of_seconds(ttl, max_age, archive_retention),
+            owner=owner,
+            allow_reuse=allow_reuse,
+            archive=archive,
+            adopt=adopt,
+            namespace=namespace,
+            shards=shards,
+        )
+        self._turns = Turns()
+
+    @property
+    def session_id(self) -> str:
+        """The id that the history was made for."""
+        return self._conversation.session_id
+
+    # Each operation once, then its two names
+
+    async def _messages(self) -> list[BaseMessage]:
+        """The session's messages, oldest first; counts as activity.
+
+        Without an `archive` those that are in Redis: none where the session sleeps. Raises MessageCorrupt, naming the
+        position of an element that is not a LangChain message.
+        """
+        if (begun_with := self._turns.read_again()) is not None:
+            return begun_with
+        messages = self._decoded(await self._conversation.read())
+        self._turns.read(messages)
+        return messages
+
+    @property
+    def messages(self) -> list[BaseMessage]:  # type: ignore[override]
+        """The session's messages, oldest first; see `aget_messages`."""
+        return self._now()
+
+    _now = _blocking(_messages)
+    aget_messages = _awaited(_messages)
+
+    async def _add_messages(self, messages: Sequence[BaseMessage]) -> None:
+        """Append the messages of one turn: all of them or none, in one round trip.
+
+        Raises MessageNotSerializable before anything is written, OwnerMismatch, and SessionPurged.
+        """
+        self._turns.written()
+        elements = [codec.encode(message) for message in messages]
+        if elements:
+            await self._conversation.append(elements)
+
+    add_messages = _blocking(_add_messages)
+    aadd_messages = _awaited(_add_messages)
+
+    async def _clear(self) -> None:
+        """Empty the session at once, for good: the worker erases what the archive holds of it.
+
+        The id can be used again at once. Raises SessionHeld and SessionPurged.
+        """
+        await self._conversation.clear()
+
+    clear = _blocking(_clear)
+    aclear = _awaited(_clear)
+
+    async def _last(self, count: int) -> list[BaseMessage]:
+        """The last `count` messages, oldest first, without reading the others; counts as activity."""
+        if count < 1:
+            raise InvalidArgument(f"the number of messages must be at least 1, not {count}")
+        return self._decoded(await self._conversation.read(-count))
+
+    last = _blocking(_last)
+    alast = _awaited(_last)
+
+    async def _pages(self, size: int, *, newest_first: bool) -> AsyncIterator[list[BaseMessage]]:
+        async for page in self._conversation.pages(size, newest_first=newest_first):
+            yield self._decoded(page)
+
+    def pages(self, size: int = 100, *, newest_first: bool = False) -> Iterator[list[BaseMessage]]:
+        """The session's messages in pages of `size`, each oldest first, from the oldest page on or from the newest.
+
+        For sessions that are too long to be read as a whole. Each page counts as activity. Raises TranscriptChanged
+        where the session is cleared, or is archived and woken, on the way.
+        """
+        self._check_client(asynchronous=False)
+        return finish_each(self._pages(size, newest_first=newest_first))
+
+    def apages(self, size: int = 100, *, newest_first: bool = False) -> AsyncIterator[list[BaseMessage]]:
+        """As `pages`, with a client of asyncio."""
+        self._check_client(asynchronous=True)
+        return self._pages(size, newest_first=newest_first)
+
+    async def _length(self) -> int:
+        """How many messages the session has; does not count as activity."""
+        return await self._conversation.count()
+
+    __len__ = _blocking(_length)
+    alen = _awaited(_length)
+
+    def __bool__(self) -> bool:
+        """A history is a history, even without messages: asking costs no round trip."""
+        return True
+
+    async def _info(self) -> SessionInfo | None:
+        """The session's expiry metadata, without counting as activity; None where it is not in Redis."""
+        return await self._conversation.info()
+
+    info = _blocking(_info)
+    ainfo = _awaited(_info)
+
+    async def _set_expiry(
+        self,
+        *,
+        ttl: int | Keep | None = KEEP,
+        max_age: int | Keep | None = KEEP,
+        archive_retention: int | Keep | None = KEEP,
+    ) -> None:
+        """Change the session's idle timeout, maximum age or retention in the archive, in whole seconds.
+
+        None sets the default; what is not given stays. What the archive has already can be kept longer, not shorter.
+        Raises InvalidExpiry, InvalidArgument where nothing is given, and SessionNotFound where the session is not in
+        Redis.
+        """
+        if all(isinstance(value, Keep) for value in (ttl, max_age, archive_retention)):
+            raise InvalidArgument("set_expiry needs ttl, max_age or archive_retention")
+        await self._conversation.update(
+            idle=_checked(ttl, "ttl"),
+            max_age=_checked(max_age, "max_age"),
+            retention=_checked(archive_retention, "archive_retention"),
+        )
+
+    set_expiry = _blocking(_set_expiry)
+    aset_expiry = _awaited(_set_expiry)
+
+    async def _close(self) -> bool:
+        """Make the session due now, so that the worker archives it; False where it is not in Redis."""
+        return await self._conversation.close()
+
+    close = _blocking(_close)
+    aclose = _awaited(_close)
+
+    async def _hold(self, reason: str) -> None:
+        """Put the session under a legal hold: it may be archived, but is neither cleared, purged nor expired.
+
+        The worker puts a temporary hold on its objects in the archive. Called again, the newer reason counts.
+        Raises InvalidReason, and SessionPurged where there is nothing left to hold.
+        """
+        await self._conversation.hold(reason)
+
+    hold = _blocking(_hold)
+    ahold = _awaited(_hold)
+
+    async def _release_hold(self) -> bool:
+        """Release the session's own legal hold, not that of its owner; False where there was none."""
+        return await self._conversation.release_hold()
+
+    release_hold = _blocking(_release_hold)
+    arelease_hold = _awaited(_release_hold)
+
+    def _decoded(self, page: Page | None) -> list[BaseMessage]:
+        if page is None:
+            return []
+        messages: list[BaseMessage] = []
+        try:
+            for element in page.messages:
+                messages.append(codec.decode(element))  # noqa: PERF401 - their number tells which one is corrupt
+        except MessageCorrupt as exc:
+            position = page.start + len(messages)
+            raise MessageCorrupt(f"message {position} of session {self.session_id!r}: {exc}") from exc
+        return messages
+
+    def _check_client(self, *, asynchronous: bool) -> None:
+        if self._conversation.asynchronous and not asynchronous:
+            raise ClientMismatch("this history has a client of asyncio: await aget_messages, aadd_messages, ...")
+        if asynchronous and not self._conversation.asynchronous:
+            raise ClientMismatch(
+                "this history has a blocking client: give it one of redis.asyncio, or use messages, add_messages, ..."
+            )
+
+
+def _checked(seconds: int | Keep | None, what: str) -> timedelta | Keep | None:
+    return seconds if isinstance(seconds, Keep) else check_seconds(seconds, what)

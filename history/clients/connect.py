@@ -1,0 +1,188 @@
+"""How to connect to Memorystore: as Google's documents advise, with redis-py's own clients.
+
+AUTH and in-transit encryption: https://cloud.google.com/memorystore/docs/redis/about-in-transit-encryption; IAM:
+https://cloud.google.com/memorystore/docs/cluster/about-iam-auth; both likewise for Valkey.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Iterable, Mapping
+from inspect import signature
+from typing import Any, Literal, overload
+
+import redis
+import redis.asyncio
+import redis.asyncio.cluster
+import redis.asyncio.retry
+import redis.cluster
+import redis.exceptions
+import redis.retry
+from redis.backoff import ExponentialWithJitterBackoff
+
+from torpor.history.clients.iam import IamCredentialProvider, TokenSource, application_default
+from torpor.history.errors import InvalidArgument, translate
+
+# (cluster, asynchronous) -> the client.
+_CLIENTS: dict[tuple[bool, bool], Any] = {
+    (False, False): redis.Redis,
+    (True, False): redis.cluster.RedisCluster,
+    (False, True): redis.asyncio.Redis,
+    (True, True): redis.asyncio.cluster.RedisCluster,
+}
+# The options that are not a connection's; those of the Clusters' clients of both kinds.
+_CLIENT_OPTIONS = {"single_connection_client"}
+_CLUSTER_OPTIONS = set(signature(redis.cluster.RedisCluster).parameters)
+_UNFIT = "these options don't fit the URL, the client or each other"
+
+
+@overload
+def connect(
+    url: str,
+    *,
+    cluster: Literal[False] = False,
+    asynchronous: Literal[False] = False,
+    iam: bool | TokenSource = False,
+    ca_file: str | os.PathLike[str] | None = None,
+    **options: Any,
+) -> redis.Redis: ...
+
+
+@overload
+def connect(
+    url: str,
+    *,
+    cluster: Literal[True],
+    asynchronous: Literal[False] = False,
+    iam: bool | TokenSource = False,
+    ca_file: str | os.PathLike[str] | None = None,
+    **options: Any,
+) -> redis.cluster.RedisCluster: ...
+
+
+@overload
+def connect(
+    url: str,
+    *,
+    cluster: Literal[False] = False,
+    asynchronous: Literal[True],
+    iam: bool | TokenSource = False,
+    ca_file: str | os.PathLike[str] | None = None,
+    **options: Any,
+) -> redis.asyncio.Redis: ...
+
+
+@overload
+def connect(
+    url: str,
+    *,
+    cluster: Literal[True],
+    asynchronous: Literal[True],
+    iam: bool | TokenSource = False,
+    ca_file: str | os.PathLike[str] | None = None,
+    **options: Any,
+) -> redis.asyncio.cluster.RedisCluster: ...
+
+
+@overload
+def connect(
+    url: str,
+    *,
+    cluster: bool,
+    asynchronous: Literal[False] = False,
+    iam: bool | TokenSource = False,
+    ca_file: str | os.PathLike[str] | None = None,
+    **options: Any,
+) -> redis.Redis | redis.cluster.RedisCluster: ...
+
+
+def connect(
+    url: str,
+    *,
+    cluster: bool = False,
+    asynchronous: bool = False,
+    iam: bool | TokenSource = False,
+    ca_file: str | os.PathLike[str] | None = None,
+    **options: Any,
+) -> Any:
+    """A redis-py client of `redis://[:password@]host:port`, `rediss://` (TLS) or `unix://`, with time-outs and retries.
+
+    `ca_file` has the certificates of the instance's certificate authorities, in PEM. With `iam`, access tokens take the
+    place of a password: those of Google's application default credentials, or of a source of your own. `options` are
+    redis-py's and come before what is set here; those in the URL come before both.
+
+    Nothing is opened before the first command, except that redis-py's sync client of a Cluster asks for the nodes at
+    once; raises RedisUnavailable. Raises InvalidArgument for what can't work, with nothing opened.
+    """
+    pool = redis.asyncio.ConnectionPool if asynchronous else redis.ConnectionPool
+    in_url = _check(pool, url, {}, wrong="must be redis://, rediss:// or unix://, percent-encoded, with valid options")
+    options = {
+        **_endurance(url, asynchronous=asynchronous),
+        **_encryption(url, ca_file),
+        **_authentication(url, {*in_url, *options}, iam=iam),
+        **options,
+    }
+    own = _CLUSTER_OPTIONS if cluster else _CLIENT_OPTIONS
+    found = _check(pool, url, {name: value for name, value in options.items() if name not in own})
+    if cluster and (found.get("db") or "host" not in found):
+        raise InvalidArgument("the URL of a Cluster needs a host, and has neither a database nor a unix socket")
+    try:
+        return _CLIENTS[bool(cluster), bool(asynchronous)].from_url(url, **options)
+    except TypeError as exc:
+        raise InvalidArgument(f"{_UNFIT}: {exc}") from None
+    except (redis.exceptions.RedisError, redis.exceptions.RedisClusterException) as exc:
+        raise translate(exc) from exc
+
+
+def _check(pool: Any, url: str, options: Mapping[str, Any], *, wrong: str = "") -> dict[str, Any]:
+    """What a connection is made of, which is made here and not opened; raises InvalidArgument."""
+    try:
+        unused = pool.from_url(url, **options)
+        unused.connection_class(**unused.connection_kwargs)
+    except (ValueError, TypeError, AttributeError, redis.exceptions.RedisError) as exc:
+        # What is said of a URL may hold a part of its password.
+        raise InvalidArgument(f"the URL {wrong}" if wrong else f"{_UNFIT}: {exc}") from None
+    made_of: dict[str, Any] = unused.connection_kwargs
+    if isinstance(made_of.get("credential_provider"), str):
+        raise InvalidArgument("a credential provider can't be given by its name; use iam, or give the object")
+    return made_of
+
+
+def _endurance(url: str, *, asynchronous: bool) -> dict[str, Any]:
+    retry = redis.asyncio.retry.Retry if asynchronous else redis.retry.Retry
+    options = {
+        "socket_timeout": 10,
+        "health_check_interval": 30,
+        "retry": retry(ExponentialWithJitterBackoff(base=0.05, cap=2), 5),
+    }
+    network = {"socket_connect_timeout": 5, "socket_keepalive": True}
+    return options if url.startswith("unix://") else {**options, **network}
+
+
+def _encryption(url: str, ca_file: str | os.PathLike[str] | None) -> dict[str, Any]:
+    if ca_file is None:
+        return {}
+    if not url.startswith("rediss://"):
+        raise InvalidArgument("ca_file needs a rediss:// URL")
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(ca_file)
+    except (OSError, TypeError, ValueError) as exc:
+        raise InvalidArgument(f"ca_file must be a file of certificates in PEM: {exc}") from exc
+    # An instance has a CA of its own, so what that has signed is the instance. Its certificate has an address as common
+    # name, where Python does not look for one, and a Cluster tells the addresses of its nodes, not their names.
+    return {"ssl_ca_certs": os.fspath(ca_file), "ssl_check_hostname": False}
+
+
+def _authentication(url: str, given: Iterable[str], *, iam: bool | TokenSource) -> dict[str, Any]:
+    if not iam:
+        return {}
+    if not url.startswith("rediss://"):
+        raise InvalidArgument("iam needs a rediss:// URL: a token must not cross the network in the clear")
+    if {"username", "password", "credential_provider"}.intersection(given):
+        raise InvalidArgument("iam takes the place of a user name, a password and a credential provider")
+    if iam is True:
+        return {"credential_provider": application_default()}
+    if not callable(getattr(iam, "refresh", None)):
+        raise InvalidArgument("iam must be True, or an object with token, expiry and refresh(request)")
+    return {"credential_provider": IamCredentialProvider(iam)}

@@ -1,0 +1,67 @@
+"""What kind of client an application gives us: redis-py's or valkey-py's, blocking or asyncio, of a Cluster or not."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from functools import cache
+from types import TracebackType
+from typing import Any, Protocol
+
+from torpor.history.errors import InvalidArgument, translate
+
+
+class Client(Protocol):
+    """A client of redis-py or valkey-py: of one node, of Sentinel or of a Cluster, blocking or of asyncio."""
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        """Send a command; the reply, or an awaitable of it."""
+
+
+# valkey-py is a fork of redis-py: the same classes, its errors under names of its own.
+_PACKAGES = ("redis", "valkey")
+
+
+@dataclass(frozen=True, slots=True)
+class Translation:
+    """A context in which whatever a client raises becomes the error of `history.errors` that it means."""
+
+    errors: tuple[type[Exception], ...]
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, raised: type[BaseException] | None, exc: BaseException | None, _: TracebackType | None) -> None:
+        if isinstance(exc, self.errors):
+            raise translate(exc) from exc
+
+
+@dataclass(frozen=True, slots=True)
+class ClientKind:
+    """How a client is called, and `translated` what it raises; `no_script`: the server has lost a script."""
+
+    asynchronous: bool
+    cluster: bool
+    translated: Translation
+    no_script: type[Exception]
+
+
+def kind_of(client: Client) -> ClientKind:
+    """The kind of a client; raises InvalidArgument for what is none."""
+    return _kind_of(type(client))
+
+
+@cache
+def _kind_of(client_class: type) -> ClientKind:
+    modules = [each.__module__.split(".") for each in client_class.__mro__]
+    package = next((module[0] for module in modules if module[0] in _PACKAGES), None)
+    if package is None or not hasattr(client_class, "execute_command"):
+        raise InvalidArgument(f"expected a client of redis-py or valkey-py, not {client_class.__name__}")
+    errors = sys.modules[f"{package}.exceptions"]
+    roots = [f"{package.capitalize()}Error", f"{package.capitalize()}ClusterException"]
+    return ClientKind(
+        asynchronous=any(module[:2] == [package, "asyncio"] for module in modules),
+        cluster=hasattr(client_class, "get_node_from_key"),
+        translated=Translation(tuple(getattr(errors, name) for name in roots)),
+        no_script=errors.NoScriptError,
+    )

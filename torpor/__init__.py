@@ -1,0 +1,1 @@
+"""Chat sessions that sleep in Cloud Storage and wake up in Memorystore."""

@@ -1,0 +1,1 @@
+"""The archive's format: object names, segments, what it holds of a session, whose it is; stores."""

@@ -1,0 +1,160 @@
+"""Messages as segment bytes and back; no I/O of its own but on the files it is given.
+
+A segment is gzip (mtime 0) of one JSON object a line:
+{"session_id", "epoch", "seq", "at", "message": <the stored bytes, untouched>}
+`seq` counts from the epoch's own first message, `at` is when the session was last written (ms since 1970).
+An element that is not JSON in the strict sense, or has a line break, is kept as "raw" in base64.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import gzip
+import hashlib
+import json
+import re
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import IO, BinaryIO, cast
+
+import orjson
+from isal.igzip import IGzipFile
+from isal.isal_zlib import IsalError
+
+from torpor.worker.archive.names import SegmentName
+from torpor.worker.errors import SegmentDamaged
+
+FORMAT = "torpor-transcript/1"
+_SPOOL_BYTES = 4 * 1024 * 1024
+_READ_BYTES = 512 * 1024
+_LINE = re.compile(
+    rb'\{"session_id":(?P<session>"(?:[^"\\]|\\.)*"),"epoch":(?P<epoch>\d{1,20}),"seq":(?P<seq>\d{1,20}),"at":\d+,'
+    rb'"(?P<kind>message|raw)":(?P<body>.*)\}',
+    re.DOTALL,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A segment that is ready to be sent. `body` is at its start; `sha256` is of the uncompressed bytes."""
+
+    name: SegmentName
+    body: BinaryIO
+    size: int
+    sha256: str
+
+    @property
+    def count(self) -> int:
+        """How many messages it holds."""
+        return self.name.stop - self.name.start
+
+
+def pack(session_id: str, epoch: int, start: int, at_ms: int, pages: Iterable[Iterable[bytes]]) -> Packed:
+    """Write pages of messages, the first of which is number `start` of the epoch, to a segment.
+
+    The segment is in memory up to 4 MiB and in a temporary file beyond. The same messages give the same bytes.
+    """
+    spool = cast(BinaryIO, tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES))  # noqa: SIM115 - outlives this
+    sha256 = hashlib.sha256()
+    stop = start
+    head = b'{"session_id":%b,"epoch":%d,"seq":' % (_json_text(session_id), epoch)
+    try:
+        # Nearly as small as zlib's level 6, in a fraction of its time.
+        with IGzipFile(filename="", mode="wb", compresslevel=1, fileobj=spool, mtime=0) as zipped:
+            # Each call of zlib lets another thread run, which costs more than to pack a line.
+            for page in pages:
+                lines = [
+                    b'%b%d,"at":%d,%b}\n' % (head, seq, at_ms, _member(message))
+                    for seq, message in enumerate(page, stop)
+                ]
+                text = b"".join(lines)
+                sha256.update(text)
+                zipped.write(text)
+                stop += len(lines)
+    except BaseException:
+        spool.close()
+        raise
+    size = spool.tell()
+    spool.seek(0)
+    digest = sha256.hexdigest()
+    return Packed(SegmentName(epoch, start, stop, digest[:8]), spool, size, digest)
+
+
+def unpack(session_id: str, name: SegmentName, sha256: str | None, body: IO[bytes]) -> Iterator[list[bytes]]:
+    """The stored bytes of the messages of a segment, in order, some at a time.
+
+    Raises SegmentDamaged, at the latest at the end: use nothing before the last message came.
+    """
+    lines = _Lines(session_id, name)
+    digest = hashlib.sha256()
+    try:
+        with IGzipFile(fileobj=body, mode="rb") as zipped:
+            while text := zipped.read(_READ_BYTES) + zipped.readline():
+                digest.update(text)
+                yield lines.elements(text)
+    except (EOFError, IsalError, gzip.BadGzipFile, binascii.Error) as exc:  # type: ignore[misc] # declared as an instance
+        raise SegmentDamaged(f"it is not a whole gzip file: {exc}") from exc
+    if lines.seq != name.stop:
+        raise SegmentDamaged(f"it ends after message {lines.seq - 1}, not {name.stop - 1}")
+    if not digest.hexdigest().startswith(name.digest) or (sha256 and digest.hexdigest() != sha256):
+        raise SegmentDamaged("its content has another SHA-256 than was recorded")
+
+
+class _Lines:
+    """What the lines of a segment must be. `seq` is the number of the next one's message."""
+
+    def __init__(self, session_id: str, name: SegmentName) -> None:
+        self.seq = name.start
+        self._start = name.start
+        self._expected = (_json_text(session_id), b"%d" % name.epoch)
+        self._head = b'{"session_id":%b,"epoch":%b,"seq":' % self._expected
+        self._tail = b"\n"  # what is between number and message in the line before; no line has this one
+
+    def elements(self, text: bytes) -> list[bytes]:
+        """The stored bytes of the messages in some lines."""
+        *lines, unended = text.split(b"\n")
+        elements = []
+        for line in lines:
+            begins = b"%b%d%b" % (self._head, self.seq, self._tail)
+            # Nearly every line begins as the one before it did: a look at its members would tell the same.
+            known = line.startswith(begins) and line.endswith(b"}")
+            elements.append(line[len(begins) : -1] if known else self._element(line))
+            self.seq += 1
+        if unended:
+            raise self._unlike()
+        return elements
+
+    def _element(self, line: bytes) -> bytes:
+        match = _LINE.fullmatch(line)
+        if not match or int(match["seq"]) != self.seq:
+            raise self._unlike()
+        if (match["session"], match["epoch"]) != self._expected:
+            raise SegmentDamaged("it belongs to another session or epoch")
+        if match["kind"] == b"raw":
+            return base64.b64decode(match["body"][1:-1], validate=True)
+        self._tail = line[match.end("seq") : match.start("body")]
+        return match["body"]
+
+    def _unlike(self) -> SegmentDamaged:
+        return SegmentDamaged(f"line {self.seq - self._start + 1} is not message {self.seq} of a transcript")
+
+
+def is_plain(element: bytes) -> bool:
+    """Can the element stand in a line as it is: strict JSON without a line break?"""
+    try:
+        orjson.loads(element)
+    except orjson.JSONDecodeError:
+        return False
+    return b"\n" not in element and b"\r" not in element
+
+
+def _member(element: bytes) -> bytes:
+    if is_plain(element):
+        return b'"message":' + element
+    return b'"raw":"%b"' % base64.b64encode(element)
+
+
+def _json_text(text: str) -> bytes:
+    return json.dumps(text, ensure_ascii=False).encode()

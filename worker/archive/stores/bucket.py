@@ -1,0 +1,114 @@
+"""How the archive's bucket is set up: what it does by itself, and the rule that expires transcripts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from google.api_core import exceptions as api
+from google.cloud import storage
+
+from torpor.worker.archive.stores import Safeguards
+from torpor.worker.archive.stores.objects import patiently
+from torpor.worker.errors import ArchiveRefused
+
+# How often a change is tried where others change the bucket at the same time.
+_ATTEMPTS = 5
+_EVERYBODY = {"allUsers", "allAuthenticatedUsers"}
+
+
+class BucketSettings:
+    """How a bucket is set up. `transcripts` is what the names of all that can expire begin with, `url` the archive's.
+
+    Raises ArchiveRefused where that may not be read or changed, else what google-cloud-storage does.
+    """
+
+    def __init__(self, bucket: storage.Bucket, transcripts: str, url: str) -> None:
+        self._client, self._name = bucket.client, bucket.name
+        self._transcripts = transcripts
+        self._url = url
+
+    def safeguards(self) -> Safeguards:
+        """What it does with the archive."""
+        bucket = self._read()
+        access = bucket.iam_configuration
+        return Safeguards(
+            location=bucket.location,
+            uniform_access=bool(access.uniform_bucket_level_access_enabled),
+            public_access_prevented=access.public_access_prevention == "enforced",
+            public=_is_public(bucket),
+            soft_delete_seconds=bucket.soft_delete_policy.retention_duration_seconds or 0,
+            versioning=bucket.versioning_enabled,
+            retention_seconds=bucket.retention_period or 0,
+            retention_locked=bool(bucket.retention_policy_locked),
+            held_by_default=bool(bucket.default_event_based_hold),
+            lifecycle=_rules(bucket),
+            expires=any(map(self._expires, _rules(bucket))),
+        )
+
+    def apply_lifecycle(self) -> bool:
+        """Have transcripts deleted when their custom time has passed; False where they are already.
+
+        The rule is for transcripts only: what has no custom time never fulfils its condition.
+
+        Source: https://cloud.google.com/storage/docs/lifecycle#dayssincecustomtime
+        """
+        condition = {"daysSinceCustomTime": 0, "matchesPrefix": [self._transcripts]}
+        bucket = self._read()
+        for left in reversed(range(_ATTEMPTS)):
+            if any(map(self._expires, _rules(bucket))):
+                return False
+            bucket.lifecycle_rules = [*_rules(bucket), {"action": {"type": "Delete"}, "condition": condition}]
+            try:
+                bucket.patch(if_metageneration_match=bucket.metageneration, **patiently())
+                break
+            except api.Forbidden as exc:
+                raise ungranted(self._url, "change the bucket's settings", "storage.buckets.update", exc) from exc
+            except api.PreconditionFailed:  # somebody else changed it, or the reply to an attempt was lost
+                if not left:
+                    raise
+                bucket = self._read()
+        return True
+
+    def _read(self) -> storage.Bucket:
+        """The bucket as it is set up now."""
+        bucket = self._client.bucket(self._name)
+        try:
+            bucket.reload(**patiently())
+        except api.Forbidden as exc:
+            raise ungranted(self._url, "read the bucket's settings", "storage.buckets.get", exc) from exc
+        return bucket
+
+    def _expires(self, rule: Mapping[str, Any]) -> bool:
+        """Does this lifecycle rule delete every transcript whose custom time has passed?"""
+        condition = dict(rule.get("condition", {}))
+        days, prefixes = condition.pop("daysSinceCustomTime", None), condition.pop("matchesPrefix", [""])
+        deletes = rule["action"]["type"] == "Delete" and days == 0 and not condition
+        return deletes and any(map(self._transcripts.startswith, prefixes))
+
+
+def brief(error: Exception) -> str:
+    """One line of its text, without the name of a resumable upload: whoever knows it can write to the upload."""
+    text = re.sub(r"upload_id=[^&\s]*", "upload_id=...", str(error)) or type(error).__name__
+    return text.splitlines()[0][:300]
+
+
+def ungranted(url: str, what: str, permission: str, error: Exception) -> ArchiveRefused:
+    """What to say where a permission is missing."""
+    return ArchiveRefused(f"{url}: these credentials may not {what}; grant {permission} on it to them: {brief(error)}")
+
+
+def _rules(bucket: storage.Bucket) -> Sequence[Mapping[str, Any]]:
+    """The lifecycle rules as they are: the library's `lifecycle_rules` drops those of a kind that it does not know."""
+    rules: Sequence[Mapping[str, Any]] = bucket._properties.get("lifecycle", {}).get("rule", ())
+    return rules
+
+
+def _is_public(bucket: storage.Bucket) -> bool | None:
+    """Does the IAM policy let everybody in? None where it may not be read, as by the emulator, which has none."""
+    try:
+        policy = bucket.get_iam_policy(requested_policy_version=3, **patiently())
+    except (api.Forbidden, api.NotFound):
+        return None
+    return any(_EVERYBODY & set(binding["members"]) for binding in policy.bindings)

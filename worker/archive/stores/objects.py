@@ -1,0 +1,175 @@
+"""The objects of a bucket by the JSON API of Cloud Storage, one request each; large ones are left to its library.
+
+Source: https://cloud.google.com/storage/docs/json_api/v1/objects
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+import time
+from collections.abc import Iterator, Mapping
+from functools import partial
+from secrets import token_hex
+from typing import Any, BinaryIO
+from urllib.parse import quote, urlencode
+
+import google_crc32c
+import orjson
+from google.api_core import exceptions as api
+from google.api_core.retry import Retry
+from google.cloud.storage.retry import DEFAULT_RETRY
+
+from torpor.worker.archive.stores.transport import Answer, Session
+from torpor.worker.errors import ArchiveCorrupt
+
+Resource = Mapping[str, Any]
+
+_CHUNK = 1024 * 1024
+_TIMEOUT = (5.0, 30.0)
+_LONGEST_WAIT = 30
+_PAGE = 1_000
+# What is asked for of an object in a listing: the whole is twice as much.
+_FIELDS = (
+    "name,size,generation,metadata,customTime,temporaryHold,eventBasedHold,retentionExpirationTime,retention,"
+    "timeCreated,timeDeleted"
+)
+
+
+def _wait_as_told(error: Exception) -> None:
+    """Wait for as many seconds as Retry-After says, which the library's own backoff with jitter then follows.
+
+    Gives up at once where that is long: the session is safe in Redis, and a later sweep comes back to it.
+    """
+    response = getattr(error, "response", None)
+    told = "" if response is None else response.headers.get("retry-after", "")
+    if re.fullmatch(r"\d{1,9}", told):  # the other form, a date, is left to the backoff
+        if int(told) > _LONGEST_WAIT:
+            raise error
+        time.sleep(int(told))
+
+
+# The library ignores Retry-After (google.api_core.retry, google.cloud.storage.retry).
+_RETRY = Retry(predicate=DEFAULT_RETRY._predicate, timeout=60.0, on_error=_wait_as_told)
+
+
+def patiently() -> dict[str, Any]:
+    """How google-cloud-storage makes a request that may be repeated."""
+    return {"retry": _RETRY, "timeout": _TIMEOUT}
+
+
+class Objects:
+    """The objects of a bucket as Cloud Storage describes them; their names have the prefix of the archive.
+
+    What may pass is tried again for a minute. Raises google.api_core.exceptions, as google-cloud-storage does, and
+    what `session` does. Where no `generation` is given, it is the current one.
+    """
+
+    def __init__(self, session: Session, server: str, bucket: str, agent: str) -> None:
+        """`server` is the URL of Cloud Storage, `agent` what we are called."""
+        self._session = session
+        self._headers = {"User-Agent": agent}
+        place = f"storage/v1/b/{quote(bucket, safe='')}/o"
+        self._objects = f"{server}/{place}"
+        self._insert = f"{server}/upload/{place}?uploadType=multipart&ifGenerationMatch=0"
+
+    def insert(self, described: Resource, content: bytes) -> Resource:
+        """Create an object; raises PreconditionFailed where there is one of its name. Returns what is there.
+
+        Source: https://cloud.google.com/storage/docs/json_api/v1/objects/insert and .../docs/uploading-objects
+        """
+        boundary = token_hex(16)  # nothing else has these 128 bits
+        body = b"--%b\r\nContent-Type: application/json\r\n\r\n%b\r\n--%b\r\nContent-Type: %b\r\n\r\n%b\r\n--%b--" % (
+            boundary.encode(),
+            orjson.dumps(described),
+            boundary.encode(),
+            described["contentType"].encode(),
+            content,
+            boundary.encode(),
+        )
+        return _parsed(self._send("POST", self._insert, body, content_type=f"multipart/related; boundary={boundary}"))
+
+    def list(self, prefix: str, *, generations: bool = False) -> Iterator[Resource]:
+        """Those whose names begin with a prefix, in the order of their names; page by page."""
+        query = {"prefix": prefix, "maxResults": _PAGE, "fields": f"nextPageToken,items({_FIELDS})"}
+        if generations:
+            query["versions"] = "true"
+        while True:
+            page = _parsed(self._send("GET", f"{self._objects}?{urlencode(query)}"))
+            yield from page.get("items", ())
+            if not page.get("nextPageToken"):
+                return
+            query["pageToken"] = page["nextPageToken"]
+
+    def probe(self) -> None:
+        """List one object, or none; tries once."""
+        self._send_once("GET", f"{self._objects}?maxResults=1")
+
+    def describe(self, name: str, generation: int | None = None) -> Resource:
+        """Raises NotFound, as all that follow."""
+        return _parsed(self._send("GET", self._url(name, generation=generation)))
+
+    def read(self, name: str, generation: int) -> bytes:
+        """The content as it was uploaded; raises ArchiveCorrupt where it has another CRC32C.
+
+        Source: https://cloud.google.com/storage/docs/json_api/v1/objects/get and .../docs/xml-api/reference-headers
+        """
+        # With gzip accepted, what is packed comes as it is.
+        answer = self._send("GET", self._url(name, alt="media", generation=generation), accept_encoding="gzip")
+        told = re.search(r"crc32c=([\w+/=]+)", answer.headers.get("x-goog-hash", ""))
+        if told and told[1] != crc32c(io.BytesIO(answer.content)):
+            raise ArchiveCorrupt(f"{name} is not what was sent: its CRC32C is not {told[1]}")
+        return answer.content
+
+    def patch(self, described: Resource, changes: Resource) -> None:
+        """Change what was described; raises PreconditionFailed where somebody else has since."""
+        expected = {"generation": described["generation"], "ifMetagenerationMatch": described["metageneration"]}
+        url = self._url(described["name"], **expected)
+        self._send("PATCH", url, orjson.dumps(changes), content_type="application/json")
+
+    def delete(self, name: str, generation: int) -> None:
+        """For good, in a versioned bucket too."""
+        self._send("DELETE", self._url(name, generation=generation))
+
+    def _url(self, name: str, **query: str | int | None) -> str:
+        asked = urlencode({key: value for key, value in query.items() if value is not None})
+        return f"{self._objects}/{quote(name, safe='')}" + (f"?{asked}" if asked else "")
+
+    def _send(self, method: str, url: str, data: bytes | None = None, **headers: str) -> Answer:
+        answer: Answer = _RETRY(partial(self._send_once, method, url, data, **headers))()
+        return answer
+
+    def _send_once(self, method: str, url: str, data: bytes | None = None, **headers: str) -> Answer:
+        sent = self._headers | {name.replace("_", "-"): value for name, value in headers.items()}
+        answer = self._session.request(method, url, data, sent, timeout=_TIMEOUT)
+        if not 200 <= answer.status_code < 300:
+            raise _failure(method, url, answer)
+        return answer
+
+
+def crc32c(body: BinaryIO) -> str:
+    """The checksum as Cloud Storage gives it: base64 of 4 big-endian bytes. Reads the body from its start."""
+    checksum = google_crc32c.Checksum()
+    body.seek(0)
+    while chunk := body.read(_CHUNK):
+        checksum.update(chunk)
+    return base64.b64encode(checksum.digest()).decode()
+
+
+def _parsed(answer: Answer) -> Resource:
+    try:
+        resource: Resource = orjson.loads(answer.content)
+    except orjson.JSONDecodeError as exc:
+        raise api.GoogleAPICallError(f"the reply is no JSON: {exc}") from exc
+    return resource
+
+
+def _failure(method: str, url: str, answer: Answer) -> api.GoogleAPICallError:
+    """The error that google-cloud-storage raises for such a reply."""
+    try:
+        said = orjson.loads(answer.content)["error"]["message"]
+    except (ValueError, LookupError, TypeError):
+        said = answer.content.decode(errors="replace") or "unknown error"
+    error: api.GoogleAPICallError = api.from_http_status(answer.status_code, f"{method} {url}: {said}", response=answer)
+    return error

@@ -1,0 +1,111 @@
+"""What the `torpor` command prints: tables and progress for people, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from torpor.worker.cli.speech import Speech
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+# Whatever could steer a terminal: C0 but tab and line feed, DEL, C1, and what turns the direction of text.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    """The text with control characters shown as escapes, so that no message steers the terminal."""
+    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+
+
+def one_line(text: str) -> str:
+    """The text on one line, for a table's cell."""
+    return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on one line of standard output: moments in ISO 8601, spans in seconds."""
+    plain = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+    # JSON itself escapes what is below a space only. There are no such characters outside of its strings.
+    text = json.dumps(plain, ensure_ascii=False, default=_plain)
+    sys.stdout.write(_CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text) + "\n")
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A table of text cells, numbers to the right."""
+    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        table.add_row(*(Text(one_line(cell)) for cell in row))
+    out.print(table)
+
+
+def print_facts(facts: Mapping[str, str]) -> None:
+    """A two-column table of names and values."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for name, value in facts.items():
+        table.add_row(Text(name, style="bold"), Text(one_line(value)))
+    out.print(table)
+
+
+def print_transcript(speeches: Iterable[Speech]) -> None:
+    """A conversation as people read it: who says what, and which tools are called."""
+    for each in speeches:
+        out.print(Text(printable(each.speaker), style="bold cyan"))
+        if each.text:
+            out.print(Text("  " + printable(each.text).replace("\n", "\n  ")))
+        for kind in each.kinds:
+            out.print(Text(f"  [{one_line(kind)}]", style="dim"))
+        for call in each.calls:
+            out.print(Text(f"  -> {one_line(call)}", style="yellow"))
+
+
+def span(value: timedelta | float | None) -> str:
+    """A span of time as people say it: 45s, 12m, 3h 20m, 5d 2h; '-' for none."""
+    if value is None:
+        return "-"
+    seconds = round(value.total_seconds() if isinstance(value, timedelta) else value)
+    for unit, size, smaller, smaller_size in (("d", 86_400, "h", 3_600), ("h", 3_600, "m", 60)):
+        if seconds >= size:
+            rest = seconds % size // smaller_size
+            return f"{seconds // size}{unit} {rest}{smaller}" if rest else f"{seconds // size}{unit}"
+    return f"{seconds // 60}m {seconds % 60}s" if seconds >= 60 else f"{seconds}s"
+
+
+def size(value: int | None) -> str:
+    """A number of bytes as people say it; '-' for none."""
+    if value is None:
+        return "-"
+    amount = float(value)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if amount < 1024:
+            return f"{amount:,.0f} {unit}" if unit == "B" else f"{amount:,.1f} {unit}"
+        amount /= 1024
+    return f"{amount:,.1f} TiB"
+
+
+@contextmanager
+def progress(total: int | None) -> Iterator[Progress]:
+    """Progress bars on standard error, so that standard output stays for results; None where the end is not known."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, disable=total == 0, transient=not err.is_terminal) as bars:
+        yield bars
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="milliseconds")
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    return str(value)

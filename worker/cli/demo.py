@@ -1,0 +1,264 @@
+"""`torpor demo`: the way of a session on an embedded default, with a real Celery worker and beat."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Self
+
+import redis
+from fakeredis import TcpFakeServer
+from langchain_core.messages import BaseMessage, HumanMessage
+from rich.live import Live
+from rich.table import Table
+
+from torpor.history import MemorystoreChatMessageHistory, PermanentError
+from torpor.worker.archive.contents import look
+from torpor.worker.cli.console import out, printable, progress
+from torpor.worker.deployment.services import Services, connect
+from torpor.worker.deployment.settings import Settings, environment, load_settings
+from torpor.worker.ops import status
+from torpor.worker.transfer.json_lines import Conversation, read_conversations
+from torpor.worker.wake.restore import restore_session
+
+IDLE_SECONDS = 2
+PATIENCE_SECONDS = 120
+# What the environment may say of another Redis than the embedded one.
+_EMBEDDED = {"redis_cluster": False, "redis_iam": False, "redis_ca_file": ""}
+_COLUMNS = ("written", "live", "due", "in work", "archived, gone from Redis")
+
+
+class DemoFailed(PermanentError):
+    """The demo did not go as it should; the message says where it stopped."""
+
+
+class _Board:
+    """The counts of a deployment: a live table on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._live = Live(console=out, auto_refresh=False)
+        self._shown = 0.0
+        self._line = ""
+        self._left = 0
+
+    def __enter__(self) -> Self:
+        if out.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def show(self, services: Services, written: int, *, at_once: bool = False) -> int:
+        """Show the counts, unless `at_once` at most five times a second; returns how many sessions are in Redis."""
+        if not at_once and time.monotonic() - self._shown < 0.2:
+            return self._left
+        self._shown = time.monotonic()
+        shards = services.sessions.overview()
+        due, in_work = sum(shard.due for shard in shards), sum(shard.in_work for shard in shards)
+        self._left = sum(shard.live for shard in shards)
+        live, archived = self._left - due - in_work, sum(shard.archived for shard in shards)
+        numbers = (
+            f"{written:,} of {self._total:,}",
+            f"{live:,}",
+            f"{due:,}",
+            f"{in_work:,}",
+            f"{archived:,}",
+        )
+        if out.is_terminal:
+            table = Table(box=None, pad_edge=False, header_style="bold")
+            for name in _COLUMNS:
+                table.add_column(name, justify="right", min_width=12)
+            table.add_row(*numbers)
+            self._live.update(table, refresh=True)
+        elif (
+            line := ", ".join(f"{name} {number}" for name, number in zip(_COLUMNS, numbers, strict=True))
+        ) != self._line:
+            self._line = line
+            out.print(line, markup=False)
+        return self._left
+
+
+def run(conversations: Path | None, redis_url: str | None, archive_url: str | None) -> None:
+    """Play conversations from live to archived and back; raises DemoFailed, or ImportFailed for a bad file."""
+    with as_file(files(__package__) / "sample.jsonl") as sample:
+        played = list(read_conversations(conversations or sample))
+    if not played:
+        raise DemoFailed(f"{conversations} has no conversations")
+    namespace = f"torpor-demo-{uuid.uuid4().hex[:8]}"
+    folder = Path(tempfile.gettempdir()) / namespace
+    # A SIGTERM ends the demo as Ctrl-C does, so that what it started ends with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    with _redis(redis_url) as url:
+        settings = load_settings(
+            {
+                "redis_url": url,
+                **({} if redis_url else _EMBEDDED),
+                "archive_url": f"{archive_url.rstrip('/')}/{namespace}"
+                if archive_url
+                else (folder / "archive").as_uri(),
+                "namespace": namespace,
+                "idle_timeout_seconds": IDLE_SECONDS,
+                "sweep_interval_seconds": 1,
+                # The embedded server is slow at scripts, of which each look at all shards is one a shard.
+                "listen": redis_url is not None,
+                "shards": None if redis_url else 8,
+            }
+        )
+        if not settings.redis_cluster:
+            settings = settings.model_copy(update={"broker_url": None})  # all that it writes is removed at the end
+        services = connect(settings)
+        services.archive.check()
+        folder.mkdir(exist_ok=True)
+        # The embedded server hangs up after an error reply, NOSCRIPT too.
+        services.sessions.load_scripts()
+        try:
+            _play(services, played, folder / "worker.log")
+        finally:
+            _remove_keys(services)
+    out.print(f"\nThe transcripts lie in {settings.archive_url}", markup=False, soft_wrap=True)
+    if archive_url is None:
+        out.print(f"  zcat {folder}/archive/v1/*/*/*/*.jsonl.gz | head -1", markup=False, soft_wrap=True)
+
+
+def _play(services: Services, played: list[Conversation], log: Path) -> None:
+    messages = sum(len(conversation.messages) for conversation in played)
+    out.print(
+        f"{len(played):,} conversations, {messages:,} messages. A session is due after {IDLE_SECONDS} s without "
+        "activity;\na real Celery worker with beat sweeps every second. Starting it ...",
+        markup=False,
+    )
+    with _worker(services.settings, log) as worker, _Board(len(played)) as board:
+        for written, conversation in enumerate(played, start=1):
+            _write(services, conversation)
+            board.show(services, written)
+        _await_archived(services, worker, board, len(played), log)
+    left = status.overview(services)
+    if left.live or left.quarantined:
+        raise DemoFailed(f"of {len(played):,} sessions {left.live:,} are in Redis, {left.quarantined:,} in quarantine")
+    out.print(f"\n{len(played):,} sessions archived, {left.live:,} left in Redis.\n", markup=False)
+    _wake(services, played)
+
+
+def _write(services: Services, conversation: Conversation) -> None:
+    chat = _history(services, conversation)
+    for turn in _turns(conversation.messages):
+        chat.add_messages(turn)
+
+
+def _turns(messages: Iterable[BaseMessage]) -> Iterator[list[BaseMessage]]:
+    """The messages in turns: what a person says and all that follows from it."""
+    turn: list[BaseMessage] = []
+    for message in messages:
+        if turn and isinstance(message, HumanMessage):
+            yield turn
+            turn = []
+        turn.append(message)
+    if turn:
+        yield turn
+
+
+def _await_archived(services: Services, worker: subprocess.Popen[bytes], board: _Board, total: int, log: Path) -> None:
+    left, since = total + 1, time.monotonic()
+    while now := board.show(services, total, at_once=True):
+        if now < left:
+            left, since = now, time.monotonic()
+        if worker.poll() is not None or time.monotonic() - since > PATIENCE_SECONDS:
+            tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
+            raise DemoFailed(f"the worker got no further than {left:,} sessions left of {total:,}; its log:\n{tail}")
+        time.sleep(0.2)  # between two looks at the same numbers
+
+
+def _wake(services: Services, played: list[Conversation]) -> None:
+    """Wake every session up, the first one before everybody's eyes."""
+    first = played[0]
+    name = printable(first.session_id)
+    out.print(f"The user of {name} comes back. In the archive:", markup=False)
+    for segment in look(services.archive, first.session_id).segments:
+        out.print(f"  {segment.stored.name}  {segment.stored.size:,} bytes", markup=False, soft_wrap=True)
+    out.print(f"restored: {_restore(services, first):,} messages, equal to what was written.\n", markup=False)
+    with progress(len(played)) as bars:
+        for conversation in bars.track(played, description="restoring"):
+            _restore(services, conversation)
+    out.print(f"All {len(played):,} sessions restored, each equal to what was written.", markup=False)
+
+
+def _restore(services: Services, conversation: Conversation) -> int:
+    """Wake a session up and compare it with what was written; returns how many messages came from the archive."""
+    restored = restore_session(services, conversation.session_id)
+    if _history(services, conversation).messages != conversation.messages:
+        raise DemoFailed(f"session {conversation.session_id!r} is not what was written")
+    return restored.messages
+
+
+def _history(services: Services, conversation: Conversation) -> MemorystoreChatMessageHistory:
+    settings = services.settings
+    return MemorystoreChatMessageHistory(
+        services.sessions.client,
+        conversation.session_id,
+        IDLE_SECONDS,
+        namespace=settings.namespace,
+        shards=settings.shards,
+    )
+
+
+@contextmanager
+def _redis(url: str | None) -> Iterator[str]:
+    """The URL of the given Redis, or of an embedded server that ends with the demo."""
+    if url:
+        yield url
+        return
+    server = TcpFakeServer(("127.0.0.1", 0), server_type="redis")
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, name="torpor-demo-redis", daemon=True)
+    thread.start()
+    try:
+        yield f"redis://127.0.0.1:{server.server_address[1]}/0"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@contextmanager
+def _worker(settings: Settings, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A Celery worker with beat in a process of its own, its output in `log`."""
+    options = ["--beat", "--schedule", str(log.parent / "beat"), "--concurrency", "2", "--loglevel", "INFO"]
+    quiet = ["--without-gossip", "--without-mingle"]
+    with log.open("wb") as output:
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "celery", "-A", "torpor.worker.app", "worker", *options, *quiet],
+            env=environment(settings),
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        yield worker
+    finally:
+        worker.terminate()
+        try:
+            worker.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            worker.kill()
+            worker.wait()
+
+
+def _remove_keys(services: Services) -> None:
+    """Delete what the demo left in Redis; it has a namespace of its own."""
+    client = services.sessions.client
+    namespace = services.settings.namespace
+    try:
+        for pattern in (f"{namespace}:*", f"{{{namespace}:*"):
+            for key in client.scan_iter(pattern, count=1000):
+                client.unlink(key)
+    except (redis.exceptions.RedisError, redis.exceptions.RedisClusterException) as exc:
+        out.print(f"Keys of {namespace} may be left in Redis: {exc}", markup=False)

@@ -1,0 +1,71 @@
+"""What a stored element says, for people: a message of LangChain or an item of the OpenAI Agents SDK."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
+
+from torpor.history import MessageCorrupt, decode_message, parse_json
+
+
+@dataclass(frozen=True, slots=True)
+class Speech:
+    """Who says what; which kinds of content beside text there are, and which tools are called."""
+
+    speaker: str
+    text: str
+    kinds: Sequence[str] = ()
+    calls: Sequence[str] = ()
+
+
+def speech(element: bytes) -> Speech:
+    """What an element says; raises MessageCorrupt for what is neither a message nor an item."""
+    try:
+        return _of_message(decode_message(element))
+    except MessageCorrupt:
+        value = _object(element)
+        if value is None or "data" in value:
+            raise
+        return _of_item(value)
+
+
+def _object(element: bytes) -> dict[str, Any] | None:
+    try:
+        value = parse_json(element)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _of_message(message: BaseMessage) -> Speech:
+    speaker = f"tool {message.name or ''}".strip() if isinstance(message, ToolMessage) else message.type
+    blocks = message.content if isinstance(message.content, list) else []
+    kinds = [str(each.get("type", "block")) for each in blocks if isinstance(each, dict) and each.get("type") != "text"]
+    tool_calls = message.tool_calls if isinstance(message, AIMessage) else []
+    return Speech(speaker, message.text, kinds, [f"{each['name']}({json.dumps(each['args'])})" for each in tool_calls])
+
+
+def _of_item(item: dict[str, Any]) -> Speech:
+    match item.get("type"):
+        case "function_call":
+            return Speech("assistant", "", calls=[f"{item.get('name')}({item.get('arguments')})"])
+        case "function_call_output":
+            return Speech("tool", *_content(item.get("output")))
+        case kind:
+            return Speech(
+                str(item.get("role") or kind or "item"), *_content(item.get("content") or item.get("summary"))
+            )
+
+
+def _content(content: Any) -> tuple[str, Sequence[str]]:
+    """The text of an item's content, and the kinds of its other parts."""
+    if isinstance(content, str):
+        return content, ()
+    parts = [each for each in content if isinstance(each, dict)] if isinstance(content, list) else []
+    texts = [each.get("text") or each.get("refusal") for each in parts]
+    kinds = [str(each.get("type", "part")) for each, text in zip(parts, texts, strict=True) if not text]
+    return "\n".join(str(text) for text in texts if text), kinds

@@ -1,0 +1,1 @@
+"""One deployment, connected: its settings, Redis, the archive, the broker, and what they all share."""

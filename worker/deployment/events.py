@@ -1,0 +1,96 @@
+"""What has happened to sessions, for whoever wants to know: a capped Redis stream, and a Celery task of theirs by name.
+
+Events are told after the fact and at best effort: a worker that dies in between, or a Redis at its memory limit, tells
+nothing. They hold no message text. Cloud Storage's own notifications are the durable way (docs/operations.md).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from torpor.history import TorporError
+
+if TYPE_CHECKING:  # applications that wake sessions need neither
+    from celery import Celery
+
+    from torpor.worker.deployment.services import Services
+    from torpor.worker.deployment.settings import Settings
+
+log = logging.getLogger("torpor.events")
+
+# About how many the stream keeps.
+KEPT = 10_000
+
+
+class EventKind(StrEnum):
+    """What an event tells."""
+
+    ARCHIVED = "session.archived"  # verified in the archive and gone from Redis
+    RELIEVED = "session.relieved"  # likewise, before it was due, since Redis filled up
+    RESTORED = "session.restored"
+    PURGED = "session.purged"
+    FAILED = "session.failed"  # a counted failure; it is tried again
+    QUARANTINED = "session.quarantined"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that has happened. `messages` counts them; `object` is a name in the archive."""
+
+    kind: EventKind
+    session: str
+    owner: str | None = None
+    messages: int = 0
+    object: str | None = None
+    generation: int | None = None
+    error: str | None = None
+
+    def fields(self) -> dict[str, str]:
+        """The event as the stream and the task have it: what is None is not there."""
+        return {name: str(value) for name in self.__slots__ if (value := getattr(self, name)) is not None}
+
+
+def tell(services: Services, events: Sequence[Event]) -> None:
+    """Append events to the stream, and send each to the task that the settings name, if any.
+
+    Never fails: what has happened has happened.
+    """
+    if not events:
+        return
+    told = [event.fields() for event in events]
+    try:
+        services.sessions.tell(told, keep=KEPT)
+    except TorporError as error:
+        log.warning("%d events were not told: %s", len(told), error)
+    task = services.settings.on_event_task
+    if task is None:
+        return
+    try:
+        for fields in told:
+            queue = services.settings.on_event_queue
+            _sender(services.settings).send_task(task, args=[fields], queue=queue, retry=False)
+    except Exception as error:  # whatever the broker's transport raises
+        log.warning("events were not sent to %s: %s", task, type(error).__name__)
+
+
+@cache
+def _sender(settings: Settings) -> Celery:
+    from torpor.worker.app import make_app  # which needs what tells of events
+
+    return make_app(lambda: settings, set_as_current=False)
+
+
+def follow(services: Services, *, count: int, forever: bool) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The last `count` events with their ids, oldest first; with `forever` also each that comes later."""
+    events = services.sessions.last_events(count)
+    yield from events
+    last = events[-1][0] if events else "0"
+    while forever:
+        events = services.sessions.events_after(last, seconds=5.0)
+        yield from events
+        last = events[-1][0] if events else last

@@ -1,0 +1,50 @@
+"""What every task and command works with: the settings, the sessions in Redis and the archive."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torpor.history import SessionStore
+from torpor.history import connect as connect_redis
+from torpor.worker.archive import ownership
+from torpor.worker.archive.stores import ArchiveStore
+from torpor.worker.archive.stores.url import open_archive
+from torpor.worker.deployment.settings import Settings
+from torpor.worker.deployment.upload_rate import Pace
+
+# No user waits for it, and what it does with large sessions takes longer.
+_REPLY_SECONDS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """One deployment, connected. Safe to share among threads, not among processes."""
+
+    settings: Settings
+    sessions: SessionStore
+    archive: ArchiveStore
+    uploads: Pace = field(default_factory=Pace)
+
+
+def connect(settings: Settings) -> Services:
+    """The services that the settings name; connections are opened at their first use.
+
+    A Cluster is asked for its nodes at once; raises RedisUnavailable.
+    """
+    client = connect_redis(
+        settings.redis_url.get_secret_value(),
+        cluster=settings.redis_cluster,
+        iam=settings.redis_iam,
+        ca_file=settings.redis_ca_file,
+        socket_timeout=_REPLY_SECONDS,
+    )
+    sessions = SessionStore(client, namespace=settings.namespace, shards=settings.shards)
+    archive = open_archive(settings.archive_url, threads=settings.concurrency)
+    return Services(settings, sessions, archive, Pace(settings.uploads_per_second))
+
+
+def open_deployment(settings: Settings) -> Services:
+    """As `connect`, for whoever writes to the archive: makes sure that it is this deployment's; raises ArchiveTaken."""
+    services = connect(settings)
+    ownership.take(services.archive, settings.namespace)
+    return services

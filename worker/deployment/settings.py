@@ -1,0 +1,341 @@
+"""The worker's settings: the only reader of the environment."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, Self
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from kombu.transport import TRANSPORT_ALIASES
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from torpor.history import DEFAULT_NAMESPACE, MAX_SHARDS, InvalidArgument, Policies, check_namespace, connect
+from torpor.worker.archive.stores.url import parse_archive_url
+from torpor.worker.errors import SettingsError
+
+PREFIX = "TORPOR_"
+# What Kubernetes sets in each pod beside a service that is called torpor.
+_OF_KUBERNETES = re.compile(r"TORPOR_(SERVICE_|PORT$|PORT_)")
+_NAME = r"^[\w.:-]+$"
+# For what is checked with a URL, where that is at fault itself.
+_ENCRYPTED = SecretStr("rediss://")
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
+
+
+def _redis_url(url: SecretStr) -> SecretStr:
+    connect(url.get_secret_value())  # which opens nothing
+    return url
+
+
+def _redis_cluster(cluster: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - pydantic's signature
+    if cluster and "redis_url" in info.data:
+        connect(info.data["redis_url"].get_secret_value(), cluster=True, asynchronous=True)  # and nor does this
+    return cluster
+
+
+def _none(value: Any) -> Any:
+    return None if value == "" else value
+
+
+def _redis_ca_file(path: Path | None, info: ValidationInfo) -> Path | None:
+    connect(info.data.get("redis_url", _ENCRYPTED).get_secret_value(), ca_file=path)
+    return path
+
+
+def _redis_iam(iam: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - pydantic's signature
+    connect(info.data.get("redis_url", _ENCRYPTED).get_secret_value(), iam=iam)
+    return iam
+
+
+def _broker_url(url: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+    if url is None and info.data.get("redis_cluster"):
+        raise ValueError(f"is required with {PREFIX}REDIS_CLUSTER, since Celery can't use a Cluster as its broker")
+    for each in url.get_secret_value().split(";") if url else ():  # several are tried in turn
+        if each.partition("://")[0] not in {"unix", *TRANSPORT_ALIASES} or not _has_valid_port(each):
+            raise ValueError("must be a URL of a transport that Celery has, such as redis://host:6379/0")
+    return url
+
+
+def _has_valid_port(url: str) -> bool:
+    try:
+        return urlsplit(url).port != 0
+    except ValueError:
+        return False
+
+
+def _memory_low(share: float, info: ValidationInfo) -> float:
+    if share >= info.data.get("memory_high", 1):
+        raise ValueError(f"must be below {PREFIX}MEMORY_HIGH")
+    return share
+
+
+def _archive_url(url: str) -> str:
+    parse_archive_url(url)
+    return url
+
+
+def _namespace(namespace: str) -> str:
+    try:
+        return check_namespace(namespace)
+    except InvalidArgument as exc:
+        raise ValueError(str(exc)) from exc
+
+
+Seconds = Annotated[float, Field(ge=0.1, le=86_400, allow_inf_nan=False)]
+WholeSeconds = Annotated[int, Field(ge=1, le=3_153_600_000)]
+
+
+class PolicySettings(BaseModel):
+    """One rule of TORPOR_POLICIES: for which sessions it counts, and what it gives and allows them, in seconds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    owner: Annotated[str, Field(min_length=1)] | None = None
+    owner_prefix: str | None = None
+    session_prefix: str | None = None
+    idle_timeout_seconds: WholeSeconds | None = None
+    idle_timeout_min_seconds: WholeSeconds | None = None
+    idle_timeout_max_seconds: WholeSeconds | None = None
+    max_age_seconds: WholeSeconds | None = None
+    max_age_min_seconds: WholeSeconds | None = None
+    max_age_max_seconds: WholeSeconds | None = None
+    archive_retention_seconds: WholeSeconds | None = None
+    archive_retention_min_seconds: WholeSeconds | None = None
+    archive_retention_max_seconds: WholeSeconds | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        faults = [fault for span in ("idle_timeout", "max_age", "archive_retention") for fault in self._faults(span)]
+        if self.owner is None and self.owner_prefix is None and self.session_prefix is None:
+            faults.insert(0, "it needs owner, owner_prefix or session_prefix")
+        if faults:
+            raise ValueError("; ".join(faults))
+        return self
+
+    def _faults(self, span: str) -> Iterator[str]:
+        default, least, most = (getattr(self, f"{span}{suffix}_seconds") for suffix in ("", "_min", "_max"))
+        if least and most and least > most:
+            yield f"{span}_min_seconds is above {span}_max_seconds"
+        elif default and default < (least or default):
+            yield f"{span}_seconds is below {span}_min_seconds"
+        elif default and default > (most or default):
+            yield f"{span}_seconds is above {span}_max_seconds"
+
+
+def _rules(value: Any) -> Any:
+    if value is None:
+        return None
+    try:
+        rules = json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        rules = None
+    if not isinstance(rules, list | tuple):
+        raise ValueError("must be a list of rules in JSON")  # noqa: TRY004 - pydantic takes a ValueError
+    return rules
+
+
+class Settings(BaseSettings):
+    """Every setting, read from `TORPOR_<NAME>` in the environment. Passwords do not show in `repr`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True, env_ignore_empty=True
+    )
+
+    redis_url: Annotated[SecretStr, AfterValidator(_redis_url)] = Field(
+        default=SecretStr("redis://localhost:6379/0"),
+        description="The Redis that holds the sessions: redis://, rediss:// (TLS) or unix://.",
+    )
+    redis_cluster: Annotated[bool, AfterValidator(_redis_cluster)] = Field(
+        default=False,
+        description="Whether TORPOR_REDIS_URL is a node of a Redis Cluster; TORPOR_BROKER_URL is then required.",
+    )
+    redis_ca_file: Annotated[Path | None, BeforeValidator(_none), AfterValidator(_redis_ca_file)] = Field(
+        default=None, description="The CA certificates of a rediss:// instance of Memorystore, a file in PEM."
+    )
+    redis_iam: Annotated[bool, AfterValidator(_redis_iam)] = Field(
+        default=False, description="Whether IAM access tokens take the place of a password; needs rediss://."
+    )
+    broker_url: Annotated[SecretStr | None, AfterValidator(_broker_url)] = Field(
+        default=None, validate_default=True, description="Celery's broker; TORPOR_REDIS_URL where it is not set."
+    )
+    archive_url: Annotated[str, AfterValidator(_archive_url)] = Field(
+        description="Where transcripts go: gs://bucket/prefix or file:///absolute/path."
+    )
+    namespace: Annotated[str, AfterValidator(_namespace)] = Field(
+        default=DEFAULT_NAMESPACE, description="What all key names begin with."
+    )
+    shards: int | None = Field(
+        default=None,
+        ge=1,
+        le=MAX_SHARDS,
+        description="Shard count of a new deployment (256); must agree with the recorded one.",
+    )
+    idle_timeout_seconds: WholeSeconds = Field(
+        default=86_400, description="How long a session that has no ttl of its own may be idle."
+    )
+    max_age_seconds: WholeSeconds | None = Field(
+        default=None, description="Archive a session that has been in Redis for so long, idle or not."
+    )
+    archive_retention_seconds: WholeSeconds | None = Field(
+        default=None, description="How long after its last activity a session's archive is kept; for ever if not set."
+    )
+    policies: Annotated[tuple[PolicySettings, ...] | None, NoDecode, BeforeValidator(_rules)] = Field(
+        default=None, description="Rules by owner or prefix, a JSON list: see docs/operations.md."
+    )
+    sweep_interval_seconds: Seconds = Field(default=15, description="How often beat looks for due sessions.")
+    listen: bool = Field(
+        default=True, description="Whether workers act at the moment a session is due, not at the next sweep only."
+    )
+    lease_seconds: Seconds = Field(
+        default=300, description="How long a claimed session is a worker's own; renewed while it works."
+    )
+    batch: int = Field(default=64, ge=1, le=10_000, description="Sessions claimed at a time.")
+    concurrency: int = Field(default=16, ge=1, le=512, description="Sessions archived at a time in a process.")
+    uploads_per_second: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="Segments a process may upload in a second."
+    )
+    drain_seconds: Seconds = Field(default=60, description="How long one drain task may go on claiming.")
+    memory_high: float = Field(
+        default=0.85, gt=0, le=1, description="Share of Redis's memory limit above which sessions are archived early."
+    )
+    memory_low: Annotated[float, AfterValidator(_memory_low)] = Field(
+        default=0.75, gt=0, le=1, description="Share of the limit at which that ends; below the high one."
+    )
+    memory_limit: int | None = Field(
+        default=None, ge=1, description="Bytes a node of Redis may use, where it does not show its own maxmemory."
+    )
+    tombstone_seconds: WholeSeconds = Field(
+        default=86_400, description="How long a purged session refuses late writes, and its id is remembered."
+    )
+    on_event_task: str | None = Field(
+        default=None,
+        pattern=_NAME,
+        description="The name of a Celery task that gets each event.",
+    )
+    on_event_queue: str = Field(default="torpor-events", pattern=_NAME, description="The queue that task is sent to.")
+    nice: int = Field(
+        default=10, ge=0, le=19, description="How far a worker gives way to what else needs the machine's cores."
+    )
+    grace_seconds: Seconds = Field(
+        default=20, description="How long sessions in work are finished after SIGTERM; then they are given back."
+    )
+    max_attempts: int = Field(
+        default=5, ge=2, le=1_000, description="Failed attempts before a session goes to quarantine."
+    )
+    retry_delay_seconds: Seconds = Field(
+        default=30, description="When to try again after a failure, with jitter of half of it."
+    )
+
+    @property
+    def lease(self) -> timedelta:
+        """How long a claim lasts unless it is renewed."""
+        return timedelta(seconds=self.lease_seconds)
+
+    @property
+    def archive_retention(self) -> timedelta | None:
+        """How long the archive keeps sessions that neither say it themselves nor have a policy; None is for ever."""
+        return None if self.archive_retention_seconds is None else timedelta(seconds=self.archive_retention_seconds)
+
+    @property
+    def rules(self) -> Policies:
+        """The policies, as applications get them too."""
+        return _policies(self.policies or ())
+
+    @property
+    def celery_broker(self) -> str:
+        """The broker's URL as Celery writes it, password included, with what encryption and IAM need."""
+        urls = (self.broker_url or self.redis_url).get_secret_value()
+        return ";".join(map(self._for_celery, urls.split(";")))
+
+    def _for_celery(self, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme == "rediss":
+            query = urlencode({**self._encryption(url), **dict(parse_qsl(parts.query))})
+            url = parts._replace(query=query).geturl()
+        return re.sub(r"^unix://", "redis+socket://", url)
+
+    def _encryption(self, url: str) -> dict[str, str]:
+        """As kombu and Celery's result backend take it in a URL; without the first, kombu trusts any certificate."""
+        options = {"ssl_cert_reqs": "required"}
+        if _address(url) != _address(self.redis_url.get_secret_value()):
+            return options
+        if self.redis_ca_file:
+            options |= {"ssl_ca_certs": str(self.redis_ca_file), "ssl_check_hostname": "false"}
+        if self.redis_iam:
+            options |= {"credential_provider": "torpor.history.application_default"}
+        return options
+
+
+def _address(url: str) -> tuple[str | None, int]:
+    parts = urlsplit(url)
+    return parts.hostname, parts.port or 6379
+
+
+@lru_cache(maxsize=16)
+def _policies(rules: tuple[PolicySettings, ...]) -> Policies:
+    return Policies.parse(_written(rules).encode())
+
+
+def load_settings(overrides: Mapping[str, Any] | None = None) -> Settings:
+    """The settings from the environment, `overrides` (by field name) before it.
+
+    Raises SettingsError that names every wrong value and every unknown TORPOR_ variable at once.
+    """
+    given = {name: value for name, value in (overrides or {}).items() if value is not None}
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    faults = [
+        f"{name}: there is no such setting"
+        for name in sorted(os.environ)
+        if name.upper().startswith(PREFIX) and name.upper() not in known and not _OF_KUBERNETES.match(name)
+    ]
+    try:
+        settings = Settings(**given)
+    except ValidationError as exc:
+        faults += [_fault(error) for error in exc.errors(include_url=False, include_context=False)]
+        settings = None
+    if faults or settings is None:
+        raise SettingsError("wrong settings:\n" + "\n".join(f"  {fault}" for fault in faults))
+    return settings
+
+
+_MESSAGES = {"missing": "is required", "extra_forbidden": "there is no such setting"}
+
+
+def _fault(error: Any) -> str:
+    setting, *inside = error["loc"]
+    name = PREFIX + str(setting).upper()
+    where = "".join(f"rule {part + 1}: " if isinstance(part, int) else f"{part}: " for part in inside)
+    message = _MESSAGES.get(error["type"]) or error["msg"].removeprefix("Value error, ")
+    return f"{name}: {where}{message}"
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The environment for a process that is to have these settings: this one's, its TORPOR_ variables replaced."""
+    own = {name: value for name, value in os.environ.items() if not name.upper().startswith(PREFIX)}
+    for name, value in settings:
+        if value is not None:
+            own[PREFIX + name.upper()] = _written(value)
+    return own
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, tuple):
+        return json.dumps([rule.model_dump(exclude_none=True) for rule in value])
+    return str(value.get_secret_value() if isinstance(value, SecretStr) else value)

@@ -1,0 +1,110 @@
+"""Erasing what the archive holds of a session from before its floor: after a clear, a purge, a late upload."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from torpor.history import SessionInfo
+from torpor.worker.archive import contents, names
+from torpor.worker.archive.stores import StoredObject
+from torpor.worker.deployment.services import Services
+from torpor.worker.errors import ArchiveRefused, ObjectNotFound
+from torpor.worker.failpoints import Failpoint, reach
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """How many objects of a session are deleted, older floor markers aside, and which the archive refuses to delete."""
+
+    objects: int
+    refused: Sequence[tuple[StoredObject, ArchiveRefused]]
+
+
+def below_floor(services: Services, session_id: str, floor: int, owners: Iterable[str]) -> Erased:
+    """Forbid epochs below `floor` to come back, then delete what the archive holds of them.
+
+    The floor marker comes first: a segment that is uploaded later is taken back by its own worker, which sees it.
+    Then the owners' markers, since the segments tell whose they are. Every generation goes, also what a versioned
+    bucket keeps of objects that were deleted before. Repeatable; killed anywhere, it can be run again.
+    """
+    marker = names.floor_name(session_id, floor)
+    services.archive.put(marker, io.BytesIO(), 0, metadata={"session": session_id})
+    reach(Failpoint.CLEAN_MARKED)
+    erasable = contents.look(services.archive, session_id, generations=True).erasable
+    markers = [
+        marker
+        for owner in {*owners, *(stored.metadata["owner"] for stored in erasable if "owner" in stored.metadata)}
+        for marker in owner_markers(services, owner, session_id, floor)
+    ]
+    unmarked = _delete(services, session_id, markers, Failpoint.CLEAN_UNMARKED)
+    erased = _delete(services, session_id, erasable, Failpoint.CLEAN_DELETED)
+    marked = _mark_again(services, session_id, [stored for stored, _ in erased.refused])
+    return Erased(unmarked.objects - marked + erased.objects, [*unmarked.refused, *erased.refused])
+
+
+def floor_markers(services: Services, session_id: str) -> None:
+    """Delete the markers that have forbidden a purged session's epochs, when its tombstone goes."""
+    for stored in services.archive.list(names.session_prefix(session_id), generations=True):
+        if _is_floor(session_id, stored):
+            services.archive.delete(stored)
+
+
+def take_back(services: Services, uploaded: SessionInfo, objects: Iterable[StoredObject]) -> None:
+    """Delete uploads, and their owner's marker, if their epoch was cleared or purged while they were under way."""
+    floor = contents.look(services.archive, uploaded.session_id).floor
+    if floor > uploaded.epoch:
+        owner = uploaded.owner
+        markers = owner_markers(services, owner, uploaded.session_id, floor) if owner is not None else []
+        _delete(services, uploaded.session_id, [*markers, *objects], Failpoint.CLEAN_DELETED)
+
+
+def owner_markers(services: Services, owner: str, session_id: str, floor: int) -> list[StoredObject]:
+    """An owner's markers of a session's epochs below `floor`."""
+    marked = contents.owner_markers(services.archive, owner, session_id, generations=True)
+    return [stored for epoch, stored in marked if epoch < floor]
+
+
+def _is_floor(session_id: str, stored: StoredObject) -> bool:
+    return isinstance(names.parse(session_id, stored.name), names.FloorName)
+
+
+def _delete(services: Services, session_id: str, objects: Iterable[StoredObject], failpoint: Failpoint) -> Erased:
+    deleted = 0
+    refused: list[tuple[StoredObject, ArchiveRefused]] = []
+    for stored in objects:
+        try:
+            gone = _delete_unless_held(services, session_id, stored)
+            deleted += gone and not _is_floor(session_id, stored)
+        except ArchiveRefused as error:
+            refused.append((stored, error))
+        reach(failpoint)
+    return Erased(deleted, refused)
+
+
+def _delete_unless_held(services: Services, session_id: str, stored: StoredObject) -> bool:
+    """Delete an object, though it may carry the temporary hold of a legal hold that was released since."""
+    try:
+        return services.archive.delete(stored)
+    except ArchiveRefused as error:
+        owners = [stored.metadata["owner"]] if "owner" in stored.metadata else []
+        if not error.held or services.sessions.find_holds([(session_id, owners)]) != [None]:
+            raise
+        with suppress(ObjectNotFound):
+            services.archive.amend(stored, held=False)
+        return services.archive.delete(stored)
+
+
+def _mark_again(services: Services, session_id: str, segments: Iterable[StoredObject]) -> int:
+    """Let the owners of segments that the archive refuses to delete find them still; returns how many markers."""
+    marked = {
+        (stored.metadata["owner"], name.epoch)
+        for stored in segments
+        if "owner" in stored.metadata and (name := names.parse(session_id, stored.name))
+    }
+    for owner, epoch in marked:
+        described = {"session": session_id, "owner": owner}
+        services.archive.put(names.owner_marker(owner, session_id, epoch), io.BytesIO(), 0, metadata=described)
+    return len(marked)

@@ -1,0 +1,1 @@
+"""What an operator asks: where things stand, what does not fit together, how the bucket is set up."""

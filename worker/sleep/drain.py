@@ -1,0 +1,52 @@
+"""Draining shards: claim in batches and have them archived until nothing is due or time is up."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Sequence
+
+from torpor.history import Lease
+from torpor.worker.deployment.services import Services
+from torpor.worker.sleep.attempt import Outcome
+from torpor.worker.sleep.pool import Archiver, archive_is_down
+
+log = logging.getLogger("torpor.drain")
+
+
+def drain(services: Services, shards: Sequence[int]) -> Counter[Outcome]:
+    """Archive the due sessions of some shards; returns how many ended how.
+
+    Stops claiming when nothing is due, when `drain_seconds` are over, when the worker shuts down, or when the archive
+    or Redis is down: the sessions simply stay in Redis until a later sweep. After the archive was down, one session is
+    tried alone before a batch is claimed.
+    """
+    settings = services.settings
+    deadline = time.monotonic() + settings.drain_seconds
+    with Archiver(services) as archiver:
+        waiting = list(shards)
+        while waiting and time.monotonic() < deadline and archiver.goes_on:
+            alone = archive_is_down()
+            leases = _claim(services, waiting[: settings.batch], alone=alone)
+            if not leases:
+                del waiting[: settings.batch]
+                continue
+            archiver.begin(leases)
+            archiver.wait(left=0 if alone else 2 * settings.concurrency)  # so that no thread waits for the next claim
+    if archiver.totals:
+        log.info("drained %d shards: %s", len(shards), _summary(archiver.totals))
+    return archiver.totals
+
+
+def _claim(services: Services, shards: Sequence[int], *, alone: bool) -> list[Lease]:
+    """Claim a batch from as many shards at most, or a single session."""
+    settings = services.settings
+    if alone:
+        claims = (services.sessions.claim([shard], 1, settings.lease) for shard in shards)
+        return next(filter(None, claims), [])
+    return services.sessions.claim(shards, settings.batch // len(shards), settings.lease)
+
+
+def _summary(totals: Counter[Outcome]) -> str:
+    return ", ".join(f"{count} {outcome}" for outcome, count in sorted(totals.items()))

@@ -1,0 +1,231 @@
+"""Archiver: threads see claimed sessions into the archive; reads and commits go to Redis for many at a time."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from queue import Empty, SimpleQueue
+from types import TracebackType
+from typing import ParamSpec, Self
+
+from torpor.history import CommitOutcome, Lease, Page, SessionInfo, TorporError, TransientError
+from torpor.worker.deployment.events import EventKind, tell
+from torpor.worker.deployment.services import Services
+from torpor.worker.errors import ArchiveUnavailable
+from torpor.worker.sleep import shutdown
+from torpor.worker.sleep.attempt import (
+    COMMITTED,
+    Archived,
+    Outcome,
+    Verified,
+    commit,
+    end,
+    events_of,
+    release,
+    returned,
+    verify,
+)
+from torpor.worker.sleep.leases import LeaseKeeper
+
+P = ParamSpec("P")
+
+log = logging.getLogger("torpor.archiver")
+
+# The breaker, one in each process: set when the archive is down, until it has been of use again. While it is
+# set, a drain claims a single session, so that a store which answers nothing costs it one time-out, not a pool full.
+_archive_down = threading.Event()
+_SERVED = frozenset({Outcome.ARCHIVED, Outcome.KEPT, Outcome.CLEANED, Outcome.ERASING, Outcome.HELD})
+# How much of each session is read with the others of its batch: all of most of them.
+_HEAD_BYTES = 64 * 1024
+# How many are committed together, and how long one waits for the next: a commit of eight takes little more than that
+# of one.
+_TOGETHER = 16
+_TOGETHER_SECONDS = 0.005
+
+
+def archive_is_down() -> bool:
+    """Was the archive down when it was last tried? Then a single session is claimed, to see whether it still is."""
+    return _archive_down.is_set()
+
+
+class Archiver:
+    """Archives claimed sessions with a pool of threads, and tells of them. Its leases are renewed meanwhile.
+
+    On exit each session has its outcome. Where a shutdown's grace is over, those that are not finished are given back;
+    their uploads may still end, and count: a commit without the lease deletes nothing. After the first failure that
+    may pass, what has not been begun is given back too.
+    """
+
+    def __init__(self, services: Services, told_as: EventKind = EventKind.ARCHIVED) -> None:
+        self.totals: Counter[Outcome] = Counter()
+        self._services = services
+        self._told_as = told_as
+        self._keeper = LeaseKeeper(services.sessions, services.settings.lease)
+        self._pool = ThreadPoolExecutor(services.settings.concurrency, thread_name_prefix="torpor-archive")
+        self._steps: SimpleQueue[Future[Verified | Archived]] = SimpleQueue()
+        self._running = 0
+        self._in_work: dict[str, Lease] = {}
+        self._later: list[Lease] = []
+        self._down = threading.Event()
+        self._given_back = False
+
+    def __enter__(self) -> Self:
+        self._keeper.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is None or isinstance(error, TorporError):
+                self.wait()
+        finally:
+            self._down.set()
+            self._pool.shutdown(cancel_futures=True)
+            if error is None or isinstance(error, Exception):
+                self._give_back()  # what an error has left
+            self._keeper.__exit__(kind, error, trace)
+
+    @property
+    def goes_on(self) -> bool:
+        """Is it of use to begin more? Not after a failure that may pass, nor in a shutdown."""
+        return not self._is_over()
+
+    def begin(self, leases: Sequence[Lease]) -> None:
+        """Begin to archive claimed sessions; those that have failed before come one by one, when one waits.
+
+        A session that kills its worker counts as an attempt for all that were begun with it; alone, it ends in
+        quarantine alone. One that is still in work, and was used and claimed again meanwhile, comes later too.
+        """
+        with self._asking(leases):
+            attempts = self._services.sessions.attempts(leases)
+        waits = [count != 0 or lease.session_id in self._in_work for lease, count in zip(leases, attempts, strict=True)]
+        later = [lease for lease, does in zip(leases, waits, strict=True) if does]
+        self._keeper.hold(later)
+        self._later += later
+        self._begin([lease for lease, does in zip(leases, waits, strict=True) if not does])
+
+    def wait(self, left: int = 0) -> None:
+        """Wait until no more than so many sessions are in work; what is verified is committed meanwhile.
+
+        Where some have failed before, until all are done, and those too.
+        """
+        self._wait(0 if self._later else left)
+        while self._later:
+            lease = self._later.pop(0)
+            if self._is_over():
+                self._note([release(self._services, self._keeper, lease)])
+            else:
+                self._begin([lease])
+                self._wait(0)
+
+    def _wait(self, left: int) -> None:
+        while len(self._in_work) > left:
+            self._go_on(self._finished())
+            ago = shutdown.seconds_ago()
+            if ago is not None and ago > self._services.settings.grace_seconds and not self._given_back:
+                self._give_back()
+
+    def _give_back(self) -> None:
+        """Give back what is not finished; what comes of it yet deletes nothing."""
+        self._given_back = True
+        later, self._later = self._later, []
+        self._note([release(self._services, self._keeper, lease) for lease in later])
+        for lease in self._in_work.values():
+            release(self._services, self._keeper, lease)
+
+    def _begin(self, leases: Sequence[Lease]) -> None:
+        # Those that came later were renewed meanwhile. Nothing renews them while their tokens are used here.
+        newest = [(lease, self._keeper.take(lease)) for lease in leases]
+        ours = [lease for _, lease in newest if lease]
+        self._note([Archived(old.session_id, Outcome.SUPERSEDED) for old, lease in newest if not lease])
+        if not ours:
+            return
+        with self._asking(ours):
+            # Asked after the claim: of older epochs Redis may lack writes that others have seen, such as a clear.
+            rewound_before = self._services.sessions.rewound_before()
+            snapshots = self._services.sessions.snapshots(ours)
+            heads = self._heads(snapshots)
+        self._keeper.hold(ours)
+        for lease, snapshot in zip(ours, snapshots, strict=True):
+            self._in_work[lease.session_id] = lease
+            self._submit(self._verify, lease, snapshot, heads.get(lease.session_id), rewound_before)
+
+    @contextmanager
+    def _asking(self, leases: Sequence[Lease]) -> Iterator[None]:
+        """Give claimed sessions back, and begin no more, where Redis fails."""
+        try:
+            with returned(self._services, self._keeper, leases):
+                yield
+        except TransientError:
+            self._down.set()
+            raise
+
+    def _heads(self, snapshots: Sequence[SessionInfo | TorporError | None]) -> dict[str, Page]:
+        """The first messages of those that have any to be sent."""
+        infos = [each for each in snapshots if isinstance(each, SessionInfo)]
+        unsent = [each for each in infos if each.floor is None and each.message_count > each.archived_count]
+        heads = zip(unsent, self._services.sessions.heads(unsent, _HEAD_BYTES), strict=True)
+        return {info.session_id: head for info, head in heads if isinstance(head, Page)}
+
+    def _submit(self, step: Callable[P, Verified | Archived], /, *arguments: P.args, **options: P.kwargs) -> None:
+        self._running += 1
+        self._pool.submit(step, *arguments, **options).add_done_callback(self._steps.put)
+
+    def _verify(
+        self, lease: Lease, snapshot: SessionInfo | TorporError | None, head: Page | None, rewound_before: int
+    ) -> Verified | Archived:
+        if self._is_over():
+            return release(self._services, self._keeper, lease)
+        done = verify(self._services, self._keeper, lease, snapshot, head, rewound_before=rewound_before)
+        return self._looked_at(done) if isinstance(done, Archived) else done
+
+    def _end(self, verified: Verified, outcome: CommitOutcome | TorporError | None) -> Archived:
+        return self._looked_at(end(self._services, self._keeper, verified, outcome))
+
+    def _looked_at(self, result: Archived) -> Archived:
+        """At once, in the thread: what it tells of the archive or of Redis is so for whatever would be begun next."""
+        if isinstance(result.error, TransientError):
+            if not self._down.is_set():
+                log.warning("archiving stops for now: %s", result.error)
+            self._down.set()
+        if isinstance(result.error, ArchiveUnavailable):
+            _archive_down.set()
+        elif result.outcome in _SERVED and not self._down.is_set():
+            _archive_down.clear()
+        return result
+
+    def _is_over(self) -> bool:
+        return self._down.is_set() or shutdown.seconds_ago() is not None
+
+    def _finished(self) -> list[Verified | Archived]:
+        """What the threads have finished, some of it together; waits for half a second at most."""
+        finished: list[Verified | Archived] = []
+        wait = 0.5
+        with suppress(Empty):
+            while self._running and len(finished) < _TOGETHER:
+                finished.append(self._steps.get(timeout=wait).result())
+                self._running -= 1
+                wait = _TOGETHER_SECONDS
+        return finished
+
+    def _go_on(self, finished: Sequence[Verified | Archived]) -> None:
+        """Commit what is verified; what was not committed is seen to in a thread, since it may take long."""
+        results = [each for each in finished if isinstance(each, Archived)]
+        verified = [each for each in finished if isinstance(each, Verified)]
+        for each, outcome in zip(verified, commit(self._services, self._keeper, verified), strict=True):
+            if outcome in COMMITTED:
+                results.append(self._end(each, outcome))
+            else:
+                self._submit(self._end, each, outcome)
+        self._note(results)
+
+    def _note(self, results: Sequence[Archived]) -> None:
+        for result in results:
+            self._in_work.pop(result.session_id, None)
+            self.totals[result.outcome] += 1
+        tell(self._services, events_of(results, self._told_as))

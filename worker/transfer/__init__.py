@@ -1,0 +1,1 @@
+"""How sessions come in from elsewhere and go out again."""

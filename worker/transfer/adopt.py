@@ -1,0 +1,115 @@
+"""Sessions of other libraries in bulk: adopted, and given back to them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from functools import partial
+from itertools import chain, islice
+
+from torpor.history import Expiry, Layout, NotAdoptable, PermanentError, SessionPurged
+from torpor.worker.deployment.services import Services
+from torpor.worker.erasure import targets
+from torpor.worker.wake import restore
+
+log = logging.getLogger("torpor.adopt")
+
+_BATCH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """Keys that were left as they are, for one reason; `example` is one of them."""
+
+    count: int
+    example: str
+
+
+@dataclass(slots=True)
+class Adopted:
+    """What an adoption in bulk has done, or would do. `left` tells why keys were left as they are, and how many."""
+
+    sessions: int = 0
+    messages: int = 0
+    left: dict[str, Left] = field(default_factory=dict)
+
+    def add(self, key: bytes, outcome: int | PermanentError) -> None:
+        """Count what became of a key: so many messages were moved, or it was refused."""
+        if isinstance(outcome, int):
+            self.sessions += outcome > 0
+            self.messages += outcome
+            return
+        reason = outcome.reason if isinstance(outcome, NotAdoptable) else "its session was purged"
+        before = self.left.get(reason, Left(0, key.decode(errors="replace")))
+        self.left[reason] = replace(before, count=before.count + 1)
+
+
+def adopt(
+    services: Services,
+    layout: Layout,
+    match: str,
+    *,
+    expiry: Expiry = Expiry(),  # noqa: B008 - frozen
+    dry_run: bool = False,
+    progress: Callable[[], None] = lambda: None,
+) -> Adopted:
+    """Adopt what another library has of all sessions whose ids match a glob-style pattern; see Redis's KEYS.
+
+    Repeatable, also while that library goes on writing; adoptions that were killed are finished first. Walks the key
+    space, and works at Redis's memory limit. What is no conversation is left as it is. `progress` is told of each key.
+    """
+    adopted = Adopted()
+    seen: set[bytes] = set()
+    keys = services.sessions.adoptable_keys(layout, match)
+    one = partial(_adopt, services, layout, expiry, dry_run)
+    with ThreadPoolExecutor(services.settings.concurrency) as pool:
+        while batch := list(islice(keys, _BATCH)):
+            fresh = list(dict.fromkeys(key for key in batch if key not in seen))
+            seen.update(fresh)
+            for key, outcome in zip(fresh, pool.map(one, fresh), strict=True):
+                adopted.add(key, outcome)
+                progress()
+    return adopted
+
+
+def finish(services: Services, session_id: str | None = None) -> None:
+    """Finish the adoptions that were begun, or that of one session: what is taken lies outside of the session."""
+    for adoption in services.sessions.adoptions():
+        if session_id in (None, adoption.session_id):
+            try:
+                services.sessions.finish_adoption(adoption)
+            except PermanentError as error:
+                log.warning("the adoption of session %r is not finished: %s", adoption.session_id, error)
+
+
+def give_back(services: Services, session_id: str, ttl: timedelta | None = None) -> int:
+    """Copy a session to where langchain-google-memorystore-redis reads it; returns how many messages it has.
+
+    Finish adoptions first. Raises SessionExists where the key is in use, MessageCorrupt, and as `read_transcript`.
+    """
+    messages = restore.read_transcript(services, session_id)
+    services.sessions.give_back(session_id, messages, ttl=ttl)
+    return len(messages)
+
+
+def everything(services: Services) -> Iterator[str]:
+    """The ids of all sessions, each once, those in Redis first."""
+    sessions = services.sessions
+    seen: set[str] = set()
+    for session_id in chain(sessions.sessions(), sessions.sessions(quarantined=True), targets.asleep(services)):
+        if session_id not in seen:
+            seen.add(session_id)
+            yield session_id
+
+
+def _adopt(services: Services, layout: Layout, expiry: Expiry, dry_run: bool, key: bytes) -> int | PermanentError:  # noqa: FBT001
+    try:
+        session_id = layout.session_id(key)
+        if dry_run:
+            return services.sessions.adoptable(session_id, layout)
+        return services.sessions.adopt(session_id, layout, expiry=expiry)
+    except (NotAdoptable, SessionPurged) as error:
+        return error

@@ -1,0 +1,1 @@
+"""How a sleeping session wakes up, or is read without waking it."""
