@@ -4,7 +4,7 @@ from torpor.history.adapters.agents import MemorystoreSession
 from torpor.history.adapters.chat import MemorystoreChatMessageHistory
 from torpor.history.adoption import Adoption
 from torpor.history.calls import KEEP
-from torpor.history.clients.blocking import finish
+from torpor.history.clients.blocking import run_sync
 from torpor.history.clients.connect import connect
 from torpor.history.clients.iam import IamCredentialProvider, TokenSource, application_default
 from torpor.history.clients.kinds import Client
@@ -31,8 +31,8 @@ from torpor.history.errors import (
     SessionDamaged,
     SessionExists,
     SessionHeld,
+    SessionIncomplete,
     SessionNotFound,
-    SessionNotWhole,
     SessionPurged,
     ShardCountMismatch,
     StagingLost,
@@ -44,27 +44,27 @@ from torpor.history.keys import DEFAULT_NAMESPACE, MAX_SHARDS, check_namespace, 
 from torpor.history.layout import LAYOUTS, Layout
 from torpor.history.policy import Policies
 from torpor.history.session import (
-    Attendance,
-    CleanOutcome,
+    ClaimOutcome,
     CommitOutcome,
+    EraseOutcome,
     Expiry,
     HoldOutcome,
     IndexOutcome,
     Lease,
     LegalHold,
-    Mending,
     Origin,
     Page,
     PurgeOutcome,
     PurgeTarget,
     Purging,
+    RebuiltMetadata,
+    RestoreEnd,
     RestoreRefusal,
     RestoreTicket,
-    SeizeOutcome,
     SessionInfo,
     ShardOverview,
+    ShardPoll,
     Status,
-    SwapOutcome,
 )
 from torpor.history.store import AsyncSessionStore, PurgeLock, SessionOperations, SessionStore
 
@@ -76,11 +76,11 @@ __all__ = [
     "Adoption",
     "Archive",
     "AsyncSessionStore",
-    "Attendance",
-    "CleanOutcome",
+    "ClaimOutcome",
     "Client",
     "ClientMismatch",
     "CommitOutcome",
+    "EraseOutcome",
     "Expiry",
     "HoldOutcome",
     "IamCredentialProvider",
@@ -95,7 +95,6 @@ __all__ = [
     "LegalHold",
     "MemorystoreChatMessageHistory",
     "MemorystoreSession",
-    "Mending",
     "MessageCorrupt",
     "MessageNotSerializable",
     "NotAdoptable",
@@ -109,26 +108,27 @@ __all__ = [
     "PurgeOutcome",
     "PurgeTarget",
     "Purging",
+    "RebuiltMetadata",
     "RedisMemoryFull",
     "RedisRefused",
     "RedisUnavailable",
+    "RestoreEnd",
     "RestoreRefusal",
     "RestoreTicket",
-    "SeizeOutcome",
     "SessionDamaged",
     "SessionExists",
     "SessionHeld",
+    "SessionIncomplete",
     "SessionInfo",
     "SessionNotFound",
-    "SessionNotWhole",
     "SessionOperations",
     "SessionPurged",
     "SessionStore",
     "ShardCountMismatch",
     "ShardOverview",
+    "ShardPoll",
     "StagingLost",
     "Status",
-    "SwapOutcome",
     "TokenSource",
     "TorporError",
     "TranscriptChanged",
@@ -140,8 +140,8 @@ __all__ = [
     "connect",
     "decode_message",
     "encode_message",
-    "finish",
     "parse_json",
+    "run_sync",
 ]
 
 if __name__ == "history":  # imported from the root of a checkout

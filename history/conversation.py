@@ -73,7 +73,7 @@ class Conversation:
         await self._adopt()
         for _ in range(_TRIES):
             page = await self._sessions.transcript(self.session_id, start, stop, touch=touch)
-            if self._archive is None or (page is not None and page.whole):
+            if self._archive is None or (page is not None and page.complete):
                 return page
             await self._archive.wake(self._sessions, self.session_id)
         raise TranscriptChanged(f"session {self.session_id!r} falls asleep as often as it is woken: try again")

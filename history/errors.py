@@ -99,7 +99,7 @@ class SessionHeld(PermanentError):
     """The session or its owner is under a legal hold; nothing was changed."""
 
 
-class SessionNotWhole(PermanentError):
+class SessionIncomplete(PermanentError):
     """A part of the session may be in the archive alone, where all of it is needed; nothing was changed."""
 
 

@@ -190,7 +190,7 @@ class ShardKeys:
         """Hash: the session's metadata."""
         return self.tag + b":s:" + session
 
-    def seen(self, session: bytes) -> bytes:
+    def recent_requests(self, session: bytes) -> bytes:
         """String: ids of the requests that a session had seen when it left Redis; expires within a minute."""
         return self.tag + b":w:" + session
 

@@ -93,16 +93,16 @@ class SessionInfo:
     expiry: Expiry
     owner: str | None
     message_count: int
-    base: int
+    restored_count: int
     archived_count: int
-    whole: bool
+    complete: bool
     floor: int | None
     attempts: int
     error: str | None
     hold: LegalHold | None = None
     hold_pending: bool = False
     purge: str | None = None
-    looks_again_at: datetime | None = None
+    recheck_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,16 +125,16 @@ class Page:
     """
 
     epoch: int
-    base: int
+    restored_count: int
     total: int
     start: int
     messages: list[bytes]
-    whole: bool = False
+    complete: bool = False
 
     @property
     def state(self) -> tuple[int, int]:
         """Positions mean the same in pages that have this in common."""
-        return self.epoch, self.base
+        return self.epoch, self.restored_count
 
     @property
     def stop(self) -> int:
@@ -155,7 +155,7 @@ class CommitOutcome(StrEnum):
     GONE = "gone"
 
 
-class CleanOutcome(StrEnum):
+class EraseOutcome(StrEnum):
     """What became of the erasure that a clear had asked for."""
 
     DONE = "done"
@@ -199,7 +199,7 @@ class HoldOutcome(StrEnum):
     PURGED = "purged"  # the session is purged already
 
 
-class SeizeOutcome(StrEnum):
+class ClaimOutcome(StrEnum):
     """Why a session could not be claimed at once."""
 
     BUSY = "busy"
@@ -223,11 +223,11 @@ class RestoreTicket:
 class RestoreRefusal(StrEnum):
     """Why a restore need not begin."""
 
-    WHOLE = "whole"  # nothing of the session is in the archive alone
+    COMPLETE = "complete"  # nothing of the session is in the archive alone
     RUNNING = "running"  # another restore is at it
 
 
-class SwapOutcome(StrEnum):
+class RestoreEnd(StrEnum):
     """How a restore ended."""
 
     RESTORED = "restored"
@@ -245,7 +245,7 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
-class Mending:
+class RebuiltMetadata:
     """New metadata for `message_count` messages that have lost theirs: what the archive has of them.
 
     `epoch` is that of the newest messages, None for a new one; the other counts are as in SessionInfo.
@@ -253,9 +253,9 @@ class Mending:
 
     message_count: int
     epoch: int | None
-    base: int
+    restored_count: int
     archived_count: int
-    whole: bool
+    complete: bool
 
 
 class IndexOutcome(StrEnum):
@@ -267,7 +267,7 @@ class IndexOutcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Attendance:
+class ShardPoll:
     """What a listener sees of a shard. `elected`: it is the one to send for what is due.
 
     `now` and `next_due`, the earliest moment ahead or None, are in seconds of Redis's clock.

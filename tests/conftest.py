@@ -27,17 +27,17 @@ from command import Torpor, command
 from storage_proxy import StorageProxy
 
 from torpor.history import (
-    CleanOutcome,
     CommitOutcome,
+    EraseOutcome,
     Lease,
     Origin,
     Page,
+    RestoreEnd,
     RestoreRefusal,
     RestoreTicket,
     SessionInfo,
     SessionOperations,
     SessionStore,
-    SwapOutcome,
     TorporError,
 )
 from torpor.history.store.runner import Runner
@@ -487,12 +487,12 @@ class WatchedOperations(SessionOperations):
         self._points.reach("after stage")
         return done
 
-    async def swap(
+    async def finish_restore(
         self, ticket: RestoreTicket, staged: int, origin: Origin, *, remember: timedelta | None = None
-    ) -> SwapOutcome:
-        self._points.reach("before swap")
-        outcome = await super().swap(ticket, staged, origin, remember=remember)
-        self._points.reach("after swap")
+    ) -> RestoreEnd:
+        self._points.reach("before finish_restore")
+        outcome = await super().finish_restore(ticket, staged, origin, remember=remember)
+        self._points.reach("after finish_restore")
         return outcome
 
 
@@ -526,11 +526,11 @@ class WatchedSessions(SessionStore):
         self.points.reach("after commit")
         return outcomes
 
-    def cleaned(self, lease: Lease, floor: int) -> CleanOutcome:
-        self.points.reach("before cleaned")
-        cleaned = super().cleaned(lease, floor)
-        self.points.reach("after cleaned")
-        return cleaned
+    def note_erased(self, lease: Lease, floor: int) -> EraseOutcome:
+        self.points.reach("before note_erased")
+        outcome = super().note_erased(lease, floor)
+        self.points.reach("after note_erased")
+        return outcome
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,10 @@ MESSAGES = 100_000
 # What a worker does: connect, do a small job, and then the one that is measured.
 WORKER = """
 import gzip, json, sys
-from worker.archive import archive_session
-from worker.restore import restore_session
-from worker.services import connect
-from worker.settings import load_settings
+from torpor.worker.sleep.attempt import archive_session
+from torpor.worker.wake.restore import restore_session
+from torpor.worker.deployment.services import connect
+from torpor.worker.deployment.settings import load_settings
 
 def memory(what):
     [line] = [line for line in open("/proc/self/status") if line.startswith(what)]

@@ -135,7 +135,7 @@ class Clock:
         self.moved.pop((session, float(token)), None)
 
 
-_WITH_LEASE = {"snapshot", "renew", "commit", "release", "cleaned"}
+_WITH_LEASE = {"snapshot", "renew", "commit", "release", "note_erased"}
 
 
 class SteppedSessions(SessionStore):

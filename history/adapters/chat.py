@@ -13,7 +13,7 @@ from langchain_core.messages import BaseMessage
 from torpor.history import codec
 from torpor.history.adapters.turn import Turns
 from torpor.history.calls import KEEP, Keep
-from torpor.history.clients.blocking import finish, finish_each
+from torpor.history.clients.blocking import iterate_sync, run_sync
 from torpor.history.clients.kinds import Client
 from torpor.history.conversation import Archive, Conversation
 from torpor.history.errors import ClientMismatch, InvalidArgument, MessageCorrupt
@@ -33,7 +33,7 @@ def _blocking(
     @wraps(operation)
     def done(self: MemorystoreChatMessageHistory, /, *args: P.args, **kwargs: P.kwargs) -> T:
         self._check_client(asynchronous=False)
-        return finish(operation(self, *args, **kwargs))
+        return run_sync(operation(self, *args, **kwargs))
 
     return done
 
@@ -179,7 +179,7 @@ class MemorystoreChatMessageHistory(BaseChatMessageHistory):
         where the session is cleared, or is archived and woken, on the way.
         """
         self._check_client(asynchronous=False)
-        return finish_each(self._pages(size, newest_first=newest_first))
+        return iterate_sync(self._pages(size, newest_first=newest_first))
 
     def apages(self, size: int = 100, *, newest_first: bool = False) -> AsyncIterator[list[BaseMessage]]:
         """As `pages`, with a client of asyncio."""

@@ -4,16 +4,35 @@ The stores only run them, so that no logic is written twice for sync and async c
 Sources: the script of the same name in `history/lua/`, whose head documents keys, arguments and replies.
 """
 
-from torpor.history.calls.adoption import adopt, adopted, adoptions, begin, give_back, lay, let_go, peek, take
+from torpor.history.calls.adoption import (
+    adopt,
+    adoptions,
+    begin_adoption,
+    delete_taken,
+    end_adoption,
+    give_back,
+    peek_list,
+    stage_return,
+    take_list,
+)
 from torpor.history.calls.application import append, clear, close, configure, info, pop, read, update
-from torpor.history.calls.archiving import attempts, cleaned, commit, release, renew, requeue, snapshot
+from torpor.history.calls.archiving import attempts, commit, note_erased, release, renew, requeue, snapshot
 from torpor.history.calls.call import KEEP, Call, Deployment, Keep
-from torpor.history.calls.erasure import drop, owned, purge, rebase
-from torpor.history.calls.events import tell
-from torpor.history.calls.holding import find_hold, held, hold, hold_owner, note_owner_hold, release_hold
-from torpor.history.calls.index import attend, claim, due, heard, list_sessions, nearest, overview, seize
-from torpor.history.calls.repair import mend, reindex
-from torpor.history.calls.restoring import abandon, restore, stage, swap
+from torpor.history.calls.erasure import drop_live, owned, purge, rebase
+from torpor.history.calls.events import add_events
+from torpor.history.calls.holding import find_hold, hold, hold_owner, note_hold_applied, note_owner_hold, release_hold
+from torpor.history.calls.index import (
+    claim,
+    claim_one,
+    due,
+    end_election,
+    list_sessions,
+    nearest,
+    overview,
+    poll_shards,
+)
+from torpor.history.calls.repair import rebuild_metadata, reindex
+from torpor.history.calls.restoring import abandon, begin_restore, finish_restore, stage
 
 __all__ = [
     "KEEP",
@@ -21,52 +40,52 @@ __all__ = [
     "Deployment",
     "Keep",
     "abandon",
+    "add_events",
     "adopt",
-    "adopted",
     "adoptions",
     "append",
     "attempts",
-    "attend",
-    "begin",
+    "begin_adoption",
+    "begin_restore",
     "claim",
-    "cleaned",
+    "claim_one",
     "clear",
     "close",
     "commit",
     "configure",
-    "drop",
+    "delete_taken",
+    "drop_live",
     "due",
+    "end_adoption",
+    "end_election",
     "find_hold",
+    "finish_restore",
     "give_back",
-    "heard",
-    "held",
     "hold",
     "hold_owner",
     "info",
-    "lay",
-    "let_go",
     "list_sessions",
-    "mend",
     "nearest",
+    "note_erased",
+    "note_hold_applied",
     "note_owner_hold",
     "overview",
     "owned",
-    "peek",
+    "peek_list",
+    "poll_shards",
     "pop",
     "purge",
     "read",
     "rebase",
+    "rebuild_metadata",
     "reindex",
     "release",
     "release_hold",
     "renew",
     "requeue",
-    "restore",
-    "seize",
     "snapshot",
     "stage",
-    "swap",
-    "take",
-    "tell",
+    "stage_return",
+    "take_list",
     "update",
 ]

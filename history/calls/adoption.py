@@ -15,7 +15,7 @@ from torpor.history.scripts import script
 from torpor.history.session import MAX_EXPIRY, Expiry
 
 
-def peek(namespace: str, session_id: str, layout: Layout, start: int, page_bytes: int) -> Call[Look | None]:
+def peek_list(namespace: str, session_id: str, layout: Layout, start: int, page_bytes: int) -> Call[Look | None]:
     """Look at what another library has of a session, or at what was taken of it; raises NotAdoptable."""
     key = layout.key(session_id)
 
@@ -30,14 +30,16 @@ def peek(namespace: str, session_id: str, layout: Layout, start: int, page_bytes
         return Look(token, int(total), _to_idle(int(ttl)), start, messages)
 
     return Call(
-        script("peek"),
+        script("peek_list"),
         [key, adopting_key(namespace, key)],
         [start, int(layout.newest_first), page_bytes, PAGE_MESSAGES],
         decode,
     )
 
 
-def begin(deployment: Deployment, adoption: Adoption, *, owner: str | None, allow_reuse: bool) -> Call[Adoption]:
+def begin_adoption(
+    deployment: Deployment, adoption: Adoption, *, owner: str | None, allow_reuse: bool
+) -> Call[Adoption]:
     """Begin an adoption; the result is the one that is running, which may be another's."""
     session = encode_session_id(adoption.session_id)
     keys = deployment.keyspace.of(session)
@@ -47,17 +49,17 @@ def begin(deployment: Deployment, adoption: Adoption, *, owner: str | None, allo
         return Adoption.parse(adoption.session_id, reply[1])
 
     return Call(
-        script("begin"),
+        script("begin_adoption"),
         [keys.adoptions, keys.metadata(session), keys.due],
         [session, adoption.state, b"" if owner is None else encode_owner(owner), int(allow_reuse)],
         decode,
     )
 
 
-def take(namespace: str, session_id: str, layout: Layout, token: str, total: int) -> Call[bool]:
+def take_list(namespace: str, session_id: str, layout: Layout, token: str, total: int) -> Call[bool]:
     """Take what another library has of a session, if that is `total` messages and nothing is taken already."""
     key = layout.key(session_id)
-    return Call(script("take"), [key, adopting_key(namespace, key)], [token.encode(), total], bool)
+    return Call(script("take_list"), [key, adopting_key(namespace, key)], [token.encode(), total], bool)
 
 
 def adopt(
@@ -90,7 +92,7 @@ def adopt(
             keys.metadata(session),
             keys.due,
             keys.tally,
-            keys.seen(session),
+            keys.recent_requests(session),
             keys.adoptions,
             *owner_keys,
         ],
@@ -110,15 +112,15 @@ def adopt(
     )
 
 
-def let_go(namespace: str, session_id: str, layout: Layout, token: str) -> Call[bool]:
+def delete_taken(namespace: str, session_id: str, layout: Layout, token: str) -> Call[bool]:
     """Delete what was taken, now that it is written; False: it is gone already."""
-    return Call(script("let_go"), [adopting_key(namespace, layout.key(session_id))], [token.encode()], bool)
+    return Call(script("delete_taken"), [adopting_key(namespace, layout.key(session_id))], [token.encode()], bool)
 
 
-def adopted(deployment: Deployment, adoption: Adoption) -> Call[bool]:
+def end_adoption(deployment: Deployment, adoption: Adoption) -> Call[bool]:
     """End an adoption; False: it has ended already, or gone on."""
     session = encode_session_id(adoption.session_id)
-    return Call(script("adopted"), [deployment.keyspace.of(session).adoptions], [session, bytes(adoption)], bool)
+    return Call(script("end_adoption"), [deployment.keyspace.of(session).adoptions], [session, bytes(adoption)], bool)
 
 
 def adoptions(deployment: Deployment, shard: int) -> Call[list[Adoption]]:
@@ -131,7 +133,7 @@ def adoptions(deployment: Deployment, shard: int) -> Call[list[Adoption]]:
     return Call(script("adoptions"), [deployment.keyspace.shard(shard).adoptions], [], decode)
 
 
-def lay(
+def stage_return(
     namespace: str, key: bytes, token: bytes, messages: Sequence[bytes], *, laid: int, lease: timedelta
 ) -> Call[None]:
     """Add a page to what is to be given back under `key`, `laid` messages being there; raises SessionExists."""
@@ -139,7 +141,9 @@ def lay(
     def decode(reply: Any) -> None:
         _check_return(reply, key)
 
-    return Call(script("lay"), [returning_key(namespace, key, token), key], [laid, span_ms(lease), *messages], decode)
+    return Call(
+        script("stage_return"), [returning_key(namespace, key, token), key], [laid, span_ms(lease), *messages], decode
+    )
 
 
 def give_back(namespace: str, key: bytes, token: bytes, total: int, ttl: timedelta | None) -> Call[None]:

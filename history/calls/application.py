@@ -12,8 +12,8 @@ from torpor.history.errors import (
     OwnerMismatch,
     SessionExists,
     SessionHeld,
+    SessionIncomplete,
     SessionNotFound,
-    SessionNotWhole,
     SessionPurged,
 )
 from torpor.history.keys import Keyspace, config_key, encode_owner, encode_session_id
@@ -91,7 +91,14 @@ def append(
 
     return Call(
         script("append"),
-        [keys.messages(session), keys.metadata(session), keys.due, keys.tally, keys.seen(session), *owner_keys],
+        [
+            keys.messages(session),
+            keys.metadata(session),
+            keys.due,
+            keys.tally,
+            keys.recent_requests(session),
+            *owner_keys,
+        ],
         [
             session,
             request,
@@ -121,8 +128,8 @@ def read(
     def decode(reply: Any) -> Page | None:
         if not reply:
             return None
-        epoch, base, total, whole, first, *messages = reply
-        return Page(int(epoch), int(base), int(total), int(first), messages, whole=whole == b"1")
+        epoch, restored_count, total, complete, first, *messages = reply
+        return Page(int(epoch), int(restored_count), int(total), int(first), messages, complete=complete == b"1")
 
     return Call(
         script("read"),
@@ -204,7 +211,7 @@ def clear(deployment: Deployment, session_id: str, *, request: bytes, owner: str
             keys.due,
             keys.tally,
             keys.quarantine,
-            keys.seen(session),
+            keys.recent_requests(session),
             keys.holds,
         ],
         [session, request, b"" if owner is None else encode_owner(owner)],
@@ -224,7 +231,7 @@ def pop(deployment: Deployment, session_id: str, last: Page, *, request: bytes, 
             case b"purged":
                 raise _purged(session_id)
             case b"partial":
-                raise SessionNotWhole(
+                raise SessionIncomplete(
                     f"a part of session {session_id!r} may be in the archive alone: with archive= it is woken first"
                 )
         return bool(reply[0] == b"popped")
@@ -237,7 +244,7 @@ def pop(deployment: Deployment, session_id: str, last: Page, *, request: bytes, 
             keys.due,
             keys.tally,
             keys.quarantine,
-            keys.seen(session),
+            keys.recent_requests(session),
             keys.holds,
         ],
         [session, request, last.epoch, last.total, b"" if owner is None else encode_owner(owner)],

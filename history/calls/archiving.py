@@ -9,7 +9,7 @@ from torpor.history.calls.call import MILLISECOND, Call, Deployment
 from torpor.history.calls.description import describe
 from torpor.history.keys import encode_session_id
 from torpor.history.scripts import script
-from torpor.history.session import CleanOutcome, CommitOutcome, Lease, SessionInfo
+from torpor.history.session import CommitOutcome, EraseOutcome, Lease, SessionInfo
 
 
 def attempts(deployment: Deployment, session_id: str) -> Call[int]:
@@ -49,12 +49,19 @@ def commit(deployment: Deployment, lease: Lease, archived: SessionInfo) -> Call[
     owner_keys = [keys.owner(archived.owner.encode())] if archived.owner else []
     return Call(
         script("commit"),
-        [keys.messages(session), keys.metadata(session), keys.due, keys.tally, keys.seen(session), *owner_keys],
+        [
+            keys.messages(session),
+            keys.metadata(session),
+            keys.due,
+            keys.tally,
+            keys.recent_requests(session),
+            *owner_keys,
+        ],
         [
             session,
             lease.token,
             archived.epoch,
-            archived.base,
+            archived.restored_count,
             archived.message_count,
             lease.claim,
             *deployment.defaults,
@@ -86,13 +93,13 @@ def requeue(deployment: Deployment, session_id: str) -> Call[bool]:
     return Call(script("requeue"), [keys.metadata(session), keys.due, keys.quarantine], [session], bool)
 
 
-def cleaned(deployment: Deployment, lease: Lease, floor: int) -> Call[CleanOutcome]:
+def note_erased(deployment: Deployment, lease: Lease, floor: int) -> Call[EraseOutcome]:
     """Note that the archive below `floor` is erased."""
     session = encode_session_id(lease.session_id)
     keys = deployment.keyspace.of(session)
     return Call(
-        script("cleaned"),
+        script("note_erased"),
         [keys.messages(session), keys.metadata(session), keys.due, keys.tally],
         [session, lease.token, floor, *deployment.defaults],
-        lambda reply: CleanOutcome(reply.decode()),
+        lambda reply: EraseOutcome(reply.decode()),
     )

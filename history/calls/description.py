@@ -33,16 +33,16 @@ def describe(deployment: Deployment, session_id: str, reply: Any) -> SessionInfo
             expiry=expiry,
             owner=fields[b"owner"].decode() if b"owner" in fields else None,
             message_count=int(length),
-            base=int(fields.get(b"base", 0)),
+            restored_count=int(fields.get(b"base", 0)),
             archived_count=int(fields.get(b"archived", 0)),
-            whole=b"whole" in fields,
+            complete=b"whole" in fields,
             floor=int(fields[b"floor"]) if b"floor" in fields else None,
             attempts=int(fields.get(b"attempts", 0)),
             error=fields[b"error"].decode(errors="replace") if b"error" in fields else None,
             hold=to_hold(hold),
             hold_pending=b"holding" in fields,
             purge=fields[b"purge"].decode(errors="replace") if fields.get(b"state") == b"purged" else None,
-            looks_again_at=to_moment_or_none(fields.get(b"again")) if int(fields.get(b"again", 0)) > int(now) else None,
+            recheck_at=to_moment_or_none(fields.get(b"again")) if int(fields.get(b"again", 0)) > int(now) else None,
         )
     except (ValueError, OverflowError, OSError) as exc:
         raise MessageCorrupt(f"the metadata of session {session_id!r} is damaged: {exc}") from exc

@@ -34,7 +34,7 @@ def purge(
             keys.due,
             keys.tally,
             keys.quarantine,
-            keys.seen(session),
+            keys.recent_requests(session),
             keys.holds,
             *owner_keys,
         ],
@@ -79,7 +79,7 @@ def rebase(
     )
 
 
-def drop(
+def drop_live(
     deployment: Deployment, lease: Lease, *, epoch: int, idle: timedelta | None, owner: str | None
 ) -> Call[Purging]:
     """Drop a claimed session from Redis, archived or not."""
@@ -87,7 +87,7 @@ def drop(
     keys = deployment.keyspace.of(session)
     owner_keys = [] if owner is None else [keys.owner(encode_owner(owner))]
     return Call(
-        script("drop"),
+        script("drop_live"),
         [keys.messages(session), keys.metadata(session), keys.due, keys.tally, keys.holds, *owner_keys],
         [session, lease.token, span_ms(idle), epoch],
         _decode({b"dropped": lambda reply: Purging(PurgeOutcome.PURGED, None, int(reply[1]))}),

@@ -10,10 +10,10 @@ from torpor.history.keys import events_key
 from torpor.history.scripts import script
 
 
-def tell(namespace: str, events: Sequence[Mapping[str, str]], *, keep: int) -> Call[None]:
+def add_events(namespace: str, events: Sequence[Mapping[str, str]], *, keep: int) -> Call[None]:
     """Add events to the deployment's stream, of which about the last `keep` stay."""
     args: list[bytes | int] = [keep]
     for event in events:
         args.append(2 * len(event))
         args += [part.encode(errors="replace") for part in chain.from_iterable(event.items())]
-    return Call(script("tell"), [events_key(namespace)], args, lambda _: None)
+    return Call(script("add_events"), [events_key(namespace)], args, lambda _: None)

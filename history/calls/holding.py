@@ -59,12 +59,12 @@ def find_hold(deployment: Deployment, session_id: str, owners: Sequence[str]) ->
     )
 
 
-def held(deployment: Deployment, lease: Lease, seen: SessionInfo) -> Call[bool]:
+def note_hold_applied(deployment: Deployment, lease: Lease, seen: SessionInfo) -> Call[bool]:
     """Note that a session's objects carry the hold that was seen, or none; False: there is another by now."""
     session = encode_session_id(lease.session_id)
     keys = deployment.keyspace.of(session)
     return Call(
-        script("held"),
+        script("note_hold_applied"),
         [keys.messages(session), keys.metadata(session), keys.due, keys.holds],
         [session, lease.token, seen.hold.value if seen.hold else b"", *deployment.defaults],
         lambda reply: bool(reply == b"done"),

@@ -13,7 +13,7 @@ from torpor.history.calls.call import Call, Deployment, span_ms, to_moment, to_m
 from torpor.history.errors import TorporError, translate
 from torpor.history.keys import encode_session_id
 from torpor.history.scripts import script
-from torpor.history.session import Attendance, Lease, SeizeOutcome, ShardOverview
+from torpor.history.session import ClaimOutcome, Lease, ShardOverview, ShardPoll
 
 T = TypeVar("T")
 
@@ -24,22 +24,22 @@ def due(deployment: Deployment, shards: Sequence[int]) -> Call[list[int | Torpor
     return Call(script("due"), keys, [], _of_each(shards, lambda _, due: int(due)))
 
 
-def attend(deployment: Deployment, shards: Sequence[int], hold: timedelta) -> Call[list[Attendance | TorporError]]:
+def poll_shards(deployment: Deployment, shards: Sequence[int], hold: timedelta) -> Call[list[ShardPoll | TorporError]]:
     """Look at each shard for a listener; one that is elected is the only one for `hold`. Errors as with `due`."""
     of_shards = map(deployment.keyspace.shard, shards)
     keys = [key for shard in of_shards for key in (shard.due, shard.elected)]
 
-    def decode(shard: int, reply: Any) -> Attendance:
+    def decode(shard: int, reply: Any) -> ShardPoll:
         now, due, elected, ahead = reply
-        return Attendance(shard, int(now) / 1000, int(due), bool(elected), float(ahead) / 1000 if ahead else None)
+        return ShardPoll(shard, int(now) / 1000, int(due), bool(elected), float(ahead) / 1000 if ahead else None)
 
-    return Call(script("attend"), keys, [span_ms(hold)], _of_each(shards, decode))
+    return Call(script("poll_shards"), keys, [span_ms(hold)], _of_each(shards, decode))
 
 
-def heard(deployment: Deployment, shards: Sequence[int]) -> Call[list[bool | TorporError]]:
+def end_election(deployment: Deployment, shards: Sequence[int]) -> Call[list[bool | TorporError]]:
     """End the election of each shard's listener; False: none was elected. Errors as with `due`."""
     keys = [deployment.keyspace.shard(shard).elected for shard in shards]
-    return Call(script("heard"), keys, [], _of_each(shards, lambda _, ended: bool(ended)))
+    return Call(script("end_election"), keys, [], _of_each(shards, lambda _, ended: bool(ended)))
 
 
 def overview(deployment: Deployment, shard: int) -> Call[ShardOverview]:
@@ -99,17 +99,17 @@ def claim(
     return Call(script("claim"), keys, [limit, span_ms(lease)], _of_each(shards, decode))
 
 
-def seize(deployment: Deployment, session_id: str, lease: timedelta) -> Call[Lease | SeizeOutcome]:
+def claim_one(deployment: Deployment, session_id: str, lease: timedelta) -> Call[Lease | ClaimOutcome]:
     """Lease one named session, due or not, unless a worker holds it."""
     session = encode_session_id(session_id)
     keys = deployment.keyspace.of(session)
 
-    def decode(reply: Any) -> Lease | SeizeOutcome:
+    def decode(reply: Any) -> Lease | ClaimOutcome:
         if reply[0] == b"token":
             return Lease(session_id, reply[1], reply[1])
-        return SeizeOutcome(reply[0].decode())
+        return ClaimOutcome(reply[0].decode())
 
-    return Call(script("seize"), [keys.due, keys.quarantine], [session, span_ms(lease)], decode)
+    return Call(script("claim_one"), [keys.due, keys.quarantine], [session, span_ms(lease)], decode)
 
 
 def _of_each(shards: Sequence[int], decode: Callable[[int, Any], T]) -> Callable[[Any], list[T | TorporError]]:

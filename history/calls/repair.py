@@ -5,7 +5,7 @@ from __future__ import annotations
 from torpor.history.calls.call import Call, Deployment
 from torpor.history.keys import encode_session_id
 from torpor.history.scripts import script
-from torpor.history.session import IndexOutcome, Mending
+from torpor.history.session import IndexOutcome, RebuiltMetadata
 
 
 def reindex(deployment: Deployment, session_id: str) -> Call[IndexOutcome]:
@@ -20,14 +20,14 @@ def reindex(deployment: Deployment, session_id: str) -> Call[IndexOutcome]:
     )
 
 
-def mend(deployment: Deployment, session_id: str, mending: Mending) -> Call[bool]:
+def rebuild_metadata(deployment: Deployment, session_id: str, rebuilt: RebuiltMetadata) -> Call[bool]:
     """Give messages whose metadata was lost new metadata; False: the session has changed."""
     session = encode_session_id(session_id)
     keys = deployment.keyspace.of(session)
-    epoch = b"" if mending.epoch is None else mending.epoch
-    counts = [mending.message_count, epoch, mending.base, mending.archived_count, int(mending.whole)]
+    epoch = b"" if rebuilt.epoch is None else rebuilt.epoch
+    counts = [rebuilt.message_count, epoch, rebuilt.restored_count, rebuilt.archived_count, int(rebuilt.complete)]
     return Call(
-        script("mend"),
+        script("rebuild_metadata"),
         [keys.messages(session), keys.metadata(session), keys.due, keys.tally, keys.quarantine],
         [session, *counts],
         bool,

@@ -10,10 +10,10 @@ from torpor.history.calls.call import Call, Deployment, span_ms, to_ms
 from torpor.history.errors import OwnerMismatch, SessionDamaged, SessionPurged, StagingLost
 from torpor.history.keys import encode_owner, encode_session_id
 from torpor.history.scripts import script
-from torpor.history.session import Origin, RestoreRefusal, RestoreTicket, SwapOutcome
+from torpor.history.session import Origin, RestoreEnd, RestoreRefusal, RestoreTicket
 
 
-def restore(
+def begin_restore(
     deployment: Deployment, session_id: str, token: bytes, lease: timedelta, *, alone: bool
 ) -> Call[RestoreTicket | RestoreRefusal]:
     """Begin a restore; with `alone` only where none is running."""
@@ -22,7 +22,7 @@ def restore(
 
     def decode(reply: Any) -> RestoreTicket | RestoreRefusal:
         match reply[0]:
-            case b"whole" | b"running":
+            case b"complete" | b"running":
                 return RestoreRefusal(reply[0].decode())
             case b"purged":
                 raise SessionPurged(f"session {session_id!r} was purged: nothing of it can be restored")
@@ -31,8 +31,8 @@ def restore(
         return RestoreTicket(session_id, token, int(reply[1]), int(reply[2]))
 
     return Call(
-        script("restore"),
-        [keys.messages(session), keys.metadata(session), keys.due, keys.tally, keys.seen(session)],
+        script("begin_restore"),
+        [keys.messages(session), keys.metadata(session), keys.due, keys.tally, keys.recent_requests(session)],
         [session, token, span_ms(lease), int(alone)],
         decode,
     )
@@ -58,9 +58,9 @@ def stage(
     )
 
 
-def swap(
+def finish_restore(
     deployment: Deployment, ticket: RestoreTicket, staged: int, origin: Origin, remember: timedelta | None
-) -> Call[SwapOutcome]:
+) -> Call[RestoreEnd]:
     """Finish a restore: what was staged comes before whatever was written meanwhile; raises OwnerMismatch.
 
     A session that has no message is remembered as empty for so long.
@@ -71,16 +71,16 @@ def swap(
     owner_keys = [keys.owner(owner)] if owner else []
     expiry = deployment.resolve(ticket.session_id, origin.owner, origin.expiry)
 
-    def decode(reply: Any) -> SwapOutcome:
+    def decode(reply: Any) -> RestoreEnd:
         match reply:
             case b"lost":
                 raise _staging_lost(ticket)
             case b"owner":
                 raise OwnerMismatch(f"the archive has session {ticket.session_id!r} for another owner than Redis")
-        return SwapOutcome(reply.decode())
+        return RestoreEnd(reply.decode())
 
     return Call(
-        script("swap"),
+        script("finish_restore"),
         [
             keys.messages(session),
             keys.metadata(session),

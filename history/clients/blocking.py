@@ -13,7 +13,7 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 
-def finish(operation: Awaitable[T]) -> T:
+def run_sync(operation: Awaitable[T]) -> T:
     """The result of a coroutine that never waits."""
     steps = operation.__await__()
     try:
@@ -24,11 +24,11 @@ def finish(operation: Awaitable[T]) -> T:
     raise RuntimeError("a blocking operation waited for an event loop")
 
 
-def finish_each(operation: AsyncIterator[T]) -> Iterator[T]:
+def iterate_sync(operation: AsyncIterator[T]) -> Iterator[T]:
     """What an asynchronous iterator that never waits gives."""
     while True:
         try:
-            found = finish(anext(operation))
+            found = run_sync(anext(operation))
         except StopAsyncIteration:
             return
         yield found
@@ -41,7 +41,7 @@ def blocking(
 
     @wraps(operation)
     def done(self: Any, *args: P.args, **kwargs: P.kwargs) -> T:
-        result: T = finish(getattr(self.operations, operation.__name__)(*args, **kwargs))
+        result: T = run_sync(getattr(self.operations, operation.__name__)(*args, **kwargs))
         return result
 
     return cast(Callable[Concatenate[Any, P], T], done)
@@ -54,6 +54,6 @@ def blocking_iterator(
 
     @wraps(operation)
     def done(self: Any, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
-        return finish_each(getattr(self.operations, operation.__name__)(*args, **kwargs))
+        return iterate_sync(getattr(self.operations, operation.__name__)(*args, **kwargs))
 
     return cast(Callable[Concatenate[Any, P], Iterator[T]], done)

@@ -79,7 +79,7 @@ class Adopting(Operations):
         place = self._runner.namespace, LAYOUTS["memorystore"].key(session_id), os.urandom(8).hex().encode()
         for start in range(0, len(messages), _PAGE):
             page = messages[start : start + _PAGE]
-            await self._runner.perform(calls.lay(*place, page, laid=start, lease=_LEASE))
+            await self._runner.perform(calls.stage_return(*place, page, laid=start, lease=_LEASE))
         await self._runner.perform(calls.give_back(*place, len(messages), ttl))
 
 
@@ -134,22 +134,26 @@ class _Adopter:
             if adoption.token == look.token and adoption.written >= look.total:
                 await self._let_go(look.token)
                 break
-        await self.runner.perform(calls.adopted(await self.runner.deployed(), adoption))
+        await self.runner.perform(calls.end_adoption(await self.runner.deployed(), adoption))
         return moved
 
     async def _peek(self, start: int) -> Look | None:
         return await self.runner.perform(
-            calls.peek(self.runner.namespace, self.session_id, self.layout, start, PAGE_BYTES)
+            calls.peek_list(self.runner.namespace, self.session_id, self.layout, start, PAGE_BYTES)
         )
 
     async def _begin(self) -> Adoption:
         new = Adoption.new(self.session_id, self.layout)
         deployment = await self.runner.deployed(record=True)
-        return await self.runner.perform(calls.begin(deployment, new, owner=self.owner, allow_reuse=self.allow_reuse))
+        return await self.runner.perform(
+            calls.begin_adoption(deployment, new, owner=self.owner, allow_reuse=self.allow_reuse)
+        )
 
     async def _take(self, found: Look) -> None:
         token = os.urandom(8).hex()
-        await self.runner.perform(calls.take(self.runner.namespace, self.session_id, self.layout, token, found.stop))
+        await self.runner.perform(
+            calls.take_list(self.runner.namespace, self.session_id, self.layout, token, found.stop)
+        )
 
     async def _write(self, adoption: Adoption, further: Adoption, look: Look) -> Adoption | None:
         expiry = replace(self.expiry, idle=self.expiry.idle or look.ttl)
@@ -166,4 +170,4 @@ class _Adopter:
         )
 
     async def _let_go(self, token: str) -> None:
-        await self.runner.perform(calls.let_go(self.runner.namespace, self.session_id, self.layout, token))
+        await self.runner.perform(calls.delete_taken(self.runner.namespace, self.session_id, self.layout, token))

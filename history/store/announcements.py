@@ -46,7 +46,7 @@ class Announcements:
         None where the subscription has just begun, maybe anew after its connection was lost: anything may have been
         missed before. Raises RedisUnavailable and RedisRefused.
         """
-        heard: dict[int, float] = {}
+        received: dict[int, float] = {}
         for number in range(_AT_A_TIME):
             timeout = 0 if number else seconds
             message = self._translated(partial(self._subscription.get_message, timeout=timeout))
@@ -56,8 +56,8 @@ class Announcements:
                 return None
             shard = self._keyspace.shard_of_channel(_bytes(message["channel"]))
             if shard is not None:
-                heard[shard] = min(heard.get(shard, inf), _moment(message["data"]))
-        return heard
+                received[shard] = min(received.get(shard, inf), _moment(message["data"]))
+        return received
 
     def _translated(self, act: Callable[[], Any]) -> Any:
         try:

@@ -150,6 +150,6 @@ class Application(Operations):
         """Release a session's own legal hold; that of its owner stays."""
         return await self._runner.perform(calls.release_hold(await self._runner.deployed(record=True), session_id))
 
-    async def tell(self, events: Sequence[Mapping[str, str]], *, keep: int) -> None:
+    async def add_events(self, events: Sequence[Mapping[str, str]], *, keep: int) -> None:
         """Add events to the deployment's stream, of which about the last `keep` stay."""
-        await self._runner.perform(calls.tell(self._runner.namespace, events, keep=keep))
+        await self._runner.perform(calls.add_events(self._runner.namespace, events, keep=keep))

@@ -11,7 +11,7 @@ import redis.cluster
 from torpor.history import calls
 from torpor.history.calls import Call
 from torpor.history.errors import RedisRefused, TorporError
-from torpor.history.session import CleanOutcome, CommitOutcome, Lease, Page, PurgeTarget, Purging, SessionInfo
+from torpor.history.session import CommitOutcome, EraseOutcome, Lease, Page, PurgeTarget, Purging, SessionInfo
 from torpor.history.store.runner import BlockingRunner
 
 T = TypeVar("T")
@@ -75,9 +75,9 @@ class Archiving(BlockingRunner):
         """Take a session out of quarantine: due now, its attempts forgotten; False where it is not there."""
         return self.run(calls.requeue(self.deployment, session_id))
 
-    def cleaned(self, lease: Lease, floor: int) -> CleanOutcome:
+    def note_erased(self, lease: Lease, floor: int) -> EraseOutcome:
         """Note that the archive below `floor` is erased; the session can be archived again once it is done."""
-        return self.run(calls.cleaned(self.deployment, lease, floor))
+        return self.run(calls.note_erased(self.deployment, lease, floor))
 
     def begin_anew(self, seen: SessionInfo, archived_owners: Sequence[str]) -> Purging:
         """Keep a session's messages in Redis, in a new epoch, and forbid what the archive has of it.

@@ -90,9 +90,11 @@ class Erasure(BlockingRunner):
         """
         return self.run_many([calls.rebase(self._recorded, target, idle=idle) for target in targets])
 
-    def drop(self, lease: Lease, *, epoch: int, idle: timedelta | None = None, owner: str | None = None) -> Purging:
+    def drop_live(
+        self, lease: Lease, *, epoch: int, idle: timedelta | None = None, owner: str | None = None
+    ) -> Purging:
         """Drop a claimed session from Redis, archived or not; what the archive has of it can be restored."""
-        return self.run(calls.drop(self.deployment, lease, epoch=epoch, idle=idle, owner=owner))
+        return self.run(calls.drop_live(self.deployment, lease, epoch=epoch, idle=idle, owner=owner))
 
     def owned(self, owner: str) -> Iterator[str]:
         """Walk the ids of an owner's sessions in Redis, shard by shard; one may come twice.

@@ -36,9 +36,9 @@ class Holding(BlockingRunner):
         found = self.run_many([calls.find_hold(self.deployment, session, owners) for session, owners in sessions])
         return [_done(hold) for hold in found]
 
-    def held(self, lease: Lease, seen: SessionInfo) -> bool:
+    def note_hold_applied(self, lease: Lease, seen: SessionInfo) -> bool:
         """Note that a session's objects carry the hold that `seen` has, or none; False: there is another by now."""
-        return self.run(calls.held(self.deployment, lease, seen))
+        return self.run(calls.note_hold_applied(self.deployment, lease, seen))
 
 
 def _done(outcome: T | TorporError) -> T:

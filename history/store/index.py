@@ -14,7 +14,7 @@ from torpor.history.adoption import Adoption
 from torpor.history.calls import Call
 from torpor.history.errors import TorporError
 from torpor.history.keys import DEFAULT_NAMESPACE
-from torpor.history.session import Attendance, Lease, SeizeOutcome, SessionInfo, ShardOverview, Status
+from torpor.history.session import ClaimOutcome, Lease, SessionInfo, ShardOverview, ShardPoll, Status
 from torpor.history.store.announcements import Announcements
 from torpor.history.store.runner import BlockingRunner
 
@@ -47,12 +47,12 @@ class Index(BlockingRunner):
         counts = self._ask(partial(calls.due, deployment), range(deployment.keyspace.shards))
         return {shard: count for shard, count in _answered(counts) if count}
 
-    def attend(self, shards: Sequence[int], hold: timedelta) -> list[Attendance]:
+    def poll_shards(self, shards: Sequence[int], hold: timedelta) -> list[ShardPoll]:
         """Look at shards for a listener; one pipeline. Of several listeners one is elected for each shard.
 
         Shards that don't answer are left out, with a warning; raises where none answers.
         """
-        seen = self._ask(partial(calls.attend, self.deployment, hold=hold), shards)
+        seen = self._ask(partial(calls.poll_shards, self.deployment, hold=hold), shards)
         return [attendance for _, attendance in _answered(seen)]
 
     def announcements(self) -> Announcements:
@@ -115,7 +115,7 @@ class Index(BlockingRunner):
         answers = self._ask(claim, shards, most=min(_TOGETHER, max(_CLAIMED_TOGETHER // max(limit, 1), 1)))
         claimed = [(shard, leases) for shard, leases in _answered(answers) if leases]
         with suppress(TorporError):  # a hint: the election ends by itself, while the leases must not be lost
-            self._ask(partial(calls.heard, deployment), [shard for shard, _ in claimed])
+            self._ask(partial(calls.end_election, deployment), [shard for shard, _ in claimed])
         return [lease for _, leases in claimed for lease in leases]
 
     def claim_nearest(self, shards: Sequence[int], limit: int, lease: timedelta) -> list[Lease]:
@@ -133,12 +133,12 @@ class Index(BlockingRunner):
         nearest = sorted(each for _, sessions in found for each in sessions)[:wanted]
         infos = self.infos([session for _, session in nearest])
         free = [info.session_id for info in infos if isinstance(info, SessionInfo) and _is_free(info)][:limit]
-        seized = self.run_many([calls.seize(deployment, session, lease) for session in free])
+        seized = self.run_many([calls.claim_one(deployment, session, lease) for session in free])
         return [each for each in seized if isinstance(each, Lease)]
 
-    def seize(self, session_id: str, lease: timedelta) -> Lease | SeizeOutcome:
+    def claim_one(self, session_id: str, lease: timedelta) -> Lease | ClaimOutcome:
         """Lease one named session, due or not, unless a worker holds it."""
-        return self.run(calls.seize(self.deployment, session_id, lease))
+        return self.run(calls.claim_one(self.deployment, session_id, lease))
 
     def _ask(
         self, ask: Callable[[Sequence[int]], Call[list[T | TorporError]]], shards: Sequence[int], most: int = _TOGETHER

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from torpor.history import calls
 from torpor.history.keys import adopted_key, adopting_pattern, own_keys
 from torpor.history.layout import Layout
-from torpor.history.session import IndexOutcome, Mending
+from torpor.history.session import IndexOutcome, RebuiltMetadata
 from torpor.history.store.runner import BlockingRunner
 
 
@@ -45,6 +45,6 @@ class Repair(BlockingRunner):
         """Add the index entry that a session lacks, or drop the one that lacks a session."""
         return self.run(calls.reindex(self.deployment, session_id))
 
-    def mend(self, session_id: str, mending: Mending) -> bool:
+    def rebuild_metadata(self, session_id: str, mending: RebuiltMetadata) -> bool:
         """Give messages whose metadata was lost new metadata, due now; False where the session has changed."""
-        return self.run(calls.mend(self.deployment, session_id, mending))
+        return self.run(calls.rebuild_metadata(self.deployment, session_id, mending))

@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 
 from torpor.history import calls
 from torpor.history.calls import KEEP, Call, Deployment, Keep
-from torpor.history.clients.blocking import finish
+from torpor.history.clients.blocking import run_sync
 from torpor.history.clients.kinds import kind_of
 from torpor.history.errors import InvalidArgument, ShardCountMismatch, TorporError, translate
 from torpor.history.keys import DEFAULT_NAMESPACE, DEFAULT_SHARDS, check_namespace, check_shards
@@ -165,11 +165,11 @@ class BlockingRunner(Runner):
     @property
     def deployment(self) -> Deployment:
         """As `deployed`; records nothing."""
-        return self._known() or finish(self.deployed())
+        return self._known() or run_sync(self.deployed())
 
     @property
     def _recorded(self) -> Deployment:
-        return self._known() or finish(self.deployed(record=True))
+        return self._known() or run_sync(self.deployed(record=True))
 
     def configure(
         self,
@@ -181,11 +181,11 @@ class BlockingRunner(Runner):
     ) -> Deployment:
         """Record the deployment's default expiry and policies; applications see them when they next start."""
         wanted = self._configured(record=True, idle=idle, max_age=max_age, retention=retention, policies=policies)
-        return self._remembered(finish(wanted))
+        return self._remembered(run_sync(wanted))
 
     def run(self, call: Call[T]) -> T:
         """As `perform`."""
-        return finish(self.perform(call))
+        return run_sync(self.perform(call))
 
     def run_many(self, many: Sequence[Call[T]]) -> list[T | TorporError]:
         """Run independent calls in one pipeline; an error stands in its call's place."""

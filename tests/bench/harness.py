@@ -171,7 +171,7 @@ class Result:
         return not all(reach.is_met(self.value(reach)) for reach in self.row.reaches)
 
 
-def measure(bench: Bench, row: Row, rounds: int, tell: Callable[[str], None]) -> Result:
+def measure(bench: Bench, row: Row, rounds: int, record_events: Callable[[str], None]) -> Result:
     """Measure a row: in each round the sides take turns, another one first."""
     taken = []
     with row.setup(bench) as sides:
@@ -179,7 +179,7 @@ def measure(bench: Bench, row: Row, rounds: int, tell: Callable[[str], None]) ->
         for number in range(-1 if row.warm else 0, min(rounds * (3 if row.short else 1), row.most_rounds)):
             first = number % len(each)
             figures = {side: act() for side, act in each[first:] + each[:first]}
-            tell(f"{number + 1}: " + ", ".join(f"{side} {figures[side]:,.3f}" for side, _ in each))
+            record_events(f"{number + 1}: " + ", ".join(f"{side} {figures[side]:,.3f}" for side, _ in each))
             taken.append(figures)
     return Result(row, taken[1:] if row.warm else taken)
 

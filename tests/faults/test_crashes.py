@@ -212,7 +212,7 @@ def killed_in_restore_and_restored_at_once(
     kill(lambda: crew.send("torpor.restore_session", chat.session_id))
     chat.say(1)
     crew.send("torpor.restore_session", chat.session_id)
-    wait_until(lambda: (info := chat.history.info()) and info.whole, what="the session is restored")
+    wait_until(lambda: (info := chat.history.info()) and info.complete, what="the session is restored")
     assert [message.content for message in chat.history.messages] == chat.expected
     chat.await_sleep()
     chat.assert_whole()
@@ -223,7 +223,7 @@ def killed_in_restore_and_asleep_again(crew: Crew, chat: Chat, kill: Kill) -> No
     kill(lambda: crew.send("torpor.restore_session", chat.session_id))
     info = chat.history.info()
     assert info
-    if info.whole:
+    if info.complete:
         chat.history.close()
     wait_until(lambda: chat.history.info() is None, what="the worker archives it when the lease ends")
     chat.assert_whole()

@@ -37,8 +37,8 @@ from torpor.history import (
     Expiry,
     PurgeOutcome,
     Purging,
+    SessionIncomplete,
     SessionNotFound,
-    SessionNotWhole,
     SessionPurged,
     SessionStore,
     Status,
@@ -50,7 +50,7 @@ from torpor.worker.archive.stores.url import open_archive
 from torpor.worker.deployment.services import Services
 from torpor.worker.deployment.settings import Settings
 from torpor.worker.errors import AttemptsExhausted
-from torpor.worker.sleep.attempt import Archived, Outcome, archive_claimed, archive_session
+from torpor.worker.sleep.attempt import AttemptResult, Outcome, archive_claimed, archive_session
 from torpor.worker.sleep.drain import drain
 from torpor.worker.wake.restore import Restored, RestoreOutcome, read_transcript, restore_session
 
@@ -62,7 +62,9 @@ SESSIONS = st.sampled_from(["a", "a", "a", "a", "b", "c"])
 # A maximum age of a millisecond is always over: then activity leaves the due moment as it is.
 EXPIRIES = st.sampled_from([Expiry(), Expiry(), Expiry(timedelta(days=2)), Expiry(max_age=timedelta(milliseconds=1))])
 # Races are won and lost just before these calls; a task stops at once, before one of them, or at its end.
-UNTIL = st.sampled_from(["", "", "put", "commit", "cleaned", "delete", "swap", "stage", "open", "the end"])
+UNTIL = st.sampled_from(
+    ["", "", "put", "commit", "note_erased", "delete", "finish_restore", "stage", "open", "the end"]
+)
 LOOKING = {"info", "read", "find_hold"}  # change nothing
 CHANGED = Purging(PurgeOutcome.CHANGED)
 PRESENT = 1e12  # scores below are past
@@ -361,7 +363,7 @@ class Machine(RuleBasedStateMachine):
             if isinstance(result, Restored) and result.outcome is not RestoreOutcome.SUPERSEDED:
                 live = self.sessions.messages(result.session_id, touch=False)
                 self.expect(live == self.said[result.session_id], f"{result.session_id} woke up as {live}")
-            if isinstance(result, Archived) and result.outcome in FAILURES and not task.faulted:
+            if isinstance(result, AttemptResult) and result.outcome in FAILURES and not task.faulted:
                 known = result.error is None or isinstance(result.error, AttemptsExhausted)
                 self.expect(known, f"{task.name} failed: {result.error!r}")
         if task.error and not task.faulted:
@@ -377,18 +379,18 @@ class Machine(RuleBasedStateMachine):
 
 def take_back(sessions: SessionStore, session: str) -> bool | None:
     """Pop the last message, where Redis has all of the session."""
-    with suppress(SessionNotWhole, SessionPurged):
+    with suppress(SessionIncomplete, SessionPurged):
         for page in sessions.pages(session, -1):
             return sessions.pop(session, page)
     return None
 
 
-def drain_once(services: Services, limit: int) -> list[Archived]:
+def drain_once(services: Services, limit: int) -> list[AttemptResult]:
     """One batch of torpor.worker.sleep.drain, in one thread."""
     assert isinstance(services.sessions, SteppedSessions)
     keeper = Keeper(services.sessions, services.settings.lease)
     leases = services.sessions.claim([0], limit, services.settings.lease)
-    keeper.hold(leases)
+    keeper.keep(leases)
     snapshots = services.sessions.snapshots(leases)
     return [
         archive_claimed(services, keeper, lease, found, rewound_before=0)

@@ -30,14 +30,14 @@ from torpor.history import (
     SessionStore,
     Status,
     TorporError,
-    finish,
+    run_sync,
 )
 from torpor.history.conversation import Conversation
 from torpor.worker.archive.contents import look
 from torpor.worker.deployment.services import Services, connect
 from torpor.worker.deployment.settings import Settings
 from torpor.worker.errors import ArchiveUnavailable, ClearForgotten
-from torpor.worker.sleep.attempt import Archived, Outcome, archive_session
+from torpor.worker.sleep.attempt import AttemptResult, Outcome, archive_session
 from torpor.worker.sleep.drain import drain
 from torpor.worker.wake.restore import RestoreOutcome, read_transcript, restore_session
 from torpor.worker.wake.session_archive import SessionArchive
@@ -200,7 +200,7 @@ def pop(services: Services, chat: Chat) -> None:
         services.sessions.client, chat.session_id, archive=SessionArchive(services.archive.url), shards=len(SHARDS)
     )
     while len(transcript(chat.services, chat.session_id)) > len(chat.acknowledged):
-        finish(conversation.pop(lambda page: page.messages))
+        run_sync(conversation.pop(lambda page: page.messages))
 
 
 def purge(services: Services, chat: Chat) -> None:
@@ -424,7 +424,7 @@ def test_a_redis_that_is_gone_for_a_while_in_the_middle_of_an_archive_loses_noth
     chat.say(9)
     watched, points = watch(unretried, lease_seconds=0.3)
     points.at(point, proxy.refuse)
-    ended: list[Archived] = []
+    ended: list[AttemptResult] = []
     try:
         ended.append(archive_session(watched, "s"))
     except RedisUnavailable:
@@ -441,7 +441,7 @@ def test_a_redis_that_is_gone_for_a_while_in_the_middle_of_an_archive_loses_noth
 def test_looking_again_before_a_lease_of_before_the_clear_has_ended_never_leads_to_quarantine(direct: Services) -> None:
     chat = Chat(direct, "s")
     chat.say(9)
-    direct.sessions.seize("s", with_settings(direct, lease_seconds=60).settings.lease)
+    direct.sessions.claim_one("s", with_settings(direct, lease_seconds=60).settings.lease)
     clear(direct, chat)
     for _ in range(direct.settings.max_attempts + 2):
         direct.sessions.close("s")
@@ -512,7 +512,7 @@ def test_a_restart_in_the_middle_of_an_archive_does_not_even_delay_it(
     chat.check_archived_once()
 
 
-@pytest.mark.parametrize("point", ["after begin", "after stage", "before swap", "after swap"])
+@pytest.mark.parametrize("point", ["after begin", "after stage", "before finish_restore", "after finish_restore"])
 def test_a_restart_in_the_middle_of_a_restore_does_not_even_delay_it(
     restartable: Restartable, scratch: Path, point: str
 ) -> None:

@@ -231,7 +231,7 @@ def test_commands_and_tasks_refuse_another_namespace_s_archive_and_keep_its_sess
 
 def claimed_by_another_worker(services: Services) -> None:
     # Seconds apart from each other and from the 30 of a drain, so that no two claims have one token.
-    lease = services.sessions.seize(S, timedelta(seconds=60 + next(CLAIMS)))
+    lease = services.sessions.claim_one(S, timedelta(seconds=60 + next(CLAIMS)))
     assert isinstance(lease, Lease)
     assert services.sessions.snapshots([lease]) != [None]
 
@@ -397,7 +397,7 @@ def test_a_turn_that_is_sent_again_after_the_session_slept_and_was_cleared_stays
 def test_what_a_sleeping_session_has_seen_is_forgotten_within_a_minute(client: redis.Redis, services: Services) -> None:
     services.sessions.run(turn(services, "now"))
     sleep(services)
-    remembered = keys(services).seen(S.encode())
+    remembered = keys(services).recent_requests(S.encode())
     assert set(raw(client, "KEYS", "*")) - lasting_keys(client) == {remembered}
     assert 0 < raw(client, "PTTL", remembered) <= 60_000
 
@@ -452,7 +452,7 @@ def test_a_turn_that_is_sent_again_after_a_clear_stays_cleared(client: redis.Red
 
 def test_a_renewal_that_is_sent_again_gives_the_same_lease(client: redis.Redis, services: Services) -> None:
     say(client, "0")
-    lease = services.sessions.seize(S, timedelta(seconds=30))
+    lease = services.sessions.claim_one(S, timedelta(seconds=30))
     assert isinstance(lease, Lease)
     call = calls.renew(services.sessions.deployment, lease, timedelta(seconds=10))
     renewed = services.sessions.run(call)
@@ -480,10 +480,10 @@ class LossySessions(SessionStore):
 def test_a_lost_reply_to_a_renewal_does_not_lose_the_leases(client: redis.Redis, services: Services) -> None:
     say(client, "0")
     sessions = LossySessions(client)
-    lease = sessions.seize(S, timedelta(seconds=30))
+    lease = sessions.claim_one(S, timedelta(seconds=30))
     assert isinstance(lease, Lease)
     with LeaseKeeper(sessions, timedelta(milliseconds=100)) as keeper:
-        keeper.hold([lease])
+        keeper.keep([lease])
         wait_until(lambda: sessions.renewals >= 3)
         assert not keeper.lost(lease)
     newest = keeper.take(lease)
@@ -721,7 +721,7 @@ def test_two_owners_of_one_session_id_never_share_a_transcript(client: redis.Red
     assert said(client) == ["bob's"]
     assert not raw(client, "KEYS", "*:r:*")
     after = described(services)
-    assert (after.owner, after.status, after.epoch, after.base) == ("bob", Status.LIVE, before.epoch, 0)
+    assert (after.owner, after.status, after.epoch, after.restored_count) == ("bob", Status.LIVE, before.epoch, 0)
     say(client, "bob's again", owner="bob")
     sleep(services)
     assert services.sessions.info(S) is None

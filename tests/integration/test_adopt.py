@@ -216,7 +216,7 @@ def test_what_is_left_of_the_ttl_becomes_the_idle_timeout_and_nothing_expires(cl
 
 @pytest.mark.parametrize(("ttl_ms", "seconds"), [(0, 1), (1, 1), (1_001, 2), (2**62, 36_500 * 86_400)])
 def test_a_ttl_is_rounded_up_to_seconds_within_what_a_session_can_have(ttl_ms: int, seconds: int) -> None:
-    found = calls.peek("torpor", "s", MEMORYSTORE, 0, 1_024).decode([b"", 1, b"%d" % ttl_ms, b"{}"])
+    found = calls.peek_list("torpor", "s", MEMORYSTORE, 0, 1_024).decode([b"", 1, b"%d" % ttl_ms, b"{}"])
     assert found
     assert found.ttl == timedelta(seconds=seconds)
 
@@ -478,7 +478,7 @@ def test_a_taking_that_is_sent_again_much_later_takes_the_new_messages_as_new_on
     theirs = Foreign(client)
     theirs.add("a", "b")
     store = SessionStore(client)
-    sent = calls.take("torpor", "s", MEMORYSTORE, "0a1b", 2)
+    sent = calls.take_list("torpor", "s", MEMORYSTORE, "0a1b", 2)
     assert store.run(sent)
     store.adopt("s", MEMORYSTORE)
     theirs.add("c", "d")
@@ -609,7 +609,7 @@ def test_a_giving_whose_reply_was_lost_is_given_once(client: redis.Redis, sessio
     messages = [b'{"type":"human","data":{}}'] * 2
     place = "torpor", b"s", b"0a1b"
     for call in (
-        calls.lay(*place, messages, laid=0, lease=timedelta(minutes=1)),
+        calls.stage_return(*place, messages, laid=0, lease=timedelta(minutes=1)),
         calls.give_back(*place, 2, None),
     ):
         sessions.run(call)

@@ -33,7 +33,7 @@ from torpor.history import (
     MessageNotSerializable,
     OwnerMismatch,
     SessionHeld,
-    SessionNotWhole,
+    SessionIncomplete,
     SessionPurged,
 )
 from torpor.worker.deployment.services import Services
@@ -195,7 +195,7 @@ def test_the_last_item_is_taken_back_and_none_where_there_is_none(agents: Sessio
 def test_what_sleeps_is_woken_before_its_last_item_is_taken_back(agents: Sessions) -> None:
     agents.run(lambda session: session.add_items(said("a", "b")))
     agents.sleep()
-    with pytest.raises(SessionNotWhole):
+    with pytest.raises(SessionIncomplete):
         agents.run(add_and_pop, archive=None)
     assert agents.run(lambda session: session.pop_item()) == item({"role": "user", "content": "c"})
     assert agents.run(lambda session: session.pop_item()) == item({"role": "user", "content": "b"})

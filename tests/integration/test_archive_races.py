@@ -15,14 +15,23 @@ import redis
 from conftest import Points, raw, wait_until, watch, with_settings
 from purging import purge_session
 
-from torpor.history import Expiry, Lease, RedisUnavailable, SeizeOutcome, SessionNotFound, SessionStore, Status, finish
+from torpor.history import (
+    ClaimOutcome,
+    Expiry,
+    Lease,
+    RedisUnavailable,
+    SessionNotFound,
+    SessionStore,
+    Status,
+    run_sync,
+)
 from torpor.history.conversation import Conversation
 from torpor.worker.archive import contents, names
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import ArchiveUnavailable, SegmentMissing
-from torpor.worker.sleep.attempt import Archived, Outcome, archive_session
+from torpor.worker.sleep.attempt import AttemptResult, Outcome, archive_session
 from torpor.worker.sleep.drain import drain
-from torpor.worker.sleep.pool import Archiver
+from torpor.worker.sleep.pool import Pool
 from torpor.worker.wake.restore import RestoreOutcome, read_transcript, restore_session
 from torpor.worker.wake.session_archive import SessionArchive
 
@@ -79,7 +88,7 @@ class Chat:
         conversation = Conversation(
             self.services.sessions.client, self.session_id, archive=SessionArchive(self.services.archive.url)
         )
-        assert finish(conversation.pop(lambda page: page.messages)) == self.acknowledged[-1]
+        assert run_sync(conversation.pop(lambda page: page.messages)) == self.acknowledged[-1]
         self.erased.append(self.acknowledged.pop())
 
     def purge(self) -> None:
@@ -350,7 +359,7 @@ def test_a_session_that_is_claimed_again_before_the_first_attempt_has_ended_come
         assert go.wait(20)
 
     points.at("before segment put", hold_up)
-    with Archiver(watched) as archiver:
+    with Pool(watched) as archiver:
         archiver.begin(services.sessions.claim(list(range(4)), 10, services.settings.lease))
         assert arrived.wait(20)
         chat.say(2)
@@ -536,7 +545,7 @@ def test_what_is_cleared_during_the_check_of_older_segments_does_not_come_back(s
 
 
 def test_a_clear_during_the_erasure_of_another_clear_is_finished_too(services: Services) -> None:
-    for point in ("before snapshot", "after snapshot", "before marker put", "before delete", "before cleaned"):
+    for point in ("before snapshot", "after snapshot", "before marker put", "before delete", "before note_erased"):
         chat = Chat(services, f"cleared {point}")
         chat.say(3)
         archive_session(services, chat.session_id)
@@ -558,10 +567,10 @@ def test_a_cleared_session_is_not_archived_before_the_archive_is_erased(services
     chat.clear()
     chat.say(2)
     watched, points = watch(services)
-    points.at("after cleaned", chat.check_erased)
+    points.at("after note_erased", chat.check_erased)
     assert archive_session(watched, "s").outcome is Outcome.ARCHIVED
     assert not points.pending
-    assert points.log.index("after cleaned") < points.log.index("before segment put")
+    assert points.log.index("after note_erased") < points.log.index("before segment put")
     chat.check()
 
 
@@ -602,11 +611,11 @@ def test_a_lease_that_was_taken_over_stops_the_work(client: redis.Redis, service
     chat = Chat(services)
     chat.say(LARGE)
     watched, points = watch(services, lease_seconds=0.3)
-    taken: list[Lease | SeizeOutcome] = []
+    taken: list[Lease | ClaimOutcome] = []
 
     def take_over() -> None:
         services.sessions.close("s")
-        taken.append(services.sessions.seize("s", services.settings.lease))
+        taken.append(services.sessions.claim_one("s", services.settings.lease))
         renewed = points.log.count("after renew")
         wait_until(lambda: points.log.count("after renew") >= renewed + 2)
 
@@ -880,7 +889,7 @@ def test_redis_keeps_a_session_whose_older_segment_is_missing(services: Services
     if grown:
         chat.say(2)
     services.archive.delete(first.stored)
-    results: list[Archived] = [archive_session(services, "s") for _ in range(2)]
+    results: list[AttemptResult] = [archive_session(services, "s") for _ in range(2)]
     assert [result.outcome for result in results] == [Outcome.FAILED, Outcome.QUARANTINED]
     assert all(isinstance(result.error, SegmentMissing) for result in results)
     assert services.sessions.messages("s", touch=False) == chat.acknowledged

@@ -284,7 +284,7 @@ def test_info_describes_a_session(client: redis.Redis) -> None:
     info = described(chat)
     assert (info.session_id, info.status, info.message_count) == ("s", Status.LIVE, 4)
     assert (info.idle_timeout, info.max_age) == (timedelta(hours=1), timedelta(hours=2))
-    assert (info.owner, info.attempts, info.error, info.floor, info.base) == ("ann", 0, None, None, 0)
+    assert (info.owner, info.attempts, info.error, info.floor, info.restored_count) == ("ann", 0, None, None, 0)
     assert info.due_at == info.last_active + timedelta(hours=1)
     assert info.created <= info.last_written == info.last_active
     seconds, micros = raw(client, "TIME")

@@ -206,7 +206,7 @@ def test_a_missing_bucket_is_named_and_the_session_stays(client: redis.Redis, to
 
 def test_what_a_worker_holds_is_left_to_it(client: redis.Redis, services: Services, torpor: Torpor) -> None:
     chat(client).add_messages(TURN)
-    services.sessions.seize("s", services.settings.lease)
+    services.sessions.claim_one("s", services.settings.lease)
     result = torpor("archive", "s")
     assert (result.code, "a worker has it in hand" in result.err) == (4, True)
 

@@ -103,7 +103,7 @@ def test_what_a_killed_adoption_had_taken_is_finished_first(
 ) -> None:
     theirs = Foreign(client, COMMUNITY, "{user}:1")
     theirs.add("a", "b")
-    services.sessions.run(calls.take("torpor", "{user}:1", COMMUNITY, "0a1b", 2))
+    services.sessions.run(calls.take_list("torpor", "{user}:1", COMMUNITY, "0a1b", 2))
     theirs.add("c")
     assert adopt(torpor, form="community", match="{user}*")["messages"] == 3
     assert [message.content for message in chat(client, "{user}:1").messages] == ["a", "b", "c"]

@@ -14,7 +14,7 @@ from conftest import dump, raw, wait_until
 from langchain_core.messages import HumanMessage
 from storage_proxy import Exchange, Reply, StorageProxy
 
-from torpor.history import MemorystoreChatMessageHistory, SeizeOutcome
+from torpor.history import ClaimOutcome, MemorystoreChatMessageHistory
 from torpor.worker.archive import names
 from torpor.worker.archive.contents import look
 from torpor.worker.deployment.services import Services
@@ -315,7 +315,7 @@ def test_a_purge_that_waits_for_a_worker_is_running_and_can_be_resumed(
     client: redis.Redis, services: Services, torpor: Torpor
 ) -> None:
     say(client, "s")
-    assert not isinstance(services.sessions.seize("s", timedelta(seconds=4)), SeizeOutcome)
+    assert not isinstance(services.sessions.claim_one("s", timedelta(seconds=4)), ClaimOutcome)
 
     begun = torpor("purge", "--session", "s", "--by", "dpo", "--yes")
 

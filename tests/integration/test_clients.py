@@ -347,7 +347,7 @@ def test_a_sleeping_session_wakes_up_when_it_is_read(connection: Connection, ser
     chat = connection.chat(archive=SessionArchive(services.archive.url))
     assert written(chat.messages) == written(ODD + TURN)
     assert len(asleep) == len(ODD + TURN)
-    assert (chat.info().owner, chat.info().whole) == ("ann", True)
+    assert (chat.info().owner, chat.info().complete) == ("ann", True)
 
 
 @every_kind

@@ -138,7 +138,7 @@ def test_lost_metadata_of_a_session_that_had_grown_during_its_archive_doubles_no
     chat.add_message(HumanMessage("asleep"))
     archive_session(services, "s")
     chat.add_message(OLD)
-    [lease] = [services.sessions.seize("s", services.settings.lease)]
+    [lease] = [services.sessions.claim_one("s", services.settings.lease)]
     assert not isinstance(lease, str)
     [snapshot] = services.sessions.snapshots([lease])
     put = services.archive.put

@@ -69,7 +69,7 @@ def test_tasks_can_be_sent_by_their_names(client: redis.Redis, deployment: Servi
         app.send_task("torpor.archive_session", ["s"])
         wait_until(lambda: chat.info() is None, 60, "the session is archived")
         app.send_task("torpor.restore_session", ["s"])
-        wait_until(lambda: (info := chat.info()) and info.whole, 60, "the session is restored")
+        wait_until(lambda: (info := chat.info()) and info.complete, 60, "the session is restored")
         assert [message.content for message in chat.messages] == ["hello"]
         app.send_task("torpor.purge_session", ["s"])
         wait_until(lambda: (info := chat.info()) and info.status is Status.PURGED, 60, "the session is purged")

@@ -80,7 +80,7 @@ def test_events_are_read_and_waited_for_by_every_kind_of_client(
         store = SessionStore(other)
         assert store.last_events(10) == []
         assert store.events_after("0", seconds=0.1) == []
-        store.tell([{"kind": "one"}, {"kind": "two"}], keep=100)
+        store.add_events([{"kind": "one"}, {"kind": "two"}], keep=100)
         (first, one), (_, two) = store.last_events(10)
         assert (one, two) == ({"kind": "one"}, {"kind": "two"})
         assert [fields for _, fields in store.events_after(first, seconds=5)] == [two]
@@ -90,7 +90,7 @@ def test_events_are_read_and_waited_for_by_every_kind_of_client(
 def test_the_stream_is_capped(client: redis.Redis) -> None:
     store = SessionStore(client)
     for _ in range(20):
-        store.tell([{"kind": "any"}] * 100, keep=500)
+        store.add_events([{"kind": "any"}] * 100, keep=500)
     assert 500 <= raw(client, "XLEN", "torpor:events") < 1000
 
 

@@ -314,7 +314,7 @@ def test_a_quarantined_session_is_protected_at_once_and_its_objects_are_seen_to_
     restore_session(services, "s")
     say(services, "s", B)
     services = with_settings(services, max_attempts=2, retry_delay_seconds=0.1)
-    lease = services.sessions.seize("s", services.settings.lease)
+    lease = services.sessions.claim_one("s", services.settings.lease)
     assert isinstance(lease, Lease)
     services.sessions.snapshots([lease])
     assert services.sessions.quarantine(lease, "it is broken")

@@ -22,13 +22,13 @@ from torpor.history import (
     RedisRefused,
     RestoreTicket,
     SessionHeld,
+    SessionIncomplete,
     SessionInfo,
-    SessionNotWhole,
     SessionPurged,
     SessionStore,
     Status,
     calls,
-    finish,
+    run_sync,
 )
 from torpor.history.calls import Call
 from torpor.history.conversation import Conversation
@@ -65,7 +65,7 @@ def stored(page: Page) -> list[bytes]:
 
 
 def popped(services: Services, **options: Any) -> bytes | None:
-    return finish(conversation(services, **options).pop(stored))
+    return run_sync(conversation(services, **options).pop(stored))
 
 
 def live(services: Services) -> list[bytes]:
@@ -106,7 +106,7 @@ def test_the_last_message_is_taken_back_and_the_session_stays_what_it_was(servic
     assert (after.owner, after.expiry, after.created) == ("ann", Expiry(HOUR), before.created)
     assert after.epoch == after.floor
     assert after.epoch > before.epoch
-    assert (after.base, after.archived_count, after.whole, after.status) == (0, 0, True, Status.DUE)
+    assert (after.restored_count, after.archived_count, after.complete, after.status) == (0, 0, True, Status.DUE)
     assert after.last_written >= before.last_written
 
 
@@ -155,7 +155,7 @@ def test_a_session_that_may_have_slept_is_woken_first_or_left_as_it_is(
         services.sessions.append("s", [C])
     expected = [A, B] + [C] * asleep
     before = dump(client)
-    with pytest.raises(SessionNotWhole, match="archive="):
+    with pytest.raises(SessionIncomplete, match="archive="):
         popped(services, archive=None)
     assert dump(client) == before
     assert popped(services) == expected.pop()
@@ -194,13 +194,13 @@ def test_what_the_caller_can_not_read_stays(client: redis.Redis, services: Servi
         raise MessageCorrupt(f"message {page.start}")
 
     with pytest.raises(MessageCorrupt, match="message 2"):
-        finish(conversation(services).pop(refuse))
+        run_sync(conversation(services).pop(refuse))
     assert dump(client) == before
 
 
 def test_a_session_in_quarantine_whose_last_message_is_taken_back_is_archived_again(services: Services) -> None:
     whole(services)
-    [lease] = [services.sessions.seize("s", HOUR)]
+    [lease] = [services.sessions.claim_one("s", HOUR)]
     services.sessions.quarantine(lease, "too bad")  # type: ignore[arg-type]
     assert popped(services) == C
     info = described(services)
@@ -242,12 +242,12 @@ def test_of_a_turn_that_comes_between_read_and_pop_the_last_message_is_taken_bac
             services.sessions.append("s", [B])
 
     watched.before = before
-    assert finish(conversation(services, watched).pop(stored)) == B
+    assert run_sync(conversation(services, watched).pop(stored)) == B
     assert commands == 5
     assert live(services) == [A, B, C]
 
 
-@pytest.mark.parametrize("point", ["after begin", "before list", "before open", "after stage", "before swap"])
+@pytest.mark.parametrize("point", ["after begin", "before list", "before open", "after stage", "before finish_restore"])
 def test_while_a_session_wakes_nothing_is_taken_back(services: Services, point: str) -> None:
     services.sessions.append("s", [A, B])
     archive_session(services, "s")
@@ -255,7 +255,7 @@ def test_while_a_session_wakes_nothing_is_taken_back(services: Services, point: 
     watched, points = watch(services)
 
     def refused() -> None:
-        with pytest.raises(SessionNotWhole):
+        with pytest.raises(SessionIncomplete):
             popped(services, archive=None)
 
     points.at(point, refused)
@@ -273,7 +273,7 @@ def test_a_restore_that_began_before_the_session_was_woken_and_popped_changes_no
     assert services.sessions.stage(slow, 0, [A, B], HOUR)
     restore_session(services, "s")
     assert popped(services) == B
-    services.sessions.swap(slow, 2, Origin())
+    services.sessions.finish_restore(slow, 2, Origin())
     services.sessions.abandon(slow)
     assert live(services) == [A]
 

@@ -736,7 +736,7 @@ def test_an_owners_purge_spares_what_is_another_owners_by_now(services: Services
     assert services.sessions.messages("s") == [B]
 
 
-@pytest.mark.parametrize("step", ["after begin", "before swap"])
+@pytest.mark.parametrize("step", ["after begin", "before finish_restore"])
 def test_a_hold_that_comes_during_a_restore_that_fails_is_seen_to(services: Services, step: str) -> None:
     sleep(services, "s", A)
     watched, points = watch(services)

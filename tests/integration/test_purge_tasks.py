@@ -13,7 +13,7 @@ from celery import Celery
 from conftest import RedisServer, wait_until
 from images import deployment_of, image
 
-from torpor.history import Expiry, InvalidArgument, SeizeOutcome
+from torpor.history import ClaimOutcome, Expiry, InvalidArgument
 from torpor.worker import failpoints
 from torpor.worker.app import make_app
 from torpor.worker.archive.contents import look
@@ -155,7 +155,7 @@ def test_a_purge_of_what_a_dead_worker_has_leased_becomes_complete_by_itself(
     say(deployment, "s", A, B)
     with image("worker", deployment, tmp_path), image("beat", deployment, tmp_path):
         ask(app, "torpor.purge_session", "any")  # it is there
-        assert not isinstance(deployment.sessions.seize("s", timedelta(seconds=4)), SeizeOutcome)
+        assert not isinstance(deployment.sessions.claim_one("s", timedelta(seconds=4)), ClaimOutcome)
         purge_id, begun = ask(app, "torpor.purge_session", "s")
         assert (begun["state"], begun["found"]["messages"]) == ("running", 2)
         assert deployment.sessions.messages("s", touch=False) == []

@@ -37,7 +37,7 @@ from torpor.worker.wake.restore import RestoreOutcome, read_transcript, restore_
 
 STRANGE = [b"", b"\xff\xfe", b"NaN", b"{", b'{"a":\n1}', b"\r\n", b"\x00" * 100, b'"\\ud800"', b"x" * 70_000]
 
-POINTS = ["after begin", "before list", "before open", "after stage", "before swap"]
+POINTS = ["after begin", "before list", "before open", "after stage", "before finish_restore"]
 
 
 class Killed(BaseException):
@@ -161,7 +161,7 @@ def test_what_was_archived_of_a_live_epoch_does_not_come_twice(services: Service
     assert live(services) == said
     info = services.sessions.info("s")
     assert info
-    assert (info.base, info.archived_count, info.whole) == (4, 7, True)
+    assert (info.restored_count, info.archived_count, info.complete) == (4, 7, True)
     assert archive_session(services, "s").outcome is Outcome.ARCHIVED
     assert read_transcript(services, "s") == said
 
@@ -194,7 +194,7 @@ def test_restoring_again_changes_nothing(client: redis.Redis, services: Services
     asleep(services, 4)
     assert restore_session(services, "s").outcome is RestoreOutcome.RESTORED
     before = everything(client)
-    assert restore_session(services, "s").outcome is RestoreOutcome.WHOLE
+    assert restore_session(services, "s").outcome is RestoreOutcome.COMPLETE
     assert everything(client) == before
 
 
@@ -257,7 +257,7 @@ def test_nothing_is_lost_or_doubled_whatever_happens_during_a_restore(
     points.at(point, lambda: said.extend(event(services, "s")))
     result = restore_session(watched, "s")
     assert not points.pending
-    assert result.outcome in (RestoreOutcome.RESTORED, RestoreOutcome.WHOLE)
+    assert result.outcome in (RestoreOutcome.RESTORED, RestoreOutcome.COMPLETE)
     assert live(services) == said
     assert read_transcript(services, "s") == said
     assert archive_session(services, "s").outcome is Outcome.ARCHIVED
@@ -295,9 +295,9 @@ def test_a_page_of_an_older_restore_is_refused(client: redis.Redis, services: Se
     said = asleep(services, 9)
     watched, points = watch(services)
     points.at("after stage", lambda: restore_session(services, "s"))
-    assert restore_session(watched, "s").outcome is RestoreOutcome.WHOLE
+    assert restore_session(watched, "s").outcome is RestoreOutcome.COMPLETE
     assert points.log.count("after stage") == 2  # the page that was refused was its last
-    assert "before swap" not in points.log
+    assert "before finish_restore" not in points.log
     assert live(services) == said
     assert not raw(client, "KEYS", "*:r:*")
 
@@ -332,7 +332,7 @@ def test_a_session_that_is_being_restored_is_not_due(services: Services) -> None
 
 
 @pytest.mark.parametrize("awake", [0, 3])
-@pytest.mark.parametrize("point", [*POINTS, "after swap"])
+@pytest.mark.parametrize("point", [*POINTS, "after finish_restore"])
 @pytest.mark.parametrize("then", ["restore", "worker"])
 def test_a_restore_that_was_killed_is_finished_by_the_next_or_forgotten_by_the_worker(
     client: redis.Redis, services: Services, then: str, point: str, awake: int
@@ -353,7 +353,7 @@ def test_a_restore_that_was_killed_is_finished_by_the_next_or_forgotten_by_the_w
         restore_session(services, "s")
         assert live(services) == said
     else:
-        if point == "after swap":
+        if point == "after finish_restore":
             services.sessions.close("s")
         due = wait_until(services.sessions.due_counts, what="the restore's lease ends")
         drain(services, list(due))
@@ -369,7 +369,7 @@ def test_a_staging_list_that_was_evicted_is_an_error_and_leaves_the_session_as_i
 ) -> None:
     said = [*asleep(services, 4, 5), *say(services, 9, 2)]
     before = everything(client)
-    for point in ("after stage", "before swap"):
+    for point in ("after stage", "before finish_restore"):
         watched, points = watch(services)
         points.at(point, lambda: raw(client, "DEL", *raw(client, "KEYS", "*:r:*")))
         with pytest.raises(StagingLost):
@@ -678,7 +678,7 @@ def test_a_restore_that_fails_does_not_take_a_session_out_of_quarantine(
     points.at("before segment put", fail)
     archive_session(watched, "s")
     before = everything(client)
-    for point in ("before list", "before open", "before swap"):
+    for point in ("before list", "before open", "before finish_restore"):
         points.at(point, fail)
         with pytest.raises(SegmentDamaged, match="no"):
             restore_session(watched, "s")

@@ -454,7 +454,7 @@ def test_a_session_that_outlives_its_archived_part_is_archived_anew(monthly: Ser
     assert archive_session(quick, "s").outcome is Outcome.SUPERSEDED
     info = described(quick)
     assert info.epoch > before.epoch
-    assert (info.floor, info.base, info.archived_count, info.whole) == (info.epoch, 0, 0, True)
+    assert (info.floor, info.restored_count, info.archived_count, info.complete) == (info.epoch, 0, 0, True)
     assert (info.owner, info.expiry, info.error) == ("ann", before.expiry, None)
     assert live(quick) == said
     anew(quick)
@@ -484,7 +484,7 @@ def test_a_session_that_never_slept_and_outlives_its_first_part_is_archived_anew
     watched, points = watch(quick)
     points.at("before commit", lambda: said.extend(say(quick, 2)))
     assert archive_session(watched, "s").outcome is Outcome.KEPT
-    assert not described(quick).whole
+    assert not described(quick).complete
     assert lapse(quick) == 1
     assert archive_session(quick, "s").outcome is Outcome.SUPERSEDED
     anew(quick)

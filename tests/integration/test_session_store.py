@@ -28,8 +28,9 @@ from conftest import (
 )
 
 from torpor.history import (
-    CleanOutcome,
+    ClaimOutcome,
     CommitOutcome,
+    EraseOutcome,
     Expiry,
     InvalidSessionId,
     Lease,
@@ -43,18 +44,17 @@ from torpor.history import (
     RedisMemoryFull,
     RedisRefused,
     RedisUnavailable,
+    RestoreEnd,
     RestoreRefusal,
     RestoreTicket,
-    SeizeOutcome,
     SessionExists,
     SessionInfo,
     SessionNotFound,
     SessionStore,
     StagingLost,
     Status,
-    SwapOutcome,
     calls,
-    finish,
+    run_sync,
 )
 from torpor.history.clients.kinds import kind_of
 from torpor.history.errors import translate
@@ -232,7 +232,7 @@ def test_a_shard_that_does_not_answer_leaves_the_others_their_work(
     assert "1 of 4 shards did not answer" in caplog.text
     assert "WRONGTYPE" in caplog.text
     assert {overview.shard for overview in store.overview()} == set(whole)
-    assert {(seen.shard, seen.due, seen.elected) for seen in store.attend([broken, *whole], MINUTE)} == {
+    assert {(seen.shard, seen.due, seen.elected) for seen in store.poll_shards([broken, *whole], MINUTE)} == {
         (shard, count, True) for shard, count in rest.items()
     }
     leases = store.claim([broken, *whole], 20, MINUTE)
@@ -244,7 +244,11 @@ def test_where_no_shard_answers_the_error_of_the_first_is_raised(client: redis.R
     store = SessionStore(client, shards=4)
     for shard in range(4):
         raw(client, "SET", f"{{torpor:{shard}}}:due", "not Torpor's")
-    for look in (store.due_counts, lambda: store.attend([0, 1], MINUTE), lambda: store.claim(range(4), 20, MINUTE)):
+    for look in (
+        store.due_counts,
+        lambda: store.poll_shards([0, 1], MINUTE),
+        lambda: store.claim(range(4), 20, MINUTE),
+    ):
         with pytest.raises(RedisRefused, match="WRONGTYPE"):
             look()
 
@@ -279,7 +283,7 @@ def test_a_client_that_does_not_know_of_its_cluster_of_one_node_asks_each_shard_
                 store.close(session_id)
             due = store.due_counts()
             assert sum(due.values()) == 40
-            assert {seen.due for seen in store.attend(list(due), MINUTE)} == set(due.values())
+            assert {seen.due for seen in store.poll_shards(list(due), MINUTE)} == set(due.values())
             shards = [shard for shard in range(256) if shard not in due][31:] + list(due)
             assert len(shards) % 32 == 1, "the last one is asked by itself, and answers at once"
             leases = SessionStore(client).claim(shards, 9, MINUTE)
@@ -342,7 +346,7 @@ def test_pages_are_of_about_a_mebibyte_and_tell_their_state(store: SessionStore)
     assert [page.start for page in pages] == [0, *(page.stop for page in pages[:-1])]
     assert pages[-1].stop == 5000
     info = described(store)
-    assert {(page.epoch, page.base, page.total) for page in pages} == {(info.epoch, 0, 5000)}
+    assert {(page.epoch, page.restored_count, page.total) for page in pages} == {(info.epoch, 0, 5000)}
     sizes = [sum(map(len, page.messages)) for page in pages]
     assert all(2**20 <= size < 2**20 + 200_000 for size in sizes[:-1])
     assert store.messages("s") == elements
@@ -452,7 +456,7 @@ def test_policies_that_can_not_be_read_are_told_and_recorded_anew_by_a_worker(cl
     SessionStore(client).configure(idle=HOUR, max_age=None)
     raw(client, "HSET", "torpor:config", "policies", '[{"planet": "mars"}]')
     with pytest.raises(PoliciesUnreadable, match="unknown: planet"):
-        finish(SessionStore(client, namespace="torpor")._configured(record=False))
+        run_sync(SessionStore(client, namespace="torpor")._configured(record=False))
     assert SessionStore(client).configure(idle=HOUR, max_age=None).policies == Policies()
 
 
@@ -570,19 +574,19 @@ def test_renewing_moves_the_lease_to_a_new_token(store: SessionStore) -> None:
 
 def test_a_named_session_can_be_leased_whether_due_or_not(store: SessionStore) -> None:
     fill(store, "s")
-    lease = store.seize("s", MINUTE)
+    lease = store.claim_one("s", MINUTE)
     assert isinstance(lease, Lease)
     assert described(store).status is Status.IN_WORK
-    assert store.seize("s", MINUTE) is SeizeOutcome.BUSY
+    assert store.claim_one("s", MINUTE) is ClaimOutcome.BUSY
     assert store.release(lease, timedelta(0), counted=False)
-    assert isinstance(store.seize("s", MINUTE), Lease)
+    assert isinstance(store.claim_one("s", MINUTE), Lease)
 
 
 def test_a_session_that_cannot_be_seized_says_why(store: SessionStore) -> None:
-    assert store.seize("s", MINUTE) is SeizeOutcome.MISSING
+    assert store.claim_one("s", MINUTE) is ClaimOutcome.MISSING
     fill(store, "s")
     assert store.quarantine(claim_due(store), "why")
-    assert store.seize("s", MINUTE) is SeizeOutcome.QUARANTINED
+    assert store.claim_one("s", MINUTE) is ClaimOutcome.QUARANTINED
 
 
 # Attempts
@@ -702,7 +706,7 @@ def test_restoring_a_quarantined_session_leaves_it_in_quarantine(store: SessionS
     assert store.stage(ticket, 0, [A, B], MINUTE)
     assert list(store.sessions()) == []
     if ending == "swap":
-        assert store.swap(ticket, 2, Origin()) is SwapOutcome.RESTORED
+        assert store.finish_restore(ticket, 2, Origin()) is RestoreEnd.RESTORED
         assert store.messages("s") == [A, B, C]
     else:
         assert store.abandon(ticket)
@@ -786,7 +790,7 @@ def test_a_session_that_was_restored_meanwhile_supersedes_the_commit(store: Sess
     snapshot = snapshot_of(store, lease)
     ticket = begun(store)
     store.stage(ticket, 0, [C], MINUTE)
-    store.swap(ticket, 1, Origin())
+    store.finish_restore(ticket, 1, Origin())
     assert commit(store, lease, snapshot) is CommitOutcome.SUPERSEDED
     assert store.messages("s") == [C, A, B]
 
@@ -799,7 +803,7 @@ def test_a_session_that_is_being_restored_is_kept(store: SessionStore, client: r
     raw(client, "ZADD", DUE, lease.token, "s")
     assert commit(store, lease, snapshot) is CommitOutcome.KEPT
     assert store.messages("s") == [A, B]
-    assert store.swap(ticket, 0, Origin()) is SwapOutcome.RESTORED
+    assert store.finish_restore(ticket, 0, Origin()) is RestoreEnd.RESTORED
 
 
 def test_an_epoch_is_above_all_that_left_the_shard_though_the_clock_runs_back(
@@ -826,11 +830,11 @@ def test_a_restore_brings_a_sleeping_session_back(store: SessionStore, client: r
     assert store.stage(ticket, 0, [A, B], MINUTE)
     assert store.stage(ticket, 2, [C], MINUTE)
     assert store.messages("s") == []
-    assert store.swap(ticket, 3, Origin(created, Expiry(HOUR, DAY, MINUTE), "ann")) is SwapOutcome.RESTORED
+    assert store.finish_restore(ticket, 3, Origin(created, Expiry(HOUR, DAY, MINUTE), "ann")) is RestoreEnd.RESTORED
     assert store.messages("s") == [A, B, C]
     info = described(store)
     assert (info.created, info.expiry, info.owner) == (created, Expiry(HOUR, DAY, MINUTE), "ann")
-    assert (info.epoch, info.base, info.archived_count, info.whole) == (ticket.epoch, 3, 3, True)
+    assert (info.epoch, info.restored_count, info.archived_count, info.complete) == (ticket.epoch, 3, 3, True)
     assert info.status is Status.LIVE
     assert info.due_at == info.last_active + HOUR
     assert raw(client, "SMEMBERS", "{torpor:0}:o:ann") in ([b"s"], {b"s"})
@@ -839,7 +843,7 @@ def test_a_restore_brings_a_sleeping_session_back(store: SessionStore, client: r
 
 
 def test_what_is_sent_twice_of_a_restore_is_done_once(store: SessionStore) -> None:
-    begin = calls.restore(store.deployment, "s", b"0a1b", MINUTE, alone=False)
+    begin = calls.begin_restore(store.deployment, "s", b"0a1b", MINUTE, alone=False)
     ticket = store.run(begin)
     assert isinstance(ticket, RestoreTicket)
     assert store.run(begin) == ticket
@@ -848,10 +852,10 @@ def test_what_is_sent_twice_of_a_restore_is_done_once(store: SessionStore) -> No
     for _ in range(2):
         assert store.stage(ticket, 2, [C], MINUTE)
     assert store.run(begin) == ticket
-    assert store.swap(ticket, 3, Origin()) is SwapOutcome.RESTORED
-    assert store.swap(ticket, 3, Origin()) is SwapOutcome.SUPERSEDED
+    assert store.finish_restore(ticket, 3, Origin()) is RestoreEnd.RESTORED
+    assert store.finish_restore(ticket, 3, Origin()) is RestoreEnd.SUPERSEDED
     assert store.messages("s") == [A, B, C]
-    assert store.run(begin) is RestoreRefusal.WHOLE
+    assert store.run(begin) is RestoreRefusal.COMPLETE
     assert not store.abandon(ticket)
     assert store.messages("s") == [A, B, C]
 
@@ -862,10 +866,10 @@ def test_messages_written_during_a_restore_follow_the_restored_ones(store: Sessi
     assert ticket.epoch == described(store).epoch
     assert store.stage(ticket, 0, [A, B], MINUTE)
     store.append("s", [D], owner="ann", expiry=Expiry(idle=MINUTE))
-    assert store.swap(ticket, 2, Origin(None, Expiry(HOUR, HOUR), "ann")) is SwapOutcome.RESTORED
+    assert store.finish_restore(ticket, 2, Origin(None, Expiry(HOUR, HOUR), "ann")) is RestoreEnd.RESTORED
     assert store.messages("s") == [A, B, C, D]
     info = described(store)
-    assert (info.base, info.archived_count, info.message_count) == (2, 2, 4)
+    assert (info.restored_count, info.archived_count, info.message_count) == (2, 2, 4)
     assert info.expiry == Expiry(MINUTE, HOUR)
     assert info.epoch == ticket.epoch
 
@@ -875,7 +879,7 @@ def test_what_the_archive_has_of_one_owner_is_not_given_to_another(store: Sessio
     ticket = begun(store)
     store.stage(ticket, 0, [A], MINUTE)
     with pytest.raises(OwnerMismatch):
-        store.swap(ticket, 1, Origin(owner="bob"))
+        store.finish_restore(ticket, 1, Origin(owner="bob"))
     assert store.abandon(ticket)
     assert described(store).owner == "ann"
     assert store.messages("s") == [C]
@@ -887,41 +891,41 @@ def test_thousands_of_messages_are_restored_before_thousands(store: SessionStore
     store.append("s", new)
     ticket = begun(store)
     assert store.stage(ticket, 0, old, MINUTE)
-    assert store.swap(ticket, 2500, Origin()) is SwapOutcome.RESTORED
+    assert store.finish_restore(ticket, 2500, Origin()) is RestoreEnd.RESTORED
     assert store.messages("s") == old + new
 
 
 def test_a_session_that_grew_after_a_restore_tells_what_is_not_in_the_archive(store: SessionStore) -> None:
     ticket = begun(store)
     store.stage(ticket, 0, [A, B], MINUTE)
-    store.swap(ticket, 2, Origin())
+    store.finish_restore(ticket, 2, Origin())
     store.append("s", [C])
     lease = claim_due(store)
     snapshot = snapshot_of(store, lease)
-    assert (snapshot.base, snapshot.archived_count, snapshot.message_count) == (2, 2, 3)
+    assert (snapshot.restored_count, snapshot.archived_count, snapshot.message_count) == (2, 2, 3)
     assert commit(store, lease, snapshot) is CommitOutcome.DELETED
 
 
 def test_a_session_of_which_nothing_is_in_the_archive_alone_needs_no_restore(store: SessionStore) -> None:
     ticket = begun(store)
     store.stage(ticket, 0, [A], MINUTE)
-    store.swap(ticket, 1, Origin())
-    assert store.begin_restore("s", MINUTE) is RestoreRefusal.WHOLE
+    store.finish_restore(ticket, 1, Origin())
+    assert store.begin_restore("s", MINUTE) is RestoreRefusal.COMPLETE
     store.clear("t")
-    assert store.begin_restore("t", MINUTE) is RestoreRefusal.WHOLE
+    assert store.begin_restore("t", MINUTE) is RestoreRefusal.COMPLETE
 
 
 def test_a_restore_that_finds_nothing_leaves_nothing(store: SessionStore, client: redis.Redis) -> None:
     ticket = begun(store)
-    assert store.swap(ticket, 0, Origin()) is SwapOutcome.NOTHING
+    assert store.finish_restore(ticket, 0, Origin()) is RestoreEnd.NOTHING
     assert raw(client, "KEYS", "*") == [b"torpor:config"]
 
 
 def test_a_live_session_with_an_empty_archive_is_whole(store: SessionStore) -> None:
     fill(store, "s")
-    assert store.swap(begun(store), 0, Origin()) is SwapOutcome.RESTORED
+    assert store.finish_restore(begun(store), 0, Origin()) is RestoreEnd.RESTORED
     info = described(store)
-    assert (info.whole, info.base, info.status) == (True, 0, Status.LIVE)
+    assert (info.complete, info.restored_count, info.status) == (True, 0, Status.LIVE)
     assert store.messages("s") == [A, B]
     assert store.overview()[0].restored == 0
 
@@ -932,13 +936,13 @@ def test_a_newer_restore_supersedes_an_older_one(store: SessionStore, client: re
     assert store.stage(slow, 0, [A], MINUTE)
     quick = begun(store)
     assert not store.stage(slow, 1, [B], MINUTE)
-    assert store.swap(slow, 1, Origin()) is SwapOutcome.SUPERSEDED
+    assert store.finish_restore(slow, 1, Origin()) is RestoreEnd.SUPERSEDED
     assert store.stage(quick, 0, [A, B], MINUTE)
     assert not store.abandon(slow)
     assert len(staged_keys(client)) == 1
-    assert store.swap(quick, 2, Origin()) is SwapOutcome.RESTORED
+    assert store.finish_restore(quick, 2, Origin()) is RestoreEnd.RESTORED
     assert store.messages("s") == [A, B, C]
-    assert store.swap(slow, 1, Origin()) is SwapOutcome.SUPERSEDED
+    assert store.finish_restore(slow, 1, Origin()) is RestoreEnd.SUPERSEDED
 
 
 def test_a_clear_supersedes_a_restore(store: SessionStore) -> None:
@@ -946,7 +950,7 @@ def test_a_clear_supersedes_a_restore(store: SessionStore) -> None:
     assert store.stage(ticket, 0, [A], MINUTE)
     store.clear("s")
     assert not store.stage(ticket, 1, [B], MINUTE)
-    assert store.swap(ticket, 1, Origin()) is SwapOutcome.SUPERSEDED
+    assert store.finish_restore(ticket, 1, Origin()) is RestoreEnd.SUPERSEDED
     assert not store.abandon(ticket)
     assert store.messages("s") == []
 
@@ -959,7 +963,7 @@ def test_a_worker_that_begins_to_archive_supersedes_a_restore(store: SessionStor
     snapshot = snapshot_of(store, lease)
     assert snapshot.status is Status.IN_WORK
     assert not store.stage(ticket, 1, [D], MINUTE)
-    assert store.swap(ticket, 1, Origin()) is SwapOutcome.SUPERSEDED
+    assert store.finish_restore(ticket, 1, Origin()) is RestoreEnd.SUPERSEDED
     assert not store.abandon(ticket)
     assert commit(store, lease, snapshot) is CommitOutcome.DELETED
 
@@ -991,7 +995,7 @@ def test_a_staging_list_that_is_lost_stops_the_restore_and_changes_nothing(
     with pytest.raises(StagingLost, match="start it again"):
         store.stage(ticket, 1, [B], MINUTE)
     with pytest.raises(StagingLost):
-        store.swap(ticket, 1, Origin())
+        store.finish_restore(ticket, 1, Origin())
     assert dump(client) == before
     assert store.abandon(ticket)
     assert store.messages("s") == [C]
@@ -1003,7 +1007,7 @@ def test_a_staging_list_that_lost_a_page_stops_the_restore(store: SessionStore, 
     [key] = staged_keys(client)
     raw(client, "RPOP", key)
     with pytest.raises(StagingLost):
-        store.swap(ticket, 2, Origin())
+        store.finish_restore(ticket, 2, Origin())
     assert store.abandon(ticket)
 
 
@@ -1059,17 +1063,17 @@ def test_a_cleaned_session_goes_on_living(store: SessionStore) -> None:
     store.append("s", [A], expiry=Expiry(idle=HOUR))
     [lease] = store.claim(ALL, 10, MINUTE)
     snapshot_of(store, lease)
-    assert store.cleaned(lease, floor) is CleanOutcome.DONE
+    assert store.note_erased(lease, floor) is EraseOutcome.DONE
     info = described(store)
     assert (info.floor, info.attempts, info.status) == (None, 0, Status.LIVE)
     assert info.due_at == info.last_active + HOUR
-    assert store.cleaned(lease, floor) is CleanOutcome.OTHER
+    assert store.note_erased(lease, floor) is EraseOutcome.OTHER
 
 
 def test_a_cleaned_session_that_is_empty_leaves_redis(store: SessionStore) -> None:
     floor = store.clear("s")
     [lease] = store.claim(ALL, 10, MINUTE)
-    assert store.cleaned(lease, floor) is CleanOutcome.DONE
+    assert store.note_erased(lease, floor) is EraseOutcome.DONE
     assert described(store).status is Status.DUE
     [lease] = store.claim(ALL, 10, MINUTE)
     assert commit(store, lease, snapshot_of(store, lease)) is CommitOutcome.DELETED
@@ -1082,7 +1086,7 @@ def test_a_later_clear_keeps_its_own_floor(store: SessionStore, client: redis.Re
     [lease] = store.claim(ALL, 10, MINUTE)
     newer = store.clear("s")
     before = dump(client)
-    assert store.cleaned(lease, older) is CleanOutcome.OTHER
+    assert store.note_erased(lease, older) is EraseOutcome.OTHER
     assert dump(client) == before
     assert described(store).floor == newer
 
@@ -1091,7 +1095,7 @@ def test_cleaning_without_the_lease_lifts_the_floor_and_leaves_the_due_moment(st
     floor = store.clear("s")
     stale = claim_due(store, lease=timedelta(0))
     wait_until(lambda: store.claim(ALL, 10, MINUTE))
-    assert store.cleaned(stale, floor) is CleanOutcome.DONE
+    assert store.note_erased(stale, floor) is EraseOutcome.DONE
     info = described(store)
     assert (info.floor, info.status) == (None, Status.IN_WORK)
 
@@ -1172,7 +1176,7 @@ def test_due_sessions_are_counted_by_shard_in_one_pipeline(watched: WatchedRedis
 def test_an_overview_counts_each_shard(sessions: SessionStore) -> None:
     fill(sessions, "live", "due", "work", "bad")
     for session_id in ("work", "bad"):
-        lease = sessions.seize(session_id, MINUTE)
+        lease = sessions.claim_one(session_id, MINUTE)
         assert isinstance(lease, Lease)
         if session_id == "bad":
             sessions.quarantine(lease, "why")
@@ -1272,7 +1276,7 @@ def test_at_the_memory_limit_a_session_can_be_read_which_keeps_it_awake_and_be_c
     assert described(store).status is Status.DUE
     assert store.messages("s") == [A, B]
     assert described(store).status is Status.LIVE
-    assert isinstance(store.seize("s", MINUTE), Lease)
+    assert isinstance(store.claim_one("s", MINUTE), Lease)
 
 
 def test_at_the_memory_limit_a_session_can_be_cleared(full: redis.Redis) -> None:
@@ -1283,7 +1287,7 @@ def test_at_the_memory_limit_a_session_can_be_cleared(full: redis.Redis) -> None
     info = described(store)
     assert (info.message_count, info.floor, info.owner, info.status) == (0, floor, "ann", Status.DUE)
     [lease] = store.claim(ALL, 1, MINUTE)
-    assert store.cleaned(lease, floor) is CleanOutcome.DONE
+    assert store.note_erased(lease, floor) is EraseOutcome.DONE
 
 
 def test_a_replica_that_refuses_writes_is_an_unavailable_redis(full: redis.Redis) -> None:
@@ -1321,8 +1325,8 @@ def test_at_the_memory_limit_a_session_that_never_slept_can_be_found_whole(full:
     store = SessionStore(full, shards=1)
     store.append("s", [A])
     at_its_limit(full)
-    assert store.swap(begun(store), 0, Origin()) is SwapOutcome.RESTORED
-    assert described(store).whole
+    assert store.finish_restore(begun(store), 0, Origin()) is RestoreEnd.RESTORED
+    assert described(store).complete
     assert store.messages("s") == [A]
 
 
@@ -1368,10 +1372,10 @@ def test_a_restore_that_meets_a_key_of_another_type_moves_no_message(
     raw(client, "SET", key, "not Torpor's")
     for _ in range(2):
         with pytest.raises(RedisRefused, match="WRONGTYPE"):
-            store.swap(ticket, 2, Origin(owner="ann"))
+            store.finish_restore(ticket, 2, Origin(owner="ann"))
     assert store.messages("s", touch=False) == [C]
     raw(client, "DEL", key)
-    assert store.swap(ticket, 2, Origin(owner="ann")) is SwapOutcome.RESTORED
+    assert store.finish_restore(ticket, 2, Origin(owner="ann")) is RestoreEnd.RESTORED
     assert store.messages("s") == [A, B, C]
 
 
@@ -1472,12 +1476,12 @@ def test_the_last_messages_are_as_many_as_were_asked_for_though_the_session_grow
 
 
 def test_what_is_remembered_as_empty_counts_as_absent_until_it_is_written_to(store: SessionStore) -> None:
-    assert store.swap(begun(store), 0, Origin(), remember=MINUTE) is SwapOutcome.NOTHING
+    assert store.finish_restore(begun(store), 0, Origin(), remember=MINUTE) is RestoreEnd.NOTHING
     assert store.info("s") is None
     with pytest.raises(SessionNotFound):
         store.update("s", idle=HOUR)
     assert store.append("s", [A], only_new=True) == 1
-    assert described(store).whole
+    assert described(store).complete
     with pytest.raises(SessionExists):
         store.append("s", [A], only_new=True)
 
@@ -1486,7 +1490,7 @@ def test_what_is_remembered_as_empty_counts_as_absent_until_it_is_written_to(sto
 def test_what_is_remembered_as_empty_is_told_of_when_something_is_to_be_done_about_it(
     store: SessionStore, pending: str
 ) -> None:
-    assert store.swap(begun(store), 0, Origin(), remember=MINUTE) is SwapOutcome.NOTHING
+    assert store.finish_restore(begun(store), 0, Origin(), remember=MINUTE) is RestoreEnd.NOTHING
     if pending == "a hold":
         store.hold("s", "why")
         assert described(store).hold_pending
@@ -1501,14 +1505,14 @@ def test_of_those_who_attend_to_a_shard_one_is_elected_for_a_while(store: Sessio
     store.close("due")
     live = described(store, "live").due_at
     assert live
-    seen = [store.attend(ALL, timedelta(milliseconds=200))[0] for _ in range(3)]
+    seen = [store.poll_shards(ALL, timedelta(milliseconds=200))[0] for _ in range(3)]
     assert [attendance.elected for attendance in seen] == [True, False, False]
     assert {(attendance.due, attendance.next_due) for attendance in seen} == {(1, live.timestamp())}
-    wait_until(lambda: store.attend(ALL, MINUTE)[0].elected)
+    wait_until(lambda: store.poll_shards(ALL, MINUTE)[0].elected)
     store.claim(ALL, 10, MINUTE)
-    assert not store.attend(ALL, MINUTE)[0].elected, "nothing is due"
+    assert not store.poll_shards(ALL, MINUTE)[0].elected, "nothing is due"
     store.close("due")
-    assert store.attend(ALL, MINUTE)[0].elected, "the one who was elected has been heard"
+    assert store.poll_shards(ALL, MINUTE)[0].elected, "the one who was elected has been heard"
 
 
 def test_at_the_memory_limit_shards_are_claimed_though_the_first_one_does_not_answer(
@@ -1530,4 +1534,4 @@ def test_at_the_memory_limit_everybody_who_attends_is_elected(full: redis.Redis)
     fill(store, "s")
     store.close("s")
     at_its_limit(full)
-    assert [store.attend(ALL, MINUTE)[0].elected for _ in range(2)] == [True, True]
+    assert [store.poll_shards(ALL, MINUTE)[0].elected for _ in range(2)] == [True, True]

@@ -199,7 +199,7 @@ def test_a_session_that_was_written_to_while_it_slept_comes_back_whole(
     assert chat.messages == SLEPT + LATE
     after = chat.info()
     assert (after.expiry, after.owner, after.created) == (before.expiry, before.owner, before.created)
-    assert (after.whole, after.base, after.message_count) == (True, 4, 5)
+    assert (after.complete, after.restored_count, after.message_count) == (True, 4, 5)
 
 
 def test_without_an_archive_a_session_stays_asleep(connection: Connection, services: Services) -> None:
@@ -400,8 +400,8 @@ def test_of_many_threads_or_tasks_that_read_at_once_one_wakes_the_session(
 
 READER = """
 import sys, redis, redis.cluster
-from history import MemorystoreChatMessageHistory
-from worker.wake import SessionArchive
+from torpor import MemorystoreChatMessageHistory
+from torpor import SessionArchive
 kind, redis_url, archive_url = sys.argv[1:]
 client = (redis.cluster.RedisCluster if kind == "cluster" else redis.Redis).from_url(redis_url)
 archive = SessionArchive(archive_url)
@@ -499,7 +499,7 @@ def test_a_session_of_which_a_part_is_in_redis_is_as_it_was_when_its_archive_cou
         chat.messages  # noqa: B018
     assert services.sessions.messages("s", touch=False) == written(LATE)
     after = described(services)
-    assert (after.epoch, after.status, after.whole) == (before.epoch, before.status, False)
+    assert (after.epoch, after.status, after.complete) == (before.epoch, before.status, False)
     assert chat.messages == SLEPT + LATE
 
 

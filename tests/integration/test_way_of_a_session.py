@@ -50,7 +50,7 @@ def test_a_session_goes_to_sleep_and_wakes_up_byte_for_byte(client: redis.Redis,
     woken = chat.info()
     assert woken and created
     assert (woken.created, woken.owner, woken.expiry) == (created.created, "ann", created.expiry)
-    assert (woken.message_count, woken.archived_count, woken.whole) == (2, 2, True)
+    assert (woken.message_count, woken.archived_count, woken.complete) == (2, 2, True)
 
 
 def test_messages_written_to_a_sleeping_session_follow_the_old_ones(client: redis.Redis, services: Services) -> None:
@@ -62,7 +62,7 @@ def test_messages_written_to_a_sleeping_session_follow_the_old_ones(client: redi
     assert len(read_transcript(services, "s")) == 3
     assert restore_session(services, "s").messages == 2
     assert chat.messages == [*TURN, HumanMessage("back")]
-    assert restore_session(services, "s").outcome is RestoreOutcome.WHOLE
+    assert restore_session(services, "s").outcome is RestoreOutcome.COMPLETE
 
 
 def test_a_session_that_wakes_and_sleeps_again_and_again_is_uploaded_once(
@@ -98,7 +98,7 @@ def test_a_cleared_session_does_not_come_back(client: redis.Redis, services: Ser
     chat.add_messages(TURN)
     archive_session(services, "s")
     chat.clear()
-    assert restore_session(services, "s").outcome is RestoreOutcome.WHOLE
+    assert restore_session(services, "s").outcome is RestoreOutcome.COMPLETE
     chat.add_messages([HumanMessage("new")])
     assert drain(services, list(services.sessions.due_counts())) == {Outcome.CLEANED: 1}
     assert not contents.look(services.archive, "s")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from torpor.worker.deployment.upload_rate import Pace
+from torpor.worker.deployment.upload_rate import UploadRate
 
 
 def test_threads_together_go_no_faster_than_the_rate() -> None:
-    pace = Pace(50)
+    pace = UploadRate(50)
     begun = time.monotonic()
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: pace.wait(), range(75)))
@@ -17,7 +17,7 @@ def test_threads_together_go_no_faster_than_the_rate() -> None:
 
 
 def test_without_a_rate_nobody_waits() -> None:
-    pace = Pace()
+    pace = UploadRate()
     begun = time.monotonic()
     for _ in range(10_000):
         pace.wait()

@@ -20,7 +20,17 @@ from torpor.history.keys import Keyspace
 from torpor.history.layout import LAYOUTS
 from torpor.history.policy import Policies
 from torpor.history.scripts import script
-from torpor.history.session import Expiry, Lease, Mending, Origin, Page, PurgeTarget, RestoreTicket, SessionInfo, Status
+from torpor.history.session import (
+    Expiry,
+    Lease,
+    Origin,
+    Page,
+    PurgeTarget,
+    RebuiltMetadata,
+    RestoreTicket,
+    SessionInfo,
+    Status,
+)
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -43,9 +53,9 @@ UNOWNED = SessionInfo(
     expiry=EXPIRY,
     owner=None,
     message_count=3,
-    base=1,
+    restored_count=1,
     archived_count=1,
-    whole=True,
+    complete=True,
     floor=None,
     attempts=1,
     error=None,
@@ -81,7 +91,7 @@ SAMPLES: dict[str, list[Call[Any]]] = {
         calls.pop(DEPLOYMENT, "s", Page(7, 0, 0, 0, []), request=b"12345678"),
     ],
     "due": [calls.due(DEPLOYMENT, [7]), calls.due(DEPLOYMENT, SHARDS)],
-    "attend": [calls.attend(DEPLOYMENT, [7], HOUR), calls.attend(DEPLOYMENT, SHARDS, HOUR)],
+    "poll_shards": [calls.poll_shards(DEPLOYMENT, [7], HOUR), calls.poll_shards(DEPLOYMENT, SHARDS, HOUR)],
     "overview": [calls.overview(DEPLOYMENT, 7)],
     "list_sessions": [
         calls.list_sessions(DEPLOYMENT, 7, b"0", 500),
@@ -89,42 +99,42 @@ SAMPLES: dict[str, list[Call[Any]]] = {
     ],
     "claim": [calls.claim(DEPLOYMENT, [7], 10, HOUR), calls.claim(DEPLOYMENT, SHARDS, 10, HOUR)],
     "nearest": [calls.nearest(DEPLOYMENT, 7, 10)],
-    "heard": [calls.heard(DEPLOYMENT, [7]), calls.heard(DEPLOYMENT, SHARDS)],
-    "seize": [calls.seize(DEPLOYMENT, "s", HOUR)],
+    "end_election": [calls.end_election(DEPLOYMENT, [7]), calls.end_election(DEPLOYMENT, SHARDS)],
+    "claim_one": [calls.claim_one(DEPLOYMENT, "s", HOUR)],
     "snapshot": [calls.snapshot(DEPLOYMENT, LEASE)],
     "renew": [calls.renew(DEPLOYMENT, LEASE, HOUR)],
     "commit": [calls.commit(DEPLOYMENT, LEASE, OWNED), calls.commit(DEPLOYMENT, LEASE, UNOWNED)],
     "reindex": [calls.reindex(DEPLOYMENT, "s")],
-    "mend": [calls.mend(DEPLOYMENT, "s", Mending(3, 1, 2, 2, whole=True))],
+    "rebuild_metadata": [calls.rebuild_metadata(DEPLOYMENT, "s", RebuiltMetadata(3, 1, 2, 2, complete=True))],
     "requeue": [calls.requeue(DEPLOYMENT, "s")],
     "release": [
         calls.release(DEPLOYMENT, LEASE, HOUR, counted=True, error="why"),
         calls.release(DEPLOYMENT, LEASE, None, counted=False, error=""),
     ],
-    "cleaned": [calls.cleaned(DEPLOYMENT, LEASE, 1)],
-    "restore": [calls.restore(DEPLOYMENT, "s", b"0a1b", HOUR, alone=True)],
+    "note_erased": [calls.note_erased(DEPLOYMENT, LEASE, 1)],
+    "begin_restore": [calls.begin_restore(DEPLOYMENT, "s", b"0a1b", HOUR, alone=True)],
     "stage": [calls.stage(DEPLOYMENT, TICKET, 0, [b"{}"], HOUR), calls.stage(DEPLOYMENT, TICKET, 0, [], HOUR)],
-    "swap": [
-        calls.swap(DEPLOYMENT, TICKET, 3, Origin(MOMENT, EXPIRY, "ann"), HOUR),
-        calls.swap(DEPLOYMENT, TICKET, 3, Origin(), None),
+    "finish_restore": [
+        calls.finish_restore(DEPLOYMENT, TICKET, 3, Origin(MOMENT, EXPIRY, "ann"), HOUR),
+        calls.finish_restore(DEPLOYMENT, TICKET, 3, Origin(), None),
     ],
-    "tell": [calls.tell("torpor", [{"kind": "session.archived", "session": "s"}] * 2, keep=9)],
+    "add_events": [calls.add_events("torpor", [{"kind": "session.archived", "session": "s"}] * 2, keep=9)],
     "attempts": [calls.attempts(DEPLOYMENT, "s")],
     "abandon": [calls.abandon(DEPLOYMENT, TICKET)],
-    "peek": [calls.peek("torpor", "s", layout, 0, 1024) for layout in LAYOUTS.values()],
-    "begin": [
-        calls.begin(DEPLOYMENT, ADOPTION, owner="ann", allow_reuse=True),
-        calls.begin(DEPLOYMENT, ADOPTION, owner=None, allow_reuse=False),
+    "peek_list": [calls.peek_list("torpor", "s", layout, 0, 1024) for layout in LAYOUTS.values()],
+    "begin_adoption": [
+        calls.begin_adoption(DEPLOYMENT, ADOPTION, owner="ann", allow_reuse=True),
+        calls.begin_adoption(DEPLOYMENT, ADOPTION, owner=None, allow_reuse=False),
     ],
-    "take": [calls.take("torpor", "s", LAYOUTS["memorystore"], "4e5f", 3)],
+    "take_list": [calls.take_list("torpor", "s", LAYOUTS["memorystore"], "4e5f", 3)],
     "adopt": [
         calls.adopt(DEPLOYMENT, ADOPTION, ADOPTION, [b"{}"], expiry=EXPIRY, owner="ann", allow_reuse=True),
         calls.adopt(DEPLOYMENT, ADOPTION, ADOPTION, [b"{}"], expiry=Expiry(), owner=None, allow_reuse=False),
     ],
-    "let_go": [calls.let_go("torpor", "s", LAYOUTS["memorystore"], "4e5f")],
-    "adopted": [calls.adopted(DEPLOYMENT, ADOPTION)],
+    "delete_taken": [calls.delete_taken("torpor", "s", LAYOUTS["memorystore"], "4e5f")],
+    "end_adoption": [calls.end_adoption(DEPLOYMENT, ADOPTION)],
     "adoptions": [calls.adoptions(DEPLOYMENT, 7)],
-    "lay": [calls.lay("torpor", b"s", b"4e5f", [b"{}", b"{}"], laid=0, lease=HOUR)],
+    "stage_return": [calls.stage_return("torpor", b"s", b"4e5f", [b"{}", b"{}"], laid=0, lease=HOUR)],
     "give_back": [calls.give_back("torpor", b"s", b"4e5f", 2, ttl) for ttl in (HOUR, None)],
     "purge": [
         calls.purge(DEPLOYMENT, PurgeTarget("s", "ann", ["ann", "bob"]), "p", tombstone=HOUR, idle=HOUR),
@@ -134,9 +144,9 @@ SAMPLES: dict[str, list[Call[Any]]] = {
         calls.rebase(DEPLOYMENT, PurgeTarget("s", "ann", ["ann", "bob"]), idle=HOUR, epoch=7),
         calls.rebase(DEPLOYMENT, PurgeTarget("s"), idle=None),
     ],
-    "drop": [
-        calls.drop(DEPLOYMENT, LEASE, epoch=1, idle=HOUR, owner="ann"),
-        calls.drop(DEPLOYMENT, LEASE, epoch=1, idle=None, owner=None),
+    "drop_live": [
+        calls.drop_live(DEPLOYMENT, LEASE, epoch=1, idle=HOUR, owner="ann"),
+        calls.drop_live(DEPLOYMENT, LEASE, epoch=1, idle=None, owner=None),
     ],
     "owned": [calls.owned(DEPLOYMENT, 7, "ann", b"0", 500)],
     "hold": [calls.hold(DEPLOYMENT, "s", "why")],
@@ -144,7 +154,7 @@ SAMPLES: dict[str, list[Call[Any]]] = {
     "note_owner_hold": [calls.note_owner_hold(DEPLOYMENT, "s")],
     "hold_owner": [calls.hold_owner(DEPLOYMENT, 7, "ann", "why"), calls.hold_owner(DEPLOYMENT, 7, "ann", None)],
     "find_hold": [calls.find_hold(DEPLOYMENT, "s", ["ann"]), calls.find_hold(DEPLOYMENT, "s", [])],
-    "held": [calls.held(DEPLOYMENT, LEASE, OWNED)],
+    "note_hold_applied": [calls.note_hold_applied(DEPLOYMENT, LEASE, OWNED)],
 }
 CALLS = [pytest.param(call, id=f"{name}-{n}") for name, many in SAMPLES.items() for n, call in enumerate(many)]
 

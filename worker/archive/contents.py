@@ -51,7 +51,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Holdings:
+class Contents:
     """A session's objects. Epochs below `floor` were cleared: what is left of them is `erasable`."""
 
     session_id: str
@@ -63,7 +63,7 @@ class Holdings:
         return bool(self.segments)
 
 
-def look(archive: ArchiveStore, session_id: str, *, generations: bool = False) -> Holdings:
+def look(archive: ArchiveStore, session_id: str, *, generations: bool = False) -> Contents:
     """List a session's objects; one listing. With `generations`, what is not current any more is `erasable` too."""
     parsed = [
         (name, stored)
@@ -77,7 +77,7 @@ def look(archive: ArchiveStore, session_id: str, *, generations: bool = False) -
         if isinstance(name, SegmentName) and name.epoch >= floor and stored.current
     ]
     erasable = [stored for name, stored in parsed if name.epoch < floor]
-    return Holdings(session_id, floor, sorted(segments, key=_position), erasable)
+    return Contents(session_id, floor, sorted(segments, key=_position), erasable)
 
 
 def owner_markers(
@@ -103,7 +103,7 @@ def _active(stored: StoredObject) -> datetime:
         return stored.created or datetime.now(UTC)
 
 
-def plan(archive: ArchiveStore, holdings: Holdings, *, below: int | None = None) -> Plan:
+def plan(archive: ArchiveStore, holdings: Contents, *, below: int | None = None) -> Plan:
     """How the segments of the epochs `below` one make up the transcript: in order, each from its first message on.
 
     Segments of one epoch that overlap agree. Where they do not, since Redis was rewound by a failover, the one
@@ -155,7 +155,7 @@ def metadata(info: SessionInfo, packed: transcript.Packed) -> dict[str, str]:
         "from": str(packed.name.start),
         "to": str(packed.name.stop),
         "count": str(packed.count),
-        "base": str(info.base),
+        "base": str(info.restored_count),
         "sha256": packed.sha256,
         "created": info.created.isoformat(timespec="milliseconds"),
         "active": info.last_active.isoformat(timespec="milliseconds"),

@@ -48,7 +48,7 @@ def restore(context: typer.Context, session: Session, *, as_json: Json = False) 
         console.print_json(result)
     elif result.outcome is RestoreOutcome.RESTORED:
         console.out.print(f"restored: {result.messages:,} messages from the archive", markup=False)
-    elif result.outcome is RestoreOutcome.WHOLE:
+    elif result.outcome is RestoreOutcome.COMPLETE:
         console.out.print("awake already: nothing of it is in the archive alone", markup=False)
     for fork in result.forks:
         console.err.print(f"left aside, since another was archived later: {fork}", markup=False)
@@ -56,7 +56,7 @@ def restore(context: typer.Context, session: Session, *, as_json: Json = False) 
         raise TransientError("the session was closed, cleared or restored by somebody else meanwhile; try again")
 
 
-def _refuse_archive(result: archiving.Archived) -> NoReturn:
+def _refuse_archive(result: archiving.AttemptResult) -> NoReturn:
     reasons = {
         Outcome.KEPT: "it has been used meanwhile and stays in Redis; what was there is archived",
         Outcome.SUPERSEDED: "it was cleared, purged or restored meanwhile",

@@ -55,7 +55,7 @@ class Event:
         return {name: str(value) for name in self.__slots__ if (value := getattr(self, name)) is not None}
 
 
-def tell(services: Services, events: Sequence[Event]) -> None:
+def record_events(services: Services, events: Sequence[Event]) -> None:
     """Append events to the stream, and send each to the task that the settings name, if any.
 
     Never fails: what has happened has happened.
@@ -64,7 +64,7 @@ def tell(services: Services, events: Sequence[Event]) -> None:
         return
     told = [event.fields() for event in events]
     try:
-        services.sessions.tell(told, keep=KEPT)
+        services.sessions.add_events(told, keep=KEPT)
     except TorporError as error:
         log.warning("%d events were not told: %s", len(told), error)
     task = services.settings.on_event_task

@@ -10,7 +10,7 @@ from torpor.worker.archive import ownership
 from torpor.worker.archive.stores import ArchiveStore
 from torpor.worker.archive.stores.url import open_archive
 from torpor.worker.deployment.settings import Settings
-from torpor.worker.deployment.upload_rate import Pace
+from torpor.worker.deployment.upload_rate import UploadRate
 
 # No user waits for it, and what it does with large sessions takes longer.
 _REPLY_SECONDS = 30
@@ -23,7 +23,7 @@ class Services:
     settings: Settings
     sessions: SessionStore
     archive: ArchiveStore
-    uploads: Pace = field(default_factory=Pace)
+    uploads: UploadRate = field(default_factory=UploadRate)
 
 
 def connect(settings: Settings) -> Services:
@@ -40,7 +40,7 @@ def connect(settings: Settings) -> Services:
     )
     sessions = SessionStore(client, namespace=settings.namespace, shards=settings.shards)
     archive = open_archive(settings.archive_url, threads=settings.concurrency)
-    return Services(settings, sessions, archive, Pace(settings.uploads_per_second))
+    return Services(settings, sessions, archive, UploadRate(settings.uploads_per_second))
 
 
 def open_deployment(settings: Settings) -> Services:

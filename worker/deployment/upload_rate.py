@@ -8,7 +8,7 @@ import time
 from kombu.utils.limits import TokenBucket
 
 
-class Pace:
+class UploadRate:
     """A token bucket of one second's worth. Safe to share among threads, which wait for their turn."""
 
     def __init__(self, per_second: float | None = None) -> None:

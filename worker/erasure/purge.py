@@ -16,7 +16,7 @@ from itertools import islice
 from typing import TypeVar
 
 from torpor.history import PurgeLock, TorporError, TransientError
-from torpor.worker.deployment.events import Event, EventKind, tell
+from torpor.worker.deployment.events import Event, EventKind, record_events
 from torpor.worker.deployment.services import Services
 from torpor.worker.erasure import inventory, orders, receipts
 from torpor.worker.erasure.inventory import Found, Surveyed, Tally
@@ -150,7 +150,7 @@ class _Run:
         events = [
             Event(EventKind.PURGED, found.session, next(iter(found.owners), None), found.messages) for found in removed
         ]
-        tell(self.services, events)
+        record_events(self.services, events)
 
     def _look_again(self) -> SecondLook:
         """Look until a look finds nothing, or must wait."""

@@ -38,8 +38,8 @@ class SecondLook:
             self._drop([each for each in left if each.live])
             return
         for each in left:
-            if each.now.info and each.now.info.looks_again_at:
-                self._wait(each.now.info.looks_again_at)
+            if each.now.info and each.now.info.recheck_at:
+                self._wait(each.now.info.recheck_at)
         marked = self.removal.pool.map(self._is_marked, left)
         self._erase([each for each, is_marked in zip(left, marked, strict=True) if each.live or each.old or is_marked])
 

@@ -7,7 +7,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import timedelta
 
-from torpor.history import Lease, PurgeOutcome, PurgeTarget, Purging, SeizeOutcome, TorporError, TransientError
+from torpor.history import ClaimOutcome, Lease, PurgeOutcome, PurgeTarget, Purging, TorporError, TransientError
 from torpor.worker.archive import contents
 from torpor.worker.deployment.services import Services
 from torpor.worker.erasure import erase, inventory
@@ -74,11 +74,11 @@ class Removal:
         CHANGED where a worker has it in hand or an erasure is pending: it can be tried again.
         """
         sessions, lease_time = self.services.sessions, self.services.settings.lease
-        lease = sessions.seize(found.session, lease_time)
-        if lease is SeizeOutcome.QUARANTINED and sessions.requeue(found.session):
-            lease = sessions.seize(found.session, lease_time)
+        lease = sessions.claim_one(found.session, lease_time)
+        if lease is ClaimOutcome.QUARANTINED and sessions.requeue(found.session):
+            lease = sessions.claim_one(found.session, lease_time)
         if not isinstance(lease, Lease):
-            return PurgeOutcome.PURGED if lease is SeizeOutcome.MISSING else PurgeOutcome.CHANGED
+            return PurgeOutcome.PURGED if lease is ClaimOutcome.MISSING else PurgeOutcome.CHANGED
         outcome = PurgeOutcome.CHANGED
         info = sessions.info(found.session)
         if info is not None and info.hold is not None:
@@ -87,10 +87,10 @@ class Removal:
             if info.hold_pending:  # with the session goes what tells the worker to see to its objects
                 legal_hold.see_to(self.services, found.session)
             for segment in contents.look(self.services.archive, found.session).segments:
-                if segment.name.epoch == info.epoch and segment.name.stop > info.archived_count - info.base:
+                if segment.name.epoch == info.epoch and segment.name.stop > info.archived_count - info.restored_count:
                     self.services.archive.delete(segment.stored)
             reach(Failpoint.PURGE_TRIMMED)
-            outcome = sessions.drop(lease, epoch=info.epoch, idle=self.order.idle, owner=info.owner).outcome
+            outcome = sessions.drop_live(lease, epoch=info.epoch, idle=self.order.idle, owner=info.owner).outcome
         if outcome is not PurgeOutcome.PURGED:
             sessions.release(lease, timedelta(), counted=False)
         return outcome

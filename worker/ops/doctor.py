@@ -11,8 +11,8 @@ from itertools import chain, islice
 from torpor.history import (
     Adoption,
     IndexOutcome,
-    Mending,
     PermanentError,
+    RebuiltMetadata,
     SessionDamaged,
     SessionInfo,
     SessionStore,
@@ -122,28 +122,28 @@ def _mend(services: Services, info: SessionInfo, *, repair: bool, assume: Assump
         return finding
     try:
         live = services.sessions.messages(info.session_id, touch=False)
-        mended = services.sessions.mend(info.session_id, _compare(services, info.session_id, live, assume))
+        mended = services.sessions.rebuild_metadata(info.session_id, _compare(services, info.session_id, live, assume))
     except TorporError as error:
         return Finding(info.session_id, Ailment.METADATA_LOST, detail=str(error))
     return Finding(info.session_id, Ailment.METADATA_LOST, mended=mended, detail=finding.detail)
 
 
-def _compare(services: Services, session_id: str, live: list[bytes], assume: Assumption | None) -> Mending:
+def _compare(services: Services, session_id: str, live: list[bytes], assume: Assumption | None) -> RebuiltMetadata:
     """What the archive has of these messages: they begin with all of it, with its newest epoch, or are new.
 
     Raises SessionDamaged where they begin as the archive does and that may be chance.
     """
     planned = contents.plan(services.archive, contents.look(services.archive, session_id))
     archived = [*chain.from_iterable(contents.read(services.archive, planned))]
-    new = Mending(len(live), None, 0, 0, whole=not archived)
+    new = RebuiltMetadata(len(live), None, 0, 0, complete=not archived)
     if not archived or assume is Assumption.NEW:
         return new
     newest = planned.slices[-1].segment.name.epoch
     own = archived[sum(piece.take for piece in planned.slices if piece.segment.name.epoch != newest) :]
     if live[: len(archived)] == archived:
-        same, mending = archived, Mending(len(live), None, len(archived), len(archived), whole=True)
+        same, mending = archived, RebuiltMetadata(len(live), None, len(archived), len(archived), complete=True)
     elif own and live[: len(own)] == own:
-        same, mending = own, Mending(len(live), newest, 0, len(own), whole=False)
+        same, mending = own, RebuiltMetadata(len(live), newest, 0, len(own), complete=False)
     else:
         return new
     if assume is None and not any(map(_has_id, same)):

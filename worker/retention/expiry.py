@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from torpor.history import Origin, Policies, PurgeOutcome, SessionInfo
 from torpor.worker.archive import contents
-from torpor.worker.archive.contents import Holdings, Segment
+from torpor.worker.archive.contents import Contents, Segment
 from torpor.worker.archive.stores import ArchiveStore, StoredObject
 from torpor.worker.errors import ObjectNotFound
 
@@ -34,14 +34,14 @@ _MARKER_OUTLIVES = timedelta(days=2)
 
 
 @dataclass(frozen=True, slots=True)
-class Keeping:
+class RetentionRules:
     """How long the archives of a deployment are kept: its policies, and `default`, which is for ever if None."""
 
     policies: Policies
     default: timedelta | None
 
     @classmethod
-    def of(cls, settings: Settings) -> Keeping:
+    def of(cls, settings: Settings) -> RetentionRules:
         """As the settings have it; applications have it from Redis, where a worker has recorded it."""
         return cls(settings.rules, settings.archive_retention)
 
@@ -55,7 +55,7 @@ def ends_at(settings: Settings, session: SessionInfo) -> datetime | None:
 
     None is for ever.
     """
-    span = Keeping.of(settings).span(session.session_id, session.owner, session.expiry.retention)
+    span = RetentionRules.of(settings).span(session.session_id, session.owner, session.expiry.retention)
     return None if span is None else session.last_active + span
 
 
@@ -70,19 +70,19 @@ def of_marker(until: datetime | None) -> datetime | None:
     return None if until is None else until + _MARKER_OUTLIVES
 
 
-def see_to(services: Services, snapshot: SessionInfo) -> Holdings:
+def see_to(services: Services, snapshot: SessionInfo) -> Contents:
     """Have all that the archive has of a session that falls asleep expire together; returns that.
 
     What had expired while the session was in Redis without it is left to expire.
     """
     held = contents.look(services.archive, snapshot.session_id)
-    if not snapshot.whole:
+    if not snapshot.complete:
         held = _without_expired(held, snapshot.epoch)
     until = ends_at(services.settings, snapshot)
     return _prolong(services.archive, held, [each for each in held.segments if _ends_before(each, until)], until)
 
 
-def keep_awake(archive: ArchiveStore, keeping: Keeping, held: Holdings, origin: Origin) -> Holdings:
+def keep_awake(archive: ArchiveStore, keeping: RetentionRules, held: Contents, origin: Origin) -> Contents:
     """Keep the segments of a session that wakes up for its whole retention from now on; returns what is left of them.
 
     What is kept for ever stays so.
@@ -93,7 +93,7 @@ def keep_awake(archive: ArchiveStore, keeping: Keeping, held: Holdings, origin: 
     return _prolong(archive, held, late, until)
 
 
-def unexpired(held: Holdings) -> Holdings:
+def unexpired(held: Contents) -> Contents:
     """What a session can be read from: a store may still have what expired, or a part of it.
 
     What a legal hold keeps can be read.
@@ -101,7 +101,7 @@ def unexpired(held: Holdings) -> Holdings:
     return _without_expired(held)
 
 
-def begin_anew(services: Services, snapshot: SessionInfo, held: Holdings) -> bool:
+def begin_anew(services: Services, snapshot: SessionInfo, held: Contents) -> bool:
     """Have a session archived as a whole again that was awake for longer than the archive keeps what it had of it.
 
     It keeps its messages, in a new epoch. False, and nothing is changed, where the archive could have what Redis has
@@ -118,11 +118,11 @@ def begin_anew(services: Services, snapshot: SessionInfo, held: Holdings) -> boo
 
 def _has_all_of(snapshot: SessionInfo, segments: Sequence[Segment]) -> bool:
     """Does Redis have every message of these? Not those of forks, nor of older epochs unless it was restored."""
-    own = snapshot.message_count - snapshot.base
+    own = snapshot.message_count - snapshot.restored_count
     known = all(
         each.name.stop <= own
         if each.name.epoch == snapshot.epoch
-        else snapshot.whole and each.name.epoch < snapshot.epoch
+        else snapshot.complete and each.name.epoch < snapshot.epoch
         for each in segments
     )
     overlap = any(
@@ -131,7 +131,7 @@ def _has_all_of(snapshot: SessionInfo, segments: Sequence[Segment]) -> bool:
     return known and not overlap
 
 
-def _without_expired(held: Holdings, below: int | None = None) -> Holdings:
+def _without_expired(held: Contents, below: int | None = None) -> Contents:
     """The same without segments, of epochs below one, that have expired and are not held."""
     now = datetime.now(UTC)
     return replace(
@@ -155,7 +155,7 @@ def _ends_before(segment: Segment, until: datetime | None) -> bool:
     return custom_time < (until or NEVER)
 
 
-def _prolong(archive: ArchiveStore, held: Holdings, late: Sequence[Segment], until: datetime | None) -> Holdings:
+def _prolong(archive: ArchiveStore, held: Contents, late: Sequence[Segment], until: datetime | None) -> Contents:
     """Amend segments, their owners' markers first; returns the holdings without what expired meanwhile.
 
     Creates nothing, so that an erasure that runs at the same time leaves nothing behind. Repeatable.

@@ -12,11 +12,11 @@ from datetime import timedelta
 from enum import StrEnum
 
 from torpor.history import (
-    CleanOutcome,
+    ClaimOutcome,
     CommitOutcome,
+    EraseOutcome,
     Lease,
     Page,
-    SeizeOutcome,
     SessionDamaged,
     SessionInfo,
     Status,
@@ -24,7 +24,7 @@ from torpor.history import (
     TransientError,
 )
 from torpor.worker.archive.stores import StoredObject
-from torpor.worker.deployment.events import Event, EventKind, tell
+from torpor.worker.deployment.events import Event, EventKind, record_events
 from torpor.worker.deployment.services import Services
 from torpor.worker.erasure import erase
 from torpor.worker.errors import ArchiveRefused, AttemptsExhausted
@@ -57,7 +57,7 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Archived:
+class AttemptResult:
     """What was done about one session. `error` says why where it failed."""
 
     session_id: str
@@ -81,7 +81,7 @@ _TOLD = {
 }
 
 
-def events_of(results: Iterable[Archived], archived: EventKind = EventKind.ARCHIVED) -> list[Event]:
+def events_of(results: Iterable[AttemptResult], archived: EventKind = EventKind.ARCHIVED) -> list[Event]:
     """What is to be told of results; `archived` is the kind for those that went to sleep."""
     return [
         Event(
@@ -106,19 +106,19 @@ class Verified:
     sent: Sequence[StoredObject]
 
 
-def archive_session(services: Services, session_id: str) -> Archived:
+def archive_session(services: Services, session_id: str) -> AttemptResult:
     """Archive one session now, due or not; a clear or a hold that is pending is finished first."""
     with LeaseKeeper(services.sessions, services.settings.lease) as keeper:
         while True:
-            lease = services.sessions.seize(session_id, services.settings.lease)
-            if isinstance(lease, SeizeOutcome):
-                return Archived(session_id, Outcome(lease.value))
-            keeper.hold([lease])
+            lease = services.sessions.claim_one(session_id, services.settings.lease)
+            if isinstance(lease, ClaimOutcome):
+                return AttemptResult(session_id, Outcome(lease.value))
+            keeper.keep([lease])
             with returned(services, keeper, [lease]):
                 [snapshot] = services.sessions.snapshots([lease])
                 rewound_before = services.sessions.rewound_before()
             result = archive_claimed(services, keeper, lease, snapshot, rewound_before=rewound_before)
-            tell(services, events_of([result]))
+            record_events(services, events_of([result]))
             if result.outcome not in (Outcome.CLEANED, Outcome.HELD):
                 return result
 
@@ -130,10 +130,10 @@ def archive_claimed(
     snapshot: SessionInfo | TorporError | None,
     *,
     rewound_before: int,
-) -> Archived:
+) -> AttemptResult:
     """Archive a claimed session that `snapshot` describes: `verify`, `commit` and `end` of this one alone."""
     done = verify(services, keeper, lease, snapshot, rewound_before=rewound_before)
-    if isinstance(done, Archived):
+    if isinstance(done, AttemptResult):
         return done
     [outcome] = commit(services, keeper, [done])
     return end(services, keeper, done, outcome)
@@ -147,7 +147,7 @@ def verify(
     head: Page | None = None,
     *,
     rewound_before: int,
-) -> Verified | Archived:
+) -> Verified | AttemptResult:
     """Have all of a claimed session in the archive; whatever else happens to it, what is pending too, is its outcome.
 
     `head` has the first messages that are to be sent, where they were read already.
@@ -194,14 +194,14 @@ def commit(
         outcomes = services.sessions.commits(ours)
     except TorporError as error:
         outcomes = [error] * len(ours)
-    keeper.hold(lease for (lease, _), outcome in zip(ours, outcomes, strict=True) if isinstance(outcome, TorporError))
+    keeper.keep(lease for (lease, _), outcome in zip(ours, outcomes, strict=True) if isinstance(outcome, TorporError))
     answered = iter(outcomes)
     return [next(answered) if lease else None for lease in newest]
 
 
 def end(
     services: Services, keeper: LeaseKeeper, verified: Verified, outcome: CommitOutcome | TorporError | None
-) -> Archived:
+) -> AttemptResult:
     """What has become of a session that was committed, or not; takes its upload back where it is forbidden by now."""
     lease, snapshot, sent = verified.claimed.lease, verified.claimed.snapshot, verified.sent
     try:
@@ -217,7 +217,7 @@ def end(
     count = snapshot.message_count
     done = COMMITTED[outcome]
     log.info("session %r: %s, %d messages, %s#%s", snapshot.session_id, done, count, object_name, generation)
-    return Archived(snapshot.session_id, done, snapshot.owner, count, object_name, generation)
+    return AttemptResult(snapshot.session_id, done, snapshot.owner, count, object_name, generation)
 
 
 @contextmanager
@@ -240,11 +240,11 @@ def _ended(
     lease: Lease,
     snapshot: SessionInfo | TorporError | None,
     error: Exception,
-) -> Archived:
+) -> AttemptResult:
     """The outcome of an attempt that an error has ended; what this machine's disk or memory lacks may pass."""
     if isinstance(error, Superseded):
         keeper.take(lease)
-        return Archived(lease.session_id, Outcome.SUPERSEDED)
+        return AttemptResult(lease.session_id, Outcome.SUPERSEDED)
     if isinstance(error, (TransientError, OSError, MemoryError)):
         return _give_back(services, keeper, lease, error, attempts=None)
     attempts = snapshot.attempts if isinstance(snapshot, SessionInfo) else services.settings.max_attempts
@@ -264,18 +264,18 @@ def returned(services: Services, keeper: LeaseKeeper, leases: Sequence[Lease]) -
         raise
 
 
-def release(services: Services, keeper: LeaseKeeper, lease: Lease) -> Archived:
+def release(services: Services, keeper: LeaseKeeper, lease: Lease) -> AttemptResult:
     """Give a claimed session back untried; an attempt that was begun does not count."""
     newest = keeper.take(lease)
     try:
         if newest and services.sessions.release(newest, timedelta(), counted=False):
-            return Archived(lease.session_id, Outcome.POSTPONED)
+            return AttemptResult(lease.session_id, Outcome.POSTPONED)
     except TorporError as failed:
         log.warning("session %r is due again when its lease ends: %s", lease.session_id, failed)
-    return Archived(lease.session_id, Outcome.SUPERSEDED)
+    return AttemptResult(lease.session_id, Outcome.SUPERSEDED)
 
 
-def _clean(services: Services, keeper: LeaseKeeper, lease: Lease, snapshot: SessionInfo, floor: int) -> Archived:
+def _clean(services: Services, keeper: LeaseKeeper, lease: Lease, snapshot: SessionInfo, floor: int) -> AttemptResult:
     """Erase what is older than a clear, a purge or a rebase; a tombstone whose time is over goes with its marker."""
     erased = erase.below_floor(services, lease.session_id, floor, [snapshot.owner] if snapshot.owner else [])
     if erased.refused:
@@ -284,23 +284,23 @@ def _clean(services: Services, keeper: LeaseKeeper, lease: Lease, snapshot: Sess
         erase.floor_markers(services, lease.session_id)
     reach(Failpoint.CLEAN_ERASED)
     with keeper.taken(lease) as newest:
-        outcome = services.sessions.cleaned(newest, floor) if newest else CleanOutcome.OTHER
-    if outcome is CleanOutcome.OTHER:
+        outcome = services.sessions.note_erased(newest, floor) if newest else EraseOutcome.OTHER
+    if outcome is EraseOutcome.OTHER:
         raise Superseded
     reach(Failpoint.CLEAN_NOTED)
     log.info("erased %d objects of session %r from before its clear or purge", erased.objects, lease.session_id)
-    return Archived(lease.session_id, Outcome.CLEANED if outcome is CleanOutcome.DONE else Outcome.ERASING)
+    return AttemptResult(lease.session_id, Outcome.CLEANED if outcome is EraseOutcome.DONE else Outcome.ERASING)
 
 
-def _hold(services: Services, keeper: LeaseKeeper, lease: Lease, snapshot: SessionInfo) -> Archived:
+def _hold(services: Services, keeper: LeaseKeeper, lease: Lease, snapshot: SessionInfo) -> AttemptResult:
     """See to a session's objects after a legal hold was set or released."""
     legal_hold.see_to(services, lease.session_id)
     reach(Failpoint.HOLD_SEEN_TO)
     with keeper.taken(lease) as newest:
-        noted = newest is not None and services.sessions.held(newest, snapshot)
+        noted = newest is not None and services.sessions.note_hold_applied(newest, snapshot)
     if not noted:
         raise Superseded
-    return Archived(lease.session_id, Outcome.HELD, snapshot.owner)
+    return AttemptResult(lease.session_id, Outcome.HELD, snapshot.owner)
 
 
 def _give_back(
@@ -311,7 +311,7 @@ def _give_back(
     *,
     attempts: int | None,
     delay: timedelta | None = None,
-) -> Archived:
+) -> AttemptResult:
     """Release after a failure; `attempts` is None for one that may pass, 0 for one that is never given up on."""
     settings = services.settings
     delay = delay or timedelta(seconds=settings.retry_delay_seconds * random.uniform(0.5, 1.5))
@@ -333,4 +333,4 @@ def _give_back(
     except TorporError as failed:
         log.warning("session %r is due again when its lease ends: %s", lease.session_id, failed)
         ours = True
-    return Archived(lease.session_id, outcome if ours else Outcome.SUPERSEDED, error=known)
+    return AttemptResult(lease.session_id, outcome if ours else Outcome.SUPERSEDED, error=known)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from torpor.history import Lease
 from torpor.worker.deployment.services import Services
 from torpor.worker.sleep.attempt import Outcome
-from torpor.worker.sleep.pool import Archiver, archive_is_down
+from torpor.worker.sleep.pool import Pool, archive_is_down
 
 log = logging.getLogger("torpor.drain")
 
@@ -24,19 +24,19 @@ def drain(services: Services, shards: Sequence[int]) -> Counter[Outcome]:
     """
     settings = services.settings
     deadline = time.monotonic() + settings.drain_seconds
-    with Archiver(services) as archiver:
+    with Pool(services) as pool:
         waiting = list(shards)
-        while waiting and time.monotonic() < deadline and archiver.goes_on:
+        while waiting and time.monotonic() < deadline and pool.goes_on:
             alone = archive_is_down()
             leases = _claim(services, waiting[: settings.batch], alone=alone)
             if not leases:
                 del waiting[: settings.batch]
                 continue
-            archiver.begin(leases)
-            archiver.wait(left=0 if alone else 2 * settings.concurrency)  # so that no thread waits for the next claim
-    if archiver.totals:
-        log.info("drained %d shards: %s", len(shards), _summary(archiver.totals))
-    return archiver.totals
+            pool.begin(leases)
+            pool.wait(left=0 if alone else 2 * settings.concurrency)  # so that no thread waits for the next claim
+    if pool.totals:
+        log.info("drained %d shards: %s", len(shards), _summary(pool.totals))
+    return pool.totals
 
 
 def _claim(services: Services, shards: Sequence[int], *, alone: bool) -> list[Lease]:

@@ -25,7 +25,7 @@ class LeaseKeeper:
         self._sessions = sessions
         self._duration = duration
         # By session and claim: what was used in the middle of an attempt can be claimed again before that has ended.
-        self._held: dict[tuple[str, bytes], Lease | None] = {}
+        self._kept: dict[tuple[str, bytes], Lease | None] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="torpor-leases", daemon=True)
@@ -40,20 +40,20 @@ class LeaseKeeper:
         self._stop.set()
         self._thread.join()
 
-    def hold(self, leases: Iterable[Lease]) -> None:
+    def keep(self, leases: Iterable[Lease]) -> None:
         """Renew these leases until they are taken."""
         with self._lock:
-            self._held.update((_claimed(lease), lease) for lease in leases)
+            self._kept.update((_claimed(lease), lease) for lease in leases)
 
     def lost(self, lease: Lease) -> bool:
         """Has a renewal found that the session is no longer ours?"""
         with self._lock:
-            return self._held.get(_claimed(lease), lease) is None
+            return self._kept.get(_claimed(lease), lease) is None
 
     def take(self, lease: Lease) -> Lease | None:
         """The newest token of a lease, which is renewed no more; None where it is lost."""
         with self._lock:
-            return self._held.pop(_claimed(lease), lease)
+            return self._kept.pop(_claimed(lease), lease)
 
     @contextmanager
     def taken(self, lease: Lease) -> Iterator[Lease | None]:
@@ -63,7 +63,7 @@ class LeaseKeeper:
             yield newest
         except TorporError:
             if newest:
-                self.hold([newest])
+                self.keep([newest])
             raise
 
     def _run(self) -> None:
@@ -76,14 +76,14 @@ class LeaseKeeper:
     def _renew(self) -> None:
         # Under the lock, so that no token is taken for a commit while a renewal changes it.
         with self._lock:
-            held = [lease for lease in self._held.values() if lease]
+            kept = [lease for lease in self._kept.values() if lease]
             # By the same span each time: where only the reply was lost, the next renewal finds its token there.
-            renewed = self._sessions.renew(held, self._duration / 3)
-            for old, new in zip(held, renewed, strict=True):
+            renewed = self._sessions.renew(kept, self._duration / 3)
+            for old, new in zip(kept, renewed, strict=True):
                 if isinstance(new, TorporError):
                     log.warning("the lease of session %r was not renewed, it may end: %s", old.session_id, new)
                 else:
-                    self._held[_claimed(old)] = new
+                    self._kept[_claimed(old)] = new
 
 
 def _claimed(lease: Lease) -> tuple[str, bytes]:

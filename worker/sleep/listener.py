@@ -15,7 +15,7 @@ from torpor.worker.deployment.services import Services
 log = logging.getLogger("torpor.listener")
 
 # How long the other listeners leave a shard to the one that was elected, unless somebody claims sooner.
-_HOLD = timedelta(seconds=5)
+_ELECTION = timedelta(seconds=5)
 # After a first failure; with jitter of half of it, and twice as long after each that follows.
 _PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE = 60.0
@@ -67,31 +67,31 @@ class Listener:
             look_again = 0.0
             while not self._stopped.is_set():
                 nearest = min(self._agenda.values(), default=look_again)
-                heard = announcements.wait(_between(0, min(nearest, look_again) - time.monotonic(), _LONGEST_WAIT))
-                if heard is None or time.monotonic() >= look_again:
-                    self._attend(sessions, shards)
+                received = announcements.wait(_between(0, min(nearest, look_again) - time.monotonic(), _LONGEST_WAIT))
+                if received is None or time.monotonic() >= look_again:
+                    self._poll(sessions, shards)
                     look_again = time.monotonic() + services.settings.sweep_interval_seconds
-                for shard, moment in (heard or {}).items():
+                for shard, moment in (received or {}).items():
                     self._plan(shard, moment - self._ahead.get(shard, moment))
                 now = time.monotonic()
-                self._attend(sessions, [shard for shard, moment in self._agenda.items() if moment <= now])
+                self._poll(sessions, [shard for shard, moment in self._agenda.items() if moment <= now])
 
     def _plan(self, shard: int, moment: float) -> None:
         self._agenda[shard] = min(moment, self._agenda.get(shard, moment))
 
-    def _attend(self, sessions: SessionStore, shards: Sequence[int]) -> None:
+    def _poll(self, sessions: SessionStore, shards: Sequence[int]) -> None:
         """Look at shards, send for those with due sessions, and plan the next look at each."""
         if not shards:
             return
         for shard in shards:
             self._agenda.pop(shard, None)
-        seen = sessions.attend(shards, _HOLD)
+        seen = sessions.poll_shards(shards, _ELECTION)
         for each in seen:
             self._ahead[each.shard] = each.now - time.monotonic()
             if each.next_due is not None:
                 self._plan(each.shard, each.next_due - self._ahead[each.shard])
             if each.due and not each.elected:
-                self._plan(each.shard, time.monotonic() + _HOLD.total_seconds())
+                self._plan(each.shard, time.monotonic() + _ELECTION.total_seconds())
         due = {each.shard: each.due for each in seen if each.elected}
         if due:
             self._send(due)

@@ -13,13 +13,13 @@ from types import TracebackType
 from typing import ParamSpec, Self
 
 from torpor.history import CommitOutcome, Lease, Page, SessionInfo, TorporError, TransientError
-from torpor.worker.deployment.events import EventKind, tell
+from torpor.worker.deployment.events import EventKind, record_events
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import ArchiveUnavailable
 from torpor.worker.sleep import shutdown
 from torpor.worker.sleep.attempt import (
     COMMITTED,
-    Archived,
+    AttemptResult,
     Outcome,
     Verified,
     commit,
@@ -52,7 +52,7 @@ def archive_is_down() -> bool:
     return _archive_down.is_set()
 
 
-class Archiver:
+class Pool:
     """Archives claimed sessions with a pool of threads, and tells of them. Its leases are renewed meanwhile.
 
     On exit each session has its outcome. Where a shutdown's grace is over, those that are not finished are given back;
@@ -66,7 +66,7 @@ class Archiver:
         self._told_as = told_as
         self._keeper = LeaseKeeper(services.sessions, services.settings.lease)
         self._pool = ThreadPoolExecutor(services.settings.concurrency, thread_name_prefix="torpor-archive")
-        self._steps: SimpleQueue[Future[Verified | Archived]] = SimpleQueue()
+        self._steps: SimpleQueue[Future[Verified | AttemptResult]] = SimpleQueue()
         self._running = 0
         self._in_work: dict[str, Lease] = {}
         self._later: list[Lease] = []
@@ -105,7 +105,7 @@ class Archiver:
             attempts = self._services.sessions.attempts(leases)
         waits = [count != 0 or lease.session_id in self._in_work for lease, count in zip(leases, attempts, strict=True)]
         later = [lease for lease, does in zip(leases, waits, strict=True) if does]
-        self._keeper.hold(later)
+        self._keeper.keep(later)
         self._later += later
         self._begin([lease for lease, does in zip(leases, waits, strict=True) if not does])
 
@@ -142,7 +142,7 @@ class Archiver:
         # Those that came later were renewed meanwhile. Nothing renews them while their tokens are used here.
         newest = [(lease, self._keeper.take(lease)) for lease in leases]
         ours = [lease for _, lease in newest if lease]
-        self._note([Archived(old.session_id, Outcome.SUPERSEDED) for old, lease in newest if not lease])
+        self._note([AttemptResult(old.session_id, Outcome.SUPERSEDED) for old, lease in newest if not lease])
         if not ours:
             return
         with self._asking(ours):
@@ -150,7 +150,7 @@ class Archiver:
             rewound_before = self._services.sessions.rewound_before()
             snapshots = self._services.sessions.snapshots(ours)
             heads = self._heads(snapshots)
-        self._keeper.hold(ours)
+        self._keeper.keep(ours)
         for lease, snapshot in zip(ours, snapshots, strict=True):
             self._in_work[lease.session_id] = lease
             self._submit(self._verify, lease, snapshot, heads.get(lease.session_id), rewound_before)
@@ -172,22 +172,22 @@ class Archiver:
         heads = zip(unsent, self._services.sessions.heads(unsent, _HEAD_BYTES), strict=True)
         return {info.session_id: head for info, head in heads if isinstance(head, Page)}
 
-    def _submit(self, step: Callable[P, Verified | Archived], /, *arguments: P.args, **options: P.kwargs) -> None:
+    def _submit(self, step: Callable[P, Verified | AttemptResult], /, *arguments: P.args, **options: P.kwargs) -> None:
         self._running += 1
         self._pool.submit(step, *arguments, **options).add_done_callback(self._steps.put)
 
     def _verify(
         self, lease: Lease, snapshot: SessionInfo | TorporError | None, head: Page | None, rewound_before: int
-    ) -> Verified | Archived:
+    ) -> Verified | AttemptResult:
         if self._is_over():
             return release(self._services, self._keeper, lease)
         done = verify(self._services, self._keeper, lease, snapshot, head, rewound_before=rewound_before)
-        return self._looked_at(done) if isinstance(done, Archived) else done
+        return self._looked_at(done) if isinstance(done, AttemptResult) else done
 
-    def _end(self, verified: Verified, outcome: CommitOutcome | TorporError | None) -> Archived:
+    def _end(self, verified: Verified, outcome: CommitOutcome | TorporError | None) -> AttemptResult:
         return self._looked_at(end(self._services, self._keeper, verified, outcome))
 
-    def _looked_at(self, result: Archived) -> Archived:
+    def _looked_at(self, result: AttemptResult) -> AttemptResult:
         """At once, in the thread: what it tells of the archive or of Redis is so for whatever would be begun next."""
         if isinstance(result.error, TransientError):
             if not self._down.is_set():
@@ -202,9 +202,9 @@ class Archiver:
     def _is_over(self) -> bool:
         return self._down.is_set() or shutdown.seconds_ago() is not None
 
-    def _finished(self) -> list[Verified | Archived]:
+    def _finished(self) -> list[Verified | AttemptResult]:
         """What the threads have finished, some of it together; waits for half a second at most."""
-        finished: list[Verified | Archived] = []
+        finished: list[Verified | AttemptResult] = []
         wait = 0.5
         with suppress(Empty):
             while self._running and len(finished) < _TOGETHER:
@@ -213,9 +213,9 @@ class Archiver:
                 wait = _TOGETHER_SECONDS
         return finished
 
-    def _go_on(self, finished: Sequence[Verified | Archived]) -> None:
+    def _go_on(self, finished: Sequence[Verified | AttemptResult]) -> None:
         """Commit what is verified; what was not committed is seen to in a thread, since it may take long."""
-        results = [each for each in finished if isinstance(each, Archived)]
+        results = [each for each in finished if isinstance(each, AttemptResult)]
         verified = [each for each in finished if isinstance(each, Verified)]
         for each, outcome in zip(verified, commit(self._services, self._keeper, verified), strict=True):
             if outcome in COMMITTED:
@@ -224,8 +224,8 @@ class Archiver:
                 self._submit(self._end, each, outcome)
         self._note(results)
 
-    def _note(self, results: Sequence[Archived]) -> None:
+    def _note(self, results: Sequence[AttemptResult]) -> None:
         for result in results:
             self._in_work.pop(result.session_id, None)
             self.totals[result.outcome] += 1
-        tell(self._services, events_of(results, self._told_as))
+        record_events(self._services, events_of(results, self._told_as))

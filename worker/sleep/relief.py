@@ -15,7 +15,7 @@ from torpor.worker.deployment.services import Services, open_deployment
 from torpor.worker.deployment.settings import Settings
 from torpor.worker.sleep import shutdown
 from torpor.worker.sleep.attempt import Outcome
-from torpor.worker.sleep.pool import Archiver, archive_is_down
+from torpor.worker.sleep.pool import Pool, archive_is_down
 
 log = logging.getLogger("torpor.relief")
 
@@ -42,10 +42,10 @@ def _relieve(services: Services, node: NodeMemory) -> Counter[Outcome]:
     now: NodeMemory | None = node
     while now and now.above(settings.memory_low) and shutdown.seconds_ago() is None:
         limit = 1 if archive_is_down() else settings.batch
-        with Archiver(services, EventKind.RELIEVED) as archiver:
-            archiver.begin(services.sessions.claim_nearest(now.shards, limit, settings.lease))
-        totals += archiver.totals
-        if not archiver.totals[Outcome.ARCHIVED]:
+        with Pool(services, EventKind.RELIEVED) as pool:
+            pool.begin(services.sessions.claim_nearest(now.shards, limit, settings.lease))
+        totals += pool.totals
+        if not pool.totals[Outcome.ARCHIVED]:
             break
         now = next((each for each in memory.nodes(services) if each.name == node.name), None)
     return totals

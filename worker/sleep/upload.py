@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from torpor.history import Lease, Origin, Page, SessionInfo
 from torpor.worker.archive import contents, names
 from torpor.worker.archive import segment as transcript
-from torpor.worker.archive.contents import Holdings
+from torpor.worker.archive.contents import Contents
 from torpor.worker.archive.stores import StoredObject
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import ArchiveRefused, ClearForgotten, SegmentMissing
@@ -51,7 +51,7 @@ def send(
         covered = _verify_covered(services, snapshot, held)
         remembered = remembered or covered
     # What a hold or a restore has made of a sleeping session knows nothing of its expiry.
-    tells = snapshot.message_count > 0 or snapshot.whole
+    tells = snapshot.message_count > 0 or snapshot.complete
     if remembered and tells and remembered.expiry != snapshot.expiry:
         sent.append(_remember(services, keeper, claimed))
 
@@ -63,7 +63,7 @@ def _send(services: Services, keeper: LeaseKeeper, claimed: Claimed, first: int)
     packed = transcript.pack(
         snapshot.session_id,
         snapshot.epoch,
-        first - snapshot.base,
+        first - snapshot.restored_count,
         round(snapshot.last_written.timestamp() * 1000),
         _pages(services, keeper, claimed, first),
     )
@@ -124,12 +124,12 @@ def _pages(services: Services, keeper: LeaseKeeper, claimed: Claimed, first: int
 
 
 def _of_the_claimed(snapshot: SessionInfo, page: Page) -> list[bytes]:
-    if page.state != (snapshot.epoch, snapshot.base):
+    if page.state != (snapshot.epoch, snapshot.restored_count):
         raise Superseded
     return page.messages
 
 
-def _verify_covered(services: Services, snapshot: SessionInfo, held: Holdings) -> Origin:
+def _verify_covered(services: Services, snapshot: SessionInfo, held: Contents) -> Origin:
     """As `_check_covered`; where a part has expired that Redis has, the session is to be archived anew."""
     try:
         return _check_covered(services, snapshot, held)
@@ -139,7 +139,7 @@ def _verify_covered(services: Services, snapshot: SessionInfo, held: Holdings) -
         raise
 
 
-def _check_covered(services: Services, snapshot: SessionInfo, held: Holdings) -> Origin:
+def _check_covered(services: Services, snapshot: SessionInfo, held: Contents) -> Origin:
     """Does the archive hold what was archived at other times too? Only then may Redis forget it.
 
     Returns what the archive remembers of the session.
@@ -152,9 +152,10 @@ def _check_covered(services: Services, snapshot: SessionInfo, held: Holdings) ->
     planned = contents.plan(services.archive, held, below=snapshot.epoch + 1)
     own = sum(piece.take for piece in planned.slices if piece.segment.name.epoch == snapshot.epoch)
     older = planned.count - own
-    if older < snapshot.base or own < snapshot.message_count - snapshot.base:
+    restored, added = snapshot.restored_count, snapshot.message_count - snapshot.restored_count
+    if older < restored or own < added:
         raise SegmentMissing(
             f"the archive of session {snapshot.session_id!r} holds {older} + {own} messages where "
-            f"{snapshot.base} + {snapshot.message_count - snapshot.base} were archived; Redis keeps them"
+            f"{restored} + {added} were archived; Redis keeps them"
         )
     return planned.origin

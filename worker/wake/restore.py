@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from torpor.history import (
     OwnerMismatch,
+    RestoreEnd,
     RestoreRefusal,
     RestoreTicket,
     SessionInfo,
@@ -23,19 +24,18 @@ from torpor.history import (
     SessionOperations,
     SessionPurged,
     Status,
-    SwapOutcome,
     TorporError,
     TransientError,
-    finish,
+    run_sync,
 )
 from torpor.worker.archive import contents
 from torpor.worker.archive.contents import Plan
 from torpor.worker.archive.stores import ArchiveStore
-from torpor.worker.deployment.events import Event, EventKind, tell
+from torpor.worker.deployment.events import Event, EventKind, record_events
 from torpor.worker.errors import ObjectNotFound, SegmentMissing
 from torpor.worker.failpoints import Failpoint, reach
 from torpor.worker.retention import expiry
-from torpor.worker.retention.expiry import Keeping
+from torpor.worker.retention.expiry import RetentionRules
 
 if TYPE_CHECKING:  # applications that wake sessions need none
     from torpor.worker.deployment.services import Services
@@ -50,7 +50,7 @@ class RestoreOutcome(StrEnum):
 
     NOTHING = "nothing"  # neither Redis nor the archive has the session
     RESTORED = "restored"  # the transcript is in Redis again
-    WHOLE = "whole"  # nothing of the session was in the archive alone
+    COMPLETE = "complete"  # nothing of the session was in the archive alone
     SUPERSEDED = "superseded"  # closed or cleared meanwhile, or somebody else restores it
 
 
@@ -81,7 +81,7 @@ class Restorer:
 
     sessions: SessionOperations
     archive: ArchiveStore
-    keeping: Keeping | None
+    keeping: RetentionRules | None
     lease: timedelta
     remember: timedelta | None = None
     threads: Executor | None = None
@@ -91,7 +91,7 @@ class Restorer:
         for _ in range(_TRIES):
             ticket = await self.sessions.begin_restore(session_id, self.lease)
             if isinstance(ticket, RestoreRefusal):
-                return Restored(session_id, RestoreOutcome.WHOLE)
+                return Restored(session_id, RestoreOutcome.COMPLETE)
             result = await self.carry_out(ticket)
             if result.outcome is not RestoreOutcome.SUPERSEDED:
                 return result
@@ -107,10 +107,12 @@ class Restorer:
             planned = await self.sessions.elsewhere(partial(self._plan, ticket), self.threads)
             for name in planned.forks:
                 log.warning("session %r: %s differs from what was archived later", ticket.session_id, name)
-            outcome = SwapOutcome.SUPERSEDED
+            outcome = RestoreEnd.SUPERSEDED
             if await self._stage(ticket, contents.read(self.archive, planned)):
                 reach(Failpoint.RESTORE_READ)
-                outcome = await self.sessions.swap(ticket, planned.count, planned.origin, remember=self.remember)
+                outcome = await self.sessions.finish_restore(
+                    ticket, planned.count, planned.origin, remember=self.remember
+                )
         except CancelledError:
             with suppress(TorporError):  # others need not wait for the end of the lease
                 await self.sessions.abandon(ticket)
@@ -121,7 +123,7 @@ class Restorer:
                 raise
             return Restored(ticket.session_id, RestoreOutcome.SUPERSEDED)
         reach(Failpoint.RESTORE_SWAPPED)
-        if outcome is SwapOutcome.SUPERSEDED:
+        if outcome is RestoreEnd.SUPERSEDED:
             await self.sessions.abandon(ticket)  # drops what was staged
         ended = RestoreOutcome(outcome.value)
         if ended is not RestoreOutcome.RESTORED:
@@ -157,13 +159,13 @@ def restore_session(services: Services, session_id: str) -> Restored:
     wrong; Redis is then as it was before.
     """
     restorer = Restorer(
-        services.sessions.operations, services.archive, Keeping.of(services.settings), services.settings.lease
+        services.sessions.operations, services.archive, RetentionRules.of(services.settings), services.settings.lease
     )
-    result = finish(restorer.restore(session_id))
+    result = run_sync(restorer.restore(session_id))
     if result.outcome is RestoreOutcome.NOTHING:
         raise SessionNotFound(f"session {session_id!r} is neither in Redis nor in the archive")
     if result.outcome is RestoreOutcome.RESTORED:
-        tell(services, [result.event])
+        record_events(services, [result.event])
     return result
 
 
@@ -178,7 +180,7 @@ def read_transcript(services: Services, session_id: str) -> list[bytes]:
             raise SessionPurged(f"session {session_id!r} was purged")
         live = services.sessions.messages(session_id, touch=False) if before else []
         try:
-            archived = [] if before and before.whole else _archived(services, session_id, before)
+            archived = [] if before and before.complete else _archived(services, session_id, before)
         except ObjectNotFound:
             continue  # erased since it was listed
         except SegmentMissing:
@@ -204,4 +206,4 @@ def _moved(services: Services, session_id: str, before: SessionInfo | None) -> b
     now = services.sessions.info(session_id)
     if now is None or before is None:
         return now is not before
-    return (now.epoch, now.base) != (before.epoch, before.base)
+    return (now.epoch, now.restored_count) != (before.epoch, before.restored_count)

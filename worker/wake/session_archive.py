@@ -21,7 +21,7 @@ from torpor.history import (
 from torpor.worker.archive import ownership
 from torpor.worker.archive.stores.url import open_archive
 from torpor.worker.deployment.events import KEPT
-from torpor.worker.retention.expiry import Keeping
+from torpor.worker.retention.expiry import RetentionRules
 from torpor.worker.wake.restore import Restored, RestoreOutcome, Restorer
 
 log = logging.getLogger("torpor.wake")
@@ -71,14 +71,14 @@ class SessionArchive:
                 return
             restored = await (await self._restorer(sessions)).carry_out(ticket)
             if restored.messages:
-                await _tell(sessions, restored)
+                await _record(sessions, restored)
             if restored.outcome is not RestoreOutcome.SUPERSEDED:
                 return
         raise TransientError(f"session {session_id!r} keeps changing between Redis and the archive; try again")
 
     async def _restorer(self, sessions: SessionOperations) -> Restorer:
         deployed = await sessions.deployed(afresh=True)  # a custom time that is set too late can't be taken back
-        keeping = Keeping(deployed.policies, deployed.retention) if deployed.retention_known else None
+        keeping = RetentionRules(deployed.policies, deployed.retention) if deployed.retention_known else None
         return Restorer(sessions, self._store, keeping, _LEASE, remember=_LEASE, threads=self._threads)
 
 
@@ -93,16 +93,16 @@ async def _begin(sessions: SessionOperations, session_id: str, until: float) -> 
             return None  # reads as empty
         if isinstance(ticket, RestoreTicket):
             return ticket
-        if ticket is RestoreRefusal.WHOLE:
+        if ticket is RestoreRefusal.COMPLETE:
             return None
         if asked > until:  # the lease of one that had died before is over then
             raise TransientError(f"session {session_id!r} is being woken by somebody else; try again")
         await sessions.pause(next(looks))
 
 
-async def _tell(sessions: SessionOperations, restored: Restored) -> None:
+async def _record(sessions: SessionOperations, restored: Restored) -> None:
     """As `torpor.worker.deployment.events.tell`, but for the task of the settings, which only a worker has."""
     try:
-        await sessions.tell([restored.event.fields()], keep=KEPT)
+        await sessions.add_events([restored.event.fields()], keep=KEPT)
     except TorporError as error:
         log.warning("that session %r woke up was not told: %s", restored.session_id, error)

@@ -9,11 +9,11 @@
 -- ARGV[2] token of this restore: the same for each sending of the same restore
 -- ARGV[3] lease (ms): how long the session is left alone unless the restore goes on
 -- ARGV[4] '1' to leave a restore alone that is running
--- Returns {'begun', epoch, length of the list} | {'whole'} nothing is in the archive alone | {'running'}
+-- Returns {'begun', epoch, length of the list} | {'complete'} nothing is in the archive alone | {'running'}
 --   | {'purged'} | {'damaged'} the metadata was lost, so that nothing tells which messages are of which epoch
 local meta = redis.call('HMGET', KEYS[2], 'epoch', 'whole', 'state', 'restoring', 'restoring_until')
 if meta[3] == 'purged' then return {'purged'} end
-if meta[2] then return {'whole'} end
+if meta[2] then return {'complete'} end
 local length = redis.call('LLEN', KEYS[1])
 local epoch = meta[1]
 if length > 0 and not epoch then return {'damaged'} end
