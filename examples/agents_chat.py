@@ -16,7 +16,7 @@ from contextlib import suppress
 
 from agents import Agent, Runner
 
-from torpor.history import MemorystoreSession, connect
+from torpor import MemorystoreSession, connect
 from torpor.worker.wake.session_archive import SessionArchive
 
 

@@ -21,7 +21,7 @@ from langchain.chat_models import init_chat_model
 from langchain_core.messages import HumanMessage
 from pydantic import BaseModel
 
-from torpor.history import InvalidArgument, MemorystoreChatMessageHistory, SessionHeld, TransientError, connect
+from torpor import InvalidArgument, MemorystoreChatMessageHistory, SessionHeld, TransientError, connect
 from torpor.worker.wake.session_archive import SessionArchive
 
 

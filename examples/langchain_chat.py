@@ -18,7 +18,7 @@ from langchain_core.messages import HumanMessage
 from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
 from langchain_core.runnables import Runnable
 
-from torpor.history import MemorystoreChatMessageHistory, connect
+from torpor import MemorystoreChatMessageHistory, connect
 from torpor.worker.wake.session_archive import SessionArchive
 
 PROMPT = ChatPromptTemplate([("system", "Be brief."), MessagesPlaceholder("history"), MessagesPlaceholder("question")])

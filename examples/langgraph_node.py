@@ -16,7 +16,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import HumanMessage
 from langgraph.graph import END, START, StateGraph
 
-from torpor.history import Client, MemorystoreChatMessageHistory, connect
+from torpor import Client, MemorystoreChatMessageHistory, connect
 from torpor.worker.wake.session_archive import SessionArchive
 
 

@@ -18,7 +18,7 @@ import redis.sentinel
 from conftest import ClusterServer, RedisServer, free_port, server_binary, start_cluster, start_redis, wait_until
 from langchain_core.messages import BaseMessage
 
-from torpor.history import MemorystoreChatMessageHistory
+from torpor import MemorystoreChatMessageHistory
 
 REPLIES = [{"decode_responses": decode, "protocol": protocol} for decode in (False, True) for protocol in (2, 3)]
 

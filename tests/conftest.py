@@ -26,7 +26,7 @@ import requests
 from command import Torpor, command
 from storage_proxy import StorageProxy
 
-from torpor.history import (
+from torpor.history.protocol import (
     CommitOutcome,
     EraseOutcome,
     Lease,

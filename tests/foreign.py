@@ -13,7 +13,7 @@ from typing import Any
 from conftest import raw
 from langchain_core.messages import BaseMessage, HumanMessage, message_to_dict, messages_from_dict
 
-from torpor.history import LAYOUTS, Layout
+from torpor.history.protocol import LAYOUTS, Layout
 
 
 @dataclass(frozen=True)

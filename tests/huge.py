@@ -8,7 +8,7 @@ import random
 import subprocess
 import sys
 
-from torpor.history import SessionStore
+from torpor.history.protocol import SessionStore
 from torpor.worker.deployment.services import Services
 from torpor.worker.deployment.settings import environment
 

@@ -44,7 +44,8 @@ from langchain_core.messages import HumanMessage
 from proxy import Fault, Proxy, no_fault
 from storage_proxy import Exchange, Reply, StorageProxy, answered, answered_after, reset_after, reset_before
 
-from torpor.history import MemorystoreChatMessageHistory, SessionNotFound, StagingLost, TorporError, TransientError
+from torpor import MemorystoreChatMessageHistory
+from torpor.history.protocol import SessionNotFound, StagingLost, TorporError, TransientError
 from torpor.worker.app import make_app
 from torpor.worker.archive import names
 from torpor.worker.deployment.services import Services, connect

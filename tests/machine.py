@@ -15,8 +15,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, BinaryIO, Self, TypeVar
 
-from torpor.history import Lease, RedisUnavailable, SessionStore, TorporError
 from torpor.history.calls import Call
+from torpor.history.protocol import Lease, RedisUnavailable, SessionStore, TorporError
 from torpor.worker.archive.stores import ArchiveStore, Safeguards, StoredObject
 from torpor.worker.errors import ArchiveConflict, ArchiveRefused, ArchiveUnavailable, ObjectNotFound
 from torpor.worker.sleep.leases import LeaseKeeper

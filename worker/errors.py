@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from torpor.history import PermanentError, TransientError
+from torpor.history.protocol import PermanentError, TransientError
 
 
 class ArchiveUnavailable(TransientError):

@@ -11,7 +11,7 @@ from typing import Any
 
 from celery import Task, shared_task
 
-from torpor.history import InvalidArgument, RedisMemoryFull, TorporError
+from torpor.history.protocol import InvalidArgument, RedisMemoryFull, TorporError
 from torpor.worker.app import HINT_SECONDS
 from torpor.worker.deployment.services import Services, open_deployment
 from torpor.worker.deployment.settings import load_settings

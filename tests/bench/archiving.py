@@ -12,7 +12,7 @@ from bench.harness import Bench, Reach, Row, Setup, Side, Sides
 from bench.rivals import PlainScript
 from huge import MIB, added_memory, write
 
-from torpor.history import Expiry
+from torpor.history.protocol import Expiry
 from torpor.worker.deployment.services import Services
 from torpor.worker.sleep.drain import drain
 

@@ -23,7 +23,7 @@ from bench import archiving, celery_share, footprint, index, page, reading, rest
 from bench.harness import Bench, Result, Row, measure, profile
 from conftest import start_redis, storage_emulator, wait_until
 
-from torpor.history import SessionStore
+from torpor.history.protocol import SessionStore
 
 ROWS: Sequence[Row] = [
     row for group in (writing, reading, footprint, index, archiving, restoring, celery_share) for row in group.ROWS

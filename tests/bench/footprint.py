@@ -15,7 +15,7 @@ from bench.harness import Bench, Reach, Row, Side, Sides
 from bench.rivals import peer_class
 from bench.writing import TTL
 
-from torpor.history import MemorystoreChatMessageHistory
+from torpor import MemorystoreChatMessageHistory
 from torpor.worker.sleep.drain import drain
 
 TURNS = 5

@@ -13,8 +13,8 @@ from typing import Any
 import redis
 from bench.harness import Bench, Reach, Row, Side, Sides
 
-from torpor.history import SessionStore
 from torpor.history.keys import Keyspace
+from torpor.history.protocol import SessionStore
 
 DUE = 1_000
 SHARDS = 256

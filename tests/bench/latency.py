@@ -28,7 +28,8 @@ from conftest import start_redis, wait_until
 from images import archived, deployment_of
 from langchain_core.messages import AIMessage, HumanMessage
 
-from torpor.history import Expiry, MemorystoreChatMessageHistory, RedisMemoryFull
+from torpor import MemorystoreChatMessageHistory
+from torpor.history.protocol import Expiry, RedisMemoryFull
 from torpor.worker.archive.contents import look
 from torpor.worker.deployment.services import Services
 from torpor.worker.deployment.settings import environment

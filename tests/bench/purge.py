@@ -20,7 +20,7 @@ from pathlib import Path
 from conftest import start_redis
 from images import deployment_of
 
-from torpor.history import Expiry
+from torpor.history.protocol import Expiry
 from torpor.worker.deployment.services import Services
 from torpor.worker.erasure.inventory import Tally
 from torpor.worker.erasure.orders import Order

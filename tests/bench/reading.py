@@ -11,7 +11,7 @@ from bench.harness import Bench, Reach, Row, Setup, Side, Sides, each_of
 from bench.rivals import peer_class
 from langchain_core.messages import BaseMessage
 
-from torpor.history import MemorystoreChatMessageHistory
+from torpor import MemorystoreChatMessageHistory
 
 
 def _reads(make: Callable[[int], Sequence[BaseMessage]], count: int) -> Setup:

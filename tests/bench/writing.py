@@ -14,7 +14,7 @@ from bench.chats import ours, session_ids, turn
 from bench.harness import Bench, Reach, Row, Side, Sides, each_of
 from bench.rivals import peer_class
 
-from torpor.history import MemorystoreChatMessageHistory
+from torpor import MemorystoreChatMessageHistory
 
 TTL = 3_600
 TURNS = 10

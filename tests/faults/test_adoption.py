@@ -17,8 +17,8 @@ import redis
 from conftest import raw
 from machine import Fault, MemoryArchive, Task
 
-from torpor.history import LAYOUTS, RedisUnavailable, SessionNotFound, SessionStore
 from torpor.history.calls import Call
+from torpor.history.protocol import LAYOUTS, RedisUnavailable, SessionNotFound, SessionStore
 from torpor.worker.deployment.services import Services
 from torpor.worker.deployment.settings import Settings
 from torpor.worker.sleep.attempt import archive_session

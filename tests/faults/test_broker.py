@@ -11,7 +11,7 @@ from conftest import RedisServer, free_port, raw, start_redis, wait_until
 from images import archived, deployment_of, image
 from langchain_core.messages import HumanMessage
 
-from torpor.history import MemorystoreChatMessageHistory
+from torpor import MemorystoreChatMessageHistory
 from torpor.worker.archive.contents import look
 from torpor.worker.wake.restore import restore_session
 

@@ -17,7 +17,7 @@ import redis.exceptions
 from conftest import ClusterServer, commit, free_port, raw, start_cluster, wait_until, watch
 from slot_moves import move_away, moving
 
-from torpor.history import LAYOUTS, CommitOutcome, Lease, RedisUnavailable, SessionInfo, SessionNotFound
+from torpor.history.protocol import LAYOUTS, CommitOutcome, Lease, RedisUnavailable, SessionInfo, SessionNotFound
 from torpor.worker.deployment.services import Services, connect
 from torpor.worker.deployment.settings import Settings
 from torpor.worker.ops.status import overview

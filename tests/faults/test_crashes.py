@@ -18,7 +18,8 @@ from celery import Celery
 from conftest import RedisServer, raw, start_redis, wait_until
 from langchain_core.messages import HumanMessage
 
-from torpor.history import MemorystoreChatMessageHistory, Status
+from torpor import MemorystoreChatMessageHistory
+from torpor.history.protocol import Status
 from torpor.worker.app import make_app
 from torpor.worker.archive import contents, names
 from torpor.worker.archive.names import FloorName

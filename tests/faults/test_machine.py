@@ -33,7 +33,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from machine import Clock, Fault, Keeper, MemoryArchive, SteppedArchive, SteppedSessions, Task, describe
 from purging import purge_session
 
-from torpor.history import (
+from torpor.history.calls import Call
+from torpor.history.protocol import (
     Expiry,
     PurgeOutcome,
     Purging,
@@ -43,7 +44,6 @@ from torpor.history import (
     SessionStore,
     Status,
 )
-from torpor.history.calls import Call
 from torpor.worker.archive import contents
 from torpor.worker.archive.stores import ArchiveStore
 from torpor.worker.archive.stores.url import open_archive

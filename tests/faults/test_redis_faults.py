@@ -22,7 +22,8 @@ from purging import purge_session
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from torpor.history import (
+from torpor.history.conversation import Conversation
+from torpor.history.protocol import (
     Expiry,
     RedisMemoryFull,
     RedisUnavailable,
@@ -32,7 +33,6 @@ from torpor.history import (
     TorporError,
     run_sync,
 )
-from torpor.history.conversation import Conversation
 from torpor.worker.archive.contents import look
 from torpor.worker.deployment.services import Services, connect
 from torpor.worker.deployment.settings import Settings

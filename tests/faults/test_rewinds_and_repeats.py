@@ -23,10 +23,14 @@ from conftest import RedisServer, dump, lasting_keys, raw, wait_until, with_sett
 from langchain_core.messages import AIMessage, HumanMessage
 from purging import purge_session
 
-from torpor.history import (
+from torpor import MemorystoreChatMessageHistory
+from torpor.history import calls
+from torpor.history.calls import Call
+from torpor.history.codec import encode as encode_message
+from torpor.history.keys import ShardKeys
+from torpor.history.protocol import (
     Expiry,
     Lease,
-    MemorystoreChatMessageHistory,
     OwnerMismatch,
     RedisUnavailable,
     SessionDamaged,
@@ -34,11 +38,7 @@ from torpor.history import (
     SessionStore,
     Status,
     TorporError,
-    calls,
-    encode_message,
 )
-from torpor.history.calls import Call
-from torpor.history.keys import ShardKeys
 from torpor.worker import cli, failpoints, tasks
 from torpor.worker.archive import contents, names, ownership
 from torpor.worker.archive import segment as transcript

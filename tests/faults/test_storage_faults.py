@@ -36,7 +36,8 @@ from storage_proxy import (
     stalled_before,
 )
 
-from torpor.history import MemorystoreChatMessageHistory, Status, TorporError
+from torpor import MemorystoreChatMessageHistory
+from torpor.history.protocol import Status, TorporError
 from torpor.worker.archive import contents
 from torpor.worker.archive.stores import ArchiveStore, StoredObject
 from torpor.worker.archive.stores import gcs as gcs_module

@@ -19,11 +19,13 @@ from foreign import Foreign
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 from purging import purge_session
 
-from torpor.history import (
+from torpor import MemorystoreChatMessageHistory
+from torpor.history import calls
+from torpor.history.calls import Call
+from torpor.history.protocol import (
     LAYOUTS,
     InvalidArgument,
     Layout,
-    MemorystoreChatMessageHistory,
     MessageCorrupt,
     NotAdoptable,
     OwnerMismatch,
@@ -32,9 +34,7 @@ from torpor.history import (
     RedisUnavailable,
     SessionExists,
     SessionStore,
-    calls,
 )
-from torpor.history.calls import Call
 from torpor.history.store.runner import Runner
 from torpor.worker.deployment.services import Services
 from torpor.worker.ops import doctor

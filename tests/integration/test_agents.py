@@ -22,13 +22,12 @@ from parrots import AgentParrot
 from purging import purge_session
 from pydantic import BaseModel
 
-from torpor.history import (
+from torpor import MemorystoreChatMessageHistory, MemorystoreSession
+from torpor.history.protocol import (
     AsyncSessionStore,
     ClientMismatch,
     Expiry,
     InvalidExpiry,
-    MemorystoreChatMessageHistory,
-    MemorystoreSession,
     MessageCorrupt,
     MessageNotSerializable,
     OwnerMismatch,

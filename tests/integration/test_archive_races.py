@@ -15,7 +15,8 @@ import redis
 from conftest import Points, raw, wait_until, watch, with_settings
 from purging import purge_session
 
-from torpor.history import (
+from torpor.history.conversation import Conversation
+from torpor.history.protocol import (
     ClaimOutcome,
     Expiry,
     Lease,
@@ -25,7 +26,6 @@ from torpor.history import (
     Status,
     run_sync,
 )
-from torpor.history.conversation import Conversation
 from torpor.worker.archive import contents, names
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import ArchiveUnavailable, SegmentMissing

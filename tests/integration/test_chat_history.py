@@ -22,7 +22,8 @@ from langchain_core.runnables.utils import ConfigurableFieldSpec
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from torpor.history import (
+from torpor import MemorystoreChatMessageHistory
+from torpor.history.protocol import (
     AsyncSessionStore,
     ClientMismatch,
     Expiry,
@@ -30,7 +31,6 @@ from torpor.history import (
     InvalidExpiry,
     InvalidOwner,
     InvalidSessionId,
-    MemorystoreChatMessageHistory,
     MessageCorrupt,
     MessageNotSerializable,
     OwnerMismatch,

@@ -15,7 +15,7 @@ from command import Torpor, names_of_commands
 from conftest import RedisServer, free_port, raw
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 
-from torpor.history import MemorystoreChatMessageHistory
+from torpor import MemorystoreChatMessageHistory
 from torpor.worker.deployment.services import Services
 from torpor.worker.deployment.settings import PREFIX
 

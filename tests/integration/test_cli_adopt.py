@@ -13,7 +13,9 @@ from conftest import dump, lasting_keys, raw
 from foreign import Foreign
 from langchain_core.messages import AIMessage, HumanMessage
 
-from torpor.history import LAYOUTS, Layout, MemorystoreChatMessageHistory, calls
+from torpor import MemorystoreChatMessageHistory
+from torpor.history import calls
+from torpor.history.protocol import LAYOUTS, Layout
 from torpor.worker.deployment.services import Services
 from torpor.worker.sleep.attempt import archive_session
 

@@ -14,7 +14,8 @@ from conftest import dump, raw, wait_until
 from langchain_core.messages import HumanMessage
 from storage_proxy import Exchange, Reply, StorageProxy
 
-from torpor.history import ClaimOutcome, MemorystoreChatMessageHistory
+from torpor import MemorystoreChatMessageHistory
+from torpor.history.protocol import ClaimOutcome
 from torpor.worker.archive import names
 from torpor.worker.archive.contents import look
 from torpor.worker.deployment.services import Services

@@ -17,7 +17,8 @@ from conftest import ClusterServer, raw
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 from slot_moves import moving
 
-from torpor.history import (
+from torpor.history.codec import encode as encode_message
+from torpor.history.protocol import (
     ClientMismatch,
     Expiry,
     OwnerMismatch,
@@ -31,7 +32,6 @@ from torpor.history import (
     SessionStore,
     Status,
     TranscriptChanged,
-    encode_message,
 )
 from torpor.worker.archive.stores.url import open_archive
 from torpor.worker.deployment.services import Services

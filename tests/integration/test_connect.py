@@ -22,14 +22,8 @@ from redis.retry import Retry
 from tls import HOST, Authority, EncryptedServer, encrypted_cluster, make_authority, start_encrypted
 from tokens import Tokens, metadata_server
 
-from torpor.history import (
-    MemorystoreChatMessageHistory,
-    RedisUnavailable,
-    SessionStore,
-    TransientError,
-    application_default,
-    connect,
-)
+from torpor import MemorystoreChatMessageHistory
+from torpor.history.protocol import RedisUnavailable, SessionStore, TransientError, application_default, connect
 from torpor.worker.app import make_app
 from torpor.worker.deployment.services import connect as connect_services
 from torpor.worker.deployment.settings import load_settings

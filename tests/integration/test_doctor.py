@@ -7,7 +7,8 @@ import redis
 from conftest import dump, raw
 from langchain_core.messages import BaseMessage, HumanMessage
 
-from torpor.history import MemorystoreChatMessageHistory, SessionDamaged
+from torpor import MemorystoreChatMessageHistory
+from torpor.history.protocol import SessionDamaged
 from torpor.worker.deployment.services import Services
 from torpor.worker.ops.doctor import Ailment, Assumption, Finding, examine
 from torpor.worker.sleep.attempt import Outcome, archive_session

@@ -15,7 +15,7 @@ import redis
 from conftest import raw
 from langchain_core.messages import AIMessage, HumanMessage
 
-from torpor.history import MemorystoreChatMessageHistory
+from torpor import MemorystoreChatMessageHistory
 from torpor.worker.deployment.services import Services
 from torpor.worker.sleep.attempt import Outcome, archive_session
 

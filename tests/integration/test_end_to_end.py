@@ -9,7 +9,8 @@ import redis
 from conftest import CONVERSATIONS, RedisServer, lasting_keys, missing, wait_until
 from images import archived, deployment_of, image
 
-from torpor.history import MemorystoreChatMessageHistory, Status
+from torpor import MemorystoreChatMessageHistory
+from torpor.history.protocol import Status
 from torpor.worker.archive.contents import look
 from torpor.worker.deployment.services import Services
 from torpor.worker.transfer.json_lines import read_conversations

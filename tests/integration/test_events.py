@@ -15,7 +15,7 @@ from conftest import RedisServer, raw, wait_until, with_settings
 from images import deployment_of, image
 from purging import purge_session
 
-from torpor.history import SessionStore
+from torpor.history.protocol import SessionStore
 from torpor.worker.deployment.events import EventKind, follow
 from torpor.worker.deployment.services import Services
 from torpor.worker.deployment.settings import environment

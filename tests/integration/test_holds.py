@@ -20,12 +20,12 @@ from conftest import raw, wait_until, watch, with_settings
 from langchain_core.messages import HumanMessage
 from storage_proxy import Exchange, Reply, StorageProxy
 
-from torpor.history import (
+from torpor import MemorystoreChatMessageHistory
+from torpor.history.protocol import (
     Expiry,
     HoldOutcome,
     InvalidReason,
     Lease,
-    MemorystoreChatMessageHistory,
     SessionHeld,
     SessionPurged,
     SessionStore,

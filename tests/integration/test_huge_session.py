@@ -10,7 +10,7 @@ import redis
 from conftest import raw
 from huge import MIB, added_memory, message, write
 
-from torpor.history import SessionOperations, SessionStore
+from torpor.history.protocol import SessionOperations, SessionStore
 from torpor.history.store.application import PAGE_BYTES
 from torpor.worker.deployment.services import Services
 from torpor.worker.sleep.attempt import archive_session

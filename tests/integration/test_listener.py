@@ -17,7 +17,7 @@ from conftest import RedisServer, raw, start_redis, wait_until
 from images import archived, deployment_of, image
 from langchain_core.messages import HumanMessage
 
-from torpor.history import MemorystoreChatMessageHistory
+from torpor import MemorystoreChatMessageHistory
 from torpor.worker.deployment.services import Services, connect
 from torpor.worker.sleep.listener import Listener
 

@@ -12,7 +12,8 @@ from command import Torpor
 from conftest import RedisServer, wait_until
 from foreign import Foreign
 
-from torpor.history import LAYOUTS, Layout, MemorystoreChatMessageHistory
+from torpor import MemorystoreChatMessageHistory
+from torpor.history.protocol import LAYOUTS, Layout
 
 PAGE = (Path(__file__).parents[2] / "docs" / "migrating.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)

@@ -14,7 +14,10 @@ import redis
 from conftest import Points, WatchedRedis, dump, raw, start_redis, watch
 from purging import purge_session
 
-from torpor.history import (
+from torpor.history import calls
+from torpor.history.calls import Call
+from torpor.history.conversation import Conversation
+from torpor.history.protocol import (
     Expiry,
     MessageCorrupt,
     Origin,
@@ -27,11 +30,8 @@ from torpor.history import (
     SessionPurged,
     SessionStore,
     Status,
-    calls,
     run_sync,
 )
-from torpor.history.calls import Call
-from torpor.history.conversation import Conversation
 from torpor.worker.archive import contents
 from torpor.worker.deployment.services import Services
 from torpor.worker.sleep.attempt import Outcome, archive_session

@@ -14,7 +14,8 @@ import redis
 from command import Torpor
 from conftest import RedisServer, missing, raw
 
-from torpor.history import LAYOUTS, MemorystoreChatMessageHistory
+from torpor import MemorystoreChatMessageHistory
+from torpor.history.protocol import LAYOUTS
 from torpor.worker.deployment.services import Services
 from torpor.worker.sleep.attempt import Outcome, archive_session
 from torpor.worker.wake.restore import RestoreOutcome, restore_session

@@ -15,10 +15,10 @@ import redis
 from conftest import lasting_keys, raw, wait_until, watch, with_settings
 from langchain_core.messages import HumanMessage
 
-from torpor.history import (
+from torpor import MemorystoreChatMessageHistory
+from torpor.history.protocol import (
     Expiry,
     InvalidArgument,
-    MemorystoreChatMessageHistory,
     PurgeTarget,
     SessionHeld,
     SessionPurged,

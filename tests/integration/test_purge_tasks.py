@@ -13,7 +13,7 @@ from celery import Celery
 from conftest import RedisServer, wait_until
 from images import deployment_of, image
 
-from torpor.history import ClaimOutcome, Expiry, InvalidArgument
+from torpor.history.protocol import ClaimOutcome, Expiry, InvalidArgument
 from torpor.worker import failpoints
 from torpor.worker.app import make_app
 from torpor.worker.archive.contents import look

@@ -16,7 +16,7 @@ from conftest import RedisServer, raw
 from parrots import AgentParrot
 from pydantic import SecretStr
 
-from torpor.history import MemorystoreChatMessageHistory
+from torpor import MemorystoreChatMessageHistory
 from torpor.worker.app import make_app
 from torpor.worker.deployment.services import Services
 from torpor.worker.deployment.settings import PREFIX, PolicySettings, Settings

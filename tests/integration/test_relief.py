@@ -12,7 +12,7 @@ import redis
 from conftest import RedisServer, raw, start_redis, wait_until
 from images import archived, deployment_of, image
 
-from torpor.history import Expiry, RedisMemoryFull, RestoreTicket
+from torpor.history.protocol import Expiry, RedisMemoryFull, RestoreTicket
 from torpor.worker.archive import ownership
 from torpor.worker.deployment import memory
 from torpor.worker.deployment.services import Services, open_deployment

@@ -16,9 +16,9 @@ from conftest import lasting_keys, raw, wait_until, watch, with_settings
 from langchain_core.messages import HumanMessage
 from purging import purge_session
 
-from torpor.history import (
+from torpor import MemorystoreChatMessageHistory
+from torpor.history.protocol import (
     Expiry,
-    MemorystoreChatMessageHistory,
     RedisUnavailable,
     RestoreTicket,
     SessionNotFound,

@@ -16,14 +16,8 @@ from celery import Celery
 from conftest import RedisServer, age, dump, wait_until, watch, with_settings
 from storage_proxy import StorageProxy
 
-from torpor.history import (
-    Expiry,
-    MemorystoreChatMessageHistory,
-    PurgeOutcome,
-    SessionInfo,
-    SessionNotFound,
-    SessionStore,
-)
+from torpor import MemorystoreChatMessageHistory
+from torpor.history.protocol import Expiry, PurgeOutcome, SessionInfo, SessionNotFound, SessionStore
 from torpor.worker import tasks
 from torpor.worker.app import make_app
 from torpor.worker.archive import contents, names

@@ -27,7 +27,10 @@ from conftest import (
     wait_until,
 )
 
-from torpor.history import (
+from torpor.history import calls
+from torpor.history.clients.kinds import kind_of
+from torpor.history.errors import translate
+from torpor.history.protocol import (
     ClaimOutcome,
     CommitOutcome,
     EraseOutcome,
@@ -53,11 +56,8 @@ from torpor.history import (
     SessionStore,
     StagingLost,
     Status,
-    calls,
     run_sync,
 )
-from torpor.history.clients.kinds import kind_of
-from torpor.history.errors import translate
 
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)

@@ -24,7 +24,10 @@ from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 from langchain_core.runnables.history import RunnableWithMessageHistory
 from purging import purge_session
 
-from torpor.history import MemorystoreChatMessageHistory, SessionPurged, SessionStore, decode_message, encode_message
+from torpor import MemorystoreChatMessageHistory
+from torpor.history.codec import decode as decode_message
+from torpor.history.codec import encode as encode_message
+from torpor.history.protocol import SessionPurged, SessionStore
 from torpor.worker.archive.stores.url import open_archive
 from torpor.worker.deployment.services import Services
 from torpor.worker.deployment.settings import Settings

@@ -30,16 +30,9 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from purging import purge_session
 from storage_proxy import StorageProxy, answered
 
-from torpor.history import (
-    Expiry,
-    MemorystoreChatMessageHistory,
-    OwnerMismatch,
-    RestoreRefusal,
-    SessionInfo,
-    SessionPurged,
-    SessionStore,
-    encode_message,
-)
+from torpor import MemorystoreChatMessageHistory
+from torpor.history.codec import encode as encode_message
+from torpor.history.protocol import Expiry, OwnerMismatch, RestoreRefusal, SessionInfo, SessionPurged, SessionStore
 from torpor.history.store.restoring import Restoring
 from torpor.worker import failpoints
 from torpor.worker.archive import contents, names, ownership

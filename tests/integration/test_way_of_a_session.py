@@ -11,7 +11,8 @@ from conftest import lasting_keys, raw
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from purging import purge_session
 
-from torpor.history import MemorystoreChatMessageHistory, SessionNotFound, Status
+from torpor import MemorystoreChatMessageHistory
+from torpor.history.protocol import SessionNotFound, Status
 from torpor.worker.archive import contents, names
 from torpor.worker.deployment.services import Services
 from torpor.worker.erasure.receipts import PurgeState

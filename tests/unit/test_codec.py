@@ -31,7 +31,9 @@ from langchain_core.messages import (
 )
 from pydantic import Field
 
-from torpor.history import MessageCorrupt, MessageNotSerializable, decode_message, encode_message
+from torpor.history.codec import decode as decode_message
+from torpor.history.codec import encode as encode_message
+from torpor.history.protocol import MessageCorrupt, MessageNotSerializable
 
 SAMPLES: list[BaseMessage] = [
     HumanMessage("Wie geht's? 😀\n\t\x00\u2028"),

@@ -17,7 +17,7 @@ from redis.credentials import UsernamePasswordCredentialProvider
 from tls import make_authority
 from tokens import Tokens
 
-from torpor.history import InvalidArgument, connect
+from torpor.history.protocol import InvalidArgument, connect
 from torpor.worker.app import make_app
 from torpor.worker.deployment.settings import load_settings
 

@@ -18,7 +18,13 @@ import pytest
 from conftest import wait_until
 from tokens import Tokens
 
-from torpor.history import IamCredentialProvider, InvalidArgument, RedisUnavailable, application_default, connect
+from torpor.history.protocol import (
+    IamCredentialProvider,
+    InvalidArgument,
+    RedisUnavailable,
+    application_default,
+    connect,
+)
 
 HOUR = timedelta(hours=1)
 AHEAD = timedelta(minutes=3, seconds=45)

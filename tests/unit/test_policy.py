@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torpor.history import Expiry, Policies, PoliciesUnreadable
 from torpor.history.policy import Bounds, Rule
+from torpor.history.protocol import Expiry, Policies, PoliciesUnreadable
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 DEFAULT = Expiry(idle=DAY)

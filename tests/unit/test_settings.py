@@ -14,8 +14,8 @@ import pytest
 from pydantic import SecretStr
 from tls import make_authority
 
-from torpor.history import Policies, TorporError, application_default
 from torpor.history.policy import Bounds
+from torpor.history.protocol import Policies, TorporError, application_default
 from torpor.worker.archive.stores.url import parse_archive_url
 from torpor.worker.deployment.settings import PolicySettings, Settings, load_settings
 from torpor.worker.deployment.settings import environment as environment_of

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from itertools import groupby, pairwise
 
-from torpor.history import Expiry, Origin, OwnerMismatch, SessionInfo
+from torpor.history.protocol import Expiry, Origin, OwnerMismatch, SessionInfo
 from torpor.worker.archive import names
 from torpor.worker.archive import segment as transcript
 from torpor.worker.archive.names import FloorName, SegmentName

@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from torpor.history import InvalidArgument, SessionNotFound, TorporError, TransientError
+from torpor.history.protocol import InvalidArgument, SessionNotFound, TorporError, TransientError
 from torpor.worker.cli import console, erasure, keeping, look, repair, sleep, tour, transfer
 from torpor.worker.errors import HoldNotFound, ImportFailed, PurgeNotFound, SettingsError
 

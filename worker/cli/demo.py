@@ -21,7 +21,8 @@ from langchain_core.messages import BaseMessage, HumanMessage
 from rich.live import Live
 from rich.table import Table
 
-from torpor.history import MemorystoreChatMessageHistory, PermanentError
+from torpor import MemorystoreChatMessageHistory
+from torpor.history.protocol import PermanentError
 from torpor.worker.archive.contents import look
 from torpor.worker.cli.console import out, printable, progress
 from torpor.worker.deployment.services import Services, connect

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from torpor.history import InvalidArgument, SessionNotFound, TorporError, TransientError
+from torpor.history.protocol import InvalidArgument, SessionNotFound, TorporError, TransientError
 from torpor.worker.cli import console
 from torpor.worker.cli.shared import JsonLines, services_of, span_of
 from torpor.worker.deployment.services import Services

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from torpor.history import InvalidArgument
+from torpor.history.protocol import InvalidArgument
 from torpor.worker.archive.stores import Safeguards
 from torpor.worker.cli import console
 from torpor.worker.cli.shared import Json, services_of

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from torpor.history import check_session_id
+from torpor.history.protocol import check_session_id
 from torpor.worker.cli import console
 from torpor.worker.cli.shared import Json, JsonLines, Session, services_of, walk
 from torpor.worker.cli.speech import speech

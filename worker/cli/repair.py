@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from torpor.history import InvalidArgument, SessionNotFound, TorporError
+from torpor.history.protocol import InvalidArgument, SessionNotFound, TorporError
 from torpor.worker.cli import console
 from torpor.worker.cli.shared import JsonLines, services_of, walk
 from torpor.worker.ops import doctor as examining

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from torpor.history import InvalidArgument, SessionInfo, Status, TorporError
+from torpor.history.protocol import InvalidArgument, SessionInfo, Status, TorporError
 from torpor.worker.cli import console
 from torpor.worker.deployment.services import Services, connect, open_deployment
 from torpor.worker.deployment.settings import load_settings

@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import typer
 
-from torpor.history import SessionNotFound, TorporError, TransientError
+from torpor.history.protocol import SessionNotFound, TorporError, TransientError
 from torpor.worker.archive import contents
 from torpor.worker.cli import console
 from torpor.worker.cli.shared import Json, Session, services_of

@@ -9,7 +9,9 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 
-from torpor.history import MessageCorrupt, decode_message, parse_json
+from torpor.history.codec import decode as decode_message
+from torpor.history.codec import parse as parse_json
+from torpor.history.protocol import MessageCorrupt
 
 
 @dataclass(frozen=True, slots=True)

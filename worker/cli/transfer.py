@@ -12,8 +12,16 @@ from typing import Annotated
 
 import typer
 
-from torpor.history import LAYOUTS, Expiry, InvalidArgument, PermanentError, SessionExists, SessionNotFound, TorporError
-from torpor.history import check_session_id as check
+from torpor.history.protocol import (
+    LAYOUTS,
+    Expiry,
+    InvalidArgument,
+    PermanentError,
+    SessionExists,
+    SessionNotFound,
+    TorporError,
+)
+from torpor.history.protocol import check_session_id as check
 from torpor.worker.cli import console
 from torpor.worker.cli.shared import Json, services_of
 from torpor.worker.deployment.services import Services

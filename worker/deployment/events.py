@@ -13,7 +13,7 @@ from enum import StrEnum
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from torpor.history import TorporError
+from torpor.history.protocol import TorporError
 
 if TYPE_CHECKING:  # applications that wake sessions need neither
     from celery import Celery

@@ -9,7 +9,7 @@ from typing import Any
 import redis.cluster
 import redis.exceptions
 
-from torpor.history import RedisUnavailable
+from torpor.history.protocol import RedisUnavailable
 from torpor.worker.deployment.services import Services
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from torpor.history import SessionStore
-from torpor.history import connect as connect_redis
+from torpor.history.protocol import SessionStore
+from torpor.history.protocol import connect as connect_redis
 from torpor.worker.archive import ownership
 from torpor.worker.archive.stores import ArchiveStore
 from torpor.worker.archive.stores.url import open_archive

@@ -26,7 +26,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from torpor.history import DEFAULT_NAMESPACE, MAX_SHARDS, InvalidArgument, Policies, check_namespace, connect
+from torpor.history.protocol import DEFAULT_NAMESPACE, MAX_SHARDS, InvalidArgument, Policies, check_namespace, connect
 from torpor.worker.archive.stores.url import parse_archive_url
 from torpor.worker.errors import SettingsError
 

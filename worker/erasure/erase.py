@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from torpor.history import SessionInfo
+from torpor.history.protocol import SessionInfo
 from torpor.worker.archive import contents, names
 from torpor.worker.archive.stores import StoredObject
 from torpor.worker.deployment.services import Services

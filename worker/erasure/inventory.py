@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any, Self
 
-from torpor.history import LegalHold, SessionInfo, TorporError
+from torpor.history.protocol import LegalHold, SessionInfo, TorporError
 from torpor.worker.archive import contents, names
 from torpor.worker.archive.names import FloorName, SegmentName
 from torpor.worker.archive.stores import StoredObject

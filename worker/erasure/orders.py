@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from torpor.history import InvalidArgument, check_owner, check_session_id
+from torpor.history.protocol import InvalidArgument, check_owner, check_session_id
 from torpor.worker.archive import names
 from torpor.worker.deployment.services import Services
 from torpor.worker.erasure import documents

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import TypeVar
 
-from torpor.history import PurgeLock, TorporError, TransientError
+from torpor.history.protocol import PurgeLock, TorporError, TransientError
 from torpor.worker.deployment.events import Event, EventKind, record_events
 from torpor.worker.deployment.services import Services
 from torpor.worker.erasure import inventory, orders, receipts

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from torpor.history import PurgeOutcome, Status
+from torpor.history.protocol import PurgeOutcome, Status
 from torpor.worker.archive import names
 from torpor.worker.archive.stores import StoredObject
 from torpor.worker.erasure import erase

@@ -7,7 +7,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import timedelta
 
-from torpor.history import ClaimOutcome, Lease, PurgeOutcome, PurgeTarget, Purging, TorporError, TransientError
+from torpor.history.protocol import ClaimOutcome, Lease, PurgeOutcome, PurgeTarget, Purging, TorporError, TransientError
 from torpor.worker.archive import contents
 from torpor.worker.deployment.services import Services
 from torpor.worker.erasure import erase, inventory

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from itertools import chain, groupby, islice
 
-from torpor.history import SessionInfo, TorporError
+from torpor.history.protocol import SessionInfo, TorporError
 from torpor.worker.archive import contents, names
 from torpor.worker.deployment.services import Services
 from torpor.worker.erasure.orders import Order, Scope

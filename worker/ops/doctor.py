@@ -8,7 +8,8 @@ from datetime import timedelta
 from enum import StrEnum
 from itertools import chain, islice
 
-from torpor.history import (
+from torpor.history.codec import parse as parse_json
+from torpor.history.protocol import (
     Adoption,
     IndexOutcome,
     PermanentError,
@@ -18,7 +19,6 @@ from torpor.history import (
     SessionStore,
     Status,
     TorporError,
-    parse_json,
 )
 from torpor.worker.archive import contents
 from torpor.worker.deployment.services import Services

@@ -15,7 +15,7 @@ from itertools import pairwise
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from torpor.history import Origin, Policies, PurgeOutcome, SessionInfo
+from torpor.history.protocol import Origin, Policies, PurgeOutcome, SessionInfo
 from torpor.worker.archive import contents
 from torpor.worker.archive.contents import Contents, Segment
 from torpor.worker.archive.stores import ArchiveStore, StoredObject

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 
-from torpor.history import HoldOutcome, SessionPurged
+from torpor.history.protocol import HoldOutcome, SessionPurged
 from torpor.worker.archive import contents
 from torpor.worker.deployment.services import Services
 from torpor.worker.erasure.orders import Order

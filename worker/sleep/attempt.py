@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
-from torpor.history import (
+from torpor.history.protocol import (
     ClaimOutcome,
     CommitOutcome,
     EraseOutcome,

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
-from torpor.history import Lease
+from torpor.history.protocol import Lease
 from torpor.worker.deployment.services import Services
 from torpor.worker.sleep.attempt import Outcome
 from torpor.worker.sleep.pool import Pool, archive_is_down

@@ -10,7 +10,7 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Self
 
-from torpor.history import Lease, SessionStore, TorporError
+from torpor.history.protocol import Lease, SessionStore, TorporError
 
 log = logging.getLogger("torpor.leases")
 

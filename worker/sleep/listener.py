@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 
-from torpor.history import SessionStore, TorporError
+from torpor.history.protocol import SessionStore, TorporError
 from torpor.worker.deployment.services import Services
 
 log = logging.getLogger("torpor.listener")

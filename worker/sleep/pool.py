@@ -12,7 +12,7 @@ from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import ParamSpec, Self
 
-from torpor.history import CommitOutcome, Lease, Page, SessionInfo, TorporError, TransientError
+from torpor.history.protocol import CommitOutcome, Lease, Page, SessionInfo, TorporError, TransientError
 from torpor.worker.deployment.events import EventKind, record_events
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import ArchiveUnavailable

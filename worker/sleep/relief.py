@@ -7,7 +7,7 @@ import random
 import threading
 from collections import Counter
 
-from torpor.history import TorporError
+from torpor.history.protocol import TorporError
 from torpor.worker.deployment import memory
 from torpor.worker.deployment.events import EventKind
 from torpor.worker.deployment.memory import NodeMemory

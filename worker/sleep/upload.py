@@ -6,7 +6,7 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from torpor.history import Lease, Origin, Page, SessionInfo
+from torpor.history.protocol import Lease, Origin, Page, SessionInfo
 from torpor.worker.archive import contents, names
 from torpor.worker.archive import segment as transcript
 from torpor.worker.archive.contents import Contents

@@ -10,7 +10,7 @@ from datetime import timedelta
 from functools import partial
 from itertools import chain, islice
 
-from torpor.history import Expiry, Layout, NotAdoptable, PermanentError, SessionPurged
+from torpor.history.protocol import Expiry, Layout, NotAdoptable, PermanentError, SessionPurged
 from torpor.worker.deployment.services import Services
 from torpor.worker.erasure import targets
 from torpor.worker.wake import restore

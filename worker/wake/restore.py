@@ -14,7 +14,7 @@ from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from torpor.history import (
+from torpor.history.protocol import (
     OwnerMismatch,
     RestoreEnd,
     RestoreRefusal,

@@ -9,7 +9,7 @@ from datetime import timedelta
 from functools import partial
 from itertools import chain, repeat
 
-from torpor.history import (
+from torpor.history.protocol import (
     DEFAULT_NAMESPACE,
     RestoreRefusal,
     RestoreTicket,
