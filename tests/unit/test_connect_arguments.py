@@ -18,7 +18,7 @@ from tls import make_authority
 from tokens import Tokens
 
 from torpor.history.protocol import InvalidArgument, connect
-from torpor.worker.app import make_app
+from torpor.worker.deployment.celery_config import make_app
 from torpor.worker.deployment.settings import load_settings
 
 SECRET = "hunter2secret"
