@@ -17,7 +17,8 @@ from fastapi.testclient import TestClient
 from parrots import AgentParrot, ChatParrot
 
 from torpor.worker.deployment.services import Services
-from torpor.worker.sleep.attempt import Outcome, archive_session
+from torpor.worker.sleep.attempt import archive_session
+from torpor.worker.sleep.outcome import Outcome
 from torpor.worker.wake.restore import read_transcript
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
