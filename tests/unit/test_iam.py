@@ -15,9 +15,9 @@ from typing import Any
 import google.auth.credentials
 import google.auth.exceptions
 import pytest
-from conftest import wait_until
-from tokens import Tokens
 
+from support.tokens import Tokens
+from support.waiting import wait_until
 from torpor.history.protocol import (
     IamCredentialProvider,
     InvalidArgument,
