@@ -42,7 +42,7 @@ class Clock(datetime):
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> type[Clock]:
-    for module in ("torpor.history.clients.iam", "tokens"):
+    for module in ("torpor.history.clients.iam", "support.tokens"):
         monkeypatch.setattr(f"{module}.datetime", Clock)
     monkeypatch.setattr(Clock, "ahead", timedelta(0))
     return Clock
