@@ -27,8 +27,8 @@ from support.sessions import purge_session, with_settings
 from support.waiting import wait_until
 from torpor import MemorystoreChatMessageHistory
 from torpor.history import calls
+from torpor.history.adapters.messages import encode_message
 from torpor.history.calls import Call
-from torpor.history.codec import encode as encode_message
 from torpor.history.keys import ShardKeys
 from torpor.history.protocol import (
     Expiry,

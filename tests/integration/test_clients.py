@@ -18,7 +18,7 @@ from support.client_kinds import ALL, KINDS, SOME, Chat, Connection, Kind, Place
 from support.clusters import ClusterServer
 from support.keyspace import raw
 from support.slot_moves import moving
-from torpor.history.codec import encode as encode_message
+from torpor.history.adapters.messages import encode_message
 from torpor.history.protocol import (
     ClientMismatch,
     Expiry,

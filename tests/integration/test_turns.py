@@ -26,8 +26,7 @@ from support.servers import RedisServer
 from support.sessions import purge_session
 from support.watched_clients import Watched
 from torpor import MemorystoreChatMessageHistory
-from torpor.history.codec import decode as decode_message
-from torpor.history.codec import encode as encode_message
+from torpor.history.adapters.messages import decode_message, encode_message
 from torpor.history.protocol import SessionPurged, SessionStore
 from torpor.worker.archive.stores.url import open_archive
 from torpor.worker.deployment.services import Services

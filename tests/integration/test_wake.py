@@ -24,7 +24,7 @@ from support.sessions import age, purge_session, with_settings
 from support.storage_proxy import StorageProxy, answered
 from support.waiting import wait_until
 from torpor import MemorystoreChatMessageHistory
-from torpor.history.codec import encode as encode_message
+from torpor.history.adapters.messages import encode_message
 from torpor.history.protocol import Expiry, OwnerMismatch, RestoreRefusal, SessionInfo, SessionPurged, SessionStore
 from torpor.history.store.restoring import Restoring
 from torpor.worker import failpoints
