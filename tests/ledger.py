@@ -49,8 +49,8 @@ from support.storage_proxy import Exchange, Reply, StorageProxy, answered, answe
 from support.waiting import wait_until
 from torpor import MemorystoreChatMessageHistory
 from torpor.history.protocol import SessionNotFound, StagingLost, TorporError, TransientError
-from torpor.worker.app import make_app
 from torpor.worker.archive import names
+from torpor.worker.deployment.celery_config import make_app
 from torpor.worker.deployment.services import Services, connect
 from torpor.worker.deployment.settings import Settings, environment, load_settings
 from torpor.worker.wake.restore import read_transcript, restore_session

@@ -23,9 +23,9 @@ from support.servers import RedisServer, start_redis
 from support.waiting import wait_until
 from torpor import MemorystoreChatMessageHistory
 from torpor.history.protocol import Status
-from torpor.worker.app import make_app
 from torpor.worker.archive import contents, names
 from torpor.worker.archive.names import FloorName
+from torpor.worker.deployment.celery_config import make_app
 from torpor.worker.deployment.services import Services, connect
 from torpor.worker.deployment.settings import environment, load_settings
 from torpor.worker.erasure import orders, receipts

@@ -25,7 +25,7 @@ from support.tokens import Tokens, metadata_server
 from support.waiting import wait_until
 from torpor import MemorystoreChatMessageHistory
 from torpor.history.protocol import RedisUnavailable, SessionStore, TransientError, application_default, connect
-from torpor.worker.app import make_app
+from torpor.worker.deployment.celery_config import make_app
 from torpor.worker.deployment.services import connect as connect_services
 from torpor.worker.deployment.settings import load_settings
 

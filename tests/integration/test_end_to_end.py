@@ -64,7 +64,7 @@ def test_a_worker_archives_by_itself_what_goes_idle_and_leaves_what_does_not(
 
 @pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
 def test_tasks_can_be_sent_by_their_names(client: redis.Redis, deployment: Services, tmp_path: Path) -> None:
-    from torpor.worker.app import make_app
+    from torpor.worker.deployment.celery_config import make_app
 
     app = make_app(lambda: deployment.settings)
     chat = MemorystoreChatMessageHistory(client, "s", 3600)

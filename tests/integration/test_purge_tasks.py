@@ -16,8 +16,8 @@ from support.servers import RedisServer
 from support.waiting import wait_until
 from torpor.history.protocol import ClaimOutcome, Expiry, InvalidArgument
 from torpor.worker import failpoints
-from torpor.worker.app import make_app
 from torpor.worker.archive.contents import look
+from torpor.worker.deployment.celery_config import make_app
 from torpor.worker.deployment.services import Services
 from torpor.worker.erasure import orders, receipts
 from torpor.worker.erasure.orders import Order

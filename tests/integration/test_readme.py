@@ -18,7 +18,7 @@ from support.keyspace import raw
 from support.paths import ROOT
 from support.servers import RedisServer
 from torpor import MemorystoreChatMessageHistory
-from torpor.worker.app import make_app
+from torpor.worker.deployment.celery_config import make_app
 from torpor.worker.deployment.services import Services
 from torpor.worker.deployment.settings import PREFIX, PolicySettings, Settings
 from torpor.worker.sleep.attempt import archive_session

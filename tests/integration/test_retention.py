@@ -23,11 +23,11 @@ from support.waiting import wait_until
 from torpor import MemorystoreChatMessageHistory
 from torpor.history.protocol import Expiry, PurgeOutcome, SessionInfo, SessionNotFound, SessionStore
 from torpor.worker import tasks
-from torpor.worker.app import make_app
 from torpor.worker.archive import contents, names
 from torpor.worker.archive import segment as transcript
 from torpor.worker.archive.stores import StoredObject
 from torpor.worker.archive.stores.url import open_archive
+from torpor.worker.deployment.celery_config import make_app
 from torpor.worker.deployment.services import Services
 from torpor.worker.deployment.settings import PolicySettings, Settings
 from torpor.worker.retention import legal_hold

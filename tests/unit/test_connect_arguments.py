@@ -19,7 +19,7 @@ from support.paths import ROOT
 from support.tls import make_authority
 from support.tokens import Tokens
 from torpor.history.protocol import InvalidArgument, connect
-from torpor.worker.app import make_app
+from torpor.worker.deployment.celery_config import make_app
 from torpor.worker.deployment.settings import load_settings
 
 SECRET = "hunter2secret"
