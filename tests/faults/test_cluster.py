@@ -14,9 +14,14 @@ from typing import Any
 
 import pytest
 import redis.exceptions
-from conftest import ClusterServer, commit, free_port, raw, start_cluster, wait_until, watch
-from slot_moves import move_away, moving
 
+from support.clusters import ClusterServer, start_cluster
+from support.keyspace import raw
+from support.observed import watch
+from support.ports import free_port
+from support.sessions import commit
+from support.slot_moves import move_away, moving
+from support.waiting import wait_until
 from torpor.history.protocol import LAYOUTS, CommitOutcome, Lease, RedisUnavailable, SessionInfo, SessionNotFound
 from torpor.worker.deployment.services import Services, connect
 from torpor.worker.deployment.settings import Settings

@@ -26,13 +26,13 @@ from typing import ClassVar
 import fakeredis
 import pytest
 import redis
-from conftest import raw
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
-from machine import Clock, Fault, Keeper, MemoryArchive, SteppedArchive, SteppedSessions, Task, describe
-from purging import purge_session
 
+from support.keyspace import raw
+from support.sessions import purge_session
+from support.stepped import Clock, Fault, Keeper, MemoryArchive, SteppedArchive, SteppedSessions, Task, describe
 from torpor.history.calls import Call
 from torpor.history.protocol import (
     Expiry,

@@ -16,12 +16,16 @@ from pathlib import Path
 import pytest
 import redis
 import redis.exceptions
-from conftest import RedisServer, free_port, raw, start_redis, wait_until, watch, with_settings
-from proxy import Fault, Plan, Proxy, first, no_fault, nth
-from purging import purge_session
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from support.keyspace import raw
+from support.observed import watch
+from support.ports import free_port
+from support.redis_proxy import Fault, Plan, Proxy, first, no_fault, nth
+from support.servers import RedisServer, start_redis
+from support.sessions import purge_session, with_settings
+from support.waiting import wait_until
 from torpor.history.conversation import Conversation
 from torpor.history.protocol import (
     Expiry,

@@ -19,14 +19,16 @@ from typing import Any
 
 import pytest
 import redis
-from conftest import RedisServer, dump, lasting_keys, raw, wait_until, with_settings
 from langchain_core.messages import AIMessage, HumanMessage
-from purging import purge_session
 
+from support.keyspace import dump, lasting_keys, raw
+from support.servers import RedisServer
+from support.sessions import purge_session, with_settings
+from support.waiting import wait_until
 from torpor import MemorystoreChatMessageHistory
 from torpor.history import calls
+from torpor.history.adapters.messages import encode_message
 from torpor.history.calls import Call
-from torpor.history.codec import encode as encode_message
 from torpor.history.keys import ShardKeys
 from torpor.history.protocol import (
     Expiry,

@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 import redis
-from conftest import Points, raw, wait_until, watch, with_settings
-from purging import purge_session
 
+from support.keyspace import raw
+from support.observed import Points, watch
+from support.sessions import purge_session, with_settings
+from support.waiting import wait_until
 from torpor.history.conversation import Conversation
 from torpor.history.protocol import (
     ClaimOutcome,

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 import redis
-from command import Result, Torpor
-from conftest import dump, raw, wait_until
 from langchain_core.messages import HumanMessage
-from storage_proxy import Exchange, Reply, StorageProxy
 
+from support.command import Result, Torpor
+from support.keyspace import dump, raw
+from support.storage_proxy import Exchange, Reply, StorageProxy
+from support.waiting import wait_until
 from torpor import MemorystoreChatMessageHistory
 from torpor.history.protocol import ClaimOutcome
 from torpor.worker.archive import names

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import redis
-from conftest import dump, raw
 from langchain_core.messages import BaseMessage, HumanMessage
 
+from support.keyspace import dump, raw
 from torpor import MemorystoreChatMessageHistory
 from torpor.history.protocol import SessionDamaged
 from torpor.worker.deployment.services import Services

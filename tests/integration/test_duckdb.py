@@ -12,9 +12,9 @@ from urllib.parse import unquote, urlsplit
 import duckdb
 import pytest
 import redis
-from conftest import raw
 from langchain_core.messages import AIMessage, HumanMessage
 
+from support.keyspace import raw
 from torpor import MemorystoreChatMessageHistory
 from torpor.worker.deployment.services import Services
 from torpor.worker.sleep.attempt import archive_session

@@ -16,10 +16,13 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 import redis
-from conftest import raw, wait_until, watch, with_settings
 from langchain_core.messages import HumanMessage
-from storage_proxy import Exchange, Reply, StorageProxy
 
+from support.keyspace import raw
+from support.observed import watch
+from support.sessions import with_settings
+from support.storage_proxy import Exchange, Reply, StorageProxy
+from support.waiting import wait_until
 from torpor import MemorystoreChatMessageHistory
 from torpor.history.protocol import (
     Expiry,

@@ -11,9 +11,12 @@ from typing import Any
 
 import pytest
 import redis
-from conftest import Points, WatchedRedis, dump, raw, start_redis, watch
-from purging import purge_session
 
+from support.keyspace import dump, raw
+from support.observed import Points, watch
+from support.servers import start_redis
+from support.sessions import purge_session
+from support.watched_clients import WatchedRedis
 from torpor.history import calls
 from torpor.history.calls import Call
 from torpor.history.conversation import Conversation

@@ -12,9 +12,12 @@ from typing import Any
 
 import pytest
 import redis
-from conftest import lasting_keys, raw, wait_until, watch, with_settings
 from langchain_core.messages import HumanMessage
 
+from support.keyspace import lasting_keys, raw
+from support.observed import watch
+from support.sessions import with_settings
+from support.waiting import wait_until
 from torpor import MemorystoreChatMessageHistory
 from torpor.history.protocol import (
     Expiry,

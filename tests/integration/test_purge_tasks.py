@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 import redis
 from celery import Celery
-from conftest import RedisServer, wait_until
-from images import deployment_of, image
 
+from support.compose import deployment_of, image
+from support.servers import RedisServer
+from support.waiting import wait_until
 from torpor.history.protocol import ClaimOutcome, Expiry, InvalidArgument
 from torpor.worker import failpoints
-from torpor.worker.app import make_app
 from torpor.worker.archive.contents import look
+from torpor.worker.deployment.celery_config import make_app
 from torpor.worker.deployment.services import Services
 from torpor.worker.erasure import orders, receipts
 from torpor.worker.erasure.orders import Order

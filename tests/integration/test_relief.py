@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 import redis
-from conftest import RedisServer, raw, start_redis, wait_until
-from images import archived, deployment_of, image
 
+from support.compose import archived, deployment_of, image
+from support.keyspace import raw
+from support.servers import RedisServer, start_redis
+from support.waiting import wait_until
 from torpor.history.protocol import Expiry, RedisMemoryFull, RestoreTicket
 from torpor.worker.archive import ownership
 from torpor.worker.deployment import memory

@@ -14,24 +14,17 @@ from typing import Any
 
 import pytest
 import redis
-from client_kinds import Chat, Connection, Kind
-from conftest import (
-    Points,
-    RedisServer,
-    WatchedArchive,
-    age,
-    dump,
-    lasting_keys,
-    raw,
-    wait_until,
-    with_settings,
-)
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
-from purging import purge_session
-from storage_proxy import StorageProxy, answered
 
+from support.client_kinds import Chat, Connection, Kind
+from support.keyspace import dump, lasting_keys, raw
+from support.observed import Points, WatchedArchive
+from support.servers import RedisServer
+from support.sessions import age, purge_session, with_settings
+from support.storage_proxy import StorageProxy, answered
+from support.waiting import wait_until
 from torpor import MemorystoreChatMessageHistory
-from torpor.history.codec import encode as encode_message
+from torpor.history.adapters.messages import encode_message
 from torpor.history.protocol import Expiry, OwnerMismatch, RestoreRefusal, SessionInfo, SessionPurged, SessionStore
 from torpor.history.store.restoring import Restoring
 from torpor.worker import failpoints

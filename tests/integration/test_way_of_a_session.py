@@ -7,10 +7,10 @@ import json
 
 import pytest
 import redis
-from conftest import lasting_keys, raw
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
-from purging import purge_session
 
+from support.keyspace import lasting_keys, raw
+from support.sessions import purge_session
 from torpor import MemorystoreChatMessageHistory
 from torpor.history.protocol import SessionNotFound, Status
 from torpor.worker.archive import contents, names
