@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 import redis
-from conftest import CONVERSATIONS, RedisServer, lasting_keys, missing, wait_until
-from images import archived, deployment_of, image
 
+from support.compose import archived, deployment_of, image
+from support.keyspace import lasting_keys
+from support.paths import CONVERSATIONS
+from support.servers import RedisServer, missing
+from support.waiting import wait_until
 from torpor import MemorystoreChatMessageHistory
 from torpor.history.protocol import Status
 from torpor.worker.archive.contents import look

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import redis
 from celery import Celery
-from conftest import RedisServer, wait_until
-from images import deployment_of, image
 
+from support.compose import deployment_of, image
+from support.servers import RedisServer
+from support.waiting import wait_until
 from torpor.history.protocol import ClaimOutcome, Expiry, InvalidArgument
 from torpor.worker import failpoints
 from torpor.worker.archive.contents import look
@@ -23,7 +24,8 @@ from torpor.worker.erasure.orders import Order
 from torpor.worker.erasure.purge import carry_out
 from torpor.worker.erasure.receipts import PurgeState
 from torpor.worker.failpoints import Failpoint
-from torpor.worker.sleep.attempt import Outcome, archive_session
+from torpor.worker.sleep.attempt import archive_session
+from torpor.worker.sleep.outcome import Outcome
 
 A, B = b'{"a":1}', b'{"b":2}'
 

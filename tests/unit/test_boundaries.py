@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 import torpor
+from support.paths import ROOT
 from torpor.history import errors, protocol
 
-ROOT = Path(__file__).parents[2]
 WORKER = sorted((ROOT / "worker").rglob("*.py"))
 HISTORY = sorted((ROOT / "history").rglob("*.py"))
 
