@@ -14,11 +14,13 @@ from typing import Any
 
 import pytest
 import redis
-from conftest import RedisServer, WatchedRedis, dump, raw, start_redis
-from foreign import Foreign
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
-from purging import purge_session
 
+from support.foreign import Foreign
+from support.keyspace import dump, raw
+from support.servers import RedisServer, start_redis
+from support.sessions import purge_session
+from support.watched_clients import WatchedRedis
 from torpor import MemorystoreChatMessageHistory
 from torpor.history import calls
 from torpor.history.calls import Call

@@ -14,14 +14,15 @@ import pytest
 import redis
 import redis.asyncio
 from agents import Agent, RunConfig, Runner, Session, SessionSettings, function_tool
-from command import Torpor
-from conftest import RedisServer, dump, raw
 from langchain_core.messages import HumanMessage
 from openai.types.responses import ResponseInputItemParam
-from parrots import AgentParrot
-from purging import purge_session
 from pydantic import BaseModel
 
+from support.command import Torpor
+from support.fake_models import AgentParrot
+from support.keyspace import dump, raw
+from support.servers import RedisServer
+from support.sessions import purge_session
 from torpor import MemorystoreChatMessageHistory, MemorystoreSession
 from torpor.history.protocol import (
     AsyncSessionStore,
@@ -36,7 +37,8 @@ from torpor.history.protocol import (
     SessionPurged,
 )
 from torpor.worker.deployment.services import Services
-from torpor.worker.sleep.attempt import Outcome, archive_session
+from torpor.worker.sleep.attempt import archive_session
+from torpor.worker.sleep.outcome import Outcome
 from torpor.worker.wake.restore import read_transcript
 from torpor.worker.wake.session_archive import SessionArchive
 

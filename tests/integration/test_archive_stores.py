@@ -23,10 +23,10 @@ from urllib.parse import parse_qs, urlsplit
 import google_crc32c
 import pytest
 import requests
-from conftest import free_port
 from google.cloud import storage
-from storage_proxy import Exchange, Fault, Reply, StorageProxy, answered
 
+from support.ports import free_port
+from support.storage_proxy import Exchange, Fault, Reply, StorageProxy, answered
 from torpor.worker.archive import contents, names
 from torpor.worker.archive.names import SegmentName
 from torpor.worker.archive.stores import ArchiveStore, StoredObject

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 import redis
 import redis.asyncio
-from conftest import RedisServer, WatchedRedis, commit, dump, free_port, raw, wait_until
 from langchain_core.chat_history import BaseChatMessageHistory
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.runnables import RunnableLambda
@@ -22,6 +21,12 @@ from langchain_core.runnables.utils import ConfigurableFieldSpec
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from support.keyspace import dump, raw
+from support.ports import free_port
+from support.servers import RedisServer
+from support.sessions import commit
+from support.waiting import wait_until
+from support.watched_clients import WatchedRedis
 from torpor import MemorystoreChatMessageHistory
 from torpor.history.protocol import (
     AsyncSessionStore,

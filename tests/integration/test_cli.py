@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 import redis
-from command import Torpor, names_of_commands
-from conftest import RedisServer, free_port, raw
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 
+from support.command import Torpor, names_of_commands
+from support.keyspace import raw
+from support.ports import free_port
+from support.servers import RedisServer
 from torpor import MemorystoreChatMessageHistory
 from torpor.worker.deployment.services import Services
 from torpor.worker.deployment.settings import PREFIX

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import redis
-from command import Torpor
-from conftest import dump, lasting_keys, raw
-from foreign import Foreign
 from langchain_core.messages import AIMessage, HumanMessage
 
+from support.command import Torpor
+from support.foreign import Foreign
+from support.keyspace import dump, lasting_keys, raw
 from torpor import MemorystoreChatMessageHistory
 from torpor.history import calls
 from torpor.history.protocol import LAYOUTS, Layout

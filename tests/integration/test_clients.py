@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from client_kinds import ALL, KINDS, SOME, Chat, Connection, Kind, Place, started
-from conftest import ClusterServer, raw
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
-from slot_moves import moving
 
-from torpor.history.codec import encode as encode_message
+from support.client_kinds import ALL, KINDS, SOME, Chat, Connection, Kind, Place, started
+from support.clusters import ClusterServer
+from support.keyspace import raw
+from support.slot_moves import moving
+from torpor.history.adapters.messages import encode_message
 from torpor.history.protocol import (
     ClientMismatch,
     Expiry,
@@ -36,7 +37,8 @@ from torpor.history.protocol import (
 from torpor.worker.archive.stores.url import open_archive
 from torpor.worker.deployment.services import Services
 from torpor.worker.deployment.settings import Settings
-from torpor.worker.sleep.attempt import Outcome, archive_session
+from torpor.worker.sleep.attempt import archive_session
+from torpor.worker.sleep.outcome import Outcome
 from torpor.worker.wake.session_archive import SessionArchive
 
 pytestmark = pytest.mark.single_node(reason="these tests start servers of every kind themselves")

@@ -15,16 +15,17 @@ import pytest
 import redis
 import redis.asyncio
 import redis.exceptions
-from conftest import free_port, wait_until
-from images import archived, image
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from tls import HOST, Authority, EncryptedServer, encrypted_cluster, make_authority, start_encrypted
-from tokens import Tokens, metadata_server
 
+from support.compose import archived, image
+from support.ports import free_port
+from support.tls import HOST, Authority, EncryptedServer, encrypted_cluster, make_authority, start_encrypted
+from support.tokens import Tokens, metadata_server
+from support.waiting import wait_until
 from torpor import MemorystoreChatMessageHistory
 from torpor.history.protocol import RedisUnavailable, SessionStore, TransientError, application_default, connect
-from torpor.worker.app import make_app
+from torpor.worker.deployment.celery_config import make_app
 from torpor.worker.deployment.services import connect as connect_services
 from torpor.worker.deployment.settings import load_settings
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import pytest
 import redis
-from conftest import dump, raw
 from langchain_core.messages import BaseMessage, HumanMessage
 
+from support.keyspace import dump, raw
 from torpor import MemorystoreChatMessageHistory
 from torpor.history.protocol import SessionDamaged
 from torpor.worker.deployment.services import Services
 from torpor.worker.ops.doctor import Ailment, Assumption, Finding, examine
-from torpor.worker.sleep.attempt import Outcome, archive_session
+from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain
+from torpor.worker.sleep.outcome import Outcome
 from torpor.worker.wake.restore import restore_session
 
 OLD, NEW = HumanMessage("old", id="1"), HumanMessage("new", id="2")

@@ -11,19 +11,22 @@ from typing import Any
 
 import pytest
 import redis
-from conftest import RedisServer, raw, wait_until, with_settings
-from images import deployment_of, image
-from purging import purge_session
 
+from support.compose import deployment_of, image
+from support.keyspace import raw
+from support.paths import TESTS
+from support.servers import RedisServer
+from support.sessions import purge_session, with_settings
+from support.waiting import wait_until
 from torpor.history.protocol import SessionStore
 from torpor.worker.deployment.events import EventKind, follow
 from torpor.worker.deployment.services import Services
 from torpor.worker.deployment.settings import environment
-from torpor.worker.sleep.attempt import Outcome, archive_session
+from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain
+from torpor.worker.sleep.outcome import Outcome
 from torpor.worker.wake.restore import restore_session
 
-TESTS = Path(__file__).parents[1]
 SAID = [b'{"content":"a secret"}', b'{"content":"another"}']
 
 
@@ -117,7 +120,7 @@ def test_a_celery_task_of_another_application_gets_each_event(
     }
     command = [
         sys.executable,
-        *["-m", "celery", "-A", "subscriber", "worker", "-c", "1", "--without-gossip", "--without-mingle"],
+        *["-m", "celery", "-A", "support.subscriber", "worker", "-c", "1", "--without-gossip", "--without-mingle"],
     ]
     with (tmp_path / "subscriber.log").open("wb") as log, image("worker", deployment, tmp_path):
         subscriber = subprocess.Popen(command, env=env, cwd=tmp_path, stdout=log, stderr=log)

@@ -12,15 +12,17 @@ from typing import Any
 
 import agents
 import pytest
-from conftest import RedisServer
 from fastapi.testclient import TestClient
-from parrots import AgentParrot, ChatParrot
 
+from support.fake_models import AgentParrot, ChatParrot
+from support.paths import ROOT
+from support.servers import RedisServer
 from torpor.worker.deployment.services import Services
-from torpor.worker.sleep.attempt import Outcome, archive_session
+from torpor.worker.sleep.attempt import archive_session
+from torpor.worker.sleep.outcome import Outcome
 from torpor.worker.wake.restore import read_transcript
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+EXAMPLES = ROOT / "examples"
 SCRIPTS = ["langchain_chat", "langgraph_node", "agents_chat"]
 
 pytestmark = pytest.mark.single_node(reason="the examples open a client of one node")

@@ -7,9 +7,9 @@ import random
 from typing import Any
 
 import redis
-from conftest import raw
-from huge import MIB, added_memory, message, write
 
+from support.huge_session import MIB, added_memory, message, write
+from support.keyspace import raw
 from torpor.history.protocol import SessionOperations, SessionStore
 from torpor.history.store.application import PAGE_BYTES
 from torpor.worker.deployment.services import Services

@@ -13,10 +13,12 @@ from pathlib import Path
 
 import pytest
 import redis
-from conftest import RedisServer, raw, start_redis, wait_until
-from images import archived, deployment_of, image
 from langchain_core.messages import HumanMessage
 
+from support.compose import archived, deployment_of, image
+from support.keyspace import raw
+from support.servers import RedisServer, start_redis
+from support.waiting import wait_until
 from torpor import MemorystoreChatMessageHistory
 from torpor.worker.deployment.services import Services, connect
 from torpor.worker.sleep.listener import Listener

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import re
 import shlex
-from pathlib import Path
 
 import pytest
 import redis
-from command import Torpor
-from conftest import RedisServer, wait_until
-from foreign import Foreign
 
+from support.command import Torpor
+from support.foreign import Foreign
+from support.paths import ROOT
+from support.servers import RedisServer
+from support.waiting import wait_until
 from torpor import MemorystoreChatMessageHistory
 from torpor.history.protocol import LAYOUTS, Layout
 
-PAGE = (Path(__file__).parents[2] / "docs" / "migrating.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "migrating.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 COMMANDS = [shlex.split(line) for line in re.findall(r"^ +torpor (.+)$", PAGE, re.MULTILINE)]
 

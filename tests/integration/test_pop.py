@@ -11,9 +11,12 @@ from typing import Any
 
 import pytest
 import redis
-from conftest import Points, WatchedRedis, dump, raw, start_redis, watch
-from purging import purge_session
 
+from support.keyspace import dump, raw
+from support.observed import Points, watch
+from support.servers import start_redis
+from support.sessions import purge_session
+from support.watched_clients import WatchedRedis
 from torpor.history import calls
 from torpor.history.calls import Call
 from torpor.history.conversation import Conversation
@@ -34,8 +37,9 @@ from torpor.history.protocol import (
 )
 from torpor.worker.archive import contents
 from torpor.worker.deployment.services import Services
-from torpor.worker.sleep.attempt import Outcome, archive_session
+from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain
+from torpor.worker.sleep.outcome import Outcome
 from torpor.worker.wake.restore import RestoreOutcome, read_transcript, restore_session
 from torpor.worker.wake.session_archive import SessionArchive
 

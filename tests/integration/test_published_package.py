@@ -11,13 +11,16 @@ from pathlib import Path
 
 import pytest
 import redis
-from command import Torpor
-from conftest import RedisServer, missing, raw
 
+from support.command import Torpor
+from support.keyspace import raw
+from support.paths import TESTS
+from support.servers import RedisServer, missing
 from torpor import MemorystoreChatMessageHistory
 from torpor.history.protocol import LAYOUTS
 from torpor.worker.deployment.services import Services
-from torpor.worker.sleep.attempt import Outcome, archive_session
+from torpor.worker.sleep.attempt import archive_session
+from torpor.worker.sleep.outcome import Outcome
 from torpor.worker.wake.restore import RestoreOutcome, restore_session
 
 # The newest one, of March 2025, which needs langchain-core < 1.
@@ -43,11 +46,11 @@ def peer_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def peer(client: redis.Redis, redis_server: RedisServer, peer_python: Path) -> Peer:
-    """What runs tests/peer.py; the result is session id -> its messages as JSON."""
+    """What runs tests/support/published_peer.py; the result is session id -> its messages as JSON."""
     cluster = str(isinstance(client, redis.cluster.RedisCluster))
 
     def run(what: str, *arguments: str) -> dict[str, str]:
-        script = str(Path(__file__).parents[1] / "peer.py")
+        script = str(TESTS / "support" / "published_peer.py")
         command = [str(peer_python), script, what, redis_server.url, cluster, *arguments]
         done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr

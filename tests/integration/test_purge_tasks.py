@@ -10,20 +10,22 @@ from typing import Any
 import pytest
 import redis
 from celery import Celery
-from conftest import RedisServer, wait_until
-from images import deployment_of, image
 
+from support.compose import deployment_of, image
+from support.servers import RedisServer
+from support.waiting import wait_until
 from torpor.history.protocol import ClaimOutcome, Expiry, InvalidArgument
 from torpor.worker import failpoints
-from torpor.worker.app import make_app
 from torpor.worker.archive.contents import look
+from torpor.worker.deployment.celery_config import make_app
 from torpor.worker.deployment.services import Services
 from torpor.worker.erasure import orders, receipts
 from torpor.worker.erasure.orders import Order
 from torpor.worker.erasure.purge import carry_out
 from torpor.worker.erasure.receipts import PurgeState
 from torpor.worker.failpoints import Failpoint
-from torpor.worker.sleep.attempt import Outcome, archive_session
+from torpor.worker.sleep.attempt import archive_session
+from torpor.worker.sleep.outcome import Outcome
 
 A, B = b'{"a":1}', b'{"b":2}'
 

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import re
-from pathlib import Path
 from typing import Any
 
 import agents
 import pytest
 import redis
 import yaml
-from command import names_of_commands
-from conftest import RedisServer, raw
-from parrots import AgentParrot
 from pydantic import SecretStr
 
+from support.command import names_of_commands
+from support.fake_models import AgentParrot
+from support.keyspace import raw
+from support.paths import ROOT
+from support.servers import RedisServer
 from torpor import MemorystoreChatMessageHistory
-from torpor.worker.app import make_app
+from torpor.worker.deployment.celery_config import make_app
 from torpor.worker.deployment.services import Services
 from torpor.worker.deployment.settings import PREFIX, PolicySettings, Settings
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.wake.session_archive import SessionArchive
 
-ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 EXAMPLES: list[str] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 

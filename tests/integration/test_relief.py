@@ -9,16 +9,19 @@ from typing import Any
 
 import pytest
 import redis
-from conftest import RedisServer, raw, start_redis, wait_until
-from images import archived, deployment_of, image
 
+from support.compose import archived, deployment_of, image
+from support.keyspace import raw
+from support.servers import RedisServer, start_redis
+from support.waiting import wait_until
 from torpor.history.protocol import Expiry, RedisMemoryFull, RestoreTicket
 from torpor.worker.archive import ownership
 from torpor.worker.deployment import memory
 from torpor.worker.deployment.services import Services, open_deployment
 from torpor.worker.errors import ArchiveConflict, ArchiveTaken, ArchiveUnavailable
 from torpor.worker.ops import status
-from torpor.worker.sleep.attempt import Outcome, archive_session
+from torpor.worker.sleep.attempt import archive_session
+from torpor.worker.sleep.outcome import Outcome
 from torpor.worker.sleep.relief import relieve
 
 pytestmark = pytest.mark.single_node(reason="it sets the memory limit of a server of its own")

@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 import redis
-from conftest import lasting_keys, raw, wait_until, watch, with_settings
 from langchain_core.messages import HumanMessage
-from purging import purge_session
 
+from support.keyspace import lasting_keys, raw
+from support.observed import watch
+from support.sessions import purge_session, with_settings
+from support.waiting import wait_until
 from torpor import MemorystoreChatMessageHistory
 from torpor.history.protocol import (
     Expiry,
@@ -31,8 +33,9 @@ from torpor.worker.archive import segment as transcript
 from torpor.worker.archive.stores import StoredObject
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import ArchiveUnavailable, SegmentDamaged, SegmentMissing
-from torpor.worker.sleep.attempt import Outcome, archive_session
+from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain
+from torpor.worker.sleep.outcome import Outcome
 from torpor.worker.wake.restore import RestoreOutcome, read_transcript, restore_session
 
 STRANGE = [b"", b"\xff\xfe", b"NaN", b"{", b'{"a":\n1}', b"\r\n", b"\x00" * 100, b'"\\ud800"', b"x" * 70_000]

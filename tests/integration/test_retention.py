@@ -13,22 +13,27 @@ from typing import Any
 import pytest
 import redis
 from celery import Celery
-from conftest import RedisServer, age, dump, wait_until, watch, with_settings
-from storage_proxy import StorageProxy
 
+from support.keyspace import dump
+from support.observed import watch
+from support.servers import RedisServer
+from support.sessions import age, with_settings
+from support.storage_proxy import StorageProxy
+from support.waiting import wait_until
 from torpor import MemorystoreChatMessageHistory
 from torpor.history.protocol import Expiry, PurgeOutcome, SessionInfo, SessionNotFound, SessionStore
 from torpor.worker import tasks
-from torpor.worker.app import make_app
 from torpor.worker.archive import contents, names
 from torpor.worker.archive import segment as transcript
 from torpor.worker.archive.stores import StoredObject
 from torpor.worker.archive.stores.url import open_archive
+from torpor.worker.deployment.celery_config import make_app
 from torpor.worker.deployment.services import Services
 from torpor.worker.deployment.settings import PolicySettings, Settings
 from torpor.worker.retention import legal_hold
 from torpor.worker.retention.expiry import NEVER
-from torpor.worker.sleep.attempt import Outcome, archive_session
+from torpor.worker.sleep.attempt import archive_session
+from torpor.worker.sleep.outcome import Outcome
 from torpor.worker.wake.restore import RestoreOutcome, read_transcript, restore_session
 
 DAY = timedelta(days=1)

@@ -14,19 +14,14 @@ from pathlib import Path
 
 import pytest
 import redis
-from conftest import (
-    RedisServer,
-    WatchedRedis,
-    commit,
-    dump,
-    free_port,
-    lasting_keys,
-    raw,
-    start_cluster,
-    start_redis,
-    wait_until,
-)
 
+from support.clusters import start_cluster
+from support.keyspace import dump, lasting_keys, raw
+from support.ports import free_port
+from support.servers import RedisServer, start_redis
+from support.sessions import commit
+from support.waiting import wait_until
+from support.watched_clients import WatchedRedis
 from torpor.history import calls
 from torpor.history.clients.kinds import kind_of
 from torpor.history.errors import translate

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import free_port, wait_until
 from google.auth.credentials import AnonymousCredentials, Credentials
 from google.auth.exceptions import GoogleAuthError, RefreshError
-from tls import HOST, Authority, make_authority
 
+from support.ports import free_port
+from support.tls import HOST, Authority, make_authority
+from support.waiting import wait_until
 from torpor.worker.archive.stores.transport import Reply, Transport
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

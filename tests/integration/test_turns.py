@@ -15,23 +15,24 @@ from typing import Any
 import pytest
 import redis
 import redis.asyncio.cluster
-from conftest import RedisServer, Watched
 from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, ToolMessage
 from langchain_core.outputs import ChatResult
 from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 from langchain_core.runnables.history import RunnableWithMessageHistory
-from purging import purge_session
 
+from support.servers import RedisServer
+from support.sessions import purge_session
+from support.watched_clients import Watched
 from torpor import MemorystoreChatMessageHistory
-from torpor.history.codec import decode as decode_message
-from torpor.history.codec import encode as encode_message
+from torpor.history.adapters.messages import decode_message, encode_message
 from torpor.history.protocol import SessionPurged, SessionStore
 from torpor.worker.archive.stores.url import open_archive
 from torpor.worker.deployment.services import Services
 from torpor.worker.deployment.settings import Settings
-from torpor.worker.sleep.attempt import Outcome, archive_session
+from torpor.worker.sleep.attempt import archive_session
+from torpor.worker.sleep.outcome import Outcome
 from torpor.worker.wake.restore import read_transcript, restore_session
 from torpor.worker.wake.session_archive import SessionArchive
 

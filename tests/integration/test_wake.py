@@ -14,24 +14,17 @@ from typing import Any
 
 import pytest
 import redis
-from client_kinds import Chat, Connection, Kind
-from conftest import (
-    Points,
-    RedisServer,
-    WatchedArchive,
-    age,
-    dump,
-    lasting_keys,
-    raw,
-    wait_until,
-    with_settings,
-)
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
-from purging import purge_session
-from storage_proxy import StorageProxy, answered
 
+from support.client_kinds import Chat, Connection, Kind
+from support.keyspace import dump, lasting_keys, raw
+from support.observed import Points, WatchedArchive
+from support.servers import RedisServer
+from support.sessions import age, purge_session, with_settings
+from support.storage_proxy import StorageProxy, answered
+from support.waiting import wait_until
 from torpor import MemorystoreChatMessageHistory
-from torpor.history.codec import encode as encode_message
+from torpor.history.adapters.messages import encode_message
 from torpor.history.protocol import Expiry, OwnerMismatch, RestoreRefusal, SessionInfo, SessionPurged, SessionStore
 from torpor.history.store.restoring import Restoring
 from torpor.worker import failpoints
@@ -42,8 +35,9 @@ from torpor.worker.deployment.services import Services
 from torpor.worker.deployment.settings import PolicySettings, Settings
 from torpor.worker.errors import ArchiveTaken, ArchiveUnavailable
 from torpor.worker.failpoints import Failpoint
-from torpor.worker.sleep.attempt import Outcome, archive_session
+from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain
+from torpor.worker.sleep.outcome import Outcome
 from torpor.worker.wake.restore import read_transcript
 from torpor.worker.wake.session_archive import SessionArchive
 

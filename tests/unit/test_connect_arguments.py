@@ -14,11 +14,12 @@ import redis
 import redis.asyncio
 import redis.asyncio.cluster
 from redis.credentials import UsernamePasswordCredentialProvider
-from tls import make_authority
-from tokens import Tokens
 
+from support.paths import ROOT
+from support.tls import make_authority
+from support.tokens import Tokens
 from torpor.history.protocol import InvalidArgument, connect
-from torpor.worker.app import make_app
+from torpor.worker.deployment.celery_config import make_app
 from torpor.worker.deployment.settings import load_settings
 
 SECRET = "hunter2secret"
@@ -156,7 +157,7 @@ def test_an_asyncio_client_of_a_cluster_is_made_without_asking_for_its_nodes() -
 
 def test_the_ways_to_connect_in_the_operations_page_are_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(make_authority(tmp_path / "instance").folder)
-    page = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+    page = (ROOT / "docs" / "operations.md").read_text()
     [broker] = re.findall(r"^TORPOR_BROKER_URL='(.*)'$", page, re.MULTILINE)
     rows = re.findall(r"^\| .* \| `(connect\(.*\))` \| `(TORPOR_REDIS_URL=.*)` \|$", page, re.MULTILINE)
     assert len(rows) == 4

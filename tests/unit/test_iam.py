@@ -15,9 +15,9 @@ from typing import Any
 import google.auth.credentials
 import google.auth.exceptions
 import pytest
-from conftest import wait_until
-from tokens import Tokens
 
+from support.tokens import Tokens
+from support.waiting import wait_until
 from torpor.history.protocol import (
     IamCredentialProvider,
     InvalidArgument,
@@ -42,7 +42,7 @@ class Clock(datetime):
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> type[Clock]:
-    for module in ("torpor.history.clients.iam", "tokens"):
+    for module in ("torpor.history.clients.iam", "support.tokens"):
         monkeypatch.setattr(f"{module}.datetime", Clock)
     monkeypatch.setattr(Clock, "ahead", timedelta(0))
     return Clock

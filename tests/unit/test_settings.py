@@ -12,8 +12,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from pydantic import SecretStr
-from tls import make_authority
 
+from support.tls import make_authority
 from torpor.history.policy import Bounds
 from torpor.history.protocol import Policies, TorporError, application_default
 from torpor.worker.archive.stores.url import parse_archive_url

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import timedelta
-from itertools import chain, islice
 from typing import Annotated
 
 import typer
 
 from torpor.history.protocol import InvalidArgument, SessionInfo, Status, TorporError
 from torpor.worker.cli import console
+from torpor.worker.deployment import catalog
 from torpor.worker.deployment.services import Services, connect, open_deployment
 from torpor.worker.deployment.settings import load_settings
 
@@ -42,13 +42,10 @@ def services_of(context: typer.Context, *, changes_archive: bool = False) -> Ser
 
 
 def walk(services: Services, *, due: bool = False, quarantined: bool = False) -> Iterator[SessionInfo]:
-    """Describe the sessions of the index; one that can't be described is told on standard error."""
-    ids = services.sessions.sessions(quarantined=True)
-    if not quarantined:
-        ids = chain(services.sessions.sessions(), ids)
-    while page := list(islice(ids, 500)):
-        for session_id, info in zip(page, services.sessions.infos(page), strict=True):
-            if isinstance(info, TorporError):
-                console.err.print(f"{console.one_line(session_id)}: {info}; see torpor doctor", markup=False)
-            elif info and (not due or info.status is Status.DUE):
-                yield info
+    """Describe the sessions of the index; report one that can't be read on standard error."""
+    ids = services.sessions.sessions(quarantined=True) if quarantined else catalog.live(services)
+    for session_id, info in catalog.described(services, ids):
+        if isinstance(info, TorporError):
+            console.err.print(f"{console.one_line(session_id)}: {info}; see torpor doctor", markup=False)
+        elif info and (not due or info.status is Status.DUE):
+            yield info

@@ -24,9 +24,11 @@ from torpor.history.protocol import (
 from torpor.history.protocol import check_session_id as check
 from torpor.worker.cli import console
 from torpor.worker.cli.shared import Json, services_of
+from torpor.worker.deployment import catalog
 from torpor.worker.deployment.services import Services
 from torpor.worker.transfer import adopt as adopting
 from torpor.worker.transfer import json_lines
+from torpor.worker.transfer.give_back import give_back
 from torpor.worker.wake import restore as restoring
 
 _Ttl = Annotated[int | None, typer.Option(help="Idle timeout of the sessions, in seconds.")]
@@ -139,14 +141,14 @@ def export(
     services = services_of(context)
     named = [check(each) for each in session or []]
     if not to_memorystore:
-        _write(_lines(services, named or adopting.everything(services), skip_gone=all_), output)
+        _write(_lines(services, named or catalog.everything(services), skip_gone=all_), output)
         return
     adopting.finish(services)
     if all_:
         _give_all_back(services, expiry)
     else:
         for each in named:
-            count = adopting.give_back(services, each, expiry.idle)
+            count = give_back(services, each, expiry.idle)
             console.out.print(f"given back: {console.one_line(each)}, {count:,} messages", markup=False)
 
 
@@ -179,9 +181,9 @@ def _give_all_back(services: Services, expiry: Expiry) -> None:
     failed: list[PermanentError] = []
     with console.progress(None) as bars:
         task = bars.add_task("giving back", total=None)
-        for session_id in adopting.everything(services):
+        for session_id in catalog.everything(services):
             try:
-                adopting.give_back(services, session_id, expiry.idle)
+                give_back(services, session_id, expiry.idle)
                 given += 1
             except SessionExists:
                 there += 1

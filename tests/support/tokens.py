@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from tls import EncryptedServer
+from support.tls import EncryptedServer
 
 
 class Tokens:

@@ -1,4 +1,4 @@
-"""The worker's Celery app with its failpoints armed: `celery -A armed worker`, with tests/ on PYTHONPATH.
+"""The worker's Celery app with armed failpoints. With tests/ on PYTHONPATH: `celery -A support.armed_worker worker`.
 
 LEDGER_KILL_ORDER   file: one line "<failpoint> <n> <whom>". The process that takes it dies at the nth time that it
                     reaches the failpoint. The file goes first, so an order kills once.

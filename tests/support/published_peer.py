@@ -1,6 +1,7 @@
 """Run by the Python of another virtual environment: langchain-google-memorystore-redis as it is published.
 
-`peer.py write URL CLUSTER` writes sessions of all kinds of messages, `peer.py read URL CLUSTER SESSION...` reads them.
+`published_peer.py write URL CLUSTER` writes sessions of all kinds of messages, and
+`published_peer.py read URL CLUSTER SESSION...` reads them.
 Both print, for each session, its id and its messages as JSON, as that library reads them.
 """
 

@@ -7,7 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from conftest import ClusterServer, RedisServer, raw
+from support.clusters import ClusterServer
+from support.keyspace import raw
+from support.servers import RedisServer
 
 
 def ask(node: RedisServer, command: str, *arguments: bytes | str | int) -> Any:

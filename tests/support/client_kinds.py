@@ -15,9 +15,12 @@ from typing import Any
 
 import redis
 import redis.sentinel
-from conftest import ClusterServer, RedisServer, free_port, server_binary, start_cluster, start_redis, wait_until
 from langchain_core.messages import BaseMessage
 
+from support.clusters import ClusterServer, start_cluster
+from support.ports import free_port
+from support.servers import RedisServer, server_binary, start_redis
+from support.waiting import wait_until
 from torpor import MemorystoreChatMessageHistory
 
 REPLIES = [{"decode_responses": decode, "protocol": protocol} for decode in (False, True) for protocol in (2, 3)]

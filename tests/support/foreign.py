@@ -10,9 +10,9 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from conftest import raw
 from langchain_core.messages import BaseMessage, HumanMessage, message_to_dict, messages_from_dict
 
+from support.keyspace import raw
 from torpor.history.protocol import LAYOUTS, Layout
 
 

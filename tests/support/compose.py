@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from conftest import RedisServer
 
+from support.paths import ROOT
+from support.servers import RedisServer
 from torpor.worker.deployment.services import Services, connect
 from torpor.worker.deployment.settings import environment, load_settings
 
-COMPOSE = yaml.safe_load((Path(__file__).parents[1] / "docker-compose.yml").read_text())
+COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 
 
 @contextmanager

@@ -1,4 +1,6 @@
-"""Somebody else's Celery application that hears of events: `celery -A subscriber worker`, with tests/ on PYTHONPATH.
+"""Another team's Celery application that receives events.
+
+With tests/ on PYTHONPATH: `celery -A support.subscriber worker`.
 
 SUBSCRIBER_BROKER   the broker's URL
 SUBSCRIBER_FILE     one JSON line for each event
