@@ -31,7 +31,8 @@ from torpor.worker.deployment.settings import environment, load_settings
 from torpor.worker.erasure import orders, receipts
 from torpor.worker.erasure.receipts import PurgeState
 from torpor.worker.failpoints import Failpoint
-from torpor.worker.sleep.attempt import Outcome, archive_session
+from torpor.worker.sleep.attempt import archive_session
+from torpor.worker.sleep.outcome import Outcome
 from torpor.worker.wake.restore import restore_session
 
 

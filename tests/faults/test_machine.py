@@ -50,8 +50,9 @@ from torpor.worker.archive.stores.url import open_archive
 from torpor.worker.deployment.services import Services
 from torpor.worker.deployment.settings import Settings
 from torpor.worker.errors import AttemptsExhausted
-from torpor.worker.sleep.attempt import AttemptResult, Outcome, archive_claimed, archive_session
+from torpor.worker.sleep.attempt import archive_claimed, archive_session
 from torpor.worker.sleep.drain import drain
+from torpor.worker.sleep.outcome import AttemptResult, Outcome
 from torpor.worker.wake.restore import Restored, RestoreOutcome, read_transcript, restore_session
 
 SECONDS = float(os.environ.get("MACHINE_SECONDS", "0"))

@@ -41,8 +41,9 @@ from torpor.worker.archive.contents import look
 from torpor.worker.deployment.services import Services, connect
 from torpor.worker.deployment.settings import Settings
 from torpor.worker.errors import ArchiveUnavailable, ClearForgotten
-from torpor.worker.sleep.attempt import AttemptResult, Outcome, archive_session
+from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain
+from torpor.worker.sleep.outcome import AttemptResult, Outcome
 from torpor.worker.wake.restore import RestoreOutcome, read_transcript, restore_session
 from torpor.worker.wake.session_archive import SessionArchive
 
@@ -803,7 +804,7 @@ def test_what_is_written_to_a_server_that_has_forgotten_a_clear_in_a_restart_sta
     chat.say(2)
     raw(services.sessions.client, "SAVE")
     services.sessions.clear("s")
-    assert archive_session(services, "s").outcome in (Outcome.CLEANED, Outcome.ARCHIVED)
+    assert archive_session(services, "s").outcome in (Outcome.ERASED, Outcome.ARCHIVED)
     server.stop()
     server = start_redis(tmp_path, port=server.port)
     try:

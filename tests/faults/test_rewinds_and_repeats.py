@@ -55,9 +55,10 @@ from torpor.worker.erasure.purge import carry_out
 from torpor.worker.erasure.receipts import PurgeState
 from torpor.worker.errors import ArchiveTaken, SegmentMissing
 from torpor.worker.failpoints import Failpoint
-from torpor.worker.sleep.attempt import Outcome, archive_session
+from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain
 from torpor.worker.sleep.leases import LeaseKeeper
+from torpor.worker.sleep.outcome import Outcome
 from torpor.worker.wake.restore import RestoreOutcome, read_transcript, restore_session
 
 S = "s"
@@ -434,7 +435,7 @@ def test_a_clear_that_is_sent_again_spares_what_was_written_and_archived_meanwhi
     lost = clear(services)
     services.sessions.run(lost)
     say(client, "somebody else's")
-    assert drain_due(services) == {Outcome.CLEANED: 1}
+    assert drain_due(services) == {Outcome.ERASED: 1}
     close_and_drain(services)
     services.sessions.run(lost)
     restore_session(services, S)

@@ -46,8 +46,9 @@ from torpor.worker.archive.stores import gcs as gcs_module
 from torpor.worker.archive.stores import objects as objects_module
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import ArchiveConflict, ArchiveCorrupt, ArchiveRefused, ArchiveUnavailable, SegmentDamaged
-from torpor.worker.sleep.attempt import Outcome, archive_session
+from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain
+from torpor.worker.sleep.outcome import Outcome
 from torpor.worker.wake.restore import RestoreOutcome, read_transcript, restore_session
 
 MIB = 1024 * 1024

@@ -12,7 +12,7 @@ from torpor.worker.archive import contents
 from torpor.worker.cli import console
 from torpor.worker.cli.shared import Json, Session, services_of
 from torpor.worker.sleep import attempt as archiving
-from torpor.worker.sleep.attempt import Outcome
+from torpor.worker.sleep.outcome import AttemptResult, Outcome
 from torpor.worker.wake import restore as restoring
 from torpor.worker.wake.restore import RestoreOutcome
 
@@ -56,7 +56,7 @@ def restore(context: typer.Context, session: Session, *, as_json: Json = False) 
         raise TransientError("the session was closed, cleared or restored by somebody else meanwhile; try again")
 
 
-def _refuse_archive(result: archiving.AttemptResult) -> NoReturn:
+def _refuse_archive(result: AttemptResult) -> NoReturn:
     reasons = {
         Outcome.KEPT: "it has been used meanwhile and stays in Redis; what was there is archived",
         Outcome.SUPERSEDED: "it was cleared, purged or restored meanwhile",

@@ -25,7 +25,8 @@ from torpor.worker.erasure.orders import Order, Scope
 from torpor.worker.erasure.purge import carry_out, purge
 from torpor.worker.errors import ArchiveRefused, ArchiveUnavailable
 from torpor.worker.retention import legal_hold
-from torpor.worker.sleep.attempt import Outcome, archive_session
+from torpor.worker.sleep.attempt import archive_session
+from torpor.worker.sleep.outcome import Outcome
 from torpor.worker.wake.restore import restore_session
 
 NASTY = "s\x1b[2J\x9b31m\u202e\n[bold]x[/bold]"

@@ -18,7 +18,8 @@ from support.fake_models import AgentParrot, ChatParrot
 from support.paths import ROOT
 from support.servers import RedisServer
 from torpor.worker.deployment.services import Services
-from torpor.worker.sleep.attempt import Outcome, archive_session
+from torpor.worker.sleep.attempt import archive_session
+from torpor.worker.sleep.outcome import Outcome
 from torpor.worker.wake.restore import read_transcript
 
 EXAMPLES = ROOT / "examples"

@@ -37,7 +37,8 @@ from torpor.history.protocol import (
 from torpor.worker.archive.stores.url import open_archive
 from torpor.worker.deployment.services import Services
 from torpor.worker.deployment.settings import Settings
-from torpor.worker.sleep.attempt import Outcome, archive_session
+from torpor.worker.sleep.attempt import archive_session
+from torpor.worker.sleep.outcome import Outcome
 from torpor.worker.wake.session_archive import SessionArchive
 
 pytestmark = pytest.mark.single_node(reason="these tests start servers of every kind themselves")

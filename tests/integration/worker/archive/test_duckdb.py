@@ -17,7 +17,8 @@ from langchain_core.messages import AIMessage, HumanMessage
 from support.keyspace import raw
 from torpor import MemorystoreChatMessageHistory
 from torpor.worker.deployment.services import Services
-from torpor.worker.sleep.attempt import Outcome, archive_session
+from torpor.worker.sleep.attempt import archive_session
+from torpor.worker.sleep.outcome import Outcome
 
 GLOB = "v1/*/*/*/*.jsonl.gz"
 SESSIONS = ["plain", "a/b", "x" * 300, "Wie geht's? 😀"]

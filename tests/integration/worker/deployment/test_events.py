@@ -22,8 +22,9 @@ from torpor.history.protocol import SessionStore
 from torpor.worker.deployment.events import EventKind, follow
 from torpor.worker.deployment.services import Services
 from torpor.worker.deployment.settings import environment
-from torpor.worker.sleep.attempt import Outcome, archive_session
+from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain
+from torpor.worker.sleep.outcome import Outcome
 from torpor.worker.wake.restore import restore_session
 
 SAID = [b'{"content":"a secret"}', b'{"content":"another"}']

@@ -39,8 +39,9 @@ from torpor.worker.erasure.receipts import PurgeState
 from torpor.worker.errors import ArchiveRefused, ArchiveUnavailable, PurgeNotFound
 from torpor.worker.failpoints import Failpoint
 from torpor.worker.retention import legal_hold
-from torpor.worker.sleep.attempt import Outcome, archive_session
+from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain
+from torpor.worker.sleep.outcome import Outcome
 from torpor.worker.wake.restore import read_transcript, restore_session
 
 A, B, C = b'{"a":"secret one"}', b'{"b":"secret two"}', b'{"c":"secret three"}'
@@ -87,7 +88,7 @@ def markers(services: Services, session_id: str) -> list[str]:
 
 def end_tombstones(services: Services) -> None:
     """What the sweep does when the time of the tombstones is over."""
-    wait_until(lambda: not set(drain(services, SHARDS)) & {Outcome.ERASING, Outcome.CLEANED} and not live(services))
+    wait_until(lambda: not set(drain(services, SHARDS)) & {Outcome.ERASING, Outcome.ERASED} and not live(services))
 
 
 def live(services: Services) -> int:

@@ -24,7 +24,8 @@ from torpor.worker.erasure.orders import Order
 from torpor.worker.erasure.purge import carry_out
 from torpor.worker.erasure.receipts import PurgeState
 from torpor.worker.failpoints import Failpoint
-from torpor.worker.sleep.attempt import Outcome, archive_session
+from torpor.worker.sleep.attempt import archive_session
+from torpor.worker.sleep.outcome import Outcome
 
 A, B = b'{"a":1}', b'{"b":2}'
 

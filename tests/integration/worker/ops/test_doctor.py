@@ -11,8 +11,9 @@ from torpor import MemorystoreChatMessageHistory
 from torpor.history.protocol import SessionDamaged
 from torpor.worker.deployment.services import Services
 from torpor.worker.ops.doctor import Ailment, Assumption, Finding, examine
-from torpor.worker.sleep.attempt import Outcome, archive_session
+from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain
+from torpor.worker.sleep.outcome import Outcome
 from torpor.worker.wake.restore import restore_session
 
 OLD, NEW = HumanMessage("old", id="1"), HumanMessage("new", id="2")

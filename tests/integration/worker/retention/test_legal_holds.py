@@ -44,8 +44,9 @@ from torpor.worker.erasure.purge import purge
 from torpor.worker.erasure.receipts import PurgeState
 from torpor.worker.failpoints import Failpoint
 from torpor.worker.retention import legal_hold
-from torpor.worker.sleep.attempt import Outcome, archive_session
+from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain
+from torpor.worker.sleep.outcome import Outcome
 from torpor.worker.wake.restore import read_transcript, restore_session
 
 A, B, C = b'{"a":1}', b'{"b":2}', b'{"c":3}'
@@ -264,14 +265,14 @@ def test_objects_that_were_there_before_get_the_hold_from_the_worker_and_lose_it
     info = chat(services).info()
     assert info
     assert info.status is Status.DUE
-    assert drain(services, SHARDS)[Outcome.HELD] == 1
+    assert drain(services, SHARDS)[Outcome.HOLD_APPLIED] == 1
     assert held(services, "s") == [True, True]
     info = chat(services).info()
     assert info
     assert (info.hold_pending, info.message_count, info.status) == (False, 2, Status.LIVE)
 
     chat(services).release_hold()
-    assert drain(services, SHARDS)[Outcome.HELD] == 1
+    assert drain(services, SHARDS)[Outcome.HOLD_APPLIED] == 1
     assert held(services, "s") == [False, False]
     assert read_transcript(services, "s") == [A, B]
 
@@ -437,7 +438,7 @@ def test_a_worker_that_is_killed_before_it_notes_what_it_saw_to_is_followed_by_a
     info = chat(services).info()
     assert info
     assert info.hold_pending
-    wait_until(lambda: drain(services, SHARDS)[Outcome.HELD])
+    wait_until(lambda: drain(services, SHARDS)[Outcome.HOLD_APPLIED])
 
     info = chat(services).info()
     assert info

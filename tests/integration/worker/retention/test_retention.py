@@ -32,7 +32,8 @@ from torpor.worker.deployment.services import Services
 from torpor.worker.deployment.settings import PolicySettings, Settings
 from torpor.worker.retention import legal_hold
 from torpor.worker.retention.expiry import NEVER
-from torpor.worker.sleep.attempt import Outcome, archive_session
+from torpor.worker.sleep.attempt import archive_session
+from torpor.worker.sleep.outcome import Outcome
 from torpor.worker.wake.restore import RestoreOutcome, read_transcript, restore_session
 
 DAY = timedelta(days=1)

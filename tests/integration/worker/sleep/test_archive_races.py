@@ -31,8 +31,9 @@ from torpor.history.protocol import (
 from torpor.worker.archive import contents, names
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import ArchiveUnavailable, SegmentMissing
-from torpor.worker.sleep.attempt import AttemptResult, Outcome, archive_session
+from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain
+from torpor.worker.sleep.outcome import AttemptResult, Outcome
 from torpor.worker.sleep.pool import Pool
 from torpor.worker.wake.restore import RestoreOutcome, read_transcript, restore_session
 from torpor.worker.wake.session_archive import SessionArchive
@@ -220,7 +221,7 @@ def take_over_and_wake(chat: Chat) -> None:
 def clear_and_erase(chat: Chat) -> None:
     chat.clear()
     outcomes = drain(chat.services, list(chat.services.sessions.due_counts()))
-    assert outcomes[Outcome.CLEANED] + outcomes[Outcome.ERASING] == 1
+    assert outcomes[Outcome.ERASED] + outcomes[Outcome.ERASING] == 1
 
 
 def clear_and_go_on(chat: Chat) -> None:
@@ -231,7 +232,7 @@ def clear_and_go_on(chat: Chat) -> None:
 def pop_and_erase(chat: Chat) -> None:
     chat.pop()
     outcomes = drain(chat.services, list(chat.services.sessions.due_counts()))
-    assert outcomes[Outcome.CLEANED] + outcomes[Outcome.ERASING] == 1
+    assert outcomes[Outcome.ERASED] + outcomes[Outcome.ERASING] == 1
 
 
 def pop_and_go_on(chat: Chat) -> None:
@@ -702,7 +703,7 @@ def test_an_erasure_that_was_killed_is_finished_by_the_next(services: Services, 
     watched, points = watch(services, lease_seconds=0.1)
     killed(points, point, watched)
     due = wait_until(services.sessions.due_counts, what="the lease ends")
-    assert drain(services, list(due)) == {Outcome.CLEANED: 1}
+    assert drain(services, list(due)) == {Outcome.ERASED: 1}
     chat.check_erased()
     chat.check()
 

@@ -20,7 +20,8 @@ from torpor.worker.deployment import memory
 from torpor.worker.deployment.services import Services, open_deployment
 from torpor.worker.errors import ArchiveConflict, ArchiveTaken, ArchiveUnavailable
 from torpor.worker.ops import status
-from torpor.worker.sleep.attempt import Outcome, archive_session
+from torpor.worker.sleep.attempt import archive_session
+from torpor.worker.sleep.outcome import Outcome
 from torpor.worker.sleep.relief import relieve
 
 pytestmark = pytest.mark.single_node(reason="it sets the memory limit of a server of its own")

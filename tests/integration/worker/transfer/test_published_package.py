@@ -19,7 +19,8 @@ from support.servers import RedisServer, missing
 from torpor import MemorystoreChatMessageHistory
 from torpor.history.protocol import LAYOUTS
 from torpor.worker.deployment.services import Services
-from torpor.worker.sleep.attempt import Outcome, archive_session
+from torpor.worker.sleep.attempt import archive_session
+from torpor.worker.sleep.outcome import Outcome
 from torpor.worker.wake.restore import RestoreOutcome, restore_session
 
 # The newest one, of March 2025, which needs langchain-core < 1.

@@ -35,8 +35,9 @@ from torpor.worker.deployment.services import Services
 from torpor.worker.deployment.settings import PolicySettings, Settings
 from torpor.worker.errors import ArchiveTaken, ArchiveUnavailable
 from torpor.worker.failpoints import Failpoint
-from torpor.worker.sleep.attempt import Outcome, archive_session
+from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain
+from torpor.worker.sleep.outcome import Outcome
 from torpor.worker.wake.restore import read_transcript
 from torpor.worker.wake.session_archive import SessionArchive
 
