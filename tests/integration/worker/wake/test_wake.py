@@ -26,7 +26,7 @@ from support.waiting import wait_until
 from torpor import MemorystoreChatMessageHistory
 from torpor.history.adapters.messages import encode_message
 from torpor.history.protocol import Expiry, OwnerMismatch, RestoreRefusal, SessionInfo, SessionPurged, SessionStore
-from torpor.history.store.restoring import Restoring
+from torpor.history.store import SessionOperations
 from torpor.worker import failpoints
 from torpor.worker.archive import contents, names, ownership
 from torpor.worker.archive.stores import objects
@@ -359,14 +359,14 @@ def test_parts_of_different_owners_are_not_shown_as_one(
 def answers(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What each was told that has asked to wake a session."""
     told: list[Any] = []
-    ask = Restoring.begin_restore
+    ask = SessionOperations.begin_restore
 
-    async def noted(*args: Any, **options: Any) -> Any:
-        answer = await ask(*args, **options)
+    async def noted(self: SessionOperations, *args: Any, **options: Any) -> Any:
+        answer = await ask(self.runner, *args, **options)
         told.append(answer)
         return answer
 
-    monkeypatch.setattr(Restoring, "begin_restore", noted)
+    monkeypatch.setattr(SessionOperations, "begin_restore", noted)
     return told
 
 
