@@ -31,7 +31,11 @@ def test_an_archive_is_one_namespace_s_alone(services: Services) -> None:
 
 
 def test_commands_and_tasks_refuse_another_namespace_s_archive_and_keep_its_sessions_in_redis(
-    client: redis.Redis, services: Services, torpor: Torpor, monkeypatch: pytest.MonkeyPatch
+    client: redis.Redis,
+    services: Services,
+    torpor: Torpor,
+    variables: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     say(client, "ours")
     assert torpor("archive", S).code == 0
@@ -39,7 +43,8 @@ def test_commands_and_tasks_refuse_another_namespace_s_archive_and_keep_its_sess
     say(client, "theirs", namespace="other")
     for refused in (("archive", S), ("restore", S), ("purge", "--session", S, "--yes")):
         assert torpor("--namespace", "other", *refused).code == 1
-    monkeypatch.setenv(PREFIX + "NAMESPACE", "other")
+    for name, value in (variables | {"NAMESPACE": "other"}).items():
+        monkeypatch.setenv(PREFIX + name, value)
     with pytest.raises(ArchiveTaken):
         tasks.services.__wrapped__()
     assert object_names(services.archive) == before
