@@ -18,7 +18,7 @@ from torpor.worker.deployment.services import Services
 @pytest.fixture(autouse=True)
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several pages in each direction for a few messages."""
-    monkeypatch.setattr("torpor.history.store.application.PAGE_BYTES", 100)
+    monkeypatch.setattr("torpor.history.store.reading.PAGE_BYTES", 100)
     monkeypatch.setattr("torpor.worker.archive.segment._READ_BYTES", 350)
 
 

@@ -18,6 +18,7 @@ from support.keyspace import raw
 from support.ports import free_port
 from support.servers import RedisServer
 from torpor import MemorystoreChatMessageHistory
+from torpor.worker.cli.commands import COMMANDS
 from torpor.worker.deployment.services import Services
 from torpor.worker.deployment.settings import PREFIX
 
@@ -37,9 +38,9 @@ def test_a_session_is_shown_archived_shown_again_restored_and_purged(client: red
     assert torpor("archive", "s").out == "archived: 3 messages\n"
     assert chat(client).info() is None
     assert torpor("show", "s").out == live.out
-    assert torpor("archive", "s").out == "asleep already\n"
+    assert torpor("archive", "s").out == "already asleep\n"
     assert torpor("restore", "s", "--json").json["messages"] == 3
-    assert torpor("restore", "s").out.startswith("awake already")
+    assert torpor("restore", "s").out.startswith("already awake")
     dry = torpor("purge", "--session", "s", "--dry-run")
     assert (dry.code, dry.out.splitlines()[-1][:48]) == (0, "would purge: 1 sessions, 3 messages, 1 objects (")
     assert chat(client).info()
@@ -102,7 +103,7 @@ def test_what_can_not_be_archived_is_listed_requeued_and_examined(
     assert torpor("requeue").code == 2
     assert torpor("requeue", "--all").code == 0
     repaired = torpor("doctor", "--repair")
-    assert (repaired.code, repaired.out) == (0, "mended: s: messages without metadata (2 messages)\n")
+    assert (repaired.code, repaired.out) == (0, "repaired: s: messages without metadata (2 messages)\n")
     assert torpor("archive", "s").code == 0
 
 
@@ -210,7 +211,7 @@ def test_what_a_worker_holds_is_left_to_it(client: redis.Redis, services: Servic
     chat(client).add_messages(TURN)
     services.sessions.claim_one("s", services.settings.lease)
     result = torpor("archive", "s")
-    assert (result.code, "a worker has it in hand" in result.err) == (4, True)
+    assert (result.code, "a worker is busy with it" in result.err) == (4, True)
 
 
 def test_control_characters_do_not_reach_the_terminal(client: redis.Redis, torpor: Torpor) -> None:
@@ -229,7 +230,7 @@ def test_a_purge_asks_first(client: redis.Redis, variables: dict[str, str]) -> N
     for answer, stays in (("n", True), ("y", False)):
         terminal, slave = pty.openpty()
         process = subprocess.Popen(
-            [sys.executable, "-c", "from torpor.worker.cli import main; main()", "purge", "--session", "s"],
+            [sys.executable, "-m", "torpor", "purge", "--session", "s"],
             stdin=slave,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -250,7 +251,10 @@ def test_every_command_has_help_with_an_example_and_exit_codes_are_documented(to
     assert "Exit codes: 0 done" in help_text
     for name in names_of_commands():
         assert f"  {name} " in help_text
-        assert f"Example: torpor {name}" in torpor(name, "--help").out
+    for name, (_, summary) in COMMANDS.items():
+        own = torpor(name, "--help").out
+        assert f"Example: torpor {name}" in own
+        assert f" {summary} " in " ".join(own.split())
 
 
 def test_the_demo_ends_by_itself_and_cleans_up_on_a_real_redis(

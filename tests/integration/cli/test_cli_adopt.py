@@ -82,7 +82,7 @@ def test_what_is_no_conversation_is_counted_by_reason_and_left(client: redis.Red
     assert adopt(torpor)["sessions"] == 0
     assert dump(client).items() >= kept.items()
     said = torpor("adopt", "--match", "jobs", "--format", "memorystore").out
-    assert said.splitlines()[1] == "left as they are: 1, such as jobs: not all of it is LangChain messages"
+    assert said.splitlines()[1] == "not adopted: 1, such as jobs: not all of it is LangChain messages"
 
 
 def test_a_prefix_of_the_applications_own_is_taken_as_it_stands(client: redis.Redis, torpor: Torpor) -> None:

@@ -74,7 +74,7 @@ def test_a_dry_run_lists_exactly_what_would_go_and_changes_nothing(
             segment.stored.size for segment in look(services.archive, session_id).segments
         )
     assert "both: 1 sessions, 3 messages, 1 objects (" in told.out
-    assert ", 3 messages of it in Redis\n" in told.out
+    assert ", 3 of the messages in Redis\n" in told.out
     assert "kept by a legal hold: case 12" in told.out
     assert told.out.splitlines()[-1].startswith("would purge: 3 sessions, 6 messages, 2 objects (")
     purged = torpor("purge", "--owner", "ann", "--yes", "--json")
@@ -166,8 +166,8 @@ def test_wrong_usage_is_told_and_places_no_order(client: redis.Redis, services: 
         (["--idle-for", "36501d"], "from 1 second to 100 years"),
         (["--idle-for", "999999999w"], "longer than any session"),
         (["--session", "s", "--scope", "moon"], "moon"),
-        (["--resume", "x", "--session", "s"], "give nothing else"),
-        (["--resume", "x", "--dry-run"], "give nothing else"),
+        (["--resume", "x", "--session", "s"], "give no other option"),
+        (["--resume", "x", "--dry-run"], "give no other option"),
         (["--resume", "../x"], "a purge id is 1 to 100 letters"),
         (["--resume", "\udce4"], "a purge id is 1 to 100 letters"),
         (["s"], "unexpected extra argument"),
@@ -246,7 +246,7 @@ def test_a_purge_of_what_is_held_is_blocked(client: redis.Redis, services: Servi
     for arguments in (["--session", "kept", "--yes"], ["--owner", "ann", "--yes", "--json"]):
         result = torpor("purge", *arguments)
         assert result.code == 1
-        assert "something may not be removed: torpor receipts " in result.err
+        assert "some objects may not be removed: torpor receipts " in result.err
     standing = result.json
     assert (standing["state"], standing["receipt"]["removed"]["sessions"]) == ("blocked", 1)
     told = torpor("purge-status", standing["purge"])

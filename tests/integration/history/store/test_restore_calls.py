@@ -57,7 +57,7 @@ def test_a_restore_brings_a_sleeping_session_back(store: SessionStore, client: r
 
 
 def test_what_is_sent_twice_of_a_restore_is_done_once(store: SessionStore) -> None:
-    begin = calls.begin_restore(store.deployment, "s", b"0a1b", MINUTE, alone=False)
+    begin = calls.begin_restore(store.deployment, "s", MINUTE, token=b"0a1b")
     ticket = store.run(begin)
     assert isinstance(ticket, RestoreTicket)
     assert store.run(begin) == ticket

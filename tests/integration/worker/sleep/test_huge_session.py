@@ -11,7 +11,7 @@ import redis
 from support.huge_session import MIB, added_memory, message, write
 from support.keyspace import raw
 from torpor.history.protocol import SessionOperations, SessionStore
-from torpor.history.store.application import PAGE_BYTES
+from torpor.history.store.reading import PAGE_BYTES
 from torpor.worker.deployment.services import Services
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.wake.restore import restore_session

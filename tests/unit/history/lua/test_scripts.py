@@ -70,7 +70,7 @@ SAMPLES: dict[str, list[Call[Any]]] = {
     ],
     "append": [
         calls.append(DEPLOYMENT, "s", [b"{}", b"{}"], request=b"12345678", expiry=EXPIRY, owner="ann", only_new=True),
-        calls.append(DEPLOYMENT, "s", [], request=b"12345678", expiry=Expiry(), owner=None),
+        calls.append(DEPLOYMENT, "s", [b"{}"], request=b"12345678"),
     ],
     "read": [
         calls.read(DEPLOYMENT, "s", 5, 9, 1024, touch=True),
@@ -112,11 +112,11 @@ SAMPLES: dict[str, list[Call[Any]]] = {
         calls.release(DEPLOYMENT, LEASE, None, counted=False, error=""),
     ],
     "note_erased": [calls.note_erased(DEPLOYMENT, LEASE, 1)],
-    "begin_restore": [calls.begin_restore(DEPLOYMENT, "s", b"0a1b", HOUR, alone=True)],
+    "begin_restore": [calls.begin_restore(DEPLOYMENT, "s", HOUR, alone=True, token=b"0a1b")],
     "stage": [calls.stage(DEPLOYMENT, TICKET, 0, [b"{}"], HOUR), calls.stage(DEPLOYMENT, TICKET, 0, [], HOUR)],
     "finish_restore": [
-        calls.finish_restore(DEPLOYMENT, TICKET, 3, Origin(MOMENT, EXPIRY, "ann"), HOUR),
-        calls.finish_restore(DEPLOYMENT, TICKET, 3, Origin(), None),
+        calls.finish_restore(DEPLOYMENT, TICKET, 3, Origin(MOMENT, EXPIRY, "ann"), remember=HOUR),
+        calls.finish_restore(DEPLOYMENT, TICKET, 3, Origin()),
     ],
     "add_events": [calls.add_events("torpor", [{"kind": "session.archived", "session": "s"}] * 2, keep=9)],
     "attempts": [calls.attempts(DEPLOYMENT, "s")],

@@ -27,7 +27,7 @@ from support.sessions import age, with_settings
 from support.waiting import wait_until
 from torpor.history.protocol import PurgeOutcome, SessionNotFound
 from torpor.worker.archive import names
-from torpor.worker.archive import segment as transcript
+from torpor.worker.archive.segment import pack
 from torpor.worker.deployment.services import Services
 from torpor.worker.retention import legal_hold
 from torpor.worker.sleep.attempt import archive_session
@@ -215,7 +215,7 @@ def test_a_session_of_which_the_archive_has_what_redis_has_not_is_left_as_it_is(
     restore_session(monthly, "s")
     epoch = described(monthly).epoch
     lapse(monthly)
-    packed = transcript.pack("s", epoch + 1 if newer else epoch, 0, 0, [[b"{}", b"{}"]])
+    packed = pack("s", epoch + 1 if newer else epoch, 0, 0, [[b"{}", b"{}"]])
     with packed.body:
         name = names.segment_name("s", packed.name)
         monthly.archive.put(name, packed.body, packed.size, metadata={"sha256": packed.sha256})

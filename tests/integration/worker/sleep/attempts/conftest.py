@@ -18,4 +18,4 @@ def sessions(client: redis.Redis) -> SessionStore:
 
 @pytest.fixture(autouse=True)
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torpor.history.store.application.PAGE_BYTES", 2_500)
+    monkeypatch.setattr("torpor.history.store.reading.PAGE_BYTES", 2_500)

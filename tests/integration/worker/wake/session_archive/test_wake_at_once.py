@@ -22,7 +22,7 @@ from support.waiting import wait_until
 from support.waking import LATE, SLEPT, described, events, fall_asleep, restored, services_of, written
 from torpor import MemorystoreChatMessageHistory
 from torpor.history.protocol import RestoreRefusal, SessionStore
-from torpor.history.store.restoring import Restoring
+from torpor.history.store import SessionOperations
 from torpor.worker import failpoints
 from torpor.worker.archive.stores import objects
 from torpor.worker.archive.stores.url import open_archive
@@ -54,14 +54,14 @@ def kill(_: Failpoint | None = None) -> None:
 def answers(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What each was told that has asked to wake a session."""
     told: list[Any] = []
-    ask = Restoring.begin_restore
+    ask = SessionOperations.begin_restore
 
-    async def noted(*args: Any, **options: Any) -> Any:
-        answer = await ask(*args, **options)
+    async def noted(self: SessionOperations, *args: Any, **options: Any) -> Any:
+        answer = await ask(self.runner, *args, **options)
         told.append(answer)
         return answer
 
-    monkeypatch.setattr(Restoring, "begin_restore", noted)
+    monkeypatch.setattr(SessionOperations, "begin_restore", noted)
     return told
 
 

@@ -1,4 +1,4 @@
-"""The commands about what must be kept, and for how long: legal holds, and the bucket's own rules."""
+"""The commands that say what must be kept, and for how long: legal holds, and the bucket's own rules."""
 
 from __future__ import annotations
 
@@ -16,19 +16,21 @@ from torpor.worker.ops import bucket_check
 from torpor.worker.retention import legal_hold as holding
 from torpor.worker.retention.legal_hold import Held
 
-_Session = Annotated[str | None, typer.Option(help="One session.")]
-_Owner = Annotated[str | None, typer.Option(help="An owner: the sessions that there are, and those that come.")]
+_Session = Annotated[str | None, typer.Option(help="Name one session.")]
+_Owner = Annotated[str | None, typer.Option(help="Name an owner: all present and future sessions.")]
 
 
 def hold(
     context: typer.Context,
     *,
-    reason: Annotated[str, typer.Option(help="Why it must be kept.")],
+    reason: Annotated[str, typer.Option(help="Say why the messages must be kept.")],
     session: _Session = None,
     owner: _Owner = None,
     as_json: Json = False,
 ) -> None:
-    """Put a session or an owner under a legal hold: archived as always, but neither cleared, purged nor expired.
+    """Put a session or an owner under a legal hold.
+
+    The sessions are archived as always, but nobody can clear or purge them, and they do not expire.
 
     Example: torpor hold --owner ann --reason "case 12/2026"
     """
@@ -46,10 +48,10 @@ def unhold(context: typer.Context, *, session: _Session = None, owner: _Owner = 
 def bucket(
     context: typer.Context,
     *,
-    apply: Annotated[bool, typer.Option("--apply", help="Add the rule that expires archives.")] = False,
+    apply: Annotated[bool, typer.Option("--apply", help="Add the rule that deletes expired archives.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show what the bucket does with the archive by itself, and what is wrong with it.
+    """Show the rules of the archive's bucket, and warn of wrong ones.
 
     Example: torpor bucket --apply
     """
@@ -68,7 +70,7 @@ def bucket(
         )
         return
     if changed:
-        console.out.print("added: the lifecycle rule that deletes what is past its retention", markup=False)
+        console.out.print("added: the lifecycle rule that deletes expired archives", markup=False)
     console.print_facts({"archive": services.archive.url, **_facts(found)})
     for warning in warnings:
         console.err.print(f"warning: {warning}", markup=False)
