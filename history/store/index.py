@@ -142,7 +142,7 @@ class Index(BlockingRunner):
     def _ask(
         self, ask: Callable[[Sequence[int]], Call[list[T | TorporError]]], shards: Sequence[int], most: int = _TOGETHER
     ) -> list[tuple[int, T | TorporError]]:
-        """The answer of each shard; one pipeline. A call is for up to `most` shards, or for one if it must have one slot."""
+        """The answers of shards; one pipeline. A call is for up to `most` shards, or one if it must have one slot."""
         together = 1 if self._one_slot else most
         groups = [shards[first : first + together] for first in range(0, len(shards), together)]
         answers: list[tuple[int, T | TorporError]] = []
