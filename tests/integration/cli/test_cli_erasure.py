@@ -21,7 +21,7 @@ from torpor.worker.archive import names
 from torpor.worker.archive.contents import look
 from torpor.worker.deployment.services import Services
 from torpor.worker.erasure import orders, receipts
-from torpor.worker.erasure.orders import Order, Scope
+from torpor.worker.erasure.order import Order, Scope
 from torpor.worker.erasure.purge import carry_out, purge
 from torpor.worker.errors import ArchiveRefused, ArchiveUnavailable
 from torpor.worker.retention import legal_hold
@@ -61,7 +61,7 @@ def segments(services: Services, session_id: str) -> list[str]:
 
 def the_id(services: Services) -> str:
     """The id of the only purge there is."""
-    [found] = [*orders.open_orders(services), *(str(each["purge"]) for each in receipts.receipts(services))]
+    [found] = [*orders.open_orders(services), *(each.id for each in receipts.receipts(services))]
     return found
 
 
@@ -357,7 +357,7 @@ def test_the_status_tells_what_is_queued_what_failed_and_what_nobody_knows(
     client: redis.Redis, services: Services, torpor: Torpor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     say(client, "s", "one", "two")
-    order = orders.place(services, Order(owner="ann", requested_by="dpo", scope=Scope.EVERYWHERE))
+    order = orders.place(services, Order.of(owner="ann", requested_by="dpo", scope=Scope.EVERYWHERE))
     queued = torpor("purge-status", order.id)
     assert (queued.code, "queued" in queued.said, "owner: ann" in queued.said) == (0, True, True)
     assert torpor("purge-status", order.id, "--json").json["found"]["sessions"] == 0
@@ -393,8 +393,8 @@ def test_receipts_are_listed(client: redis.Redis, services: Services, torpor: To
     assert torpor("receipts").code == 0
     for number in range(3):
         sleep(client, services, f"s{number}")
-        purge(services, Order(session=f"s{number}", id=f"purge-{number}", requested_by="dpo" * number))
-    orders.place(services, Order(owner="ann", id="purge-9"))
+        purge(services, Order.of(session=f"s{number}", id=f"purge-{number}", requested_by="dpo" * number))
+    orders.place(services, Order.of(owner="ann", id="purge-9"))
 
     listed = torpor("receipts", "--json").lines
     assert [each["purge"] for each in listed] == ["purge-0", "purge-1", "purge-2"]
@@ -462,7 +462,7 @@ def test_wrong_usage_of_a_hold_is_told_and_holds_nothing(
         result = torpor(*arguments)
         assert (result.code, result.out, said in result.said) == (2, "", True), (arguments, result)
     assert dump(client) == before
-    purge(services, Order(session="s"))
+    purge(services, Order.of(session="s"))
     late = torpor("hold", "--session", "s", "--reason", "too late")
     assert (late.code, "was purged: nothing of it is left to hold" in late.err) == (3, True)
 

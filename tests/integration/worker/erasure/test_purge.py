@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
+import jsonschema
 import pytest
 import redis
 from langchain_core.messages import HumanMessage
@@ -31,11 +32,11 @@ from torpor.history.protocol import (
 from torpor.worker import failpoints
 from torpor.worker.archive import names
 from torpor.worker.deployment.services import Services
-from torpor.worker.erasure import orders, receipts, targets
+from torpor.worker.erasure import orders, receipts, schema, targets
 from torpor.worker.erasure.inventory import Tally
-from torpor.worker.erasure.orders import Order, Scope
+from torpor.worker.erasure.order import Order, Scope
 from torpor.worker.erasure.purge import carry_out, preview, purge
-from torpor.worker.erasure.receipts import PurgeState
+from torpor.worker.erasure.receipt import PurgeState
 from torpor.worker.errors import ArchiveRefused, ArchiveUnavailable, PurgeNotFound
 from torpor.worker.failpoints import Failpoint
 from torpor.worker.retention import legal_hold
@@ -104,7 +105,7 @@ def test_a_purge_removes_a_session_from_redis_and_archive_and_writes_a_receipt(
     archive_session(services, "s")
     restore_session(services, "s")
     sleep(services, "other", A, owner="bob")
-    order = Order(session="s", requested_by="dpo@example.com", reason="request 17")
+    order = Order.of(session="s", requested_by="dpo@example.com", reason="request 17")
 
     standing = purge(services, order)
 
@@ -112,10 +113,11 @@ def test_a_purge_removes_a_session_from_redis_and_archive_and_writes_a_receipt(
     assert standing.found == Tally(1, 3, 2, standing.found.bytes)
     receipt = standing.receipt
     assert receipt is not None
-    assert receipt["target"] == {"session": "s"}
-    assert (receipt["requested_by"], receipt["reason"]) == ("dpo@example.com", "request 17")
-    assert receipt["removed"] == receipt["found"]
-    assert receipt["kept"] == {"sessions": 0, "objects": 0, "named": []}
+    assert receipt.target.fields() == {"session": "s"}
+    assert (receipt.requested_by, receipt.reason) == ("dpo@example.com", "request 17")
+    assert receipt.removed == receipt.found
+    assert receipt.kept.fields() == {"sessions": 0, "objects": 0, "named": []}
+    jsonschema.validate(receipt.fields(), json.loads(schema.text()))
     assert markers(services, "s") == [names.floor_name("s", epoch_of(services, "s"))]
     assert not list(services.archive.list(names.all_owner_markers("ann")))
     assert list(services.archive.list(names.all_owner_markers("bob")))
@@ -123,7 +125,7 @@ def test_a_purge_removes_a_session_from_redis_and_archive_and_writes_a_receipt(
     assert not raw(client, "EXISTS", keys_of(services, "s").messages(b"s"))
     assert read_transcript(services, "other") == [A]
     assert list(orders.open_orders(services)) == []
-    assert [each["purge"] for each in receipts.receipts(services)] == [order.id]
+    assert [each.id for each in receipts.receipts(services)] == [order.id]
 
 
 def epoch_of(services: Services, session_id: str) -> int:
@@ -141,15 +143,15 @@ def test_an_inventory_names_what_was_found_before_it_went_and_holds_no_text(serv
     [segment] = [name for name in markers(services, "s") if name.endswith(".gz")]
     [stored] = services.archive.list(segment)
 
-    purged = purge(services, Order(session="s"))
+    purged = purge(services, Order.of(session="s"))
 
     assert purged.receipt
-    [listed] = purged.receipt["inventories"]
-    [inventory] = services.archive.list(listed["object"])
+    [listed] = purged.receipt.inventories
+    [inventory] = services.archive.list(listed.object)
     with services.archive.open(inventory) as body:
         text = gzip.decompress(body.read())
     assert b"secret" not in text
-    assert "secret" not in json.dumps(purged.receipt)
+    assert "secret" not in json.dumps(purged.receipt.fields())
     [line] = map(json.loads, text.splitlines())
     assert line["session"] == "s"
     assert line["objects"] == [
@@ -160,14 +162,14 @@ def test_an_inventory_names_what_was_found_before_it_went_and_holds_no_text(serv
             "sha256": stored.metadata["sha256"],
         }
     ]
-    assert inventory.metadata["sha256"] == listed["sha256"]
+    assert inventory.metadata["sha256"] == listed.sha256
 
 
 def test_a_tombstone_refuses_late_writes_until_its_time_is_over(services: Services) -> None:
     services = with_settings(services, tombstone_seconds=1)
     sleep(services, "s")
     history = MemorystoreChatMessageHistory(services.sessions.client, "s", owner="ann", shards=4)
-    purge(services, Order(session="s"))
+    purge(services, Order.of(session="s"))
 
     for late in (
         lambda: history.add_messages([HumanMessage("late")]),
@@ -191,7 +193,7 @@ def test_a_tombstone_refuses_late_writes_until_its_time_is_over(services: Servic
 
 def test_a_tombstone_is_not_in_the_way_of_an_application_that_reuses_ids(services: Services) -> None:
     sleep(services, "s", A, B)
-    purge(services, Order(session="s"))
+    purge(services, Order.of(session="s"))
     history = MemorystoreChatMessageHistory(services.sessions.client, "s", owner="bob", allow_reuse=True, shards=4)
 
     history.add_messages([HumanMessage("new")])
@@ -207,7 +209,7 @@ def test_nothing_is_left_when_the_tombstone_has_ended(client: redis.Redis, servi
     services = with_settings(services, tombstone_seconds=1)
     for number in range(6):
         (sleep if number % 2 else say)(services, f"s{number}")
-    assert purge(services, Order(owner="ann")).found.sessions == 6
+    assert purge(services, Order.of(owner="ann")).found.sessions == 6
 
     end_tombstones(services)
 
@@ -219,7 +221,7 @@ def test_nothing_is_left_when_the_tombstone_has_ended(client: redis.Redis, servi
 def test_a_worker_that_was_uploading_while_the_purge_ran_leaves_no_object(services: Services, point: str) -> None:
     watched, points = watch(with_settings(services, lease_seconds=1))
     say(services, "s", A, B)
-    order = Order(session="s")
+    order = Order.of(session="s")
     points.at(point, lambda: purge(services, order))
 
     assert archive_session(watched, "s").outcome is Outcome.SUPERSEDED
@@ -235,7 +237,7 @@ def test_a_purge_is_complete_only_when_what_a_dying_worker_left_is_gone(services
     services = with_settings(services, lease_seconds=1)
     watched, points = watch(services)
     say(services, "s", A, B)
-    order = Order(session="s")
+    order = Order.of(session="s")
     states: list[PurgeState] = []
 
     def purge_and_die() -> None:
@@ -263,7 +265,7 @@ def test_what_a_dying_worker_left_goes_though_the_session_was_used_while_it_uplo
     services = with_settings(services, lease_seconds=1)
     watched, points = watch(services)
     say(services, "s", A, B)
-    order = Order(session="s")
+    order = Order.of(session="s")
 
     def use_and_erase() -> None:
         match use:  # each of them makes the worker's lease void
@@ -317,7 +319,7 @@ def test_a_purge_that_is_killed_anywhere_is_finished_by_the_next_sweep(
         say(services, f"s{number}", A, B)
         archive_session(services, f"s{number}")
         restore_session(services, f"s{number}")
-    order = Order(owner="ann", scope=scope)
+    order = Order.of(owner="ann", scope=scope)
 
     def die(at: Failpoint) -> None:
         if at is point:
@@ -332,7 +334,7 @@ def test_a_purge_that_is_killed_anywhere_is_finished_by_the_next_sweep(
 
     standing = receipts.standing(services, order.id)
     assert standing.receipt
-    assert standing.receipt["removed"]["sessions"] == 4
+    assert standing.receipt.removed.sessions == 4
     assert list(orders.open_orders(services)) == []
     left = [name for name in of_sessions(services) if not name.endswith("/floor")]
     if scope is Scope.LIVE:
@@ -345,7 +347,7 @@ def test_a_purge_that_is_killed_anywhere_is_finished_by_the_next_sweep(
 def test_of_two_workers_at_the_same_purge_one_works(services: Services) -> None:
     for number in range(5):
         sleep(services, f"s{number}")
-    order = orders.place(services, Order(owner="ann"))
+    order = orders.place(services, Order.of(owner="ann"))
     found: list[PurgeState] = []
     at_work = threading.Event()
     go_on = threading.Event()
@@ -370,7 +372,7 @@ def test_a_purge_keeps_its_lock_while_it_finds_nothing_for_longer_than_a_lease(
 ) -> None:
     services = with_settings(services, lease_seconds=0.5)
     sleep(services, "s")
-    order = orders.place(services, Order(owner="ann"))
+    order = orders.place(services, Order.of(owner="ann"))
     walked = targets.targets
 
     def walk_slowly(*arguments: Any) -> Iterator[str]:
@@ -385,13 +387,13 @@ def test_a_purge_keeps_its_lock_while_it_finds_nothing_for_longer_than_a_lease(
 
 def test_an_order_that_is_placed_again_is_the_same_purge(services: Services) -> None:
     sleep(services, "s")
-    order = Order(session="s", id="task-1")
+    order = Order.of(session="s", id="task-1")
     done = purge(services, order)
 
-    assert purge(services, Order(session="s", id="task-1")) == done
+    assert purge(services, Order.of(session="s", id="task-1")) == done
     with pytest.raises(InvalidArgument, match="another one"):
-        orders.place(services, Order(session="t", id="task-1"))
-    assert purge(services, Order(session="s")).state is PurgeState.COMPLETE  # repeating is harmless
+        orders.place(services, Order.of(session="t", id="task-1"))
+    assert purge(services, Order.of(session="s")).state is PurgeState.COMPLETE  # repeating is harmless
 
 
 def test_a_purge_that_meets_an_error_says_so_and_goes_on_later(
@@ -399,7 +401,7 @@ def test_a_purge_that_meets_an_error_says_so_and_goes_on_later(
 ) -> None:
     services = with_settings(services, retry_delay_seconds=0.1)
     sleep(services, "s")
-    order = orders.place(services, Order(session="s"))
+    order = orders.place(services, Order.of(session="s"))
     with monkeypatch.context() as patched:
         patched.setattr(
             "torpor.worker.erasure.erase.below_floor",
@@ -415,7 +417,7 @@ def test_a_purge_that_meets_an_error_says_so_and_goes_on_later(
 
 
 def test_a_purge_that_nobody_began_is_queued_and_an_unknown_one_is_unknown(services: Services) -> None:
-    order = orders.place(services, Order(owner="ann"))
+    order = orders.place(services, Order.of(owner="ann"))
     assert receipts.standing(services, order.id).state is PurgeState.QUEUED
     with pytest.raises(PurgeNotFound):
         receipts.standing(services, "nobody-knows-it")
@@ -428,7 +430,7 @@ def test_an_owners_purge_takes_all_their_sessions_and_nobody_elses(services: Ser
         (sleep if number % 2 else say)(services, f"ann{number}")
         (sleep if number % 2 else say)(services, f"bob{number}", owner="bob")
 
-    standing = purge(services, Order(owner="ann"))
+    standing = purge(services, Order.of(owner="ann"))
 
     assert (standing.state, standing.found.sessions) == (PurgeState.COMPLETE, 12)
     for number in range(12):
@@ -441,11 +443,11 @@ def test_a_purge_of_idle_sessions_spares_what_was_used(services: Services) -> No
     sleep(services, "old asleep")
     sleep(services, "old of bob", owner="bob")
     idle = timedelta(seconds=2)
-    wait_until(lambda: len(list(preview(services, Order(idle=idle)))) == 3, what="they have been idle for so long")
+    wait_until(lambda: len(list(preview(services, Order.of(idle=idle)))) == 3, what="they have been idle for so long")
     say(services, "new awake", idle=3600)
     sleep(services, "new asleep")
 
-    standing = purge(services, Order(idle=idle, owner="ann"))
+    standing = purge(services, Order.of(idle=idle, owner="ann"))
 
     assert (standing.state, standing.found.sessions) == (PurgeState.COMPLETE, 2)
     assert read_transcript(services, "old of bob") == [A]
@@ -455,17 +457,19 @@ def test_a_purge_of_idle_sessions_spares_what_was_used(services: Services) -> No
 
 def test_a_session_that_is_used_after_it_was_listed_as_idle_is_spared(services: Services) -> None:
     say(services, "s", idle=3600)
-    wait_until(lambda: list(preview(services, Order(idle=timedelta(seconds=1)))), what="it has been idle for so long")
+    wait_until(
+        lambda: list(preview(services, Order.of(idle=timedelta(seconds=1)))), what="it has been idle for so long"
+    )
 
     def use(at: Failpoint) -> None:
         if at is Failpoint.PURGE_LISTED:
             say(services, "s", B)
 
     failpoints.arm(use)
-    standing = purge(services, Order(idle=timedelta(seconds=1)))
+    standing = purge(services, Order.of(idle=timedelta(seconds=1)))
 
     assert standing.receipt
-    assert (standing.state, standing.receipt["removed"]["sessions"]) == (PurgeState.COMPLETE, 0)
+    assert (standing.state, standing.receipt.removed.sessions) == (PurgeState.COMPLETE, 0)
     assert read_transcript(services, "s") == [A, B]
 
 
@@ -475,7 +479,7 @@ def test_a_live_purge_leaves_the_archive_and_what_was_archived_wakes_up(services
     say(services, "s", B)
     sleep(services, "t", A)
 
-    standing = purge(services, Order(owner="ann", scope=Scope.LIVE))
+    standing = purge(services, Order.of(owner="ann", scope=Scope.LIVE))
 
     assert (standing.state, standing.found) == (PurgeState.COMPLETE, Tally(1, 2, 0, 0))
     assert services.sessions.info("s") is None
@@ -495,7 +499,7 @@ def test_a_live_purge_takes_back_what_was_uploaded_and_never_committed(services:
     points.at("before commit", die)
     with pytest.raises(Killed):
         archive_session(watched, "s")
-    order = Order(session="s", scope=Scope.LIVE)
+    order = Order.of(session="s", scope=Scope.LIVE)
     assert purge(services, order).state is PurgeState.RUNNING  # the worker may be at it still
     wait_until(lambda: carry_out(services, order.id).state is PurgeState.COMPLETE)
 
@@ -509,7 +513,7 @@ def test_a_purge_of_the_archive_leaves_the_messages_in_redis(services: Services)
     sleep(services, "asleep", A)
     say(services, "new", C)
 
-    standing = purge(services, Order(owner="ann", scope=Scope.ARCHIVE))
+    standing = purge(services, Order.of(owner="ann", scope=Scope.ARCHIVE))
 
     assert (standing.state, standing.found.sessions, standing.found.messages) == (PurgeState.COMPLETE, 2, 3)
     assert [name for name in of_sessions(services) if not name.endswith("/floor")] == []
@@ -525,14 +529,14 @@ def test_a_session_under_a_legal_hold_is_neither_purged_nor_cleared(services: Se
     sleep(services, "free", A)
     legal_hold.hold_session(services, "kept", "case 12")
 
-    [dry] = preview(services, Order(session="kept"))
+    [dry] = preview(services, Order.of(session="kept"))
     assert dry.hold
     assert dry.hold.reason == "case 12"
-    standing = purge(services, Order(owner="ann", requested_by="dpo"))
+    standing = purge(services, Order.of(owner="ann", requested_by="dpo"))
 
     assert standing.state is PurgeState.BLOCKED
     assert standing.receipt
-    assert standing.receipt["kept"]["named"] == [
+    assert standing.receipt.kept.fields()["named"] == [
         {"session": "kept", "object": None, "why": "legal hold: case 12", "until": None}
     ]
     with pytest.raises(SessionHeld, match="case 12"):
@@ -540,7 +544,7 @@ def test_a_session_under_a_legal_hold_is_neither_purged_nor_cleared(services: Se
     assert read_transcript(services, "kept") == [A]
 
     legal_hold.hold_session(services, "kept", None)
-    assert purge(services, Order(owner="ann")).state is PurgeState.COMPLETE
+    assert purge(services, Order.of(owner="ann")).state is PurgeState.COMPLETE
     assert [name for name in of_sessions(services) if not name.endswith("/floor")] == []
 
 
@@ -552,11 +556,11 @@ def test_a_hold_that_comes_after_the_list_is_heeded(services: Services) -> None:
             legal_hold.hold_session(services, "s", "just in time")
 
     failpoints.arm(keep)
-    standing = purge(services, Order(owner="ann"))
+    standing = purge(services, Order.of(owner="ann"))
 
     assert standing.state is PurgeState.BLOCKED
     assert standing.receipt
-    assert standing.receipt["removed"] == {"sessions": 0, "messages": 0, "objects": 0, "bytes": 0}
+    assert standing.receipt.removed == Tally()
     assert read_transcript(services, "s") == [A]
 
 
@@ -573,18 +577,18 @@ def test_what_the_archive_refuses_to_delete_blocks_the_purge_and_is_named(
         return delete(archive, stored)
 
     monkeypatch.setattr(type(services.archive), "delete", refuse)
-    standing = purge(services, Order(session="s"))
+    standing = purge(services, Order.of(session="s"))
 
     assert standing.state is PurgeState.BLOCKED
     assert standing.receipt
-    [named] = standing.receipt["kept"]["named"]
-    assert (named["object"], named["why"]) == (segment, "a retention policy keeps it")
-    assert standing.receipt["removed"]["objects"] == standing.found.objects - 1
-    assert standing.receipt["removed"] == {"sessions": 0, "messages": 0, "objects": 0, "bytes": 0}
-    again = purge(services, Order(owner="ann"))  # the owner's marker is there still
+    [named] = standing.receipt.kept.named
+    assert (named.object, named.why) == (segment, "a retention policy keeps it")
+    assert standing.receipt.removed.objects == standing.found.objects - 1
+    assert standing.receipt.removed == Tally()
+    again = purge(services, Order.of(owner="ann"))  # the owner's marker is there still
     assert (again.state, again.found.sessions) == (PurgeState.BLOCKED, 1)
     monkeypatch.undo()
-    assert purge(services, Order(owner="ann")).state is PurgeState.COMPLETE
+    assert purge(services, Order.of(owner="ann")).state is PurgeState.COMPLETE
     assert [name for name in of_sessions(services) if not name.endswith("/floor")] == []
 
 
@@ -599,7 +603,7 @@ def test_what_comes_back_after_a_failover_is_purged_again(client: redis.Redis, s
                 client.restore(key, 0, value, replace=True)
 
     failpoints.arm(rewind)
-    assert purge(services, Order(session="s")).state is PurgeState.COMPLETE
+    assert purge(services, Order.of(session="s")).state is PurgeState.COMPLETE
     info = services.sessions.info("s")
     assert info
     assert (info.status, info.message_count) == (Status.PURGED, 0)
@@ -609,7 +613,7 @@ def test_what_comes_after_the_list_is_complete_is_not_purged(services: Services)
     services = with_settings(services, lease_seconds=1)
     watched, points = watch(services)
     say(services, "old", A)
-    order = Order(owner="ann")
+    order = Order.of(owner="ann")
     points.at("after segment put", lambda: purge(services, order))
     archive_session(watched, "old")
     assert receipts.standing(services, order.id).state is PurgeState.RUNNING
@@ -626,7 +630,7 @@ def test_what_comes_after_the_list_is_complete_is_not_purged(services: Services)
 def test_a_session_that_was_begun_anew_and_slept_or_was_cleared_is_not_purged_again(services: Services) -> None:
     sleep(services, "slept", A)
     sleep(services, "cleared", A)
-    order = Order(owner="ann")
+    order = Order.of(owner="ann")
 
     def begin_anew(at: Failpoint) -> None:
         if at is Failpoint.PURGE_ERASED:
@@ -653,7 +657,7 @@ def test_a_live_purge_waits_for_a_clear_to_be_finished(services: Services) -> No
     sleep(services, "s", A)
     services.sessions.clear("s")
     say(services, "s", B)
-    order = Order(session="s", scope=Scope.LIVE)
+    order = Order.of(session="s", scope=Scope.LIVE)
 
     assert purge(services, order).state is PurgeState.RUNNING
     drain(services, SHARDS)
@@ -670,7 +674,7 @@ def test_the_marker_of_an_old_clear_goes_with_a_purge(services: Services) -> Non
     assert services.sessions.info("s") is None
     assert len(of_sessions(services)) == 1
 
-    assert purge(services, Order(session="s")).found.objects == 1
+    assert purge(services, Order.of(session="s")).found.objects == 1
 
     end_tombstones(services)
     assert of_sessions(services) == []
@@ -682,7 +686,7 @@ def test_a_hold_that_was_released_is_not_in_the_way_of_an_erasure(services: Serv
         legal_hold.hold_session(services, session, "case 12")
         services.sessions.release_hold(session)  # the objects have yet to be seen to
 
-    assert purge(services, Order(session="purged")).state is PurgeState.COMPLETE
+    assert purge(services, Order.of(session="purged")).state is PurgeState.COMPLETE
     services.sessions.clear("cleared")
     assert archive_session(services, "cleared").outcome is Outcome.ARCHIVED
     assert [name for name in of_sessions(services) if not name.endswith("/floor")] == []
@@ -694,7 +698,7 @@ def test_a_held_session_is_in_the_receipt_though_the_purge_had_to_wait(services:
     sleep(services, "held", A)
     legal_hold.hold_session(services, "held", "case 12")
     say(services, "leased", B)
-    order = Order(owner="ann")
+    order = Order.of(owner="ann")
     points.at("after segment put", lambda: purge(services, order))
     archive_session(watched, "leased")
     assert receipts.standing(services, order.id).state is PurgeState.RUNNING
@@ -702,15 +706,15 @@ def test_a_held_session_is_in_the_receipt_though_the_purge_had_to_wait(services:
     standing = wait_until(lambda: (done := carry_out(services, order.id)).receipt and done)
 
     assert standing.state is PurgeState.BLOCKED
-    assert [each["session"] for each in standing.receipt["kept"]["named"]] == ["held"]
-    assert (standing.receipt["found"]["sessions"], standing.receipt["removed"]["sessions"]) == (2, 1)
+    assert [each.session for each in standing.receipt.kept.named] == ["held"]
+    assert (standing.receipt.found.sessions, standing.receipt.removed.sessions) == (2, 1)
     assert read_transcript(services, "held") == [A]
 
 
 def test_what_was_rebased_before_the_purge_goes_on_is_purged(services: Services) -> None:
     sleep(services, "s", A)
     restore_session(services, "s")
-    order = Order(session="s")
+    order = Order.of(session="s")
 
     def die(at: Failpoint) -> None:
         if at is Failpoint.PURGE_LISTED:
@@ -732,11 +736,11 @@ def test_an_owners_purge_spares_what_is_another_owners_by_now(services: Services
     sleep(services, "s", A, owner="ann")
     say(services, "s", B, owner="bob")
 
-    standing = purge(services, Order(owner="ann"))
+    standing = purge(services, Order.of(owner="ann"))
 
     assert standing.state is PurgeState.BLOCKED
     assert standing.receipt
-    assert "another owner" in standing.receipt["kept"]["named"][0]["why"]
+    assert "another owner" in standing.receipt.kept.named[0].why
     assert services.sessions.messages("s") == [B]
 
 
@@ -761,11 +765,11 @@ def test_a_hold_that_comes_during_a_restore_that_fails_is_seen_to(services: Serv
     "wrong",
     [
         Order,
-        lambda: Order(session="s", owner="ann"),
-        lambda: Order(session=""),
-        lambda: Order(owner=""),
-        lambda: Order(idle=timedelta(0)),
-        lambda: Order(session="s", id="../x"),
+        lambda: Order.of(session="s", owner="ann"),
+        lambda: Order.of(session=""),
+        lambda: Order.of(owner=""),
+        lambda: Order.of(idle=timedelta(0)),
+        lambda: Order.of(session="s", id="../x"),
     ],
 )
 def test_an_order_that_makes_no_sense_is_refused(wrong: Callable[[], Order]) -> None:

@@ -39,9 +39,9 @@ from torpor.worker.archive import names
 from torpor.worker.archive.contents import look
 from torpor.worker.archive.stores.url import open_archive
 from torpor.worker.deployment.services import Services
-from torpor.worker.erasure.orders import Order, Scope
+from torpor.worker.erasure.order import Order, Scope
 from torpor.worker.erasure.purge import purge
-from torpor.worker.erasure.receipts import PurgeState
+from torpor.worker.erasure.receipt import PurgeState
 from torpor.worker.failpoints import Failpoint
 from torpor.worker.retention import legal_hold
 from torpor.worker.sleep.attempt import archive_session
@@ -238,7 +238,7 @@ def test_a_held_session_is_neither_cleared_nor_purged(services: Services, *, asl
     with pytest.raises(SessionHeld, match="case 12"):
         history.clear()
     for scope in Scope:
-        for order in (Order(session="s", scope=scope), Order(owner="ann", scope=scope)):
+        for order in (Order.of(session="s", scope=scope), Order.of(owner="ann", scope=scope)):
             state = purge(services, order).state
             elsewhere = scope is (Scope.LIVE if asleep else Scope.ARCHIVE)
             assert state is (PurgeState.COMPLETE if elsewhere else PurgeState.BLOCKED)
@@ -247,7 +247,7 @@ def test_a_held_session_is_neither_cleared_nor_purged(services: Services, *, asl
     assert read_transcript(services, "s") == [A, B]
     history.release_hold()
     settle(services)
-    assert purge(services, Order(session="s")).state is PurgeState.COMPLETE
+    assert purge(services, Order.of(session="s")).state is PurgeState.COMPLETE
     assert objects(services, "s") == []
 
 
@@ -331,7 +331,7 @@ def test_a_quarantined_session_is_protected_at_once_and_its_objects_are_seen_to_
     assert not drain(services, SHARDS)
     with pytest.raises(SessionHeld):
         chat(services).clear()
-    assert purge(services, Order(session="s")).state is PurgeState.BLOCKED
+    assert purge(services, Order.of(session="s")).state is PurgeState.BLOCKED
     info = chat(services).info()
     assert info
     assert info.status is Status.QUARANTINED
@@ -396,7 +396,7 @@ def test_a_hold_that_is_released_during_an_upload_ends_with_free_objects(service
 
     assert points.pending == []
     assert held(services, "s") == [False]
-    assert purge(services, Order(session="s")).state is PurgeState.COMPLETE
+    assert purge(services, Order.of(session="s")).state is PurgeState.COMPLETE
 
 
 def test_a_hold_that_is_changed_while_the_worker_sees_to_the_objects_is_seen_to_again(services: Services) -> None:
@@ -452,7 +452,7 @@ def test_a_worker_that_is_killed_before_it_notes_what_it_saw_to_is_followed_by_a
 
 def test_a_purged_session_can_not_be_held(services: Services) -> None:
     sleep(services, "s", A)
-    purge(services, Order(session="s"))
+    purge(services, Order.of(session="s"))
     with pytest.raises(SessionPurged, match="was purged"):
         chat(services).hold("too late")
     for reason in ("too late", None):
@@ -517,7 +517,7 @@ def test_a_purge_right_after_the_release_erases_what_was_held(services: Services
     restore_session(services, "s")
 
     assert chat(services).release_hold()
-    standing = purge(services, Order(session="s", scope=scope))
+    standing = purge(services, Order.of(session="s", scope=scope))
 
     assert standing.state is PurgeState.COMPLETE
     assert objects(services, "s") == []
@@ -530,7 +530,7 @@ def test_a_live_purge_right_after_the_release_leaves_free_objects(services: Serv
     restore_session(services, "s")
 
     assert chat(services).release_hold()
-    assert purge(services, Order(session="s", scope=Scope.LIVE)).state is PurgeState.COMPLETE
+    assert purge(services, Order.of(session="s", scope=Scope.LIVE)).state is PurgeState.COMPLETE
     settle(services)
 
     assert held(services, "s") == [False]
@@ -585,17 +585,17 @@ def test_an_owners_hold_is_of_the_sessions_there_are_and_of_those_that_come(serv
     for session_id in ("live", "asleep", "awake", "later"):
         assert held(services, session_id) == [True], session_id
     assert held(services, "bobs") == [False]
-    standing = purge(services, Order(owner="ann"))
+    standing = purge(services, Order.of(owner="ann"))
     assert standing.receipt
-    assert (standing.state, standing.receipt["kept"]["sessions"]) == (PurgeState.BLOCKED, 4)
-    assert purge(services, Order(owner="bob")).state is PurgeState.COMPLETE
+    assert (standing.state, standing.receipt.kept.sessions) == (PurgeState.BLOCKED, 4)
+    assert purge(services, Order.of(owner="bob")).state is PurgeState.COMPLETE
 
     assert legal_hold.hold_owner(services, "ann", None) == legal_hold.Held(4, 8)
     assert legal_hold.hold_owner(services, "ann", None) is None
     assert legal_hold.hold_owner(services, "nobody", None) is None
     for session_id in ("live", "asleep", "awake", "later"):
         assert held(services, session_id) == [False], session_id
-    assert purge(services, Order(owner="ann")).state is PurgeState.COMPLETE
+    assert purge(services, Order.of(owner="ann")).state is PurgeState.COMPLETE
     settle(services)
     assert in_redis(services) == 0
 
@@ -659,7 +659,7 @@ def test_an_owners_hold_that_is_interrupted_is_finished_when_it_is_run_again(
 
     assert [held(services, f"s{number}") for number in range(5)] == [[not release]] * 5
     assert in_redis(services) == 0
-    assert purge(services, Order(owner="ann")).state is (PurgeState.COMPLETE if release else PurgeState.BLOCKED)
+    assert purge(services, Order.of(owner="ann")).state is (PurgeState.COMPLETE if release else PurgeState.BLOCKED)
 
 
 def test_what_goes_to_sleep_while_its_owner_is_held_is_found(services: Services) -> None:
