@@ -43,7 +43,6 @@ from torpor.history.protocol import (
 )
 from torpor.worker import cli, failpoints, tasks
 from torpor.worker.archive import contents, names, ownership
-from torpor.worker.archive import segment as transcript
 from torpor.worker.archive.names import FloorName
 from torpor.worker.archive.stores import ArchiveStore
 from torpor.worker.archive.stores.folder import FolderStore
@@ -538,7 +537,7 @@ def test_a_machine_that_is_short_of_room_postpones_and_blames_no_session(
         if short == "of disk":
             patch.setattr(tempfile, "SpooledTemporaryFile", lambda **_: FullDisk())
         else:
-            patch.setattr(transcript, "pack", no_memory)
+            patch.setattr("torpor.worker.sleep.upload.pack", no_memory)
         for _ in range(services.settings.max_attempts + 1):
             assert archive_session(services, S).outcome is Outcome.POSTPONED
     info = described(services)
@@ -562,7 +561,7 @@ def test_the_text_of_an_unknown_error_is_told_to_nobody_but_where_it_happened_is
     def look_into(element: bytes) -> bool:
         raise ValueError(f"{secret}: {element!r}")
 
-    monkeypatch.setattr(transcript, "is_plain", look_into)
+    monkeypatch.setattr("torpor.worker.archive.segment.is_plain", look_into)
     with caplog.at_level("DEBUG"):
         result = archive_session(services, S)
     assert (result.outcome, str(result.error)) == (outcome, "ValueError")

@@ -19,21 +19,19 @@ WORKER = sorted((ROOT / "worker").rglob("*.py"))
 HISTORY = sorted((ROOT / "history").rglob("*.py"))
 
 PUBLIC = [
-    "LAYOUTS",
+    "AsyncSessionStore",
+    "Client",
     "ClientMismatch",
-    "IamCredentialProvider",
     "InvalidArgument",
     "Layout",
     "LegalHold",
     "MemorystoreChatMessageHistory",
     "MemorystoreSession",
     "MessageCorrupt",
-    "MessageNotSerializable",
     "NotAdoptable",
     "OwnerMismatch",
     "PermanentError",
     "RedisMemoryFull",
-    "RedisRefused",
     "RedisUnavailable",
     "SessionArchive",
     "SessionHeld",

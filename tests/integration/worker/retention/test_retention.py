@@ -24,7 +24,7 @@ from torpor import MemorystoreChatMessageHistory
 from torpor.history.protocol import Expiry, PurgeOutcome, SessionInfo, SessionNotFound, SessionStore
 from torpor.worker import tasks
 from torpor.worker.archive import contents, names
-from torpor.worker.archive import segment as transcript
+from torpor.worker.archive.segment import pack
 from torpor.worker.archive.stores import StoredObject
 from torpor.worker.archive.stores.url import open_archive
 from torpor.worker.deployment.celery_config import make_app
@@ -518,7 +518,7 @@ def test_a_session_of_which_the_archive_has_what_redis_has_not_is_left_as_it_is(
     restore_session(monthly, "s")
     epoch = described(monthly).epoch
     lapse(monthly)
-    packed = transcript.pack("s", epoch + 1 if newer else epoch, 0, 0, [[b"{}", b"{}"]])
+    packed = pack("s", epoch + 1 if newer else epoch, 0, 0, [[b"{}", b"{}"]])
     with packed.body:
         name = names.segment_name("s", packed.name)
         monthly.archive.put(name, packed.body, packed.size, metadata={"sha256": packed.sha256})

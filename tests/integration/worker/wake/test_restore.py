@@ -29,7 +29,7 @@ from torpor.history.protocol import (
     Status,
 )
 from torpor.worker.archive import contents, names
-from torpor.worker.archive import segment as transcript
+from torpor.worker.archive.segment import pack
 from torpor.worker.archive.stores import StoredObject
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import ArchiveUnavailable, SegmentDamaged, SegmentMissing
@@ -119,7 +119,7 @@ def fork(services: Services, epoch: int, start: int, messages: Iterable[bytes]) 
         return probe.generation > newest
 
     wait_until(clock)  # a folder's clock moves in steps
-    packed = transcript.pack("s", epoch, start, 0, [messages])
+    packed = pack("s", epoch, start, 0, [messages])
     name = names.segment_name("s", packed.name)
     with packed.body:
         services.archive.put(name, packed.body, packed.size, metadata={"sha256": packed.sha256, "session": "s"})
@@ -531,7 +531,7 @@ def test_metadata_that_makes_no_sense_changes_nothing(client: redis.Redis, servi
     asleep(services, 4)
     [stored] = segments(services)
     services.archive.delete(stored)
-    with transcript.pack("s", 17, 0, 0, [elements(0, 4)]).body as body:
+    with pack("s", 17, 0, 0, [elements(0, 4)]).body as body:
         data = body.read()
     name = stored.name
     services.archive.put(name, io.BytesIO(data), len(data), metadata={**stored.metadata, field: "yesterday"})
