@@ -19,7 +19,7 @@ from torpor.worker.errors import DocumentDamaged, ObjectNotFound, PurgeNotFound
 class Document(BaseModel):
     """The base of what is written to the archive as JSON."""
 
-    model_config = ConfigDict(frozen=True, json_schema_serialization_defaults_required=True)
+    model_config = ConfigDict(frozen=True)
 
     def fields(self) -> dict[str, Any]:
         """The document as JSON has it."""
@@ -60,12 +60,13 @@ def put_lines(
 
 def read_lines(archive: ArchiveStore, stored: StoredObject, model: type[D]) -> Iterator[D]:
     """The documents of an object of lines, as a stream; raises DocumentDamaged."""
-    try:
-        with archive.open(stored) as body, gzip.GzipFile(fileobj=body) as lines:
-            for line in lines:
-                yield _parse(archive, stored.name, line, model)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as exc:
-        raise DocumentDamaged(f"{archive.url}/{stored.name} is damaged: {exc}") from exc
+    with archive.open(stored) as body:
+        try:  # inside, because a store takes BadGzipFile, an OSError, for one of its own
+            with gzip.GzipFile(fileobj=body) as lines:
+                for line in lines:
+                    yield _parse(archive, stored.name, line, model)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as exc:
+            raise DocumentDamaged(f"{archive.url}/{stored.name} is damaged: {exc}") from exc
 
 
 def _parse(archive: ArchiveStore, name: str, text: bytes, model: type[D]) -> D:

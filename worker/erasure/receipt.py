@@ -28,6 +28,8 @@ class PurgeState(StrEnum):
 class Kept(Document):
     """A session under a legal hold, or an object that the archive refuses to delete."""
 
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
+
     session: str = Field(description="The session id.")
     object: str | None = Field(default=None, description="The object's name; null for a session as a whole.")
     why: str = Field(description="Why it may not be removed.")
@@ -37,7 +39,7 @@ class Kept(Document):
 class Remainder(Document):
     """All that a purge may not remove: counted, and the first thousand named."""
 
-    model_config = ConfigDict(frozen=False)
+    model_config = ConfigDict(frozen=False, json_schema_serialization_defaults_required=True)
 
     sessions: int = Field(default=0, description="How many sessions may not be removed.")
     objects: int = Field(default=0, description="How many objects may not be removed.")

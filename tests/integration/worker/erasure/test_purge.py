@@ -764,7 +764,7 @@ def test_a_hold_that_comes_during_a_restore_that_fails_is_seen_to(services: Serv
 @pytest.mark.parametrize(
     "wrong",
     [
-        Order,
+        Order.of,
         lambda: Order.of(session="s", owner="ann"),
         lambda: Order.of(session=""),
         lambda: Order.of(owner=""),

@@ -171,6 +171,7 @@ def test_what_is_no_json_object_is_refused(archive: ArchiveStore, body: bytes) -
         gzip.compress(b"{}\n"),
         gzip.compress(INVENTORY.replace('"epoch": 0', '"epoch": 0, "more": 1').encode()),
     ],
+    ids=["no gzip", "cut off", "fields missing", "a field too many"],
 )
 def test_a_damaged_inventory_is_refused(archive: ArchiveStore, body: bytes) -> None:
     store(archive, "inventory.gz", body)
