@@ -21,13 +21,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from torpor.history import calls, codec
+from torpor.history import calls
 from torpor.history.adoption import Adoption, Look
+from torpor.history.elements import is_message
 from torpor.history.errors import InvalidArgument, MessageCorrupt, NotAdoptable
 from torpor.history.keys import is_torpors_list
 from torpor.history.layout import LAYOUTS, Layout
 from torpor.history.session import Expiry
-from torpor.history.store.application import PAGE_BYTES
+from torpor.history.store.reading import PAGE_BYTES
 from torpor.history.store.runner import Operations, Runner
 
 # For how long what is to be given back outlives a process that dies at it.
@@ -54,16 +55,16 @@ class Adopting(Operations):
         idle timeout, what is left of the key's TTL becomes the session's. Raises NotAdoptable, OwnerMismatch and
         SessionPurged, the key being left as it is.
         """
-        return await _Adopter(self._runner, session_id, layout, expiry, owner, allow_reuse).run()
+        return await _Adopter(self.runner, session_id, layout, expiry, owner, allow_reuse).run()
 
     async def finish_adoption(self, adoption: Adoption) -> int:
         """Go on with an adoption that was begun; returns how many messages were moved."""
-        adopter = _Adopter(self._runner, adoption.session_id, adoption.layout)
+        adopter = _Adopter(self.runner, adoption.session_id, adoption.layout)
         return await adopter.carry_on(adoption)
 
     async def adoptable(self, session_id: str, layout: Layout) -> int:
         """How many messages another library has of a session; changes nothing. Raises NotAdoptable."""
-        found = await _Adopter(self._runner, session_id, layout).find()
+        found = await _Adopter(self.runner, session_id, layout).find()
         return found.total if found else 0
 
     async def give_back(self, session_id: str, messages: Sequence[bytes], *, ttl: timedelta | None = None) -> None:
@@ -74,13 +75,13 @@ class Adopting(Operations):
         if not messages:
             raise InvalidArgument(f"session {session_id!r} has no messages to give back")
         for position, message in enumerate(messages):
-            if not codec.is_message(message):
+            if not is_message(message):
                 raise MessageCorrupt(f"message {position} of session {session_id!r} is not a LangChain message")
-        place = self._runner.namespace, LAYOUTS["memorystore"].key(session_id), os.urandom(8).hex().encode()
+        place = self.runner.namespace, LAYOUTS["memorystore"].key(session_id), os.urandom(8).hex().encode()
         for start in range(0, len(messages), _PAGE):
             page = messages[start : start + _PAGE]
-            await self._runner.perform(calls.stage_return(*place, page, laid=start, lease=_LEASE))
-        await self._runner.perform(calls.give_back(*place, len(messages), ttl))
+            await self.runner.perform(calls.stage_return(*place, page, laid=start, lease=_LEASE))
+        await self.runner.perform(calls.give_back(*place, len(messages), ttl))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,7 @@ class _Adopter:
         found = await self._peek(0)
         while found and found.token is None:
             for position, element in enumerate(found.messages, found.start):
-                if not codec.is_message(element):
+                if not is_message(element):
                     raise NotAdoptable(key, "not all of it is LangChain messages", f"message {position}: ")
             if found.stop >= found.total:
                 break

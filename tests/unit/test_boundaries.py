@@ -1,38 +1,38 @@
-"""What may import what: the public surface of `history`, and who keeps to it."""
+"""What may import what: the floors of the house, the public surface of `history`, and who keeps to both."""
 
 from __future__ import annotations
 
 import ast
+import graphlib
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 import torpor
+from support.paths import ROOT
 from torpor.history import errors, protocol
 
-ROOT = Path(__file__).parents[2]
 WORKER = sorted((ROOT / "worker").rglob("*.py"))
 HISTORY = sorted((ROOT / "history").rglob("*.py"))
 
 PUBLIC = [
-    "LAYOUTS",
+    "AsyncSessionStore",
+    "Client",
     "ClientMismatch",
-    "IamCredentialProvider",
     "InvalidArgument",
     "Layout",
     "LegalHold",
     "MemorystoreChatMessageHistory",
     "MemorystoreSession",
     "MessageCorrupt",
-    "MessageNotSerializable",
     "NotAdoptable",
     "OwnerMismatch",
     "PermanentError",
     "RedisMemoryFull",
-    "RedisRefused",
     "RedisUnavailable",
     "SessionArchive",
     "SessionHeld",
@@ -52,6 +52,112 @@ PUBLIC = [
 FOREIGN = ("torpor.worker", "celery", "kombu", "google", "pydantic_settings", "typer", "rich")
 
 
+# The folders and modules of each part from bottom to top, each with those below it that it imports from.
+FLOORS: dict[str, list[str]] = {
+    "history.errors": [],
+    "history.elements": [],
+    "history.keys": ["history.errors"],
+    "history.session": ["history.errors"],
+    "history.policy": ["history.errors", "history.session"],
+    "history.layout": ["history.errors", "history.keys"],
+    "history.adoption": ["history.errors", "history.layout"],
+    "history.scripts": [],
+    "history.clients": ["history.errors"],
+    "history.calls": [
+        "history.errors",
+        "history.keys",
+        "history.session",
+        "history.policy",
+        "history.layout",
+        "history.adoption",
+        "history.scripts",
+    ],
+    "history.store": [
+        "history.errors",
+        "history.elements",
+        "history.keys",
+        "history.session",
+        "history.policy",
+        "history.layout",
+        "history.adoption",
+        "history.scripts",
+        "history.clients",
+        "history.calls",
+    ],
+    "history.conversation": [
+        "history.errors",
+        "history.keys",
+        "history.session",
+        "history.layout",
+        "history.clients",
+        "history.calls",
+        "history.store",
+    ],
+    "history.adapters": [
+        "history.errors",
+        "history.elements",
+        "history.keys",
+        "history.session",
+        "history.layout",
+        "history.clients",
+        "history.calls",
+        "history.conversation",
+    ],
+    "history.protocol": [
+        "history.errors",
+        "history.elements",
+        "history.keys",
+        "history.session",
+        "history.policy",
+        "history.layout",
+        "history.adoption",
+        "history.clients",
+        "history.calls",
+        "history.store",
+        "history.conversation",
+    ],
+    "worker.errors": [],
+    "worker.failpoints": [],
+    "worker.archive": ["worker.errors"],
+    "worker.deployment": ["worker.errors", "worker.archive"],
+    "worker.retention": ["worker.errors", "worker.archive", "worker.deployment"],
+    "worker.wake": ["worker.errors", "worker.failpoints", "worker.archive", "worker.deployment", "worker.retention"],
+    "worker.transfer": ["worker.errors", "worker.archive", "worker.deployment", "worker.wake"],
+    "worker.erasure": [
+        "worker.errors",
+        "worker.failpoints",
+        "worker.archive",
+        "worker.deployment",
+        "worker.retention",
+        "worker.transfer",
+    ],
+    "worker.sleep": [
+        "worker.errors",
+        "worker.failpoints",
+        "worker.archive",
+        "worker.deployment",
+        "worker.retention",
+        "worker.erasure",
+    ],
+    "worker.ops": ["worker.archive", "worker.deployment"],
+    "worker.tasks": ["worker.deployment", "worker.wake", "worker.erasure", "worker.sleep"],
+    "worker.app": ["worker.errors", "worker.deployment", "worker.sleep"],
+    "worker.cli": [
+        "worker.errors",
+        "worker.archive",
+        "worker.deployment",
+        "worker.retention",
+        "worker.wake",
+        "worker.transfer",
+        "worker.erasure",
+        "worker.sleep",
+        "worker.ops",
+    ],
+}
+# Imports that the floors forbid and that are allowed nevertheless: (importing, imported) -> why.
+EXCEPTIONS: dict[tuple[str, str], str] = {}
+
+
 def imports_of(path: Path) -> Iterator[tuple[str, str | None]]:
     """(module, name) of each import anywhere in a file; the name is None for `import module`."""
     return imports_in(ast.parse(path.read_text(encoding="utf-8")))
@@ -64,6 +170,57 @@ def imports_in(tree: ast.AST) -> Iterator[tuple[str, str | None]]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "no import is relative"
             yield from ((node.module or "", alias.name) for alias in node.names)
+
+
+def module_of(path: Path) -> str:
+    """The name of the module in a file, without `torpor.`."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def floor_of(module: str) -> str:
+    """The folder or module directly below `worker` or `history` that a module belongs to."""
+    return ".".join(module.split(".")[:2])
+
+
+@cache
+def house() -> dict[str, set[str]]:
+    """Each module, and the modules of the house that it imports: anywhere in it, also for type checkers alone."""
+    files = {module_of(path): path for path in (*HISTORY, *WORKER)}
+    found: dict[str, set[str]] = {}
+    for module, path in files.items():
+        imported = [(name.removeprefix("torpor."), inner) for name, inner in imports_of(path)]
+        whole = {inside if (inside := f"{name}.{inner}") in files else name for name, inner in imported}
+        found[module] = {each for each in whole if each in files and (module, each) not in EXCEPTIONS}
+    return found
+
+
+def test_every_module_is_on_a_floor() -> None:
+    assert {floor_of(module_of(path)) for path in (*HISTORY, *WORKER)} - {"history", "worker"} == set(FLOORS)
+
+
+def test_each_floor_may_import_from_floors_below_it_only() -> None:
+    below: set[str] = set()
+    for floor, allowed in FLOORS.items():
+        assert set(allowed) <= below, f"{floor} may import from a floor that is not below it"
+        below.add(floor)
+
+
+@pytest.mark.parametrize("floor", FLOORS)
+def test_a_floor_imports_what_it_may_import(floor: str) -> None:
+    package = floor.partition(".")[0] + "."
+    modules = {module: imported for module, imported in house().items() if floor_of(module) == floor}
+    used = {floor_of(each) for imported in modules.values() for each in imported if each.startswith(package)}
+    assert used - {floor} == set(FLOORS[floor])
+
+
+def test_no_module_is_imported_by_what_it_imports() -> None:
+    graphlib.TopologicalSorter(house()).prepare()  # raises CycleError, which names the circle
+
+
+def test_every_exception_is_an_import_that_is_there() -> None:
+    files = {module_of(path): path for path in (*HISTORY, *WORKER)}
+    for importing, imported in EXCEPTIONS:
+        assert any(f"torpor.{imported}" in (name, f"{name}.{inner}") for name, inner in imports_of(files[importing]))
 
 
 def test_the_public_names_are_these() -> None:
@@ -82,6 +239,14 @@ def test_importing_history_imports_no_worker_celery_or_google() -> None:
     loaded = done.stdout.split()
     assert {"torpor.history", "redis", "langchain_core"} <= set(loaded)
     assert not set(loaded) & {*FOREIGN, "agents", "openai"}
+
+
+def test_importing_the_protocol_loads_no_langchain() -> None:
+    code = "import sys, torpor.history.protocol; print(*sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = done.stdout.split()
+    assert "torpor.history.store" in loaded
+    assert not set(loaded) & {*FOREIGN, "langchain_core", "agents", "openai"}
 
 
 # Within the function that IAM tokens are made by, where an application asks for them (the extra `torpor[iam]`).
@@ -109,7 +274,7 @@ def test_no_file_of_history_reads_the_environment(path: Path) -> None:
 @pytest.mark.parametrize("path", WORKER, ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_worker_uses_public_names_of_history_only(path: Path) -> None:
     used = {module for module, _ in imports_of(path) if module.startswith("torpor.history")}
-    assert used <= {"torpor.history.protocol", "torpor.history.codec"}
+    assert used <= {"torpor.history.protocol", "torpor.history.adapters.messages"}
 
 
 def test_the_worker_does_use_history() -> None:

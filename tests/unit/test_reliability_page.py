@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from support.paths import ROOT
 from torpor.worker.failpoints import Failpoint
 
-ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
 
 REFERENCES = sorted(set(re.findall(r"tests/[^\s`]*::[^\s`]*", PAGE)))
-FAULT_MODULES = sorted((ROOT / "tests" / "faults").glob("test_*.py"))
+FAULT_MODULES = sorted((ROOT / "tests" / "faults").rglob("test_*.py"))
 
 
 def rows_of_faults() -> list[list[str]]:
