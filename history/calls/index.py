@@ -24,8 +24,8 @@ def due(deployment: Deployment, shards: Sequence[int]) -> Call[list[int | Torpor
     return Call(script("due"), keys, [], _of_each(shards, lambda _, due: int(due)))
 
 
-def poll_shards(deployment: Deployment, shards: Sequence[int], hold: timedelta) -> Call[list[ShardPoll | TorporError]]:
-    """Look at each shard for a listener; one that is elected is the only one for `hold`. Errors as with `due`."""
+def poll_shards(deployment: Deployment, shards: Sequence[int], term: timedelta) -> Call[list[ShardPoll | TorporError]]:
+    """Look at each shard for a listener, and elect one listener of it for the time `term`. Errors as with `due`."""
     of_shards = map(deployment.keyspace.shard, shards)
     keys = [key for shard in of_shards for key in (shard.due, shard.elected)]
 
@@ -33,7 +33,7 @@ def poll_shards(deployment: Deployment, shards: Sequence[int], hold: timedelta) 
         now, due, elected, ahead = reply
         return ShardPoll(shard, int(now) / 1000, int(due), bool(elected), float(ahead) / 1000 if ahead else None)
 
-    return Call(script("poll_shards"), keys, [span_ms(hold)], _of_each(shards, decode))
+    return Call(script("poll_shards"), keys, [span_ms(term)], _of_each(shards, decode))
 
 
 def end_election(deployment: Deployment, shards: Sequence[int]) -> Call[list[bool | TorporError]]:
