@@ -12,12 +12,11 @@ import inspect
 import os
 import posixpath
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import click
     from mkdocs.config.defaults import MkDocsConfig
     from mkdocs.structure.files import Files
     from mkdocs.structure.pages import Page
@@ -33,7 +32,8 @@ SHOWN = {
 }
 _LINK = re.compile(r"(?<!!)\[(?P<text>[^\]]*)\]\((?!https?:|#)(?P<path>[^)#\s]+)(?P<anchor>#[^)]*)?\)")
 _BLOCK = "<!-- generated: {name} -->\n(?P<body>.*?)<!-- generated: end -->"
-_INTERNAL = {"self", "context"}
+# Their options and their help are Celery's.
+_CELERYS = {"worker", "beat"}
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -93,33 +93,19 @@ def settings_table() -> str:
 
 
 def commands() -> str:
-    """The help of every command."""
-    import typer
+    """The help of every command, as a terminal shows it."""
+    from typer.main import get_command
+    from typer.testing import CliRunner
 
     from torpor.worker.cli import app
 
-    group: Any = typer.main.get_command(app)
-    return "\n".join(part for name, command in group.commands.items() for part in _command(name, command))
-
-
-def _command(name: str, command: click.Command) -> Iterator[str]:
-    yield f"## torpor {name}\n"
-    told, *examples = (command.help or "").split("Example: ")
-    yield f"{told.strip()}\n"
-    if examples:
-        yield "```sh\n" + "\n".join(" ".join(example.split()) for example in examples) + "\n```\n"
-    options = [each for each in command.params if each.name not in _INTERNAL]
-    if options:
-        yield "| option | meaning |\n| --- | --- |"
-        yield from (f"| {_usage(each)} | {(getattr(each, 'help', '') or '').replace('|', chr(92) + '|')} |" for each in options)
-        yield ""
-
-
-def _usage(option: click.Parameter) -> str:
-    if option.param_type_name == "argument":
-        return f"`{option.metavar or (option.name or '').upper()}`"
-    value = "" if getattr(option, "is_flag", False) else f" {option.metavar or str(option.type.name).upper()}"
-    return ", ".join(f"`{name}{value}`" for name in [*option.opts, *option.secondary_opts])
+    group: Any = get_command(app)
+    runner = CliRunner(env={"COLUMNS": "100", "TERMINAL_WIDTH": "100", "NO_COLOR": "1"})
+    return "\n".join(
+        f"## torpor {name}\n\n```text\n{runner.invoke(app, [name, '--help'], prog_name='torpor').output.strip()}\n```\n"
+        for name in group.commands
+        if name not in _CELERYS
+    )
 
 
 def public_names() -> str:
@@ -134,7 +120,7 @@ def _documented(package: Any) -> list[str]:
 
 
 def _path(name: str) -> str:
-    """Where a public name is defined: mkdocstrings reads the source, and the package imports names when they are used."""
+    """Where a public name is defined, since mkdocstrings reads the source and the package imports names lazily."""
     value = getattr(importlib.import_module("torpor"), name)
     if inspect.isclass(value) or inspect.isroutine(value):
         return f"{value.__module__}.{value.__qualname__}"
