@@ -10,6 +10,7 @@ from torpor.history.clients.connect import connect
 from torpor.history.clients.iam import IamCredentialProvider, TokenSource, application_default
 from torpor.history.clients.kinds import Client
 from torpor.history.conversation import Archive
+from torpor.history.elements import parse_json
 from torpor.history.errors import (
     ClientMismatch,
     InvalidArgument,
@@ -134,5 +135,6 @@ __all__ = [
     "check_owner",
     "check_session_id",
     "connect",
+    "parse_json",
     "run_sync",
 ]

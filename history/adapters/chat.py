@@ -10,7 +10,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from langchain_core.chat_history import BaseChatMessageHistory
 from langchain_core.messages import BaseMessage
 
-from torpor.history import codec
+from torpor.history.adapters.messages import decode_message, encode_message
 from torpor.history.adapters.turn import Turns
 from torpor.history.calls import KEEP, Keep
 from torpor.history.clients.blocking import iterate_sync, run_sync
@@ -142,7 +142,7 @@ class MemorystoreChatMessageHistory(BaseChatMessageHistory):
         Raises MessageNotSerializable before anything is written, OwnerMismatch, and SessionPurged.
         """
         self._turns.written()
-        elements = [codec.encode(message) for message in messages]
+        elements = [encode_message(message) for message in messages]
         if elements:
             await self._conversation.append(elements)
 
@@ -259,7 +259,7 @@ class MemorystoreChatMessageHistory(BaseChatMessageHistory):
         messages: list[BaseMessage] = []
         try:
             for element in page.messages:
-                messages.append(codec.decode(element))  # noqa: PERF401 - their number tells which one is corrupt
+                messages.append(decode_message(element))  # noqa: PERF401 - their number tells which one is corrupt
         except MessageCorrupt as exc:
             position = page.start + len(messages)
             raise MessageCorrupt(f"message {position} of session {self.session_id!r}: {exc}") from exc

@@ -6,29 +6,29 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from torpor.history.codec import parse, unserializable, written
+from torpor.history.elements import find_unserializable, parse_json, to_json_line
 from torpor.history.errors import MessageCorrupt, MessageNotSerializable
 
 
 def encode_item(item: Any) -> bytes:
     """One line of JSON; raises MessageNotSerializable, with the place of what JSON can't hold.
 
-    A model of pydantic is dumped as the SDK does it. NaN, tuples and keys that are no strings as in `codec.encode`.
+    A model of pydantic is dumped as the SDK does it. NaN, tuples and keys that are no strings as in `encode_message`.
     """
     plain = item.model_dump(exclude_unset=True, warnings=False) if isinstance(item, BaseModel) else item
     if not isinstance(plain, dict) or _is_message(plain):
         raise MessageNotSerializable(f"expected an item of the Agents SDK, not {type(item).__name__}")
     try:
-        return written(plain)
+        return to_json_line(plain)
     except (TypeError, ValueError, RecursionError) as exc:
-        place = unserializable(plain, "item") or "a value"
+        place = find_unserializable(plain, "item") or "a value"
         raise MessageNotSerializable(f"JSON can't hold {place}") from exc
 
 
 def decode_item(element: bytes) -> dict[str, Any]:
     """The item that `encode_item` was given; raises MessageCorrupt for anything else, a LangChain message too."""
     try:
-        item = parse(element)
+        item = parse_json(element)
     except (ValueError, RecursionError):
         item = None
     if not isinstance(item, dict) or _is_message(item):

@@ -21,8 +21,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from torpor.history import calls, codec
+from torpor.history import calls
 from torpor.history.adoption import Adoption, Look
+from torpor.history.elements import is_message
 from torpor.history.errors import InvalidArgument, MessageCorrupt, NotAdoptable
 from torpor.history.keys import is_torpors_list
 from torpor.history.layout import LAYOUTS, Layout
@@ -74,7 +75,7 @@ class Adopting(Operations):
         if not messages:
             raise InvalidArgument(f"session {session_id!r} has no messages to give back")
         for position, message in enumerate(messages):
-            if not codec.is_message(message):
+            if not is_message(message):
                 raise MessageCorrupt(f"message {position} of session {session_id!r} is not a LangChain message")
         place = self._runner.namespace, LAYOUTS["memorystore"].key(session_id), os.urandom(8).hex().encode()
         for start in range(0, len(messages), _PAGE):
@@ -113,7 +114,7 @@ class _Adopter:
         found = await self._peek(0)
         while found and found.token is None:
             for position, element in enumerate(found.messages, found.start):
-                if not codec.is_message(element):
+                if not is_message(element):
                     raise NotAdoptable(key, "not all of it is LangChain messages", f"message {position}: ")
             if found.stop >= found.total:
                 break

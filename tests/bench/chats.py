@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, message_to_dict
 from langchain_core.messages.ai import UsageMetadata
 
-from torpor.history.codec import encode as encode_message
+from torpor.history.adapters.messages import encode_message
 
 _SYLLABLES = [
     "ba",

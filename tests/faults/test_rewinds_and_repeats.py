@@ -25,8 +25,8 @@ from purging import purge_session
 
 from torpor import MemorystoreChatMessageHistory
 from torpor.history import calls
+from torpor.history.adapters.messages import encode_message
 from torpor.history.calls import Call
-from torpor.history.codec import encode as encode_message
 from torpor.history.keys import ShardKeys
 from torpor.history.protocol import (
     Expiry,

@@ -17,7 +17,7 @@ from conftest import ClusterServer, raw
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 from slot_moves import moving
 
-from torpor.history.codec import encode as encode_message
+from torpor.history.adapters.messages import encode_message
 from torpor.history.protocol import (
     ClientMismatch,
     Expiry,

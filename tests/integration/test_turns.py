@@ -25,8 +25,7 @@ from langchain_core.runnables.history import RunnableWithMessageHistory
 from purging import purge_session
 
 from torpor import MemorystoreChatMessageHistory
-from torpor.history.codec import decode as decode_message
-from torpor.history.codec import encode as encode_message
+from torpor.history.adapters.messages import decode_message, encode_message
 from torpor.history.protocol import SessionPurged, SessionStore
 from torpor.worker.archive.stores.url import open_archive
 from torpor.worker.deployment.services import Services

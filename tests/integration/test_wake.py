@@ -31,7 +31,7 @@ from purging import purge_session
 from storage_proxy import StorageProxy, answered
 
 from torpor import MemorystoreChatMessageHistory
-from torpor.history.codec import encode as encode_message
+from torpor.history.adapters.messages import encode_message
 from torpor.history.protocol import Expiry, OwnerMismatch, RestoreRefusal, SessionInfo, SessionPurged, SessionStore
 from torpor.history.store.restoring import Restoring
 from torpor.worker import failpoints

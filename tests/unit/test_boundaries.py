@@ -84,6 +84,14 @@ def test_importing_history_imports_no_worker_celery_or_google() -> None:
     assert not set(loaded) & {*FOREIGN, "agents", "openai"}
 
 
+def test_importing_the_protocol_loads_no_langchain() -> None:
+    code = "import sys, torpor.history.protocol; print(*sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = done.stdout.split()
+    assert "torpor.history.store" in loaded
+    assert not set(loaded) & {*FOREIGN, "langchain_core", "agents", "openai"}
+
+
 # Within the function that IAM tokens are made by, where an application asks for them (the extra `torpor[iam]`).
 IN_A_FUNCTION = {"history/clients/iam.py": ("_google_auth", ["google.auth.transport.requests"])}
 
@@ -109,7 +117,7 @@ def test_no_file_of_history_reads_the_environment(path: Path) -> None:
 @pytest.mark.parametrize("path", WORKER, ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_worker_uses_public_names_of_history_only(path: Path) -> None:
     used = {module for module, _ in imports_of(path) if module.startswith("torpor.history")}
-    assert used <= {"torpor.history.protocol", "torpor.history.codec"}
+    assert used <= {"torpor.history.protocol", "torpor.history.adapters.messages"}
 
 
 def test_the_worker_does_use_history() -> None:

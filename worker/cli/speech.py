@@ -9,9 +9,8 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 
-from torpor.history.codec import decode as decode_message
-from torpor.history.codec import parse as parse_json
-from torpor.history.protocol import MessageCorrupt
+from torpor.history.adapters.messages import decode_message
+from torpor.history.protocol import MessageCorrupt, parse_json
 
 
 @dataclass(frozen=True, slots=True)

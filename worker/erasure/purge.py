@@ -6,7 +6,6 @@ An order lies in the archive until its receipt does, so a purge that is killed a
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -15,8 +14,9 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import TypeVar
 
-from torpor.history.protocol import PurgeLock, TorporError, TransientError
+from torpor.history.protocol import PurgeLock, TransientError
 from torpor.worker.deployment.events import Event, EventKind, record_events
+from torpor.worker.deployment.periodic import PeriodicThread
 from torpor.worker.deployment.services import Services
 from torpor.worker.erasure import inventory, orders, receipts
 from torpor.worker.erasure.inventory import Found, Surveyed, Tally
@@ -172,24 +172,24 @@ class _Run:
 
 @contextmanager
 def _renewed(lock: PurgeLock, lease: timedelta) -> Iterator[None]:
-    """Keep the lock, in a thread of its own: the walk over a large archive may find nothing for longer than a lease."""
-    stop = threading.Event()
+    """Renew the lock in a thread: a walk over a large archive may find nothing for longer than a lease."""
 
     def renew() -> None:
-        while not stop.wait(lease.total_seconds() / 3) and not lock.kept:
-            try:
-                if not lock.extend(lease):
-                    return
-            except TorporError as error:
-                log.warning("the lock of a purge was not renewed, it may end: %s", error)
+        if not lock.kept:
+            lock.extend(lease)
 
-    thread = threading.Thread(target=renew, name="torpor-purge", daemon=True)
-    thread.start()
+    renewals = PeriodicThread(
+        "torpor-purge",
+        renew,
+        pause=lambda: lease.total_seconds() / 3,
+        log=log,
+        failure="the lock of a purge was not renewed, it may end",
+    )
+    renewals.start()
     try:
         yield
     finally:
-        stop.set()
-        thread.join()
+        renewals.stop()
 
 
 def _batches(things: Iterable[T]) -> Iterator[list[T]]:

@@ -8,7 +8,6 @@ from datetime import timedelta
 from enum import StrEnum
 from itertools import chain, islice
 
-from torpor.history.codec import parse as parse_json
 from torpor.history.protocol import (
     Adoption,
     IndexOutcome,
@@ -19,6 +18,7 @@ from torpor.history.protocol import (
     SessionStore,
     Status,
     TorporError,
+    parse_json,
 )
 from torpor.worker.archive import contents
 from torpor.worker.deployment.services import Services

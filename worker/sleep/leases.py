@@ -11,53 +11,59 @@ from types import TracebackType
 from typing import Self
 
 from torpor.history.protocol import Lease, SessionStore, TorporError
+from torpor.worker.deployment.periodic import PeriodicThread
 
 log = logging.getLogger("torpor.leases")
 
 
 class LeaseKeeper:
-    """Holds leases and renews all of them each 0.3 of their duration, by a third of it, in a thread of its own.
+    """Keeps leases: a thread renews all of them by a third of their duration, and comes back after 0.3 of it.
 
-    Renewing changes a lease's token, so work asks for the newest one with `take` when it commits.
+    A renewal changes the lease's token, so a commit asks for the newest one with `take`.
     """
 
     def __init__(self, sessions: SessionStore, duration: timedelta) -> None:
         self._sessions = sessions
         self._duration = duration
-        # By session and claim: what was used in the middle of an attempt can be claimed again before that has ended.
+        # A session that was used during an attempt can be claimed again before that attempt has ended, so each claim
+        # has its own entry. None means that the lease is lost.
         self._kept: dict[tuple[str, bytes], Lease | None] = {}
         self._lock = threading.Lock()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="torpor-leases", daemon=True)
+        self._renewals = PeriodicThread(
+            "torpor-leases",
+            self._renew,
+            pause=lambda: duration.total_seconds() * 0.3,
+            log=log,
+            failure="leases were not renewed, they may end",
+        )
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self._renewals.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stop.set()
-        self._thread.join()
+        self._renewals.stop()
 
     def keep(self, leases: Iterable[Lease]) -> None:
         """Renew these leases until they are taken."""
         with self._lock:
-            self._kept.update((_claimed(lease), lease) for lease in leases)
+            self._kept.update((_claim_of(lease), lease) for lease in leases)
 
     def lost(self, lease: Lease) -> bool:
-        """Has a renewal found that the session is no longer ours?"""
+        """True after a renewal has found that somebody else has the session."""
         with self._lock:
-            return self._kept.get(_claimed(lease), lease) is None
+            return self._kept.get(_claim_of(lease), lease) is None
 
     def take(self, lease: Lease) -> Lease | None:
-        """The newest token of a lease, which is renewed no more; None where it is lost."""
+        """Stop renewing a lease and return its newest token; None if the lease is lost."""
         with self._lock:
-            return self._kept.pop(_claimed(lease), lease)
+            return self._kept.pop(_claim_of(lease), lease)
 
     @contextmanager
     def taken(self, lease: Lease) -> Iterator[Lease | None]:
-        """As `take`; where what is done with the token fails, the lease is held again, to be given back."""
+        """As `take`; after a TorporError in the block the lease is kept again, so that it can be given back."""
         newest = self.take(lease)
         try:
             yield newest
@@ -66,25 +72,18 @@ class LeaseKeeper:
                 self.keep([newest])
             raise
 
-    def _run(self) -> None:
-        while not self._stop.wait(self._duration.total_seconds() * 0.3):
-            try:
-                self._renew()
-            except TorporError as error:
-                log.warning("leases were not renewed, they may end: %s", error)
-
     def _renew(self) -> None:
-        # Under the lock, so that no token is taken for a commit while a renewal changes it.
+        # The lock is kept during the call, so that no commit takes a token that a renewal is changing.
         with self._lock:
             kept = [lease for lease in self._kept.values() if lease]
-            # By the same span each time: where only the reply was lost, the next renewal finds its token there.
+            # Always by the same span: if only a reply was lost, the next renewal computes the token that Redis has.
             renewed = self._sessions.renew(kept, self._duration / 3)
             for old, new in zip(kept, renewed, strict=True):
                 if isinstance(new, TorporError):
                     log.warning("the lease of session %r was not renewed, it may end: %s", old.session_id, new)
                 else:
-                    self._kept[_claimed(old)] = new
+                    self._kept[_claim_of(old)] = new
 
 
-def _claimed(lease: Lease) -> tuple[str, bytes]:
+def _claim_of(lease: Lease) -> tuple[str, bytes]:
     return lease.session_id, lease.claim

@@ -1,16 +1,15 @@
-"""Memory relief: above the high-water mark, archive what is nearest to its due moment until below the low one."""
+"""Memory relief: when Redis fills up, archive the sessions that are nearest to their due moment."""
 
 from __future__ import annotations
 
 import logging
 import random
-import threading
 from collections import Counter
 
-from torpor.history.protocol import TorporError
 from torpor.worker.deployment import memory
 from torpor.worker.deployment.events import EventKind
 from torpor.worker.deployment.memory import NodeMemory
+from torpor.worker.deployment.periodic import PeriodicThread
 from torpor.worker.deployment.services import Services, open_deployment
 from torpor.worker.deployment.settings import Settings
 from torpor.worker.sleep import shutdown
@@ -21,10 +20,10 @@ log = logging.getLogger("torpor.relief")
 
 
 def relieve(services: Services) -> Counter[Outcome]:
-    """Make room in each node that is above the high-water mark; returns how many sessions ended how.
+    """Archive sessions of each node above the high-water mark until it is below the low one; returns the outcomes.
 
-    Works at Redis's memory limit, and needs no broker, which may be the very Redis that is full. Several workers at
-    once share the work. Gives up where a whole batch got nowhere, as when the archive is down, and on shutdown.
+    Works at Redis's memory limit, and without a broker, because the broker may be the Redis that is full. Several
+    workers at once share the work. Gives up when a whole batch has archived nothing, and at a shutdown.
     """
     totals: Counter[Outcome] = Counter()
     for node in memory.nodes(services):
@@ -52,36 +51,30 @@ def _relieve(services: Services, node: NodeMemory) -> Counter[Outcome]:
 
 
 class Reliever:
-    """Relieves Redis when a worker starts and then once each sweep interval, in a thread of its own."""
+    """Relieves Redis when a worker starts, and then once each sweep interval, in a thread of its own."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._services: Services | None = None
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="torpor-reliever", daemon=True)
+        self._relief = PeriodicThread(
+            "torpor-reliever", self._relieve, pause=self._pause, log=log, failure="no memory relief"
+        )
 
     def start(self) -> None:
         """Relieve Redis once, and go on in a thread until `stop`.
 
-        The first time is over before this returns, since a worker whose broker is the full Redis would not even start.
+        The first relief ends before this returns, because a worker whose broker is the full Redis could not start.
         """
-        self._once()
-        self._thread.start()
+        self._relief.call()
+        self._relief.start()
 
     def stop(self) -> None:
-        """Stop; what is in work is finished or given back as at any shutdown."""
-        self._stopped.set()
-        self._thread.join(timeout=self._settings.grace_seconds + 5)
+        """Stop; sessions in work are finished or given back, as at any shutdown."""
+        self._relief.stop(timeout=self._settings.grace_seconds + 5)
 
-    def _run(self) -> None:
-        while not self._stopped.wait(
-            self._settings.sweep_interval_seconds * random.uniform(0.75, 1.25)
-        ):  # workers take turns
-            self._once()
+    def _pause(self) -> float:
+        return self._settings.sweep_interval_seconds * random.uniform(0.75, 1.25)  # so that workers take turns
 
-    def _once(self) -> None:
-        try:
-            self._services = self._services or open_deployment(self._settings)
-            relieve(self._services)
-        except Exception as error:  # it heals by itself, whatever it was
-            log.warning("no memory relief: %s", error if isinstance(error, TorporError) else type(error).__name__)
+    def _relieve(self) -> None:
+        self._services = self._services or open_deployment(self._settings)
+        relieve(self._services)

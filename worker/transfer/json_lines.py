@@ -13,9 +13,8 @@ from typing import Any
 import orjson
 from langchain_core.messages import BaseMessage, messages_from_dict
 
-from torpor.history.codec import encode as encode_message
-from torpor.history.codec import parse as parse_json
-from torpor.history.protocol import Expiry, InvalidArgument, MessageCorrupt, SessionExists, check_session_id
+from torpor.history.adapters.messages import encode_message
+from torpor.history.protocol import Expiry, InvalidArgument, MessageCorrupt, SessionExists, check_session_id, parse_json
 from torpor.worker.archive import contents
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import ImportFailed

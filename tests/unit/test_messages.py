@@ -31,8 +31,7 @@ from langchain_core.messages import (
 )
 from pydantic import Field
 
-from torpor.history.codec import decode as decode_message
-from torpor.history.codec import encode as encode_message
+from torpor.history.adapters.messages import decode_message, encode_message
 from torpor.history.protocol import MessageCorrupt, MessageNotSerializable
 
 SAMPLES: list[BaseMessage] = [

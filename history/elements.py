@@ -1,0 +1,60 @@
+"""An element of a session's list: one JSON value as bytes, on one line. Loads no LangChain."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pydantic_core import from_json
+
+# Made once, because json.dumps makes one for each call.
+_AS_TEXT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+_AS_ASCII = json.JSONEncoder(separators=(",", ":"))
+
+
+def parse_json(element: bytes) -> Any:
+    """The JSON value of an element, with Python's NaN and long integers; raises ValueError or RecursionError."""
+    try:
+        return from_json(element)
+    except ValueError:
+        return json.loads(element)  # only the standard library reads lone surrogates
+
+
+def to_json_line(value: Any) -> bytes:
+    """A value as JSON on one line; raises TypeError, ValueError or RecursionError."""
+    text = _AS_TEXT.encode(value)
+    try:
+        return text.encode()
+    except UnicodeEncodeError:  # lone surrogates
+        return _AS_ASCII.encode(value).encode()
+
+
+def is_message(element: bytes) -> bool:
+    """True if the element has the shape of a LangChain message, of whatever type."""
+    try:
+        value = parse_json(element)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(value, dict) and isinstance(value.get("type"), str) and isinstance(value.get("data"), dict)
+
+
+def find_unserializable(value: Any, path: str = "data") -> str | None:
+    """Describe the first thing in `value` that JSON can't hold: its type and its place."""
+    children: list[tuple[str, Any]] = []
+    if isinstance(value, dict):
+        for key in value:
+            if not isinstance(key, (str, int, float, bool, type(None))):
+                return f"the {type(key).__name__} key in {path}"
+        children = [(f"{path}.{key}", child) for key, child in value.items()]
+    elif isinstance(value, (list, tuple)):
+        children = [(f"{path}[{index}]", child) for index, child in enumerate(value)]
+    elif not isinstance(value, (str, int, float, bool, type(None))):
+        return f"the {type(value).__name__} at {path}"
+    for name, child in children:
+        try:
+            found = find_unserializable(child, name)
+        except RecursionError:
+            return f"the nesting at {path:.100}..."
+        if found:
+            return found
+    return None
