@@ -1,0 +1,32 @@
+"""The documentation names files that exist."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "examples" / "README.md"])
+_PATH = re.compile(r"(?:history|worker|torpor|tests|docs|examples)/[\w./-]*")
+_FILE = re.compile(r"\w+\.(?:lua|py)")
+
+
+def named_files(page: Path) -> Iterator[str]:
+    """The paths, and names of Lua and Python files, that a page has in code type; `path:function` names the path."""
+    for code in re.findall(r"`([^`\n]+)`", page.read_text(encoding="utf-8")):
+        name = re.split("[:#]", code)[0]
+        if _PATH.fullmatch(name) or _FILE.fullmatch(name):
+            yield name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_file_that_a_page_names_exists(page: Path) -> None:
+    files = {path.name for folder in ("history", "worker", "docs", "examples") for path in (ROOT / folder).rglob("*.*")}
+    own = {"chat.py", "worker.py", "history.py"}  # those of a user
+    missing = {
+        name for name in named_files(page) if not ((ROOT / name).exists() if "/" in name else name in files | own)
+    }
+    assert not missing
