@@ -24,7 +24,7 @@ faults: .venv/dev
 	@echo "== running the fault tests"
 	@$(BIN)/pytest $(TOGETHER) tests/faults $(ARGS)
 
-# Every kind of server that people run: tests/conftest.py tells what each of them is.
+# Every kind of server that people run: tests/support/servers.py tells what each of them is.
 SERVERS := redis-6.2 valkey-8 cluster acl
 
 versions: .venv/dev

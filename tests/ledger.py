@@ -38,21 +38,23 @@ from typing import IO, Any, Protocol, Self
 
 import redis
 import requests
-from conftest import free_port, start_redis, wait_until
 from kombu.exceptions import KombuError, OperationalError
 from langchain_core.messages import HumanMessage
-from proxy import Fault, Proxy, no_fault
-from storage_proxy import Exchange, Reply, StorageProxy, answered, answered_after, reset_after, reset_before
 
+from support.paths import ROOT, TESTS
+from support.ports import free_port
+from support.redis_proxy import Fault, Proxy, no_fault
+from support.servers import start_redis
+from support.storage_proxy import Exchange, Reply, StorageProxy, answered, answered_after, reset_after, reset_before
+from support.waiting import wait_until
 from torpor import MemorystoreChatMessageHistory
 from torpor.history.protocol import SessionNotFound, StagingLost, TorporError, TransientError
-from torpor.worker.app import make_app
 from torpor.worker.archive import names
+from torpor.worker.deployment.celery_config import make_app
 from torpor.worker.deployment.services import Services, connect
 from torpor.worker.deployment.settings import Settings, environment, load_settings
 from torpor.worker.wake.restore import read_transcript, restore_session
 
-TESTS = Path(__file__).parent
 _ROUND_SECONDS = 100
 _BUCKET = "ledger"
 
@@ -451,7 +453,7 @@ class Program:
 @contextmanager
 def _programs(folder: Path, settings: Settings, extra: dict[str, str], app: str) -> Iterator[list[Program]]:
     """Two workers and beat."""
-    env = environment(settings) | {"PYTHONPATH": f"{TESTS}{os.pathsep}{TESTS.parent}"} | extra
+    env = environment(settings) | {"PYTHONPATH": f"{TESTS}{os.pathsep}{ROOT}"} | extra
     running: list[Program] = []
     try:
         for number in range(2):
@@ -654,7 +656,7 @@ class Round:
             services = connect(parts.deployment.direct)
             armed = {"LEDGER_KILL_CHANCE": str(self.options.chance), "LEDGER_KILL_LOG": str(self.folder / "deaths")}
             faulty = parts.deployment.emulator | armed
-            with _programs(self.folder, parts.deployment.faulty, faulty, "armed") as programs:
+            with _programs(self.folder, parts.deployment.faulty, faulty, "support.armed_worker") as programs:
                 writers.start(parts.deployment)
                 wait_until(lambda: _archived(services), 90, "the workers have begun")
                 faults = Faults(self.seed, self.tally, parts, programs)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -12,7 +11,7 @@ from typing import Any
 from celery import Task, shared_task
 
 from torpor.history.protocol import InvalidArgument, RedisMemoryFull, TorporError
-from torpor.worker.app import HINT_SECONDS
+from torpor.worker.deployment.celery_config import HINT_SECONDS
 from torpor.worker.deployment.services import Services, open_deployment
 from torpor.worker.deployment.settings import load_settings
 from torpor.worker.erasure import orders, receipts
@@ -20,7 +19,7 @@ from torpor.worker.erasure import purge as purging
 from torpor.worker.erasure.orders import Order, Scope, new_id
 from torpor.worker.sleep import attempt
 from torpor.worker.sleep import drain as draining
-from torpor.worker.sleep.sweep import pack
+from torpor.worker.sleep.sweep import send_drains
 from torpor.worker.wake import restore
 
 log = logging.getLogger("torpor.tasks")
@@ -49,14 +48,6 @@ def services() -> Services:
 def sweep() -> int:
     """Send what is due off in drains; returns how many."""
     return send_drains(services().sessions.due_counts())
-
-
-def send_drains(due: Mapping[int, int]) -> int:
-    """Have shards drained, of which each has so many due sessions; returns how many drains were sent."""
-    drains = pack(due)
-    for shards in drains:
-        drain.apply_async(args=[shards], expires=HINT_SECONDS, retry=False)
-    return len(drains)
 
 
 @shared_task(name="torpor.drain")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from torpor.history.calls.call import PAGE_MESSAGES, Call, Deployment, Keep, span_ms, to_span
 from torpor.history.calls.description import describe, to_hold
 from torpor.history.errors import (
+    InvalidArgument,
     OwnerMismatch,
     SessionExists,
     SessionHeld,
@@ -66,13 +68,20 @@ def append(
     session_id: str,
     messages: Sequence[bytes],
     *,
-    request: bytes,
-    expiry: Expiry,
-    owner: str | None,
+    expiry: Expiry = Expiry(),  # noqa: B008 - frozen
+    owner: str | None = None,
     only_new: bool = False,
     allow_reuse: bool = False,
+    request: bytes | None = None,
 ) -> Call[int]:
-    """Append one turn; the result is the length of the transcript in Redis. Policies bound `expiry`."""
+    """Append the JSON bytes of one turn, at least one, oldest first; the result is the length of the list in Redis.
+
+    A retry by the client after a lost reply does not write the turn again, because it has the same `request` id (a
+    random one, unless given). `expiry`, within the deployment's policies, and `owner` count only if the session has
+    none yet. Raises OwnerMismatch, SessionPurged unless `allow_reuse`, and SessionExists with `only_new`.
+    """
+    if not messages:
+        raise InvalidArgument("a turn has at least one message")
     session = encode_session_id(session_id)
     keys = deployment.keyspace.of(session)
     given = deployment.resolve(session_id, owner, expiry)
@@ -101,7 +110,7 @@ def append(
         ],
         [
             session,
-            request,
+            request or os.urandom(8),
             *deployment.defaults,
             span_ms(given.idle),
             span_ms(given.max_age),
@@ -140,7 +149,7 @@ def read(
 
 
 def info(deployment: Deployment, session_id: str) -> Call[SessionInfo | None]:
-    """Describe a session; None: not in Redis."""
+    """Describe a session without counting as activity; None if it is not in Redis."""
     session = encode_session_id(session_id)
     keys = deployment.keyspace.of(session)
     return Call(
@@ -185,13 +194,19 @@ def update(
 
 
 def close(deployment: Deployment, session_id: str) -> Call[bool]:
-    """Make a session due now; False: not in Redis, or in quarantine."""
+    """Make a session due now; False if it is not in Redis, or in quarantine."""
     session = encode_session_id(session_id)
     return Call(script("close"), [deployment.keyspace.of(session).due], [session], bool)
 
 
-def clear(deployment: Deployment, session_id: str, *, request: bytes, owner: str | None = None) -> Call[int]:
-    """Empty a session and forbid its older epochs to come back; the result is the new epoch."""
+def clear(
+    deployment: Deployment, session_id: str, *, owner: str | None = None, request: bytes | None = None
+) -> Call[int]:
+    """Empty a session at once, in a new epoch, which is the result; the worker erases older epochs in the archive.
+
+    If the session is not in Redis, a legal hold of `owner` protects it too. `request` as in `append`. Raises
+    SessionHeld and SessionPurged.
+    """
     session = encode_session_id(session_id)
     keys = deployment.keyspace.of(session)
 
@@ -214,13 +229,20 @@ def clear(deployment: Deployment, session_id: str, *, request: bytes, owner: str
             keys.recent_requests(session),
             keys.holds,
         ],
-        [session, request, b"" if owner is None else encode_owner(owner)],
+        [session, request or os.urandom(8), b"" if owner is None else encode_owner(owner)],
         decode,
     )
 
 
-def pop(deployment: Deployment, session_id: str, last: Page, *, request: bytes, owner: str | None = None) -> Call[bool]:
-    """Take back the last message, which `last` was read with; False: the session is in another state by now."""
+def pop(
+    deployment: Deployment, session_id: str, last: Page, *, owner: str | None = None, request: bytes | None = None
+) -> Call[bool]:
+    """Take back the last message for good, in a new epoch; the worker erases older epochs in the archive.
+
+    `last` is the page that was read with that message. If the session has changed since, nothing is done and the
+    result is False. `owner` as in `clear`, `request` as in `append`. Raises SessionIncomplete, SessionHeld and
+    SessionPurged.
+    """
     session = encode_session_id(session_id)
     keys = deployment.keyspace.of(session)
 
@@ -247,7 +269,7 @@ def pop(deployment: Deployment, session_id: str, last: Page, *, request: bytes, 
             keys.recent_requests(session),
             keys.holds,
         ],
-        [session, request, last.epoch, last.total, b"" if owner is None else encode_owner(owner)],
+        [session, request or os.urandom(8), last.epoch, last.total, b"" if owner is None else encode_owner(owner)],
         decode,
     )
 

@@ -70,10 +70,12 @@ def commit(deployment: Deployment, lease: Lease, archived: SessionInfo) -> Call[
     )
 
 
-def release(deployment: Deployment, lease: Lease, delay: timedelta | None, *, counted: bool, error: str) -> Call[bool]:
-    """Give a session back, due after `delay`, or to quarantine with None; False: the lease is lost.
+def release(
+    deployment: Deployment, lease: Lease, delay: timedelta | None, *, counted: bool, error: str = ""
+) -> Call[bool]:
+    """Give a session back, due after `delay`, or put it in quarantine with None; False if the lease is lost.
 
-    An attempt that the claim began is `counted`, or is as if it had not been.
+    If not `counted`, the attempt that the claim began is forgotten.
     """
     session = encode_session_id(lease.session_id)
     keys = deployment.keyspace.of(session)
@@ -87,14 +89,14 @@ def release(deployment: Deployment, lease: Lease, delay: timedelta | None, *, co
 
 
 def requeue(deployment: Deployment, session_id: str) -> Call[bool]:
-    """Take a session out of quarantine, due now; False: it is not there."""
+    """Take a session out of quarantine: due now, its attempts forgotten; False if it is not there."""
     session = encode_session_id(session_id)
     keys = deployment.keyspace.of(session)
     return Call(script("requeue"), [keys.metadata(session), keys.due, keys.quarantine], [session], bool)
 
 
 def note_erased(deployment: Deployment, lease: Lease, floor: int) -> Call[EraseOutcome]:
-    """Note that the archive below `floor` is erased."""
+    """Note that the archive below `floor` is erased; once that is done, the session can be archived again."""
     session = encode_session_id(lease.session_id)
     keys = deployment.keyspace.of(session)
     return Call(

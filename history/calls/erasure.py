@@ -80,9 +80,9 @@ def rebase(
 
 
 def drop_live(
-    deployment: Deployment, lease: Lease, *, epoch: int, idle: timedelta | None, owner: str | None
+    deployment: Deployment, lease: Lease, *, epoch: int, idle: timedelta | None = None, owner: str | None = None
 ) -> Call[Purging]:
-    """Drop a claimed session from Redis, archived or not."""
+    """Drop a claimed session from Redis, archived or not; the archived part can still be restored."""
     session = encode_session_id(lease.session_id)
     keys = deployment.keyspace.of(session)
     owner_keys = [] if owner is None else [keys.owner(encode_owner(owner))]

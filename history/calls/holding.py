@@ -13,12 +13,15 @@ from torpor.history.session import HoldOutcome, Lease, LegalHold, SessionInfo
 
 
 def hold(deployment: Deployment, session_id: str, reason: str) -> Call[HoldOutcome]:
-    """Put a session under a legal hold, whether it is in Redis or not; raises InvalidReason."""
+    """Put a session under a legal hold, whether it is in Redis or not: it is neither cleared nor purged.
+
+    An erasure that was accepted before goes on. If it is called again, the newer reason counts. Raises InvalidReason.
+    """
     return _hold(deployment, session_id, b"set", _encode_reason(reason))
 
 
 def release_hold(deployment: Deployment, session_id: str) -> Call[HoldOutcome]:
-    """Release a session's own hold; that of its owner stays."""
+    """Release a session's own legal hold; that of its owner stays."""
     return _hold(deployment, session_id, b"release")
 
 
@@ -60,7 +63,7 @@ def find_hold(deployment: Deployment, session_id: str, owners: Sequence[str]) ->
 
 
 def note_hold_applied(deployment: Deployment, lease: Lease, seen: SessionInfo) -> Call[bool]:
-    """Note that a session's objects carry the hold that was seen, or none; False: there is another by now."""
+    """Note that a session's objects carry the legal hold in `seen`, or none; False if the hold has changed since."""
     session = encode_session_id(lease.session_id)
     keys = deployment.keyspace.of(session)
     return Call(

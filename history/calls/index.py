@@ -100,7 +100,7 @@ def claim(
 
 
 def claim_one(deployment: Deployment, session_id: str, lease: timedelta) -> Call[Lease | ClaimOutcome]:
-    """Lease one named session, due or not, unless a worker holds it."""
+    """Lease one named session, due or not, unless another worker has leased it."""
     session = encode_session_id(session_id)
     keys = deployment.keyspace.of(session)
 

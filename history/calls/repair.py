@@ -21,7 +21,7 @@ def reindex(deployment: Deployment, session_id: str) -> Call[IndexOutcome]:
 
 
 def rebuild_metadata(deployment: Deployment, session_id: str, rebuilt: RebuiltMetadata) -> Call[bool]:
-    """Give messages whose metadata was lost new metadata; False: the session has changed."""
+    """Give new metadata to messages whose metadata was lost, due now; False if the session has changed."""
     session = encode_session_id(session_id)
     keys = deployment.keyspace.of(session)
     epoch = b"" if rebuilt.epoch is None else rebuilt.epoch

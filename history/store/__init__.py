@@ -12,20 +12,20 @@ from torpor.history.clients.blocking import blocking, blocking_iterator
 from torpor.history.errors import InvalidArgument
 from torpor.history.keys import DEFAULT_NAMESPACE
 from torpor.history.store.adoption import Adopting
-from torpor.history.store.application import Application
 from torpor.history.store.archiving import Archiving
 from torpor.history.store.erasure import Erasure, PurgeLock
 from torpor.history.store.events import Events
 from torpor.history.store.holding import Holding
 from torpor.history.store.index import Index
+from torpor.history.store.reading import Reading
 from torpor.history.store.repair import Repair
-from torpor.history.store.restoring import Restoring
 from torpor.history.store.runner import Runner
+from torpor.history.store.single_calls import SingleCalls
 
 __all__ = ["AsyncSessionStore", "PurgeLock", "SessionOperations", "SessionStore"]
 
 
-class SessionOperations(Application, Restoring, Adopting):
+class SessionOperations(SingleCalls, Reading, Adopting):
     """What applications do with sessions, as coroutines over whatever client the runner has."""
 
 
@@ -40,11 +40,11 @@ class AsyncSessionStore(SessionOperations):
     def __init__(self, client: Any, *, namespace: str = DEFAULT_NAMESPACE, shards: int | None = None) -> None:
         """As SessionStore; raises InvalidArgument for a blocking client."""
         super().__init__(Runner(client, namespace=namespace, shards=shards))
-        if not self._runner.asynchronous:
+        if not self.runner.asynchronous:
             raise InvalidArgument(f"{type(client).__module__} is a blocking client; this store needs one of asyncio")
 
 
-class SessionStore(Index, Archiving, Erasure, Holding, Repair, Events):
+class SessionStore(SingleCalls, Index, Archiving, Erasure, Holding, Repair, Events):
     """The sessions of one deployment in Redis. No call but `configure` is made before the first operation.
 
     Each operation is one atomic round trip (a Lua script on one hash slot) unless it says otherwise.
@@ -57,21 +57,10 @@ class SessionStore(Index, Archiving, Erasure, Holding, Repair, Events):
         super().__init__(client, namespace=namespace, shards=shards)
         self.operations = SessionOperations(self)
 
-    append = blocking(Application.append)
-    messages = blocking(Application.messages)
-    pages = blocking_iterator(Application.pages)
-    info = blocking(Application.info)
-    update = blocking(Application.update)
-    close = blocking(Application.close)
-    clear = blocking(Application.clear)
-    pop = blocking(Application.pop)
-    hold = blocking(Application.hold)
-    release_hold = blocking(Application.release_hold)
-    add_events = blocking(Application.add_events)
-    begin_restore = blocking(Restoring.begin_restore)
-    stage = blocking(Restoring.stage)
-    finish_restore = blocking(Restoring.finish_restore)
-    abandon = blocking(Restoring.abandon)
+    messages = blocking(Reading.messages)
+    pages = blocking_iterator(Reading.pages)
+    update = blocking(Reading.update)
+    add_events = blocking(Reading.add_events)
     adopt = blocking(Adopting.adopt)
     finish_adoption = blocking(Adopting.finish_adoption)
     adoptable = blocking(Adopting.adoptable)

@@ -28,7 +28,7 @@ from torpor.history.errors import InvalidArgument, MessageCorrupt, NotAdoptable
 from torpor.history.keys import is_torpors_list
 from torpor.history.layout import LAYOUTS, Layout
 from torpor.history.session import Expiry
-from torpor.history.store.application import PAGE_BYTES
+from torpor.history.store.reading import PAGE_BYTES
 from torpor.history.store.runner import Operations, Runner
 
 # For how long what is to be given back outlives a process that dies at it.
@@ -55,16 +55,16 @@ class Adopting(Operations):
         idle timeout, what is left of the key's TTL becomes the session's. Raises NotAdoptable, OwnerMismatch and
         SessionPurged, the key being left as it is.
         """
-        return await _Adopter(self._runner, session_id, layout, expiry, owner, allow_reuse).run()
+        return await _Adopter(self.runner, session_id, layout, expiry, owner, allow_reuse).run()
 
     async def finish_adoption(self, adoption: Adoption) -> int:
         """Go on with an adoption that was begun; returns how many messages were moved."""
-        adopter = _Adopter(self._runner, adoption.session_id, adoption.layout)
+        adopter = _Adopter(self.runner, adoption.session_id, adoption.layout)
         return await adopter.carry_on(adoption)
 
     async def adoptable(self, session_id: str, layout: Layout) -> int:
         """How many messages another library has of a session; changes nothing. Raises NotAdoptable."""
-        found = await _Adopter(self._runner, session_id, layout).find()
+        found = await _Adopter(self.runner, session_id, layout).find()
         return found.total if found else 0
 
     async def give_back(self, session_id: str, messages: Sequence[bytes], *, ttl: timedelta | None = None) -> None:
@@ -77,11 +77,11 @@ class Adopting(Operations):
         for position, message in enumerate(messages):
             if not is_message(message):
                 raise MessageCorrupt(f"message {position} of session {session_id!r} is not a LangChain message")
-        place = self._runner.namespace, LAYOUTS["memorystore"].key(session_id), os.urandom(8).hex().encode()
+        place = self.runner.namespace, LAYOUTS["memorystore"].key(session_id), os.urandom(8).hex().encode()
         for start in range(0, len(messages), _PAGE):
             page = messages[start : start + _PAGE]
-            await self._runner.perform(calls.stage_return(*place, page, laid=start, lease=_LEASE))
-        await self._runner.perform(calls.give_back(*place, len(messages), ttl))
+            await self.runner.perform(calls.stage_return(*place, page, laid=start, lease=_LEASE))
+        await self.runner.perform(calls.give_back(*place, len(messages), ttl))
 
 
 @dataclass(frozen=True, slots=True)

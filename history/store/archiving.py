@@ -11,7 +11,8 @@ import redis.cluster
 from torpor.history import calls
 from torpor.history.calls import Call
 from torpor.history.errors import RedisRefused, TorporError
-from torpor.history.session import CommitOutcome, EraseOutcome, Lease, Page, PurgeTarget, Purging, SessionInfo
+from torpor.history.session import CommitOutcome, Lease, Page, PurgeTarget, Purging, SessionInfo
+from torpor.history.store.operation import Operation
 from torpor.history.store.runner import BlockingRunner
 
 T = TypeVar("T")
@@ -63,21 +64,14 @@ class Archiving(BlockingRunner):
         """
         return self.run_many([calls.commit(self.deployment, lease, archived) for lease, archived in verified])
 
-    def release(self, lease: Lease, delay: timedelta, *, counted: bool, error: str = "") -> bool:
-        """Give a session back, due after `delay`; False where the lease is lost."""
-        return self.run(calls.release(self.deployment, lease, delay, counted=counted, error=error))
+    release = Operation(calls.release)
 
     def quarantine(self, lease: Lease, error: str) -> bool:
         """Put a session aside, untouched, with the reason; False where the lease is lost."""
         return self.run(calls.release(self.deployment, lease, None, counted=True, error=error))
 
-    def requeue(self, session_id: str) -> bool:
-        """Take a session out of quarantine: due now, its attempts forgotten; False where it is not there."""
-        return self.run(calls.requeue(self.deployment, session_id))
-
-    def note_erased(self, lease: Lease, floor: int) -> EraseOutcome:
-        """Note that the archive below `floor` is erased; the session can be archived again once it is done."""
-        return self.run(calls.note_erased(self.deployment, lease, floor))
+    requeue = Operation(calls.requeue)
+    note_erased = Operation(calls.note_erased)
 
     def begin_anew(self, seen: SessionInfo, archived_owners: Sequence[str]) -> Purging:
         """Keep a session's messages in Redis, in a new epoch, and forbid what the archive has of it.

@@ -15,7 +15,8 @@ from torpor.history import calls
 from torpor.history.clients.kinds import ClientKind
 from torpor.history.errors import RedisMemoryFull, TorporError
 from torpor.history.keys import purge_failure_key, purge_lock_key
-from torpor.history.session import Lease, PurgeTarget, Purging
+from torpor.history.session import PurgeTarget, Purging
+from torpor.history.store.operation import Operation
 from torpor.history.store.runner import BlockingRunner
 
 _FAILURE_KEPT = timedelta(days=7)
@@ -90,11 +91,7 @@ class Erasure(BlockingRunner):
         """
         return self.run_many([calls.rebase(self._recorded, target, idle=idle) for target in targets])
 
-    def drop_live(
-        self, lease: Lease, *, epoch: int, idle: timedelta | None = None, owner: str | None = None
-    ) -> Purging:
-        """Drop a claimed session from Redis, archived or not; what the archive has of it can be restored."""
-        return self.run(calls.drop_live(self.deployment, lease, epoch=epoch, idle=idle, owner=owner))
+    drop_live = Operation(calls.drop_live)
 
     def owned(self, owner: str) -> Iterator[str]:
         """Walk the ids of an owner's sessions in Redis, shard by shard; one may come twice.

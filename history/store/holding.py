@@ -7,7 +7,8 @@ from typing import TypeVar
 
 from torpor.history import calls
 from torpor.history.errors import TorporError
-from torpor.history.session import Lease, LegalHold, SessionInfo
+from torpor.history.session import LegalHold
+from torpor.history.store.operation import Operation
 from torpor.history.store.runner import BlockingRunner
 
 T = TypeVar("T")
@@ -36,9 +37,7 @@ class Holding(BlockingRunner):
         found = self.run_many([calls.find_hold(self.deployment, session, owners) for session, owners in sessions])
         return [_done(hold) for hold in found]
 
-    def note_hold_applied(self, lease: Lease, seen: SessionInfo) -> bool:
-        """Note that a session's objects carry the hold that `seen` has, or none; False: there is another by now."""
-        return self.run(calls.note_hold_applied(self.deployment, lease, seen))
+    note_hold_applied = Operation(calls.note_hold_applied)
 
 
 def _done(outcome: T | TorporError) -> T:

@@ -14,8 +14,9 @@ from torpor.history.adoption import Adoption
 from torpor.history.calls import Call
 from torpor.history.errors import TorporError
 from torpor.history.keys import DEFAULT_NAMESPACE
-from torpor.history.session import ClaimOutcome, Lease, SessionInfo, ShardOverview, ShardPoll, Status
+from torpor.history.session import Lease, SessionInfo, ShardOverview, ShardPoll, Status
 from torpor.history.store.announcements import Announcements
+from torpor.history.store.operation import Operation
 from torpor.history.store.runner import BlockingRunner
 
 T = TypeVar("T")
@@ -136,9 +137,7 @@ class Index(BlockingRunner):
         seized = self.run_many([calls.claim_one(deployment, session, lease) for session in free])
         return [each for each in seized if isinstance(each, Lease)]
 
-    def claim_one(self, session_id: str, lease: timedelta) -> Lease | ClaimOutcome:
-        """Lease one named session, due or not, unless a worker holds it."""
-        return self.run(calls.claim_one(self.deployment, session_id, lease))
+    claim_one = Operation(calls.claim_one)
 
     def _ask(
         self, ask: Callable[[Sequence[int]], Call[list[T | TorporError]]], shards: Sequence[int], most: int = _TOGETHER

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from torpor.history import calls
 from torpor.history.keys import adopted_key, adopting_pattern, own_keys
 from torpor.history.layout import Layout
-from torpor.history.session import IndexOutcome, RebuiltMetadata
+from torpor.history.store.operation import Operation
 from torpor.history.store.runner import BlockingRunner
 
 
@@ -41,10 +41,5 @@ class Repair(BlockingRunner):
             for key in self._client.scan_iter(pattern, count=1000):
                 yield key if isinstance(key, bytes) else key.encode()
 
-    def reindex(self, session_id: str) -> IndexOutcome:
-        """Add the index entry that a session lacks, or drop the one that lacks a session."""
-        return self.run(calls.reindex(self.deployment, session_id))
-
-    def rebuild_metadata(self, session_id: str, mending: RebuiltMetadata) -> bool:
-        """Give messages whose metadata was lost new metadata, due now; False where the session has changed."""
-        return self.run(calls.rebuild_metadata(self.deployment, session_id, mending))
+    reindex = Operation(calls.reindex)
+    rebuild_metadata = Operation(calls.rebuild_metadata)

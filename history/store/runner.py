@@ -142,7 +142,7 @@ class Operations:
     """What groups of operations have in common: the runner that each of them is run by."""
 
     def __init__(self, runner: Runner) -> None:
-        self._runner = runner
+        self.runner = runner
         self.deployed = runner.deployed
         self.elsewhere = runner.elsewhere
         self.pause = runner.pause

@@ -10,8 +10,7 @@ from bench.chats import ours, plain, session_ids, theirs
 from bench.distant import LATENCY, distant_bucket
 from bench.harness import Bench, Reach, Row, Setup, Side, Sides
 from bench.rivals import PlainScript
-from huge import MIB, added_memory, write
-
+from support.huge_session import MIB, added_memory, write
 from torpor.history.protocol import Expiry
 from torpor.worker.deployment.services import Services
 from torpor.worker.sleep.drain import drain

@@ -14,9 +14,8 @@ from pathlib import Path
 from bench.chats import ours, plain, session_ids
 from bench.harness import Bench, Reach, Row, Sides
 from bench.share_probe import NOTES
-from conftest import wait_until
-
-from torpor.worker.app import make_app
+from support.waiting import wait_until
+from torpor.worker.deployment.celery_config import make_app
 from torpor.worker.deployment.services import Services
 from torpor.worker.deployment.settings import environment
 

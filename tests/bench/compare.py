@@ -21,8 +21,9 @@ from pathlib import Path
 
 from bench import archiving, celery_share, footprint, index, page, reading, restoring, writing
 from bench.harness import Bench, Result, Row, measure, profile
-from conftest import start_redis, storage_emulator, wait_until
-
+from support.emulator import storage_emulator
+from support.servers import start_redis
+from support.waiting import wait_until
 from torpor.history.protocol import SessionStore
 
 ROWS: Sequence[Row] = [

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from unittest.mock import patch
 
-from conftest import wait_until
+from support.waiting import wait_until
 
 LATENCY = 0.075
 _END_OF_HEAD = b"\r\n\r\n"

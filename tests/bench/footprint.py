@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import redis
+
 from bench.chats import session_ids, turn
 from bench.harness import Bench, Reach, Row, Side, Sides
 from bench.rivals import peer_class
 from bench.writing import TTL
-
 from torpor import MemorystoreChatMessageHistory
 from torpor.worker.sleep.drain import drain
 

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import redis
-from bench.profiling import Profile
-from conftest import RedisServer, new_bucket
-from images import deployment_of
 
+from bench.profiling import Profile
+from support.compose import deployment_of
+from support.emulator import new_bucket
+from support.servers import RedisServer
 from torpor.worker.deployment.services import Services
 
 

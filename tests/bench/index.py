@@ -11,8 +11,8 @@ from itertools import islice
 from typing import Any
 
 import redis
-from bench.harness import Bench, Reach, Row, Side, Sides
 
+from bench.harness import Bench, Reach, Row, Side, Sides
 from torpor.history.keys import Keyspace
 from torpor.history.protocol import SessionStore
 

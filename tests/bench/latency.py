@@ -24,10 +24,11 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from conftest import start_redis, wait_until
-from images import archived, deployment_of
 from langchain_core.messages import AIMessage, HumanMessage
 
+from support.compose import archived, deployment_of
+from support.servers import start_redis
+from support.waiting import wait_until
 from torpor import MemorystoreChatMessageHistory
 from torpor.history.protocol import Expiry, RedisMemoryFull
 from torpor.worker.archive.contents import look

@@ -8,13 +8,13 @@ import re
 import subprocess
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
-from pathlib import Path
 
 from bench import cost
 from bench.harness import Reach, Result, Side
-from conftest import server_binary
+from support.paths import ROOT
+from support.servers import server_binary
 
-PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
+PAGE = ROOT / "docs" / "performance.md"
 _PACKAGES = (
     "redis",
     "hiredis",

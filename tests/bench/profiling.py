@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from support.paths import ROOT
+
 _TOP = 15
-_ROOT = Path(__file__).parents[2]
 _STANDARD_LIBRARY = sysconfig.get_path("stdlib")
 _SOCKETS = re.compile(r"_socket\.socket|select\.(e?poll|select)")
 
@@ -91,8 +92,8 @@ def _parts(path: str) -> tuple[str, ...]:
     place = Path(path)
     if "site-packages" in place.parts:
         return place.parts[place.parts.index("site-packages") + 1 :]
-    if place.is_relative_to(_ROOT):
-        return place.relative_to(_ROOT).parts
+    if place.is_relative_to(ROOT):
+        return place.relative_to(ROOT).parts
     if place.is_relative_to(_STANDARD_LIBRARY):
         return ("Python", *place.relative_to(_STANDARD_LIBRARY).parts)
     return ("Python", path.removeprefix("<frozen ").removesuffix(">"))

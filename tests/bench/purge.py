@@ -17,9 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from conftest import start_redis
-from images import deployment_of
-
+from support.compose import deployment_of
+from support.servers import start_redis
 from torpor.history.protocol import Expiry
 from torpor.worker.deployment.services import Services
 from torpor.worker.erasure.inventory import Tally

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from langchain_core.messages import BaseMessage
+
 from bench.chats import ours, plain, rich
 from bench.harness import Bench, Reach, Row, Setup, Side, Sides, each_of
 from bench.rivals import peer_class
-from langchain_core.messages import BaseMessage
-
 from torpor import MemorystoreChatMessageHistory
 
 

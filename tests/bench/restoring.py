@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from bench.chats import ours, plain
-from bench.harness import Bench, Reach, Row, Side, Sides
 from google.cloud import storage
 
+from bench.chats import ours, plain
+from bench.harness import Bench, Reach, Row, Side, Sides
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.wake.restore import restore_session
 

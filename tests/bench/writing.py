@@ -10,10 +10,10 @@ from typing import Any
 
 import redis
 import redis.asyncio
+
 from bench.chats import ours, session_ids, turn
 from bench.harness import Bench, Reach, Row, Side, Sides, each_of
 from bench.rivals import peer_class
-
 from torpor import MemorystoreChatMessageHistory
 
 TTL = 3_600

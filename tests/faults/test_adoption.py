@@ -14,9 +14,9 @@ from typing import TypeVar
 
 import pytest
 import redis
-from conftest import raw
-from machine import Fault, MemoryArchive, Task
 
+from support.keyspace import raw
+from support.stepped import Fault, MemoryArchive, Task
 from torpor.history.calls import Call
 from torpor.history.protocol import LAYOUTS, RedisUnavailable, SessionNotFound, SessionStore
 from torpor.worker.deployment.services import Services

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 import redis
-from conftest import RedisServer, free_port, raw, start_redis, wait_until
-from images import archived, deployment_of, image
 from langchain_core.messages import HumanMessage
 
+from support.compose import archived, deployment_of, image
+from support.keyspace import raw
+from support.ports import free_port
+from support.servers import RedisServer, start_redis
+from support.waiting import wait_until
 from torpor import MemorystoreChatMessageHistory
 from torpor.worker.archive.contents import look
 from torpor.worker.wake.restore import restore_session

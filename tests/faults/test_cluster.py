@@ -14,15 +14,21 @@ from typing import Any
 
 import pytest
 import redis.exceptions
-from conftest import ClusterServer, commit, free_port, raw, start_cluster, wait_until, watch
-from slot_moves import move_away, moving
 
+from support.clusters import ClusterServer, start_cluster
+from support.keyspace import raw
+from support.observed import watch
+from support.ports import free_port
+from support.sessions import commit
+from support.slot_moves import move_away, moving
+from support.waiting import wait_until
 from torpor.history.protocol import LAYOUTS, CommitOutcome, Lease, RedisUnavailable, SessionInfo, SessionNotFound
 from torpor.worker.deployment.services import Services, connect
 from torpor.worker.deployment.settings import Settings
 from torpor.worker.ops.status import overview
-from torpor.worker.sleep.attempt import Outcome, archive_session
+from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain
+from torpor.worker.sleep.outcome import Outcome
 from torpor.worker.wake.restore import RestoreOutcome, read_transcript, restore_session
 
 SHARDS = range(4)

@@ -15,23 +15,25 @@ import pytest
 import redis
 import requests
 from celery import Celery
-from conftest import RedisServer, raw, start_redis, wait_until
 from langchain_core.messages import HumanMessage
 
+from support.keyspace import raw
+from support.paths import ROOT, TESTS
+from support.servers import RedisServer, start_redis
+from support.waiting import wait_until
 from torpor import MemorystoreChatMessageHistory
 from torpor.history.protocol import Status
-from torpor.worker.app import make_app
 from torpor.worker.archive import contents, names
 from torpor.worker.archive.names import FloorName
+from torpor.worker.deployment.celery_config import make_app
 from torpor.worker.deployment.services import Services, connect
 from torpor.worker.deployment.settings import environment, load_settings
 from torpor.worker.erasure import orders, receipts
 from torpor.worker.erasure.receipts import PurgeState
 from torpor.worker.failpoints import Failpoint
-from torpor.worker.sleep.attempt import Outcome, archive_session
+from torpor.worker.sleep.attempt import archive_session
+from torpor.worker.sleep.outcome import Outcome
 from torpor.worker.wake.restore import restore_session
-
-TESTS = Path(__file__).parents[1]
 
 
 @dataclass
@@ -48,7 +50,7 @@ class Crew:
         self._environment = environment(self.services.settings) | {
             "LEDGER_KILL_ORDER": str(self.folder / "order"),
             "LEDGER_KILL_LOG": str(self.folder / "deaths"),
-            "PYTHONPATH": f"{TESTS}{os.pathsep}{TESTS.parent}",
+            "PYTHONPATH": f"{TESTS}{os.pathsep}{ROOT}",
         }
 
     def start(self) -> None:
@@ -56,7 +58,9 @@ class Crew:
         if self.process and self.process.poll() is None:
             return
         schedule = self.folder / "schedule"
-        command = f"-m celery -A armed worker -c 2 -B -s {schedule} --without-gossip --without-mingle".split()
+        command = (
+            f"-m celery -A support.armed_worker worker -c 2 -B -s {schedule} --without-gossip --without-mingle".split()
+        )
         with (self.folder / "worker.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, *command],

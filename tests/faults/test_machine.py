@@ -26,13 +26,13 @@ from typing import ClassVar
 import fakeredis
 import pytest
 import redis
-from conftest import raw
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
-from machine import Clock, Fault, Keeper, MemoryArchive, SteppedArchive, SteppedSessions, Task, describe
-from purging import purge_session
 
+from support.keyspace import raw
+from support.sessions import purge_session
+from support.stepped import Clock, Fault, Keeper, MemoryArchive, SteppedArchive, SteppedSessions, Task, describe
 from torpor.history.calls import Call
 from torpor.history.protocol import (
     Expiry,
@@ -50,8 +50,9 @@ from torpor.worker.archive.stores.url import open_archive
 from torpor.worker.deployment.services import Services
 from torpor.worker.deployment.settings import Settings
 from torpor.worker.errors import AttemptsExhausted
-from torpor.worker.sleep.attempt import AttemptResult, Outcome, archive_claimed, archive_session
+from torpor.worker.sleep.attempt import archive_claimed, archive_session
 from torpor.worker.sleep.drain import drain
+from torpor.worker.sleep.outcome import AttemptResult, Outcome
 from torpor.worker.wake.restore import Restored, RestoreOutcome, read_transcript, restore_session
 
 SECONDS = float(os.environ.get("MACHINE_SECONDS", "0"))

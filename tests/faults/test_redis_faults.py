@@ -16,12 +16,16 @@ from pathlib import Path
 import pytest
 import redis
 import redis.exceptions
-from conftest import RedisServer, free_port, raw, start_redis, wait_until, watch, with_settings
-from proxy import Fault, Plan, Proxy, first, no_fault, nth
-from purging import purge_session
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from support.keyspace import raw
+from support.observed import watch
+from support.ports import free_port
+from support.redis_proxy import Fault, Plan, Proxy, first, no_fault, nth
+from support.servers import RedisServer, start_redis
+from support.sessions import purge_session, with_settings
+from support.waiting import wait_until
 from torpor.history.conversation import Conversation
 from torpor.history.protocol import (
     Expiry,
@@ -37,8 +41,9 @@ from torpor.worker.archive.contents import look
 from torpor.worker.deployment.services import Services, connect
 from torpor.worker.deployment.settings import Settings
 from torpor.worker.errors import ArchiveUnavailable, ClearForgotten
-from torpor.worker.sleep.attempt import AttemptResult, Outcome, archive_session
+from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain
+from torpor.worker.sleep.outcome import AttemptResult, Outcome
 from torpor.worker.wake.restore import RestoreOutcome, read_transcript, restore_session
 from torpor.worker.wake.session_archive import SessionArchive
 
@@ -51,7 +56,7 @@ SHARDS = range(4)
 @pytest.fixture(autouse=True)
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several pages in each direction for a few messages."""
-    monkeypatch.setattr("torpor.history.store.application.PAGE_BYTES", 100)
+    monkeypatch.setattr("torpor.history.store.reading.PAGE_BYTES", 100)
     monkeypatch.setattr("torpor.worker.archive.segment._READ_BYTES", 350)
 
 
@@ -799,7 +804,7 @@ def test_what_is_written_to_a_server_that_has_forgotten_a_clear_in_a_restart_sta
     chat.say(2)
     raw(services.sessions.client, "SAVE")
     services.sessions.clear("s")
-    assert archive_session(services, "s").outcome in (Outcome.CLEANED, Outcome.ARCHIVED)
+    assert archive_session(services, "s").outcome in (Outcome.ERASED, Outcome.ARCHIVED)
     server.stop()
     server = start_redis(tmp_path, port=server.port)
     try:

@@ -19,10 +19,12 @@ from typing import Any
 
 import pytest
 import redis
-from conftest import RedisServer, dump, lasting_keys, raw, wait_until, with_settings
 from langchain_core.messages import AIMessage, HumanMessage
-from purging import purge_session
 
+from support.keyspace import dump, lasting_keys, raw
+from support.servers import RedisServer
+from support.sessions import purge_session, with_settings
+from support.waiting import wait_until
 from torpor import MemorystoreChatMessageHistory
 from torpor.history import calls
 from torpor.history.adapters.messages import encode_message
@@ -53,9 +55,10 @@ from torpor.worker.erasure.purge import carry_out
 from torpor.worker.erasure.receipts import PurgeState
 from torpor.worker.errors import ArchiveTaken, SegmentMissing
 from torpor.worker.failpoints import Failpoint
-from torpor.worker.sleep.attempt import Outcome, archive_session
+from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain
 from torpor.worker.sleep.leases import LeaseKeeper
+from torpor.worker.sleep.outcome import Outcome
 from torpor.worker.wake.restore import RestoreOutcome, read_transcript, restore_session
 
 S = "s"
@@ -432,7 +435,7 @@ def test_a_clear_that_is_sent_again_spares_what_was_written_and_archived_meanwhi
     lost = clear(services)
     services.sessions.run(lost)
     say(client, "somebody else's")
-    assert drain_due(services) == {Outcome.CLEANED: 1}
+    assert drain_due(services) == {Outcome.ERASED: 1}
     close_and_drain(services)
     services.sessions.run(lost)
     restore_session(services, S)

@@ -17,10 +17,12 @@ import google.oauth2.credentials
 import pytest
 import redis
 import requests
-from conftest import dump, raw, wait_until, with_settings
 from google.cloud import storage
 from langchain_core.messages import HumanMessage
-from storage_proxy import (
+
+from support.keyspace import dump, raw
+from support.sessions import with_settings
+from support.storage_proxy import (
     Exchange,
     Fault,
     Reply,
@@ -35,7 +37,7 @@ from storage_proxy import (
     stalled_after,
     stalled_before,
 )
-
+from support.waiting import wait_until
 from torpor import MemorystoreChatMessageHistory
 from torpor.history.protocol import Status, TorporError
 from torpor.worker.archive import contents
@@ -44,8 +46,9 @@ from torpor.worker.archive.stores import gcs as gcs_module
 from torpor.worker.archive.stores import objects as objects_module
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import ArchiveConflict, ArchiveCorrupt, ArchiveRefused, ArchiveUnavailable, SegmentDamaged
-from torpor.worker.sleep.attempt import Outcome, archive_session
+from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain
+from torpor.worker.sleep.outcome import Outcome
 from torpor.worker.wake.restore import RestoreOutcome, read_transcript, restore_session
 
 MIB = 1024 * 1024

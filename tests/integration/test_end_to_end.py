@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 import redis
-from conftest import CONVERSATIONS, RedisServer, lasting_keys, missing, wait_until
-from images import archived, deployment_of, image
 
+from support.compose import archived, deployment_of, image
+from support.keyspace import lasting_keys
+from support.paths import CONVERSATIONS
+from support.servers import RedisServer, missing
+from support.waiting import wait_until
 from torpor import MemorystoreChatMessageHistory
 from torpor.history.protocol import Status
 from torpor.worker.archive.contents import look
@@ -61,7 +64,7 @@ def test_a_worker_archives_by_itself_what_goes_idle_and_leaves_what_does_not(
 
 @pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
 def test_tasks_can_be_sent_by_their_names(client: redis.Redis, deployment: Services, tmp_path: Path) -> None:
-    from torpor.worker.app import make_app
+    from torpor.worker.deployment.celery_config import make_app
 
     app = make_app(lambda: deployment.settings)
     chat = MemorystoreChatMessageHistory(client, "s", 3600)

@@ -7,17 +7,18 @@ import json
 
 import pytest
 import redis
-from conftest import lasting_keys, raw
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
-from purging import purge_session
 
+from support.keyspace import lasting_keys, raw
+from support.sessions import purge_session
 from torpor import MemorystoreChatMessageHistory
 from torpor.history.protocol import SessionNotFound, Status
 from torpor.worker.archive import contents, names
 from torpor.worker.deployment.services import Services
 from torpor.worker.erasure.receipts import PurgeState
-from torpor.worker.sleep.attempt import Outcome, archive_session
+from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain
+from torpor.worker.sleep.outcome import Outcome
 from torpor.worker.wake.restore import RestoreOutcome, read_transcript, restore_session
 
 TURN: list[BaseMessage] = [HumanMessage("Wie geht's? 😀"), AIMessage("gut\n", id="run-1")]
@@ -101,7 +102,7 @@ def test_a_cleared_session_does_not_come_back(client: redis.Redis, services: Ser
     chat.clear()
     assert restore_session(services, "s").outcome is RestoreOutcome.COMPLETE
     chat.add_messages([HumanMessage("new")])
-    assert drain(services, list(services.sessions.due_counts())) == {Outcome.CLEANED: 1}
+    assert drain(services, list(services.sessions.due_counts())) == {Outcome.ERASED: 1}
     assert not contents.look(services.archive, "s")
     assert archive_session(services, "s").outcome is Outcome.ARCHIVED
     restore_session(services, "s")

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
+
 from bench import cost, page
 from bench.compare import ROWS
 from bench.harness import Bench, Reach, Result, Row, Side, Sides, measure

@@ -1,8 +1,9 @@
-"""What may import what: the public surface of `history`, and who keeps to it."""
+"""What may import what: the floors of the house, the public surface of `history`, and who keeps to both."""
 
 from __future__ import annotations
 
 import ast
+import graphlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,9 +12,9 @@ from pathlib import Path
 import pytest
 
 import torpor
+from support.paths import ROOT
 from torpor.history import errors, protocol
 
-ROOT = Path(__file__).parents[2]
 WORKER = sorted((ROOT / "worker").rglob("*.py"))
 HISTORY = sorted((ROOT / "history").rglob("*.py"))
 
@@ -52,6 +53,50 @@ PUBLIC = [
 FOREIGN = ("torpor.worker", "celery", "kombu", "google", "pydantic_settings", "typer", "rich")
 
 
+# The folders and modules of the worker from bottom to top, each with those below it that it imports from.
+FLOORS = {
+    "worker.errors": [],
+    "worker.failpoints": [],
+    "worker.archive": ["worker.errors"],
+    "worker.deployment": ["worker.errors", "worker.archive"],
+    "worker.retention": ["worker.errors", "worker.archive", "worker.deployment"],
+    "worker.wake": ["worker.errors", "worker.failpoints", "worker.archive", "worker.deployment", "worker.retention"],
+    "worker.transfer": ["worker.errors", "worker.archive", "worker.deployment", "worker.wake"],
+    "worker.erasure": [
+        "worker.errors",
+        "worker.failpoints",
+        "worker.archive",
+        "worker.deployment",
+        "worker.retention",
+        "worker.transfer",
+    ],
+    "worker.sleep": [
+        "worker.errors",
+        "worker.failpoints",
+        "worker.archive",
+        "worker.deployment",
+        "worker.retention",
+        "worker.erasure",
+    ],
+    "worker.ops": ["worker.archive", "worker.deployment"],
+    "worker.tasks": ["worker.deployment", "worker.wake", "worker.erasure", "worker.sleep"],
+    "worker.app": ["worker.errors", "worker.deployment", "worker.sleep"],
+    "worker.cli": [
+        "worker.errors",
+        "worker.archive",
+        "worker.deployment",
+        "worker.retention",
+        "worker.wake",
+        "worker.transfer",
+        "worker.erasure",
+        "worker.sleep",
+        "worker.ops",
+    ],
+}
+# Imports that the floors forbid and that are allowed nevertheless: (importing, imported) -> why.
+EXCEPTIONS: dict[tuple[str, str], str] = {}
+
+
 def imports_of(path: Path) -> Iterator[tuple[str, str | None]]:
     """(module, name) of each import anywhere in a file; the name is None for `import module`."""
     return imports_in(ast.parse(path.read_text(encoding="utf-8")))
@@ -64,6 +109,56 @@ def imports_in(tree: ast.AST) -> Iterator[tuple[str, str | None]]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "no import is relative"
             yield from ((node.module or "", alias.name) for alias in node.names)
+
+
+def module_of(path: Path) -> str:
+    """The name of the module in a file, without `torpor.`."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def floor_of(module: str) -> str:
+    """The folder or module directly below `worker` or `history` that a module belongs to."""
+    return ".".join(module.split(".")[:2])
+
+
+def house() -> dict[str, set[str]]:
+    """Each module, and the modules of the house that it imports: anywhere in it, also for type checkers alone."""
+    files = {module_of(path): path for path in (*HISTORY, *WORKER)}
+    found: dict[str, set[str]] = {}
+    for module, path in files.items():
+        imported = [(name.removeprefix("torpor."), inner) for name, inner in imports_of(path)]
+        whole = {inside if (inside := f"{name}.{inner}") in files else name for name, inner in imported}
+        found[module] = {each for each in whole if each in files and (module, each) not in EXCEPTIONS}
+    return found
+
+
+def test_every_module_of_the_worker_is_on_a_floor() -> None:
+    assert {floor_of(module_of(path)) for path in WORKER} - {"worker"} == {each for each in FLOORS if "worker." in each}
+
+
+def test_each_floor_may_import_from_floors_below_it_only() -> None:
+    below: set[str] = set()
+    for floor, allowed in FLOORS.items():
+        assert set(allowed) <= below, f"{floor} may import from a floor that is not below it"
+        below.add(floor)
+
+
+@pytest.mark.parametrize("floor", FLOORS)
+def test_a_floor_imports_what_it_may_import(floor: str) -> None:
+    package = floor.partition(".")[0] + "."
+    modules = {module: imported for module, imported in house().items() if floor_of(module) == floor}
+    used = {floor_of(each) for imported in modules.values() for each in imported if each.startswith(package)}
+    assert used - {floor} == set(FLOORS[floor])
+
+
+def test_no_module_is_imported_by_what_it_imports() -> None:
+    graphlib.TopologicalSorter(house()).prepare()  # raises CycleError, which names the circle
+
+
+def test_every_exception_is_an_import_that_is_there() -> None:
+    files = {module_of(path): path for path in (*HISTORY, *WORKER)}
+    for importing, imported in EXCEPTIONS:
+        assert any(f"torpor.{imported}" in (name, f"{name}.{inner}") for name, inner in imports_of(files[importing]))
 
 
 def test_the_public_names_are_these() -> None:

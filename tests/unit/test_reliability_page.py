@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from support.paths import ROOT
 from torpor.worker.failpoints import Failpoint
 
-ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
 
 REFERENCES = sorted(set(re.findall(r"tests/[^\s`]*::[^\s`]*", PAGE)))

@@ -1,4 +1,4 @@
-"""`torpor demo`: the way of a session on an embedded default, with a real Celery worker and beat."""
+"""`torpor demo`: sessions go to sleep and wake up, with a real Celery worker and beat."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ from torpor.worker.wake.restore import restore_session
 
 IDLE_SECONDS = 2
 PATIENCE_SECONDS = 120
-# What the environment may say of another Redis than the embedded one.
+# Settings of the environment that belong to another Redis than the built-in one.
 _EMBEDDED = {"redis_cluster": False, "redis_iam": False, "redis_ca_file": ""}
 _COLUMNS = ("written", "live", "due", "in work", "archived, gone from Redis")
 
 
 class DemoFailed(PermanentError):
-    """The demo did not go as it should; the message says where it stopped."""
+    """The demo failed; the message says where it stopped."""
 
 
 class _Board:
-    """The counts of a deployment: a live table on a terminal, a line now and then elsewhere."""
+    """The counts of a deployment: a live table on a terminal, otherwise a line for each change."""
 
     def __init__(self, total: int) -> None:
         self._total = total
@@ -91,7 +91,7 @@ class _Board:
 
 
 def run(conversations: Path | None, redis_url: str | None, archive_url: str | None) -> None:
-    """Play conversations from live to archived and back; raises DemoFailed, or ImportFailed for a bad file."""
+    """Write conversations, wait until they are archived, and restore them; raises DemoFailed or ImportFailed."""
     with as_file(files(__package__) / "sample.jsonl") as sample:
         played = list(read_conversations(conversations or sample))
     if not played:
@@ -111,23 +111,24 @@ def run(conversations: Path | None, redis_url: str | None, archive_url: str | No
                 "namespace": namespace,
                 "idle_timeout_seconds": IDLE_SECONDS,
                 "sweep_interval_seconds": 1,
-                # The embedded server is slow at scripts, of which each look at all shards is one a shard.
+                # The built-in server runs scripts slowly, and a sweep runs one for each shard.
                 "listen": redis_url is not None,
                 "shards": None if redis_url else 8,
             }
         )
         if not settings.redis_cluster:
-            settings = settings.model_copy(update={"broker_url": None})  # all that it writes is removed at the end
+            # With the sessions' Redis as the broker, the demo can remove the broker's keys, too.
+            settings = settings.model_copy(update={"broker_url": None})
         services = connect(settings)
         services.archive.check()
         folder.mkdir(exist_ok=True)
-        # The embedded server hangs up after an error reply, NOSCRIPT too.
+        # The built-in server closes the connection after an error reply, such as NOSCRIPT.
         services.sessions.load_scripts()
         try:
             _play(services, played, folder / "worker.log")
         finally:
             _remove_keys(services)
-    out.print(f"\nThe transcripts lie in {settings.archive_url}", markup=False, soft_wrap=True)
+    out.print(f"\nThe transcripts are in {settings.archive_url}", markup=False, soft_wrap=True)
     if archive_url is None:
         out.print(f"  zcat {folder}/archive/v1/*/*/*/*.jsonl.gz | head -1", markup=False, soft_wrap=True)
 
@@ -158,7 +159,7 @@ def _write(services: Services, conversation: Conversation) -> None:
 
 
 def _turns(messages: Iterable[BaseMessage]) -> Iterator[list[BaseMessage]]:
-    """The messages in turns: what a person says and all that follows from it."""
+    """The messages in turns: each begins with a person's message."""
     turn: list[BaseMessage] = []
     for message in messages:
         if turn and isinstance(message, HumanMessage):
@@ -177,11 +178,11 @@ def _await_archived(services: Services, worker: subprocess.Popen[bytes], board: 
         if worker.poll() is not None or time.monotonic() - since > PATIENCE_SECONDS:
             tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
             raise DemoFailed(f"the worker got no further than {left:,} sessions left of {total:,}; its log:\n{tail}")
-        time.sleep(0.2)  # between two looks at the same numbers
+        time.sleep(0.2)  # between two looks at the same counts
 
 
 def _wake(services: Services, played: list[Conversation]) -> None:
-    """Wake every session up, the first one before everybody's eyes."""
+    """Wake every session up; show the archive and the result of the first one."""
     first = played[0]
     name = printable(first.session_id)
     out.print(f"The user of {name} comes back. In the archive:", markup=False)
@@ -198,7 +199,7 @@ def _restore(services: Services, conversation: Conversation) -> int:
     """Wake a session up and compare it with what was written; returns how many messages came from the archive."""
     restored = restore_session(services, conversation.session_id)
     if _history(services, conversation).messages != conversation.messages:
-        raise DemoFailed(f"session {conversation.session_id!r} is not what was written")
+        raise DemoFailed(f"session {conversation.session_id!r} differs from what was written")
     return restored.messages
 
 
@@ -215,7 +216,7 @@ def _history(services: Services, conversation: Conversation) -> MemorystoreChatM
 
 @contextmanager
 def _redis(url: str | None) -> Iterator[str]:
-    """The URL of the given Redis, or of an embedded server that ends with the demo."""
+    """The URL of the given Redis, or of a built-in server that ends with the demo."""
     if url:
         yield url
         return
@@ -232,12 +233,12 @@ def _redis(url: str | None) -> Iterator[str]:
 
 @contextmanager
 def _worker(settings: Settings, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A Celery worker with beat in a process of its own, its output in `log`."""
+    """A Celery worker with beat, in its own process that writes to `log`."""
     options = ["--beat", "--schedule", str(log.parent / "beat"), "--concurrency", "2", "--loglevel", "INFO"]
     quiet = ["--without-gossip", "--without-mingle"]
     with log.open("wb") as output:
         worker = subprocess.Popen(
-            [sys.executable, "-m", "celery", "-A", "torpor.worker.app", "worker", *options, *quiet],
+            [sys.executable, "-m", "torpor", "worker", *options, *quiet],
             env=environment(settings),
             stdout=output,
             stderr=output,
@@ -254,7 +255,7 @@ def _worker(settings: Settings, log: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def _remove_keys(services: Services) -> None:
-    """Delete what the demo left in Redis; it has a namespace of its own."""
+    """Delete the demo's keys, which have their own namespace."""
     client = services.sessions.client
     namespace = services.settings.namespace
     try:

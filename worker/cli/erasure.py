@@ -24,21 +24,23 @@ from torpor.worker.transfer import adopt
 def purge(
     context: typer.Context,
     *,
-    session: Annotated[str | None, typer.Option(help="One session.")] = None,
-    owner: Annotated[str | None, typer.Option(help="All sessions of an owner.")] = None,
+    session: Annotated[str | None, typer.Option(help="Purge one session.")] = None,
+    owner: Annotated[str | None, typer.Option(help="Purge all sessions of an owner.")] = None,
     idle_for: Annotated[
         str | None,
-        typer.Option(metavar="SPAN", help="Those idle for so long, such as 90d, 12h or 30m; --owner's or all."),
+        typer.Option(metavar="SPAN", help="Purge the sessions of --owner, or all, that are idle for 90d, 12h or 30m."),
     ] = None,
-    scope: Annotated[Scope, typer.Option(help="Remove them from where.")] = Scope.EVERYWHERE,
-    requested_by: Annotated[str, typer.Option("--by", help="Who asks for it; for the receipt.")] = "",
-    reason: Annotated[str, typer.Option(help="Why; for the receipt.")] = "",
-    resume: Annotated[str | None, typer.Option(metavar="ID", help="Go on with a purge that is not finished.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would go.")] = False,
+    scope: Annotated[Scope, typer.Option(help="Where to remove them.")] = Scope.EVERYWHERE,
+    requested_by: Annotated[str, typer.Option("--by", help="Write into the receipt who asks for it.")] = "",
+    reason: Annotated[str, typer.Option(help="Write the reason into the receipt.")] = "",
+    resume: Annotated[str | None, typer.Option(metavar="ID", help="Continue an unfinished purge.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be removed.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON; with --dry-run an object a line.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON; with --dry-run one object a line.")] = False,
 ) -> None:
-    """Remove sessions for good, from Redis and from the archive, and write a receipt.
+    """Remove sessions for good, and write a receipt.
+
+    They are removed from Redis and from the archive, unless --scope names one of the two.
 
     Example: torpor purge --session user-42 --dry-run
 
@@ -50,7 +52,7 @@ def purge(
     services = services_of(context, changes_archive=not dry_run)
     if resume is not None:
         if session or owner or idle_for or dry_run:
-            raise InvalidArgument("--resume goes on with a purge as it was ordered: give nothing else")
+            raise InvalidArgument("--resume continues a purge as it was ordered: give no other option")
         _tell(_carry_out(services, resume), as_json=as_json)
         return
     order = Order(session, owner, None if idle_for is None else span_of(idle_for), scope, requested_by, reason)
@@ -72,12 +74,14 @@ def purge(
 def purge_status(
     context: typer.Context,
     purge_id: Annotated[
-        str | None, typer.Argument(metavar="ID", help="The purge id; without one, all that are not finished.")
+        str | None, typer.Argument(metavar="ID", help="The purge id. Without an id, all unfinished purges are shown.")
     ] = None,
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON; without ID an object a line.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON; without ID one object a line.")] = False,
 ) -> None:
-    """Tell where a purge stands: queued, running, complete, blocked or failed.
+    """Show the state of a purge, or of all unfinished purges.
+
+    A purge is queued, running, complete, blocked or failed.
 
     Example: torpor purge-status 20260101T120000Z-0a1b2c3d
     """
@@ -102,7 +106,9 @@ def purge_status(
 
 def receipts(
     context: typer.Context,
-    purge_id: Annotated[str | None, typer.Argument(metavar="ID", help="Show this one whole, as JSON.")] = None,
+    purge_id: Annotated[
+        str | None, typer.Argument(metavar="ID", help="Show the whole receipt of this purge, as JSON.")
+    ] = None,
     *,
     as_json: JsonLines = False,
 ) -> None:
@@ -145,7 +151,9 @@ def _carry_out(services: Services, purge_id: str) -> Standing:
             return purging.carry_out(services, purge_id, lambda tally: status.update(f"purging: {_text(tally)}"))
     except TorporError:
         known = console.printable(purge_id)
-        console.err.print(f"a sweep tries again, or torpor purge --resume {known}", markup=False, soft_wrap=True)
+        console.err.print(
+            f"the next sweep tries again; to try now: torpor purge --resume {known}", markup=False, soft_wrap=True
+        )
         raise
 
 
@@ -156,7 +164,7 @@ def _tell(standing: Standing, *, as_json: bool) -> None:
         removed = Tally(**standing.receipt["removed"]) if standing.receipt else standing.found
         console.out.print(f"{standing.state}: {_text(removed)}; purge {standing.purge}", markup=False, soft_wrap=True)
     if standing.state is PurgeState.BLOCKED:
-        raise TorporError(f"something may not be removed: torpor receipts {standing.purge}")
+        raise TorporError(f"some objects may not be removed: torpor receipts {standing.purge}")
     if standing.state is not PurgeState.COMPLETE:
         raise TransientError(
             "a worker may still be uploading some of it: the purge ends when that worker's lease has ended, "
@@ -187,7 +195,7 @@ def _tell_open(unfinished: Iterator[Standing], *, as_json: bool) -> None:
 
 
 def _list(surveyed: Iterator[Surveyed], *, as_json: bool) -> int:
-    """Print what would go; returns how many sessions were found."""
+    """Print what would be removed; returns how many sessions were found."""
     total, count = Tally(), 0
     for each in surveyed:
         found = each.found
@@ -197,7 +205,7 @@ def _list(surveyed: Iterator[Surveyed], *, as_json: bool) -> int:
         if as_json:
             console.print_json({**asdict(found), "hold": each.hold.reason if each.hold else None})
             continue
-        where = f"{_text(found.tally)}, {found.live_messages:,} messages of it in Redis"
+        where = f"{_text(found.tally)}, {found.live_messages:,} of the messages in Redis"
         kept = f"; kept by a legal hold: {each.hold.reason}" if each.hold else ""
         console.out.print(console.one_line(f"{found.session}: {where}{kept}"), markup=False, soft_wrap=True)
     if not as_json:

@@ -12,13 +12,13 @@ from torpor.worker.archive import contents
 from torpor.worker.cli import console
 from torpor.worker.cli.shared import Json, Session, services_of
 from torpor.worker.sleep import attempt as archiving
-from torpor.worker.sleep.attempt import Outcome
+from torpor.worker.sleep.outcome import AttemptResult, Outcome
 from torpor.worker.wake import restore as restoring
 from torpor.worker.wake.restore import RestoreOutcome
 
 
 def archive(context: typer.Context, session: Session, *, as_json: Json = False) -> None:
-    """Put a session to sleep now, due or not.
+    """Put a session to sleep now, even if it is not due.
 
     Example: torpor archive user-42
     """
@@ -32,13 +32,15 @@ def archive(context: typer.Context, session: Session, *, as_json: Json = False) 
     elif result.outcome is Outcome.ARCHIVED:
         console.out.print(f"archived: {result.messages:,} messages", markup=False)
     elif result.outcome is Outcome.MISSING:
-        console.out.print("asleep already", markup=False)
+        console.out.print("already asleep", markup=False)
     if result.outcome not in (Outcome.ARCHIVED, Outcome.MISSING):
         _refuse_archive(result)
 
 
 def restore(context: typer.Context, session: Session, *, as_json: Json = False) -> None:
-    """Wake a session up: its archived messages go before whatever was written meanwhile.
+    """Wake a session up.
+
+    Its archived messages come back to Redis, before the messages that were written since.
 
     Example: torpor restore user-42
     """
@@ -49,19 +51,19 @@ def restore(context: typer.Context, session: Session, *, as_json: Json = False) 
     elif result.outcome is RestoreOutcome.RESTORED:
         console.out.print(f"restored: {result.messages:,} messages from the archive", markup=False)
     elif result.outcome is RestoreOutcome.COMPLETE:
-        console.out.print("awake already: nothing of it is in the archive alone", markup=False)
+        console.out.print("already awake: all of its messages are in Redis", markup=False)
     for fork in result.forks:
-        console.err.print(f"left aside, since another was archived later: {fork}", markup=False)
+        console.err.print(f"not restored, because a later archive replaced it: {fork}", markup=False)
     if result.outcome is RestoreOutcome.SUPERSEDED:
-        raise TransientError("the session was closed, cleared or restored by somebody else meanwhile; try again")
+        raise TransientError("somebody else closed, cleared or restored the session meanwhile; try again")
 
 
-def _refuse_archive(result: archiving.AttemptResult) -> NoReturn:
+def _refuse_archive(result: AttemptResult) -> NoReturn:
     reasons = {
-        Outcome.KEPT: "it has been used meanwhile and stays in Redis; what was there is archived",
+        Outcome.KEPT: "it was used meanwhile, so it stays in Redis; its earlier messages are archived",
         Outcome.SUPERSEDED: "it was cleared, purged or restored meanwhile",
-        Outcome.ERASING: "what it held before its clear is being erased",
-        Outcome.BUSY: "a worker has it in hand",
+        Outcome.ERASING: "its messages from before its clear are being erased",
+        Outcome.BUSY: "a worker is busy with it",
     }
     if result.outcome in reasons:
         raise TransientError(f"session {result.session_id!r}: {reasons[result.outcome]}; try again")

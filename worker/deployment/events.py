@@ -80,7 +80,7 @@ def record_events(services: Services, events: Sequence[Event]) -> None:
 
 @cache
 def _sender(settings: Settings) -> Celery:
-    from torpor.worker.app import make_app  # which needs what tells of events
+    from torpor.worker.deployment.celery_config import make_app  # an application that wakes sessions has no Celery
 
     return make_app(lambda: settings, set_as_current=False)
 

@@ -10,9 +10,8 @@ from itertools import islice
 
 from torpor.history.protocol import HoldOutcome, SessionPurged
 from torpor.worker.archive import contents
+from torpor.worker.deployment import catalog
 from torpor.worker.deployment.services import Services
-from torpor.worker.erasure.orders import Order
-from torpor.worker.erasure.targets import targets
 from torpor.worker.errors import ObjectNotFound
 
 _BATCH = 100
@@ -51,7 +50,7 @@ def hold_owner(
     """
     known = services.sessions.hold_owner(owner, reason)
     done = Held(0, 0)
-    ids = iter(targets(services, Order(owner=owner)))
+    ids = catalog.owned(services, owner)
     with ThreadPoolExecutor(services.settings.concurrency) as pool:
         while batch := list(dict.fromkeys(islice(ids, _BATCH))):
             services.sessions.note_owner_holds(batch)

@@ -17,19 +17,10 @@ from torpor.worker.deployment.events import EventKind, record_events
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import ArchiveUnavailable
 from torpor.worker.sleep import shutdown
-from torpor.worker.sleep.attempt import (
-    COMMITTED,
-    AttemptResult,
-    Outcome,
-    Verified,
-    commit,
-    end,
-    events_of,
-    release,
-    returned,
-    verify,
-)
+from torpor.worker.sleep.attempt import Verified, commit, end, verify
+from torpor.worker.sleep.giving_back import release, returned
 from torpor.worker.sleep.leases import LeaseKeeper
+from torpor.worker.sleep.outcome import COMMITTED, AttemptResult, Outcome, events_of
 
 P = ParamSpec("P")
 
@@ -38,7 +29,7 @@ log = logging.getLogger("torpor.archiver")
 # The breaker, one in each process: set when the archive is down, until it has been of use again. While it is
 # set, a drain claims a single session, so that a store which answers nothing costs it one time-out, not a pool full.
 _archive_down = threading.Event()
-_SERVED = frozenset({Outcome.ARCHIVED, Outcome.KEPT, Outcome.CLEANED, Outcome.ERASING, Outcome.HELD})
+_SERVED = frozenset({Outcome.ARCHIVED, Outcome.KEPT, Outcome.ERASED, Outcome.ERASING, Outcome.HOLD_APPLIED})
 # How much of each session is read with the others of its batch: all of most of them.
 _HEAD_BYTES = 64 * 1024
 # How many are committed together, and how long one waits for the next: a commit of eight takes little more than that

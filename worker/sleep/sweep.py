@@ -1,10 +1,23 @@
-"""What is due, packed into drains."""
+"""Sweep: pack what is due into drains, and send them to workers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from celery import current_app
+
+from torpor.worker.deployment.celery_config import HINT_SECONDS
+
 DRAIN_SESSIONS = 1_000
+
+
+def send_drains(due: Mapping[int, int]) -> int:
+    """Send drains for shards, each given with its number of due sessions; returns how many drains were sent."""
+    drains = pack(due)
+    for shards in drains:
+        # By name: the task imports what imports this. The sender must not subscribe to a result that nobody writes.
+        current_app.send_task("torpor.drain", [shards], expires=HINT_SECONDS, retry=False, ignore_result=True)
+    return len(drains)
 
 
 def pack(due: Mapping[int, int]) -> list[list[int]]:

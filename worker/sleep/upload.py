@@ -16,10 +16,7 @@ from torpor.worker.errors import ArchiveRefused, ClearForgotten, SegmentMissing
 from torpor.worker.failpoints import Failpoint, reach
 from torpor.worker.retention import expiry
 from torpor.worker.sleep.leases import LeaseKeeper
-
-
-class Superseded(Exception):
-    """The session is no longer the one that was claimed."""
+from torpor.worker.sleep.outcome import Superseded
 
 
 @dataclass(frozen=True, slots=True)

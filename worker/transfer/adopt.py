@@ -1,19 +1,16 @@
-"""Sessions of other libraries in bulk: adopted, and given back to them."""
+"""Sessions of other libraries, adopted in bulk."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 from functools import partial
-from itertools import chain, islice
+from itertools import islice
 
 from torpor.history.protocol import Expiry, Layout, NotAdoptable, PermanentError, SessionPurged
 from torpor.worker.deployment.services import Services
-from torpor.worker.erasure import targets
-from torpor.worker.wake import restore
 
 log = logging.getLogger("torpor.adopt")
 
@@ -83,26 +80,6 @@ def finish(services: Services, session_id: str | None = None) -> None:
                 services.sessions.finish_adoption(adoption)
             except PermanentError as error:
                 log.warning("the adoption of session %r is not finished: %s", adoption.session_id, error)
-
-
-def give_back(services: Services, session_id: str, ttl: timedelta | None = None) -> int:
-    """Copy a session to where langchain-google-memorystore-redis reads it; returns how many messages it has.
-
-    Finish adoptions first. Raises SessionExists where the key is in use, MessageCorrupt, and as `read_transcript`.
-    """
-    messages = restore.read_transcript(services, session_id)
-    services.sessions.give_back(session_id, messages, ttl=ttl)
-    return len(messages)
-
-
-def everything(services: Services) -> Iterator[str]:
-    """The ids of all sessions, each once, those in Redis first."""
-    sessions = services.sessions
-    seen: set[str] = set()
-    for session_id in chain(sessions.sessions(), sessions.sessions(quarantined=True), targets.asleep(services)):
-        if session_id not in seen:
-            seen.add(session_id)
-            yield session_id
 
 
 def _adopt(services: Services, layout: Layout, expiry: Expiry, dry_run: bool, key: bytes) -> int | PermanentError:  # noqa: FBT001

@@ -1,0 +1,88 @@
+"""What an application does with its sessions in more than one call."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+
+from torpor.history import calls
+from torpor.history.calls import KEEP, Keep
+from torpor.history.session import Page
+from torpor.history.store.runner import Operations
+
+PAGE_BYTES = 1024 * 1024
+
+
+class Reading(Operations):
+    """Reads sessions page by page."""
+
+    async def messages(self, session_id: str, *, touch: bool = True) -> list[bytes]:
+        """The session's messages in Redis as JSON bytes, oldest first; empty where it is not there.
+
+        Up to 1 MiB is one atomic round trip. A longer transcript is read in pages, all of one epoch.
+        With `touch` it counts as activity.
+        """
+        transcript = await self.transcript(session_id, touch=touch)
+        return transcript.messages if transcript else []
+
+    async def transcript(
+        self, session_id: str, start: int = 0, stop: int | None = None, *, touch: bool = True
+    ) -> Page | None:
+        """As `messages`, of `[start, stop)` and as one page; None where the session is not in Redis.
+
+        A negative `start` counts from the end.
+        """
+        while True:
+            pages = [page async for page in self.pages(session_id, start, stop, touch=touch)]
+            if not pages:
+                return None
+            first, last = pages[0], pages[-1]
+            if first is last and first.reaches(stop):
+                return first
+            if last.reaches(stop) and len({page.state for page in pages}) == 1:
+                messages = [message for page in pages for message in page.messages]
+                return replace(first, total=last.total, messages=messages)
+
+    async def pages(
+        self, session_id: str, start: int = 0, stop: int | None = None, *, touch: bool = False
+    ) -> AsyncIterator[Page]:
+        """Messages `[start, stop)` in pages of about 1 MiB; each page tells the state that it belongs to.
+
+        A negative `start` counts from the end. One round trip a page. Ends early where the session leaves Redis.
+        """
+        deployment = await self.runner.deployed()
+        while page := await self.runner.perform(
+            calls.read(deployment, session_id, start, stop, PAGE_BYTES, touch=touch)
+        ):
+            yield page
+            if start < 0 and stop is None:  # what comes later is not of the last ones
+                stop = page.total
+            start = page.stop
+            if not page.messages or page.reaches(stop):
+                return
+
+    async def update(
+        self,
+        session_id: str,
+        *,
+        idle: timedelta | Keep | None = KEEP,
+        max_age: timedelta | Keep | None = KEEP,
+        retention: timedelta | Keep | None = KEEP,
+    ) -> None:
+        """Change the expiry of a session, None being the default; raises SessionNotFound.
+
+        Where the deployment's policies depend on an owner, one round trip more asks for the session's.
+        """
+        deployment = await self.runner.deployed()
+        found = None
+        if deployment.policies.need_owner:
+            found = await self.runner.perform(calls.info(deployment, session_id))
+        owner = found.owner if found else None
+        await self.runner.perform(
+            calls.update(deployment, session_id, owner, idle=idle, max_age=max_age, retention=retention)
+        )
+
+    async def add_events(self, events: Sequence[Mapping[str, str]], *, keep: int) -> None:
+        """Add events to the deployment's stream, of which about the last `keep` stay."""
+        await self.runner.perform(calls.add_events(self.runner.namespace, events, keep=keep))

@@ -1,0 +1,23 @@
+"""What applications do with one call: `torpor.history.calls` describes each operation."""
+
+from __future__ import annotations
+
+from torpor.history import calls
+from torpor.history.store.operation import Operation
+
+
+class SingleCalls:
+    """Adds to, describes, closes, takes back from, clears, holds and wakes sessions, each in one round trip."""
+
+    append = Operation(calls.append, record=True)
+    info = Operation(calls.info)
+    close = Operation(calls.close)
+    clear = Operation(calls.clear, record=True)
+    pop = Operation(calls.pop, record=True)
+    hold = Operation(calls.hold, record=True)
+    release_hold = Operation(calls.release_hold, record=True)
+
+    begin_restore = Operation(calls.begin_restore, record=True)
+    stage = Operation(calls.stage)
+    finish_restore = Operation(calls.finish_restore)
+    abandon = Operation(calls.abandon)

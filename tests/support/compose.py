@@ -1,0 +1,61 @@
+"""The processes that docker-compose.yml runs, started here with the same commands."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from support.paths import ROOT
+from support.servers import RedisServer
+from torpor.worker.deployment.services import Services, connect
+from torpor.worker.deployment.settings import environment, load_settings
+
+COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+
+
+@contextmanager
+def image(
+    service: str, services: Services, folder: Path, *, may_die: bool = False
+) -> Iterator[subprocess.Popen[bytes]]:
+    """The process that docker-compose.yml runs for a service, with the environment of these settings."""
+    command = [part.replace("/tmp/", f"{folder}/") for part in COMPOSE["services"][service]["command"]]
+    env = environment(services.settings)
+    env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
+    with (folder / f"{service}.log").open("wb") as log:
+        process = subprocess.Popen(command, env=env, cwd=folder, stdout=log, stderr=log)
+    try:
+        yield process
+        assert may_die or process.poll() in (None, 0), (
+            f"{shlex.join(command)}:\n{(folder / f'{service}.log').read_text()}"
+        )
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def deployment_of(redis_server: RedisServer, archive_url: str, **settings: Any) -> Services:
+    """A deployment whose sessions go to sleep after a second."""
+    given = {
+        **redis_server.settings,
+        "archive_url": archive_url,
+        "idle_timeout_seconds": 1,
+        "sweep_interval_seconds": 0.5,
+    }
+    return connect(load_settings(given | settings))
+
+
+def archived(services: Services) -> int:
+    """How many sessions were archived since the deployment's start."""
+    return sum(shard.archived for shard in services.sessions.overview())

@@ -1,0 +1,29 @@
+"""Look at the keys of a Redis as they are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import redis
+import redis.cluster
+
+# Whom to ask where no key tells: all have keys, any has a clock.
+_NODES = {"KEYS": redis.cluster.RedisCluster.PRIMARIES, "TIME": redis.cluster.RedisCluster.RANDOM}
+
+
+def raw(client: Any, command: str, *arguments: bytes | str | int) -> Any:
+    """A command's reply as bytes; redis-py's own types are of both kinds of client."""
+    options: dict[str, Any] = {}
+    if isinstance(client, redis.cluster.RedisCluster) and command in _NODES:
+        options["target_nodes"] = _NODES[command]
+    return client.execute_command(command, *arguments, **options)
+
+
+def lasting_keys(client: Any) -> set[bytes]:
+    """The keys that do not expire by themselves, as what a session leaves for its requests and an election do."""
+    return {key for key in raw(client, "KEYS", "*") if b":w:" not in key and not key.endswith(b"}:l")}
+
+
+def dump(client: redis.Redis) -> dict[bytes, bytes]:
+    """Every key and its serialized value: equal before and after means that nothing was changed."""
+    return {key: raw(client, "DUMP", key) for key in raw(client, "KEYS", "*")}

@@ -1,0 +1,96 @@
+"""Walks over a deployment's sessions: those in Redis, those asleep, an owner's, the idle ones, all.
+
+A walk holds no more than a page of sessions, and lists Redis before the archive, so that it does not miss a session
+that falls asleep meanwhile. So it may give an id twice. It may miss a session that is created during the walk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from itertools import chain, groupby, islice
+
+from torpor.history.protocol import SessionInfo, TorporError
+from torpor.worker.archive import contents, names
+from torpor.worker.deployment.services import Services
+
+_PAGE = 500
+
+
+def described(services: Services, session_ids: Iterable[str]) -> Iterator[tuple[str, SessionInfo | TorporError | None]]:
+    """Each session as Redis has it: None if it is not there, an error if its metadata can't be read."""
+    ids = iter(session_ids)
+    while page := list(islice(ids, _PAGE)):
+        yield from zip(page, services.sessions.infos(page), strict=True)
+
+
+def live(services: Services) -> Iterator[str]:
+    """The sessions in Redis, the ones in quarantine last."""
+    return chain(services.sessions.sessions(), services.sessions.sessions(quarantined=True))
+
+
+def asleep(services: Services, *, idle_since: datetime | None = None) -> Iterator[str]:
+    """The sessions that only the archive has; with `idle_since`, those that were not active after it."""
+    for session_id, info in _known(services, _archived(services, idle_since)):
+        if info is None:
+            yield session_id
+
+
+def everything(services: Services) -> Iterator[str]:
+    """All sessions, each once. Unlike the other walks, it remembers each id that it has given."""
+    seen: set[str] = set()
+    for session_id in chain(live(services), asleep(services)):
+        if session_id not in seen:
+            seen.add(session_id)
+            yield session_id
+
+
+def owned(services: Services, owner: str, *, archived: bool = True) -> Iterator[str]:
+    """An owner's sessions in Redis, and those in the archive unless `archived` is False."""
+    return chain(services.sessions.owned(owner), _marked(services, owner) if archived else ())
+
+
+def idle(services: Services, since: datetime, *, archived: bool = True) -> Iterator[str]:
+    """The sessions that were not active after `since`: those in Redis, and those asleep unless `archived` is False."""
+    for session_id, info in _known(services, live(services)):
+        if info and info.last_active <= since:
+            yield session_id
+    if archived:
+        yield from asleep(services, idle_since=since)
+
+
+def owned_and_idle(services: Services, owner: str, since: datetime, *, archived: bool = True) -> Iterator[str]:
+    """An owner's sessions that were not active after `since`; the archive tells it of those that are asleep."""
+    for session_id, info in _known(services, owned(services, owner, archived=archived)):
+        if info:
+            if info.last_active <= since:
+                yield session_id
+            continue
+        stored = list(services.archive.list(names.session_prefix(session_id)))
+        if stored and contents.last_active(stored) <= since:
+            yield session_id
+
+
+def _known(services: Services, session_ids: Iterable[str]) -> Iterator[tuple[str, SessionInfo | None]]:
+    """As `described`, but raises the error of a session that can't be read."""
+    for session_id, info in described(services, session_ids):
+        if isinstance(info, TorporError):
+            raise info
+        yield session_id, info
+
+
+def _marked(services: Services, owner: str) -> Iterator[str]:
+    """The owner's sessions in the archive."""
+    markers = services.archive.list(names.all_owner_markers(owner))
+    for session_id, _ in groupby(names.marked_session(owner, each.name, each.metadata) for each in markers):
+        if session_id is not None:
+            yield session_id
+
+
+def _archived(services: Services, idle_since: datetime | None) -> Iterator[str]:
+    for spread in names.SPREADS:
+        for folder, group in groupby(services.archive.list(spread), key=lambda stored: names.folder_of(stored.name)):
+            objects = list(group)
+            session_id = names.stored_session(folder, objects[0].metadata)
+            if session_id is not None and (idle_since is None or contents.last_active(objects) <= idle_since):
+                yield session_id

@@ -1,0 +1,86 @@
+"""Celery's configuration for a deployment, and an app that has it: enough to send tasks by their names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from celery import Celery
+
+from torpor.worker.archive.stores.url import parse_archive_url
+from torpor.worker.deployment.settings import Settings
+
+# How old a hint may be. A worker compares it with its own clock, so it is long beside the difference between clocks.
+HINT_SECONDS = 300
+_EXPIRE_SECONDS = 3600
+# Whoever orders a purge carries it out. Once in so many sweeps, beat has workers look for interrupted ones.
+_SWEEPS_OF_PURGES = 4
+_REDIS = ("redis://", "rediss://", "redis+socket://")
+
+
+def make_app(settings: Callable[[], Settings], *, set_as_current: bool = True) -> Celery:
+    """A Celery app for a deployment. It calls `settings` when Celery first needs its configuration."""
+    app = Celery("torpor", include=["torpor.worker.tasks"], set_as_current=set_as_current)
+    app.add_defaults(lambda: _configuration(settings()))
+    return app
+
+
+def _configuration(settings: Settings) -> dict[str, Any]:
+    """Messages are hints, and the due index is the truth. So messages are acknowledged early and expire soon."""
+    return {
+        "broker_url": settings.celery_broker,
+        "broker_connection_retry_on_startup": True,
+        "broker_transport_options": _transport_options(settings),
+        "task_default_queue": settings.namespace,
+        "task_acks_late": False,
+        "worker_cancel_long_running_tasks_on_connection_loss": True,  # Celery 6's default; only for late acks
+        "task_ignore_result": True,
+        "worker_prefetch_multiplier": 1,
+        "timezone": "UTC",
+        "beat_schedule": {
+            "torpor.sweep": {
+                "task": "torpor.sweep",
+                "schedule": settings.sweep_interval_seconds,
+                "options": {"expires": HINT_SECONDS},
+            },
+            "torpor.sweep_purges": {
+                "task": "torpor.sweep_purges",
+                "schedule": _SWEEPS_OF_PURGES * settings.sweep_interval_seconds,
+                "options": {"expires": HINT_SECONDS},
+            },
+            **_expiry(settings),
+        },
+        **_results(settings),
+    }
+
+
+def _results(settings: Settings) -> dict[str, Any]:
+    """Keep the results of purges in the broker for a day, if it is a Redis. No other task has a result."""
+    url = settings.celery_broker
+    if not url.startswith(_REDIS):
+        return {}
+    return {
+        "result_backend": url,
+        "result_expires": 86_400,
+        "result_backend_transport_options": {"global_keyprefix": f"{settings.namespace}:celery:"},
+    }
+
+
+def _expiry(settings: Settings) -> dict[str, Any]:
+    """Schedule the expiry of a folder. A bucket has a lifecycle rule for it."""
+    if not isinstance(parse_archive_url(settings.archive_url), Path):
+        return {}
+    options = {"expires": HINT_SECONDS}
+    return {"torpor.expire": {"task": "torpor.expire", "schedule": _EXPIRE_SECONDS, "options": options}}
+
+
+def _transport_options(settings: Settings) -> dict[str, Any]:
+    """Keep Celery's keys within the namespace, so that deployments can share a Redis; give up on one that hangs."""
+    if settings.celery_broker.startswith(_REDIS):
+        return {
+            "global_keyprefix": f"{settings.namespace}:celery:",
+            "socket_connect_timeout": 5,
+            "socket_timeout": 30,
+        }
+    return {}

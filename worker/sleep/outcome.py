@@ -1,0 +1,73 @@
+"""How an attempt to archive a session ends, and which event tells of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from torpor.history.protocol import CommitOutcome, TorporError
+from torpor.worker.deployment.events import Event, EventKind
+
+
+class Outcome(StrEnum):
+    """How an attempt ended."""
+
+    ARCHIVED = "archived"  # verified in the archive and deleted from Redis
+    KEPT = "kept"  # what was claimed is verified in the archive, but the session was used meanwhile and stays in Redis
+    ERASED = "erased"  # the archive holds nothing any more from before a clear or purge
+    ERASING = "erasing"  # likewise, but a lease was running at the clear: the worker looks again when it has ended
+    HOLD_APPLIED = "hold applied"  # the objects in the archive follow a legal hold that was set or released
+    SUPERSEDED = "superseded"  # cleared, purged, restored or archived by somebody else meanwhile
+    POSTPONED = "postponed"  # a failure that may pass: tried again later
+    FAILED = "failed"  # a failure that won't pass: counted, and tried again later
+    QUARANTINED = "quarantined"  # put aside, unchanged, after too many failures
+    BUSY = "busy"  # another worker has claimed it
+    MISSING = "missing"  # not in Redis
+
+
+# The two replies to a commit after which the session is verified; after every other reply it is superseded.
+COMMITTED: Mapping[CommitOutcome | TorporError | None, Outcome] = {
+    CommitOutcome.DELETED: Outcome.ARCHIVED,
+    CommitOutcome.KEPT: Outcome.KEPT,
+}
+_EVENT_KINDS = {
+    Outcome.ARCHIVED: EventKind.ARCHIVED,
+    Outcome.FAILED: EventKind.FAILED,
+    Outcome.QUARANTINED: EventKind.QUARANTINED,
+}
+
+
+class Superseded(Exception):
+    """The session is no longer the one that was claimed."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptResult:
+    """The outcome for one session; `error` is the reason of a failure."""
+
+    session_id: str
+    outcome: Outcome
+    owner: str | None = None
+    messages: int = 0
+    object_name: str | None = None
+    generation: int | None = None
+    error: TorporError | None = None
+
+
+def events_of(results: Iterable[AttemptResult], archived: EventKind = EventKind.ARCHIVED) -> list[Event]:
+    """The events to record; sessions that went to sleep get the kind `archived`."""
+    kinds = _EVENT_KINDS | {Outcome.ARCHIVED: archived}
+    return [
+        Event(
+            kinds[result.outcome],
+            result.session_id,
+            result.owner,
+            result.messages,
+            result.object_name,
+            result.generation,
+            None if result.error is None else str(result.error),
+        )
+        for result in results
+        if result.outcome in kinds and (result.messages or result.error)
+    ]
