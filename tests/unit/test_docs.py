@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from support.paths import ROOT
+
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "examples" / "README.md"])
 _PATH = re.compile(r"(?:history|worker|torpor|tests|docs|examples)/[\w./-]*")
 _FILE = re.compile(r"\w+\.(?:lua|py)")

@@ -12,14 +12,15 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from command import Torpor
-from conftest import RedisServer
 
+from support.command import Torpor
+from support.paths import ROOT
+from support.servers import RedisServer
 from torpor import SessionPurged
 from torpor.worker.deployment.services import Services
 from torpor.worker.sleep.attempt import archive_session
 
-PAGE = (Path(__file__).parents[2] / "docs" / "tutorial.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
 [PROGRAM] = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 # What differs from run to run: times, ids, epochs, digests, spans and sizes.
 _CHANGING = re.compile(r"\d{4}-\d\d-\d\d [\d:]+|\d{8}T\d{6}Z-[0-9a-f]{8}|-[0-9a-f]{8}(?=\.jsonl)|\d{6,}|\d+ B|\b\d+s\b")
