@@ -32,8 +32,6 @@ SHOWN = {
 }
 _LINK = re.compile(r"(?<!!)\[(?P<text>[^\]]*)\]\((?!https?:|#)(?P<path>[^)#\s]+)(?P<anchor>#[^)]*)?\)")
 _BLOCK = "<!-- generated: {name} -->\n(?P<body>.*?)<!-- generated: end -->"
-# Their options and their help are Celery's.
-_CELERYS = {"worker", "beat"}
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -94,17 +92,14 @@ def settings_table() -> str:
 
 def commands() -> str:
     """The help of every command, as a terminal shows it."""
-    from typer.main import get_command
     from typer.testing import CliRunner
 
-    from torpor.worker.cli import app
+    from torpor.worker.cli.commands import COMMANDS, app
 
-    group: Any = get_command(app)
     runner = CliRunner(env={"COLUMNS": "100", "TERMINAL_WIDTH": "100", "NO_COLOR": "1"})
     return "\n".join(
         f"## torpor {name}\n\n```text\n{runner.invoke(app, [name, '--help'], prog_name='torpor').output.strip()}\n```\n"
-        for name in group.commands
-        if name not in _CELERYS
+        for name in COMMANDS
     )
 
 
