@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from support.paths import ROOT
+from torpor.history.fields import STORED
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "examples" / "README.md"])
 _PATH = re.compile(r"(?:history|worker|torpor|tests|docs|examples)/[\w./-]*")
@@ -31,3 +32,9 @@ def test_every_file_that_a_page_names_exists(page: Path) -> None:
         name for name in named_files(page) if not ((ROOT / name).exists() if "/" in name else name in files | own)
     }
     assert not missing
+
+
+def test_the_data_model_maps_every_stored_field_to_its_name() -> None:
+    page = (ROOT / "docs" / "data-model.md").read_text(encoding="utf-8")
+    section = page.partition("### The metadata of a session")[2].partition("###")[0]
+    assert {name: stored for stored, name in re.findall(r"^\| `(\w+)` \| `(\w+)` \|", section, re.MULTILINE)} == STORED
