@@ -159,7 +159,7 @@ class EraseOutcome(StrEnum):
     """What became of the erasure that a clear had asked for."""
 
     DONE = "done"
-    AGAIN = "again"  # due once more when a lease that was running at the clear has ended
+    RECHECK = "recheck"  # due once more, when a lease that was running at the clear or the tombstone has ended
     OTHER = "other"  # a later clear has another floor, or the session is gone
 
 
