@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from torpor.history.calls.call import PAGE_MESSAGES, Call, Deployment, Keep, span_ms, to_span
-from torpor.history.calls.description import describe, to_hold
+from torpor.history.calls.session_info import to_hold, to_session_info
 from torpor.history.errors import (
     InvalidArgument,
     OwnerMismatch,
@@ -156,7 +156,7 @@ def info(deployment: Deployment, session_id: str) -> Call[SessionInfo | None]:
         script("info"),
         [keys.messages(session), keys.metadata(session), keys.due, keys.holds],
         [session],
-        lambda reply: describe(deployment, session_id, reply),
+        lambda reply: to_session_info(deployment, session_id, reply),
     )
 
 
@@ -252,7 +252,7 @@ def pop(
                 raise _held(session_id, reply[1])
             case b"purged":
                 raise _purged(session_id)
-            case b"partial":
+            case b"incomplete":
                 raise SessionIncomplete(
                     f"a part of session {session_id!r} may be in the archive alone: with archive= it is woken first"
                 )

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from torpor.history.calls.call import MILLISECOND, Call, Deployment
-from torpor.history.calls.description import describe
+from torpor.history.calls.session_info import to_session_info
 from torpor.history.keys import encode_session_id
 from torpor.history.scripts import script
 from torpor.history.session import CommitOutcome, EraseOutcome, Lease, SessionInfo
@@ -26,7 +26,7 @@ def snapshot(deployment: Deployment, lease: Lease) -> Call[SessionInfo | None]:
         script("snapshot"),
         [keys.messages(session), keys.metadata(session), keys.due, keys.holds],
         [session, lease.token, lease.claim],
-        lambda reply: describe(deployment, lease.session_id, reply),
+        lambda reply: to_session_info(deployment, lease.session_id, reply),
     )
 
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from torpor.history.calls.call import Call, Deployment, span_ms
-from torpor.history.calls.description import to_hold
+from torpor.history.calls.session_info import to_hold
 from torpor.history.keys import encode_owner, encode_session_id
 from torpor.history.scripts import script
 from torpor.history.session import Lease, PurgeOutcome, PurgeTarget, Purging

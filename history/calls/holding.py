@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from torpor.history.calls.call import Call, Deployment
-from torpor.history.calls.description import to_hold
+from torpor.history.calls.session_info import to_hold
 from torpor.history.errors import InvalidReason
 from torpor.history.keys import encode_owner, encode_session_id
 from torpor.history.scripts import script

@@ -29,7 +29,7 @@ from torpor.worker.deployment.celery_config import make_app
 from torpor.worker.deployment.services import Services, connect
 from torpor.worker.deployment.settings import environment, load_settings
 from torpor.worker.erasure import orders, receipts
-from torpor.worker.erasure.receipts import PurgeState
+from torpor.worker.erasure.receipt import PurgeState
 from torpor.worker.failpoints import Failpoint
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.outcome import Outcome
