@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from hashlib import sha256
 from itertools import groupby, pairwise
 
-from torpor.history.protocol import Expiry, Origin, OwnerMismatch, SessionInfo
+from torpor.history.protocol import Expiry, Origin, OwnerMismatch
 from torpor.worker.archive import names
-from torpor.worker.archive import segment as transcript
 from torpor.worker.archive.names import FloorName, SegmentName
+from torpor.worker.archive.segment import unpack
+from torpor.worker.archive.segment_metadata import SegmentMetadata
 from torpor.worker.archive.stores import ArchiveStore, StoredObject
 from torpor.worker.errors import SegmentDamaged, SegmentMissing
-
-_MILLISECOND = timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,64 +145,14 @@ def read(archive: ArchiveStore, planned: Plan) -> Iterator[list[bytes]]:
             before += len(page)
 
 
-def metadata(info: SessionInfo, packed: transcript.Packed) -> dict[str, str]:
-    """A segment's object metadata: what is in it, and what a restore gives back to the session."""
-    described = {
-        "format": transcript.FORMAT,
-        "session": info.session_id,
-        "epoch": str(packed.name.epoch),
-        "from": str(packed.name.start),
-        "to": str(packed.name.stop),
-        "count": str(packed.count),
-        "base": str(info.restored_count),
-        "sha256": packed.sha256,
-        "created": info.created.isoformat(timespec="milliseconds"),
-        "active": info.last_active.isoformat(timespec="milliseconds"),
-    }
-    if info.owner is not None:
-        described["owner"] = info.owner
-    if info.expiry.idle is not None:
-        described["idle_ms"] = str(info.expiry.idle // _MILLISECOND)
-    if info.expiry.max_age is not None:
-        described["max_age_ms"] = str(info.expiry.max_age // _MILLISECOND)
-    if info.expiry.retention is not None:
-        described["retention_ms"] = str(info.expiry.retention // _MILLISECOND)
-    return described
-
-
 def _origin(archive: ArchiveStore, segments: Sequence[Segment]) -> Origin:
     """What the segments remember: the earliest creation, the newest one's expiry, and the newest owner."""
-    origins = [recalled(archive, segment.stored) for segment in segments]
+    origins = [SegmentMetadata.read(archive, segment.stored).origin for segment in segments]
     return Origin(
         created=min((each.created for each in origins if each.created), default=None),
         expiry=origins[-1].expiry if origins else Expiry(),
         owner=next((each.owner for each in reversed(origins) if each.owner is not None), None),
     )
-
-
-def recalled(archive: ArchiveStore, stored: StoredObject) -> Origin:
-    """What a segment remembers of its session; raises SegmentDamaged."""
-    described = stored.metadata
-    created = described.get("created")
-    try:
-        return Origin(
-            created=None if created is None else datetime.fromisoformat(created).astimezone(UTC),
-            expiry=Expiry(*(_span(described.get(name)) for name in ("idle_ms", "max_age_ms", "retention_ms"))),
-            owner=described.get("owner"),
-        )
-    except (ValueError, OverflowError) as exc:
-        raise SegmentDamaged(f"the metadata of {archive.url}/{stored.name} is damaged: {exc}") from exc
-
-
-def _base(archive: ArchiveStore, stored: StoredObject) -> int:
-    try:
-        return int(stored.metadata.get("base", 0))
-    except ValueError as exc:
-        raise SegmentDamaged(f"the metadata of {archive.url}/{stored.name} is damaged: {exc}") from exc
-
-
-def _span(ms: str | None) -> timedelta | None:
-    return None if ms is None else timedelta(milliseconds=int(ms))
 
 
 def _position(segment: Segment) -> tuple[int, int, int]:
@@ -224,7 +173,7 @@ def _check_complete(
                 f"the archive of session {session_id!r} has a gap: messages {reached} to "
                 f"{segment.name.start - 1} of epoch {epoch} are missing before {segment.stored.name}"
             )
-        base = _base(archive, segment.stored)
+        base = SegmentMetadata.read(archive, segment.stored).base
         if before < base:
             raise SegmentMissing(
                 f"the archive of session {session_id!r} has a gap: {base - before} messages are missing "
@@ -235,14 +184,14 @@ def _check_complete(
 
 
 def _pages(archive: ArchiveStore, session_id: str, segment: Segment) -> Iterator[list[bytes]]:
-    stored = segment.stored
+    described = SegmentMetadata.read(archive, segment.stored)
     try:
-        if stored.metadata.get("session", session_id) != session_id:
+        if described.session not in (None, session_id):
             raise SegmentDamaged("it belongs to another session")
-        with archive.open(stored) as body:
-            yield from transcript.unpack(session_id, segment.name, stored.metadata.get("sha256"), body)
+        with archive.open(segment.stored) as body:
+            yield from unpack(session_id, segment.name, described.sha256, body)
     except SegmentDamaged as exc:
-        raise SegmentDamaged(f"{archive.url}/{stored.name} is damaged: {exc}") from exc
+        raise SegmentDamaged(f"{archive.url}/{segment.stored.name} is damaged: {exc}") from exc
 
 
 def _resolve(archive: ArchiveStore, session_id: str, segments: Sequence[Segment]) -> tuple[list[Slice], list[str]]:

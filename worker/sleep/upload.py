@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from torpor.history.protocol import Lease, Origin, Page, SessionInfo
 from torpor.worker.archive import contents, names
-from torpor.worker.archive import segment as transcript
 from torpor.worker.archive.contents import Contents
+from torpor.worker.archive.segment import pack
+from torpor.worker.archive.segment_metadata import SegmentMetadata
 from torpor.worker.archive.stores import StoredObject
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import ArchiveRefused, ClearForgotten, SegmentMissing
@@ -40,7 +41,7 @@ def send(
     remembered = None
     if snapshot.message_count > snapshot.archived_count:
         sent.append(_send(services, keeper, claimed, snapshot.archived_count))
-        remembered = contents.recalled(services.archive, sent[0])
+        remembered = SegmentMetadata.read(services.archive, sent[0]).origin
     relies_on_older = snapshot.archived_count > 0 or snapshot.epoch < rewound_before
     if relies_on_older or (sent and expiry.is_used(services.settings, snapshot)):
         held = expiry.see_to(services, snapshot)
@@ -57,7 +58,7 @@ def _send(services: Services, keeper: LeaseKeeper, claimed: Claimed, first: int)
     """Upload the messages from number `first` on as one segment; returns once it is verified."""
     snapshot = claimed.snapshot
     until = expiry.ends_at(services.settings, snapshot)
-    packed = transcript.pack(
+    packed = pack(
         snapshot.session_id,
         snapshot.epoch,
         first - snapshot.restored_count,
@@ -85,7 +86,7 @@ def _send(services: Services, keeper: LeaseKeeper, claimed: Claimed, first: int)
             names.segment_name(snapshot.session_id, packed.name),
             packed.body,
             packed.size,
-            metadata=contents.metadata(snapshot, packed),
+            metadata=SegmentMetadata.of(snapshot, packed).stored(),
             custom_time=until,
             held=snapshot.hold is not None,
         )
@@ -97,7 +98,7 @@ def _remember(services: Services, keeper: LeaseKeeper, claimed: Claimed) -> Stor
     """Upload a segment without messages, later than the others, for an expiry that was changed since."""
     snapshot = claimed.snapshot
     stored = _send(services, keeper, claimed, snapshot.message_count)
-    if contents.recalled(services.archive, stored).expiry != snapshot.expiry:
+    if SegmentMetadata.read(services.archive, stored).origin.expiry != snapshot.expiry:
         try:
             services.archive.delete(stored)  # it has the same name each time; nothing but the older expiry is lost
         except ArchiveRefused:

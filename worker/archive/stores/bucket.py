@@ -10,6 +10,7 @@ from google.api_core import exceptions as api
 from google.cloud import storage
 
 from torpor.worker.archive.stores import Safeguards
+from torpor.worker.archive.stores.google_client import properties
 from torpor.worker.archive.stores.objects import patiently
 from torpor.worker.errors import ArchiveRefused
 
@@ -100,8 +101,8 @@ def ungranted(url: str, what: str, permission: str, error: Exception) -> Archive
 
 
 def _rules(bucket: storage.Bucket) -> Sequence[Mapping[str, Any]]:
-    """The lifecycle rules as they are: the library's `lifecycle_rules` drops those of a kind that it does not know."""
-    rules: Sequence[Mapping[str, Any]] = bucket._properties.get("lifecycle", {}).get("rule", ())
+    """All lifecycle rules: the library's `lifecycle_rules` drops those of a kind that it does not know."""
+    rules: Sequence[Mapping[str, Any]] = properties(bucket).get("lifecycle", {}).get("rule", ())
     return rules
 
 

@@ -9,7 +9,7 @@ import base64
 import io
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
 from secrets import token_hex
 from typing import Any, BinaryIO
@@ -19,12 +19,11 @@ import google_crc32c
 import orjson
 from google.api_core import exceptions as api
 from google.api_core.retry import Retry
-from google.cloud.storage.retry import DEFAULT_RETRY
 
+from torpor.worker.archive.stores.google_client import may_pass
+from torpor.worker.archive.stores.resources import Resource
 from torpor.worker.archive.stores.transport import Answer, Session
 from torpor.worker.errors import ArchiveCorrupt
-
-Resource = Mapping[str, Any]
 
 _CHUNK = 1024 * 1024
 _TIMEOUT = (5.0, 30.0)
@@ -51,7 +50,7 @@ def _wait_as_told(error: Exception) -> None:
 
 
 # The library ignores Retry-After (google.api_core.retry, google.cloud.storage.retry).
-_RETRY = Retry(predicate=DEFAULT_RETRY._predicate, timeout=60.0, on_error=_wait_as_told)
+_RETRY = Retry(predicate=may_pass, timeout=60.0, on_error=_wait_as_told)
 
 
 def patiently() -> dict[str, Any]:

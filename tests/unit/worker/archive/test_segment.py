@@ -20,7 +20,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from torpor.worker.archive import segment as transcript
+from torpor.worker.archive import segment
 from torpor.worker.archive.names import SegmentName
 from torpor.worker.archive.segment import Packed, is_plain
 from torpor.worker.errors import SegmentDamaged
@@ -68,13 +68,13 @@ session_ids = st.text(st.characters(codec="utf-8"), min_size=1, max_size=40)
 
 
 def pack(messages: list[bytes], session_id: str = "s", epoch: int = 17, start: int = 3) -> tuple[Packed, bytes]:
-    packed = transcript.pack(session_id, epoch, start, 1_700_000_000_123, [messages])
+    packed = segment.pack(session_id, epoch, start, 1_700_000_000_123, [messages])
     with packed.body:
         return packed, packed.body.read()
 
 
 def unpacked(name: SegmentName, sha256: str | None, body: BinaryIO, session_id: str = "s") -> list[bytes]:
-    return [*chain.from_iterable(transcript.unpack(session_id, name, sha256, body))]
+    return [*chain.from_iterable(segment.unpack(session_id, name, sha256, body))]
 
 
 def unpack(packed: Packed, data: bytes, session_id: str = "s") -> list[bytes]:
@@ -140,7 +140,7 @@ def damaged(packed: Packed, data: bytes) -> str | None:
     """What unpack says of the bytes; None: nothing, and the messages are the right ones."""
     came: list[bytes] = []
     try:
-        for page in transcript.unpack("s", packed.name, packed.sha256, io.BytesIO(data)):
+        for page in segment.unpack("s", packed.name, packed.sha256, io.BytesIO(data)):
             came += page
     except SegmentDamaged as exc:
         return str(exc)
@@ -258,8 +258,8 @@ def rolled(packed: Packed) -> bool:
 
 
 def test_up_to_4_mib_stay_in_memory_and_more_goes_to_a_temporary_file() -> None:
-    small = transcript.pack("s", 1, 0, 0, [incompressible(50)])
-    large = transcript.pack("s", 1, 0, 0, [incompressible(70)])
+    small = segment.pack("s", 1, 0, 0, [incompressible(50)])
+    large = segment.pack("s", 1, 0, 0, [incompressible(70)])
     with small.body, large.body:
         assert (small.size < 4 * 1024 * 1024, rolled(small)) == (True, False)
         assert (large.size > 4 * 1024 * 1024, rolled(large)) == (True, True)
@@ -279,5 +279,5 @@ def test_a_large_segment_that_is_given_up_leaves_no_file_open() -> None:
 
     before = open_files()
     with pytest.raises(LookupError) as caught:
-        transcript.pack("s", 1, 0, 0, broken())
+        segment.pack("s", 1, 0, 0, broken())
     assert open_files() == before, caught
