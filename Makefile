@@ -13,7 +13,7 @@ SECONDS ?= 60
 # Three test files at a time, because tests mostly wait; each test process has its own servers.
 TOGETHER := -n 3 --dist loadfile
 
-.PHONY: help demo test faults versions ledger bench latency purge-bench door lint types compose format build docs clean
+.PHONY: help demo test faults versions ledger bench latency purge-bench door lint types compose schemas format build docs clean
 
 help: ## List the commands.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ types: $(VENV)/dev ## Check the types.
 
 compose: $(VENV)/dev ## Check docker-compose.yml against the Compose specification.
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+
+schemas: $(VENV)/dev ## Write the JSON Schema of receipts to docs/schemas.
+	@$(BIN)/python -m torpor.worker.erasure.schema > docs/schemas/receipt.schema.json
 
 format: $(VENV)/dev ## Format the code and fix what ruff can fix.
 	$(BIN)/ruff format .

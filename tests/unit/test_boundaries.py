@@ -61,7 +61,8 @@ FLOORS: dict[str, list[str]] = {
     "history.policy": ["history.errors", "history.session"],
     "history.layout": ["history.errors", "history.keys"],
     "history.adoption": ["history.errors", "history.layout"],
-    "history.scripts": [],
+    "history.fields": [],
+    "history.scripts": ["history.fields"],
     "history.clients": ["history.errors"],
     "history.calls": [
         "history.errors",
@@ -70,6 +71,7 @@ FLOORS: dict[str, list[str]] = {
         "history.policy",
         "history.layout",
         "history.adoption",
+        "history.fields",
         "history.scripts",
     ],
     "history.store": [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -15,9 +14,11 @@ from torpor.worker.deployment.services import Services
 from torpor.worker.erasure import orders
 from torpor.worker.erasure import purge as purging
 from torpor.worker.erasure import receipts as receipting
-from torpor.worker.erasure.inventory import Surveyed, Tally
-from torpor.worker.erasure.orders import Order, Scope
-from torpor.worker.erasure.receipts import PurgeState, Standing
+from torpor.worker.erasure.inventory import Tally
+from torpor.worker.erasure.order import Order, Scope
+from torpor.worker.erasure.receipt import PurgeState
+from torpor.worker.erasure.receipts import Standing
+from torpor.worker.erasure.survey import Surveyed
 from torpor.worker.transfer import adopt
 
 
@@ -55,7 +56,14 @@ def purge(
             raise InvalidArgument("--resume continues a purge as it was ordered: give no other option")
         _tell(_carry_out(services, resume), as_json=as_json)
         return
-    order = Order(session, owner, None if idle_for is None else span_of(idle_for), scope, requested_by, reason)
+    order = Order.of(
+        session=session,
+        owner=owner,
+        idle=None if idle_for is None else span_of(idle_for),
+        scope=scope,
+        requested_by=requested_by,
+        reason=reason,
+    )
     if dry_run:
         if not _list(purging.preview(services, order), as_json=as_json) and session is not None:
             raise SessionNotFound(f"there is nothing of session {session!r} to purge")
@@ -91,9 +99,9 @@ def purge_status(
         return
     standing = receipting.standing(services, purge_id)
     if as_json:
-        console.print_json(standing)
+        console.print_json(standing.fields())
         return
-    told = standing.receipt or standing.order
+    told = (standing.receipt or standing.order).fields()
     console.print_facts(
         {
             "state": standing.state,
@@ -121,24 +129,24 @@ def receipts(
         standing = receipting.standing(services, purge_id)
         if standing.receipt is None:
             raise TransientError(f"purge {purge_id} is {standing.state}: it has no receipt yet")
-        console.print_json(standing.receipt)
+        console.print_json(standing.receipt.fields())
         return
     found = receipting.receipts(services)
     if as_json:
         for receipt in found:
-            console.print_json(receipt)
+            console.print_json(receipt.fields())
         return
     console.print_table(
         ("purge", "state", "target", "sessions", "objects", "requested by", "finished"),
         (
             (
-                str(each["purge"]),
-                str(each["state"]),
-                _value(each["target"]),
-                str(each["removed"]["sessions"]),
-                str(each["removed"]["objects"]),
-                str(each["requested_by"]) or "-",
-                str(each["finished_at"])[:19],
+                each.id,
+                each.state,
+                _value(each.target.fields()),
+                str(each.removed.sessions),
+                str(each.removed.objects),
+                each.requested_by or "-",
+                each.finished_at.isoformat()[:19],
             )
             for each in found
         ),
@@ -156,9 +164,9 @@ def _carry_out(services: Services, purge_id: str) -> Standing:
 
 def _tell(standing: Standing, *, as_json: bool) -> None:
     if as_json:
-        console.print_json(standing)
+        console.print_json(standing.fields())
     else:
-        removed = Tally(**standing.receipt["removed"]) if standing.receipt else standing.found
+        removed = standing.receipt.removed if standing.receipt else standing.found
         console.say(f"{standing.state}: {_text(removed)}; purge {standing.purge}")
     if standing.state is PurgeState.BLOCKED:
         raise TorporError(f"some objects may not be removed: torpor receipts {standing.purge}")
@@ -172,7 +180,7 @@ def _tell(standing: Standing, *, as_json: bool) -> None:
 def _tell_open(unfinished: Iterator[Standing], *, as_json: bool) -> None:
     if as_json:
         for each in unfinished:
-            console.print_json(each)
+            console.print_json(each.fields())
         return
     console.print_table(
         ("purge", "state", "target", "found", "requested by", "requested", "error"),
@@ -180,10 +188,10 @@ def _tell_open(unfinished: Iterator[Standing], *, as_json: bool) -> None:
             (
                 each.purge,
                 each.state,
-                _value(each.order["target"]),
+                _value(each.order.target.fields()),
                 _text(each.found),
-                str(each.order["requested_by"]) or "-",
-                str(each.order["requested_at"])[:19],
+                each.order.requested_by or "-",
+                each.order.requested_at.isoformat()[:19],
                 each.error or "-",
             )
             for each in unfinished
@@ -200,7 +208,7 @@ def _list(surveyed: Iterator[Surveyed], *, as_json: bool) -> int:
         if each.hold is None:
             total += found.tally
         if as_json:
-            console.print_json({**asdict(found), "hold": each.hold.reason if each.hold else None})
+            console.print_json({**found.fields(), "hold": each.hold.reason if each.hold else None})
             continue
         where = f"{_text(found.tally)}, {found.live_messages:,} of the messages in Redis"
         kept = f"; kept by a legal hold: {each.hold.reason}" if each.hold else ""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from torpor.worker.deployment import catalog
 from torpor.worker.deployment.services import Services
-from torpor.worker.erasure.orders import Order, Scope
+from torpor.worker.erasure.order import Order, Scope
 
 
 def targets(services: Services, order: Order) -> Iterator[str]:

@@ -9,7 +9,7 @@ from support.cli_sessions import harmless, say, sleep, the_id
 from support.command import Result, Torpor
 from support.keyspace import dump
 from torpor.worker.deployment.services import Services
-from torpor.worker.erasure.orders import Order
+from torpor.worker.erasure.order import Order
 from torpor.worker.erasure.purge import purge
 
 NASTY = "s\x1b[2J\x9b31m\u202e\n[bold]x[/bold]"
@@ -69,7 +69,7 @@ def test_wrong_usage_of_a_hold_is_told_and_holds_nothing(
         result = torpor(*arguments)
         assert (result.code, result.out, said in result.said) == (2, "", True), (arguments, result)
     assert dump(client) == before
-    purge(services, Order(session="s"))
+    purge(services, Order.of(session="s"))
     late = torpor("hold", "--session", "s", "--reason", "too late")
     assert (late.code, "was purged: nothing of it is left to hold" in late.err) == (3, True)
 

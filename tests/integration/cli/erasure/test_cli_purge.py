@@ -18,7 +18,7 @@ from torpor.worker.archive import names
 from torpor.worker.archive.contents import look
 from torpor.worker.deployment.services import Services
 from torpor.worker.erasure import orders
-from torpor.worker.erasure.orders import Order, Scope
+from torpor.worker.erasure.order import Order, Scope
 from torpor.worker.erasure.purge import carry_out, purge
 from torpor.worker.errors import ArchiveRefused, ArchiveUnavailable
 from torpor.worker.retention import legal_hold
@@ -328,7 +328,7 @@ def test_the_status_tells_what_is_queued_what_failed_and_what_nobody_knows(
     client: redis.Redis, services: Services, torpor: Torpor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     say(client, "s", "one", "two")
-    order = orders.place(services, Order(owner="ann", requested_by="dpo", scope=Scope.EVERYWHERE))
+    order = orders.place(services, Order.of(owner="ann", requested_by="dpo", scope=Scope.EVERYWHERE))
     queued = torpor("purge-status", order.id)
     assert (queued.code, "queued" in queued.said, "owner: ann" in queued.said) == (0, True, True)
     assert torpor("purge-status", order.id, "--json").json["found"]["sessions"] == 0
@@ -364,11 +364,11 @@ def test_receipts_are_listed(client: redis.Redis, services: Services, torpor: To
     assert torpor("receipts").code == 0
     for number in range(3):
         sleep(client, services, f"s{number}")
-        purge(services, Order(session=f"s{number}", id=f"purge-{number}", requested_by="dpo" * number))
-    orders.place(services, Order(owner="ann", id="purge-9"))
+        purge(services, Order.of(session=f"s{number}", id=f"purge-{number}", requested_by="dpo" * number))
+    orders.place(services, Order.of(owner="ann", id="purge-9"))
 
     listed = torpor("receipts", "--json").lines
-    assert [each["purge"] for each in listed] == ["purge-0", "purge-1", "purge-2"]
+    assert [each.id for each in listed] == ["purge-0", "purge-1", "purge-2"]
     assert listed == [torpor("receipts", each["purge"]).json for each in listed]
     table = torpor("receipts").out
     assert table.split()[:3] == ["purge", "state", "target"]

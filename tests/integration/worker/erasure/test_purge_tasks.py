@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +13,16 @@ from celery import Celery
 
 from support.compose import deployment_of, image
 from support.servers import RedisServer
-from support.waiting import wait_until
+from support.waiting import scaled, wait_until
 from torpor.history.protocol import ClaimOutcome, Expiry, InvalidArgument
 from torpor.worker import failpoints
 from torpor.worker.archive.contents import look
 from torpor.worker.deployment.celery_config import make_app
 from torpor.worker.deployment.services import Services
 from torpor.worker.erasure import orders, receipts
-from torpor.worker.erasure.orders import Order
+from torpor.worker.erasure.order import Order
 from torpor.worker.erasure.purge import carry_out
-from torpor.worker.erasure.receipts import PurgeState
+from torpor.worker.erasure.receipt import PurgeState
 from torpor.worker.failpoints import Failpoint
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.outcome import Outcome
@@ -57,7 +57,7 @@ def sleep(services: Services, session_id: str, *elements: bytes, owner: str = "a
 def ask(app: Celery, name: str, *arguments: object, **keywords: object) -> tuple[str, dict[str, Any]]:
     """Send a task and wait for its result; its id comes first."""
     sent = app.send_task(name, arguments, keywords)
-    result: dict[str, Any] = sent.get(timeout=60)
+    result: dict[str, Any] = sent.get(timeout=scaled(60))
     return str(sent.id), result
 
 
@@ -78,12 +78,12 @@ def test_a_purge_that_is_sent_as_a_task_tells_what_became_of_it(
         assert done["found"] == {"sessions": 1, "messages": 2, "objects": 1, "bytes": done["found"]["bytes"]}
         receipt = receipts.standing(deployment, task_id).receipt
         assert receipt
-        assert (receipt["requested_by"], receipt["reason"], receipt["target"]) == (
+        assert (receipt.requested_by, receipt.reason, receipt.target.fields()) == (
             "dpo",
             "request 17",
             {"session": "s"},
         )
-        assert (receipt["found"], receipt["removed"]) == (done["found"], done["found"])
+        assert receipt.fields()["found"] == receipt.fields()["removed"] == done["found"]
 
         again_id, again = ask(app, "torpor.purge_session", "s", "dpo")
         assert (again["state"], again["found"]["objects"], again_id != task_id) == ("complete", 0, True)
@@ -103,11 +103,11 @@ def test_a_purge_that_is_sent_as_a_task_tells_what_became_of_it(
         assert held["state"] == "blocked"
         kept = receipts.standing(deployment, held_id).receipt
         assert kept
-        assert kept["kept"]["named"][0]["why"] == "legal hold: case 12"
+        assert kept.kept.named[0].why == "legal hold: case 12"
 
-        once = [app.send_task("torpor.purge_session", ["t"], task_id="once").get(timeout=60) for _ in range(2)]
+        once = [app.send_task("torpor.purge_session", ["t"], task_id="once").get(timeout=scaled(60)) for _ in range(2)]
         assert once[0] == once[1]  # as where a task is delivered twice
-        assert [each["purge"] for each in receipts.receipts(deployment)].count("once") == 1
+        assert [each.id for each in receipts.receipts(deployment)].count("once") == 1
 
         for name, arguments, keywords in (
             ("torpor.purge_session", ["s"], {"scope": "moon"}),
@@ -115,7 +115,7 @@ def test_a_purge_that_is_sent_as_a_task_tells_what_became_of_it(
             ("torpor.purge_idle", [0], {}),
         ):
             with pytest.raises(InvalidArgument):
-                app.send_task(name, arguments, keywords).get(timeout=60)
+                app.send_task(name, arguments, keywords).get(timeout=scaled(60))
     for session_id in ("s", "anns 0", "anns 1", "anns 2", "bobs"):
         assert not look(deployment.archive, session_id), session_id
         assert deployment.sessions.messages(session_id, touch=False) == []
@@ -129,7 +129,7 @@ def test_an_order_whose_requester_has_crashed_is_carried_out_by_the_sweep(
 ) -> None:
     for number in range(4):
         (sleep if number % 2 else say)(deployment, f"s{number}", A)
-    order = orders.place(deployment, Order(owner="ann", requested_by="dpo"))
+    order = orders.place(deployment, Order.of(owner="ann", requested_by="dpo"))
 
     def die(at: Failpoint) -> None:
         if at is Failpoint.PURGE_ERASED:
@@ -146,7 +146,7 @@ def test_an_order_whose_requester_has_crashed_is_carried_out_by_the_sweep(
         wait_until(is_complete(deployment, order.id), 60, "the purge is complete")
     receipt = receipts.standing(deployment, order.id).receipt
     assert receipt
-    assert (receipt["removed"]["sessions"], receipt["removed"]["messages"], receipt["requested_by"]) == (4, 4, "dpo")
+    assert (receipt.removed.sessions, receipt.removed.messages, receipt.requested_by) == (4, 4, "dpo")
     assert list(orders.open_orders(deployment)) == []
 
 
@@ -164,6 +164,6 @@ def test_a_purge_of_what_a_dead_worker_has_leased_becomes_complete_by_itself(
         wait_until(is_complete(deployment, purge_id), 60, "the purge is complete")
     receipt = receipts.standing(deployment, purge_id).receipt
     assert receipt
-    assert receipt["removed"]["sessions"] == 1
-    waited = datetime.fromisoformat(receipt["finished_at"]) - datetime.fromisoformat(receipt["requested_at"])
+    assert receipt.removed.sessions == 1
+    waited = receipt.finished_at - receipt.requested_at
     assert waited > timedelta(seconds=1)

@@ -1,7 +1,8 @@
-"""Each Lua file's head against the calls that are made of it: a head that lies is worse than none."""
+"""Compare the head of each Lua file with its body and with the calls of it: a head that lies is worse than none."""
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import re
 from collections.abc import Callable, Sequence
@@ -16,10 +17,11 @@ from redis.crc import key_slot
 from torpor.history import calls
 from torpor.history.adoption import Adoption
 from torpor.history.calls import KEEP, Call, Deployment
+from torpor.history.fields import STORED, by_name
 from torpor.history.keys import Keyspace
 from torpor.history.layout import LAYOUTS
 from torpor.history.policy import Policies
-from torpor.history.scripts import script
+from torpor.history.scripts import all_scripts, named, script
 from torpor.history.session import (
     Expiry,
     Lease,
@@ -134,7 +136,7 @@ SAMPLES: dict[str, list[Call[Any]]] = {
     "delete_taken": [calls.delete_taken("torpor", "s", LAYOUTS["memorystore"], "4e5f")],
     "end_adoption": [calls.end_adoption(DEPLOYMENT, ADOPTION)],
     "adoptions": [calls.adoptions(DEPLOYMENT, 7)],
-    "stage_return": [calls.stage_return("torpor", b"s", b"4e5f", [b"{}", b"{}"], laid=0, lease=HOUR)],
+    "stage_return": [calls.stage_return("torpor", b"s", b"4e5f", [b"{}", b"{}"], staged=0, lease=HOUR)],
     "give_back": [calls.give_back("torpor", b"s", b"4e5f", 2, ttl) for ttl in (HOUR, None)],
     "purge": [
         calls.purge(DEPLOYMENT, PurgeTarget("s", "ann", ["ann", "bob"]), "p", tombstone=HOUR, idle=HOUR),
@@ -158,8 +160,10 @@ SAMPLES: dict[str, list[Call[Any]]] = {
 }
 CALLS = [pytest.param(call, id=f"{name}-{n}") for name, many in SAMPLES.items() for n, call in enumerate(many)]
 
-LUA = sorted(path.name.removesuffix(".lua") for path in (files("torpor.history") / "lua").iterdir())
-SCRIPTS = [name for name in LUA if name != "_prelude"]
+LUA_FOLDER = files("torpor.history") / "lua"
+SCRIPTS = [each.name for each in all_scripts()]
+INCLUDES = sorted(path.name.removesuffix(".lua") for path in (LUA_FOLDER / "lib").iterdir())
+LUA = [*SCRIPTS, *(f"lib/{name}" for name in INCLUDES)]
 
 # What the end of a key's name says about its type (see history/keys.py).
 TYPES = [
@@ -201,7 +205,7 @@ class Head:
 
 
 def lua(name: str) -> str:
-    return (files("torpor.history") / "lua" / f"{name}.lua").read_text(encoding="utf-8")
+    return (LUA_FOLDER / f"{name}.lua").read_text(encoding="utf-8")
 
 
 def head_of(name: str) -> Head:
@@ -214,7 +218,29 @@ def head_of(name: str) -> Head:
 
 
 def body_of(name: str) -> str:
-    return "\n".join(line for line in lua(name).splitlines() if not line.strip().startswith("--"))
+    lines = (line.partition(" -- ")[0] for line in lua(name).splitlines())
+    return "\n".join(line for line in lines if not line.strip().startswith("--"))
+
+
+def defined_in(include: str) -> set[str]:
+    """The functions and constants that an include offers."""
+    return set(re.findall(r"^local (?:function )?(\w+)", body_of(f"lib/{include}"), re.MULTILINE))
+
+
+def uses(name: str) -> set[str]:
+    """The includes whose functions or constants stand in the body of a Lua file, without itself."""
+    words = set(re.findall(r"(?<![.\w'])\w+(?!['\w])", body_of(name)))
+    return {include for include in INCLUDES if words & defined_in(include) and name != f"lib/{include}"}
+
+
+def fields_of_sessions(name: str) -> set[str]:
+    """The fields of a session that a Lua file reads, itself or in the functions to which it passes the session."""
+    fields = set(re.findall(r"\bsession\.(\w+)", body_of(name)))
+    for include in uses(name):
+        given = re.findall(r"function (\w+)\([^)]*\bsession\b[^)]*\)", body_of(f"lib/{include}"))
+        if any(f"{function}(" in body_of(name) for function in given):
+            fields |= fields_of_sessions(f"lib/{include}")
+    return fields
 
 
 def counts(numbered: Sequence[tuple[str, str]]) -> list[int]:
@@ -243,7 +269,7 @@ def test_every_operation_has_a_sample_here() -> None:
 
 
 def test_every_lua_file_is_the_script_of_an_operation() -> None:
-    assert "_prelude" in LUA
+    assert {path.name for path in LUA_FOLDER.iterdir()} == {"lib", *(f"{name}.lua" for name in SCRIPTS)}
     assert {call.script.name for many in SAMPLES.values() for call in many} == set(SCRIPTS)
 
 
@@ -315,10 +341,72 @@ def test_a_script_of_several_shards_takes_as_many_keys_of_each_as_its_head_says(
     assert int(width) == len(head_of(name).numbered("KEYS"))
 
 
+@pytest.mark.parametrize("name", LUA)
+def test_a_head_names_exactly_the_includes_that_the_body_uses(name: str) -> None:
+    named_there = named("\n".join(head_of(name).lines), "Uses")
+    assert named_there == sorted(uses(name))
+    assert named(lua(name), "Uses") == named_there
+
+
+@pytest.mark.parametrize("name", LUA)
+def test_a_head_names_exactly_the_fields_that_the_body_reads_of_a_session(name: str) -> None:
+    reads = named("\n".join(head_of(name).lines), "Reads")
+    assert bool(reads) == ("read_session(" in body_of(name))
+    if reads:
+        assert sorted(reads) == sorted(fields_of_sessions(name))
+
+
+@pytest.mark.parametrize("name", INCLUDES)
+def test_an_include_says_what_it_is_for_and_defines_names_that_no_other_has(name: str) -> None:
+    assert re.match(r"-- [A-Z].+[.,]", head_of(f"lib/{name}").lines[0])
+    assert defined_in(name)
+    assert not any(defined_in(name) & defined_in(other) for other in INCLUDES if other != name)
+
+
+def test_every_include_is_used_and_none_uses_itself_by_way_of_others() -> None:
+    beneath = {name: uses(f"lib/{name}") for name in INCLUDES}
+    assert set.union(*map(uses, LUA)) == set(INCLUDES)
+    while ready := {name for name, used in beneath.items() if not used & beneath.keys()}:
+        beneath = {name: used for name, used in beneath.items() if name not in ready}
+    assert not beneath
+
+
+def test_a_script_has_each_include_once_and_after_those_that_it_uses() -> None:
+    sent = script("append").source.decode()
+    first_lines = {name: lua(f"lib/{name}").splitlines()[0] for name in INCLUDES}
+    places = {name: sent.index(line) for name, line in first_lines.items() if line in sent}
+    assert set(places) == {"clock", "due", "epoch", "lease", "number", "push", "requests", "tombstone", "write"}
+    assert all(sent.count(first_lines[name]) == 1 for name in places)
+    assert all(places[used] < place for name, place in places.items() for used in uses(f"lib/{name}"))
+
+
+@pytest.mark.parametrize("name", LUA)
+def test_a_script_takes_the_names_of_a_sessions_fields_from_the_table(name: str) -> None:
+    keys = [number for number, text in head_of(name).numbered("KEYS") if text.split() == ["hash", "metadata"]]
+    metadata = "|".join([r"[\w.]*metadata\w*", *(rf"KEYS\[{number}\]" for number in keys)])
+    passed = re.findall(rf"redis\.call\('H[A-Z]+', (?:{metadata})((?:,\s+[^,)]+)+)", body_of(name))
+    assert set(re.findall(r"'(\w+)'", "".join(passed))) <= {"0", "1", "purged", "quarantined"}
+
+
+def test_every_field_of_a_session_is_used_by_a_script_and_is_stored_under_a_name_of_its_own() -> None:
+    used = {field for name in LUA for field in re.findall(r"\bFIELD\.(\w+)", body_of(name))}
+    assert used | {field for name in LUA for field in named(lua(name), "Reads")} == STORED.keys()
+    assert len(set(STORED.values())) == len(STORED)
+
+
+def test_python_and_lua_call_a_stored_field_by_the_same_name() -> None:
+    assert by_name([b"again", b"7", b"unknown", b"1", b"base", b"2"]) == {"recheck_at": b"7", "restored_count": b"2"}
+    sent = script("stage").source.decode()
+    assert "redis.call('HMGET', metadata_key, 'restoring', 'state')" in sent
+    assert "return {restore_token = values[1], state = values[2]}" in sent
+    assert "redis.call('HSET', KEYS[1], 'restoring_until', int(lease_end_ms))" in sent
+    assert "FIELD." not in sent
+
+
 def test_a_script_is_known_by_the_sha1_of_what_is_sent() -> None:
     loaded = script("append")
     assert loaded.source.endswith(lua("append").encode())
-    assert loaded.source.startswith(lua("_prelude").encode())
+    assert hashlib.sha1(loaded.source, usedforsecurity=False).hexdigest() == loaded.sha
     assert re.fullmatch("[0-9a-f]{40}", loaded.sha)
     assert script("append") is loaded
     assert len({script(name).sha for name in SCRIPTS}) == len(SCRIPTS)

@@ -17,9 +17,10 @@ from torpor.worker import failpoints
 from torpor.worker.archive import names
 from torpor.worker.deployment.services import Services
 from torpor.worker.erasure import receipts
-from torpor.worker.erasure.orders import Order
+from torpor.worker.erasure.inventory import Tally
+from torpor.worker.erasure.order import Order
 from torpor.worker.erasure.purge import carry_out, preview, purge
-from torpor.worker.erasure.receipts import PurgeState
+from torpor.worker.erasure.receipt import PurgeState
 from torpor.worker.errors import ArchiveRefused, ArchiveUnavailable
 from torpor.worker.failpoints import Failpoint
 from torpor.worker.retention import legal_hold
@@ -34,14 +35,14 @@ def test_a_session_under_a_legal_hold_is_neither_purged_nor_cleared(services: Se
     sleep(services, "free", A)
     legal_hold.hold_session(services, "kept", "case 12")
 
-    [dry] = preview(services, Order(session="kept"))
+    [dry] = preview(services, Order.of(session="kept"))
     assert dry.hold
     assert dry.hold.reason == "case 12"
-    standing = purge(services, Order(owner="ann", requested_by="dpo"))
+    standing = purge(services, Order.of(owner="ann", requested_by="dpo"))
 
     assert standing.state is PurgeState.BLOCKED
     assert standing.receipt
-    assert standing.receipt["kept"]["named"] == [
+    assert standing.receipt.kept.fields()["named"] == [
         {"session": "kept", "object": None, "why": "legal hold: case 12", "until": None}
     ]
     with pytest.raises(SessionHeld, match="case 12"):
@@ -49,7 +50,7 @@ def test_a_session_under_a_legal_hold_is_neither_purged_nor_cleared(services: Se
     assert read_transcript(services, "kept") == [A]
 
     legal_hold.hold_session(services, "kept", None)
-    assert purge(services, Order(owner="ann")).state is PurgeState.COMPLETE
+    assert purge(services, Order.of(owner="ann")).state is PurgeState.COMPLETE
     assert [name for name in of_sessions(services) if not name.endswith("/floor")] == []
 
 
@@ -61,11 +62,11 @@ def test_a_hold_that_comes_after_the_list_is_heeded(services: Services) -> None:
             legal_hold.hold_session(services, "s", "just in time")
 
     failpoints.arm(keep)
-    standing = purge(services, Order(owner="ann"))
+    standing = purge(services, Order.of(owner="ann"))
 
     assert standing.state is PurgeState.BLOCKED
     assert standing.receipt
-    assert standing.receipt["removed"] == {"sessions": 0, "messages": 0, "objects": 0, "bytes": 0}
+    assert standing.receipt.removed == Tally()
     assert read_transcript(services, "s") == [A]
 
 
@@ -82,18 +83,18 @@ def test_what_the_archive_refuses_to_delete_blocks_the_purge_and_is_named(
         return delete(archive, stored)
 
     monkeypatch.setattr(type(services.archive), "delete", refuse)
-    standing = purge(services, Order(session="s"))
+    standing = purge(services, Order.of(session="s"))
 
     assert standing.state is PurgeState.BLOCKED
     assert standing.receipt
-    [named] = standing.receipt["kept"]["named"]
-    assert (named["object"], named["why"]) == (segment, "a retention policy keeps it")
-    assert standing.receipt["removed"]["objects"] == standing.found.objects - 1
-    assert standing.receipt["removed"] == {"sessions": 0, "messages": 0, "objects": 0, "bytes": 0}
-    again = purge(services, Order(owner="ann"))  # the owner's marker is there still
+    [named] = standing.receipt.kept.named
+    assert (named.object, named.why) == (segment, "a retention policy keeps it")
+    assert standing.receipt.removed.objects == standing.found.objects - 1
+    assert standing.receipt.removed == Tally()
+    again = purge(services, Order.of(owner="ann"))  # the owner's marker is there still
     assert (again.state, again.found.sessions) == (PurgeState.BLOCKED, 1)
     monkeypatch.undo()
-    assert purge(services, Order(owner="ann")).state is PurgeState.COMPLETE
+    assert purge(services, Order.of(owner="ann")).state is PurgeState.COMPLETE
     assert [name for name in of_sessions(services) if not name.endswith("/floor")] == []
 
 
@@ -105,7 +106,7 @@ def test_the_marker_of_an_old_clear_goes_with_a_purge(services: Services) -> Non
     assert services.sessions.info("s") is None
     assert len(of_sessions(services)) == 1
 
-    assert purge(services, Order(session="s")).found.objects == 1
+    assert purge(services, Order.of(session="s")).found.objects == 1
 
     end_tombstones(services)
     assert of_sessions(services) == []
@@ -117,7 +118,7 @@ def test_a_hold_that_was_released_is_not_in_the_way_of_an_erasure(services: Serv
         legal_hold.hold_session(services, session, "case 12")
         services.sessions.release_hold(session)  # the objects have yet to be seen to
 
-    assert purge(services, Order(session="purged")).state is PurgeState.COMPLETE
+    assert purge(services, Order.of(session="purged")).state is PurgeState.COMPLETE
     services.sessions.clear("cleared")
     assert archive_session(services, "cleared").outcome is Outcome.ARCHIVED
     assert [name for name in of_sessions(services) if not name.endswith("/floor")] == []
@@ -129,7 +130,7 @@ def test_a_held_session_is_in_the_receipt_though_the_purge_had_to_wait(services:
     sleep(services, "held", A)
     legal_hold.hold_session(services, "held", "case 12")
     say(services, "leased", B)
-    order = Order(owner="ann")
+    order = Order.of(owner="ann")
     points.at("after segment put", lambda: purge(services, order))
     archive_session(watched, "leased")
     assert receipts.standing(services, order.id).state is PurgeState.RUNNING
@@ -137,8 +138,8 @@ def test_a_held_session_is_in_the_receipt_though_the_purge_had_to_wait(services:
     standing = wait_until(lambda: (done := carry_out(services, order.id)).receipt and done)
 
     assert standing.state is PurgeState.BLOCKED
-    assert [each["session"] for each in standing.receipt["kept"]["named"]] == ["held"]
-    assert (standing.receipt["found"]["sessions"], standing.receipt["removed"]["sessions"]) == (2, 1)
+    assert [each.session for each in standing.receipt.kept.named] == ["held"]
+    assert (standing.receipt.found.sessions, standing.receipt.removed.sessions) == (2, 1)
     assert read_transcript(services, "held") == [A]
 
 

@@ -22,9 +22,9 @@ from torpor.worker import failpoints
 from torpor.worker.archive import names
 from torpor.worker.deployment.services import Services
 from torpor.worker.erasure import orders, receipts, targets
-from torpor.worker.erasure.orders import Order, Scope
+from torpor.worker.erasure.order import Order, Scope
 from torpor.worker.erasure.purge import carry_out, purge
-from torpor.worker.erasure.receipts import PurgeState
+from torpor.worker.erasure.receipt import PurgeState
 from torpor.worker.failpoints import Failpoint
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain
@@ -36,7 +36,7 @@ from torpor.worker.wake.restore import read_transcript, restore_session
 def test_a_worker_that_was_uploading_while_the_purge_ran_leaves_no_object(services: Services, point: str) -> None:
     watched, points = watch(with_settings(services, lease_seconds=1))
     say(services, "s", A, B)
-    order = Order(session="s")
+    order = Order.of(session="s")
     points.at(point, lambda: purge(services, order))
 
     assert archive_session(watched, "s").outcome is Outcome.SUPERSEDED
@@ -52,7 +52,7 @@ def test_a_purge_is_complete_only_when_what_a_dying_worker_left_is_gone(services
     services = with_settings(services, lease_seconds=1)
     watched, points = watch(services)
     say(services, "s", A, B)
-    order = Order(session="s")
+    order = Order.of(session="s")
     states: list[PurgeState] = []
 
     def purge_and_die() -> None:
@@ -80,7 +80,7 @@ def test_what_a_dying_worker_left_goes_though_the_session_was_used_while_it_uplo
     services = with_settings(services, lease_seconds=1)
     watched, points = watch(services)
     say(services, "s", A, B)
-    order = Order(session="s")
+    order = Order.of(session="s")
 
     def use_and_erase() -> None:
         match use:  # each of them makes the worker's lease void
@@ -134,7 +134,7 @@ def test_a_purge_that_is_killed_anywhere_is_finished_by_the_next_sweep(
         say(services, f"s{number}", A, B)
         archive_session(services, f"s{number}")
         restore_session(services, f"s{number}")
-    order = Order(owner="ann", scope=scope)
+    order = Order.of(owner="ann", scope=scope)
 
     def die(at: Failpoint) -> None:
         if at is point:
@@ -149,7 +149,7 @@ def test_a_purge_that_is_killed_anywhere_is_finished_by_the_next_sweep(
 
     standing = receipts.standing(services, order.id)
     assert standing.receipt
-    assert standing.receipt["removed"]["sessions"] == 4
+    assert standing.receipt.removed.sessions == 4
     assert list(orders.open_orders(services)) == []
     left = [name for name in of_sessions(services) if not name.endswith("/floor")]
     if scope is Scope.LIVE:
@@ -162,7 +162,7 @@ def test_a_purge_that_is_killed_anywhere_is_finished_by_the_next_sweep(
 def test_of_two_workers_at_the_same_purge_one_works(services: Services) -> None:
     for number in range(5):
         sleep(services, f"s{number}")
-    order = orders.place(services, Order(owner="ann"))
+    order = orders.place(services, Order.of(owner="ann"))
     found: list[PurgeState] = []
     at_work = threading.Event()
     go_on = threading.Event()
@@ -187,7 +187,7 @@ def test_a_purge_keeps_its_lock_while_it_finds_nothing_for_longer_than_a_lease(
 ) -> None:
     services = with_settings(services, lease_seconds=0.5)
     sleep(services, "s")
-    order = orders.place(services, Order(owner="ann"))
+    order = orders.place(services, Order.of(owner="ann"))
     walked = targets.targets
 
     def walk_slowly(*arguments: Any) -> Iterator[str]:
@@ -211,7 +211,7 @@ def test_what_comes_back_after_a_failover_is_purged_again(client: redis.Redis, s
                 client.restore(key, 0, value, replace=True)
 
     failpoints.arm(rewind)
-    assert purge(services, Order(session="s")).state is PurgeState.COMPLETE
+    assert purge(services, Order.of(session="s")).state is PurgeState.COMPLETE
     info = services.sessions.info("s")
     assert info
     assert (info.status, info.message_count) == (Status.PURGED, 0)
@@ -221,7 +221,7 @@ def test_what_comes_after_the_list_is_complete_is_not_purged(services: Services)
     services = with_settings(services, lease_seconds=1)
     watched, points = watch(services)
     say(services, "old", A)
-    order = Order(owner="ann")
+    order = Order.of(owner="ann")
     points.at("after segment put", lambda: purge(services, order))
     archive_session(watched, "old")
     assert receipts.standing(services, order.id).state is PurgeState.RUNNING
@@ -238,7 +238,7 @@ def test_what_comes_after_the_list_is_complete_is_not_purged(services: Services)
 def test_a_session_that_was_begun_anew_and_slept_or_was_cleared_is_not_purged_again(services: Services) -> None:
     sleep(services, "slept", A)
     sleep(services, "cleared", A)
-    order = Order(owner="ann")
+    order = Order.of(owner="ann")
 
     def begin_anew(at: Failpoint) -> None:
         if at is Failpoint.PURGE_ERASED:
@@ -265,7 +265,7 @@ def test_a_live_purge_waits_for_a_clear_to_be_finished(services: Services) -> No
     sleep(services, "s", A)
     services.sessions.clear("s")
     say(services, "s", B)
-    order = Order(session="s", scope=Scope.LIVE)
+    order = Order.of(session="s", scope=Scope.LIVE)
 
     assert purge(services, order).state is PurgeState.RUNNING
     drain(services, SHARDS)
@@ -277,7 +277,7 @@ def test_a_live_purge_waits_for_a_clear_to_be_finished(services: Services) -> No
 def test_what_was_rebased_before_the_purge_goes_on_is_purged(services: Services) -> None:
     sleep(services, "s", A)
     restore_session(services, "s")
-    order = Order(session="s")
+    order = Order.of(session="s")
 
     def die(at: Failpoint) -> None:
         if at is Failpoint.PURGE_LISTED:
@@ -299,9 +299,9 @@ def test_an_owners_purge_spares_what_is_another_owners_by_now(services: Services
     sleep(services, "s", A, owner="ann")
     say(services, "s", B, owner="bob")
 
-    standing = purge(services, Order(owner="ann"))
+    standing = purge(services, Order.of(owner="ann"))
 
     assert standing.state is PurgeState.BLOCKED
     assert standing.receipt
-    assert "another owner" in standing.receipt["kept"]["named"][0]["why"]
+    assert "another owner" in standing.receipt.kept.named[0].why
     assert services.sessions.messages("s") == [B]

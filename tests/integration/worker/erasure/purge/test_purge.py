@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+import jsonschema
 import pytest
 import redis
 from langchain_core.messages import HumanMessage
@@ -26,11 +27,11 @@ from torpor.history.protocol import (
 from torpor.worker import failpoints
 from torpor.worker.archive import names
 from torpor.worker.deployment.services import Services
-from torpor.worker.erasure import orders, receipts
+from torpor.worker.erasure import orders, receipts, schema
 from torpor.worker.erasure.inventory import Tally
-from torpor.worker.erasure.orders import Order, Scope
+from torpor.worker.erasure.order import Order, Scope
 from torpor.worker.erasure.purge import carry_out, preview, purge
-from torpor.worker.erasure.receipts import PurgeState
+from torpor.worker.erasure.receipt import PurgeState
 from torpor.worker.errors import ArchiveUnavailable, PurgeNotFound
 from torpor.worker.failpoints import Failpoint
 from torpor.worker.sleep.attempt import archive_session
@@ -48,7 +49,7 @@ def test_a_purge_removes_a_session_from_redis_and_archive_and_writes_a_receipt(
     archive_session(services, "s")
     restore_session(services, "s")
     sleep(services, "other", A, owner="bob")
-    order = Order(session="s", requested_by="dpo@example.com", reason="request 17")
+    order = Order.of(session="s", requested_by="dpo@example.com", reason="request 17")
 
     standing = purge(services, order)
 
@@ -56,10 +57,11 @@ def test_a_purge_removes_a_session_from_redis_and_archive_and_writes_a_receipt(
     assert standing.found == Tally(1, 3, 2, standing.found.bytes)
     receipt = standing.receipt
     assert receipt is not None
-    assert receipt["target"] == {"session": "s"}
-    assert (receipt["requested_by"], receipt["reason"]) == ("dpo@example.com", "request 17")
-    assert receipt["removed"] == receipt["found"]
-    assert receipt["kept"] == {"sessions": 0, "objects": 0, "named": []}
+    assert receipt.target.fields() == {"session": "s"}
+    assert (receipt.requested_by, receipt.reason) == ("dpo@example.com", "request 17")
+    assert receipt.removed == receipt.found
+    assert receipt.kept.fields() == {"sessions": 0, "objects": 0, "named": []}
+    jsonschema.validate(receipt.fields(), json.loads(schema.text()))
     assert markers(services, "s") == [names.floor_name("s", epoch_of(services, "s"))]
     assert not list(services.archive.list(names.all_owner_markers("ann")))
     assert list(services.archive.list(names.all_owner_markers("bob")))
@@ -67,7 +69,7 @@ def test_a_purge_removes_a_session_from_redis_and_archive_and_writes_a_receipt(
     assert not raw(client, "EXISTS", keys_of(services, "s").messages(b"s"))
     assert read_transcript(services, "other") == [A]
     assert list(orders.open_orders(services)) == []
-    assert [each["purge"] for each in receipts.receipts(services)] == [order.id]
+    assert [each.id for each in receipts.receipts(services)] == [order.id]
 
 
 def keys_of(services: Services, session_id: str) -> Any:
@@ -79,15 +81,15 @@ def test_an_inventory_names_what_was_found_before_it_went_and_holds_no_text(serv
     [segment] = [name for name in markers(services, "s") if name.endswith(".gz")]
     [stored] = services.archive.list(segment)
 
-    purged = purge(services, Order(session="s"))
+    purged = purge(services, Order.of(session="s"))
 
     assert purged.receipt
-    [listed] = purged.receipt["inventories"]
-    [inventory] = services.archive.list(listed["object"])
+    [listed] = purged.receipt.inventories
+    [inventory] = services.archive.list(listed.object)
     with services.archive.open(inventory) as body:
         text = gzip.decompress(body.read())
     assert b"secret" not in text
-    assert "secret" not in json.dumps(purged.receipt)
+    assert "secret" not in json.dumps(purged.receipt.fields())
     [line] = map(json.loads, text.splitlines())
     assert line["session"] == "s"
     assert line["objects"] == [
@@ -98,14 +100,14 @@ def test_an_inventory_names_what_was_found_before_it_went_and_holds_no_text(serv
             "sha256": stored.metadata["sha256"],
         }
     ]
-    assert inventory.metadata["sha256"] == listed["sha256"]
+    assert inventory.metadata["sha256"] == listed.sha256
 
 
 def test_a_tombstone_refuses_late_writes_until_its_time_is_over(services: Services) -> None:
     services = with_settings(services, tombstone_seconds=1)
     sleep(services, "s")
     history = MemorystoreChatMessageHistory(services.sessions.client, "s", owner="ann", shards=4)
-    purge(services, Order(session="s"))
+    purge(services, Order.of(session="s"))
 
     for late in (
         lambda: history.add_messages([HumanMessage("late")]),
@@ -129,7 +131,7 @@ def test_a_tombstone_refuses_late_writes_until_its_time_is_over(services: Servic
 
 def test_a_tombstone_is_not_in_the_way_of_an_application_that_reuses_ids(services: Services) -> None:
     sleep(services, "s", A, B)
-    purge(services, Order(session="s"))
+    purge(services, Order.of(session="s"))
     history = MemorystoreChatMessageHistory(services.sessions.client, "s", owner="bob", allow_reuse=True, shards=4)
 
     history.add_messages([HumanMessage("new")])
@@ -145,7 +147,7 @@ def test_nothing_is_left_when_the_tombstone_has_ended(client: redis.Redis, servi
     services = with_settings(services, tombstone_seconds=1)
     for number in range(6):
         (sleep if number % 2 else say)(services, f"s{number}")
-    assert purge(services, Order(owner="ann")).found.sessions == 6
+    assert purge(services, Order.of(owner="ann")).found.sessions == 6
 
     end_tombstones(services)
 
@@ -155,13 +157,13 @@ def test_nothing_is_left_when_the_tombstone_has_ended(client: redis.Redis, servi
 
 def test_an_order_that_is_placed_again_is_the_same_purge(services: Services) -> None:
     sleep(services, "s")
-    order = Order(session="s", id="task-1")
+    order = Order.of(session="s", id="task-1")
     done = purge(services, order)
 
-    assert purge(services, Order(session="s", id="task-1")) == done
+    assert purge(services, Order.of(session="s", id="task-1")) == done
     with pytest.raises(InvalidArgument, match="another one"):
-        orders.place(services, Order(session="t", id="task-1"))
-    assert purge(services, Order(session="s")).state is PurgeState.COMPLETE  # repeating is harmless
+        orders.place(services, Order.of(session="t", id="task-1"))
+    assert purge(services, Order.of(session="s")).state is PurgeState.COMPLETE  # repeating is harmless
 
 
 def test_a_purge_that_meets_an_error_says_so_and_goes_on_later(
@@ -169,7 +171,7 @@ def test_a_purge_that_meets_an_error_says_so_and_goes_on_later(
 ) -> None:
     services = with_settings(services, retry_delay_seconds=0.1)
     sleep(services, "s")
-    order = orders.place(services, Order(session="s"))
+    order = orders.place(services, Order.of(session="s"))
     with monkeypatch.context() as patched:
         patched.setattr(
             "torpor.worker.erasure.erase.below_floor",
@@ -185,7 +187,7 @@ def test_a_purge_that_meets_an_error_says_so_and_goes_on_later(
 
 
 def test_a_purge_that_nobody_began_is_queued_and_an_unknown_one_is_unknown(services: Services) -> None:
-    order = orders.place(services, Order(owner="ann"))
+    order = orders.place(services, Order.of(owner="ann"))
     assert receipts.standing(services, order.id).state is PurgeState.QUEUED
     with pytest.raises(PurgeNotFound):
         receipts.standing(services, "nobody-knows-it")
@@ -198,7 +200,7 @@ def test_an_owners_purge_takes_all_their_sessions_and_nobody_elses(services: Ser
         (sleep if number % 2 else say)(services, f"ann{number}")
         (sleep if number % 2 else say)(services, f"bob{number}", owner="bob")
 
-    standing = purge(services, Order(owner="ann"))
+    standing = purge(services, Order.of(owner="ann"))
 
     assert (standing.state, standing.found.sessions) == (PurgeState.COMPLETE, 12)
     for number in range(12):
@@ -211,11 +213,11 @@ def test_a_purge_of_idle_sessions_spares_what_was_used(services: Services) -> No
     sleep(services, "old asleep")
     sleep(services, "old of bob", owner="bob")
     idle = timedelta(seconds=2)
-    wait_until(lambda: len(list(preview(services, Order(idle=idle)))) == 3, what="they have been idle for so long")
+    wait_until(lambda: len(list(preview(services, Order.of(idle=idle)))) == 3, what="they have been idle for so long")
     say(services, "new awake", idle=3600)
     sleep(services, "new asleep")
 
-    standing = purge(services, Order(idle=idle, owner="ann"))
+    standing = purge(services, Order.of(idle=idle, owner="ann"))
 
     assert (standing.state, standing.found.sessions) == (PurgeState.COMPLETE, 2)
     assert read_transcript(services, "old of bob") == [A]
@@ -225,17 +227,19 @@ def test_a_purge_of_idle_sessions_spares_what_was_used(services: Services) -> No
 
 def test_a_session_that_is_used_after_it_was_listed_as_idle_is_spared(services: Services) -> None:
     say(services, "s", idle=3600)
-    wait_until(lambda: list(preview(services, Order(idle=timedelta(seconds=1)))), what="it has been idle for so long")
+    wait_until(
+        lambda: list(preview(services, Order.of(idle=timedelta(seconds=1)))), what="it has been idle for so long"
+    )
 
     def use(at: Failpoint) -> None:
         if at is Failpoint.PURGE_LISTED:
             say(services, "s", B)
 
     failpoints.arm(use)
-    standing = purge(services, Order(idle=timedelta(seconds=1)))
+    standing = purge(services, Order.of(idle=timedelta(seconds=1)))
 
     assert standing.receipt
-    assert (standing.state, standing.receipt["removed"]["sessions"]) == (PurgeState.COMPLETE, 0)
+    assert (standing.state, standing.receipt.removed.sessions) == (PurgeState.COMPLETE, 0)
     assert read_transcript(services, "s") == [A, B]
 
 
@@ -245,7 +249,7 @@ def test_a_live_purge_leaves_the_archive_and_what_was_archived_wakes_up(services
     say(services, "s", B)
     sleep(services, "t", A)
 
-    standing = purge(services, Order(owner="ann", scope=Scope.LIVE))
+    standing = purge(services, Order.of(owner="ann", scope=Scope.LIVE))
 
     assert (standing.state, standing.found) == (PurgeState.COMPLETE, Tally(1, 2, 0, 0))
     assert services.sessions.info("s") is None
@@ -265,7 +269,7 @@ def test_a_live_purge_takes_back_what_was_uploaded_and_never_committed(services:
     points.at("before commit", die)
     with pytest.raises(Killed):
         archive_session(watched, "s")
-    order = Order(session="s", scope=Scope.LIVE)
+    order = Order.of(session="s", scope=Scope.LIVE)
     assert purge(services, order).state is PurgeState.RUNNING  # the worker may be at it still
     wait_until(lambda: carry_out(services, order.id).state is PurgeState.COMPLETE)
 
@@ -279,7 +283,7 @@ def test_a_purge_of_the_archive_leaves_the_messages_in_redis(services: Services)
     sleep(services, "asleep", A)
     say(services, "new", C)
 
-    standing = purge(services, Order(owner="ann", scope=Scope.ARCHIVE))
+    standing = purge(services, Order.of(owner="ann", scope=Scope.ARCHIVE))
 
     assert (standing.state, standing.found.sessions, standing.found.messages) == (PurgeState.COMPLETE, 2, 3)
     assert [name for name in of_sessions(services) if not name.endswith("/floor")] == []
@@ -293,12 +297,12 @@ def test_a_purge_of_the_archive_leaves_the_messages_in_redis(services: Services)
 @pytest.mark.parametrize(
     "wrong",
     [
-        Order,
-        lambda: Order(session="s", owner="ann"),
-        lambda: Order(session=""),
-        lambda: Order(owner=""),
-        lambda: Order(idle=timedelta(0)),
-        lambda: Order(session="s", id="../x"),
+        Order.of,
+        lambda: Order.of(session="s", owner="ann"),
+        lambda: Order.of(session=""),
+        lambda: Order.of(owner=""),
+        lambda: Order.of(idle=timedelta(0)),
+        lambda: Order.of(session="s", id="../x"),
     ],
 )
 def test_an_order_that_makes_no_sense_is_refused(wrong: Callable[[], Order]) -> None:

@@ -15,9 +15,9 @@ from torpor.history.protocol import (
 )
 from torpor.worker.archive.stores.url import open_archive
 from torpor.worker.deployment.services import Services
-from torpor.worker.erasure.orders import Order
+from torpor.worker.erasure.order import Order
 from torpor.worker.erasure.purge import purge
-from torpor.worker.erasure.receipts import PurgeState
+from torpor.worker.erasure.receipt import PurgeState
 from torpor.worker.retention import legal_hold
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.wake.restore import read_transcript, restore_session
@@ -50,17 +50,17 @@ def test_an_owners_hold_is_of_the_sessions_there_are_and_of_those_that_come(serv
     for session_id in ("live", "asleep", "awake", "later"):
         assert held(services, session_id) == [True], session_id
     assert held(services, "bobs") == [False]
-    standing = purge(services, Order(owner="ann"))
+    standing = purge(services, Order.of(owner="ann"))
     assert standing.receipt
-    assert (standing.state, standing.receipt["kept"]["sessions"]) == (PurgeState.BLOCKED, 4)
-    assert purge(services, Order(owner="bob")).state is PurgeState.COMPLETE
+    assert (standing.state, standing.receipt.kept.sessions) == (PurgeState.BLOCKED, 4)
+    assert purge(services, Order.of(owner="bob")).state is PurgeState.COMPLETE
 
     assert legal_hold.hold_owner(services, "ann", None) == legal_hold.Held(4, 8)
     assert legal_hold.hold_owner(services, "ann", None) is None
     assert legal_hold.hold_owner(services, "nobody", None) is None
     for session_id in ("live", "asleep", "awake", "later"):
         assert held(services, session_id) == [False], session_id
-    assert purge(services, Order(owner="ann")).state is PurgeState.COMPLETE
+    assert purge(services, Order.of(owner="ann")).state is PurgeState.COMPLETE
     settle(services)
     assert in_redis(services) == 0
 
@@ -124,7 +124,7 @@ def test_an_owners_hold_that_is_interrupted_is_finished_when_it_is_run_again(
 
     assert [held(services, f"s{number}") for number in range(5)] == [[not release]] * 5
     assert in_redis(services) == 0
-    assert purge(services, Order(owner="ann")).state is (PurgeState.COMPLETE if release else PurgeState.BLOCKED)
+    assert purge(services, Order.of(owner="ann")).state is (PurgeState.COMPLETE if release else PurgeState.BLOCKED)
 
 
 def test_what_goes_to_sleep_while_its_owner_is_held_is_found(services: Services) -> None:

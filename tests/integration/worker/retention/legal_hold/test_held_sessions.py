@@ -22,9 +22,9 @@ from torpor.history.protocol import (
 )
 from torpor.worker import failpoints
 from torpor.worker.deployment.services import Services
-from torpor.worker.erasure.orders import Order, Scope
+from torpor.worker.erasure.order import Order, Scope
 from torpor.worker.erasure.purge import purge
-from torpor.worker.erasure.receipts import PurgeState
+from torpor.worker.erasure.receipt import PurgeState
 from torpor.worker.failpoints import Failpoint
 from torpor.worker.retention import legal_hold
 from torpor.worker.sleep.attempt import archive_session
@@ -125,7 +125,7 @@ def test_a_held_session_is_neither_cleared_nor_purged(services: Services, *, asl
     with pytest.raises(SessionHeld, match="case 12"):
         history.clear()
     for scope in Scope:
-        for order in (Order(session="s", scope=scope), Order(owner="ann", scope=scope)):
+        for order in (Order.of(session="s", scope=scope), Order.of(owner="ann", scope=scope)):
             state = purge(services, order).state
             elsewhere = scope is (Scope.LIVE if asleep else Scope.ARCHIVE)
             assert state is (PurgeState.COMPLETE if elsewhere else PurgeState.BLOCKED)
@@ -134,7 +134,7 @@ def test_a_held_session_is_neither_cleared_nor_purged(services: Services, *, asl
     assert read_transcript(services, "s") == [A, B]
     history.release_hold()
     settle(services)
-    assert purge(services, Order(session="s")).state is PurgeState.COMPLETE
+    assert purge(services, Order.of(session="s")).state is PurgeState.COMPLETE
     assert objects(services, "s") == []
 
 
@@ -218,7 +218,7 @@ def test_a_quarantined_session_is_protected_at_once_and_its_objects_are_seen_to_
     assert not drain(services, SHARDS)
     with pytest.raises(SessionHeld):
         chat(services).clear()
-    assert purge(services, Order(session="s")).state is PurgeState.BLOCKED
+    assert purge(services, Order.of(session="s")).state is PurgeState.BLOCKED
     info = chat(services).info()
     assert info
     assert info.status is Status.QUARANTINED
@@ -283,7 +283,7 @@ def test_a_hold_that_is_released_during_an_upload_ends_with_free_objects(service
 
     assert points.pending == []
     assert held(services, "s") == [False]
-    assert purge(services, Order(session="s")).state is PurgeState.COMPLETE
+    assert purge(services, Order.of(session="s")).state is PurgeState.COMPLETE
 
 
 def test_a_hold_that_is_changed_while_the_worker_sees_to_the_objects_is_seen_to_again(services: Services) -> None:

@@ -12,9 +12,9 @@ from torpor.history.protocol import (
     SessionPurged,
 )
 from torpor.worker.deployment.services import Services
-from torpor.worker.erasure.orders import Order, Scope
+from torpor.worker.erasure.order import Order, Scope
 from torpor.worker.erasure.purge import purge
-from torpor.worker.erasure.receipts import PurgeState
+from torpor.worker.erasure.receipt import PurgeState
 from torpor.worker.retention import legal_hold
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain
@@ -26,7 +26,7 @@ from torpor.worker.wake.restore import read_transcript, restore_session
 
 def test_a_purged_session_can_not_be_held(services: Services) -> None:
     sleep(services, "s", A)
-    purge(services, Order(session="s"))
+    purge(services, Order.of(session="s"))
     with pytest.raises(SessionPurged, match="was purged"):
         chat(services).hold("too late")
     for reason in ("too late", None):
@@ -91,7 +91,7 @@ def test_a_purge_right_after_the_release_erases_what_was_held(services: Services
     restore_session(services, "s")
 
     assert chat(services).release_hold()
-    standing = purge(services, Order(session="s", scope=scope))
+    standing = purge(services, Order.of(session="s", scope=scope))
 
     assert standing.state is PurgeState.COMPLETE
     assert objects(services, "s") == []
@@ -104,7 +104,7 @@ def test_a_live_purge_right_after_the_release_leaves_free_objects(services: Serv
     restore_session(services, "s")
 
     assert chat(services).release_hold()
-    assert purge(services, Order(session="s", scope=Scope.LIVE)).state is PurgeState.COMPLETE
+    assert purge(services, Order.of(session="s", scope=Scope.LIVE)).state is PurgeState.COMPLETE
     settle(services)
 
     assert held(services, "s") == [False]
