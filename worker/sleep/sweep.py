@@ -21,7 +21,7 @@ def send_drains(due: Mapping[int, int]) -> int:
 
 
 def pack(due: Mapping[int, int]) -> list[list[int]]:
-    """Shards with due sessions, in groups of about 1,000 sessions, the fullest shards first."""
+    """Groups of shards with about 1,000 due sessions each, the fullest shards first."""
     groups: list[list[int]] = []
     filled = DRAIN_SESSIONS
     for shard in sorted(due, key=lambda shard: -due[shard]):
