@@ -1,4 +1,4 @@
-"""Sweep: pack what is due into drains, and send them to workers."""
+"""Sweep: packs shards with due sessions into drains, and sends those to workers."""
 
 from __future__ import annotations
 
