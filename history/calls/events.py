@@ -1,4 +1,4 @@
-"""What has happened to sessions."""
+"""Events: what has happened to sessions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torpor.history.scripts import script
 
 
 def add_events(namespace: str, events: Sequence[Mapping[str, str]], *, keep: int) -> Call[None]:
-    """Add events to the deployment's stream, of which about the last `keep` stay."""
+    """Add events to the deployment's stream, which keeps about the last `keep` of them."""
     args: list[bytes | int] = [keep]
     for event in events:
         args.append(2 * len(event))

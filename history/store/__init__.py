@@ -1,7 +1,7 @@
-"""The sessions of a deployment in Redis: runs each operation of `calls` on a client.
+"""The sessions of a deployment in Redis: runs the operations that `calls` describes.
 
-What applications do is written once, as coroutines (`AsyncSessionStore`). `SessionStore` takes them to their end at
-once, and adds what only a worker does.
+The operations of applications are written once, as coroutines (`SessionOperations`). `SessionStore` has them as
+blocking methods, and adds the operations that only the worker needs.
 """
 
 from __future__ import annotations
@@ -26,34 +26,33 @@ __all__ = ["AsyncSessionStore", "PurgeLock", "SessionOperations", "SessionStore"
 
 
 class SessionOperations(SingleCalls, Reading, Adopting):
-    """What applications do with sessions, as coroutines over whatever client the runner has."""
+    """The operations of applications on sessions, as coroutines over any client."""
 
 
 class AsyncSessionStore(SessionOperations):
-    """The sessions of one deployment, over a client of asyncio. Nothing is sent before the first operation.
+    """The sessions of one deployment, with an asyncio client. Nothing is sent before the first operation.
 
-    Each operation is one atomic round trip (a Lua script on one hash slot) unless it says otherwise.
-    All raise RedisUnavailable or RedisMemoryFull, which may pass, or RedisRefused; every other error is named
-    where it can occur.
+    Each operation is one atomic round trip (a Lua script on one hash slot) unless it says otherwise. All of them can
+    raise RedisUnavailable, RedisMemoryFull and RedisRefused; each names the other errors that it can raise.
     """
 
     def __init__(self, client: Any, *, namespace: str = DEFAULT_NAMESPACE, shards: int | None = None) -> None:
-        """As SessionStore; raises InvalidArgument for a blocking client."""
+        """Arguments as for SessionStore; raises InvalidArgument for a blocking client."""
         super().__init__(Runner(client, namespace=namespace, shards=shards))
         if not self.runner.asynchronous:
             raise InvalidArgument(f"{type(client).__module__} is a blocking client; this store needs one of asyncio")
 
 
 class SessionStore(SingleCalls, Index, Archiving, Erasure, Holding, Repair, Events):
-    """The sessions of one deployment in Redis. No call but `configure` is made before the first operation.
+    """The sessions of one deployment, with a blocking client. Nothing is sent before the first operation.
 
-    Each operation is one atomic round trip (a Lua script on one hash slot) unless it says otherwise.
-    All raise RedisUnavailable or RedisMemoryFull, which may pass, or RedisRefused; every other error is named
-    where it can occur. Safe to share among threads, as redis-py's clients are.
+    Each operation is one atomic round trip (a Lua script on one hash slot) unless it says otherwise. All of them can
+    raise RedisUnavailable, RedisMemoryFull and RedisRefused; each names the other errors that it can raise. Safe to
+    share among threads, as redis-py's clients are.
     """
 
     def __init__(self, client: Any, *, namespace: str = DEFAULT_NAMESPACE, shards: int | None = None) -> None:
-        """`shards` need only be given where it is not the deployment's recorded count or, for a new one, 256."""
+        """Arguments as for Runner; raises InvalidArgument for an asyncio client."""
         super().__init__(client, namespace=namespace, shards=shards)
         self.operations = SessionOperations(self)
 

@@ -1,4 +1,4 @@
-"""Legal holds of owners, and what the worker needs of all; an application's own are in `application.py`."""
+"""Legal holds of owners, and the worker's operations on all legal holds."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ class Holding(BlockingRunner):
     """Sets, releases and finds legal holds."""
 
     def hold_owner(self, owner: str, reason: str | None) -> bool:
-        """Put an owner under a legal hold, or release it with None; False where there was none to release.
+        """Put an owner under a legal hold, or release it with None; False if there was none to release.
 
-        One pipeline, each shard atomic for itself; repeatable. Their sessions' objects are seen to by
-        `note_owner_holds`. Raises InvalidOwner, InvalidReason.
+        One pipeline, each shard atomic for itself; repeatable. Call `note_owner_holds` for the owner's sessions
+        afterwards. Raises InvalidOwner and InvalidReason.
         """
         shards = range(self._recorded.keyspace.shards)
-        done = self.run_many([calls.hold_owner(self._recorded, shard, owner, reason) for shard in shards])
-        return any(map(_done, done))
+        outcomes = self.run_many([calls.hold_owner(self._recorded, shard, owner, reason) for shard in shards])
+        return any(map(_or_raise, outcomes))
 
     def note_owner_holds(self, session_ids: Sequence[str]) -> None:
-        """Have the worker see to the objects of sessions whose owner's hold was set or released; one pipeline."""
+        """Have the worker set or release the holds of these sessions' objects, as their owner's; one pipeline."""
         for outcome in self.run_many([calls.note_owner_hold(self._recorded, session) for session in session_ids]):
-            _done(outcome)
+            _or_raise(outcome)
 
     def find_holds(self, sessions: Sequence[tuple[str, Sequence[str]]]) -> list[LegalHold | None]:
-        """The legal hold that keeps each session, its own or that of one of the owners beside it; one pipeline."""
+        """The legal hold of each session, its own or that of one of its owners; one pipeline."""
         found = self.run_many([calls.find_hold(self.deployment, session, owners) for session, owners in sessions])
-        return [_done(hold) for hold in found]
+        return [_or_raise(hold) for hold in found]
 
     note_hold_applied = Operation(calls.note_hold_applied)
 
 
-def _done(outcome: T | TorporError) -> T:
+def _or_raise(outcome: T | TorporError) -> T:
     if isinstance(outcome, TorporError):
         raise outcome
     return outcome

@@ -1,4 +1,4 @@
-"""What an application does with its sessions in more than one call."""
+"""Operations of applications that take more than one call, or a call without a session."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Reading(Operations):
     """Reads sessions page by page."""
 
     async def messages(self, session_id: str, *, touch: bool = True) -> list[bytes]:
-        """The session's messages in Redis as JSON bytes, oldest first; empty where it is not there.
+        """The session's messages in Redis as JSON bytes, oldest first; empty if the session is not in Redis.
 
-        Up to 1 MiB is one atomic round trip. A longer transcript is read in pages, all of one epoch.
-        With `touch` it counts as activity.
+        Up to 1 MiB is one atomic round trip. A longer transcript is read in pages, and read again if the session has
+        changed its epoch meanwhile. With `touch` it counts as activity.
         """
         transcript = await self.transcript(session_id, touch=touch)
         return transcript.messages if transcript else []
@@ -29,7 +29,7 @@ class Reading(Operations):
     async def transcript(
         self, session_id: str, start: int = 0, stop: int | None = None, *, touch: bool = True
     ) -> Page | None:
-        """As `messages`, of `[start, stop)` and as one page; None where the session is not in Redis.
+        """Messages `[start, stop)` as one page, read as by `messages`; None if the session is not in Redis.
 
         A negative `start` counts from the end.
         """
@@ -47,16 +47,16 @@ class Reading(Operations):
     async def pages(
         self, session_id: str, start: int = 0, stop: int | None = None, *, touch: bool = False
     ) -> AsyncIterator[Page]:
-        """Messages `[start, stop)` in pages of about 1 MiB; each page tells the state that it belongs to.
+        """Messages `[start, stop)` in pages of about 1 MiB, each with the session's state when it was read.
 
-        A negative `start` counts from the end. One round trip a page. Ends early where the session leaves Redis.
+        A negative `start` counts from the end. Each page is one round trip. Ends early if the session leaves Redis.
         """
         deployment = await self.runner.deployed()
         while page := await self.runner.perform(
             calls.read(deployment, session_id, start, stop, PAGE_BYTES, touch=touch)
         ):
             yield page
-            if start < 0 and stop is None:  # what comes later is not of the last ones
+            if start < 0 and stop is None:  # later messages are not among the last ones
                 stop = page.total
             start = page.stop
             if not page.messages or page.reaches(stop):
@@ -70,9 +70,9 @@ class Reading(Operations):
         max_age: timedelta | Keep | None = KEEP,
         retention: timedelta | Keep | None = KEEP,
     ) -> None:
-        """Change the expiry of a session, None being the default; raises SessionNotFound.
+        """Change the expiry of a session; None sets the deployment's default. Raises SessionNotFound.
 
-        Where the deployment's policies depend on an owner, one round trip more asks for the session's.
+        If the deployment's policies depend on the owner, one more round trip asks for the session's.
         """
         deployment = await self.runner.deployed()
         found = None
@@ -84,5 +84,5 @@ class Reading(Operations):
         )
 
     async def add_events(self, events: Sequence[Mapping[str, str]], *, keep: int) -> None:
-        """Add events to the deployment's stream, of which about the last `keep` stay."""
+        """Add events to the deployment's stream, which keeps about the last `keep` of them."""
         await self.runner.perform(calls.add_events(self.runner.namespace, events, keep=keep))

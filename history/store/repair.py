@@ -1,4 +1,4 @@
-"""What finds sessions whose index entry or metadata was lost, and sets them right."""
+"""Finds sessions whose index entry or metadata was lost, and repairs them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torpor.history.store.runner import BlockingRunner
 
 
 class Repair(BlockingRunner):
-    """Finds and repairs what no operation would leave behind."""
+    """Finds and repairs states that no operation leaves behind."""
 
     def stored_sessions(self) -> Iterator[str]:
         """Walk the ids of all sessions that have keys, indexed or not; an id may come twice.
@@ -26,9 +26,9 @@ class Repair(BlockingRunner):
                 yield session
 
     def adoptable_keys(self, layout: Layout, match: str) -> Iterator[bytes]:
-        """Walk the keys, but for our own, whose session ids match a glob-style pattern; a key may come twice.
+        """Walk other libraries' keys whose session ids match a glob-style pattern; a key may come twice.
 
-        Those come first of which an adoption was left unfinished. Walks the key space twice (SCAN).
+        Unfinished adoptions come first. Walks the key space twice (SCAN).
         """
         pattern = layout.pattern(match)
         for name in self._scan(adopting_pattern(self._namespace, pattern)):

@@ -1,4 +1,4 @@
-"""What applications do with one call: `torpor.history.calls` describes each operation."""
+"""The operations of applications that are one call; `torpor.history.calls` describes each."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torpor.history.store.operation import Operation
 
 
 class SingleCalls:
-    """Adds to, describes, closes, takes back from, clears, holds and wakes sessions, each in one round trip."""
+    """Operations on one session, each in one atomic round trip."""
 
     append = Operation(calls.append, record=True)
     info = Operation(calls.info)

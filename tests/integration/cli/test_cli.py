@@ -17,6 +17,7 @@ from support.command import Torpor, names_of_commands
 from support.keyspace import raw
 from support.ports import free_port
 from support.servers import RedisServer
+from support.waiting import scaled
 from torpor import MemorystoreChatMessageHistory
 from torpor.worker.cli.commands import COMMANDS
 from torpor.worker.deployment.services import Services
@@ -237,7 +238,7 @@ def test_a_purge_asks_first(client: redis.Redis, variables: dict[str, str]) -> N
             env=environment,
         )
         os.write(terminal, f"{answer}\n".encode())
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=scaled(30))
         assert b"Remove for good: 1 sessions, 2 messages, 0 objects (0 B)?" in err
         assert (process.returncode == 0) is not stays
         assert bool(chat(client).messages) is stays

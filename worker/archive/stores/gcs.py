@@ -24,13 +24,13 @@ from torpor.worker.archive.stores.resources import Resource, changes, new_resour
 from torpor.worker.errors import ArchiveConflict, ArchiveCorrupt, ArchiveRefused, ArchiveUnavailable, ObjectNotFound
 
 _CHUNK = 1024 * 1024
-# Up to here an object is sent in one request; what is larger is sent by the library, in parts where it is very large.
+# An object of at most this size is sent in one request of ours. The library sends larger ones.
 _SENT_AT_ONCE = _CHUNK
-# What a very large one is sent in; two are in memory at a time, since the last reply holds its request.
+# The library sends a very large object in parts of this size. Two are in memory, since a reply refers to its request.
 _PART = 4 * 1024 * 1024
-# Up to here it is read in one request, which checks its CRC32C; what is larger is read in chunks.
+# An object of at most this size is read in one request, which checks its CRC32C. Larger ones are read in chunks.
 _READ_AT_ONCE = 4 * _CHUNK
-# How often a change is tried where others change the same object at the same time.
+# How often we try to change an object that others change at the same time.
 _ATTEMPTS = 5
 
 
@@ -41,7 +41,7 @@ class GcsStore:
     """
 
     def __init__(self, bucket: str, prefix: str, *, threads: int) -> None:
-        """`threads` is how many uploads may run at a time. Credentials are looked for at the first use."""
+        """`threads` is how many uploads may run at a time. The first use looks for credentials."""
         self._bucket_name = bucket
         self._prefix = f"{prefix}/" if prefix else ""
         self._threads = threads
@@ -91,7 +91,7 @@ class GcsStore:
                     yield cast(BinaryIO, reader)
 
     def delete(self, stored: StoredObject) -> bool:
-        """See ArchiveStore. In a versioned bucket, naming the generation is what makes it go for good.
+        """See ArchiveStore. A versioned bucket deletes an object for good only if the request names its generation.
 
         Source: https://cloud.google.com/storage/docs/object-versioning#delete
         """
@@ -204,14 +204,14 @@ class GcsStore:
         return self._stored(resource)
 
     def _discard(self, stored: StoredObject) -> None:
-        """Delete the very generation that was just created, so that the next attempt finds the name free."""
+        """Delete the generation that was just created, so that the next attempt finds the name free."""
         with suppress(ArchiveRefused, ObjectNotFound):
             if stored.held:
                 self.amend(stored, held=False)
             self.delete(stored)
 
     def _refused(self, stored: StoredObject, error: Exception) -> ArchiveRefused:
-        """Why an object can't be deleted, and until when, as it is now: holds and retention can have changed."""
+        """The error for an object that may not be deleted: why, and until when. Looks at it again, as it is now."""
         resource: Resource = {}
         with suppress(api.Forbidden, api.NotFound):
             resource = self._objects.describe(self._prefix + stored.name, stored.generation)

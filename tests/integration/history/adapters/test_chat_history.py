@@ -204,7 +204,7 @@ class Insomnia:
 
 def test_a_session_that_falls_asleep_as_often_as_it_is_woken_is_not_taken_for_an_empty_one(client: redis.Redis) -> None:
     archive = Insomnia()
-    with pytest.raises(TranscriptChanged, match="falls asleep as often as it is woken"):
+    with pytest.raises(TranscriptChanged, match="fell asleep each time it was woken"):
         _ = history(client, archive=archive).messages
     assert archive.woken == 5
 

@@ -325,7 +325,7 @@ def test_the_wrong_sort_of_call_says_so_and_sends_nothing(
         history.pages,
         lambda: str(history),
     ):
-        with pytest.raises(ClientMismatch, match=r"client of asyncio: await aget_messages"):
+        with pytest.raises(ClientMismatch, match=r"asyncio client: await aget_messages"):
             act()
     assert sent == []
 

@@ -22,7 +22,7 @@ from support.compose import archived, image
 from support.ports import free_port
 from support.tls import HOST, Authority, EncryptedServer, encrypted_cluster, make_authority, start_encrypted
 from support.tokens import Tokens, metadata_server
-from support.waiting import wait_until
+from support.waiting import scaled, wait_until
 from torpor import MemorystoreChatMessageHistory
 from torpor.history.protocol import RedisUnavailable, SessionStore, TransientError, application_default, connect
 from torpor.worker.deployment.celery_config import make_app
@@ -347,7 +347,7 @@ def test_a_worker_whose_broker_is_the_same_instance_works_by_tls_and_tokens(
         MemorystoreChatMessageHistory(client, "after", 1).add_user_message("hello")
         wait_until(lambda: archived(deployment) == 2, 60, "all processes have connected anew with new tokens")
         app = make_app(lambda: deployment.settings, set_as_current=False)
-        purged = app.send_task("torpor.purge_session", ["before"], {"reason": "a test"}).get(timeout=60)
+        purged = app.send_task("torpor.purge_session", ["before"], {"reason": "a test"}).get(timeout=scaled(60))
         assert purged["state"] == "complete"
         app.close()
     said = "".join(path.read_text() for path in tmp_path.glob("*.log"))

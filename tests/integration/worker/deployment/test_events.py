@@ -17,7 +17,7 @@ from support.keyspace import raw
 from support.paths import TESTS
 from support.servers import RedisServer
 from support.sessions import purge_session, with_settings
-from support.waiting import wait_until
+from support.waiting import scaled, wait_until
 from torpor.history.protocol import SessionStore
 from torpor.worker.deployment.events import EventKind, follow
 from torpor.worker.deployment.services import Services
@@ -131,7 +131,7 @@ def test_a_celery_task_of_another_application_gets_each_event(
             wait_until(lambda: heard.exists() and heard.read_text().count("\n") == 2, 60, "both events are heard")
         finally:
             subscriber.terminate()
-            subscriber.wait(30)
+            subscriber.wait(scaled(30))
     events = [json.loads(line) for line in heard.read_text().splitlines()]
     assert {(event["kind"], event["session"], event["owner"]) for event in events} == {
         ("session.archived", "a", "ann"),
@@ -148,7 +148,9 @@ def test_torpor_events_prints_what_was_told_and_follows(
     archive_session(deployment, "s\x1b[31m")
     torpor = str(Path(sys.executable).with_name("torpor"))
     env = environment(deployment.settings)
-    printed = subprocess.run([torpor, "events"], env=env, capture_output=True, text=True, check=True, timeout=60)
+    printed = subprocess.run(
+        [torpor, "events"], env=env, capture_output=True, text=True, check=True, timeout=scaled(60)
+    )
     assert "session.archived" in printed.stdout
     assert "\x1b" not in printed.stdout
     following = subprocess.Popen(
@@ -162,4 +164,4 @@ def test_torpor_events_prints_what_was_told_and_follows(
         assert json.loads(following.stdout.readline())["session"] == "later"
     finally:
         following.terminate()
-        following.communicate(timeout=30)
+        following.communicate(timeout=scaled(30))

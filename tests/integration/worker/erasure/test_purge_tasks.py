@@ -13,7 +13,7 @@ from celery import Celery
 
 from support.compose import deployment_of, image
 from support.servers import RedisServer
-from support.waiting import wait_until
+from support.waiting import scaled, wait_until
 from torpor.history.protocol import ClaimOutcome, Expiry, InvalidArgument
 from torpor.worker import failpoints
 from torpor.worker.archive.contents import look
@@ -57,7 +57,7 @@ def sleep(services: Services, session_id: str, *elements: bytes, owner: str = "a
 def ask(app: Celery, name: str, *arguments: object, **keywords: object) -> tuple[str, dict[str, Any]]:
     """Send a task and wait for its result; its id comes first."""
     sent = app.send_task(name, arguments, keywords)
-    result: dict[str, Any] = sent.get(timeout=60)
+    result: dict[str, Any] = sent.get(timeout=scaled(60))
     return str(sent.id), result
 
 
@@ -105,7 +105,7 @@ def test_a_purge_that_is_sent_as_a_task_tells_what_became_of_it(
         assert kept
         assert kept.kept.named[0].why == "legal hold: case 12"
 
-        once = [app.send_task("torpor.purge_session", ["t"], task_id="once").get(timeout=60) for _ in range(2)]
+        once = [app.send_task("torpor.purge_session", ["t"], task_id="once").get(timeout=scaled(60)) for _ in range(2)]
         assert once[0] == once[1]  # as where a task is delivered twice
         assert [each.id for each in receipts.receipts(deployment)].count("once") == 1
 
@@ -115,7 +115,7 @@ def test_a_purge_that_is_sent_as_a_task_tells_what_became_of_it(
             ("torpor.purge_idle", [0], {}),
         ):
             with pytest.raises(InvalidArgument):
-                app.send_task(name, arguments, keywords).get(timeout=60)
+                app.send_task(name, arguments, keywords).get(timeout=scaled(60))
     for session_id in ("s", "anns 0", "anns 1", "anns 2", "bobs"):
         assert not look(deployment.archive, session_id), session_id
         assert deployment.sessions.messages(session_id, touch=False) == []

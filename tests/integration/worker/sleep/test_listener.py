@@ -18,7 +18,7 @@ from langchain_core.messages import HumanMessage
 from support.compose import archived, deployment_of, image
 from support.keyspace import raw
 from support.servers import RedisServer, start_redis
-from support.waiting import wait_until
+from support.waiting import scaled, wait_until
 from torpor import MemorystoreChatMessageHistory
 from torpor.worker.deployment.services import Services, connect
 from torpor.worker.sleep.listener import Listener
@@ -233,7 +233,7 @@ def test_a_worker_that_is_asked_to_stop_gives_back_what_it_has_not_begun(
     with image("worker", deployment, tmp_path) as worker:
         wait_until(lambda: archived(deployment) > 5, 60, "it has begun")
         worker.send_signal(signal.SIGTERM)
-        assert worker.wait(30) == 0
+        assert worker.wait(scaled(30)) == 0
         left = sum(deployment.sessions.due_counts().values())
         assert left == 400 - archived(deployment), "everything else is due at once, not when a lease ends"
         assert left > 0

@@ -16,6 +16,7 @@ from support.command import Torpor
 from support.keyspace import raw
 from support.paths import TESTS
 from support.servers import RedisServer, missing
+from support.waiting import scaled
 from torpor import MemorystoreChatMessageHistory
 from torpor.history.protocol import LAYOUTS
 from torpor.worker.deployment.services import Services
@@ -52,7 +53,7 @@ def peer(client: redis.Redis, redis_server: RedisServer, peer_python: Path) -> P
     def run(what: str, *arguments: str) -> dict[str, str]:
         script = str(TESTS / "support" / "published_peer.py")
         command = [str(peer_python), script, what, redis_server.url, cluster, *arguments]
-        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=scaled(60))
         assert done.returncode == 0, done.stderr
         return dict(json.loads(line) for line in done.stdout.splitlines())
 

@@ -136,7 +136,7 @@ SAMPLES: dict[str, list[Call[Any]]] = {
     "delete_taken": [calls.delete_taken("torpor", "s", LAYOUTS["memorystore"], "4e5f")],
     "end_adoption": [calls.end_adoption(DEPLOYMENT, ADOPTION)],
     "adoptions": [calls.adoptions(DEPLOYMENT, 7)],
-    "stage_return": [calls.stage_return("torpor", b"s", b"4e5f", [b"{}", b"{}"], laid=0, lease=HOUR)],
+    "stage_return": [calls.stage_return("torpor", b"s", b"4e5f", [b"{}", b"{}"], staged=0, lease=HOUR)],
     "give_back": [calls.give_back("torpor", b"s", b"4e5f", 2, ttl) for ttl in (HOUR, None)],
     "purge": [
         calls.purge(DEPLOYMENT, PurgeTarget("s", "ann", ["ann", "bob"]), "p", tombstone=HOUR, idle=HOUR),

@@ -26,8 +26,7 @@ from support.objects import (
     put,
     uses,
 )
-from torpor.worker.archive.stores import ArchiveStore
-from torpor.worker.archive.stores import folder as folder_module
+from torpor.worker.archive.stores import ArchiveStore, disk
 from torpor.worker.archive.stores.url import open_archive
 from torpor.worker.errors import ArchiveCorrupt, ArchiveRefused, ArchiveUnavailable, ObjectNotFound
 
@@ -161,7 +160,7 @@ def test_a_put_that_finds_its_object_there_makes_sure_that_it_is_on_disk(
 ) -> None:
     put(folder, NAME, b"hello")
     synced: list[Path] = []
-    monkeypatch.setattr(folder_module, "_sync_folder", synced.append)
+    monkeypatch.setattr(disk, "sync_folder", synced.append)
     put(folder, NAME, b"hello")
     assert synced == [(folder_of(folder) / NAME).parent]
 
@@ -219,14 +218,14 @@ def test_an_object_whose_retention_grows_while_a_folder_expires_it_stays(
     folder: ArchiveStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stored = put(folder, NAME, b"hello", at=EARLIER)
-    locked = folder_module._locked
+    locked = disk.locked
 
     def amended_first(path: Path) -> Any:
         monkeypatch.undo()
         folder.amend(stored, custom_time=LATER)
         return locked(path)
 
-    monkeypatch.setattr(folder_module, "_locked", amended_first)
+    monkeypatch.setattr(disk, "locked", amended_first)
     assert folder.expire(MOMENT) == 0
     assert object_names(folder) == [NAME]
 

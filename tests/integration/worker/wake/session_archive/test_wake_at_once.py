@@ -18,7 +18,7 @@ from support.keyspace import raw
 from support.observed import Points, WatchedArchive
 from support.servers import RedisServer
 from support.storage_proxy import StorageProxy, answered
-from support.waiting import wait_until
+from support.waiting import scaled, wait_until
 from support.waking import LATE, SLEPT, described, events, fall_asleep, restored, services_of, written
 from torpor import MemorystoreChatMessageHistory
 from torpor.history.protocol import RestoreRefusal, SessionStore
@@ -118,7 +118,7 @@ def test_of_many_processes_that_read_at_once_one_wakes_the_session_from_gcs(
         assert process.stdin is not None
         process.stdin.write("\n")
         process.stdin.flush()
-    assert [process.communicate(timeout=60)[0] for process in started] == ["one two three four\n"] * 4
+    assert [process.communicate(timeout=scaled(60))[0] for process in started] == ["one two three four\n"] * 4
     assert (proxy.kinds().count("list"), proxy.kinds().count("read")) == (1, 1)
     assert restored(in_gcs) == 1
 
