@@ -1,4 +1,4 @@
-# One image for the worker and beat; the command tells which.
+# One image for the worker and beat; the command says which.
 FROM python:3.11-slim
 
 ENV PYTHONUNBUFFERED=1 UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy PATH="/app/.venv/bin:$PATH"
@@ -14,4 +14,4 @@ COPY worker ./worker
 RUN uv sync --locked --no-dev --extra worker --no-editable
 
 USER torpor
-CMD ["celery", "-A", "torpor.worker.app", "worker", "--loglevel", "INFO", "--concurrency", "2", "--without-gossip", "--without-mingle"]
+CMD ["torpor", "worker", "--loglevel", "INFO", "--concurrency", "2", "--without-gossip", "--without-mingle"]

@@ -1,81 +1,107 @@
-# make demo, make test: each sets itself up in .venv and says what it is doing.
+# Each command sets itself up in .venv and says what it is doing; `make help` lists them.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
-BIN := .venv/bin
+# Another environment beside the first one: make test PYTHON=python3.13 VENV=.venv-3.13
+VENV ?= .venv
+BIN := $(VENV)/bin
 BENCH := .venv-bench
 UV := $(BIN)/uv
 export UV_PYTHON_DOWNLOADS := never
+export UV_PROJECT_ENVIRONMENT := $(VENV)
 
 SECONDS ?= 60
-# Three files of tests at a time (they wait much), each test process with servers of its own.
+# Three test files at a time, because tests mostly wait; each test process has its own servers.
 TOGETHER := -n 3 --dist loadfile
 
-.PHONY: demo test faults ledger bench latency purge-bench versions lint types compose format clean
+.PHONY: help demo test faults versions ledger bench latency purge-bench door lint types compose schemas format build docs clean
 
-demo: .venv/demo
+help: ## List the commands.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/demo ## Watch sessions go to sleep and wake up; ARGS="--conversations FILE.jsonl" plays your own.
 	@$(BIN)/torpor demo $(ARGS)
 
-test: .venv/dev
+test: $(VENV)/dev ## Run the unit and integration tests; ARGS="-k name" runs some of them.
 	@echo "== running the tests"
 	@$(BIN)/pytest $(TOGETHER) tests/unit tests/integration $(ARGS)
 
-# Workers that are killed, servers that are cut off: real processes, and so real minutes.
-faults: .venv/dev
+# Workers that are killed and servers that are cut off need real processes, so these tests take minutes.
+faults: $(VENV)/dev ## Run the fault tests, which kill workers and cut servers off.
 	@echo "== running the fault tests"
 	@$(BIN)/pytest $(TOGETHER) tests/faults $(ARGS)
 
-# Every kind of server that people run: tests/support/servers.py tells what each of them is.
 SERVERS := redis-6.2 valkey-8 cluster acl
 
-versions: .venv/dev
+versions: $(VENV)/dev ## Run the integration tests on Redis 6.2, Valkey 8, a Cluster and with an ACL.
 	@set -e; for server in $(SERVERS); do \
 	    echo "== running the integration tests on $$server"; \
 	    $(BIN)/pytest -q $(TOGETHER) --server $$server -k "not gcs and not seven_hundred" tests/integration $(ARGS); \
 	done
 
-ledger: .venv/dev
+ledger: $(VENV)/dev ## Write and kill for SECONDS=60, then count every message.
 	@echo "== writing and killing for $(SECONDS) s, then counting every message"
 	@$(BIN)/python tests/ledger.py --seconds $(SECONDS)
 
-bench: $(BENCH)/ready
+bench: $(BENCH)/ready ## Measure Torpor beside the libraries that a user would pick instead.
 	@echo "== measuring Torpor beside what a user would pick instead" >&2
 	@PYTHONPATH=.:tests $(BENCH)/bin/python -m bench.compare $(ARGS)
 
-latency: .venv/dev
+latency: $(VENV)/dev ## Measure how soon a worker acts on a due session.
 	@echo "== measuring how soon a worker acts"
 	@PYTHONPATH=.:tests $(BIN)/python tests/bench/latency.py $(ARGS)
 
-purge-bench: .venv/dev
+purge-bench: $(VENV)/dev ## Measure the purge of an owner with many sessions.
 	@echo "== purging an owner with many sessions"
 	@PYTHONPATH=.:tests $(BIN)/python tests/bench/purge.py $(ARGS)
 
-lint: .venv/dev
+door: $(VENV)/dev ## Measure the CPU time of the command; ARGS="--beside OTHER/bin/torpor" compares two builds.
+	@echo "== measuring the CPU time of the command"
+	@PYTHONPATH=.:tests $(BIN)/python tests/bench/door.py $(ARGS)
+
+lint: $(VENV)/dev ## Check the style of the code.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: .venv/dev
+types: $(VENV)/dev ## Check the types.
 	$(BIN)/mypy
 
-compose: .venv/dev
+compose: $(VENV)/dev ## Check docker-compose.yml against the Compose specification.
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 
-format: .venv/dev
+schemas: $(VENV)/dev ## Write the JSON Schema of receipts to docs/schemas.
+	@$(BIN)/python -m torpor.worker.erasure.schema > docs/schemas/receipt.schema.json
+
+format: $(VENV)/dev ## Format the code and fix what ruff can fix.
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-clean:
-	rm -rf .venv $(BENCH) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+# The wheel is built from the source distribution, so each build tries both.
+build: $(VENV)/dev ## Build the wheel and the source distribution in dist/, and check them.
+	@rm -rf dist
+	$(UV) build
+	$(BIN)/twine check --strict dist/torpor-*
+
+docs: $(VENV)/docs ## Build the documentation in build/site, strictly.
+	$(BIN)/mkdocs build --strict
+
+clean: ## Remove everything that these commands have made.
+	rm -rf .venv .venv-* build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # --inexact keeps uv itself, which is in no lock file.
-.venv/demo: $(UV) uv.lock pyproject.toml
-	@echo "== installing what the demo needs in .venv"
+$(VENV)/demo: $(UV) uv.lock pyproject.toml
+	@echo "== installing what the demo needs in $(VENV)"
 	@$(UV) sync --locked --inexact --no-dev --extra demo
 	@touch $@
 
-.venv/dev: $(UV) uv.lock pyproject.toml
-	@echo "== installing what the tests need in .venv"
+$(VENV)/dev: $(UV) uv.lock pyproject.toml
+	@echo "== installing what the tests need in $(VENV)"
 	@$(UV) sync --locked --inexact --all-extras
-	@touch $@ .venv/demo
+	@touch $@ $(VENV)/demo
+
+$(VENV)/docs: $(VENV)/dev
+	@echo "== installing what the documentation needs in $(VENV)"
+	@$(UV) sync --locked --inexact --all-extras --group docs
+	@touch $@
 
 # The lock's versions, and beside them the peer, which asks for older ones than it needs.
 $(BENCH)/ready: $(UV) uv.lock pyproject.toml tests/bench/overrides.txt
@@ -86,6 +112,6 @@ $(BENCH)/ready: $(UV) uv.lock pyproject.toml tests/bench/overrides.txt
 
 $(UV):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Torpor needs Python 3.11 or later; set PYTHON=")'
-	@echo "== making .venv with $(PYTHON)"
-	@$(PYTHON) -m venv .venv
+	@echo "== making $(VENV) with $(PYTHON)"
+	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip --disable-pip-version-check --quiet install 'uv>=0.9,<1'

@@ -15,9 +15,10 @@ from torpor.history.layout import Layout
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """A page of what another library has of a session, as JSON bytes, oldest first.
+    """A page of another library's messages of a session, as JSON bytes, oldest first.
 
-    `token` names what was taken to be adopted, None where nothing is. `ttl` is what was left to that library's key.
+    `token` names the list that was taken for an adoption; None if none was taken yet. `ttl` is the time that was left
+    to that library's key.
     """
 
     token: str | None
@@ -34,9 +35,9 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Adoption:
-    """An adoption that has begun: `written` of the messages that were taken under `token` are in the session.
+    """An adoption that has begun: the first `written` messages of the list taken under `token` are in the session.
 
-    Nothing is written as long as the token is None.
+    While the token is None, no message is written.
     """
 
     session_id: str
@@ -48,12 +49,12 @@ class Adoption:
 
     @classmethod
     def new(cls, session_id: str, layout: Layout) -> Self:
-        """An adoption that no other is taken for."""
+        """A new adoption, whose random name tells it from all others."""
         return cls(session_id, layout, os.urandom(8).hex())
 
     @classmethod
     def parse(cls, session_id: str, value: bytes) -> Self:
-        """From what Redis has of it: `bytes` of an adoption. Raises MessageCorrupt."""
+        """The adoption that is recorded in Redis as `value`, which `bytes` makes; raises MessageCorrupt."""
         try:
             since, _, state = value.partition(b":")
             name, prefix, newest_first, token, written = json.loads(state)
@@ -63,7 +64,7 @@ class Adoption:
 
     @property
     def since(self) -> datetime:
-        """When it began, by Redis's clock."""
+        """The time of its beginning, by Redis's clock."""
         return datetime.fromtimestamp(self.since_ms / 1000, UTC)
 
     @property
@@ -73,7 +74,7 @@ class Adoption:
 
     @property
     def state(self) -> bytes:
-        """All of it but the moment of its beginning, which Redis puts before it."""
+        """The record without the time of its beginning, which Redis puts before it."""
         return json.dumps([self.name, self.layout.prefix, self.layout.newest_first, self.token, self.written]).encode()
 
     def __bytes__(self) -> bytes:

@@ -1,4 +1,4 @@
-"""A session as an application uses it: woken before it is read, whatever library it is shown through."""
+"""A session as applications use it: it is woken before it is read. The adapters show it to each framework."""
 
 from __future__ import annotations
 
@@ -18,27 +18,26 @@ from torpor.history.store.runner import Runner
 
 T = TypeVar("T")
 
-
-# How often a session is woken for one read that falls asleep again before it is read.
+# How often one read wakes a session that falls asleep again before it is read.
 _TRIES = 5
 
 
 class Archive(Protocol):
-    """Where sessions sleep: `torpor.worker.wake.session_archive.SessionArchive` is one."""
+    """The archive in which sessions sleep; `torpor.SessionArchive` is one."""
 
     async def wake(self, sessions: SessionOperations, session_id: str) -> None:
-        """Put a session's archived messages back before what Redis has of it; returns when that is done.
+        """Put a session's archived messages back, before those in Redis; returns when that is done.
 
-        Of many who ask at the same time one does it. Afterwards nothing of the session is in the archive alone, and
-        a session that the archive has not either is remembered as empty for some time.
+        If several ask at the same time, one does it. Afterwards no message of the session is in the archive alone. A
+        session that the archive does not have either is remembered as empty for some time.
         """
 
 
 class Conversation:
-    """One session, over a blocking client or one of asyncio: its coroutines wait only with the latter.
+    """One session, with a blocking client or one of asyncio; its coroutines wait only with the latter.
 
-    With an `archive` each read first makes sure that Redis has the whole session; without one nothing reaches for it.
-    With `adopt`, the first use of it takes over what another library has of the session.
+    With an `archive`, each read first makes sure that Redis has the complete session; without one, a read returns the
+    messages in Redis. With `adopt`, the first use takes over another library's messages of the session.
     """
 
     def __init__(
@@ -54,7 +53,7 @@ class Conversation:
         namespace: str = DEFAULT_NAMESPACE,
         shards: int | None = None,
     ) -> None:
-        """Check the arguments; no I/O is done before the first use."""
+        """Check the arguments; the first I/O is that of the first use."""
         runner = Runner(client, namespace=namespace, shards=shards)
         self.asynchronous = runner.asynchronous
         self.session_id = check_session_id(session_id)
@@ -68,7 +67,7 @@ class Conversation:
     async def read(self, start: int = 0, stop: int | None = None, *, touch: bool = True) -> Page | None:
         """Messages `[start, stop)` as one page of one state; a negative `start` counts from the end.
 
-        None where there is no such session. With `touch` it counts as activity.
+        None if there is no such session. With `touch` it counts as activity.
         """
         await self._adopt()
         for _ in range(_TRIES):
@@ -76,12 +75,12 @@ class Conversation:
             if self._archive is None or (page is not None and page.complete):
                 return page
             await self._archive.wake(self._sessions, self.session_id)
-        raise TranscriptChanged(f"session {self.session_id!r} falls asleep as often as it is woken: try again")
+        raise TranscriptChanged(f"session {self.session_id!r} fell asleep each time it was woken: try again")
 
     async def pages(self, size: int, *, newest_first: bool = False) -> AsyncIterator[Page]:
-        """The whole session in pages of `size` messages, each oldest first; one round trip or more a page.
+        """The whole session in pages of `size` messages, each oldest first; one or more round trips for each page.
 
-        Raises TranscriptChanged where the session is cleared, or sleeps and wakes, on the way.
+        Raises TranscriptChanged if the session is cleared, or is archived and woken, meanwhile.
         """
         if size < 1:
             raise InvalidArgument(f"a page has at least one message, not {size}")
@@ -94,10 +93,10 @@ class Conversation:
             bounds = (max(0, page.start - size), page.start) if newest_first else (page.stop, page.stop + size)
             page = await self.read(*bounds)
             if page is None or page.state != state:
-                raise TranscriptChanged(f"session {self.session_id!r} changed while it was read: begin again")
+                raise TranscriptChanged(f"session {self.session_id!r} changed while it was read: read it again")
 
     async def count(self) -> int:
-        """How many messages the session has; does not count as activity."""
+        """The number of messages; does not count as activity."""
         page = await self.read(0, 0, touch=False)
         return page.total if page else 0
 
@@ -118,9 +117,9 @@ class Conversation:
         await self._sessions.clear(self.session_id, owner=self._owner)
 
     async def pop(self, decode: Callable[[Page], Sequence[T]]) -> T | None:
-        """Take the last message back, for good; None where there is none. What `decode` refuses stays.
+        """Take the last message back, for good; None if there is none. A message that `decode` refuses stays.
 
-        Raises SessionNotWhole where a part may be in the archive alone and there is no `archive`, SessionHeld, and
+        Raises SessionIncomplete if a part may be in the archive alone and there is no `archive`, SessionHeld, and
         SessionPurged.
         """
         while page := await self.read(-1, touch=False):
@@ -130,7 +129,7 @@ class Conversation:
         return None
 
     async def info(self) -> SessionInfo | None:
-        """Describe what is in Redis."""
+        """Describe the session in Redis."""
         await self._adopt()
         return await self._sessions.info(self.session_id)
 
@@ -153,12 +152,12 @@ class Conversation:
             raise SessionPurged(f"session {self.session_id!r} was purged: nothing of it is left to hold")
 
     async def release_hold(self) -> bool:
-        """Release the session's own legal hold; False where there was none."""
+        """Release the session's own legal hold; False if there was none."""
         await self._adopt()
         return await self._sessions.release_hold(self.session_id) is HoldOutcome.NOTED
 
     async def _adopt(self) -> None:
-        """Once, take over what another library has of the session; of one that was purged nothing comes back."""
+        """Once, take over another library's messages of the session, unless the session was purged."""
         if self._adopts is None:
             return
         with suppress(SessionPurged):

@@ -1,30 +1,30 @@
-"""Every error that `history` raises.
+"""All errors that `history` raises.
 
 TorporError
 ├── TransientError            may pass: the same call can succeed later
-│   ├── TranscriptChanged     the session was cleared, or slept, while it was read page by page
-│   ├── StagingLost           what a restore had staged was evicted or has expired
+│   ├── TranscriptChanged     the session was cleared or archived while it was read page by page
+│   ├── StagingLost           the messages that a restore had staged were evicted or have expired
 │   ├── RedisUnavailable      no connection, a time-out, LOADING, READONLY, a cluster that is down
 │   └── RedisMemoryFull       Redis is at its memory limit and refuses writes
 └── PermanentError            won't pass: the call, the data or the deployment must change
     ├── InvalidArgument       an argument is wrong; nothing was sent
-    │   ├── ClientMismatch    a blocking call on a client of asyncio, or the reverse
+    │   ├── ClientMismatch    a blocking call with an asyncio client, or the reverse
     │   ├── InvalidSessionId
     │   ├── InvalidOwner
     │   ├── InvalidExpiry
     │   ├── InvalidReason
     │   └── MessageNotSerializable
-    ├── MessageCorrupt        a stored element is not a LangChain message
+    ├── MessageCorrupt        a stored element is not a message
     ├── SessionNotFound       the session is not in Redis
-    │   └── SessionPurged     the session was purged; its tombstone refuses what comes late
+    │   └── SessionPurged     the session was purged; its tombstone refuses late writes
     ├── SessionHeld           the session or its owner is under a legal hold
-    ├── SessionNotWhole       a part of the session may be in the archive alone
+    ├── SessionIncomplete     a part of the session may be in the archive alone
     ├── SessionExists         the session is in Redis already
-    ├── NotAdoptable          what another library has under a key is no conversation
+    ├── NotAdoptable          another library's key does not hold a conversation
     ├── OwnerMismatch         the session belongs to another owner
     ├── ShardCountMismatch    the deployment was set up with another shard count
-    ├── PoliciesUnreadable    the deployment's recorded policies are of another version, or damaged
-    ├── SessionDamaged        its metadata was lost: nothing tells what the archive has of it
+    ├── PoliciesUnreadable    the deployment's recorded policies are damaged or of another version
+    ├── SessionDamaged        the session's metadata was lost, so its archived messages are unknown
     └── RedisRefused          Redis answered with an error of its own (WRONGTYPE, NOPERM, ...)
 """
 
@@ -40,11 +40,11 @@ class TorporError(Exception):
 
 
 class TransientError(TorporError):
-    """A failure that may pass: the same call can succeed later."""
+    """The failure may pass: the same call can succeed later."""
 
 
 class PermanentError(TorporError):
-    """A failure that won't pass until the call, the data or the deployment changes."""
+    """The failure won't pass until the call, the data or the deployment changes."""
 
 
 class RedisUnavailable(TransientError, redis.exceptions.ConnectionError):
@@ -60,7 +60,7 @@ class InvalidArgument(PermanentError, ValueError):
 
 
 class ClientMismatch(InvalidArgument, TypeError):
-    """A blocking call on a client of asyncio, or an asynchronous one on a blocking client."""
+    """A blocking call was made with an asyncio client, or an asynchronous call with a blocking client."""
 
 
 class InvalidSessionId(InvalidArgument):
@@ -80,11 +80,11 @@ class InvalidExpiry(InvalidArgument):
 
 
 class MessageNotSerializable(InvalidArgument, TypeError):
-    """A message holds something that JSON can't; nothing was written."""
+    """A message has a value that JSON can't hold; nothing was written."""
 
 
 class MessageCorrupt(PermanentError):
-    """A stored element is not a LangChain message."""
+    """A stored element is not a message of the kind that is read; or a session's metadata is damaged."""
 
 
 class SessionNotFound(PermanentError, LookupError):
@@ -92,7 +92,7 @@ class SessionNotFound(PermanentError, LookupError):
 
 
 class SessionPurged(SessionNotFound):
-    """The session was purged, and its tombstone refuses what comes late; nothing was written."""
+    """The session was purged, and its tombstone refuses late writes; nothing was written."""
 
 
 class SessionHeld(PermanentError):
@@ -100,7 +100,7 @@ class SessionHeld(PermanentError):
 
 
 class SessionIncomplete(PermanentError):
-    """A part of the session may be in the archive alone, where all of it is needed; nothing was changed."""
+    """The operation needs the complete session, and a part may be in the archive alone; nothing was changed."""
 
 
 class SessionExists(PermanentError):
@@ -108,10 +108,10 @@ class SessionExists(PermanentError):
 
 
 class NotAdoptable(PermanentError):
-    """What another library has under a key is no conversation that could be adopted; it stays as it is."""
+    """The key of another library does not hold a conversation that can be adopted; it stays as it is."""
 
     def __init__(self, key: bytes, reason: str, where: str = "") -> None:
-        """`reason` is the same for all keys of a kind, `where` tells the place in this one."""
+        """`reason` is the same for all keys of a kind; `where` is the place in this one."""
         super().__init__(
             f"the key {key.decode(errors='replace')!r} can't be adopted and stays as it is: {where}{reason}"
         )
@@ -127,26 +127,26 @@ class ShardCountMismatch(PermanentError):
 
 
 class PoliciesUnreadable(PermanentError):
-    """The policies that are recorded for the deployment are of another version, or damaged."""
+    """The policies that are recorded for the deployment are damaged, or of another version."""
 
 
 class SessionDamaged(PermanentError):
-    """The session's metadata was lost: nothing tells what the archive has of it; `torpor doctor` mends it."""
+    """The session's metadata was lost, so its archived messages are unknown; `torpor doctor` repairs it."""
 
 
 class TranscriptChanged(TransientError):
-    """The session was cleared, or archived and woken, while it was read page by page: begin again."""
+    """The session was cleared, or archived and woken, while it was read page by page: read it again."""
 
 
 class StagingLost(TransientError):
-    """What a restore had staged was evicted or has expired; nothing was changed."""
+    """The messages that a restore had staged were evicted or have expired; nothing was changed."""
 
 
 class RedisRefused(PermanentError, redis.exceptions.ResponseError):
     """Redis answered with an error that retrying won't cure."""
 
 
-# By name: valkey-py has classes of its own that mean the same.
+# Names, because valkey-py has its own classes with the same names.
 _UNAVAILABLE = {
     "ConnectionError",
     "TimeoutError",
@@ -158,7 +158,6 @@ _UNAVAILABLE = {
     "AskError",
 }
 
-
 _NOT_NOW = (
     "LOADING ",
     "MASTERDOWN ",
@@ -167,18 +166,18 @@ _NOT_NOW = (
     "MISCONF ",
     "BUSY ",
     "CLUSTERDOWN ",
-    # valkey-py 6.2's cluster clients take these for an answer with RESP3 and without libvalkey.
+    # The cluster clients of valkey-py 6.2 return these as answers with RESP3 if libvalkey is not installed.
     "MOVED ",
     "ASK ",
     "TRYAGAIN ",
 )
 
-# How Redis before 7 wraps the error of a command inside a script.
+# Redis before version 7 wraps the error of a command inside a script like this.
 _INSIDE_SCRIPT = re.compile(r"^(Error running script \(.*?\): )?@user_script.*?: -(?=[A-Z]+ )")
 
 
 def translate(error: Exception) -> TorporError:
-    """The Torpor error that an exception of redis-py or valkey-py stands for."""
+    """The Torpor error that an exception of redis-py or valkey-py means."""
     names = {each.__name__ for each in type(error).__mro__}
     answer = _INSIDE_SCRIPT.sub("", str(error), count=1)
     if "OutOfMemoryError" in names or answer.startswith("OOM "):

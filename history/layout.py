@@ -1,4 +1,4 @@
-"""How other libraries keep chat sessions in Redis: a list of messages under a key of its own for each session."""
+"""How other libraries store chat sessions in Redis: each session is a list of messages under its own key."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _encoded(text: str, what: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """A list under `prefix` and the session id, each element the JSON of `message_to_dict`."""
+    """A list under the key `prefix` + session id; each element is the JSON of LangChain's `message_to_dict`."""
 
     prefix: str = ""
     newest_first: bool = False
@@ -37,7 +37,7 @@ class Layout:
         return self.prefix.encode() + encode_session_id(session_id)
 
     def session_id(self, key: bytes) -> str:
-        """The session whose key this is; raises NotAdoptable where that is no session id."""
+        """The session id in a key; raises NotAdoptable if it is not a valid one."""
         try:
             session_id = key.removeprefix(self.prefix.encode()).decode()
             encode_session_id(session_id)
@@ -46,7 +46,7 @@ class Layout:
         return session_id
 
     def pattern(self, match: str) -> bytes:
-        """What SCAN matches the keys with whose session ids match the glob-style pattern `match`."""
+        """The pattern for SCAN that finds the keys whose session ids match the glob-style pattern `match`."""
         return _GLOB.sub(rb"\\\g<0>", self.prefix.encode()) + _encoded(match, "pattern")
 
 
@@ -58,7 +58,7 @@ LAYOUTS: Mapping[str, Layout] = MappingProxyType(
 
 
 def to_layout(layout: str | Layout) -> Layout:
-    """A layout by its name, or itself; raises InvalidArgument."""
+    """A layout, given itself or its name; raises InvalidArgument."""
     found = LAYOUTS.get(layout) if isinstance(layout, str) else layout
     if not isinstance(found, Layout):
         raise InvalidArgument(f"the layout to adopt must be a Layout or one of {', '.join(LAYOUTS)}, not {layout!r}")

@@ -1,6 +1,6 @@
-"""Policies: a deployment's rules on how long sessions may be idle, stay in Redis and be kept in the archive.
+"""Policies: a deployment's rules for how long sessions may be idle, stay in Redis and be kept in the archive.
 
-As JSON they are a list of rules, each with the names of TORPOR_POLICIES; spans are whole seconds:
+Their JSON is a list of rules with the names of TORPOR_POLICIES; all spans are whole seconds:
 [{"owner_prefix": "guest-", "idle_timeout_max_seconds": 900, "archive_retention_seconds": 86400}, ...]
 """
 
@@ -16,14 +16,14 @@ from torpor.history.errors import PoliciesUnreadable
 from torpor.history.session import Expiry
 
 _MATCHERS = ("owner", "owner_prefix", "session_prefix")
-# Field of Rule -> what the names of its spans begin with; field of Bounds -> what follows that.
+# A name in JSON is the prefix of a field of Rule and the suffix of a field of Bounds.
 _SPANS = {"idle": "idle_timeout", "max_age": "max_age", "retention": "archive_retention"}
 _BOUNDS = {"default": "_seconds", "least": "_min_seconds", "most": "_max_seconds"}
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What a rule says of one span: its default, and the least and the most that an application can ask for."""
+    """A rule's bounds of one span: its default, and the least and the most that an application can ask for."""
 
     default: timedelta | None = None
     least: timedelta | None = None
@@ -33,9 +33,9 @@ class Bounds:
         return self != Bounds()
 
     def resolve(self, own: timedelta | None, otherwise: timedelta | None) -> timedelta | None:
-        """What is in force: an application's own, else the default, else `otherwise`, within the bounds.
+        """The span in force: the application's own, else the default, else `otherwise`, moved into the bounds.
 
-        None is for ever, which only `most` makes shorter.
+        None means for ever; only `most` makes it shorter.
         """
         span = own or self.default or otherwise
         if span is None:
@@ -46,9 +46,10 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What counts for the sessions that it matches: all that is given of owner, owner's prefix and session's prefix.
+    """The bounds for the sessions that match every given one of owner, owner's prefix and session's prefix.
 
-    An empty prefix is every owner's, or every session's. A session without an owner matches neither kind of owner.
+    An empty prefix matches every owner, or every session. A session without an owner matches no owner and no owner's
+    prefix.
     """
 
     owner: str | None = None
@@ -59,7 +60,7 @@ class Rule:
     retention: Bounds = Bounds()
 
     def matches(self, session_id: str, owner: str | None) -> bool:
-        """Does the rule count for this session?"""
+        """True if the rule applies to this session."""
         if self.owner is not None and owner != self.owner:
             return False
         if self.owner_prefix is not None and (owner is None or not owner.startswith(self.owner_prefix)):
@@ -69,24 +70,24 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Policies:
-    """The rules of a deployment, of which the first that matches a session counts."""
+    """The rules of a deployment; the first rule that matches a session applies to it."""
 
     rules: tuple[Rule, ...] = ()
 
     @property
     def need_owner(self) -> bool:
-        """Does it depend on a session's owner which rule counts?"""
+        """True if the rule for a session can depend on its owner."""
         return any(rule.owner is not None or rule.owner_prefix is not None for rule in self.rules)
 
     def rule(self, session_id: str, owner: str | None) -> Rule:
-        """The rule that counts for a session; one that says nothing where none matches."""
+        """The rule that applies to a session; a rule without bounds if none matches."""
         return next((rule for rule in self.rules if rule.matches(session_id, owner)), Rule())
 
     def resolve(self, session_id: str, owner: str | None, own: Expiry, otherwise: Expiry) -> Expiry:
-        """The idle timeout and maximum age to give a session that an application asks `own` for.
+        """The expiry of a session for which an application asks for `own`; `otherwise` is the deployment's default.
 
-        What the rule says nothing of stays as the application has it, and so does the retention, which the worker
-        resolves when it archives. `otherwise` is the deployment's default.
+        A span without bounds in the rule stays as the application asks for it. So does the retention, because the
+        worker resolves it when it archives.
         """
         if not self.rules:
             return own
@@ -100,12 +101,12 @@ class Policies:
     def retention(
         self, session_id: str, owner: str | None, own: timedelta | None, otherwise: timedelta | None
     ) -> timedelta | None:
-        """How long the archive keeps a session after its last activity; None is for ever."""
+        """How long the archive keeps a session after its last activity; None means for ever."""
         return self.rule(session_id, owner).retention.resolve(own, otherwise)
 
     @classmethod
     def parse(cls, text: bytes) -> Policies:
-        """The policies of a JSON text; raises PoliciesUnreadable."""
+        """The policies in a JSON text; raises PoliciesUnreadable."""
         try:
             return cls(tuple(map(_parse_rule, json.loads(text))))
         except (ValueError, TypeError, AttributeError, OverflowError) as exc:
@@ -115,27 +116,27 @@ class Policies:
             ) from exc
 
     def __bytes__(self) -> bytes:
-        return json.dumps([_told(rule) for rule in self.rules], ensure_ascii=False).encode()
+        return json.dumps([_to_json(rule) for rule in self.rules], ensure_ascii=False).encode()
 
 
-def _parse_rule(told: Mapping[str, Any]) -> Rule:
+def _parse_rule(written: Mapping[str, Any]) -> Rule:
     spans = {
-        name: Bounds(**{bound: _span(told.get(prefix + suffix)) for bound, suffix in _BOUNDS.items()})
+        name: Bounds(**{bound: _span(written.get(prefix + suffix)) for bound, suffix in _BOUNDS.items()})
         for name, prefix in _SPANS.items()
     }
-    rule = Rule(told.get("owner"), told.get("owner_prefix"), told.get("session_prefix"), **spans)
-    if unknown := told.keys() - _told(rule).keys():
-        raise ValueError(f"unknown: {', '.join(sorted(unknown))}")  # it could be what narrows the rule
+    rule = Rule(written.get("owner"), written.get("owner_prefix"), written.get("session_prefix"), **spans)
+    if unknown := written.keys() - _to_json(rule).keys():
+        raise ValueError(f"unknown: {', '.join(sorted(unknown))}")  # it could narrow the rule
     return rule
 
 
-def _told(rule: Rule) -> dict[str, Any]:
-    told = {name: getattr(rule, name) for name in _MATCHERS}
+def _to_json(rule: Rule) -> dict[str, Any]:
+    written = {name: getattr(rule, name) for name in _MATCHERS}
     for name, prefix in _SPANS.items():
         for bound, suffix in _BOUNDS.items():
             span = getattr(getattr(rule, name), bound)
-            told[prefix + suffix] = None if span is None else int(span.total_seconds())
-    return {name: value for name, value in told.items() if value is not None}
+            written[prefix + suffix] = None if span is None else int(span.total_seconds())
+    return {name: value for name, value in written.items() if value is not None}
 
 
 def _span(seconds: int | None) -> timedelta | None:

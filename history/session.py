@@ -1,4 +1,4 @@
-"""What a session is, as plain data: its expiry, its state, and the outcomes of operations on it."""
+"""A session as plain data: its expiry, its state, and the outcomes of operations on it."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def check_seconds(seconds: int | None, what: str) -> timedelta | None:
 
 @dataclass(frozen=True, slots=True)
 class Expiry:
-    """When a session becomes due, and how long the archive keeps it after its last activity.
+    """The idle timeout and maximum age of a session, and how long the archive keeps it after its last activity.
 
-    None stands for the deployment's default.
+    None means the deployment's default.
     """
 
     idle: timedelta | None = None
@@ -47,7 +47,7 @@ class Expiry:
 
 
 class Status(StrEnum):
-    """Where a session that is in Redis stands."""
+    """The state of a session that is in Redis."""
 
     LIVE = "live"
     DUE = "due"
@@ -59,7 +59,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LegalHold:
-    """A session or its owner must not be erased. `value` is what Redis has of it."""
+    """A legal hold of a session or its owner, which forbids to erase it; `value` is its record in Redis."""
 
     reason: str
     since: datetime
@@ -68,17 +68,19 @@ class LegalHold:
 
 @dataclass(frozen=True, slots=True)
 class SessionInfo:
-    """A session in Redis, as one atomic read saw it. Moments are in UTC, to the millisecond.
+    """A session in Redis, as one atomic read saw it. Times are in UTC, to the millisecond.
 
-    `idle_timeout` and `max_age` are what counts, `expiry` is what the session has of its own.
-
-    `epoch` and `message_count` together name a state of the transcript exactly.
-    `base` counts the leading messages that came from earlier epochs in the archive, `archived_count` the
-    leading messages that are safe in the archive. `whole` tells that nothing of the session is in the archive
-    alone. `floor`, where set, is the epoch below which the archive has yet to be erased. `attempts` counts the
-    attempts to archive it that have not ended well. `hold` is its legal hold or its owner's; `hold_pending` tells
-    that its objects in the archive have yet to be seen to. `purge` is the purge that has left this tombstone.
-    `looks_again_at` is when an erasure must look once more, since a lease was running; None once that is past.
+    - `idle_timeout` and `max_age` are in force; `expiry` has the session's own values.
+    - `epoch` and `message_count` together name a state of the transcript exactly.
+    - `restored_count` counts the leading messages that came from older epochs in the archive.
+    - `archived_count` counts the leading messages that are safe in the archive.
+    - `complete`: no message of the session is in the archive alone.
+    - `floor`: the worker must still erase the epochs below it from the archive; None if there is nothing to erase.
+    - `attempts` counts the attempts to archive the session that have failed or not ended.
+    - `hold` is the legal hold of the session or of its owner.
+    - `hold_pending`: the worker must still set or release the hold of the session's objects in the archive.
+    - `purge` is the id of the purge that has left this tombstone.
+    - `recheck_at`: the erasure must be checked again then, because a lease was running; None once that is past.
     """
 
     session_id: str
@@ -107,9 +109,9 @@ class SessionInfo:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A claimed session. The token is its due score: work commits only while the score is still this one.
+    """A claimed session. The token is its due score, and work commits only while the score is unchanged.
 
-    `claim` is the token that it was claimed with, which names the attempt however often the lease is renewed.
+    `claim` is the first token of the lease; it names the attempt, however often the lease is renewed.
     """
 
     session_id: str
@@ -119,9 +121,9 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Consecutive messages as JSON bytes, oldest first, and the state of the session they were read from.
+    """Consecutive messages as JSON bytes, oldest first, and the state of the session at that time.
 
-    `whole` tells that nothing of the session is in the archive alone.
+    `complete`: no message of the session is in the archive alone.
     """
 
     epoch: int
@@ -133,7 +135,7 @@ class Page:
 
     @property
     def state(self) -> tuple[int, int]:
-        """Positions mean the same in pages that have this in common."""
+        """Pages with an equal state count positions alike."""
         return self.epoch, self.restored_count
 
     @property
@@ -142,12 +144,12 @@ class Page:
         return self.start + len(self.messages)
 
     def reaches(self, stop: int | None) -> bool:
-        """Does this page end at `stop`, or with the last message?"""
+        """True if this page ends at `stop` or with the last message."""
         return self.stop >= (self.total if stop is None else min(stop, self.total))
 
 
 class CommitOutcome(StrEnum):
-    """What became of a session whose archive was verified."""
+    """The outcome for a session whose archived copy was verified."""
 
     DELETED = "deleted"
     KEPT = "kept"
@@ -156,25 +158,25 @@ class CommitOutcome(StrEnum):
 
 
 class EraseOutcome(StrEnum):
-    """What became of the erasure that a clear had asked for."""
+    """The outcome of noting that the archive below a floor is erased."""
 
     DONE = "done"
-    AGAIN = "again"  # due once more when a lease that was running at the clear has ended
-    OTHER = "other"  # a later clear has another floor, or the session is gone
+    RECHECK = "recheck"  # to be erased once more, when a lease that was running at the clear has ended
+    OTHER = "other"  # a later clear has set another floor, or the session is gone
 
 
 class PurgeOutcome(StrEnum):
-    """What became of a session that was to be purged."""
+    """The outcome for a session that was to be purged."""
 
     PURGED = "purged"
     HELD = "held"  # under a legal hold
-    ACTIVE = "active"  # used too lately
-    CHANGED = "changed"  # it has another owner or epoch than was seen, or the lease is lost: look again
+    ACTIVE = "active"  # not idle for long enough
+    CHANGED = "changed"  # its owner or epoch has changed, or the lease is lost: look at it again
 
 
 @dataclass(frozen=True, slots=True)
 class PurgeTarget:
-    """A session that is to be purged: the owner that Redis was seen to have, and those that the archive has it for."""
+    """A session to purge, with its owner in Redis when it was last seen, and its owners in the archive."""
 
     session_id: str
     owner: str | None = None
@@ -183,7 +185,7 @@ class PurgeTarget:
 
 @dataclass(frozen=True, slots=True)
 class Purging:
-    """What was done about a session that was to be purged. Epochs below `floor` are forbidden to come back."""
+    """The result for a session that was to be purged; epochs below `floor` can never be restored."""
 
     outcome: PurgeOutcome
     floor: int | None = None
@@ -192,7 +194,7 @@ class Purging:
 
 
 class HoldOutcome(StrEnum):
-    """What became of a legal hold."""
+    """The outcome of setting or releasing a legal hold."""
 
     NOTED = "noted"
     NONE = "none"  # there was none to release
@@ -209,9 +211,9 @@ class ClaimOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RestoreTicket:
-    """A restore that has begun. Only the newest ticket of a session can finish.
+    """A restore that has begun; only the newest ticket of a session can finish.
 
-    `epoch` and `message_count` are those of what is live.
+    `epoch` and `message_count` are those of the session in Redis.
     """
 
     session_id: str
@@ -221,10 +223,10 @@ class RestoreTicket:
 
 
 class RestoreRefusal(StrEnum):
-    """Why a restore need not begin."""
+    """Why a restore did not begin."""
 
-    COMPLETE = "complete"  # nothing of the session is in the archive alone
-    RUNNING = "running"  # another restore is at it
+    COMPLETE = "complete"  # no message of the session is in the archive alone
+    RUNNING = "running"  # another restore is running
 
 
 class RestoreEnd(StrEnum):
@@ -237,7 +239,7 @@ class RestoreEnd(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What the archive remembers of a session's metadata; it fills in where the live session has none."""
+    """The metadata of a session in the archive, for the fields that the session in Redis lacks."""
 
     created: datetime | None = None
     expiry: Expiry = Expiry()
@@ -246,9 +248,9 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class RebuiltMetadata:
-    """New metadata for `message_count` messages that have lost theirs: what the archive has of them.
+    """New metadata for `message_count` messages whose metadata was lost, made from the archive.
 
-    `epoch` is that of the newest messages, None for a new one; the other counts are as in SessionInfo.
+    `epoch` is that of the newest messages, None for a new epoch; the other counts are as in SessionInfo.
     """
 
     message_count: int
@@ -259,7 +261,7 @@ class RebuiltMetadata:
 
 
 class IndexOutcome(StrEnum):
-    """What was done about a session's index entry."""
+    """The outcome of comparing a session with its entry in the due index."""
 
     ADDED = "added"
     DROPPED = "dropped"
@@ -268,9 +270,9 @@ class IndexOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ShardPoll:
-    """What a listener sees of a shard. `elected`: it is the one to send for what is due.
+    """A listener's view of a shard. `elected`: this listener is the one that sends a drain for the due sessions.
 
-    `now` and `next_due`, the earliest moment ahead or None, are in seconds of Redis's clock.
+    `now` and `next_due` are in seconds of Redis's clock; `next_due` is the earliest due moment ahead, or None.
     """
 
     shard: int
@@ -282,7 +284,7 @@ class ShardPoll:
 
 @dataclass(frozen=True, slots=True)
 class ShardOverview:
-    """Counts of one shard. `in_work` stops counting at 10,000. `oldest_due` is the earliest moment past due."""
+    """Counts of one shard. `in_work` counts to 10,000 at most; `oldest_due` is the earliest due moment in the past."""
 
     shard: int
     live: int

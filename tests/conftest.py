@@ -18,11 +18,9 @@ from support.command import Torpor, command
 from support.emulator import new_bucket, storage_emulator
 from support.servers import KIND, KINDS, RedisServer, as_memorystore_allows, start_redis
 from support.storage_proxy import StorageProxy
-from support.waiting import wait_until
+from support.waiting import scaled, wait_until
 from support.watched_clients import WatchedRedis
-from torpor.history.protocol import (
-    SessionStore,
-)
+from torpor.history.protocol import SessionStore
 from torpor.worker.archive.stores import ArchiveStore
 from torpor.worker.archive.stores.url import open_archive
 from torpor.worker.deployment.services import Services
@@ -47,6 +45,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             for mark in item.iter_markers("single_node"):
                 item.add_marker(pytest.mark.skip(reason=f"not on a Cluster: {mark.kwargs['reason']}"))
+
+
+@pytest.hookimpl(tryfirst=True, wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Give tests with real servers more time on a busy machine, before pytest-timeout reads how much they have."""
+    if "redis_server" in getattr(item, "fixturenames", ()):
+        own = item.get_closest_marker("timeout")
+        seconds = float(own.args[0] if own else item.config.getini("timeout"))
+        item.add_marker(pytest.mark.timeout(scaled(seconds)), append=False)
+    return (yield)
 
 
 @pytest.fixture(scope="session")

@@ -1,26 +1,53 @@
-"""Chat sessions that sleep in Cloud Storage and wake up in Memorystore: what an application imports.
+"""Chat sessions that sleep in Cloud Storage and wake up in Memorystore: the names that an application needs.
 
-Each name is loaded when it is first used, so that `import torpor` loads neither LangChain nor Celery.
+| name | what it is for |
+| --- | --- |
+| `MemorystoreChatMessageHistory` | LangChain's chat history over a session |
+| `MemorystoreSession` | the OpenAI Agents SDK's session over a session |
+| `AsyncSessionStore` | any other operation on any session: describe, close, hold it |
+| `SessionArchive` | the archive of a deployment, for `archive=`; needs `torpor[archive]` |
+| `connect` | a client of Redis or Valkey, with time-outs, retries, TLS and IAM |
+| `Client` | the type of every client that is accepted, blocking or asyncio |
+| `TokenSource` | the type of an object that gives IAM access tokens, for `connect(iam=...)` |
+| `application_default` | IAM tokens of Google's application default credentials; needs `torpor[iam]` |
+| `Layout` | how another library stores a session in Redis, for `adopt=` |
+| `SessionInfo` | the description of a session, from `info()` |
+| `Status` | the state of a session in a `SessionInfo` |
+| `LegalHold` | the legal hold in a `SessionInfo` |
+| `TorporError` | the root of all errors |
+| `TransientError` | the same call can succeed later: `RedisUnavailable`, `RedisMemoryFull` and others |
+| `PermanentError` | the call, the data or the deployment must change: all errors below |
+| `InvalidArgument` | an argument is wrong, and nothing was sent |
+| `ClientMismatch` | a blocking call with an asyncio client, or the reverse |
+| `MessageCorrupt` | a stored element is not a message |
+| `NotAdoptable` | another library's key does not hold a conversation |
+| `OwnerMismatch` | the session belongs to another owner |
+| `SessionHeld` | the session or its owner is under a legal hold |
+| `SessionIncomplete` | a part of the session may be in the archive alone |
+| `SessionNotFound` | the session is not in Redis |
+| `SessionPurged` | the session was purged, and refuses late writes |
+
+`torpor.history.errors` has the tree of all errors. Each name is loaded when it is first used, so `import torpor` loads
+neither LangChain nor Redis, Celery or Google's libraries.
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torpor.history.adapters.agents import MemorystoreSession
     from torpor.history.adapters.chat import MemorystoreChatMessageHistory
     from torpor.history.clients.connect import connect
-    from torpor.history.clients.iam import IamCredentialProvider, TokenSource, application_default
+    from torpor.history.clients.iam import TokenSource, application_default
+    from torpor.history.clients.kinds import Client
     from torpor.history.errors import (
         ClientMismatch,
         InvalidArgument,
         MessageCorrupt,
-        MessageNotSerializable,
         NotAdoptable,
         OwnerMismatch,
         PermanentError,
         RedisMemoryFull,
-        RedisRefused,
         RedisUnavailable,
         SessionHeld,
         SessionIncomplete,
@@ -29,55 +56,25 @@ if TYPE_CHECKING:
         TorporError,
         TransientError,
     )
-    from torpor.history.layout import LAYOUTS, Layout
+    from torpor.history.layout import Layout
     from torpor.history.session import LegalHold, SessionInfo, Status
+    from torpor.history.store import AsyncSessionStore
     from torpor.worker.wake.session_archive import SessionArchive
 
-_HOMES = {
-    "torpor.history.adapters.agents": ["MemorystoreSession"],
-    "torpor.history.adapters.chat": ["MemorystoreChatMessageHistory"],
-    "torpor.history.clients.connect": ["connect"],
-    "torpor.history.clients.iam": ["IamCredentialProvider", "TokenSource", "application_default"],
-    "torpor.history.errors": [
-        "ClientMismatch",
-        "InvalidArgument",
-        "MessageCorrupt",
-        "MessageNotSerializable",
-        "NotAdoptable",
-        "OwnerMismatch",
-        "PermanentError",
-        "RedisMemoryFull",
-        "RedisRefused",
-        "RedisUnavailable",
-        "SessionHeld",
-        "SessionIncomplete",
-        "SessionNotFound",
-        "SessionPurged",
-        "TorporError",
-        "TransientError",
-    ],
-    "torpor.history.layout": ["LAYOUTS", "Layout"],
-    "torpor.history.session": ["LegalHold", "SessionInfo", "Status"],
-    "torpor.worker.wake.session_archive": ["SessionArchive"],
-}
-_HOME = {name: module for module, names in _HOMES.items() for name in names}
-
 __all__ = [
-    "LAYOUTS",
+    "AsyncSessionStore",
+    "Client",
     "ClientMismatch",
-    "IamCredentialProvider",
     "InvalidArgument",
     "Layout",
     "LegalHold",
     "MemorystoreChatMessageHistory",
     "MemorystoreSession",
     "MessageCorrupt",
-    "MessageNotSerializable",
     "NotAdoptable",
     "OwnerMismatch",
     "PermanentError",
     "RedisMemoryFull",
-    "RedisRefused",
     "RedisUnavailable",
     "SessionArchive",
     "SessionHeld",
@@ -93,13 +90,38 @@ __all__ = [
     "connect",
 ]
 
+# The module that defines each name; all other names are errors.
+_MODULES = {
+    "AsyncSessionStore": "torpor.history.store",
+    "Client": "torpor.history.clients.kinds",
+    "Layout": "torpor.history.layout",
+    "LegalHold": "torpor.history.session",
+    "MemorystoreChatMessageHistory": "torpor.history.adapters.chat",
+    "MemorystoreSession": "torpor.history.adapters.agents",
+    "SessionArchive": "torpor.worker.wake.session_archive",
+    "SessionInfo": "torpor.history.session",
+    "Status": "torpor.history.session",
+    "TokenSource": "torpor.history.clients.iam",
+    "application_default": "torpor.history.clients.iam",
+    "connect": "torpor.history.clients.connect",
+}
+# The extra that a name needs to be imported.
+_EXTRAS = {"SessionArchive": "archive"}
 
-def __getattr__(name: str) -> Any:
-    """A public name, from the module that defines it; https://peps.python.org/pep-0562."""
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(_HOME[name]), name)
-    return value
+if not TYPE_CHECKING:  # so that a type checker reports a name that does not exist
+
+    def __getattr__(name: str) -> object:
+        """Import a public name from the module that defines it; https://peps.python.org/pep-0562."""
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        try:
+            module = import_module(_MODULES.get(name, "torpor.history.errors"))
+        except ModuleNotFoundError as exc:
+            if name not in _EXTRAS:
+                raise
+            raise ImportError(f"{name} needs pip install 'torpor[{_EXTRAS[name]}]'", name=exc.name) from None
+        value = globals()[name] = getattr(module, name)
+        return value
 
 
 def __dir__() -> list[str]:

@@ -16,7 +16,7 @@ from torpor.worker.deployment.services import Services, open_deployment
 from torpor.worker.deployment.settings import load_settings
 from torpor.worker.erasure import orders, receipts
 from torpor.worker.erasure import purge as purging
-from torpor.worker.erasure.orders import Order, Scope, new_id
+from torpor.worker.erasure.order import Order, Scope
 from torpor.worker.sleep import attempt
 from torpor.worker.sleep import drain as draining
 from torpor.worker.sleep.sweep import send_drains
@@ -126,7 +126,7 @@ def _purge(task: Task, *, scope: str, **order: Any) -> dict[str, Any]:
         where = Scope(scope)
     except ValueError as exc:
         raise InvalidArgument(f"the scope of a purge is {', '.join(Scope)}, not {scope!r}") from exc
-    return _carry_out(orders.place(services(), Order(scope=where, id=task.request.id or new_id(), **order)).id)
+    return _carry_out(orders.place(services(), Order.of(scope=where, id=task.request.id, **order)).id)
 
 
 def _carry_out(purge_id: str) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""What frameworks ask for, over one conversation: LangChain's chat history, the OpenAI Agents SDK's session."""
+"""A conversation in the form that each framework expects: LangChain's chat history, the OpenAI Agents SDK's session."""

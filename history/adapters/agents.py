@@ -12,16 +12,16 @@ from torpor.history.errors import ClientMismatch, MessageCorrupt
 from torpor.history.keys import DEFAULT_NAMESPACE
 from torpor.history.session import Expiry, Page
 
-if TYPE_CHECKING:  # an application that does not use the SDK need not have it
+if TYPE_CHECKING:  # the SDK is not needed at run time
     from agents import SessionSettings, TResponseInputItem
 
 
 class MemorystoreSession:
     """A session of the Agents SDK that is put to sleep, not destroyed, when it has been idle.
 
-    It has the SDK's protocol `agents.memory.Session`, so `Runner.run(agent, input, session=...)` takes it. What else
-    there is to a session (describing, closing, holding it) an AsyncSessionStore does. An id is that of a session of
-    items or of a LangChain history: who reads what the other has written gets MessageCorrupt.
+    It has the SDK's protocol `agents.memory.Session`, so `Runner.run(agent, input, session=...)` takes it. For other
+    operations (describe, close, hold) use an AsyncSessionStore. A session id is either for items or for a LangChain
+    history: reading the messages of the other kind raises MessageCorrupt.
     Source: https://openai.github.io/openai-agents-python/sessions/
     """
 
@@ -40,9 +40,10 @@ class MemorystoreSession:
         shards: int | None = None,
         session_settings: SessionSettings | None = None,
     ) -> None:
-        """As MemorystoreChatMessageHistory; raises ClientMismatch for a client that is not one of asyncio.
+        """Arguments as for MemorystoreChatMessageHistory; raises ClientMismatch for a blocking client.
 
-        Without an `archive` nothing can be taken back (`pop_item`), as the SDK does where a turn is tried again.
+        The SDK takes items back (`pop_item`) when it tries a turn again. Without an `archive` that raises
+        SessionIncomplete, unless the session is known to be complete because it was cleared or woken.
         """
         self._conversation = Conversation(
             client,
@@ -62,8 +63,8 @@ class MemorystoreSession:
     async def get_items(self, limit: int | None = None) -> list[TResponseInputItem]:
         """The last `limit` items, oldest first, without reading the others; counts as activity.
 
-        None stands for the limit of `session_settings`, or for all. Raises MessageCorrupt, naming the position of an
-        element that is not an item.
+        None means the limit of `session_settings`, or all items. Raises MessageCorrupt, which names the position of
+        the element that is not an item.
         """
         if limit is None and self.session_settings is not None:
             limit = self.session_settings.limit
@@ -81,10 +82,10 @@ class MemorystoreSession:
             await self._conversation.append([encode_item(item) for item in items])
 
     async def pop_item(self) -> TResponseInputItem | None:
-        """Take the last item back, for good; None where there is none.
+        """Take the last item back, for good; None if there is none.
 
-        Raises MessageCorrupt for an element that is not an item, which stays, SessionNotWhole where a part of the
-        session may be in the archive alone and no `archive` was given, SessionHeld, and SessionPurged.
+        Raises MessageCorrupt for an element that is not an item, which stays; SessionIncomplete if a part of the
+        session may be in the archive alone and no `archive` was given; SessionHeld; and SessionPurged.
         """
         return await self._conversation.pop(self._decoded)
 

@@ -28,7 +28,7 @@ P = ParamSpec("P")
 def _blocking(
     operation: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]],
 ) -> Callable[Concatenate[Any, P], T]:
-    """What an operation is with a blocking client."""
+    """The operation as a blocking method."""
 
     @wraps(operation)
     def done(self: MemorystoreChatMessageHistory, /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -41,7 +41,7 @@ def _blocking(
 def _awaited(
     operation: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]],
 ) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]:
-    """What an operation is with a client of asyncio."""
+    """The operation as a coroutine, for an asyncio client."""
 
     @wraps(operation)
     async def done(self: MemorystoreChatMessageHistory, /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -54,14 +54,14 @@ def _awaited(
 class MemorystoreChatMessageHistory(BaseChatMessageHistory):
     """A chat session in Memorystore that is put to sleep, not destroyed, when it has been idle.
 
-    Usable wherever the class of this name of langchain-google-memorystore-redis is. `ttl` is the idle timeout:
-    after that many seconds without a read or a write the worker archives the session. Nothing is lost by it.
+    It replaces the class of the same name in langchain-google-memorystore-redis. `ttl` is the idle timeout: after that
+    many seconds without a read or a write the worker archives the session, and nothing is lost.
 
-    With a client of asyncio only the methods whose names begin with `a` can be used, with a blocking one only the
-    others; the wrong ones raise ClientMismatch.
+    With an asyncio client only the methods whose names begin with `a` can be used, with a blocking one only the others;
+    the wrong ones raise ClientMismatch.
 
-    Where the deployment has policies, a `ttl`, `max_age` or `archive_retention` that lies outside of their bounds is
-    moved to the nearer bound without a word, and one that is not given is the policy's: `info()` shows what counts.
+    If the deployment has policies, a `ttl`, `max_age` or `archive_retention` outside their bounds is silently moved to
+    the nearer bound, and one that is not given is the policy's. `info()` shows the values in force.
     """
 
     def __init__(
@@ -79,22 +79,24 @@ class MemorystoreChatMessageHistory(BaseChatMessageHistory):
         namespace: str = DEFAULT_NAMESPACE,
         shards: int | None = None,
     ) -> None:
-        """Check the arguments; no I/O is done before the first use.
+        """Check the arguments; the first I/O is that of the first use.
 
-        `ttl`, `max_age` and `archive_retention` are whole seconds; None stands for the deployment's default. They and
-        `owner` are what a session starts with; one that has its own keeps it (`set_expiry` changes it). `max_age`
-        counts from the moment the session last came into Redis, `archive_retention` from its last activity: then its
-        archive is deleted. Raises InvalidSessionId, InvalidExpiry, InvalidOwner or InvalidArgument.
+        `ttl`, `max_age` and `archive_retention` are whole seconds; None means the deployment's default. They and
+        `owner` are for a new session; a session that has its own keeps it (`set_expiry` changes it). `max_age` counts
+        from the time when the session last came into Redis. When `archive_retention` has passed since its last
+        activity, its archived messages are deleted. Raises InvalidSessionId, InvalidExpiry, InvalidOwner or
+        InvalidArgument.
 
-        A session that was purged refuses late writes for some time (SessionPurged); with `allow_reuse` a write begins
+        A session that was purged refuses late writes for some time (SessionPurged). With `allow_reuse` a write begins
         it anew instead, for applications that give the same id to another conversation.
 
-        With `archive` a session that sleeps is woken by the first read; that can raise what the archive raises.
+        With `archive`, the first read wakes a session that sleeps, and can raise the archive's errors.
 
-        With `adopt`, "memorystore" (langchain-google-memorystore-redis), "community" (RedisChatMessageHistory of
-        langchain-community) or a Layout, the first use takes over what that library has of the session: its messages
-        come after those that are in Redis already, so give it before you adopt in bulk. Where `ttl` is not given, what
-        is left of the key's TTL becomes the session's. One more round trip; raises NotAdoptable and OwnerMismatch.
+        With `adopt`, the first use takes over another library's messages of the session: "memorystore"
+        (langchain-google-memorystore-redis), "community" (RedisChatMessageHistory of langchain-community) or a Layout.
+        They come after the messages that are in Redis already, so use `adopt` before you adopt in bulk. If `ttl` is not
+        given, the rest of the key's TTL becomes the session's. Takes one more round trip; raises NotAdoptable and
+        OwnerMismatch.
         """
         self._conversation = Conversation(
             client,
@@ -111,16 +113,16 @@ class MemorystoreChatMessageHistory(BaseChatMessageHistory):
 
     @property
     def session_id(self) -> str:
-        """The id that the history was made for."""
+        """The session's id."""
         return self._conversation.session_id
 
-    # Each operation once, then its two names
+    # Each operation is written once, then gets its two names
 
     async def _messages(self) -> list[BaseMessage]:
         """The session's messages, oldest first; counts as activity.
 
-        Without an `archive` those that are in Redis: none where the session sleeps. Raises MessageCorrupt, naming the
-        position of an element that is not a LangChain message.
+        Without an `archive`, only the messages in Redis: none while the session sleeps. Raises MessageCorrupt, which
+        names the position of the element that is not a LangChain message.
         """
         if (begun_with := self._turns.read_again()) is not None:
             return begun_with
@@ -150,9 +152,9 @@ class MemorystoreChatMessageHistory(BaseChatMessageHistory):
     aadd_messages = _awaited(_add_messages)
 
     async def _clear(self) -> None:
-        """Empty the session at once, for good: the worker erases what the archive holds of it.
+        """Empty the session at once, for good; the worker erases its archived messages.
 
-        The id can be used again at once. Raises SessionHeld and SessionPurged.
+        The id can be used again immediately. Raises SessionHeld and SessionPurged.
         """
         await self._conversation.clear()
 
@@ -175,30 +177,30 @@ class MemorystoreChatMessageHistory(BaseChatMessageHistory):
     def pages(self, size: int = 100, *, newest_first: bool = False) -> Iterator[list[BaseMessage]]:
         """The session's messages in pages of `size`, each oldest first, from the oldest page on or from the newest.
 
-        For sessions that are too long to be read as a whole. Each page counts as activity. Raises TranscriptChanged
-        where the session is cleared, or is archived and woken, on the way.
+        For sessions that are too long to be read at once. Each page counts as activity. Raises TranscriptChanged if
+        the session is cleared, or is archived and woken, meanwhile.
         """
         self._check_client(asynchronous=False)
         return iterate_sync(self._pages(size, newest_first=newest_first))
 
     def apages(self, size: int = 100, *, newest_first: bool = False) -> AsyncIterator[list[BaseMessage]]:
-        """As `pages`, with a client of asyncio."""
+        """As `pages`, with an asyncio client."""
         self._check_client(asynchronous=True)
         return self._pages(size, newest_first=newest_first)
 
     async def _length(self) -> int:
-        """How many messages the session has; does not count as activity."""
+        """The number of messages; does not count as activity."""
         return await self._conversation.count()
 
     __len__ = _blocking(_length)
     alen = _awaited(_length)
 
     def __bool__(self) -> bool:
-        """A history is a history, even without messages: asking costs no round trip."""
+        """Always true, so that `if history:` does not ask Redis for the length."""
         return True
 
     async def _info(self) -> SessionInfo | None:
-        """The session's expiry metadata, without counting as activity; None where it is not in Redis."""
+        """Describe the session without counting as activity; None if it is not in Redis."""
         return await self._conversation.info()
 
     info = _blocking(_info)
@@ -213,9 +215,9 @@ class MemorystoreChatMessageHistory(BaseChatMessageHistory):
     ) -> None:
         """Change the session's idle timeout, maximum age or retention in the archive, in whole seconds.
 
-        None sets the default; what is not given stays. What the archive has already can be kept longer, not shorter.
-        Raises InvalidExpiry, InvalidArgument where nothing is given, and SessionNotFound where the session is not in
-        Redis.
+        None sets the deployment's default; a value that is not given stays. Messages that are archived already can be
+        kept longer, not shorter. Raises InvalidExpiry, InvalidArgument if nothing is given, and SessionNotFound if the
+        session is not in Redis.
         """
         if all(isinstance(value, Keep) for value in (ttl, max_age, archive_retention)):
             raise InvalidArgument("set_expiry needs ttl, max_age or archive_retention")
@@ -229,7 +231,7 @@ class MemorystoreChatMessageHistory(BaseChatMessageHistory):
     aset_expiry = _awaited(_set_expiry)
 
     async def _close(self) -> bool:
-        """Make the session due now, so that the worker archives it; False where it is not in Redis."""
+        """Make the session due now, so that the worker archives it; False if it is not in Redis."""
         return await self._conversation.close()
 
     close = _blocking(_close)
@@ -238,8 +240,8 @@ class MemorystoreChatMessageHistory(BaseChatMessageHistory):
     async def _hold(self, reason: str) -> None:
         """Put the session under a legal hold: it may be archived, but is neither cleared, purged nor expired.
 
-        The worker puts a temporary hold on its objects in the archive. Called again, the newer reason counts.
-        Raises InvalidReason, and SessionPurged where there is nothing left to hold.
+        The worker puts a temporary hold on its objects in the archive. If it is called again, the newer reason counts.
+        Raises InvalidReason, and SessionPurged if the session was purged.
         """
         await self._conversation.hold(reason)
 
@@ -247,7 +249,7 @@ class MemorystoreChatMessageHistory(BaseChatMessageHistory):
     ahold = _awaited(_hold)
 
     async def _release_hold(self) -> bool:
-        """Release the session's own legal hold, not that of its owner; False where there was none."""
+        """Release the session's own legal hold, not that of its owner; False if there was none."""
         return await self._conversation.release_hold()
 
     release_hold = _blocking(_release_hold)
@@ -259,7 +261,7 @@ class MemorystoreChatMessageHistory(BaseChatMessageHistory):
         messages: list[BaseMessage] = []
         try:
             for element in page.messages:
-                messages.append(decode_message(element))  # noqa: PERF401 - their number tells which one is corrupt
+                messages.append(decode_message(element))  # noqa: PERF401 - their number is the position of a corrupt one
         except MessageCorrupt as exc:
             position = page.start + len(messages)
             raise MessageCorrupt(f"message {position} of session {self.session_id!r}: {exc}") from exc
@@ -267,7 +269,7 @@ class MemorystoreChatMessageHistory(BaseChatMessageHistory):
 
     def _check_client(self, *, asynchronous: bool) -> None:
         if self._conversation.asynchronous and not asynchronous:
-            raise ClientMismatch("this history has a client of asyncio: await aget_messages, aadd_messages, ...")
+            raise ClientMismatch("this history has an asyncio client: await aget_messages, aadd_messages, ...")
         if asynchronous and not self._conversation.asynchronous:
             raise ClientMismatch(
                 "this history has a blocking client: give it one of redis.asyncio, or use messages, add_messages, ..."

@@ -1,4 +1,4 @@
-"""An item of a session of the OpenAI Agents SDK as JSON bytes and back: the object itself, as the SDK hands it over."""
+"""An item of a session of the OpenAI Agents SDK as JSON bytes and back; the JSON is that of the SDK's own object."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from torpor.history.errors import MessageCorrupt, MessageNotSerializable
 
 
 def encode_item(item: Any) -> bytes:
-    """One line of JSON; raises MessageNotSerializable, with the place of what JSON can't hold.
+    """The item as one line of JSON; a pydantic model is dumped as the SDK does it.
 
-    A model of pydantic is dumped as the SDK does it. NaN, tuples and keys that are no strings as in `encode_message`.
+    NaN, tuples and keys are written as in `encode_message`. Raises MessageNotSerializable, which names the place of the
+    value that JSON can't hold.
     """
     plain = item.model_dump(exclude_unset=True, warnings=False) if isinstance(item, BaseModel) else item
     if not isinstance(plain, dict) or _is_message(plain):
@@ -26,7 +27,7 @@ def encode_item(item: Any) -> bytes:
 
 
 def decode_item(element: bytes) -> dict[str, Any]:
-    """The item that `encode_item` was given; raises MessageCorrupt for anything else, a LangChain message too."""
+    """The item that `encode_item` was given; raises MessageCorrupt for anything else, also for a LangChain message."""
     try:
         item = parse_json(element)
     except (ValueError, RecursionError):
@@ -37,5 +38,5 @@ def decode_item(element: bytes) -> dict[str, Any]:
 
 
 def _is_message(value: dict[str, Any]) -> bool:
-    """Is it a LangChain message as it is stored?"""
+    """True if it has the form of a stored LangChain message."""
     return value.keys() == {"type", "data"} and isinstance(value["data"], dict)

@@ -1,9 +1,10 @@
 """The turns of LangChain's RunnableWithMessageHistory.
 
-It reads a history before a turn, and in list mode once more at its end, only to take as many messages off the turn's
-input as there are by then (`_exit_history`). Where the session was put to sleep, woken, cleared, purged or written to
-meanwhile, that is too few, and old messages are written a second time, or too many, and new ones are not written. So
-the read at the end is answered with what the turn began with; nothing but its caller tells it from any other.
+It reads a history before a turn. In list mode it reads it again at the end (`_exit_history`), only to count the
+messages, and takes that many off the turn's input; the rest is new. If the session was archived, woken, cleared, purged
+or written to meanwhile, the count is wrong: with too few, old messages are written a second time; with too many, new
+ones are not written. Therefore the read at the end returns the messages with which the turn began. Only its caller
+tells this read from any other.
 """
 
 from __future__ import annotations
@@ -21,42 +22,42 @@ _BEGIN = {"_enter_history", "_aenter_history"}
 _END = {"_exit_history", "_aexit_history"}
 _WRITE = {"add_messages", "aadd_messages"}
 
-# How far LangChain may be from what it calls: our own frames, and those of a class that is built on ours.
+# The most frames between LangChain and our own: those of this package, and of a class that inherits from ours.
 _NEAR = 24
 
-# Turns that fail are never ended.
+# A turn that fails is never ended, so the number is bounded.
 _REMEMBERED = 16
 
 
 class Turns:
-    """What the turns that a history is used in began with. Safe to share among threads.
+    """The messages with which each running turn of a history began. Safe to share among threads.
 
-    Turns at the same time that share one history are taken to have begun as the last of them.
+    If several turns use one history at the same time, all count as begun with the messages of the last one.
     """
 
     def __init__(self) -> None:
         self._begun: deque[Sequence[BaseMessage]] = deque(maxlen=_REMEMBERED)
 
     def read_again(self) -> list[BaseMessage] | None:
-        """What LangChain finds at the end of a turn; None for whoever else reads."""
+        """The messages for LangChain's read at the end of a turn; None if this is another read."""
         *_, last = (None, *self._begun)
-        # What is written to may read itself first, as a history does that keeps its last messages only.
+        # A write may read first, for example in a history that keeps only its last messages.
         return list(last) if last is not None and _caller(unless=_WRITE) in _END else None
 
     def read(self, messages: Sequence[BaseMessage]) -> None:
-        """The history was read: by LangChain, this begins a turn."""
+        """Remember the messages of a read that begins a turn of LangChain's."""
         if _caller() in _BEGIN:
             self._begun.append(messages)
 
     def written(self) -> None:
-        """The history is written to: by LangChain, this ends a turn."""
+        """Forget the oldest turn if this write of LangChain's ends one."""
         if self._begun and _caller() in _END:
             with suppress(IndexError):
                 self._begun.popleft()
 
 
 def _caller(*, unless: Collection[str] = ()) -> str:
-    """The function of LangChain's that uses a history, and not by way of those named; empty for other users."""
+    """The name of the LangChain function that uses the history, not through those in `unless`; empty if none does."""
     if _LANGCHAIN not in sys.modules:
         return ""
     frame = currentframe()

@@ -1,6 +1,6 @@
-"""Every operation as a pure function that returns a Call: which script, which keys, which arguments, which reply.
+"""Every operation as a function without I/O that returns a Call: a script, its keys and arguments, and its reply.
 
-The stores only run them, so that no logic is written twice for sync and async clients.
+The stores only run the calls, so that no logic is written twice for blocking and asyncio clients.
 Sources: the script of the same name in `history/lua/`, whose head documents keys, arguments and replies.
 """
 

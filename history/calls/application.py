@@ -1,14 +1,16 @@
-"""What an application does with its sessions."""
+"""The operations of an application on its sessions."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
 from torpor.history.calls.call import PAGE_MESSAGES, Call, Deployment, Keep, span_ms, to_span
-from torpor.history.calls.description import describe, to_hold
+from torpor.history.calls.session_info import to_hold, to_session_info
 from torpor.history.errors import (
+    InvalidArgument,
     OwnerMismatch,
     SessionExists,
     SessionHeld,
@@ -32,7 +34,11 @@ def configure(
     policies: Policies | None,
     record: bool,
 ) -> Call[Deployment]:
-    """Read the deployment's configuration; with `record` write down `shards` where none is, and what else is given."""
+    """Read the deployment's configuration; with `record`, first record the given values.
+
+    A recorded shard count stays. None leaves `idle` and `policies` as they are, and KEEP leaves `max_age` and
+    `retention`. For these two None records that there is none.
+    """
 
     def decode(reply: Any) -> Deployment:
         recorded, idle_ms, max_age_ms, rules, retention_ms = reply
@@ -66,13 +72,20 @@ def append(
     session_id: str,
     messages: Sequence[bytes],
     *,
-    request: bytes,
-    expiry: Expiry,
-    owner: str | None,
+    expiry: Expiry = Expiry(),  # noqa: B008 - frozen
+    owner: str | None = None,
     only_new: bool = False,
     allow_reuse: bool = False,
+    request: bytes | None = None,
 ) -> Call[int]:
-    """Append one turn; the result is the length of the transcript in Redis. Policies bound `expiry`."""
+    """Append the JSON bytes of one turn, at least one, oldest first; the result is the length of the list in Redis.
+
+    A retry by the client after a lost reply does not write the turn again, because it has the same `request` id (a
+    random one, unless given). `expiry`, within the deployment's policies, and `owner` count only if the session has
+    none yet. Raises OwnerMismatch, SessionPurged unless `allow_reuse`, and SessionExists with `only_new`.
+    """
+    if not messages:
+        raise InvalidArgument("a turn has at least one message")
     session = encode_session_id(session_id)
     keys = deployment.keyspace.of(session)
     given = deployment.resolve(session_id, owner, expiry)
@@ -101,7 +114,7 @@ def append(
         ],
         [
             session,
-            request,
+            request or os.urandom(8),
             *deployment.defaults,
             span_ms(given.idle),
             span_ms(given.max_age),
@@ -118,9 +131,9 @@ def append(
 def read(
     deployment: Deployment, session_id: str, start: int, stop: int | None, page_bytes: int, *, touch: bool
 ) -> Call[Page | None]:
-    """Read messages from `start` on until `stop` or until about `page_bytes` are read; None: not in Redis.
+    """Read messages from `start` on until `stop` or until about `page_bytes` are read; None if it is not in Redis.
 
-    A negative `start` counts from the end.
+    A negative `start` counts from the end. With `touch` it counts as activity.
     """
     session = encode_session_id(session_id)
     keys = deployment.keyspace.of(session)
@@ -140,14 +153,14 @@ def read(
 
 
 def info(deployment: Deployment, session_id: str) -> Call[SessionInfo | None]:
-    """Describe a session; None: not in Redis."""
+    """Describe a session without counting as activity; None if it is not in Redis."""
     session = encode_session_id(session_id)
     keys = deployment.keyspace.of(session)
     return Call(
         script("info"),
         [keys.messages(session), keys.metadata(session), keys.due, keys.holds],
         [session],
-        lambda reply: describe(deployment, session_id, reply),
+        lambda reply: to_session_info(deployment, session_id, reply),
     )
 
 
@@ -160,7 +173,10 @@ def update(
     max_age: timedelta | Keep | None,
     retention: timedelta | Keep | None,
 ) -> Call[None]:
-    """Change the expiry of a session in Redis; None sets the default. Policies for the owner's session bound it."""
+    """Change the expiry of a session in Redis, within the policies for it and its `owner`; None sets the default.
+
+    Raises SessionNotFound.
+    """
     session = encode_session_id(session_id)
     keys = deployment.keyspace.of(session)
     wanted = Expiry(*(None if isinstance(value, Keep) else value for value in (idle, max_age, retention)))
@@ -185,13 +201,19 @@ def update(
 
 
 def close(deployment: Deployment, session_id: str) -> Call[bool]:
-    """Make a session due now; False: not in Redis, or in quarantine."""
+    """Make a session due now; False if it is not in Redis, or in quarantine."""
     session = encode_session_id(session_id)
     return Call(script("close"), [deployment.keyspace.of(session).due], [session], bool)
 
 
-def clear(deployment: Deployment, session_id: str, *, request: bytes, owner: str | None = None) -> Call[int]:
-    """Empty a session and forbid its older epochs to come back; the result is the new epoch."""
+def clear(
+    deployment: Deployment, session_id: str, *, owner: str | None = None, request: bytes | None = None
+) -> Call[int]:
+    """Empty a session at once, in a new epoch, which is the result; the worker erases older epochs in the archive.
+
+    If the session is not in Redis, a legal hold of `owner` protects it too. `request` as in `append`. Raises
+    SessionHeld and SessionPurged.
+    """
     session = encode_session_id(session_id)
     keys = deployment.keyspace.of(session)
 
@@ -214,13 +236,20 @@ def clear(deployment: Deployment, session_id: str, *, request: bytes, owner: str
             keys.recent_requests(session),
             keys.holds,
         ],
-        [session, request, b"" if owner is None else encode_owner(owner)],
+        [session, request or os.urandom(8), b"" if owner is None else encode_owner(owner)],
         decode,
     )
 
 
-def pop(deployment: Deployment, session_id: str, last: Page, *, request: bytes, owner: str | None = None) -> Call[bool]:
-    """Take back the last message, which `last` was read with; False: the session is in another state by now."""
+def pop(
+    deployment: Deployment, session_id: str, last: Page, *, owner: str | None = None, request: bytes | None = None
+) -> Call[bool]:
+    """Take back the last message for good, in a new epoch; the worker erases older epochs in the archive.
+
+    `last` is the page that was read with that message. If the session has changed since, nothing is done and the
+    result is False. `owner` as in `clear`, `request` as in `append`. Raises SessionIncomplete, SessionHeld and
+    SessionPurged.
+    """
     session = encode_session_id(session_id)
     keys = deployment.keyspace.of(session)
 
@@ -230,7 +259,7 @@ def pop(deployment: Deployment, session_id: str, last: Page, *, request: bytes, 
                 raise _held(session_id, reply[1])
             case b"purged":
                 raise _purged(session_id)
-            case b"partial":
+            case b"incomplete":
                 raise SessionIncomplete(
                     f"a part of session {session_id!r} may be in the archive alone: with archive= it is woken first"
                 )
@@ -247,13 +276,13 @@ def pop(deployment: Deployment, session_id: str, last: Page, *, request: bytes, 
             keys.recent_requests(session),
             keys.holds,
         ],
-        [session, request, last.epoch, last.total, b"" if owner is None else encode_owner(owner)],
+        [session, request or os.urandom(8), last.epoch, last.total, b"" if owner is None else encode_owner(owner)],
         decode,
     )
 
 
 def _to_record(span: timedelta | Keep | None) -> bytes | int:
-    """A span as the scripts take it that is to be written down; '-' takes away what was there, empty leaves it."""
+    """The script argument that records a span: '-' deletes the recorded one, empty leaves it."""
     return b"" if isinstance(span, Keep) else span_ms(span) or b"-"
 
 
@@ -262,6 +291,5 @@ def _purged(session_id: str) -> SessionPurged:
 
 
 def _held(session_id: str, hold: bytes) -> SessionHeld:
-    """What is raised for a session under a hold that a script tells of."""
     reason = to_hold(hold)
     return SessionHeld(f"session {session_id!r} is under a legal hold: {reason.reason if reason else ''}")

@@ -1,4 +1,4 @@
-"""The way of a claimed session out of Redis, or back to where it was."""
+"""Archive a claimed session and delete it from Redis, or give it back."""
 
 from __future__ import annotations
 
@@ -6,32 +6,32 @@ from dataclasses import replace
 from datetime import timedelta
 
 from torpor.history.calls.call import MILLISECOND, Call, Deployment
-from torpor.history.calls.description import describe
+from torpor.history.calls.session_info import to_session_info
 from torpor.history.keys import encode_session_id
 from torpor.history.scripts import script
 from torpor.history.session import CommitOutcome, EraseOutcome, Lease, SessionInfo
 
 
 def attempts(deployment: Deployment, session_id: str) -> Call[int]:
-    """How many attempts at a session have not ended well."""
+    """Count the attempts to archive a session since the last one that ended well."""
     session = encode_session_id(session_id)
     return Call(script("attempts"), [deployment.keyspace.of(session).metadata(session)], [], int)
 
 
 def snapshot(deployment: Deployment, lease: Lease) -> Call[SessionInfo | None]:
-    """Begin an attempt: count it and describe the session; None: the lease is lost or nothing is there."""
+    """Begin an attempt: count it and describe the session; None if the lease is lost or the session is gone."""
     session = encode_session_id(lease.session_id)
     keys = deployment.keyspace.of(session)
     return Call(
         script("snapshot"),
         [keys.messages(session), keys.metadata(session), keys.due, keys.holds],
         [session, lease.token, lease.claim],
-        lambda reply: describe(deployment, lease.session_id, reply),
+        lambda reply: to_session_info(deployment, lease.session_id, reply),
     )
 
 
 def renew(deployment: Deployment, lease: Lease, by: timedelta) -> Call[Lease | None]:
-    """Prolong a lease `by` so much; None: it is lost."""
+    """Prolong a lease `by` a span, at least a millisecond; None if it is lost."""
     session = encode_session_id(lease.session_id)
     renewed = replace(lease, token=b"%.1f" % (float(lease.token) + max(1, by // MILLISECOND)))
     return Call(
@@ -43,7 +43,7 @@ def renew(deployment: Deployment, lease: Lease, by: timedelta) -> Call[Lease | N
 
 
 def commit(deployment: Deployment, lease: Lease, archived: SessionInfo) -> Call[CommitOutcome]:
-    """Delete the session if it still is what `archived` describes; else note what is safe."""
+    """Delete the session if it is still as `archived` describes it; else note how many messages are safe."""
     session = encode_session_id(lease.session_id)
     keys = deployment.keyspace.of(session)
     owner_keys = [keys.owner(archived.owner.encode())] if archived.owner else []
@@ -70,10 +70,12 @@ def commit(deployment: Deployment, lease: Lease, archived: SessionInfo) -> Call[
     )
 
 
-def release(deployment: Deployment, lease: Lease, delay: timedelta | None, *, counted: bool, error: str) -> Call[bool]:
-    """Give a session back, due after `delay`, or to quarantine with None; False: the lease is lost.
+def release(
+    deployment: Deployment, lease: Lease, delay: timedelta | None, *, counted: bool, error: str = ""
+) -> Call[bool]:
+    """Give a session back, due after `delay`, or put it in quarantine with None; False if the lease is lost.
 
-    An attempt that the claim began is `counted`, or is as if it had not been.
+    If not `counted`, the attempt that the claim began is forgotten.
     """
     session = encode_session_id(lease.session_id)
     keys = deployment.keyspace.of(session)
@@ -87,14 +89,14 @@ def release(deployment: Deployment, lease: Lease, delay: timedelta | None, *, co
 
 
 def requeue(deployment: Deployment, session_id: str) -> Call[bool]:
-    """Take a session out of quarantine, due now; False: it is not there."""
+    """Take a session out of quarantine: due now, its attempts forgotten; False if it is not there."""
     session = encode_session_id(session_id)
     keys = deployment.keyspace.of(session)
     return Call(script("requeue"), [keys.metadata(session), keys.due, keys.quarantine], [session], bool)
 
 
 def note_erased(deployment: Deployment, lease: Lease, floor: int) -> Call[EraseOutcome]:
-    """Note that the archive below `floor` is erased."""
+    """Note that the archive below `floor` is erased; once that is done, the session can be archived again."""
     session = encode_session_id(lease.session_id)
     keys = deployment.keyspace.of(session)
     return Call(

@@ -1,11 +1,11 @@
-"""Legal holds: what must not be erased."""
+"""Legal holds: a session under one must not be erased."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from torpor.history.calls.call import Call, Deployment
-from torpor.history.calls.description import to_hold
+from torpor.history.calls.session_info import to_hold
 from torpor.history.errors import InvalidReason
 from torpor.history.keys import encode_owner, encode_session_id
 from torpor.history.scripts import script
@@ -13,17 +13,20 @@ from torpor.history.session import HoldOutcome, Lease, LegalHold, SessionInfo
 
 
 def hold(deployment: Deployment, session_id: str, reason: str) -> Call[HoldOutcome]:
-    """Put a session under a legal hold, whether it is in Redis or not; raises InvalidReason."""
+    """Put a session under a legal hold, whether it is in Redis or not: it is neither cleared nor purged.
+
+    An erasure that was accepted before goes on. If it is called again, the newer reason counts. Raises InvalidReason.
+    """
     return _hold(deployment, session_id, b"set", _encode_reason(reason))
 
 
 def release_hold(deployment: Deployment, session_id: str) -> Call[HoldOutcome]:
-    """Release a session's own hold; that of its owner stays."""
+    """Release a session's own legal hold; that of its owner stays."""
     return _hold(deployment, session_id, b"release")
 
 
 def note_owner_hold(deployment: Deployment, session_id: str) -> Call[HoldOutcome]:
-    """Have the worker see to a session's objects, since a hold of its owner was set or released."""
+    """Have the worker update a session's objects in the archive after a hold of its owner was set or released."""
     return _hold(deployment, session_id, b"owner")
 
 
@@ -39,7 +42,7 @@ def _hold(deployment: Deployment, session_id: str, what: bytes, reason: bytes = 
 
 
 def hold_owner(deployment: Deployment, shard: int, owner: str, reason: str | None) -> Call[bool]:
-    """Put an owner under a legal hold in a shard, or release it with None; False: there was none to release."""
+    """Put an owner under a legal hold in a shard, or release it with None; False if there was none to release."""
     return Call(
         script("hold_owner"),
         [deployment.keyspace.shard(shard).holds],
@@ -49,7 +52,7 @@ def hold_owner(deployment: Deployment, shard: int, owner: str, reason: str | Non
 
 
 def find_hold(deployment: Deployment, session_id: str, owners: Sequence[str]) -> Call[LegalHold | None]:
-    """The legal hold that keeps a session, its own or that of one of these owners."""
+    """Find the legal hold of a session, its own or that of one of these owners."""
     session = encode_session_id(session_id)
     return Call(
         script("find_hold"),
@@ -60,7 +63,7 @@ def find_hold(deployment: Deployment, session_id: str, owners: Sequence[str]) ->
 
 
 def note_hold_applied(deployment: Deployment, lease: Lease, seen: SessionInfo) -> Call[bool]:
-    """Note that a session's objects carry the hold that was seen, or none; False: there is another by now."""
+    """Note that a session's objects carry the legal hold in `seen`, or none; False if the hold has changed since."""
     session = encode_session_id(lease.session_id)
     keys = deployment.keyspace.of(session)
     return Call(

@@ -1,4 +1,4 @@
-"""What sets right an index entry or metadata that was lost."""
+"""Repair index entries and metadata that were lost."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torpor.history.session import IndexOutcome, RebuiltMetadata
 
 
 def reindex(deployment: Deployment, session_id: str) -> Call[IndexOutcome]:
-    """Add the index entry that a session lacks, or drop the one that lacks a session."""
+    """Add a missing index entry of a session, or drop one that has no session."""
     session = encode_session_id(session_id)
     keys = deployment.keyspace.of(session)
     return Call(
@@ -21,7 +21,7 @@ def reindex(deployment: Deployment, session_id: str) -> Call[IndexOutcome]:
 
 
 def rebuild_metadata(deployment: Deployment, session_id: str, rebuilt: RebuiltMetadata) -> Call[bool]:
-    """Give messages whose metadata was lost new metadata; False: the session has changed."""
+    """Give new metadata to messages whose metadata was lost, due now; False if the session has changed."""
     session = encode_session_id(session_id)
     keys = deployment.keyspace.of(session)
     epoch = b"" if rebuilt.epoch is None else rebuilt.epoch

@@ -1,7 +1,8 @@
-"""The way of a session back into Redis: staged page by page, then swapped in."""
+"""Restore a session into Redis: stage its messages page by page, then put them in their place at once."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -14,10 +15,15 @@ from torpor.history.session import Origin, RestoreEnd, RestoreRefusal, RestoreTi
 
 
 def begin_restore(
-    deployment: Deployment, session_id: str, token: bytes, lease: timedelta, *, alone: bool
+    deployment: Deployment, session_id: str, lease: timedelta, *, alone: bool = False, token: bytes | None = None
 ) -> Call[RestoreTicket | RestoreRefusal]:
-    """Begin a restore; with `alone` only where none is running."""
+    """Begin a restore, which supersedes one that is running; with `alone` it begins only if none is running.
+
+    `token` names the restore, a random one unless given. Raises SessionDamaged if the session's metadata was lost,
+    and SessionPurged.
+    """
     session = encode_session_id(session_id)
+    token = token or os.urandom(8).hex().encode()
     keys = deployment.keyspace.of(session)
 
     def decode(reply: Any) -> RestoreTicket | RestoreRefusal:
@@ -41,7 +47,10 @@ def begin_restore(
 def stage(
     deployment: Deployment, ticket: RestoreTicket, staged: int, messages: Sequence[bytes], lease: timedelta
 ) -> Call[bool]:
-    """Add a page to what was staged; False: a newer restore, a clear or a worker has taken over."""
+    """Add a page to the `staged` messages of a restore; False if a newer restore, a clear or a worker superseded it.
+
+    Raises StagingLost.
+    """
     session = encode_session_id(ticket.session_id)
     keys = deployment.keyspace.of(session)
 
@@ -59,11 +68,12 @@ def stage(
 
 
 def finish_restore(
-    deployment: Deployment, ticket: RestoreTicket, staged: int, origin: Origin, remember: timedelta | None
+    deployment: Deployment, ticket: RestoreTicket, staged: int, origin: Origin, *, remember: timedelta | None = None
 ) -> Call[RestoreEnd]:
-    """Finish a restore: what was staged comes before whatever was written meanwhile; raises OwnerMismatch.
+    """Finish a restore: put the staged messages before those that were written meanwhile.
 
-    A session that has no message is remembered as empty for so long.
+    A session that has no message anywhere stays in Redis, complete and empty, for the time `remember`. Raises
+    OwnerMismatch and StagingLost.
     """
     session = encode_session_id(ticket.session_id)
     keys = deployment.keyspace.of(session)
@@ -106,7 +116,7 @@ def finish_restore(
 
 
 def abandon(deployment: Deployment, ticket: RestoreTicket) -> Call[bool]:
-    """Give up a restore and what it staged; False: its token was gone already."""
+    """Give up a restore and leave the session as it was before; False if the restore was superseded."""
     session = encode_session_id(ticket.session_id)
     keys = deployment.keyspace.of(session)
     return Call(

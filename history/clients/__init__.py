@@ -1,1 +1,1 @@
-"""Clients of Redis and Valkey: how one is made, authenticated, told apart from others, and run to its end."""
+"""Clients of Redis and Valkey: how to connect one, authenticate it, recognise its kind, and use it in blocking code."""

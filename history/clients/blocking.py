@@ -1,6 +1,7 @@
-"""Operations are coroutines, each written once; here they become what blocking code calls.
+"""Turns coroutines into blocking functions.
 
-With a blocking client nothing in them ever waits for an event loop, so one step takes each to its end.
+Each operation is written once, as a coroutine. With a blocking client a coroutine never waits for an event loop, so its
+first step runs it to its end.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ P = ParamSpec("P")
 
 
 def run_sync(operation: Awaitable[T]) -> T:
-    """The result of a coroutine that never waits."""
+    """Run a coroutine that never waits, and return its result."""
     steps = operation.__await__()
     try:
         next(steps)
@@ -25,7 +26,7 @@ def run_sync(operation: Awaitable[T]) -> T:
 
 
 def iterate_sync(operation: AsyncIterator[T]) -> Iterator[T]:
-    """What an asynchronous iterator that never waits gives."""
+    """Iterate over an asynchronous iterator that never waits."""
     while True:
         try:
             found = run_sync(anext(operation))
@@ -37,7 +38,7 @@ def iterate_sync(operation: AsyncIterator[T]) -> Iterator[T]:
 def blocking(
     operation: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]],
 ) -> Callable[Concatenate[Any, P], T]:
-    """A method that does what the coroutine of that name of its object's `operations` does."""
+    """A method that runs the coroutine of the same name of `self.operations`."""
 
     @wraps(operation)
     def done(self: Any, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -50,7 +51,7 @@ def blocking(
 def blocking_iterator(
     operation: Callable[Concatenate[Any, P], AsyncIterator[T]],
 ) -> Callable[Concatenate[Any, P], Iterator[T]]:
-    """As `blocking`, for an asynchronous iterator."""
+    """A method that iterates over the asynchronous iterator of the same name of `self.operations`."""
 
     @wraps(operation)
     def done(self: Any, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:

@@ -1,7 +1,7 @@
-"""How to connect to Memorystore: as Google's documents advise, with redis-py's own clients.
+"""Connects to Memorystore as Google's documents advise, with redis-py's own clients.
 
 AUTH and in-transit encryption: https://cloud.google.com/memorystore/docs/redis/about-in-transit-encryption; IAM:
-https://cloud.google.com/memorystore/docs/cluster/about-iam-auth; both likewise for Valkey.
+https://cloud.google.com/memorystore/docs/cluster/about-iam-auth; both are alike for Valkey.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from redis.backoff import ExponentialWithJitterBackoff
 from torpor.history.clients.iam import IamCredentialProvider, TokenSource, application_default
 from torpor.history.errors import InvalidArgument, translate
 
-# (cluster, asynchronous) -> the client.
+# (cluster, asynchronous) -> the class of the client.
 _CLIENTS: dict[tuple[bool, bool], Any] = {
     (False, False): redis.Redis,
     (True, False): redis.cluster.RedisCluster,
     (False, True): redis.asyncio.Redis,
     (True, True): redis.asyncio.cluster.RedisCluster,
 }
-# The options that are not a connection's; those of the Clusters' clients of both kinds.
+# Options of the clients, not of their connections; all Cluster clients have the second ones.
 _CLIENT_OPTIONS = {"single_connection_client"}
 _CLUSTER_OPTIONS = set(signature(redis.cluster.RedisCluster).parameters)
 _UNFIT = "these options don't fit the URL, the client or each other"
@@ -108,12 +108,13 @@ def connect(
 ) -> Any:
     """A redis-py client of `redis://[:password@]host:port`, `rediss://` (TLS) or `unix://`, with time-outs and retries.
 
-    `ca_file` has the certificates of the instance's certificate authorities, in PEM. With `iam`, access tokens take the
-    place of a password: those of Google's application default credentials, or of a source of your own. `options` are
-    redis-py's and come before what is set here; those in the URL come before both.
+    `ca_file` has the certificates of the instance's certificate authorities, in PEM. With `iam`, access tokens replace
+    the password: those of Google's application default credentials, or those of your own source. `options` are
+    redis-py's and override the values set here; options in the URL override both.
 
-    Nothing is opened before the first command, except that redis-py's sync client of a Cluster asks for the nodes at
-    once; raises RedisUnavailable. Raises InvalidArgument for what can't work, with nothing opened.
+    No connection is opened before the first command, except by redis-py's blocking client of a Cluster, which asks for
+    the nodes at once and so can raise RedisUnavailable. Raises InvalidArgument, before any connection is opened, if the
+    arguments can't work.
     """
     pool = redis.asyncio.ConnectionPool if asynchronous else redis.ConnectionPool
     in_url = _check(pool, url, {}, wrong="must be redis://, rediss:// or unix://, percent-encoded, with valid options")
@@ -136,17 +137,17 @@ def connect(
 
 
 def _check(pool: Any, url: str, options: Mapping[str, Any], *, wrong: str = "") -> dict[str, Any]:
-    """What a connection is made of, which is made here and not opened; raises InvalidArgument."""
+    """The arguments of a connection, checked by making one without opening it; raises InvalidArgument."""
     try:
         unused = pool.from_url(url, **options)
         unused.connection_class(**unused.connection_kwargs)
     except (ValueError, TypeError, AttributeError, redis.exceptions.RedisError) as exc:
-        # What is said of a URL may hold a part of its password.
+        # The error text of a URL may hold a part of its password.
         raise InvalidArgument(f"the URL {wrong}" if wrong else f"{_UNFIT}: {exc}") from None
-    made_of: dict[str, Any] = unused.connection_kwargs
-    if isinstance(made_of.get("credential_provider"), str):
+    arguments: dict[str, Any] = unused.connection_kwargs
+    if isinstance(arguments.get("credential_provider"), str):
         raise InvalidArgument("a credential provider can't be given by its name; use iam, or give the object")
-    return made_of
+    return arguments
 
 
 def _endurance(url: str, *, asynchronous: bool) -> dict[str, Any]:
@@ -169,8 +170,8 @@ def _encryption(url: str, ca_file: str | os.PathLike[str] | None) -> dict[str, A
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(ca_file)
     except (OSError, TypeError, ValueError) as exc:
         raise InvalidArgument(f"ca_file must be a file of certificates in PEM: {exc}") from exc
-    # An instance has a CA of its own, so what that has signed is the instance. Its certificate has an address as common
-    # name, where Python does not look for one, and a Cluster tells the addresses of its nodes, not their names.
+    # Each instance has its own CA, so a certificate signed by that CA is the instance's. Host names can't be checked:
+    # the certificate has an address as its common name, which Python ignores, and a Cluster names nodes by address.
     return {"ssl_ca_certs": os.fspath(ca_file), "ssl_check_hostname": False}
 
 

@@ -1,8 +1,8 @@
-"""IAM access tokens in place of a password, for Memorystore for Redis Cluster and for Valkey.
+"""IAM access tokens instead of a password, for Memorystore for Redis Cluster and for Valkey.
 
-Google looks at the token when a connection is made, and one that is authenticated goes on when its token has expired
+Google checks the token when a connection is opened; an open connection stays usable when its token has expired
 (https://cloud.google.com/memorystore/docs/cluster/about-iam-auth). So only new connections need a valid token, and
-redis-py's plain CredentialProvider is enough: nothing has to stream tokens to the connections that are open.
+redis-py's plain CredentialProvider is enough: open connections need no new tokens.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from torpor.history.errors import InvalidArgument, RedisUnavailable
 
 log = logging.getLogger("history.iam")
 
-# The only user there is under IAM: https://docs.cloud.google.com/memorystore/docs/valkey/manage-iam-auth#error-messages
+# The only user with IAM: https://docs.cloud.google.com/memorystore/docs/valkey/manage-iam-auth#error-messages
 _USER = "default"
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
-# As google-auth does: metadata servers hand out the old token until four minutes before it expires.
+# The same as in google-auth: metadata servers return the old token until four minutes before it expires.
 _AHEAD = timedelta(minutes=3, seconds=45)
 _PAUSE_SECONDS = 0.5
 _TIMEOUT_SECONDS = 10
 
 
 class TokenSource(Protocol):
-    """What access tokens come from; `google.auth.credentials.Credentials` is one."""
+    """An object that gives access tokens, for example `google.auth.credentials.Credentials`."""
 
     @property
     def token(self) -> str | None:
@@ -41,10 +41,10 @@ class TokenSource(Protocol):
 
     @property
     def expiry(self) -> datetime | None:
-        """When the token expires, in UTC whether it says so or not; None for never."""
+        """When the token expires, in UTC even if it has no time zone; None for never."""
 
     def refresh(self, request: Any) -> Any:
-        """Get a new token; `request` is a `google.auth.transport.Request` for those that need one."""
+        """Get a new token; `request` is a `google.auth.transport.Request`, for sources that need one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +57,11 @@ class _Token:
 
 
 class IamCredentialProvider(CredentialProvider):
-    """A user name and an access token for each new connection of redis-py, sync or asyncio.
+    """Gives a user name and an access token to each new connection of redis-py, blocking or asyncio.
 
-    The first connection that is made in the last 3 min 45 s of a token renews it, while others use it. What can't be
-    renewed is used until it expires, and then RedisUnavailable is raised. Clients, threads and forked processes can
-    share a provider.
+    The first connection in the last 3 min 45 s of a token's life renews it; meanwhile others use the old one. If it
+    can't be renewed, it is used until it expires; then RedisUnavailable is raised. Clients, threads and forked
+    processes can share a provider.
     """
 
     def __init__(self, source: TokenSource) -> None:
@@ -73,12 +73,12 @@ class IamCredentialProvider(CredentialProvider):
         self._lock = threading.Lock()
 
     def get_credentials(self) -> tuple[str, str]:
-        """The user name and a token that is valid; raises RedisUnavailable."""
+        """The user name and a valid token; raises RedisUnavailable."""
         token = self._lasting(_AHEAD) or self._renew()
         return _USER, token.value
 
     async def get_credentials_async(self) -> tuple[str, str]:
-        """As `get_credentials`; the source is asked in a thread."""
+        """As `get_credentials`, with the source in a thread."""
         token = self._lasting(_AHEAD)
         if token is None:
             token = await asyncio.to_thread(self._renew)
@@ -89,24 +89,24 @@ class IamCredentialProvider(CredentialProvider):
         return token if token and token.lasts(ahead) else None
 
     def _renew(self) -> _Token:
-        """A new token, or the old one while it is valid and another thread is at it."""
+        """A new token, or the old one while it is valid and another thread renews it."""
         lock = self._lock_of_process()
-        if lock.locked() and (held := self._lasting()):
-            return held
+        if lock.locked() and (valid := self._lasting()):
+            return valid
         with lock:
             return self._lasting(_AHEAD) or self._ask()
 
     def _lock_of_process(self) -> threading.Lock:
-        if self._owner != os.getpid():  # forked, maybe while a thread of the parent held it
+        if self._owner != os.getpid():  # forked, maybe while a thread of the parent had it locked
             self._owner, self._lock = os.getpid(), threading.Lock()
         return self._lock
 
     def _ask(self) -> _Token:
-        # Those who have waited for an attempt that failed take its outcome, and not their turn at another.
+        # Threads that have waited for an attempt that failed share its outcome and do not try again.
         if time.monotonic() >= self._try_again_at:
             self._refresh()
-        if held := self._lasting():
-            return held
+        if valid := self._lasting():
+            return valid
         raise RedisUnavailable(f"there is no IAM access token: {_reason(self._failure)}") from None
 
     def _refresh(self) -> None:
@@ -119,7 +119,7 @@ class IamCredentialProvider(CredentialProvider):
 
 
 def _reason(failure: BaseException | None) -> str:
-    # After their message, google-auth's errors can have all that was answered.
+    # After their message, google-auth's errors can have the whole response.
     first = failure.args[0] if failure and failure.args else None
     if isinstance(first, BaseException):
         return _reason(first)
@@ -136,16 +136,16 @@ def _token_of(source: TokenSource) -> _Token:
 
 @cache
 def application_default() -> IamCredentialProvider:
-    """What gives all of this process the tokens of Google's application default credentials.
+    """The provider of tokens of Google's application default credentials, one for this process.
 
-    kombu and Celery take it by its name: `rediss://10.0.0.3:6379/0?credential_provider=torpor.history.application_default`.
-    Raises InvalidArgument where google-auth is not installed.
+    kombu and Celery take it by its name: `rediss://10.0.0.3:6379/0?credential_provider=torpor.application_default`.
+    Raises InvalidArgument if google-auth is not installed.
     """
     return IamCredentialProvider(_ApplicationDefault())
 
 
 class _ApplicationDefault:
-    """Google's application default credentials, looked for at the first refresh: that can ask the network."""
+    """Google's application default credentials, found at the first refresh, because that can ask the network."""
 
     token: str | None = None
     expiry: datetime | None = None
@@ -162,7 +162,7 @@ class _ApplicationDefault:
 
 
 def _request(*args: Any, **options: Any) -> Any:
-    """How Google's credentials send a request, for no longer than a connection can wait."""
+    """Send a request of Google's credentials, with a time-out that a connection can wait for."""
     return _google_auth().transport.requests.Request()(*args, **{"timeout": _TIMEOUT_SECONDS, **options})
 
 

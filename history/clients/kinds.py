@@ -1,4 +1,4 @@
-"""What kind of client an application gives us: redis-py's or valkey-py's, blocking or asyncio, of a Cluster or not."""
+"""The kind of a client: of redis-py or valkey-py, blocking or asyncio, for a Cluster or not."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from torpor.history.errors import InvalidArgument, translate
 
 
 class Client(Protocol):
-    """A client of redis-py or valkey-py: of one node, of Sentinel or of a Cluster, blocking or of asyncio."""
+    """A client of redis-py or valkey-py: for one node, Sentinel or a Cluster, blocking or asyncio."""
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
-        """Send a command; the reply, or an awaitable of it."""
+        """Send a command; returns the reply, or an awaitable of it."""
 
 
-# valkey-py is a fork of redis-py: the same classes, its errors under names of its own.
+# valkey-py is a fork of redis-py: it has the same classes, and its own names for some errors.
 _PACKAGES = ("redis", "valkey")
 
 
 @dataclass(frozen=True, slots=True)
 class Translation:
-    """A context in which whatever a client raises becomes the error of `history.errors` that it means."""
+    """A context that turns each error of a client into the error of `history.errors` that it means."""
 
     errors: tuple[type[Exception], ...]
 
@@ -38,7 +38,7 @@ class Translation:
 
 @dataclass(frozen=True, slots=True)
 class ClientKind:
-    """How a client is called, and `translated` what it raises; `no_script`: the server has lost a script."""
+    """How to call a client; `translated` turns its errors into ours, `no_script` is its error for a lost script."""
 
     asynchronous: bool
     cluster: bool
@@ -47,7 +47,7 @@ class ClientKind:
 
 
 def kind_of(client: Client) -> ClientKind:
-    """The kind of a client; raises InvalidArgument for what is none."""
+    """The kind of a client; raises InvalidArgument if the object is not a client."""
     return _kind_of(type(client))
 
 

@@ -1,8 +1,8 @@
--- Tell of what has happened: add events to the deployment's stream, of which about the last ones are kept.
--- Atomic: they stand together, in order.
+-- Add events to the deployment's stream, which keeps about the newest ones.
+-- Atomic: the events of a call stand together, in their order.
 -- KEYS[1] stream  events
--- ARGV[1] how many to keep
--- ARGV[2...] of each event how many parts it has, then field, value, ...
+-- ARGV[1] how many events to keep
+-- ARGV[2...] for each event the number of its parts, then field, value, ...
 -- Returns 1
 local from = 2
 while from <= #ARGV do

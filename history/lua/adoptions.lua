@@ -1,4 +1,4 @@
--- Tell the adoptions of a shard that have begun and not ended: few, unless processes die at them.
+-- List the unfinished adoptions of a shard. They are few, unless processes die during adoptions.
 -- KEYS[1] hash    adoptions
--- Returns {session, adoption, ...}
+-- Returns {session id, adoption, ...}
 return redis.call('HGETALL', KEYS[1])

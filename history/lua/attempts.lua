@@ -1,5 +1,4 @@
--- How many attempts to archive a session have not ended well.
--- Atomic as each script is.
+-- Count the attempts to archive a session since the last one that ended well.
 -- KEYS[1] hash    metadata
 -- Returns the count
-return tonumber(redis.call('HGET', KEYS[1], 'attempts') or 0)
+return tonumber(redis.call('HGET', KEYS[1], FIELD.attempts) or 0)

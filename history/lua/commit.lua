@@ -1,42 +1,49 @@
--- Delete a session whose archive is verified, if it is still exactly what was archived; else note how far it is safe.
--- Atomic: this is the compare-and-delete that the promise "verify, then delete" stands on.
+-- Delete a session whose archive is verified, if it is still exactly as it was archived. If it is not, note how much of
+-- it is safe in the archive.
+-- Atomic: the promise "verify, then delete" stands on this compare-and-delete.
+-- Uses: clock, due, epoch, lease, memory, number, requests
+-- Reads: epoch, restored_count, restore_token, floor, archived_count, last_active, idle, max_age, attempt,
+--   recent_requests, hold_pending
 -- KEYS[1] list    messages
 -- KEYS[2] hash    metadata
 -- KEYS[3] zset    due
 -- KEYS[4] hash    tally
--- KEYS[5] string  requests that the session had seen when it left Redis; it expires
+-- KEYS[5] string  recent requests, kept after the session leaves Redis; it expires
 -- KEYS[6] set     the owner's sessions; present only with an owner
--- ARGV[1] session
+-- ARGV[1] session id
 -- ARGV[2] token
 -- ARGV[3] epoch that was archived
--- ARGV[4] base at that time
--- ARGV[5] how many leading messages are verified in the archive
+-- ARGV[4] restored count at that time
+-- ARGV[5] how many messages, from the first on, are verified in the archive
 -- ARGV[6] token with which the attempt began
 -- ARGV[7] default idle timeout (ms)
 -- ARGV[8] default maximum age (ms) or ''
--- Returns 'deleted' | 'kept' it has grown or is in use | 'superseded' another epoch or base | 'gone' not in Redis
-local meta = redis.call('HMGET', KEYS[2], 'epoch', 'base', 'restoring', 'floor', 'archived', 'active', 'idle', 'max_age',
-  'attempt', 'seen', 'holding')
-if not meta[1] then return 'gone' end
-if meta[1] ~= ARGV[3] or (meta[2] or '0') ~= ARGV[4] then return 'superseded' end
+-- Returns 'deleted' | 'kept' it has grown or is in use | 'superseded' another epoch or restored count
+--   | 'gone' not in Redis
+local session = read_session(KEYS[2])
+if not session.epoch then return 'gone' end
+if session.epoch ~= ARGV[3] or (session.restored_count or '0') ~= ARGV[4] then return 'superseded' end
 allow_at_memory_limit(KEYS[3])
 local count, length = tonumber(ARGV[5]), redis.call('LLEN', KEYS[1])
-local held = holds(KEYS[3], ARGV[1], ARGV[2])
-if held and length == count and not (meta[3] or meta[4] or meta[11]) then
-  -- The keys of others are first, which fail before anything is deleted where they are no longer of their type.
-  leave(KEYS[4], meta[1])
+local is_owned = owns_lease(KEYS[3], ARGV[1], ARGV[2])
+if is_owned and length == count and not (session.restore_token or session.floor or session.hold_pending) then
+  -- The writes to keys of the shard and the owner come first. If one of these keys has a wrong type, the script fails
+  -- before it has deleted anything.
+  remember_epoch(KEYS[4], session.epoch)
   if KEYS[6] then redis.call('SREM', KEYS[6], ARGV[1]) end
   redis.call('UNLINK', KEYS[1], KEYS[2])
   redis.call('ZREM', KEYS[3], ARGV[1])
   if count > 0 then redis.call('HINCRBY', KEYS[4], 'archived', 1) end
-  local rest = tonumber(meta[6] or 0) + 1000 * RETRY_WINDOW_S - to_ms(now_us())
-  if meta[10] and rest > 0 then redis.call('SET', KEYS[5], meta[10], 'PX', int(rest)) end
+  local rest_ms = tonumber(session.last_active or 0) + 1000 * RETRY_WINDOW_S - clock_ms()
+  if session.recent_requests and rest_ms > 0 then
+    redis.call('SET', KEYS[5], session.recent_requests, 'PX', int(rest_ms))
+  end
   return 'deleted'
 end
--- Only a Redis that knows of the attempt has the messages that were counted: a replica that was promoted may lack both.
-if meta[9] == ARGV[6] and length >= count then
-  redis.call('HSET', KEYS[2], 'archived', int(math.max(tonumber(meta[5] or 0), count)))
-  redis.call('HDEL', KEYS[2], 'attempt', 'attempts', 'error')
+-- A Redis that knows the attempt also has the messages that were counted. A promoted replica may lack both.
+if session.attempt == ARGV[6] and length >= count then
+  redis.call('HSET', KEYS[2], FIELD.archived_count, int(math.max(tonumber(session.archived_count or 0), count)))
+  redis.call('HDEL', KEYS[2], FIELD.attempt, FIELD.attempts, FIELD.error)
 end
-if held then schedule(KEYS[3], ARGV[1], tonumber(meta[6]), meta[1], meta[7] or ARGV[7], meta[8] or ARGV[8]) end
+if is_owned then schedule(KEYS[3], ARGV[1], session, tonumber(session.last_active), ARGV[7], ARGV[8]) end
 return 'kept'

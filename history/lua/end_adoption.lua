@@ -1,8 +1,8 @@
 -- End an adoption.
--- Atomic: only while it is what the caller knows, so that none ends that somebody has just begun.
+-- Atomic: only while it is as the caller knows it, so that an adoption that has just begun goes on.
 -- KEYS[1] hash    adoptions
--- ARGV[1] session
--- ARGV[2] the adoption
--- Returns 1 | 0 it has ended already, or has gone on
+-- ARGV[1] session id
+-- ARGV[2] the adoption as the caller knows it
+-- Returns 1 | 0 it has ended already, or another page was written
 if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
 return redis.call('HDEL', KEYS[1], ARGV[1])

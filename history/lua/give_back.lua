@@ -1,13 +1,13 @@
--- Give a whole list of messages back to another library.
--- Atomic: that library sees all of it or nothing, and what it has there is never replaced.
--- KEYS[1] list    what is to be given back
+-- Give a staged list of messages back to another library.
+-- Atomic: the other library sees all of the list or nothing, and a list of its own is never replaced.
+-- KEYS[1] list    the staged messages
 -- KEYS[2] list    the other library's messages
--- ARGV[1] how many messages there are
+-- ARGV[1] how many messages were staged
 -- ARGV[2] TTL (ms), '' for none
--- Returns 'given' | 'exists' there is something | 'lost' what was to be given back has expired
+-- Returns 'given' | 'exists' the other library has a value there | 'lost' the staged messages have expired
 local length = redis.call('LLEN', KEYS[1])
 if redis.call('EXISTS', KEYS[2]) == 1 then
-  -- Where the reply was lost, it was given by the same call before.
+  -- If the reply of this same call was lost, the list is there already.
   local given = length == 0 and redis.call('TYPE', KEYS[2]).ok == 'list' and redis.call('LLEN', KEYS[2])
   return given == tonumber(ARGV[1]) and 'given' or 'exists'
 end

@@ -1,26 +1,29 @@
--- Put a session under a legal hold or release it, and have the worker see to its objects in the archive.
--- Atomic: a clear or a purge comes before the hold or is refused.
+-- Put a session under a legal hold or release it. The session is due then, and the worker updates its objects in the
+-- archive.
+-- Atomic: a clear or a purge either comes before the hold or is refused.
+-- Uses: clock, due, epoch, number
+-- Reads: epoch, state
 -- KEYS[1] list    messages
 -- KEYS[2] hash    metadata
 -- KEYS[3] zset    due
 -- KEYS[4] hash    tally
 -- KEYS[5] hash    legal holds
--- ARGV[1] session
--- ARGV[2] 'set' | 'release' | 'owner' that of its owner was set or released
+-- ARGV[1] session id
+-- ARGV[2] 'set' | 'release' | 'owner' the hold of its owner was set or released
 -- ARGV[3] the reason of a hold that is set
 -- Returns 'noted' | 'none' there was no hold to release | 'purged'
-local meta = redis.call('HMGET', KEYS[2], 'epoch', 'state')
-if meta[2] == 'purged' then return 'purged' end
-local now = now_us()
+local session = read_session(KEYS[2])
+if session.state == 'purged' then return 'purged' end
+local now_ms = clock_ms()
 if ARGV[2] == 'set' then
-  redis.call('HSET', KEYS[5], 's' .. ARGV[1], int(to_ms(now)) .. ':' .. ARGV[3])
+  redis.call('HSET', KEYS[5], 's' .. ARGV[1], int(now_ms) .. ':' .. ARGV[3])
 elseif ARGV[2] == 'release' and redis.call('HDEL', KEYS[5], 's' .. ARGV[1]) == 0 then
   return 'none'
 end
-if not meta[1] and redis.call('LLEN', KEYS[1]) == 0 then
-  redis.call('HSET', KEYS[2], 'epoch', int(next_epoch(KEYS[4])), 'active', int(to_ms(now)))
+if not session.epoch and redis.call('LLEN', KEYS[1]) == 0 then
+  redis.call('HSET', KEYS[2], FIELD.epoch, int(next_epoch(KEYS[4])), FIELD.last_active, int(now_ms))
 end
-redis.call('HSET', KEYS[2], 'holding', '1')
-redis.call('HDEL', KEYS[2], 'empty') -- there is something to be told of it
-if meta[2] ~= 'quarantined' then set_due(KEYS[3], ARGV[1], to_ms(now)) end
+redis.call('HSET', KEYS[2], FIELD.hold_pending, '1')
+redis.call('HDEL', KEYS[2], FIELD.known_absent) -- `info` must describe a session that is under a hold
+if session.state ~= 'quarantined' then set_due(KEYS[3], ARGV[1], now_ms) end
 return 'noted'

@@ -1,40 +1,40 @@
--- Note that the archive below a cleared session's floor is erased; the session can be archived again.
--- An empty session is due at once, since there is nothing left to keep in Redis. A tombstone goes when its time is over.
+-- Note that the archive below a cleared session's floor is erased, so that the session can be archived again.
+-- A session without messages is due at once, because Redis has nothing to keep. A tombstone goes when its time is over.
 -- Atomic: a later clear keeps its own floor.
+-- Uses: clock, due, epoch, lease
+-- Reads: epoch, floor, last_active, idle, max_age, recheck_at, state, tombstone_until
 -- KEYS[1] list    messages
 -- KEYS[2] hash    metadata
 -- KEYS[3] zset    due
 -- KEYS[4] hash    tally
--- ARGV[1] session
+-- ARGV[1] session id
 -- ARGV[2] token
--- ARGV[3] the floor that was erased below
+-- ARGV[3] the floor below which the archive was erased
 -- ARGV[4] default idle timeout (ms)
 -- ARGV[5] default maximum age (ms) or ''
--- Returns 'done' | 'again' when a lease that was running at the clear, or the tombstone, has ended | 'other' floor, or no session
-local meta = redis.call('HMGET', KEYS[2], 'epoch', 'floor', 'active', 'idle', 'max_age', 'again', 'state',
-  'until')
-if meta[2] ~= ARGV[3] then return 'other' end
-local now_ms = to_ms(now_us())
--- Nothing failed, so that no number of looks before the leases' end leads to quarantine.
-redis.call('HDEL', KEYS[2], 'attempt', 'attempts', 'error')
-local again = math.max(tonumber(meta[6] or 0), tonumber(meta[8] or 0))
-if again > now_ms then
-  if holds(KEYS[3], ARGV[1], ARGV[2]) then set_due(KEYS[3], ARGV[1], again) end
-  return 'again'
+-- Returns 'done' | 'recheck' due again at the recheck, or when the tombstone ends | 'other' another floor, or no session
+local session = read_session(KEYS[2])
+if session.floor ~= ARGV[3] then return 'other' end
+local now_ms = clock_ms()
+local is_owned = owns_lease(KEYS[3], ARGV[1], ARGV[2])
+-- The attempt has not failed, so attempts before the recheck must never add up to a quarantine.
+redis.call('HDEL', KEYS[2], FIELD.attempt, FIELD.attempts, FIELD.error)
+local wait_until_ms = math.max(tonumber(session.recheck_at or 0), tonumber(session.tombstone_until or 0))
+if wait_until_ms > now_ms then
+  if is_owned then set_due(KEYS[3], ARGV[1], wait_until_ms) end
+  return 'recheck'
 end
-if meta[7] == 'purged' then
-  leave(KEYS[4], meta[1])
+if session.state == 'purged' then
+  remember_epoch(KEYS[4], session.epoch)
   redis.call('HINCRBY', KEYS[4], 'tombstones', -1)
   redis.call('UNLINK', KEYS[2])
   redis.call('ZREM', KEYS[3], ARGV[1])
   return 'done'
 end
-redis.call('HDEL', KEYS[2], 'floor', 'again')
-if holds(KEYS[3], ARGV[1], ARGV[2]) then
-  if redis.call('LLEN', KEYS[1]) > 0 then
-    schedule(KEYS[3], ARGV[1], tonumber(meta[3]), meta[1], meta[4] or ARGV[4], meta[5] or ARGV[5])
-  else
-    set_due(KEYS[3], ARGV[1], now_ms)
-  end
+redis.call('HDEL', KEYS[2], FIELD.floor, FIELD.recheck_at)
+if is_owned and redis.call('LLEN', KEYS[1]) > 0 then
+  schedule(KEYS[3], ARGV[1], session, tonumber(session.last_active), ARGV[4], ARGV[5])
+elseif is_owned then
+  set_due(KEYS[3], ARGV[1], now_ms)
 end
 return 'done'

@@ -1,9 +1,11 @@
--- Read a page of messages; with touch it counts as activity.
--- Atomic: the page and the state (epoch, base, total) that it belongs to are of one moment.
+-- Read a page of messages; it can count as activity.
+-- Atomic: the page and the state that it belongs to (epoch, restored count, total) are from the same moment.
+-- Uses: clock, due, memory, number, page
+-- Reads: epoch, restored_count, idle, max_age, state, floor, last_active, complete, hold_pending, last_written
 -- KEYS[1] list    messages
 -- KEYS[2] hash    metadata
 -- KEYS[3] zset    due
--- ARGV[1] session
+-- ARGV[1] session id
 -- ARGV[2] '1' to count as activity
 -- ARGV[3] default idle timeout (ms)
 -- ARGV[4] default maximum age (ms) or ''
@@ -11,23 +13,24 @@
 -- ARGV[6] position after the last one, '' for the end of the list
 -- ARGV[7] page size (bytes): the page ends with the message that reaches it
 -- ARGV[8] page size (messages)
--- Returns {epoch, base, total, '1' where nothing is in the archive alone, first position, message...} | {} not in Redis
+-- Returns {epoch, restored count, total, '1' if no part is in the archive alone, first position, message...}
+--   | {} not in Redis
 local total = redis.call('LLEN', KEYS[1])
-local meta = redis.call('HMGET', KEYS[2], 'epoch', 'base', 'idle', 'max_age', 'state', 'floor', 'active', 'whole',
-  'holding', 'written')
-if not meta[1] and total == 0 then return {} end
-if ARGV[2] == '1' and meta[1] and meta[5] ~= 'purged' then
-  local now_ms = to_ms(now_us())
+local session = read_session(KEYS[2])
+if not session.epoch and total == 0 then return {} end
+if ARGV[2] == '1' and session.epoch and session.state ~= 'purged' then
+  local now_ms = clock_ms()
   allow_at_memory_limit(KEYS[3])
-  redis.call('HSET', KEYS[2], 'active', int(now_ms), 'written', meta[10] or meta[7] or int(now_ms))
-  -- One without messages, that a wake has left, goes when it was to go.
-  if total > 0 and meta[5] ~= 'quarantined' and not (meta[6] or meta[9]) then
-    schedule(KEYS[3], ARGV[1], now_ms, meta[1], meta[3] or ARGV[3], meta[4] or ARGV[4], now_ms)
+  redis.call('HSET', KEYS[2], FIELD.last_active, int(now_ms),
+    FIELD.last_written, session.last_written or session.last_active or int(now_ms))
+  -- A session without messages is remembered only for a while, and reads do not prolong that.
+  if total > 0 and session.state ~= 'quarantined' and not (session.floor or session.hold_pending) then
+    schedule(KEYS[3], ARGV[1], session, now_ms, ARGV[3], ARGV[4], now_ms)
   end
 end
 local from = tonumber(ARGV[5])
 if from < 0 then from = math.max(0, total + from) end
-local whole = meta[8] or (meta[5] == 'purged' and '1') or '0'
-local reply = {meta[1] or '0', meta[2] or '0', int(total), whole, int(from)}
+local complete = (session.complete or session.state == 'purged') and '1' or '0'
+local reply = {session.epoch or '0', session.restored_count or '0', int(total), complete, int(from)}
 local stop = math.min(tonumber(ARGV[6]) or total, total, from + tonumber(ARGV[8]))
 return add_page(reply, KEYS[1], from, stop, tonumber(ARGV[7]))

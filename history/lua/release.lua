@@ -1,28 +1,29 @@
 -- Give a claimed session back after a failure: due again after a delay, or in quarantine.
--- Atomic: only the holder of the lease decides.
+-- Atomic: only the owner of the lease decides.
+-- Uses: clock, due, lease, memory, number
 -- KEYS[1] hash    metadata
 -- KEYS[2] zset    due
 -- KEYS[3] zset    quarantine
--- ARGV[1] session
+-- ARGV[1] session id
 -- ARGV[2] token
 -- ARGV[3] delay (ms), '' for quarantine
--- ARGV[4] token with which the attempt began that is not to be counted, '' to leave it counted
+-- ARGV[4] token with which an attempt began that shall not count, '' if the attempt counts
 -- ARGV[5] the error, '' for none
 -- Returns 1 | 0 the lease is lost
-if not holds(KEYS[2], ARGV[1], ARGV[2]) then return 0 end
+if not owns_lease(KEYS[2], ARGV[1], ARGV[2]) then return 0 end
 allow_at_memory_limit(KEYS[2])
-local now_ms = to_ms(now_us())
+local now_ms = clock_ms()
 if ARGV[3] == '' then
   redis.call('ZADD', KEYS[3], int(now_ms), ARGV[1])
   redis.call('ZREM', KEYS[2], ARGV[1])
-  redis.call('HSET', KEYS[1], 'state', 'quarantined')
+  redis.call('HSET', KEYS[1], FIELD.state, 'quarantined')
 else
   set_due(KEYS[2], ARGV[1], now_ms + tonumber(ARGV[3]))
 end
-if ARGV[4] ~= '' and redis.call('HGET', KEYS[1], 'attempt') == ARGV[4] then
-  redis.call('HINCRBY', KEYS[1], 'attempts', -1)
+if ARGV[4] ~= '' and redis.call('HGET', KEYS[1], FIELD.attempt) == ARGV[4] then
+  redis.call('HINCRBY', KEYS[1], FIELD.attempts, -1)
 end
--- It is over: a claim of the same millisecond would else be taken for it.
-redis.call('HDEL', KEYS[1], 'attempt')
-if ARGV[5] ~= '' then redis.call('HSET', KEYS[1], 'error', ARGV[5]) end
+-- The attempt is over. A claim in the same millisecond has the same token and would else be taken for it.
+redis.call('HDEL', KEYS[1], FIELD.attempt)
+if ARGV[5] ~= '' then redis.call('HSET', KEYS[1], FIELD.error, ARGV[5]) end
 return 1

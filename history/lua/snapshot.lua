@@ -1,25 +1,26 @@
--- Begin an attempt at a claimed session: count the attempt and describe the session.
--- Atomic: the description is of the state that the token protects. A restore that was still running is over:
--- its token goes, so it can't swap in any more. An attempt that is begun twice is counted once.
+-- Begin an attempt at a claimed session: count the attempt and describe the session. A restore that was still running
+-- ends: its token goes, so it can't finish any more.
+-- Atomic: the description is of the state that the lease protects, and an attempt that is begun twice is counted once.
+-- Uses: clock, lease, legal_hold, memory, number
 -- KEYS[1] list    messages
 -- KEYS[2] hash    metadata
 -- KEYS[3] zset    due
 -- KEYS[4] hash    legal holds
--- ARGV[1] session
+-- ARGV[1] session id
 -- ARGV[2] token
--- ARGV[3] token that the session was claimed with, which names the attempt
--- Returns {now ms, length, score, hold or '', field, value, ...} | {} the lease is lost, or nothing is there (any more)
-if not holds(KEYS[3], ARGV[1], ARGV[2]) then return {} end
+-- ARGV[3] token with which the session was claimed; it names the attempt
+-- Returns {now ms, length, score, hold or '', field, value, ...} | {} the lease is lost, or the session is gone
+if not owns_lease(KEYS[3], ARGV[1], ARGV[2]) then return {} end
 local length = redis.call('LLEN', KEYS[1])
 if length == 0 and redis.call('EXISTS', KEYS[2]) == 0 then
   redis.call('ZREM', KEYS[3], ARGV[1])
   return {}
 end
 allow_at_memory_limit(KEYS[3])
-redis.call('HDEL', KEYS[2], 'restoring', 'restoring_until')
-if redis.call('HGET', KEYS[2], 'attempt') ~= ARGV[3] then
-  redis.call('HSET', KEYS[2], 'attempt', ARGV[3])
-  redis.call('HINCRBY', KEYS[2], 'attempts', 1)
+redis.call('HDEL', KEYS[2], FIELD.restore_token, FIELD.restore_until)
+if redis.call('HGET', KEYS[2], FIELD.attempt) ~= ARGV[3] then
+  redis.call('HSET', KEYS[2], FIELD.attempt, ARGV[3])
+  redis.call('HINCRBY', KEYS[2], FIELD.attempts, 1)
 end
-local hold = legal_hold(KEYS[4], ARGV[1], redis.call('HGET', KEYS[2], 'owner')) or ''
-return {int(to_ms(now_us())), int(length), ARGV[2], hold, unpack(redis.call('HGETALL', KEYS[2]))}
+local hold = legal_hold(KEYS[4], ARGV[1], redis.call('HGET', KEYS[2], FIELD.owner)) or ''
+return {int(clock_ms()), int(length), ARGV[2], hold, unpack(redis.call('HGETALL', KEYS[2]))}

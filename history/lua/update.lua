@@ -1,26 +1,27 @@
--- Change a session's expiry, and with it the moment at which it is due.
--- Atomic: metadata and due moment change together; a worker that holds the session must look again.
+-- Change a session's expiry, and with it the moment at which the session is due.
+-- Atomic: metadata and due moment change together, and a worker that has leased the session loses the lease.
+-- Uses: due
+-- Reads: epoch, last_active, state, floor, known_absent, idle, max_age
 -- KEYS[1] hash    metadata
 -- KEYS[2] zset    due
--- ARGV[1] session
+-- ARGV[1] session id
 -- ARGV[2] idle timeout (ms), '' to keep it, '-' for the default
 -- ARGV[3] maximum age (ms) likewise
 -- ARGV[4] retention in the archive (ms) likewise
 -- ARGV[5] default idle timeout (ms)
 -- ARGV[6] default maximum age (ms) or ''
 -- Returns 1 | 0 not in Redis, or purged
-local meta = redis.call('HMGET', KEYS[1], 'epoch', 'active', 'state', 'floor', 'empty')
-if not meta[1] or meta[3] == 'purged' or meta[5] then return 0 end
-for index, name in ipairs({'idle', 'max_age', 'retention'}) do
+local session = read_session(KEYS[1])
+if not session.epoch or session.state == 'purged' or session.known_absent then return 0 end
+for index, field in ipairs({FIELD.idle, FIELD.max_age, FIELD.retention}) do
   local value = ARGV[index + 1]
   if value == '-' then
-    redis.call('HDEL', KEYS[1], name)
+    redis.call('HDEL', KEYS[1], field)
   elseif value ~= '' then
-    redis.call('HSET', KEYS[1], name, value)
+    redis.call('HSET', KEYS[1], field, value)
   end
 end
-if meta[3] ~= 'quarantined' and not meta[4] then
-  local expiry = redis.call('HMGET', KEYS[1], 'idle', 'max_age')
-  schedule(KEYS[2], ARGV[1], tonumber(meta[2]), meta[1], expiry[1] or ARGV[5], expiry[2] or ARGV[6])
+if session.state ~= 'quarantined' and not session.floor then
+  schedule(KEYS[2], ARGV[1], read_session(KEYS[1]), tonumber(session.last_active), ARGV[5], ARGV[6])
 end
 return 1

@@ -1,7 +1,7 @@
-"""The sessions of a deployment in Redis: runs each operation of `calls` on a client.
+"""The sessions of a deployment in Redis: runs the operations that `calls` describes.
 
-What applications do is written once, as coroutines (`AsyncSessionStore`). `SessionStore` takes them to their end at
-once, and adds what only a worker does.
+The operations of applications are written once, as coroutines (`SessionOperations`). `SessionStore` has them as
+blocking methods, and adds the operations that only the worker needs.
 """
 
 from __future__ import annotations
@@ -12,66 +12,55 @@ from torpor.history.clients.blocking import blocking, blocking_iterator
 from torpor.history.errors import InvalidArgument
 from torpor.history.keys import DEFAULT_NAMESPACE
 from torpor.history.store.adoption import Adopting
-from torpor.history.store.application import Application
 from torpor.history.store.archiving import Archiving
-from torpor.history.store.erasure import Erasure, PurgeLock
+from torpor.history.store.erasure import Erasure
 from torpor.history.store.events import Events
-from torpor.history.store.holding import Holding
+from torpor.history.store.expiry import ChangingExpiry
 from torpor.history.store.index import Index
+from torpor.history.store.legal_holds import LegalHolds
+from torpor.history.store.purge_lock import PurgeLock, PurgeLocks
+from torpor.history.store.reading import Reading
 from torpor.history.store.repair import Repair
-from torpor.history.store.restoring import Restoring
 from torpor.history.store.runner import Runner
+from torpor.history.store.single_calls import SingleCalls
 
 __all__ = ["AsyncSessionStore", "PurgeLock", "SessionOperations", "SessionStore"]
 
 
-class SessionOperations(Application, Restoring, Adopting):
-    """What applications do with sessions, as coroutines over whatever client the runner has."""
+class SessionOperations(SingleCalls, Reading, ChangingExpiry, Adopting):
+    """The operations of applications on sessions, as coroutines over any client."""
 
 
 class AsyncSessionStore(SessionOperations):
-    """The sessions of one deployment, over a client of asyncio. Nothing is sent before the first operation.
+    """The sessions of one deployment, with an asyncio client. Nothing is sent before the first operation.
 
-    Each operation is one atomic round trip (a Lua script on one hash slot) unless it says otherwise.
-    All raise RedisUnavailable or RedisMemoryFull, which may pass, or RedisRefused; every other error is named
-    where it can occur.
+    Each operation is one atomic round trip (a Lua script on one hash slot) unless it says otherwise. All of them can
+    raise RedisUnavailable, RedisMemoryFull and RedisRefused; each names the other errors that it can raise.
     """
 
     def __init__(self, client: Any, *, namespace: str = DEFAULT_NAMESPACE, shards: int | None = None) -> None:
-        """As SessionStore; raises InvalidArgument for a blocking client."""
+        """Arguments as for SessionStore; raises InvalidArgument for a blocking client."""
         super().__init__(Runner(client, namespace=namespace, shards=shards))
-        if not self._runner.asynchronous:
+        if not self.runner.asynchronous:
             raise InvalidArgument(f"{type(client).__module__} is a blocking client; this store needs one of asyncio")
 
 
-class SessionStore(Index, Archiving, Erasure, Holding, Repair, Events):
-    """The sessions of one deployment in Redis. No call but `configure` is made before the first operation.
+class SessionStore(SingleCalls, Index, Archiving, Erasure, PurgeLocks, LegalHolds, Repair, Events):
+    """The sessions of one deployment, with a blocking client. Nothing is sent before the first operation.
 
-    Each operation is one atomic round trip (a Lua script on one hash slot) unless it says otherwise.
-    All raise RedisUnavailable or RedisMemoryFull, which may pass, or RedisRefused; every other error is named
-    where it can occur. Safe to share among threads, as redis-py's clients are.
+    Each operation is one atomic round trip (a Lua script on one hash slot) unless it says otherwise. All of them can
+    raise RedisUnavailable, RedisMemoryFull and RedisRefused; each names the other errors that it can raise. Safe to
+    share among threads, as redis-py's clients are.
     """
 
     def __init__(self, client: Any, *, namespace: str = DEFAULT_NAMESPACE, shards: int | None = None) -> None:
-        """`shards` need only be given where it is not the deployment's recorded count or, for a new one, 256."""
+        """Arguments as for Runner; raises InvalidArgument for an asyncio client."""
         super().__init__(client, namespace=namespace, shards=shards)
         self.operations = SessionOperations(self)
 
-    append = blocking(Application.append)
-    messages = blocking(Application.messages)
-    pages = blocking_iterator(Application.pages)
-    info = blocking(Application.info)
-    update = blocking(Application.update)
-    close = blocking(Application.close)
-    clear = blocking(Application.clear)
-    pop = blocking(Application.pop)
-    hold = blocking(Application.hold)
-    release_hold = blocking(Application.release_hold)
-    add_events = blocking(Application.add_events)
-    begin_restore = blocking(Restoring.begin_restore)
-    stage = blocking(Restoring.stage)
-    finish_restore = blocking(Restoring.finish_restore)
-    abandon = blocking(Restoring.abandon)
+    messages = blocking(Reading.messages)
+    pages = blocking_iterator(Reading.pages)
+    update = blocking(ChangingExpiry.update)
     adopt = blocking(Adopting.adopt)
     finish_adoption = blocking(Adopting.finish_adoption)
     adoptable = blocking(Adopting.adoptable)

@@ -1,17 +1,17 @@
-"""Sessions that another library has written become sessions of ours, and the other way round.
+"""Adoption turns a session that another library has written into one of ours; `give_back` does the reverse.
 
-Their keys and ours are of different slots, so no script can move anything. It goes in steps, each atomic, and whoever
-comes next goes on where the last one was:
+The keys of the other library and ours are in different slots, so no script can move messages between them. An adoption
+has five steps, each atomic, and the next adopter continues where the last one stopped:
 
-1. begin   a record of the adoption, in our slot; one at a time for each session
-2. take    the other library's list gets another name in its slot, and a token
-3. adopt   a page is appended, and the record tells how far it is: both in our slot
-4. let go  what was taken is deleted, when all of it is written
-5. end     the record is deleted
+1. begin_adoption  writes a record of the adoption in our slot; each session has at most one
+2. take_list       renames the other library's list within its slot, and gives it a token
+3. adopt           appends a page of it to our session and updates the record, both in our slot
+4. delete_taken    deletes the taken list, when all of it is written
+5. end_adoption    deletes the record
 
-An adopter looks at what is taken only after it has read the record, and a record ends only when what it belongs to is
-gone. So the page of an adopter who comes late is refused, since its record has gone on or has ended, and what is taken
-under a token that is not the record's is new: the record's own is written and gone.
+An adopter looks at the taken list only after it has read the record, and a record ends only when its list is gone.
+Therefore a late adopter's page is refused, because the record has changed or ended. And a taken list whose token is not
+the record's is a new one, because the record's own list has been written and deleted.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from torpor.history.errors import InvalidArgument, MessageCorrupt, NotAdoptable
 from torpor.history.keys import is_torpors_list
 from torpor.history.layout import LAYOUTS, Layout
 from torpor.history.session import Expiry
-from torpor.history.store.application import PAGE_BYTES
+from torpor.history.store.reading import PAGE_BYTES
 from torpor.history.store.runner import Operations, Runner
 
-# For how long what is to be given back outlives a process that dies at it.
+# The time after which the list of a return expires if the process that writes it has died.
 _LEASE = timedelta(hours=1)
 _PAGE = 100
 
@@ -48,40 +48,40 @@ class Adopting(Operations):
         owner: str | None = None,
         allow_reuse: bool = False,
     ) -> int:
-        """Move what another library has of a session to the end of ours; returns how many messages were moved.
+        """Move another library's messages of a session to the end of ours; returns how many messages were moved.
 
-        One round trip where there is nothing. Killed anywhere, it is finished when it is called again, and of several
-        at once each message is written by one; what the other library adds meanwhile comes last. Where `expiry` has no
-        idle timeout, what is left of the key's TTL becomes the session's. Raises NotAdoptable, OwnerMismatch and
-        SessionPurged, the key being left as it is.
+        One round trip if there are none. If it is killed anywhere, the next call finishes it. If several run at once,
+        each message is written once. Messages that the other library adds meanwhile come last. If `expiry` has no idle
+        timeout, the rest of the key's TTL becomes the session's. Raises NotAdoptable, OwnerMismatch and SessionPurged,
+        and then the key stays as it is.
         """
-        return await _Adopter(self._runner, session_id, layout, expiry, owner, allow_reuse).run()
+        return await _Adopter(self.runner, session_id, layout, expiry, owner, allow_reuse).run()
 
     async def finish_adoption(self, adoption: Adoption) -> int:
-        """Go on with an adoption that was begun; returns how many messages were moved."""
-        adopter = _Adopter(self._runner, adoption.session_id, adoption.layout)
+        """Finish an adoption that has begun; returns how many messages were moved."""
+        adopter = _Adopter(self.runner, adoption.session_id, adoption.layout)
         return await adopter.carry_on(adoption)
 
     async def adoptable(self, session_id: str, layout: Layout) -> int:
-        """How many messages another library has of a session; changes nothing. Raises NotAdoptable."""
-        found = await _Adopter(self._runner, session_id, layout).find()
+        """Count another library's messages of a session; changes nothing. Raises NotAdoptable."""
+        found = await _Adopter(self.runner, session_id, layout).find()
         return found.total if found else 0
 
     async def give_back(self, session_id: str, messages: Sequence[bytes], *, ttl: timedelta | None = None) -> None:
-        """Write messages to where langchain-google-memorystore-redis reads them: all of them, or none.
+        """Write messages to the key that langchain-google-memorystore-redis reads: all of them, or none.
 
-        Raises SessionExists where the key is in use, MessageCorrupt for an element that is not a LangChain message.
+        Raises SessionExists if the key is in use, and MessageCorrupt for an element that is not a LangChain message.
         """
         if not messages:
             raise InvalidArgument(f"session {session_id!r} has no messages to give back")
         for position, message in enumerate(messages):
             if not is_message(message):
                 raise MessageCorrupt(f"message {position} of session {session_id!r} is not a LangChain message")
-        place = self._runner.namespace, LAYOUTS["memorystore"].key(session_id), os.urandom(8).hex().encode()
+        place = self.runner.namespace, LAYOUTS["memorystore"].key(session_id), os.urandom(8).hex().encode()
         for start in range(0, len(messages), _PAGE):
             page = messages[start : start + _PAGE]
-            await self._runner.perform(calls.stage_return(*place, page, laid=start, lease=_LEASE))
-        await self._runner.perform(calls.give_back(*place, len(messages), ttl))
+            await self.runner.perform(calls.stage_return(*place, page, staged=start, lease=_LEASE))
+        await self.runner.perform(calls.give_back(*place, len(messages), ttl))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +96,9 @@ class _Adopter:
     allow_reuse: bool = False
 
     async def run(self) -> int:
-        """Adopt until nothing is left of what another library has."""
+        """Adopt until the other library has no messages of the session."""
         moved = 0
-        await self.runner.deployed()  # whoever calls this will need it: asked for once
+        await self.runner.deployed()  # the caller's next operation needs it, too
         while found := await self.find():
             adoption = await self._begin()
             if found.token is None and adoption.layout == self.layout:
@@ -107,7 +107,7 @@ class _Adopter:
         return moved
 
     async def find(self) -> Look | None:
-        """What is there to adopt, looked at to its end unless it is taken already; raises NotAdoptable."""
+        """Find the messages to adopt, and check all of them unless they are taken already; raises NotAdoptable."""
         key = self.layout.key(self.session_id)
         if is_torpors_list(key):
             raise NotAdoptable(key, "it is Torpor's own")
@@ -122,7 +122,7 @@ class _Adopter:
         return found
 
     async def carry_on(self, adoption: Adoption) -> int:
-        """Write what is taken, let it go, and end the adoption, unless somebody else has; returns how many it wrote."""
+        """Write the taken messages, delete their list and end the adoption; returns how many this adopter wrote."""
         moved = 0
         while (look := await self._peek(adoption.written)) and look.token and adoption.token in (None, look.token):
             if look.messages:
@@ -133,7 +133,7 @@ class _Adopter:
                 moved += len(look.messages) if now == further else 0
                 adoption = now
             if adoption.token == look.token and adoption.written >= look.total:
-                await self._let_go(look.token)
+                await self._delete_taken(look.token)
                 break
         await self.runner.perform(calls.end_adoption(await self.runner.deployed(), adoption))
         return moved
@@ -170,5 +170,5 @@ class _Adopter:
             )
         )
 
-    async def _let_go(self, token: str) -> None:
+    async def _delete_taken(self, token: str) -> None:
         await self.runner.perform(calls.delete_taken(self.runner.namespace, self.session_id, self.layout, token))

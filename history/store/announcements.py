@@ -1,4 +1,4 @@
-"""Announcements: hears from Redis when the first due moment of a shard changes."""
+"""Announcements: Redis publishes when the first due moment of a shard changes."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ import redis.exceptions
 from torpor.history.errors import translate
 from torpor.history.keys import Keyspace
 
-# So that a flood of them keeps nobody from what else is to be done.
+# The most announcements that are read at once, so that a flood of them does not block the listener.
 _AT_A_TIME = 1_000
 
 
 class Announcements:
-    """A subscription to all shards of a deployment. A hint that is lost is lost: the due index is the truth.
+    """A subscription to all shards of a deployment. Announcements can get lost: only the due index is the truth.
 
-    The scripts publish a moment (ms) to the channel that is called as the shard's due key (`set_due` in the prelude).
-    A Cluster passes what any of its nodes is told on to all. Not safe to share among threads.
+    The scripts publish a moment (ms) to the channel that has the name of the shard's due key. A Cluster passes each
+    announcement on to all its nodes. Not safe to share among threads.
     """
 
     def __init__(self, client: redis.Redis | redis.cluster.RedisCluster, keyspace: Keyspace) -> None:
@@ -41,10 +41,10 @@ class Announcements:
         self._subscription.close()
 
     def wait(self, seconds: float) -> dict[int, float] | None:
-        """Wait for so long at most: shard -> the earliest moment announced, in seconds of Redis's clock.
+        """Wait up to `seconds`; returns shard -> the earliest announced moment, in seconds of Redis's clock.
 
-        None where the subscription has just begun, maybe anew after its connection was lost: anything may have been
-        missed before. Raises RedisUnavailable and RedisRefused.
+        None if the subscription has just begun, for the first time or after its connection was lost: announcements may
+        have been missed before. Raises RedisUnavailable and RedisRefused.
         """
         received: dict[int, float] = {}
         for number in range(_AT_A_TIME):
@@ -67,7 +67,7 @@ class Announcements:
 
 
 def _moment(data: bytes | str) -> float:
-    """What was published, in seconds; anybody can publish, so anything else means: look now."""
+    """The published moment in seconds; 0, which means 'look now', for anything else, because anybody can publish."""
     try:
         return float(data) / 1000
     except ValueError:

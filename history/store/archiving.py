@@ -1,4 +1,4 @@
-"""The way of a claimed session out of Redis, or back to where it was."""
+"""Attempts to archive claimed sessions: their begin, their commit, and giving the session back."""
 
 from __future__ import annotations
 
@@ -11,43 +11,44 @@ import redis.cluster
 from torpor.history import calls
 from torpor.history.calls import Call
 from torpor.history.errors import RedisRefused, TorporError
-from torpor.history.session import CommitOutcome, EraseOutcome, Lease, Page, PurgeTarget, Purging, SessionInfo
+from torpor.history.session import CommitOutcome, Lease, Page, PurgeTarget, Purging, SessionInfo
+from torpor.history.store.operation import Operation
 from torpor.history.store.runner import BlockingRunner
 
 T = TypeVar("T")
 
 MAX_EPOCH = 2**53
-# How many scripts that read sessions are sent together. Redis serves all that it has read of one client before
-# it looks at the next, so more would keep it from everybody else for milliseconds.
+# How many scripts that read sessions are sent together. Redis serves all requests that it has read from one client
+# before those of the next, so more of them would block other clients for milliseconds.
 _TOGETHER = 16
 
 
 class Archiving(BlockingRunner):
-    """Begins and ends attempts at sessions that are leased."""
+    """Begins and ends attempts to archive leased sessions."""
 
     def attempts(self, leases: Sequence[Lease]) -> list[int | TorporError]:
-        """How many attempts at each session have not ended well; one pipeline."""
+        """How many attempts at each session have failed or not ended; one pipeline."""
         return self.run_many([calls.attempts(self.deployment, lease.session_id) for lease in leases])
 
     def snapshots(self, leases: Sequence[Lease]) -> list[SessionInfo | TorporError | None]:
-        """Begin an attempt at each claimed session, each atomic for itself; a pipeline for each 16.
+        """Begin an attempt at each claimed session; each is atomic for itself, and each 16 are one pipeline.
 
-        None where the lease is lost or nothing is there; an error stands in its session's place.
+        Each result is None if the lease is lost or the session is gone, or the error that this session met.
         """
         return self._in_turns([calls.snapshot(self.deployment, lease) for lease in leases])
 
     def renew(self, leases: Sequence[Lease], by: timedelta) -> list[Lease | TorporError | None]:
-        """Prolong leases `by` so much; one pipeline. The new lease replaces the old; None where it is lost.
+        """Prolong leases by the span `by`; one pipeline. Each result is the new lease, None if it is lost, or an error.
 
-        Where an error stands in its place, renewing the same lease by the same span again finds out.
+        After an error, renewing the same lease by the same span again tells whether the first renewal was done.
         """
         return self.run_many([calls.renew(self.deployment, lease, by) for lease in leases])
 
     def heads(self, sessions: Sequence[SessionInfo], size: int) -> list[Page | TorporError | None]:
-        """The first of the messages of each session that are not archived yet, about `size` bytes.
+        """The first page, of about `size` bytes, of each session's messages that are not archived yet.
 
-        Each page is atomic for itself; a pipeline for each 16. None where the session is not in Redis; an error stands
-        in its place.
+        Each page is atomic for itself, and each 16 are one pipeline. Each result is None if the session is not in
+        Redis, or the error that this session met.
         """
         return self._in_turns(
             [
@@ -57,47 +58,40 @@ class Archiving(BlockingRunner):
         )
 
     def commits(self, verified: Sequence[tuple[Lease, SessionInfo]]) -> list[CommitOutcome | TorporError]:
-        """Delete each session if it still is exactly what was archived, else note how far it is safe; one pipeline.
+        """Delete each session if it has not changed since it was archived, else note how much of it is safe.
 
-        Each session is atomic for itself. An error stands in its place.
+        One pipeline; each session is atomic for itself. Each result is the outcome, or the error that this session met.
         """
         return self.run_many([calls.commit(self.deployment, lease, archived) for lease, archived in verified])
 
-    def release(self, lease: Lease, delay: timedelta, *, counted: bool, error: str = "") -> bool:
-        """Give a session back, due after `delay`; False where the lease is lost."""
-        return self.run(calls.release(self.deployment, lease, delay, counted=counted, error=error))
+    release = Operation(calls.release)
 
     def quarantine(self, lease: Lease, error: str) -> bool:
-        """Put a session aside, untouched, with the reason; False where the lease is lost."""
+        """Put a session in quarantine, unchanged, with the reason; False if the lease is lost."""
         return self.run(calls.release(self.deployment, lease, None, counted=True, error=error))
 
-    def requeue(self, session_id: str) -> bool:
-        """Take a session out of quarantine: due now, its attempts forgotten; False where it is not there."""
-        return self.run(calls.requeue(self.deployment, session_id))
-
-    def note_erased(self, lease: Lease, floor: int) -> EraseOutcome:
-        """Note that the archive below `floor` is erased; the session can be archived again once it is done."""
-        return self.run(calls.note_erased(self.deployment, lease, floor))
+    requeue = Operation(calls.requeue)
+    note_erased = Operation(calls.note_erased)
 
     def begin_anew(self, seen: SessionInfo, archived_owners: Sequence[str]) -> Purging:
-        """Keep a session's messages in Redis, in a new epoch, and forbid what the archive has of it.
+        """Keep a session's messages in Redis, in a new epoch, and have the archive below it erased.
 
-        CHANGED where it is in another epoch than it was seen in; HELD where it is under a legal hold; without a floor
-        where it was purged.
+        The outcome is CHANGED if its epoch is not that of `seen`, and HELD if it is under a legal hold. It has no floor
+        if the session was purged.
         """
         target = PurgeTarget(seen.session_id, seen.owner, archived_owners)
         return self.run(calls.rebase(self._recorded, target, idle=None, epoch=seen.epoch))
 
     def _in_turns(self, many: Sequence[Call[T]]) -> list[T | TorporError]:
-        """As `run_many`, with gaps for others."""
+        """As `run_many`, in several pipelines with gaps for other clients."""
         parts = (many[first : first + _TOGETHER] for first in range(0, len(many), _TOGETHER))
         return [outcome for part in parts for outcome in self.run_many(part)]
 
     def rewound_before(self) -> int:
-        """The epoch before which sessions may lack writes that others have seen; INFO, which needs no key.
+        """The epoch before which sessions may lack writes that clients have seen; asked with INFO, which needs no key.
 
-        Redis may have lost its last writes when it started, and a replica those that it had not got when it was
-        promoted, whenever that was. 0 where the server does not tell.
+        Redis may have lost its last writes when it was restarted. A replica may lack writes that it had not received
+        when it was promoted, whenever that was. 0 if the server does not say.
         """
         nodes = (
             {"target_nodes": redis.cluster.RedisCluster.PRIMARIES}
@@ -106,18 +100,18 @@ class Archiving(BlockingRunner):
         )
         try:
             with self._kind.translated:
-                told: Any = self._client.info(**nodes)
+                info: Any = self._client.info(**nodes)
         except RedisRefused:
             return 0
-        each = told.values() if nodes and "redis_version" not in told else [told]
+        each = info.values() if nodes and "redis_version" not in info else [info]
         return max(map(_rewound_before, each), default=0)
 
 
 def _rewound_before(info: Mapping[str, Any]) -> int:
-    """What INFO tells of one node; https://redis.io/docs/latest/commands/info."""
-    if set(str(info.get("master_replid2", "0"))) != {"0"}:  # the id of the primary that it had followed
+    """The epoch for one node, from its INFO; https://redis.io/docs/latest/commands/info."""
+    if set(str(info.get("master_replid2", "0"))) != {"0"}:  # the id of the primary that it has followed before
         return MAX_EPOCH
     now_us, up_seconds = info.get("server_time_usec"), info.get("uptime_in_seconds")
     if now_us is None or up_seconds is None:
         return 0
-    return int(now_us) - (int(up_seconds) - 1) * 1_000_000  # it is told in whole seconds
+    return int(now_us) - (int(up_seconds) - 1) * 1_000_000  # the uptime is in whole seconds

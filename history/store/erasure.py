@@ -1,71 +1,15 @@
-"""Removing sessions for good, and the lock of a purge."""
+"""Removing sessions for good."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import Any
-
-import redis.exceptions
-from redis.lock import Lock
 
 from torpor.history import calls
-from torpor.history.clients.kinds import ClientKind
-from torpor.history.errors import RedisMemoryFull, TorporError
-from torpor.history.keys import purge_failure_key, purge_lock_key
-from torpor.history.session import Lease, PurgeTarget, Purging
+from torpor.history.errors import TorporError
+from torpor.history.session import PurgeTarget, Purging
+from torpor.history.store.operation import Operation
 from torpor.history.store.runner import BlockingRunner
-
-_FAILURE_KEPT = timedelta(days=7)
-
-
-class PurgeLock:
-    """Keeps others from carrying out the same purge. A hint: two at once waste work and do no harm."""
-
-    def __init__(self, lock: Lock, client: Any, kind: ClientKind, failure_key: bytes) -> None:
-        self._lock = lock
-        self._client = client
-        self._kind = kind
-        self._failure_key = failure_key
-        self.kept = False
-        self.unneeded = False
-
-    def extend(self, lease: timedelta) -> bool:
-        """Keep it for so long from now; False where it is lost."""
-        if self.unneeded:
-            return True
-        try:
-            with self._kind.translated:
-                self._lock.extend(lease.total_seconds(), replace_ttl=True)
-        except TorporError as error:
-            if isinstance(error.__cause__, redis.exceptions.LockError):
-                return False
-            raise
-        return True
-
-    def keep(self, span: timedelta) -> None:
-        """Keep it for so long, even though this run ends: nobody need try before."""
-        self.kept = self.extend(max(span, timedelta(milliseconds=1)))
-
-    @contextmanager
-    def noting_failure(self, retry: timedelta) -> Iterator[None]:
-        """Note an error that ends the run, for whoever asks, and keep the lock for `retry`.
-
-        A run without an error clears the note.
-        """
-        try:
-            yield
-        except Exception as error:
-            # The text of an error that is not ours could hold a message.
-            text = str(error) if isinstance(error, TorporError) else type(error).__name__
-            with suppress(TorporError), self._kind.translated:
-                self._client.set(self._failure_key, text.encode(errors="replace"), px=_FAILURE_KEPT)
-                self.keep(retry)
-            raise
-        with self._kind.translated:
-            self._client.delete(self._failure_key)
 
 
 class Erasure(BlockingRunner):
@@ -76,28 +20,25 @@ class Erasure(BlockingRunner):
     ) -> list[Purging | TorporError]:
         """Empty sessions at once and for good, whether they are in Redis or not; one pipeline, each atomic for itself.
 
-        For the time of the tombstone late writes raise SessionPurged; the worker erases the archive. Only those that
-        have been `idle` for so long. The same purge can come again. An error stands in its session's place.
+        For the time of the tombstone late writes raise SessionPurged; the worker erases the archive. With `idle`, a
+        session that was used within that time is left. The same purge can be run again. Each result is the outcome, or
+        the error that this session met.
         """
         return self.run_many(
             [calls.purge(self._recorded, target, purge_id, tombstone=tombstone, idle=idle) for target in targets]
         )
 
     def rebase(self, targets: Sequence[PurgeTarget], *, idle: timedelta | None = None) -> list[Purging | TorporError]:
-        """Keep the messages in Redis, in a new epoch, and forbid all that the archive has; one pipeline, as `purge`.
+        """Keep the messages in Redis, in a new epoch, and forbid all archived ones; one pipeline, as `purge`.
 
-        One that was purged is left to its tombstone: its outcome has no floor.
+        A session that was purged keeps its tombstone, and its outcome has no floor.
         """
         return self.run_many([calls.rebase(self._recorded, target, idle=idle) for target in targets])
 
-    def drop_live(
-        self, lease: Lease, *, epoch: int, idle: timedelta | None = None, owner: str | None = None
-    ) -> Purging:
-        """Drop a claimed session from Redis, archived or not; what the archive has of it can be restored."""
-        return self.run(calls.drop_live(self.deployment, lease, epoch=epoch, idle=idle, owner=owner))
+    drop_live = Operation(calls.drop_live)
 
     def owned(self, owner: str) -> Iterator[str]:
-        """Walk the ids of an owner's sessions in Redis, shard by shard; one may come twice.
+        """Walk the ids of an owner's sessions in Redis, shard by shard; an id may come twice.
 
         One pipeline for each 16 shards, and one round trip for each further page of a shard. Raises InvalidOwner.
         """
@@ -113,48 +54,3 @@ class Erasure(BlockingRunner):
                 while cursor != b"0":
                     cursor, found = self.run(calls.owned(self.deployment, shard, owner, cursor, 100))
                     yield from found
-
-    @contextmanager
-    def purging(self, purge_id: str, lease: timedelta) -> Iterator[PurgeLock | None]:
-        """Hold the lock of a purge for as long as the block lasts; None where somebody else has it.
-
-        Source: https://redis.readthedocs.io/en/stable/lock.html
-        """
-        lock = self._client.lock(
-            purge_lock_key(self._namespace, purge_id).decode(),
-            timeout=lease.total_seconds(),
-            blocking=False,
-            thread_local=False,
-        )
-        token = os.urandom(8).hex()
-        purge_lock = PurgeLock(lock, self._client, self._kind, purge_failure_key(self._namespace, purge_id))
-        try:
-            with self._kind.translated:
-                taken = lock.acquire(token=token) or self._holds(lock, token)  # a reply may have been lost
-        except RedisMemoryFull:  # a purge makes room: it goes on without a lock
-            purge_lock.unneeded = taken = True
-        if not taken:
-            yield None
-            return
-        try:
-            yield purge_lock
-        finally:
-            if not purge_lock.kept:
-                with suppress(TorporError), self._kind.translated:  # it expires
-                    lock.release()
-
-    def _holds(self, lock: Lock, token: str) -> bool:
-        held: Any = self._client.get(lock.name)
-        if held in (token, token.encode()):
-            lock.local.token = token.encode()
-            return True
-        return False
-
-    def purge_progress(self, purge_id: str) -> tuple[bool, str | None]:
-        """Is somebody at a purge, and why has it failed when it was last tried?"""
-        with self._kind.translated:
-            running = bool(self._client.exists(purge_lock_key(self._namespace, purge_id)))
-            failure: Any = self._client.get(purge_failure_key(self._namespace, purge_id))
-        if failure is None:
-            return running, None
-        return running, failure if isinstance(failure, str) else failure.decode(errors="replace")

@@ -1,4 +1,4 @@
-"""The stream of what has happened to sessions."""
+"""The stream of events: what has happened to sessions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Events(BlockingRunner):
         return [_event(each) for each in reversed(found)]
 
     def events_after(self, last: str, *, seconds: float) -> list[tuple[str, dict[str, str]]]:
-        """The events after the one with id `last`, "0" for all; waits up to so many seconds for the first."""
+        """The events after the one with the id `last`, "0" for all; waits up to `seconds` for the first."""
         key = events_key(self._namespace)
         with self._kind.translated:
             streams: Any = self._client.xread({key: last}, block=int(seconds * 1000))

@@ -1,4 +1,4 @@
-"""The due index: who is in it, who is due, and who gets the lease."""
+"""The due index: which sessions are in it, which are due, and who leases them."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from torpor.history.adoption import Adoption
 from torpor.history.calls import Call
 from torpor.history.errors import TorporError
 from torpor.history.keys import DEFAULT_NAMESPACE
-from torpor.history.session import ClaimOutcome, Lease, SessionInfo, ShardOverview, ShardPoll, Status
+from torpor.history.session import Lease, SessionInfo, ShardOverview, ShardPoll, Status
 from torpor.history.store.announcements import Announcements
+from torpor.history.store.operation import Operation
 from torpor.history.store.runner import BlockingRunner
 
 T = TypeVar("T")
 
 log = logging.getLogger("history.store")
 
-# How many shards one call looks at, and how many sessions it may lease: more would keep Redis from everybody else for
+# How many shards one call looks at, and how many sessions it may lease. More would block other clients for
 # milliseconds.
 _TOGETHER = 32
 _CLAIMED_TOGETHER = 1_000
-# How many sessions that are to be left alone may be nearer to their due moment than those that are free.
+# How many sessions that can't be archived now may be nearer to their due moment than those that can.
 _LEFT_ALONE = 200
 
 
@@ -34,35 +35,35 @@ class Index(BlockingRunner):
     """Counts, lists and leases the sessions of the shards."""
 
     def __init__(self, client: Any, *, namespace: str = DEFAULT_NAMESPACE, shards: int | None = None) -> None:
-        """As BlockingRunner."""
+        """Arguments as for BlockingRunner."""
         super().__init__(client, namespace=namespace, shards=shards)
         self._one_slot = self._kind.cluster
 
     def due_counts(self) -> dict[int, int]:
-        """Shard -> how many sessions are due, for the shards that have any; one pipeline.
+        """Shard -> number of due sessions, for the shards that have any; one pipeline.
 
-        Shards that don't answer are left out, with a warning; raises where none answers.
+        Shards that don't answer are left out, with a warning; raises if none answers.
         """
         deployment = self.deployment
         counts = self._ask(partial(calls.due, deployment), range(deployment.keyspace.shards))
         return {shard: count for shard, count in _answered(counts) if count}
 
-    def poll_shards(self, shards: Sequence[int], hold: timedelta) -> list[ShardPoll]:
-        """Look at shards for a listener; one pipeline. Of several listeners one is elected for each shard.
+    def poll_shards(self, shards: Sequence[int], election: timedelta) -> list[ShardPoll]:
+        """Look at shards for a listener, and elect one of several listeners for each; one pipeline.
 
-        Shards that don't answer are left out, with a warning; raises where none answers.
+        Shards that don't answer are left out, with a warning; raises if none answers.
         """
-        seen = self._ask(partial(calls.poll_shards, self.deployment, hold=hold), shards)
-        return [attendance for _, attendance in _answered(seen)]
+        seen = self._ask(partial(calls.poll_shards, self.deployment, election=election), shards)
+        return [poll for _, poll in _answered(seen)]
 
     def announcements(self) -> Announcements:
-        """A subscription to what the scripts publish when the first due moment of a shard changes."""
+        """A subscription to the announcements of first due moments."""
         return Announcements(self._client, self.deployment.keyspace)
 
     def overview(self) -> list[ShardOverview]:
         """Describe every shard; one pipeline, each shard atomic for itself.
 
-        Shards that don't answer are left out, with a warning; raises where none answers.
+        Shards that don't answer are left out, with a warning; raises if none answers.
         """
         deployment = self.deployment
         shards = range(deployment.keyspace.shards)
@@ -70,7 +71,7 @@ class Index(BlockingRunner):
         return [overview for _, overview in _answered(zip(shards, described, strict=True))]
 
     def now(self) -> datetime:
-        """Redis's clock, which all moments are of; the latest of its shards'."""
+        """The time by Redis's clock; the latest of all shards."""
         return max(shard.now for shard in self.overview())
 
     def sessions(self, *, quarantined: bool = False, shards: Iterable[int] | None = None) -> Iterator[str]:
@@ -91,14 +92,14 @@ class Index(BlockingRunner):
                     break
 
     def infos(self, session_ids: Sequence[str]) -> list[SessionInfo | TorporError | None]:
-        """Describe many sessions; one pipeline, each session atomic for itself. An error stands in its place."""
+        """Describe many sessions; one pipeline. Each result is None if the session is not in Redis, or its error."""
         deployment = self.deployment
         return self.run_many([calls.info(deployment, session) for session in session_ids])
 
     def adoptions(self) -> list[Adoption]:
         """The adoptions that have begun and not ended; one pipeline.
 
-        Shards that don't answer are left out, with a warning; raises where none answers.
+        Shards that don't answer are left out, with a warning; raises if none answers.
         """
         deployment = self.deployment
         shards = range(deployment.keyspace.shards)
@@ -106,26 +107,26 @@ class Index(BlockingRunner):
         return [adoption for _, adoptions in _answered(zip(shards, found, strict=True)) for adoption in adoptions]
 
     def claim(self, shards: Sequence[int], limit: int, lease: timedelta) -> list[Lease]:
-        """Lease up to `limit` due sessions of each shard, longest due first; one pipeline, and one for the listeners.
+        """Lease up to `limit` due sessions of each shard, longest due first; one pipeline, and one to end elections.
 
-        Works at Redis's memory limit. Shards that don't answer are left out, with a warning; raises where none answers.
+        Works at Redis's memory limit. Shards that don't answer are left out, with a warning; raises if none answers.
         """
         deployment = self.deployment
         claim = partial(calls.claim, deployment, limit=limit, lease=lease)
         answers = self._ask(claim, shards, most=min(_TOGETHER, max(_CLAIMED_TOGETHER // max(limit, 1), 1)))
         claimed = [(shard, leases) for shard, leases in _answered(answers) if leases]
-        with suppress(TorporError):  # a hint: the election ends by itself, while the leases must not be lost
+        with suppress(TorporError):  # the election also ends by itself, and the leases must not be lost
             self._ask(partial(calls.end_election, deployment), [shard for shard, _ in claimed])
         return [lease for _, leases in claimed for lease in leases]
 
     def claim_nearest(self, shards: Sequence[int], limit: int, lease: timedelta) -> list[Lease]:
         """Lease the `limit` sessions of all these shards that are nearest to their due moment, due or not.
 
-        What is not yet due is left alone while it is restored, erased or waits after a failure. Three pipelines.
-        Shards that don't answer are left out, with a warning; raises where none answers.
+        A session that is not due is left if it is being restored or erased, or waits after a failure. Three pipelines.
+        Shards that don't answer are left out, with a warning; raises if none answers.
         """
         wanted = limit + _LEFT_ALONE
-        # More of a shard than its share, since the nearest of all may be in one.
+        # More from each shard than its share, because the nearest sessions may all be in one.
         of_each = min(wanted, 4 + 4 * wanted // len(shards))
         deployment = self.deployment
         ahead = self.run_many([calls.nearest(deployment, shard, of_each) for shard in shards])
@@ -133,17 +134,15 @@ class Index(BlockingRunner):
         nearest = sorted(each for _, sessions in found for each in sessions)[:wanted]
         infos = self.infos([session for _, session in nearest])
         free = [info.session_id for info in infos if isinstance(info, SessionInfo) and _is_free(info)][:limit]
-        seized = self.run_many([calls.claim_one(deployment, session, lease) for session in free])
-        return [each for each in seized if isinstance(each, Lease)]
+        claimed = self.run_many([calls.claim_one(deployment, session, lease) for session in free])
+        return [each for each in claimed if isinstance(each, Lease)]
 
-    def claim_one(self, session_id: str, lease: timedelta) -> Lease | ClaimOutcome:
-        """Lease one named session, due or not, unless a worker holds it."""
-        return self.run(calls.claim_one(self.deployment, session_id, lease))
+    claim_one = Operation(calls.claim_one)
 
     def _ask(
         self, ask: Callable[[Sequence[int]], Call[list[T | TorporError]]], shards: Sequence[int], most: int = _TOGETHER
     ) -> list[tuple[int, T | TorporError]]:
-        """What each shard answers; one pipeline. A call is of `most` shards, of one where it must be of one slot."""
+        """The answers of shards; one pipeline. A call is for up to `most` shards, or one if it must have one slot."""
         together = 1 if self._one_slot else most
         groups = [shards[first : first + together] for first in range(0, len(shards), together)]
         answers: list[tuple[int, T | TorporError]] = []
@@ -151,18 +150,18 @@ class Index(BlockingRunner):
         for group, outcome in zip(groups, self.run_many([ask(group) for group in groups]), strict=True):
             if isinstance(outcome, list):
                 answers += zip(group, outcome, strict=True)
-            elif _is_of_slots(outcome):
+            elif _is_crossslot(outcome):
                 apart += group
             else:
                 answers += [(shard, outcome) for shard in group]
-        if apart:  # a Cluster of one node, and a client that does not know it
+        if apart:  # a Cluster of one node, with a client that does not know it
             self._one_slot = True
             answers += self._ask(ask, apart)
         return answers
 
 
-def _is_of_slots(error: TorporError) -> bool:
-    """Does a server in cluster mode refuse keys of several slots? Not every client has an exception of its own for it.
+def _is_crossslot(error: TorporError) -> bool:
+    """True if a server in cluster mode refused keys of several slots; not every client has its own exception for it.
 
     Source: https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#implemented-subset
     """
@@ -170,7 +169,7 @@ def _is_of_slots(error: TorporError) -> bool:
 
 
 def _answered(outcomes: Iterable[tuple[int, T | TorporError]]) -> list[tuple[int, T]]:
-    """The shards that have answered, with what; raises the first error where none has."""
+    """The shards that have answered, with their answers; raises the first error if none has."""
     answered: list[tuple[int, T]] = []
     errors: list[TorporError] = []
     for shard, outcome in outcomes:
@@ -186,6 +185,6 @@ def _answered(outcomes: Iterable[tuple[int, T | TorporError]]) -> list[tuple[int
 
 
 def _is_free(info: SessionInfo) -> bool:
-    """Can the session be archived before it is due?"""
+    """True if the session can be archived now: it is due, or nothing else is to be done with it."""
     idle = info.status is Status.LIVE and info.attempts == 0 and info.floor is None
     return info.status is Status.DUE or idle

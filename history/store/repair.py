@@ -1,4 +1,4 @@
-"""What finds sessions whose index entry or metadata was lost, and sets them right."""
+"""Finds sessions whose index entry or metadata was lost, and repairs them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from torpor.history import calls
 from torpor.history.keys import adopted_key, adopting_pattern, own_keys
 from torpor.history.layout import Layout
-from torpor.history.session import IndexOutcome, RebuiltMetadata
+from torpor.history.store.operation import Operation
 from torpor.history.store.runner import BlockingRunner
 
 
 class Repair(BlockingRunner):
-    """Finds and repairs what no operation would leave behind."""
+    """Finds and repairs states that no operation leaves behind."""
 
     def stored_sessions(self) -> Iterator[str]:
         """Walk the ids of all sessions that have keys, indexed or not; an id may come twice.
@@ -26,9 +26,9 @@ class Repair(BlockingRunner):
                 yield session
 
     def adoptable_keys(self, layout: Layout, match: str) -> Iterator[bytes]:
-        """Walk the keys, but for our own, whose session ids match a glob-style pattern; a key may come twice.
+        """Walk other libraries' keys whose session ids match a glob-style pattern; a key may come twice.
 
-        Those come first of which an adoption was left unfinished. Walks the key space twice (SCAN).
+        Unfinished adoptions come first. Walks the key space twice (SCAN).
         """
         pattern = layout.pattern(match)
         for name in self._scan(adopting_pattern(self._namespace, pattern)):
@@ -41,10 +41,5 @@ class Repair(BlockingRunner):
             for key in self._client.scan_iter(pattern, count=1000):
                 yield key if isinstance(key, bytes) else key.encode()
 
-    def reindex(self, session_id: str) -> IndexOutcome:
-        """Add the index entry that a session lacks, or drop the one that lacks a session."""
-        return self.run(calls.reindex(self.deployment, session_id))
-
-    def rebuild_metadata(self, session_id: str, mending: RebuiltMetadata) -> bool:
-        """Give messages whose metadata was lost new metadata, due now; False where the session has changed."""
-        return self.run(calls.rebuild_metadata(self.deployment, session_id, mending))
+    reindex = Operation(calls.reindex)
+    rebuild_metadata = Operation(calls.rebuild_metadata)

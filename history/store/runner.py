@@ -1,4 +1,4 @@
-"""How a call is run on a client, and what all operations of a store share."""
+"""Runs calls on a client, and knows the deployment that they are for."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from torpor.history.scripts import all_scripts
 
 T = TypeVar("T")
 
-# What was fixed for a deployment never changes, so each client asks for it once.
+# Each client asks for its deployments once, because what is recorded for them does not change.
 _deployments: WeakKeyDictionary[Any, dict[str, Deployment]] = WeakKeyDictionary()
 _NONE: Mapping[str, Deployment] = {}
 
 
 class Runner:
-    """A client and the deployment in it.
+    """A client, and the deployment that it is for.
 
-    Its coroutines wait only where the client is one of asyncio; with a blocking client they are `finished` at once.
-    So each operation is written once, as a coroutine.
+    Each operation is written once, as a coroutine. With a blocking client a coroutine never waits, so `run_sync` runs
+    it to its end.
     """
 
     def __init__(self, client: Any, *, namespace: str = DEFAULT_NAMESPACE, shards: int | None = None) -> None:
-        """`shards` need only be given where it is not the deployment's recorded count or, for a new one, 256."""
+        """`shards` need only be given to check the recorded count, or to give a new deployment another one than 256."""
         self._kind = kind_of(client)
         self._client = client
         self._namespace = check_namespace(namespace)
@@ -42,21 +42,21 @@ class Runner:
 
     @property
     def asynchronous(self) -> bool:
-        """Is the client one of asyncio?"""
+        """True if the client is one of asyncio."""
         return self._kind.asynchronous
 
     @property
     def namespace(self) -> str:
-        """What all key names of the deployment begin with."""
+        """The prefix of all key names of the deployment."""
         return self._namespace
 
     # The deployment
 
     async def deployed(self, *, record: bool = False, afresh: bool = False) -> Deployment:
-        """The shard count and defaults of the namespace; asks Redis once for each client, or `afresh`.
+        """The deployment of the namespace; asks Redis once for each client, or again with `afresh`.
 
-        With `record`, for what may bring a first session into being, the shard count is fixed by it.
-        Raises ShardCountMismatch where another shard count was given than the recorded one.
+        `record` fixes the shard count, for operations that may create the first session. Raises ShardCountMismatch if
+        the given shard count is not the recorded one.
         """
         known = self._known()
         if known and not afresh:
@@ -69,10 +69,10 @@ class Runner:
         return self._checked(known) if known else None
 
     async def _connected(self) -> None:
-        """Have an asyncio client ask a Cluster for its nodes.
+        """Have an asyncio client of a Cluster ask for the nodes.
 
-        Commands that several tasks send before that go to any node, and redis-py closes all connections, those of
-        other tasks too, when it has been redirected five times.
+        Before that, redis-py sends the commands of several tasks to any node; after five redirections it closes all
+        connections, also those of other tasks.
         """
         if self.asynchronous:
             with self._kind.translated:
@@ -111,7 +111,7 @@ class Runner:
     # How a call is run
 
     async def perform(self, call: Call[T]) -> T:
-        """Run one call: EVALSHA, and EVAL where the server has lost the script."""
+        """Run one call: EVALSHA, or EVAL if the server does not have the script."""
         with self._kind.translated:
             try:
                 reply = await self._evaluate("EVALSHA", call.script.sha, call)
@@ -120,18 +120,18 @@ class Runner:
         return call.decode(reply)
 
     async def _evaluate(self, command: str, body: str | bytes, call: Call[Any]) -> Any:
-        # NEVER_DECODE: replies are bytes whatever decode_responses says, so that stored bytes stay untouched.
+        # NEVER_DECODE: replies are bytes even with decode_responses, so that stored bytes stay as they are.
         reply = self._client.execute_command(command, *_arguments(body, call), NEVER_DECODE=[])
         return await reply if self.asynchronous else reply
 
     async def elsewhere(self, act: Callable[[], T], threads: Executor | None = None) -> T:
-        """Do what blocks and is not the client's, as the archive's I/O is; in a thread where others would wait."""
+        """Do blocking I/O other than the client's, such as the archive's; with asyncio in a thread."""
         if not self.asynchronous:
             return act()
         return await asyncio.get_running_loop().run_in_executor(threads, act)
 
     async def pause(self, seconds: float) -> None:
-        """Wait for somebody else."""
+        """Sleep, without blocking an event loop."""
         if self.asynchronous:
             await asyncio.sleep(seconds)
         else:
@@ -139,17 +139,17 @@ class Runner:
 
 
 class Operations:
-    """What groups of operations have in common: the runner that each of them is run by."""
+    """Base of the classes whose operations are coroutines over any client."""
 
     def __init__(self, runner: Runner) -> None:
-        self._runner = runner
+        self.runner = runner
         self.deployed = runner.deployed
         self.elsewhere = runner.elsewhere
         self.pause = runner.pause
 
 
 class BlockingRunner(Runner):
-    """A blocking client; the operations that only the worker needs are built on it."""
+    """A runner with a blocking client; base of the classes with the operations that only the worker needs."""
 
     def __init__(self, client: Any, *, namespace: str = DEFAULT_NAMESPACE, shards: int | None = None) -> None:
         """As Runner; raises InvalidArgument for an asyncio client."""
@@ -164,7 +164,7 @@ class BlockingRunner(Runner):
 
     @property
     def deployment(self) -> Deployment:
-        """As `deployed`; records nothing."""
+        """The deployment; asks Redis once, and records nothing."""
         return self._known() or run_sync(self.deployed())
 
     @property
@@ -184,7 +184,7 @@ class BlockingRunner(Runner):
         return self._remembered(run_sync(wanted))
 
     def run(self, call: Call[T]) -> T:
-        """As `perform`."""
+        """Run one call."""
         return run_sync(self.perform(call))
 
     def run_many(self, many: Sequence[Call[T]]) -> list[T | TorporError]:
@@ -192,7 +192,7 @@ class BlockingRunner(Runner):
         if not many:
             return []
         with self._kind.translated:
-            # transaction=False: the calls are independent and may be of different slots.
+            # transaction=False, because the calls are independent and may be for different slots.
             pipeline = self._client.pipeline(transaction=False)
             for call in many:
                 arguments = _arguments(call.script.sha, call)
@@ -201,13 +201,13 @@ class BlockingRunner(Runner):
         return [self._outcome(call, reply) for call, reply in zip(many, replies, strict=True)]
 
     def load_scripts(self) -> None:
-        """Load every script, so that a first pipeline need not be sent twice; one round trip a script."""
+        """Load every script, so that the first pipeline need not be sent twice; one round trip for each script."""
         with self._kind.translated:
             for each in all_scripts():
                 self._client.script_load(each.source)
 
     def _target(self, call: Call[Any]) -> dict[str, Any]:
-        """Which node of a Cluster a pipeline sends a call to; the client would ask one for the keys of each call."""
+        """The node of a Cluster for a call in a pipeline; else the client asks a node for the keys of each call."""
         return {"target_nodes": self._client.get_node_from_key(call.keys[0])} if self._kind.cluster else {}
 
     def _outcome(self, call: Call[T], reply: Any) -> T | TorporError:

@@ -22,7 +22,7 @@ from support.servers import start_redis
 from torpor.history.protocol import Expiry
 from torpor.worker.deployment.services import Services
 from torpor.worker.erasure.inventory import Tally
-from torpor.worker.erasure.orders import Order
+from torpor.worker.erasure.order import Order
 from torpor.worker.erasure.purge import purge
 from torpor.worker.sleep.drain import drain
 
@@ -55,7 +55,7 @@ def main() -> None:
         try:
             services = deployment_of(server, (Path(folder) / "archive").as_uri(), idle_timeout_seconds=3_600)
             fill(services, 100)  # so that what is imported and connected once is there
-            purge(services, Order(owner="ann"))
+            purge(services, Order.of(owner="ann"))
             services.sessions.client.flushall()
             fill(services, sessions)
             measure(services, sessions)
@@ -72,14 +72,14 @@ def measure(services: Services, sessions: int) -> None:
         if found.sessions >= moments[-1][0] + sessions // 10:
             moments.append((found.sessions, time.monotonic()))
 
-    standing = purge(services, Order(owner="ann"), told)
+    standing = purge(services, Order.of(owner="ann"), told)
     ended = time.monotonic()
     assert standing.receipt
-    assert standing.receipt["removed"]["sessions"] == sessions, standing
+    assert standing.receipt.removed.sessions == sessions, standing
     print("| sessions | seconds | sessions a second |\n| --- | --- | --- |")
     for (first, start), (last, end) in itertools.pairwise(moments):
         print(f"| {first:,} to {last:,} | {end - start:.1f} | {(last - first) / (end - start):,.0f} |")
-    print(f"| second look and receipt | {ended - moments[-1][1]:.1f} | {sessions / (ended - moments[-1][1]):,.0f} |")
+    print(f"| recheck and receipt | {ended - moments[-1][1]:.1f} | {sessions / (ended - moments[-1][1]):,.0f} |")
     print(f"\n{standing.state}: {sessions:,} sessions in {ended - began:.1f} s; peak memory {before:.1f} MiB before, ")
     print(f"{peak_mib() - before:.1f} MiB added")
 

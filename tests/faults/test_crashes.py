@@ -20,7 +20,7 @@ from langchain_core.messages import HumanMessage
 from support.keyspace import raw
 from support.paths import ROOT, TESTS
 from support.servers import RedisServer, start_redis
-from support.waiting import wait_until
+from support.waiting import scaled, wait_until
 from torpor import MemorystoreChatMessageHistory
 from torpor.history.protocol import Status
 from torpor.worker.archive import contents, names
@@ -29,7 +29,7 @@ from torpor.worker.deployment.celery_config import make_app
 from torpor.worker.deployment.services import Services, connect
 from torpor.worker.deployment.settings import environment, load_settings
 from torpor.worker.erasure import orders, receipts
-from torpor.worker.erasure.receipts import PurgeState
+from torpor.worker.erasure.receipt import PurgeState
 from torpor.worker.failpoints import Failpoint
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.outcome import Outcome
@@ -93,7 +93,7 @@ class Crew:
         wait_until(lambda: not running(int(pid)), what="the process is dead")
         if whom == "group":
             assert self.process
-            assert self.process.wait(20) == -signal.SIGKILL
+            assert self.process.wait(scaled(20)) == -signal.SIGKILL
             self.start()
 
     def send(self, task: str, session_id: str) -> None:

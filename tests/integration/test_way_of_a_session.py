@@ -15,7 +15,7 @@ from torpor import MemorystoreChatMessageHistory
 from torpor.history.protocol import SessionNotFound, Status
 from torpor.worker.archive import contents, names
 from torpor.worker.deployment.services import Services
-from torpor.worker.erasure.receipts import PurgeState
+from torpor.worker.erasure.receipt import PurgeState
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain
 from torpor.worker.sleep.outcome import Outcome

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from torpor.worker import cli
+from torpor.worker.cli.commands import app
 from torpor.worker.deployment.settings import PREFIX
 
 
@@ -39,8 +40,7 @@ Torpor = Callable[..., Result]
 
 
 def names_of_commands() -> set[str]:
-    commands = cli.app.registered_commands
-    return {each.name or each.callback.__name__.replace("_", "-") for each in commands if each.callback}
+    return {each.name or each.callback.__name__ for each in app.registered_commands if each.callback}
 
 
 def command(variables: Mapping[str, str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Torpor:

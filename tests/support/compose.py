@@ -15,6 +15,7 @@ import yaml
 
 from support.paths import ROOT
 from support.servers import RedisServer
+from support.waiting import scaled
 from torpor.worker.deployment.services import Services, connect
 from torpor.worker.deployment.settings import environment, load_settings
 
@@ -39,7 +40,7 @@ def image(
     finally:
         process.terminate()
         try:
-            process.wait(20)
+            process.wait(scaled(20))
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -72,10 +72,10 @@ class WatchedOperations(SessionOperations):
             self._points.reach("between pages")
 
     async def begin_restore(
-        self, session_id: str, lease: timedelta, *, alone: bool = False
+        self, session_id: str, lease: timedelta, *, alone: bool = False, token: bytes | None = None
     ) -> RestoreTicket | RestoreRefusal:
         self._points.reach("before begin")
-        ticket = await super().begin_restore(session_id, lease, alone=alone)
+        ticket = await super().begin_restore(session_id, lease, alone=alone, token=token)
         self._points.reach("after begin")
         return ticket
 
@@ -100,6 +100,11 @@ class WatchedSessions(SessionStore):
         super().__init__(client)
         self.points = points
         self.operations = WatchedOperations(self, points)
+
+    def info(self, session_id: str) -> SessionInfo | None:
+        found = super().info(session_id)
+        self.points.reach("after info")
+        return found
 
     def snapshots(self, leases: Sequence[Lease]) -> list[SessionInfo | TorporError | None]:
         self.points.reach("before snapshot")

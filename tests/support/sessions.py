@@ -11,7 +11,7 @@ import redis
 from support.keyspace import raw
 from torpor.history.protocol import CommitOutcome, Lease, SessionInfo, SessionStore, TorporError
 from torpor.worker.deployment.services import Services
-from torpor.worker.erasure.orders import Order
+from torpor.worker.erasure.order import Order
 from torpor.worker.erasure.purge import purge
 from torpor.worker.erasure.receipts import Standing
 
@@ -38,4 +38,4 @@ def with_settings(services: Services, **settings: Any) -> Services:
 
 def purge_session(services: Services, session_id: str) -> Standing:
     """Purge one session, as `torpor purge --session` orders it."""
-    return purge(services, Order(session=session_id))
+    return purge(services, Order.of(session=session_id))

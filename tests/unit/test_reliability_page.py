@@ -14,7 +14,7 @@ from torpor.worker.failpoints import Failpoint
 PAGE = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
 
 REFERENCES = sorted(set(re.findall(r"tests/[^\s`]*::[^\s`]*", PAGE)))
-FAULT_MODULES = sorted((ROOT / "tests" / "faults").glob("test_*.py"))
+FAULT_MODULES = sorted((ROOT / "tests" / "faults").rglob("test_*.py"))
 
 
 def rows_of_faults() -> list[list[str]]:

@@ -1,1 +1,1 @@
-"""The archive's format: object names, segments, what it holds of a session, whose it is; stores."""
+"""The archive: object names, segments and their metadata, a session's contents, ownership, and the stores."""

@@ -1,26 +1,25 @@
-"""What the archive holds of a session: its segments by epoch, and how they make up the transcript."""
+"""A session's contents in the archive: its segments by epoch, and the plan by which they make up the transcript."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from hashlib import sha256
 from itertools import groupby, pairwise
 
-from torpor.history.protocol import Expiry, Origin, OwnerMismatch, SessionInfo
+from torpor.history.protocol import Expiry, Origin, OwnerMismatch
 from torpor.worker.archive import names
-from torpor.worker.archive import segment as transcript
 from torpor.worker.archive.names import FloorName, SegmentName
+from torpor.worker.archive.segment import unpack
+from torpor.worker.archive.segment_metadata import SegmentMetadata
 from torpor.worker.archive.stores import ArchiveStore, StoredObject
 from torpor.worker.errors import SegmentDamaged, SegmentMissing
-
-_MILLISECOND = timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A segment as the archive lists it."""
+    """A segment in a listing of the archive."""
 
     name: SegmentName
     stored: StoredObject
@@ -28,7 +27,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """Messages `[skip, skip + take)` of a segment, counted from the segment's own first."""
+    """Messages `[skip, skip + take)` of a segment, whose first message is number 0."""
 
     segment: Segment
     skip: int
@@ -37,7 +36,10 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to read, in order, for a transcript. `forks` names segments that a rewound Redis has left aside."""
+    """The slices that make up a transcript, in order. `forks` names the segments that the transcript leaves out.
+
+    Forks come from a Redis that was rewound by a failover and then went on differently.
+    """
 
     session_id: str
     slices: Sequence[Slice]
@@ -46,13 +48,13 @@ class Plan:
 
     @property
     def count(self) -> int:
-        """How many messages the transcript has."""
+        """The number of messages in the transcript."""
         return sum(piece.take for piece in self.slices)
 
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """A session's objects. Epochs below `floor` were cleared: what is left of them is `erasable`."""
+    """A session's objects. Epochs below `floor` were cleared; the objects that are left of them are `erasable`."""
 
     session_id: str
     floor: int
@@ -64,7 +66,7 @@ class Contents:
 
 
 def look(archive: ArchiveStore, session_id: str, *, generations: bool = False) -> Contents:
-    """List a session's objects; one listing. With `generations`, what is not current any more is `erasable` too."""
+    """List a session's objects, by one listing. With `generations`, `erasable` has those that are not current, too."""
     parsed = [
         (name, stored)
         for stored in archive.list(names.session_prefix(session_id), generations=generations)
@@ -83,7 +85,7 @@ def look(archive: ArchiveStore, session_id: str, *, generations: bool = False) -
 def owner_markers(
     archive: ArchiveStore, owner: str, session_id: str, *, generations: bool = False
 ) -> list[tuple[int, StoredObject]]:
-    """The markers by which an owner's session is found, each after its epoch; `generations` as in ArchiveStore.list."""
+    """The owner markers of a session, each after its epoch; `generations` as in ArchiveStore.list."""
     return [
         (epoch, stored)
         for stored in archive.list(names.owner_markers(owner, session_id), generations=generations)
@@ -92,7 +94,7 @@ def owner_markers(
 
 
 def last_active(objects: Iterable[StoredObject]) -> datetime:
-    """When a session in the archive was last active, as its objects tell; reads without a write may be missing."""
+    """When a session was last active, as its objects tell. They do not tell of reads after the last write."""
     return max(map(_active, objects))
 
 
@@ -103,35 +105,35 @@ def _active(stored: StoredObject) -> datetime:
         return stored.created or datetime.now(UTC)
 
 
-def plan(archive: ArchiveStore, holdings: Contents, *, below: int | None = None) -> Plan:
-    """How the segments of the epochs `below` one make up the transcript: in order, each from its first message on.
+def plan(archive: ArchiveStore, contents: Contents, *, below: int | None = None) -> Plan:
+    """Plan the transcript of the epochs `below` one, or of all.
 
-    Segments of one epoch that overlap agree. Where they do not, since Redis was rewound by a failover, the one
-    that was archived later counts, and `forks` names the other. It names segments of epochs above `below` too, where
-    Redis was rewound to a time before them. Reads segments only where they overlap.
-    Raises SegmentMissing, naming the gap, and SegmentDamaged.
+    Segments of one epoch that overlap have the same messages, unless a failover has rewound Redis. Then the segment
+    that was archived later counts, and `forks` names the other. `forks` also names segments of epochs above `below`:
+    Redis was rewound to a time before them. Reads only segments that overlap.
+    Raises SegmentMissing, which names the gap, and SegmentDamaged.
     """
     slices: list[Slice] = []
     before = 0
-    used = [segment for segment in holdings.segments if below is None or segment.name.epoch < below]
-    forks = [segment.stored.name for segment in holdings.segments if below is not None and segment.name.epoch > below]
+    used = [segment for segment in contents.segments if below is None or segment.name.epoch < below]
+    forks = [segment.stored.name for segment in contents.segments if below is not None and segment.name.epoch > below]
     for epoch, group in groupby(used, key=lambda segment: segment.name.epoch):
         segments = list(group)
-        before += _check_complete(archive, holdings.session_id, epoch, segments, before)
+        before += _check_complete(archive, contents.session_id, epoch, segments, before)
         if any(earlier.name.stop > later.name.start for earlier, later in pairwise(segments)):
-            pieces, aside = _resolve(archive, holdings.session_id, segments)
+            pieces, aside = _resolve(archive, contents.session_id, segments)
             slices += pieces
             forks += aside
         else:
             slices += [Slice(segment, 0, segment.name.stop - segment.name.start) for segment in segments]
-    return Plan(holdings.session_id, slices, forks, _origin(archive, used))
+    return Plan(contents.session_id, slices, forks, _origin(archive, used))
 
 
 def read(archive: ArchiveStore, planned: Plan) -> Iterator[list[bytes]]:
-    """The stored bytes of every message of a plan, in order, some at a time.
+    """Yield the stored bytes of every message of a plan, in order, some at a time.
 
-    Raises OwnerMismatch where they are of several owners, who had the same session id at different times, and
-    SegmentDamaged, naming the object, at the latest at the end: use nothing before that.
+    Raises OwnerMismatch if the segments have several owners, who used the same session id at different times. Raises
+    SegmentDamaged, which names the object, perhaps only at the end: use no message before the last one has come.
     """
     owners = {piece.segment.stored.metadata.get("owner") for piece in planned.slices} - {None}
     if len(owners) > 1:
@@ -146,64 +148,14 @@ def read(archive: ArchiveStore, planned: Plan) -> Iterator[list[bytes]]:
             before += len(page)
 
 
-def metadata(info: SessionInfo, packed: transcript.Packed) -> dict[str, str]:
-    """A segment's object metadata: what is in it, and what a restore gives back to the session."""
-    described = {
-        "format": transcript.FORMAT,
-        "session": info.session_id,
-        "epoch": str(packed.name.epoch),
-        "from": str(packed.name.start),
-        "to": str(packed.name.stop),
-        "count": str(packed.count),
-        "base": str(info.restored_count),
-        "sha256": packed.sha256,
-        "created": info.created.isoformat(timespec="milliseconds"),
-        "active": info.last_active.isoformat(timespec="milliseconds"),
-    }
-    if info.owner is not None:
-        described["owner"] = info.owner
-    if info.expiry.idle is not None:
-        described["idle_ms"] = str(info.expiry.idle // _MILLISECOND)
-    if info.expiry.max_age is not None:
-        described["max_age_ms"] = str(info.expiry.max_age // _MILLISECOND)
-    if info.expiry.retention is not None:
-        described["retention_ms"] = str(info.expiry.retention // _MILLISECOND)
-    return described
-
-
 def _origin(archive: ArchiveStore, segments: Sequence[Segment]) -> Origin:
-    """What the segments remember: the earliest creation, the newest one's expiry, and the newest owner."""
-    origins = [recalled(archive, segment.stored) for segment in segments]
+    """What the segments remember of their session: its earliest creation, newest expiry and newest owner."""
+    origins = [SegmentMetadata.read(archive, segment.stored).origin for segment in segments]
     return Origin(
         created=min((each.created for each in origins if each.created), default=None),
         expiry=origins[-1].expiry if origins else Expiry(),
         owner=next((each.owner for each in reversed(origins) if each.owner is not None), None),
     )
-
-
-def recalled(archive: ArchiveStore, stored: StoredObject) -> Origin:
-    """What a segment remembers of its session; raises SegmentDamaged."""
-    described = stored.metadata
-    created = described.get("created")
-    try:
-        return Origin(
-            created=None if created is None else datetime.fromisoformat(created).astimezone(UTC),
-            expiry=Expiry(*(_span(described.get(name)) for name in ("idle_ms", "max_age_ms", "retention_ms"))),
-            owner=described.get("owner"),
-        )
-    except (ValueError, OverflowError) as exc:
-        raise SegmentDamaged(f"the metadata of {archive.url}/{stored.name} is damaged: {exc}") from exc
-
-
-def _base(archive: ArchiveStore, stored: StoredObject) -> int:
-    try:
-        return int(stored.metadata.get("base", 0))
-    except ValueError as exc:
-        raise SegmentDamaged(f"the metadata of {archive.url}/{stored.name} is damaged: {exc}") from exc
-
-
-def _span(ms: str | None) -> timedelta | None:
-    return None if ms is None else timedelta(milliseconds=int(ms))
 
 
 def _position(segment: Segment) -> tuple[int, int, int]:
@@ -213,9 +165,9 @@ def _position(segment: Segment) -> tuple[int, int, int]:
 def _check_complete(
     archive: ArchiveStore, session_id: str, epoch: int, segments: Sequence[Segment], before: int
 ) -> int:
-    """Does each segment follow on what is there, `before` counting the messages of earlier epochs, forks included?
+    """Check that no message is missing before any segment of an epoch; raises SegmentMissing.
 
-    Returns how many messages the epoch has had at most.
+    `before` counts the messages of earlier epochs, forks included. Returns how many messages the epoch had at most.
     """
     reached = 0
     for segment in segments:
@@ -224,7 +176,7 @@ def _check_complete(
                 f"the archive of session {session_id!r} has a gap: messages {reached} to "
                 f"{segment.name.start - 1} of epoch {epoch} are missing before {segment.stored.name}"
             )
-        base = _base(archive, segment.stored)
+        base = SegmentMetadata.read(archive, segment.stored).base
         if before < base:
             raise SegmentMissing(
                 f"the archive of session {session_id!r} has a gap: {base - before} messages are missing "
@@ -235,43 +187,54 @@ def _check_complete(
 
 
 def _pages(archive: ArchiveStore, session_id: str, segment: Segment) -> Iterator[list[bytes]]:
-    stored = segment.stored
+    described = SegmentMetadata.read(archive, segment.stored)
     try:
-        if stored.metadata.get("session", session_id) != session_id:
+        if described.session not in (None, session_id):
             raise SegmentDamaged("it belongs to another session")
-        with archive.open(stored) as body:
-            yield from transcript.unpack(session_id, segment.name, stored.metadata.get("sha256"), body)
+        with archive.open(segment.stored) as body:
+            yield from unpack(session_id, segment.name, described.sha256, body)
     except SegmentDamaged as exc:
-        raise SegmentDamaged(f"{archive.url}/{stored.name} is damaged: {exc}") from exc
+        raise SegmentDamaged(f"{archive.url}/{segment.stored.name} is damaged: {exc}") from exc
 
 
 def _resolve(archive: ArchiveStore, session_id: str, segments: Sequence[Segment]) -> tuple[list[Slice], list[str]]:
-    """Lay overlapping segments of one epoch over each other in the order in which they were archived."""
-    laid: list[tuple[bytes, Segment]] = []  # for each position: digest of the message, whence it is taken
+    """Slice overlapping segments of one epoch; a message that was archived later counts. Returns slices and forks."""
+    laid: list[tuple[bytes, Segment]] = []  # for each position: the digest of its message, and a segment that has it
     forks: list[str] = []
     waiting = sorted(segments, key=lambda segment: segment.stored.generation)
     while waiting:
-        # The earliest that touches what is laid. There is one unless a fork has cut off what it followed.
-        segment = next((each for each in waiting if each.name.start <= len(laid)), None)
-        if segment is None:
-            raise SegmentMissing(
-                f"the archive of session {session_id!r} has a gap: a fork has cut off what came before "
-                f"{waiting[0].stored.name}"
-            )
+        segment = _next(session_id, waiting, len(laid))
         waiting.remove(segment)
         start = segment.name.start
-        pages = _pages(archive, session_id, segment)
-        digests = [sha256(element).digest() for page in pages for element in page]
+        digests = [sha256(element).digest() for page in _pages(archive, session_id, segment) for element in page]
         overlap = list(zip(laid[start:], digests, strict=False))
         differs = next((at for at, ((old, _), new) in enumerate(overlap) if old != new), None)
         if differs is not None:
             forks += dict.fromkeys(each.stored.name for _, each in laid[start + differs :])
             del laid[start + differs :]
         laid += [(digest, segment) for digest in digests[len(laid) - start :]]
+    return _slices([segment for _, segment in laid]), forks
+
+
+def _next(session_id: str, waiting: Sequence[Segment], reached: int) -> Segment:
+    """The earliest segment that starts at or before position `reached`.
+
+    There is one, unless a fork has cut off the messages that a segment followed: raises SegmentMissing.
+    """
+    for segment in waiting:
+        if segment.name.start <= reached:
+            return segment
+    raise SegmentMissing(
+        f"the archive of session {session_id!r} has a gap: a fork has cut off what came before {waiting[0].stored.name}"
+    )
+
+
+def _slices(segments: Sequence[Segment]) -> list[Slice]:
+    """Slices by the segment of each position."""
     slices: list[Slice] = []
     position = 0
-    for segment, run in groupby((each for _, each in laid), key=lambda each: each):
+    for segment, run in groupby(segments):
         take = len(list(run))
         slices.append(Slice(segment, position - segment.name.start, take))
         position += take
-    return slices, forks
+    return slices

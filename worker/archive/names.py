@@ -1,18 +1,18 @@
-"""Every object name in the archive: what goes where, and what a name tells.
+"""Every object name in the archive: makes names, and reads them.
 
 <prefix>/v1/<hh>/<session>/<epoch>/<from>-<to>-<digest>.jsonl.gz   a segment
-<prefix>/v1/<hh>/<session>/<epoch>/floor                           older epochs must not come back
-<prefix>/v1/owners/<hh>/<owner>/<session>/<epoch>                  the owner has this epoch of the session
+<prefix>/v1/<hh>/<session>/<epoch>/floor                           a floor marker: older epochs must not come back
+<prefix>/v1/owners/<hh>/<owner>/<session>/<epoch>                  an owner marker: the owner has this epoch
 
-<prefix>/v1/orders/<purge>.json                                    a purge that is not finished
-<prefix>/v1/receipts/<purge>/<number>.jsonl.gz                     what it has found, before it removes it
-<prefix>/v1/receipts/<purge>/<number>.removed                      that was removed once
-<prefix>/v1/receipts/<purge>/listed                                it has found all it is for
-<prefix>/v1/receipts/<purge>/receipt.json                          what it has done
+<prefix>/v1/orders/<purge>.json                                    the order of a purge that is not finished
+<prefix>/v1/receipts/<purge>/<number>.jsonl.gz                     an inventory, written before its objects are removed
+<prefix>/v1/receipts/<purge>/<number>.removed                      that inventory was removed once
+<prefix>/v1/receipts/<purge>/listed                                all of the purge's inventories are written
+<prefix>/v1/receipts/<purge>/receipt.json                          the receipt
 
-<prefix>/v1/deployment                                             whose archive this is: the namespace
+<prefix>/v1/deployment                                             the namespace that owns the archive
 
-The prefix is the store's; names here are relative to it.
+<hh> is two hexadecimal digits of a hash. The store adds the prefix; names here are relative to it.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ ROOT = "v1"
 DEPLOYMENT = f"{ROOT}/deployment"
 ORDERS = f"{ROOT}/orders/"
 RECEIPTS = f"{ROOT}/receipts/"
-# Each holds the sessions whose ids hash to its two digits, so that names spread over the bucket.
+# The folders of sessions, by the first two digits of the SHA-256 of their ids: names spread over the bucket.
 SPREADS = [f"{ROOT}/{number:02x}/" for number in range(256)]
-# File systems allow 255 bytes for a name, Cloud Storage 1,024 for all of it.
+# File systems allow 255 bytes for each part of a name, Cloud Storage 1,024 for the whole name.
 _MAX_COMPONENT = 200
 
 _NUMBER = "0|[1-9][0-9]*"
@@ -41,7 +41,7 @@ _FLOOR = re.compile(rf"(?P<epoch>{_NUMBER})/floor")
 
 @dataclass(frozen=True, slots=True)
 class SegmentName:
-    """What a segment's name tells: messages `[start, stop)` of one epoch, counted from the epoch's own first."""
+    """The parts of a segment's name: it has messages `[start, stop)` of one epoch, whose first message is number 0."""
 
     epoch: int
     start: int
@@ -51,13 +51,13 @@ class SegmentName:
 
 @dataclass(frozen=True, slots=True)
 class FloorName:
-    """What a floor marker's name tells: epochs below this one must not come back."""
+    """The part of a floor marker's name: epochs below this one must not come back."""
 
     epoch: int
 
 
 def session_prefix(session_id: str) -> str:
-    """What the names of all of a session's objects begin with."""
+    """The prefix of the names of a session's objects."""
     component = _component(session_id)
     return f"{ROOT}/{_spread(session_id)}/{component}/"
 
@@ -73,25 +73,25 @@ def floor_name(session_id: str, floor: int) -> str:
 
 
 def owner_marker(owner: str, session_id: str, epoch: int) -> str:
-    """The name of the empty object by which an owner's session is found.
+    """The name of an owner marker: the empty object by which an owner's session is found.
 
-    Each epoch has its own, so that whoever erases older epochs can't take the marker of a newer one.
+    Each epoch has its own marker, so that an erasure of older epochs can't delete the marker of a newer one.
     """
     return f"{owner_markers(owner, session_id)}{epoch}"
 
 
 def owner_markers(owner: str, session_id: str) -> str:
-    """What the names of an owner's markers of a session begin with."""
+    """The prefix of the names of an owner's markers for a session."""
     return f"{all_owner_markers(owner)}{_component(session_id)}/"
 
 
 def all_owner_markers(owner: str) -> str:
-    """What the names of all of an owner's markers begin with."""
+    """The prefix of the names of all of an owner's markers."""
     return f"{ROOT}/owners/{_spread(owner)}/{_component(owner)}/"
 
 
 def marked_epoch(owner: str, session_id: str, object_name: str) -> int | None:
-    """The epoch of an owner's marker of this session; None for every other name."""
+    """The epoch of an owner marker for this session; None for every other name."""
     epoch = object_name.rpartition("/")[2]
     if re.fullmatch(_NUMBER, epoch) and object_name == owner_marker(owner, session_id, int(epoch)):
         return int(epoch)
@@ -99,7 +99,7 @@ def marked_epoch(owner: str, session_id: str, object_name: str) -> int | None:
 
 
 def marked_session(owner: str, object_name: str, metadata: Mapping[str, str]) -> str | None:
-    """The session that an owner's marker is for; None for what is no marker of this owner."""
+    """The session of an owner marker; None if the name is no marker of this owner."""
     component = object_name.removeprefix(all_owner_markers(owner)).partition("/")[0]
     session_id = metadata.get("session", unquote(component))
     epoch = object_name.rpartition("/")[2]
@@ -108,13 +108,13 @@ def marked_session(owner: str, object_name: str, metadata: Mapping[str, str]) ->
 
 
 def stored_session(folder: str, metadata: Mapping[str, str]) -> str | None:
-    """The session whose objects' names begin with `folder`, one of them having this metadata; None for no session's."""
+    """The session of a folder, by the metadata of one of its objects; None if the folder is no session's."""
     session_id = metadata.get("session", unquote(folder.rstrip("/").rpartition("/")[2]))
     return session_id if folder == session_prefix(session_id) else None
 
 
 def folder_of(object_name: str) -> str:
-    """What the names of all objects of the session that an object below one of SPREADS belongs to begin with."""
+    """The folder of a session, by the name of one of its objects below SPREADS."""
     return "/".join(object_name.split("/", 3)[:3]) + "/"
 
 
@@ -124,7 +124,7 @@ def order_name(purge: str) -> str:
 
 
 def receipts_of(purge: str) -> str:
-    """What the names of a purge's receipt and inventories begin with."""
+    """The prefix of the names of a purge's receipt and inventories."""
     return f"{RECEIPTS}{purge}/"
 
 
@@ -139,22 +139,22 @@ def receipt_name(purge: str) -> str:
 
 
 def listed_name(purge: str) -> str:
-    """The name of the empty object that says that a purge has listed all it is for."""
+    """The name of the empty object that says that all of a purge's inventories are written."""
     return f"{receipts_of(purge)}listed"
 
 
 def removed_name(purge: str, number: int) -> str:
-    """The name of the empty object that says that what an inventory lists was removed once."""
+    """The name of the empty object that says that an inventory's objects were removed once."""
     return f"{receipts_of(purge)}{number:06d}.removed"
 
 
 def inventory_name(purge: str, number: int) -> str:
-    """The name of one of a purge's inventories, the first being number 1."""
+    """The name of one of a purge's inventories. The first is number 1."""
     return f"{receipts_of(purge)}{number:06d}.jsonl.gz"
 
 
 def parse(session_id: str, object_name: str) -> SegmentName | FloorName | None:
-    """What a name below `session_prefix` tells; None for a name that is not Torpor's."""
+    """The parts of a name below `session_prefix`; None for a name that is not Torpor's."""
     prefix = session_prefix(session_id)
     if not object_name.startswith(prefix):
         return None
@@ -166,7 +166,7 @@ def parse(session_id: str, object_name: str) -> SegmentName | FloorName | None:
 
 
 def _component(value: str) -> str:
-    """Percent-encoded; by its SHA-256 where that is too long. '=' is never in the first form, so the two differ."""
+    """The value percent-encoded, or its SHA-256 if that is too long. Only the second form has a '='."""
     encoded = quote(value, safe="")
     if encoded.startswith("."):
         encoded = "%2E" + encoded[1:]  # '.' and '..' are not names

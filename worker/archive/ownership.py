@@ -1,6 +1,6 @@
-"""Whose archive it is: the namespace of the one deployment whose sessions it has, written down at its first use.
+"""The owner of an archive: one deployment, whose namespace is written down in the archive at its first use.
 
-Session ids of two deployments may be the same, and their objects would get the same names.
+Two deployments may have sessions of the same id, and their objects would have the same names.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torpor.worker.errors import ArchiveConflict, ArchiveTaken
 
 
 def take(archive: ArchiveStore, namespace: str) -> None:
-    """Write down that the archive is this deployment's; raises ArchiveTaken where it is another one's. Repeatable."""
+    """Write down that the archive is this deployment's; raises ArchiveTaken if it is another one's. Repeatable."""
     written = namespace.encode()
     try:
         archive.put(names.DEPLOYMENT, io.BytesIO(written), len(written), metadata={})
@@ -22,7 +22,7 @@ def take(archive: ArchiveStore, namespace: str) -> None:
 
 
 def is_taken(archive: ArchiveStore, namespace: str) -> bool:
-    """Is the archive this deployment's? False where it is nobody's yet; raises ArchiveTaken, and ObjectNotFound."""
+    """True if the archive is this deployment's, False if it is nobody's yet. Raises ArchiveTaken and ObjectNotFound."""
     for stored in archive.list(names.DEPLOYMENT):
         with archive.open(stored) as body:
             if body.read() != namespace.encode():

@@ -1,9 +1,9 @@
-"""Messages as segment bytes and back; no I/O of its own but on the files it is given.
+"""Segments: messages as the bytes of an object, and back.
 
 A segment is gzip (mtime 0) of one JSON object a line:
 {"session_id", "epoch", "seq", "at", "message": <the stored bytes, untouched>}
-`seq` counts from the epoch's own first message, `at` is when the session was last written (ms since 1970).
-An element that is not JSON in the strict sense, or has a line break, is kept as "raw" in base64.
+`seq` counts from the first message of the epoch. `at` is when the session was last written (ms since 1970).
+A message that is not strict JSON, or that has a line break, is kept as "raw" in base64.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _LINE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """A segment that is ready to be sent. `body` is at its start; `sha256` is of the uncompressed bytes."""
+    """A segment that is ready to be sent. `body` stands at its start; `sha256` is of the uncompressed bytes."""
 
     name: SegmentName
     body: BinaryIO
@@ -52,9 +52,9 @@ class Packed:
 
 
 def pack(session_id: str, epoch: int, start: int, at_ms: int, pages: Iterable[Iterable[bytes]]) -> Packed:
-    """Write pages of messages, the first of which is number `start` of the epoch, to a segment.
+    """Write pages of messages to a segment. The first message is number `start` of the epoch.
 
-    The segment is in memory up to 4 MiB and in a temporary file beyond. The same messages give the same bytes.
+    A segment of up to 4 MiB is in memory, a larger one in a temporary file. The same messages give the same bytes.
     """
     spool = cast(BinaryIO, tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES))  # noqa: SIM115 - outlives this
     sha256 = hashlib.sha256()
@@ -63,7 +63,7 @@ def pack(session_id: str, epoch: int, start: int, at_ms: int, pages: Iterable[It
     try:
         # Nearly as small as zlib's level 6, in a fraction of its time.
         with IGzipFile(filename="", mode="wb", compresslevel=1, fileobj=spool, mtime=0) as zipped:
-            # Each call of zlib lets another thread run, which costs more than to pack a line.
+            # One call for a page: each call of zlib lets another thread run, which costs more than to pack a line.
             for page in pages:
                 lines = [
                     b'%b%d,"at":%d,%b}\n' % (head, seq, at_ms, _member(message))
@@ -83,9 +83,9 @@ def pack(session_id: str, epoch: int, start: int, at_ms: int, pages: Iterable[It
 
 
 def unpack(session_id: str, name: SegmentName, sha256: str | None, body: IO[bytes]) -> Iterator[list[bytes]]:
-    """The stored bytes of the messages of a segment, in order, some at a time.
+    """Yield the stored bytes of a segment's messages, in order, some at a time.
 
-    Raises SegmentDamaged, at the latest at the end: use nothing before the last message came.
+    Raises SegmentDamaged, perhaps only at the end: use no message before the last one has come.
     """
     lines = _Lines(session_id, name)
     digest = hashlib.sha256()
@@ -103,14 +103,14 @@ def unpack(session_id: str, name: SegmentName, sha256: str | None, body: IO[byte
 
 
 class _Lines:
-    """What the lines of a segment must be. `seq` is the number of the next one's message."""
+    """Reads the lines of a segment and checks each. `seq` is the number of the next message."""
 
     def __init__(self, session_id: str, name: SegmentName) -> None:
         self.seq = name.start
         self._start = name.start
         self._expected = (_json_text(session_id), b"%d" % name.epoch)
         self._head = b'{"session_id":%b,"epoch":%b,"seq":' % self._expected
-        self._tail = b"\n"  # what is between number and message in the line before; no line has this one
+        self._tail = b"\n"  # the bytes between number and message in the line before; no line has these
 
     def elements(self, text: bytes) -> list[bytes]:
         """The stored bytes of the messages in some lines."""
@@ -118,7 +118,7 @@ class _Lines:
         elements = []
         for line in lines:
             begins = b"%b%d%b" % (self._head, self.seq, self._tail)
-            # Nearly every line begins as the one before it did: a look at its members would tell the same.
+            # Nearly every line has the head and tail of the line before. Then there is no need to parse it.
             known = line.startswith(begins) and line.endswith(b"}")
             elements.append(line[len(begins) : -1] if known else self._element(line))
             self.seq += 1
@@ -142,7 +142,7 @@ class _Lines:
 
 
 def is_plain(element: bytes) -> bool:
-    """Can the element stand in a line as it is: strict JSON without a line break?"""
+    """True if an element can stand in a line as it is: it is strict JSON without a line break."""
     try:
         orjson.loads(element)
     except orjson.JSONDecodeError:

@@ -1,4 +1,4 @@
-"""`torpor demo`: the way of a session on an embedded default, with a real Celery worker and beat."""
+"""`torpor demo`: sessions go to sleep and wake up, with a real Celery worker and beat."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from rich.table import Table
 from torpor import MemorystoreChatMessageHistory
 from torpor.history.protocol import PermanentError
 from torpor.worker.archive.contents import look
-from torpor.worker.cli.console import out, printable, progress
+from torpor.worker.cli.console import printable, progress, say, terminal
 from torpor.worker.deployment.services import Services, connect
 from torpor.worker.deployment.settings import Settings, environment, load_settings
 from torpor.worker.ops import status
@@ -33,27 +33,27 @@ from torpor.worker.wake.restore import restore_session
 
 IDLE_SECONDS = 2
 PATIENCE_SECONDS = 120
-# What the environment may say of another Redis than the embedded one.
+# Settings of the environment that belong to another Redis than the built-in one.
 _EMBEDDED = {"redis_cluster": False, "redis_iam": False, "redis_ca_file": ""}
 _COLUMNS = ("written", "live", "due", "in work", "archived, gone from Redis")
 
 
 class DemoFailed(PermanentError):
-    """The demo did not go as it should; the message says where it stopped."""
+    """The demo failed; the message says where it stopped."""
 
 
 class _Board:
-    """The counts of a deployment: a live table on a terminal, a line now and then elsewhere."""
+    """The counts of a deployment: a live table on a terminal, otherwise a line for each change."""
 
     def __init__(self, total: int) -> None:
         self._total = total
-        self._live = Live(console=out, auto_refresh=False)
+        self._live = Live(console=terminal(), auto_refresh=False)
         self._shown = 0.0
         self._line = ""
         self._left = 0
 
     def __enter__(self) -> Self:
-        if out.is_terminal:
+        if terminal().is_terminal:
             self._live.start()
         return self
 
@@ -76,7 +76,7 @@ class _Board:
             f"{in_work:,}",
             f"{archived:,}",
         )
-        if out.is_terminal:
+        if terminal().is_terminal:
             table = Table(box=None, pad_edge=False, header_style="bold")
             for name in _COLUMNS:
                 table.add_column(name, justify="right", min_width=12)
@@ -86,12 +86,12 @@ class _Board:
             line := ", ".join(f"{name} {number}" for name, number in zip(_COLUMNS, numbers, strict=True))
         ) != self._line:
             self._line = line
-            out.print(line, markup=False)
+            say(line)
         return self._left
 
 
 def run(conversations: Path | None, redis_url: str | None, archive_url: str | None) -> None:
-    """Play conversations from live to archived and back; raises DemoFailed, or ImportFailed for a bad file."""
+    """Write conversations, wait until they are archived, and restore them; raises DemoFailed or ImportFailed."""
     with as_file(files(__package__) / "sample.jsonl") as sample:
         played = list(read_conversations(conversations or sample))
     if not played:
@@ -111,33 +111,33 @@ def run(conversations: Path | None, redis_url: str | None, archive_url: str | No
                 "namespace": namespace,
                 "idle_timeout_seconds": IDLE_SECONDS,
                 "sweep_interval_seconds": 1,
-                # The embedded server is slow at scripts, of which each look at all shards is one a shard.
+                # The built-in server runs scripts slowly, and a sweep runs one for each shard.
                 "listen": redis_url is not None,
                 "shards": None if redis_url else 8,
             }
         )
         if not settings.redis_cluster:
-            settings = settings.model_copy(update={"broker_url": None})  # all that it writes is removed at the end
+            # With the sessions' Redis as the broker, the demo can remove the broker's keys, too.
+            settings = settings.model_copy(update={"broker_url": None})
         services = connect(settings)
         services.archive.check()
         folder.mkdir(exist_ok=True)
-        # The embedded server hangs up after an error reply, NOSCRIPT too.
+        # The built-in server closes the connection after an error reply, such as NOSCRIPT.
         services.sessions.load_scripts()
         try:
             _play(services, played, folder / "worker.log")
         finally:
             _remove_keys(services)
-    out.print(f"\nThe transcripts lie in {settings.archive_url}", markup=False, soft_wrap=True)
+    say(f"\nThe transcripts are in {settings.archive_url}")
     if archive_url is None:
-        out.print(f"  zcat {folder}/archive/v1/*/*/*/*.jsonl.gz | head -1", markup=False, soft_wrap=True)
+        say(f"  zcat {folder}/archive/v1/*/*/*/*.jsonl.gz | head -1")
 
 
 def _play(services: Services, played: list[Conversation], log: Path) -> None:
     messages = sum(len(conversation.messages) for conversation in played)
-    out.print(
+    say(
         f"{len(played):,} conversations, {messages:,} messages. A session is due after {IDLE_SECONDS} s without "
-        "activity;\na real Celery worker with beat sweeps every second. Starting it ...",
-        markup=False,
+        "activity;\na real Celery worker with beat sweeps every second. Starting it ..."
     )
     with _worker(services.settings, log) as worker, _Board(len(played)) as board:
         for written, conversation in enumerate(played, start=1):
@@ -147,7 +147,7 @@ def _play(services: Services, played: list[Conversation], log: Path) -> None:
     left = status.overview(services)
     if left.live or left.quarantined:
         raise DemoFailed(f"of {len(played):,} sessions {left.live:,} are in Redis, {left.quarantined:,} in quarantine")
-    out.print(f"\n{len(played):,} sessions archived, {left.live:,} left in Redis.\n", markup=False)
+    say(f"\n{len(played):,} sessions archived, {left.live:,} left in Redis.\n")
     _wake(services, played)
 
 
@@ -158,7 +158,7 @@ def _write(services: Services, conversation: Conversation) -> None:
 
 
 def _turns(messages: Iterable[BaseMessage]) -> Iterator[list[BaseMessage]]:
-    """The messages in turns: what a person says and all that follows from it."""
+    """The messages in turns: each begins with a person's message."""
     turn: list[BaseMessage] = []
     for message in messages:
         if turn and isinstance(message, HumanMessage):
@@ -177,28 +177,28 @@ def _await_archived(services: Services, worker: subprocess.Popen[bytes], board: 
         if worker.poll() is not None or time.monotonic() - since > PATIENCE_SECONDS:
             tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
             raise DemoFailed(f"the worker got no further than {left:,} sessions left of {total:,}; its log:\n{tail}")
-        time.sleep(0.2)  # between two looks at the same numbers
+        time.sleep(0.2)  # between two looks at the same counts
 
 
 def _wake(services: Services, played: list[Conversation]) -> None:
-    """Wake every session up, the first one before everybody's eyes."""
+    """Wake every session up; show the archive and the result of the first one."""
     first = played[0]
     name = printable(first.session_id)
-    out.print(f"The user of {name} comes back. In the archive:", markup=False)
+    say(f"The user of {name} comes back. In the archive:")
     for segment in look(services.archive, first.session_id).segments:
-        out.print(f"  {segment.stored.name}  {segment.stored.size:,} bytes", markup=False, soft_wrap=True)
-    out.print(f"restored: {_restore(services, first):,} messages, equal to what was written.\n", markup=False)
+        say(f"  {segment.stored.name}  {segment.stored.size:,} bytes")
+    say(f"restored: {_restore(services, first):,} messages, equal to what was written.\n")
     with progress(len(played)) as bars:
         for conversation in bars.track(played, description="restoring"):
             _restore(services, conversation)
-    out.print(f"All {len(played):,} sessions restored, each equal to what was written.", markup=False)
+    say(f"All {len(played):,} sessions restored, each equal to what was written.")
 
 
 def _restore(services: Services, conversation: Conversation) -> int:
     """Wake a session up and compare it with what was written; returns how many messages came from the archive."""
     restored = restore_session(services, conversation.session_id)
     if _history(services, conversation).messages != conversation.messages:
-        raise DemoFailed(f"session {conversation.session_id!r} is not what was written")
+        raise DemoFailed(f"session {conversation.session_id!r} differs from what was written")
     return restored.messages
 
 
@@ -215,7 +215,7 @@ def _history(services: Services, conversation: Conversation) -> MemorystoreChatM
 
 @contextmanager
 def _redis(url: str | None) -> Iterator[str]:
-    """The URL of the given Redis, or of an embedded server that ends with the demo."""
+    """The URL of the given Redis, or of a built-in server that ends with the demo."""
     if url:
         yield url
         return
@@ -232,12 +232,12 @@ def _redis(url: str | None) -> Iterator[str]:
 
 @contextmanager
 def _worker(settings: Settings, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A Celery worker with beat in a process of its own, its output in `log`."""
+    """A Celery worker with beat, in its own process that writes to `log`."""
     options = ["--beat", "--schedule", str(log.parent / "beat"), "--concurrency", "2", "--loglevel", "INFO"]
     quiet = ["--without-gossip", "--without-mingle"]
     with log.open("wb") as output:
         worker = subprocess.Popen(
-            [sys.executable, "-m", "celery", "-A", "torpor.worker.app", "worker", *options, *quiet],
+            [sys.executable, "-m", "torpor", "worker", *options, *quiet],
             env=environment(settings),
             stdout=output,
             stderr=output,
@@ -254,7 +254,7 @@ def _worker(settings: Settings, log: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def _remove_keys(services: Services) -> None:
-    """Delete what the demo left in Redis; it has a namespace of its own."""
+    """Delete the demo's keys, which have their own namespace."""
     client = services.sessions.client
     namespace = services.settings.namespace
     try:
@@ -262,4 +262,4 @@ def _remove_keys(services: Services) -> None:
             for key in client.scan_iter(pattern, count=1000):
                 client.unlink(key)
     except (redis.exceptions.RedisError, redis.exceptions.RedisClusterException) as exc:
-        out.print(f"Keys of {namespace} may be left in Redis: {exc}", markup=False)
+        say(f"Keys of {namespace} may be left in Redis: {exc}")

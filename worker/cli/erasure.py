@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -15,30 +14,34 @@ from torpor.worker.deployment.services import Services
 from torpor.worker.erasure import orders
 from torpor.worker.erasure import purge as purging
 from torpor.worker.erasure import receipts as receipting
-from torpor.worker.erasure.inventory import Surveyed, Tally
-from torpor.worker.erasure.orders import Order, Scope
-from torpor.worker.erasure.receipts import PurgeState, Standing
+from torpor.worker.erasure.inventory import Tally
+from torpor.worker.erasure.order import Order, Scope
+from torpor.worker.erasure.receipt import PurgeState
+from torpor.worker.erasure.receipts import Standing
+from torpor.worker.erasure.survey import Surveyed
 from torpor.worker.transfer import adopt
 
 
 def purge(
     context: typer.Context,
     *,
-    session: Annotated[str | None, typer.Option(help="One session.")] = None,
-    owner: Annotated[str | None, typer.Option(help="All sessions of an owner.")] = None,
+    session: Annotated[str | None, typer.Option(help="Purge one session.")] = None,
+    owner: Annotated[str | None, typer.Option(help="Purge all sessions of an owner.")] = None,
     idle_for: Annotated[
         str | None,
-        typer.Option(metavar="SPAN", help="Those idle for so long, such as 90d, 12h or 30m; --owner's or all."),
+        typer.Option(metavar="SPAN", help="Purge the sessions of --owner, or all, that are idle for 90d, 12h or 30m."),
     ] = None,
-    scope: Annotated[Scope, typer.Option(help="Remove them from where.")] = Scope.EVERYWHERE,
-    requested_by: Annotated[str, typer.Option("--by", help="Who asks for it; for the receipt.")] = "",
-    reason: Annotated[str, typer.Option(help="Why; for the receipt.")] = "",
-    resume: Annotated[str | None, typer.Option(metavar="ID", help="Go on with a purge that is not finished.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would go.")] = False,
+    scope: Annotated[Scope, typer.Option(help="Where to remove them.")] = Scope.EVERYWHERE,
+    requested_by: Annotated[str, typer.Option("--by", help="Write into the receipt who asks for it.")] = "",
+    reason: Annotated[str, typer.Option(help="Write the reason into the receipt.")] = "",
+    resume: Annotated[str | None, typer.Option(metavar="ID", help="Continue an unfinished purge.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be removed.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON; with --dry-run an object a line.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON; with --dry-run one object a line.")] = False,
 ) -> None:
-    """Remove sessions for good, from Redis and from the archive, and write a receipt.
+    """Remove sessions for good, and write a receipt.
+
+    They are removed from Redis and from the archive, unless --scope names one of the two.
 
     Example: torpor purge --session user-42 --dry-run
 
@@ -50,10 +53,17 @@ def purge(
     services = services_of(context, changes_archive=not dry_run)
     if resume is not None:
         if session or owner or idle_for or dry_run:
-            raise InvalidArgument("--resume goes on with a purge as it was ordered: give nothing else")
+            raise InvalidArgument("--resume continues a purge as it was ordered: give no other option")
         _tell(_carry_out(services, resume), as_json=as_json)
         return
-    order = Order(session, owner, None if idle_for is None else span_of(idle_for), scope, requested_by, reason)
+    order = Order.of(
+        session=session,
+        owner=owner,
+        idle=None if idle_for is None else span_of(idle_for),
+        scope=scope,
+        requested_by=requested_by,
+        reason=reason,
+    )
     if dry_run:
         if not _list(purging.preview(services, order), as_json=as_json) and session is not None:
             raise SessionNotFound(f"there is nothing of session {session!r} to purge")
@@ -72,12 +82,14 @@ def purge(
 def purge_status(
     context: typer.Context,
     purge_id: Annotated[
-        str | None, typer.Argument(metavar="ID", help="The purge id; without one, all that are not finished.")
+        str | None, typer.Argument(metavar="ID", help="The purge id. Without an id, all unfinished purges are shown.")
     ] = None,
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON; without ID an object a line.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON; without ID one object a line.")] = False,
 ) -> None:
-    """Tell where a purge stands: queued, running, complete, blocked or failed.
+    """Show the state of a purge, or of all unfinished purges.
+
+    A purge is queued, running, complete, blocked or failed.
 
     Example: torpor purge-status 20260101T120000Z-0a1b2c3d
     """
@@ -87,9 +99,9 @@ def purge_status(
         return
     standing = receipting.standing(services, purge_id)
     if as_json:
-        console.print_json(standing)
+        console.print_json(standing.fields())
         return
-    told = standing.receipt or standing.order
+    told = (standing.receipt or standing.order).fields()
     console.print_facts(
         {
             "state": standing.state,
@@ -102,7 +114,9 @@ def purge_status(
 
 def receipts(
     context: typer.Context,
-    purge_id: Annotated[str | None, typer.Argument(metavar="ID", help="Show this one whole, as JSON.")] = None,
+    purge_id: Annotated[
+        str | None, typer.Argument(metavar="ID", help="Show the whole receipt of this purge, as JSON.")
+    ] = None,
     *,
     as_json: JsonLines = False,
 ) -> None:
@@ -115,24 +129,24 @@ def receipts(
         standing = receipting.standing(services, purge_id)
         if standing.receipt is None:
             raise TransientError(f"purge {purge_id} is {standing.state}: it has no receipt yet")
-        console.print_json(standing.receipt)
+        console.print_json(standing.receipt.fields())
         return
     found = receipting.receipts(services)
     if as_json:
         for receipt in found:
-            console.print_json(receipt)
+            console.print_json(receipt.fields())
         return
     console.print_table(
         ("purge", "state", "target", "sessions", "objects", "requested by", "finished"),
         (
             (
-                str(each["purge"]),
-                str(each["state"]),
-                _value(each["target"]),
-                str(each["removed"]["sessions"]),
-                str(each["removed"]["objects"]),
-                str(each["requested_by"]) or "-",
-                str(each["finished_at"])[:19],
+                each.id,
+                each.state,
+                _value(each.target.fields()),
+                str(each.removed.sessions),
+                str(each.removed.objects),
+                each.requested_by or "-",
+                each.finished_at.isoformat()[:19],
             )
             for each in found
         ),
@@ -141,22 +155,21 @@ def receipts(
 
 def _carry_out(services: Services, purge_id: str) -> Standing:
     try:
-        with console.err.status("purging") as status:
+        with console.working("purging") as status:
             return purging.carry_out(services, purge_id, lambda tally: status.update(f"purging: {_text(tally)}"))
     except TorporError:
-        known = console.printable(purge_id)
-        console.err.print(f"a sweep tries again, or torpor purge --resume {known}", markup=False, soft_wrap=True)
+        console.warn(f"the next sweep tries again; to try now: torpor purge --resume {purge_id}")
         raise
 
 
 def _tell(standing: Standing, *, as_json: bool) -> None:
     if as_json:
-        console.print_json(standing)
+        console.print_json(standing.fields())
     else:
-        removed = Tally(**standing.receipt["removed"]) if standing.receipt else standing.found
-        console.out.print(f"{standing.state}: {_text(removed)}; purge {standing.purge}", markup=False, soft_wrap=True)
+        removed = standing.receipt.removed if standing.receipt else standing.found
+        console.say(f"{standing.state}: {_text(removed)}; purge {standing.purge}")
     if standing.state is PurgeState.BLOCKED:
-        raise TorporError(f"something may not be removed: torpor receipts {standing.purge}")
+        raise TorporError(f"some objects may not be removed: torpor receipts {standing.purge}")
     if standing.state is not PurgeState.COMPLETE:
         raise TransientError(
             "a worker may still be uploading some of it: the purge ends when that worker's lease has ended, "
@@ -167,7 +180,7 @@ def _tell(standing: Standing, *, as_json: bool) -> None:
 def _tell_open(unfinished: Iterator[Standing], *, as_json: bool) -> None:
     if as_json:
         for each in unfinished:
-            console.print_json(each)
+            console.print_json(each.fields())
         return
     console.print_table(
         ("purge", "state", "target", "found", "requested by", "requested", "error"),
@@ -175,10 +188,10 @@ def _tell_open(unfinished: Iterator[Standing], *, as_json: bool) -> None:
             (
                 each.purge,
                 each.state,
-                _value(each.order["target"]),
+                _value(each.order.target.fields()),
                 _text(each.found),
-                str(each.order["requested_by"]) or "-",
-                str(each.order["requested_at"])[:19],
+                each.order.requested_by or "-",
+                each.order.requested_at.isoformat()[:19],
                 each.error or "-",
             )
             for each in unfinished
@@ -187,7 +200,7 @@ def _tell_open(unfinished: Iterator[Standing], *, as_json: bool) -> None:
 
 
 def _list(surveyed: Iterator[Surveyed], *, as_json: bool) -> int:
-    """Print what would go; returns how many sessions were found."""
+    """Print what would be removed; returns how many sessions were found."""
     total, count = Tally(), 0
     for each in surveyed:
         found = each.found
@@ -195,19 +208,19 @@ def _list(surveyed: Iterator[Surveyed], *, as_json: bool) -> int:
         if each.hold is None:
             total += found.tally
         if as_json:
-            console.print_json({**asdict(found), "hold": each.hold.reason if each.hold else None})
+            console.print_json({**found.fields(), "hold": each.hold.reason if each.hold else None})
             continue
-        where = f"{_text(found.tally)}, {found.live_messages:,} messages of it in Redis"
+        where = f"{_text(found.tally)}, {found.live_messages:,} of the messages in Redis"
         kept = f"; kept by a legal hold: {each.hold.reason}" if each.hold else ""
-        console.out.print(console.one_line(f"{found.session}: {where}{kept}"), markup=False, soft_wrap=True)
+        console.say(console.one_line(f"{found.session}: {where}{kept}"))
     if not as_json:
-        console.out.print(f"would purge: {_text(total)}", markup=False)
+        console.say(f"would purge: {_text(total)}")
     return count
 
 
 def _count(surveyed: Iterator[Surveyed]) -> tuple[Tally, int]:
     total, held = Tally(), 0
-    with console.err.status("looking"):
+    with console.working("looking"):
         for each in surveyed:
             held += each.hold is not None
             total += Tally() if each.hold else each.found.tally

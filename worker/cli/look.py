@@ -1,4 +1,4 @@
-"""The commands that only look: at the deployment, its sessions, one transcript, what has happened."""
+"""The commands that only read: the state of the deployment, its sessions, one transcript, the events."""
 
 from __future__ import annotations
 
@@ -9,21 +9,17 @@ from typing import Annotated
 
 import typer
 
-from torpor.history.protocol import check_session_id
 from torpor.worker.cli import console
 from torpor.worker.cli.shared import Json, JsonLines, Session, services_of, walk
-from torpor.worker.cli.speech import speech
-from torpor.worker.deployment import events as happenings
-from torpor.worker.ops import status as standing
-from torpor.worker.transfer import json_lines
-from torpor.worker.wake import restore as restoring
 
 
 def status(context: typer.Context, *, as_json: Json = False) -> None:
-    """How the deployment stands: sessions, what is overdue, memory.
+    """Show the sessions, the overdue work and the memory of the deployment.
 
     Example: torpor status --json | jq .oldest_overdue_seconds
     """
+    from torpor.worker.ops import status as standing
+
     overview = standing.overview(services_of(context))
     if as_json:
         console.print_json(overview)
@@ -45,14 +41,14 @@ def status(context: typer.Context, *, as_json: Json = False) -> None:
         }
     )
     for warning in overview.warnings:
-        console.err.print(f"warning: {warning}", markup=False)
+        console.warn(f"warning: {warning}")
 
 
 def sessions(
     context: typer.Context,
     *,
-    due: Annotated[bool, typer.Option("--due", help="Only those that are due.")] = False,
-    limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 100,
+    due: Annotated[bool, typer.Option("--due", help="List only due sessions.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="List at most this many.")] = 100,
     as_json: JsonLines = False,
 ) -> None:
     """List the sessions in Redis, in no particular order.
@@ -81,32 +77,46 @@ def sessions(
         ],
     )
     if len(found) == limit:
-        console.err.print(f"the first {limit:,}; --limit shows more")
+        console.warn(f"the first {limit:,}; --limit shows more")
 
 
 def show(context: typer.Context, session: Session, *, as_json: Json = False) -> None:
-    """Print a session's transcript, from Redis or the archive, without waking it.
+    """Print the transcript of a session without waking it.
+
+    The messages come from Redis, from the archive, or from both.
 
     Example: torpor show user-42
     """
-    elements = restoring.read_transcript(services_of(context), check_session_id(session))
+    from torpor.history.protocol import check_session_id
+    from torpor.worker.transfer import json_lines
+    from torpor.worker.wake.restore import read_transcript
+
+    elements = read_transcript(services_of(context), check_session_id(session))
     if as_json:
         sys.stdout.buffer.write(json_lines.export_line(session, elements))
     else:
+        from torpor.worker.cli.speech import speech  # loads LangChain
+
         console.print_transcript(map(speech, elements))
 
 
 def events(
     context: typer.Context,
     *,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with each that comes.")] = False,
-    count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many of the last ones.")] = 20,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Wait for new events and print them, until Ctrl-C.")
+    ] = False,
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="Begin with this many of the latest events.")] = 20,
     as_json: JsonLines = False,
 ) -> None:
-    """Tell what has happened to sessions, oldest first: archived, restored, purged, failed.
+    """List what happened to sessions, oldest first.
+
+    A session was archived, restored or purged, or an attempt has failed.
 
     Example: torpor events --follow --json | jq 'select(.kind == "session.quarantined")'
     """
+    from torpor.worker.deployment import events as happenings
+
     for identity, fields in happenings.follow(services_of(context), count=count, forever=follow):
         if as_json:
             console.print_json({"id": identity, **fields})
@@ -114,4 +124,4 @@ def events(
         at = datetime.fromtimestamp(int(identity.partition("-")[0]) / 1000, UTC)
         rest = " ".join(f"{name}={value}" for name, value in fields.items() if name not in ("kind", "session"))
         what = f"{at:%Y-%m-%d %H:%M:%S} {fields.get('kind')} {fields.get('session')} {rest}"
-        console.out.print(console.one_line(what), markup=False, soft_wrap=True)
+        console.say(console.one_line(what))

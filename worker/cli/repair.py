@@ -1,4 +1,4 @@
-"""The commands that find what has gone wrong with sessions, and mend it."""
+"""The commands that find and repair damaged sessions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ def quarantine(
     *,
     as_json: JsonLines = False,
 ) -> None:
-    """List the sessions that could not be archived, with the reason; they stay in Redis, untouched.
+    """List the sessions that could not be archived.
+
+    The list shows the reason. The sessions stay in Redis, unchanged.
 
     Example: torpor quarantine --json | jq -r .session_id
     """
@@ -35,9 +37,11 @@ def requeue(
     context: typer.Context,
     session: Annotated[list[str] | None, typer.Argument(metavar="SESSION", help="Session ids.")] = None,
     *,
-    all_: Annotated[bool, typer.Option("--all", help="Every session in quarantine.")] = False,
+    all_: Annotated[bool, typer.Option("--all", help="Take all sessions out of quarantine.")] = False,
 ) -> None:
-    """Take sessions out of quarantine: due now, their failed attempts forgotten.
+    """Take sessions out of quarantine and make them due.
+
+    Their failed attempts are forgotten.
 
     Example: torpor requeue user-42
     """
@@ -47,19 +51,25 @@ def requeue(
     for each in list(sessions.sessions(quarantined=True)) if all_ else session or []:
         if not sessions.requeue(each) and not all_:
             raise SessionNotFound(f"session {each!r} is not in quarantine")
-        console.out.print(f"requeued: {console.one_line(each)}", markup=False)
+        console.say(f"requeued: {console.one_line(each)}")
 
 
 def doctor(
     context: typer.Context,
     *,
-    repair: Annotated[bool, typer.Option("--repair", help="Mend what can be mended.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Repair what can be repaired.")] = False,
     assume: Annotated[
-        Assumption | None, typer.Option(help="What messages are that may be archived ones, where nothing proves it.")
+        Assumption | None,
+        typer.Option(
+            help="Decide about a session that has lost its metadata and begins with the same messages as its archive: "
+            "they were restored (woken), or written later (new)."
+        ),
     ] = None,
     as_json: JsonLines = False,
 ) -> None:
-    """Look for sessions and index entries that don't fit together; exit code 1 where something is left to mend.
+    """Find and repair damaged sessions and index entries.
+
+    The exit code is 1 if something is left to repair.
 
     Example: torpor doctor --repair
     """
@@ -69,10 +79,10 @@ def doctor(
         if as_json:
             console.print_json(finding)
         else:
-            done = "mended" if finding.mended else "found"
+            done = "repaired" if finding.mended else "found"
             what = (
                 f"{console.one_line(finding.session_id)}: {finding.ailment}" if finding.session_id else finding.ailment
             )
-            console.out.print(f"{done}: {what}{f' ({finding.detail})' if finding.detail else ''}", markup=False)
+            console.say(f"{done}: {what}{f' ({finding.detail})' if finding.detail else ''}")
     if left:
-        raise TorporError(f"{left:,} things need mending" + ("" if repair else ": torpor doctor --repair"))
+        raise TorporError(f"{left:,} findings need repair" + ("" if repair else ": torpor doctor --repair"))

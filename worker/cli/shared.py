@@ -1,4 +1,4 @@
-"""What commands have in common: options, the services they work on, the walk through the index."""
+"""Options and services that several commands use."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torpor.worker.deployment.services import Services, connect, open_deployment
 from torpor.worker.deployment.settings import load_settings
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
-JsonLines = Annotated[bool, typer.Option("--json", help="Print a JSON object a line.")]
+JsonLines = Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")]
 Session = Annotated[str, typer.Argument(metavar="SESSION", help="The session id.")]
 
 
@@ -25,7 +25,7 @@ _UNITS = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 
 
 def span_of(text: str) -> timedelta:
-    """The span of `90d`, `12h`, `30m` or `45s`, of seconds where it has no unit; raises InvalidArgument."""
+    """The span of `90d`, `12h`, `30m` or `45s`, of seconds if it has no unit; raises InvalidArgument."""
     match = _SPAN.fullmatch(text.strip())
     if not match:
         raise InvalidArgument(f"{text!r} is not a span such as 90d, 12h, 30m or 45s")
@@ -36,16 +36,16 @@ def span_of(text: str) -> timedelta:
 
 
 def services_of(context: typer.Context, *, changes_archive: bool = False) -> Services:
-    """The services that the settings name, where the command line says nothing else."""
+    """The services that the settings name; options of the command line come before the environment."""
     settings = load_settings(context.obj)
     return open_deployment(settings) if changes_archive else connect(settings)
 
 
 def walk(services: Services, *, due: bool = False, quarantined: bool = False) -> Iterator[SessionInfo]:
-    """Describe the sessions of the index; report one that can't be read on standard error."""
+    """Describe the sessions of the index; print a line on standard error for each damaged one."""
     ids = services.sessions.sessions(quarantined=True) if quarantined else catalog.live(services)
     for session_id, info in catalog.described(services, ids):
         if isinstance(info, TorporError):
-            console.err.print(f"{console.one_line(session_id)}: {info}; see torpor doctor", markup=False)
+            console.warn(f"{console.one_line(session_id)}: {info}; see torpor doctor")
         elif info and (not due or info.status is Status.DUE):
             yield info

@@ -18,50 +18,52 @@ from torpor.worker.wake.restore import RestoreOutcome
 
 
 def archive(context: typer.Context, session: Session, *, as_json: Json = False) -> None:
-    """Put a session to sleep now, due or not.
+    """Put a session to sleep now, even if it is not due.
 
     Example: torpor archive user-42
     """
     services = services_of(context, changes_archive=True)
-    with console.err.status("archiving"):
+    with console.working("archiving"):
         result = archiving.archive_session(services, session)
         if result.outcome is Outcome.MISSING and not contents.look(services.archive, session):
             raise SessionNotFound(f"session {session!r} is neither in Redis nor in the archive")
     if as_json:
         console.print_json({**asdict(result), "error": str(result.error) if result.error else None})
     elif result.outcome is Outcome.ARCHIVED:
-        console.out.print(f"archived: {result.messages:,} messages", markup=False)
+        console.say(f"archived: {result.messages:,} messages")
     elif result.outcome is Outcome.MISSING:
-        console.out.print("asleep already", markup=False)
+        console.say("already asleep")
     if result.outcome not in (Outcome.ARCHIVED, Outcome.MISSING):
         _refuse_archive(result)
 
 
 def restore(context: typer.Context, session: Session, *, as_json: Json = False) -> None:
-    """Wake a session up: its archived messages go before whatever was written meanwhile.
+    """Wake a session up.
+
+    Its archived messages come back to Redis, before the messages that were written since.
 
     Example: torpor restore user-42
     """
-    with console.err.status("restoring"):
+    with console.working("restoring"):
         result = restoring.restore_session(services_of(context, changes_archive=True), session)
     if as_json:
         console.print_json(result)
     elif result.outcome is RestoreOutcome.RESTORED:
-        console.out.print(f"restored: {result.messages:,} messages from the archive", markup=False)
+        console.say(f"restored: {result.messages:,} messages from the archive")
     elif result.outcome is RestoreOutcome.COMPLETE:
-        console.out.print("awake already: nothing of it is in the archive alone", markup=False)
+        console.say("already awake: all of its messages are in Redis")
     for fork in result.forks:
-        console.err.print(f"left aside, since another was archived later: {fork}", markup=False)
+        console.warn(f"not restored, because a later archive replaced it: {fork}")
     if result.outcome is RestoreOutcome.SUPERSEDED:
-        raise TransientError("the session was closed, cleared or restored by somebody else meanwhile; try again")
+        raise TransientError("somebody else closed, cleared or restored the session meanwhile; try again")
 
 
 def _refuse_archive(result: AttemptResult) -> NoReturn:
     reasons = {
-        Outcome.KEPT: "it has been used meanwhile and stays in Redis; what was there is archived",
+        Outcome.KEPT: "it was used meanwhile, so it stays in Redis; its earlier messages are archived",
         Outcome.SUPERSEDED: "it was cleared, purged or restored meanwhile",
-        Outcome.ERASING: "what it held before its clear is being erased",
-        Outcome.BUSY: "a worker has it in hand",
+        Outcome.ERASING: "its messages from before its clear are being erased",
+        Outcome.BUSY: "a worker is busy with it",
     }
     if result.outcome in reasons:
         raise TransientError(f"session {result.session_id!r}: {reasons[result.outcome]}; try again")

@@ -1,4 +1,4 @@
-"""What a stored element says, for people: a message of LangChain or an item of the OpenAI Agents SDK."""
+"""A stored element as text for people: a message of LangChain or an item of the OpenAI Agents SDK."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torpor.history.protocol import MessageCorrupt, parse_json
 
 @dataclass(frozen=True, slots=True)
 class Speech:
-    """Who says what; which kinds of content beside text there are, and which tools are called."""
+    """A speaker and a text, the kinds of the other content, and the calls of tools."""
 
     speaker: str
     text: str
@@ -24,7 +24,7 @@ class Speech:
 
 
 def speech(element: bytes) -> Speech:
-    """What an element says; raises MessageCorrupt for what is neither a message nor an item."""
+    """The speech of an element; raises MessageCorrupt if it is neither a message nor an item."""
     try:
         return _of_message(decode_message(element))
     except MessageCorrupt:

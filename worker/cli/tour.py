@@ -1,4 +1,4 @@
-"""The command that shows the way of a session, with a server and an archive of its own."""
+"""The command that shows how sessions sleep and wake up, with its own server and archive."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torpor.worker.errors import SettingsError
 
 def demo(
     conversations: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Conversations to play instead of the bundled sample.")
+        Path | None, typer.Option(metavar="FILE", help="Play these conversations instead of the bundled sample.")
     ] = None,
     redis_url: Annotated[
-        str | None, typer.Option(help="A real Redis instead of the embedded one; its other keys are not touched.")
+        str | None, typer.Option(help="Use a real Redis instead of the built-in one. Its other keys stay untouched.")
     ] = None,
-    archive_url: Annotated[str | None, typer.Option(help="Instead of a folder of the demo's own.")] = None,
+    archive_url: Annotated[str | None, typer.Option(help="Archive there instead of in a temporary folder.")] = None,
 ) -> None:
-    """Show the way of a session, from live to archived and back, with nothing installed but Python.
+    """Watch sessions go to sleep and wake up, on a built-in Redis and a local folder.
 
     Example: torpor demo --conversations conversations.jsonl
     """

@@ -1,4 +1,4 @@
-"""The commands that take conversations in and give them out again: from and to files, and other libraries."""
+"""The commands that import and export conversations, from and to files and other libraries."""
 
 from __future__ import annotations
 
@@ -46,10 +46,14 @@ def import_(
     file: Annotated[Path, typer.Argument(metavar="FILE", help='Lines of {"session_id", "messages": [...]}.')],
     *,
     ttl: _Ttl = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check the file and tell what is new.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only check the file, and count the new sessions.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Write conversations to Redis; sessions that exist already are skipped, so it can be run again.
+    """Write conversations from a file to Redis.
+
+    Sessions that exist are skipped, so the command can be run again.
 
     Example: torpor import conversations.jsonl --ttl 3600
     """
@@ -68,26 +72,34 @@ def import_(
         console.print_json({**asdict(result), "dry_run": dry_run})
         return
     verb = "would import" if dry_run else "imported"
-    console.out.print(
-        f"{verb}: {result.sessions:,} sessions, {result.messages:,} messages; "
-        f"{result.skipped:,} sessions exist already",
-        markup=False,
+    console.say(
+        f"{verb}: {result.sessions:,} sessions, {result.messages:,} messages; {result.skipped:,} sessions exist already"
     )
 
 
 def adopt(
     context: typer.Context,
     *,
-    match: Annotated[str, typer.Option(metavar="PATTERN", help="Of session ids, as for Redis's KEYS: user-*, or *.")],
-    layout: Annotated[Format, typer.Option("--format", help="Whose sessions they are.")],
-    prefix: Annotated[str | None, typer.Option(help="Of the keys, where it is not that library's own.")] = None,
-    ttl: Annotated[int | None, typer.Option(help="Idle timeout, in seconds, instead of what is left of a TTL.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be adopted.")] = False,
+    match: Annotated[
+        str,
+        typer.Option(
+            metavar="PATTERN", help="Adopt these session ids, with the wildcards of Redis's KEYS: user-*, or *."
+        ),
+    ],
+    layout: Annotated[Format, typer.Option("--format", help="The library that has written them.")],
+    prefix: Annotated[
+        str | None, typer.Option(help="The prefix of the keys, if it is not that library's default.")
+    ] = None,
+    ttl: Annotated[
+        int | None, typer.Option(help="Idle timeout in seconds. Without it, the rest of a key's TTL counts.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be adopted.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Take over the sessions that another library has written to this Redis; can be run again, and while it writes.
+    """Take over sessions that another library has written to this Redis.
 
-    Have your application adopt first (adopt= of the history): what is adopted goes to the end of a session.
+    It can be run again, and while that library goes on writing. Change your application first, so that its history
+    has adopt=: adopted messages go to the end of a session.
 
     Example: torpor adopt --match 'user-*' --format memorystore --dry-run
     """
@@ -106,27 +118,28 @@ def adopt(
         console.print_json({**asdict(result), "dry_run": dry_run})
         return
     verb = "would adopt" if dry_run else "adopted"
-    console.out.print(f"{verb}: {result.sessions:,} sessions, {result.messages:,} messages", markup=False)
+    console.say(f"{verb}: {result.sessions:,} sessions, {result.messages:,} messages")
     for reason, left in result.left.items():
-        console.out.print(
-            f"left as they are: {left.count:,}, such as {console.one_line(left.example)}: {reason}", markup=False
-        )
+        console.say(f"not adopted: {left.count:,}, such as {console.one_line(left.example)}: {reason}")
 
 
 def export(
     context: typer.Context,
     session: Annotated[list[str] | None, typer.Argument(metavar="SESSION", help="Session ids.")] = None,
     *,
-    all_: Annotated[bool, typer.Option("--all", help="All sessions, awake and asleep.")] = False,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Instead of standard output.")] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Export all sessions, awake and asleep.")] = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write to this file instead of standard output.")
+    ] = None,
     to_memorystore: Annotated[
-        bool, typer.Option("--to-memorystore", help="To where langchain-google-memorystore-redis reads them.")
+        bool, typer.Option("--to-memorystore", help="Write to the keys that langchain-google-memorystore-redis reads.")
     ] = False,
-    ttl: Annotated[int | None, typer.Option(help="With --to-memorystore: when Redis drops them, in seconds.")] = None,
+    ttl: Annotated[int | None, typer.Option(help="With --to-memorystore: the TTL of the keys, in seconds.")] = None,
 ) -> None:
-    """Copy sessions without waking them: one JSON line each, which torpor import reads, or back to another library.
+    """Copy sessions to a file, or back to another library.
 
-    An application that adopts (adopt= of the history) would take back what is given to that library: change it first.
+    The sessions stay asleep. Each becomes one JSON line, which torpor import reads. Before you give sessions back with
+    --to-memorystore, remove adopt= from the history of your application: it would adopt them again.
 
     Example: torpor export user-42 -o user-42.jsonl
 
@@ -149,7 +162,7 @@ def export(
     else:
         for each in named:
             count = give_back(services, each, expiry.idle)
-            console.out.print(f"given back: {console.one_line(each)}, {count:,} messages", markup=False)
+            console.say(f"given back: {console.one_line(each)}, {count:,} messages")
 
 
 def _lines(services: Services, session_ids: Iterable[str], *, skip_gone: bool) -> Iterator[bytes]:
@@ -167,7 +180,7 @@ def _write(lines: Iterator[bytes], output: Path | None) -> None:
     if output is None:
         sys.stdout.buffer.writelines(lines)
         return
-    first = list(islice(lines, 1))  # what fails at once leaves the file as it was
+    first = list(islice(lines, 1))  # if the first one fails, the file stays as it was
     try:
         with output.open("wb") as out:
             out.writelines(chain(first, lines))
@@ -176,7 +189,7 @@ def _write(lines: Iterator[bytes], output: Path | None) -> None:
 
 
 def _give_all_back(services: Services, expiry: Expiry) -> None:
-    """Sessions whose keys exist are taken for those that an earlier run has given back."""
+    """A session whose key exists is counted as given back by an earlier run."""
     given = there = 0
     failed: list[PermanentError] = []
     with console.progress(None) as bars:
@@ -191,8 +204,8 @@ def _give_all_back(services: Services, expiry: Expiry) -> None:
                 pass  # purged
             except PermanentError as error:
                 failed.append(error)
-                console.err.print(console.printable(str(error)), markup=False, soft_wrap=True)
+                console.warn(str(error))
             bars.advance(task)
-    console.out.print(f"given back: {given:,} sessions; {there:,} have their key already", markup=False)
+    console.say(f"given back: {given:,} sessions; {there:,} have their key already")
     if failed:
         raise TorporError(f"{len(failed):,} sessions could not be given back")

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from kombu.transport import TRANSPORT_ALIASES
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -67,10 +66,15 @@ def _redis_iam(iam: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - pydan
 def _broker_url(url: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
     if url is None and info.data.get("redis_cluster"):
         raise ValueError(f"is required with {PREFIX}REDIS_CLUSTER, since Celery can't use a Cluster as its broker")
-    for each in url.get_secret_value().split(";") if url else ():  # several are tried in turn
-        if each.partition("://")[0] not in {"unix", *TRANSPORT_ALIASES} or not _has_valid_port(each):
-            raise ValueError("must be a URL of a transport that Celery has, such as redis://host:6379/0")
+    if url and not all(map(_is_broker, url.get_secret_value().split(";"))):  # Celery tries several in turn
+        raise ValueError("must be a URL of a transport that Celery has, such as redis://host:6379/0")
     return url
+
+
+def _is_broker(url: str) -> bool:
+    from kombu.transport import TRANSPORT_ALIASES
+
+    return url.partition("://")[0] in {"unix", *TRANSPORT_ALIASES} and _has_valid_port(url)
 
 
 def _has_valid_port(url: str) -> bool:

@@ -1,4 +1,4 @@
-"""JSON in the archive that is not a transcript: purge orders, inventories and receipts."""
+"""JSON documents in the archive: pydantic models, written as indented JSON or as gzipped lines."""
 
 from __future__ import annotations
 
@@ -8,50 +8,71 @@ import json
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from torpor.worker.archive.stores import ArchiveStore, StoredObject
 from torpor.worker.errors import DocumentDamaged, ObjectNotFound, PurgeNotFound
 
 
-def put(archive: ArchiveStore, name: str, document: Mapping[str, Any]) -> StoredObject:
-    """Write an object of one JSON document, once; raises ArchiveConflict where it is there and says something else."""
-    body = json.dumps(document, ensure_ascii=False, indent=1).encode() + b"\n"
+class Document(BaseModel):
+    """The base of what is written to the archive as JSON."""
+
+    model_config = ConfigDict(frozen=True)
+
+    def fields(self) -> dict[str, Any]:
+        """The document as JSON has it."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+D = TypeVar("D", bound=Document)
+
+
+def put(archive: ArchiveStore, name: str, document: Document) -> StoredObject:
+    """Write an object of one document, once; raises ArchiveConflict if the object exists with other content."""
+    body = json.dumps(document.fields(), ensure_ascii=False, indent=1).encode() + b"\n"
     return archive.put(name, io.BytesIO(body), len(body), metadata={})
 
 
-def read(archive: ArchiveStore, name: str) -> dict[str, Any]:
-    """The JSON document of an object; raises PurgeNotFound where there is none, and DocumentDamaged."""
+def read(archive: ArchiveStore, name: str, model: type[D]) -> D:
+    """The document of an object; raises PurgeNotFound if there is no such object, and DocumentDamaged."""
     try:
         stored = next((each for each in archive.list(name) if each.name == name), None)
         if stored is None:
             raise PurgeNotFound(f"{archive.url}/{name} does not exist")
         with archive.open(stored) as body:
-            document = json.loads(body.read())
+            text = body.read()
     except ObjectNotFound as exc:
         raise PurgeNotFound(str(exc)) from exc
-    except ValueError as exc:
-        raise DocumentDamaged(f"{archive.url}/{name} is not JSON") from exc
-    if not isinstance(document, dict):
-        raise DocumentDamaged(f"{archive.url}/{name} is not a JSON object")
-    return document
+    return _parse(archive, name, text, model)
 
 
 def put_lines(
-    archive: ArchiveStore, name: str, lines: Sequence[Mapping[str, Any]], described: Mapping[str, str]
+    archive: ArchiveStore, name: str, lines: Sequence[Document], described: Mapping[str, str]
 ) -> StoredObject:
-    """Write an object of one JSON document a line, gzipped, once, with its SHA-256 in the metadata."""
-    text = b"".join(json.dumps(line, ensure_ascii=False).encode() + b"\n" for line in lines)
+    """Write an object of one document a line, gzipped, once; `described` and the SHA-256 are its metadata."""
+    text = b"".join(json.dumps(line.fields(), ensure_ascii=False).encode() + b"\n" for line in lines)
     body = gzip.compress(text, compresslevel=6, mtime=0)
     metadata = {**described, "sha256": sha256(text).hexdigest()}
     return archive.put(name, io.BytesIO(body), len(body), metadata=metadata)
 
 
-def read_lines(archive: ArchiveStore, stored: StoredObject) -> Iterator[dict[str, Any]]:
-    """The documents of such an object, as a stream; raises DocumentDamaged."""
+def read_lines(archive: ArchiveStore, stored: StoredObject, model: type[D]) -> Iterator[D]:
+    """The documents of an object of lines, as a stream; raises DocumentDamaged."""
+    with archive.open(stored) as body:
+        try:  # inside, because a store takes BadGzipFile, an OSError, for one of its own
+            with gzip.GzipFile(fileobj=body) as lines:
+                for line in lines:
+                    yield _parse(archive, stored.name, line, model)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as exc:
+            raise DocumentDamaged(f"{archive.url}/{stored.name} is damaged: {exc}") from exc
+
+
+def _parse(archive: ArchiveStore, name: str, text: bytes, model: type[D]) -> D:
     try:
-        with archive.open(stored) as body, gzip.GzipFile(fileobj=body) as lines:
-            for line in lines:
-                yield json.loads(line)
-    except (ValueError, EOFError, zlib.error, gzip.BadGzipFile) as exc:
-        raise DocumentDamaged(f"{archive.url}/{stored.name} is damaged: {exc}") from exc
+        return model.model_validate_json(text)
+    except ValidationError as exc:
+        first = exc.errors(include_url=False)[0]
+        field = ".".join(map(str, first["loc"]))
+        raise DocumentDamaged(f"{archive.url}/{name} is damaged: {field or 'the document'}: {first['msg']}") from exc

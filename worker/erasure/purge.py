@@ -1,12 +1,12 @@
-"""Purging: list -> write down -> remove -> look again -> receipt. The one place with that order.
+"""Purge: list -> write down -> remove -> recheck -> receipt. This module alone knows that sequence.
 
-An order lies in the archive until its receipt does, so a purge that is killed anywhere is carried on by the next sweep.
+The order stays in the archive until the receipt is there, so the next sweep carries on a purge that was killed.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -19,11 +19,12 @@ from torpor.worker.deployment.events import Event, EventKind, record_events
 from torpor.worker.deployment.periodic import PeriodicThread
 from torpor.worker.deployment.services import Services
 from torpor.worker.erasure import inventory, orders, receipts
-from torpor.worker.erasure.inventory import Found, Surveyed, Tally
-from torpor.worker.erasure.orders import Order
+from torpor.worker.erasure.inventory import Found, Tally
+from torpor.worker.erasure.order import Order, check_id
 from torpor.worker.erasure.receipts import Standing
-from torpor.worker.erasure.recheck import SecondLook
+from torpor.worker.erasure.recheck import Recheck
 from torpor.worker.erasure.removal import Removal
+from torpor.worker.erasure.survey import Surveyed
 from torpor.worker.erasure.targets import targets
 from torpor.worker.errors import PurgeNotFound, PurgeOvertaken
 from torpor.worker.failpoints import Failpoint, reach
@@ -34,22 +35,23 @@ T = TypeVar("T")
 log = logging.getLogger("torpor.purge")
 
 _BATCH = 100
-_LOOKS = 5
+_RECHECKS = 5
 
 
-def purge(services: Services, order: Order, told: Callable[[Tally], None] = lambda _: None) -> Standing:
+def purge(services: Services, order: Order, progress: Callable[[Tally], None] = lambda _: None) -> Standing:
     """Place an order and carry it out; see `carry_out`. Repeatable: an order is known by its id."""
-    return carry_out(services, orders.place(services, order).id, told)
+    return carry_out(services, orders.place(services, order).id, progress)
 
 
-def carry_out(services: Services, purge_id: str, told: Callable[[Tally], None] = lambda _: None) -> Standing:
-    """Carry an order out as far as is possible now, and tell where it stands; `told` gets what was found up to now.
+def carry_out(services: Services, purge_id: str, progress: Callable[[Tally], None] = lambda _: None) -> Standing:
+    """Carry an order out as far as is possible now, and return where it stands.
 
-    Killed anywhere, run again it goes on where it was; of two at once one works. It is `running` still where a worker
-    may be uploading one of its sessions: the second look must wait until that worker's lease has ended. Raises what
-    stands in its way, which is noted: the next sweep tries again. Raises InvalidArgument and PurgeNotFound.
+    `progress` gets the counts of what was found up to now. Repeatable: a run continues one that was killed, and of two
+    runs at once one works. The state stays `running` while a worker may be uploading one of the sessions, because the
+    recheck must wait until that worker's lease has ended. An error is noted for `standing`, and the next sweep tries
+    again. Raises InvalidArgument and PurgeNotFound too.
     """
-    orders.check_id(purge_id)
+    check_id(purge_id)
     with services.sessions.purging(purge_id, services.settings.lease) as lock:
         if lock is not None:
             with (
@@ -59,14 +61,14 @@ def carry_out(services: Services, purge_id: str, told: Callable[[Tally], None] =
             ):
                 order = orders.read(services, purge_id)
                 with _renewed(lock, services.settings.lease):
-                    _Run(services, order, lock, Removal(services, order, pool), told).run()
+                    _Run(services, order, lock, Removal(services, order, pool), progress).run()
     return receipts.standing(services, purge_id)
 
 
 def preview(services: Services, order: Order) -> Iterator[Surveyed]:
-    """What a purge would find, session by session; nothing is changed.
+    """Survey the sessions that a purge would find; nothing is changed.
 
-    Holds all session ids, since a session comes twice that is in Redis and in the archive.
+    Keeps all session ids in memory, because the targets name a session that is in Redis and in the archive twice.
     """
     seen: set[str] = set()
     with ThreadPoolExecutor(services.settings.concurrency) as pool:
@@ -79,47 +81,60 @@ def preview(services: Services, order: Order) -> Iterator[Surveyed]:
 
 @dataclass
 class _Run:
-    """One run of a purge: from the list to the receipt, or to where it must wait."""
+    """One run of a purge: until the receipt, or until it has to wait."""
 
     services: Services
     order: Order
     lock: PurgeLock
     removal: Removal
-    told: Callable[[Tally], None]
+    progress: Callable[[Tally], None]
     found: Tally = field(default_factory=Tally)
 
     def run(self) -> None:
         if not receipts.is_written(self.services, self.order.id):
             adopt.finish(self.services)
             self._list_and_remove()
-            look = self._look_again()
-            if look.waits_until is not None:
-                log.info("purge %s looks again at %s", self.order.id, look.waits_until)
-                self.lock.keep(look.waits_until - datetime.now(UTC))
+            recheck = self._recheck()
+            if recheck.waits_until is not None:
+                log.info("purge %s is rechecked at %s", self.order.id, recheck.waits_until)
+                self.lock.keep(recheck.waits_until - datetime.now(UTC))
                 return
-            removed = self.found - look.spared
-            receipts.write(self.services, self.order, removed, look.kept)
+            removed = self.found - recheck.spared
+            receipts.write(self.services, self.order, removed, recheck.kept)
             log.info("purge %s: %s", self.order.id, removed)
             reach(Failpoint.PURGE_RECEIPTED)
         orders.finish(self.services, self.order.id)
 
     def _list_and_remove(self) -> None:
-        """Go through the targets; what is found of each is written down before it is removed.
+        """List the sessions, and write each batch to an inventory before it is removed.
 
-        Once the list is complete, no other run makes one: what comes into being later is not of this purge. A run that
-        was killed before is carried on with what it had not removed, and with what it had not listed.
+        Each session is listed once: after the list is complete, later runs list nothing, and a session that is created
+        then is not part of the purge. Before that, a run continues the list, and the removals, of a killed one.
         """
-        listed: set[str] = set()
+        if inventory.is_complete(self.services, self.order.id):
+            tallies = map(inventory.tally_of, inventory.written(self.services, self.order.id))
+            self.found = sum(tallies, Tally())
+        else:
+            number, listed = self._remove_listed()
+            self._list_others(number, listed)
+        inventory.complete(self.services, self.order.id)
+        reach(Failpoint.PURGE_REMOVED)
+
+    def _remove_listed(self) -> tuple[int, set[str]]:
+        """Remove what a killed run had listed; returns its number of inventories, and the sessions in them."""
         number = 0
-        complete = inventory.is_complete(self.services, self.order.id)
+        listed: set[str] = set()
         for stored in inventory.written(self.services, self.order.id):
             number += 1
             self.found += inventory.tally_of(stored)
-            founds = [] if complete else list(inventory.read(self.services, stored))
+            founds = list(inventory.read(self.services, stored))
             listed.update(found.session for found in founds)
-            if founds and not inventory.is_removed(self.services, self.order.id, number):
+            if not inventory.is_removed(self.services, self.order.id, number):
                 self._remove(number, founds)
-        for batch in _batches([] if complete else targets(self.services, self.order)):
+        return number, listed
+
+    def _list_others(self, number: int, listed: Collection[str]) -> None:
+        for batch in _batches(targets(self.services, self.order)):
             surveyed = self.removal.survey(session for session in batch if session not in listed)
             founds = list(self._admitted(surveyed, named=number == 0))
             if founds:
@@ -128,17 +143,15 @@ class _Run:
                 reach(Failpoint.PURGE_LISTED)
                 self.found += sum((found.tally for found in founds), Tally())
                 self._remove(number, founds)
-                self.told(self.found)
-        inventory.complete(self.services, self.order.id)
-        reach(Failpoint.PURGE_REMOVED)
+                self.progress(self.found)
 
     def _admitted(self, surveyed: Iterable[Surveyed], *, named: bool) -> Iterator[Found]:
-        """What is to be listed; a session that was asked for by name is so even where there is nothing of it."""
+        """The sessions to list; a session that the order names is listed even if there is nothing of it."""
         idle = self.order.idle
         cutoff = None if idle is None else self.services.sessions.now() - idle
         for each in surveyed:
             if cutoff and each.last_active and each.last_active > cutoff:
-                continue  # it was used since its name came up
+                continue  # used since the walk came to it
             if each.found or (named and self.order.session and not each.hold):
                 yield each.found
 
@@ -146,26 +159,26 @@ class _Run:
         removed = self.removal.remove(founds)
         inventory.note_removed(self.services, self.order.id, number)
         reach(Failpoint.PURGE_ERASED)
-        self._go_on()
+        self._extend_lock()
         events = [
             Event(EventKind.PURGED, found.session, next(iter(found.owners), None), found.messages) for found in removed
         ]
         record_events(self.services, events)
 
-    def _look_again(self) -> SecondLook:
-        """Look until a look finds nothing, or must wait."""
-        for _ in range(_LOOKS):
-            look = SecondLook(self.removal)
+    def _recheck(self) -> Recheck:
+        """Recheck until nothing is there again, or until a recheck has to wait."""
+        for _ in range(_RECHECKS):
+            recheck = Recheck(self.removal)
             for stored in inventory.written(self.services, self.order.id):
                 for founds in _batches(inventory.read(self.services, stored)):
-                    look.look_at(founds)
-                    self._go_on()
-            if not look.back or look.waits_until:
-                return look
+                    recheck.look_at(founds)
+                    self._extend_lock()
+            if not recheck.back or recheck.waits_until:
+                return recheck
         raise TransientError(f"purge {self.order.id}: something of its sessions keeps coming back; it goes on")
 
-    def _go_on(self) -> None:
-        """Keep the lock; raises PurgeOvertaken where it is lost."""
+    def _extend_lock(self) -> None:
+        """Extend the lock by a lease; raises PurgeOvertaken if it is lost."""
         if not self.lock.extend(self.services.settings.lease):
             raise PurgeOvertaken(f"purge {self.order.id} is carried out by another worker by now")
 

@@ -1,6 +1,6 @@
-"""The second look of a purge: whatever is left of what was listed is removed, and what may not be is told.
+"""Recheck: removes what is left of the listed sessions, and notes which objects may not be removed.
 
-What came after the purge is not touched: a session that was begun anew has newer epochs than were listed.
+It leaves alone what came after the purge: a session that was begun anew has newer epochs than the listed one.
 """
 
 from __future__ import annotations
@@ -13,16 +13,21 @@ from torpor.history.protocol import PurgeOutcome, Status
 from torpor.worker.archive import names
 from torpor.worker.archive.stores import StoredObject
 from torpor.worker.erasure import erase
-from torpor.worker.erasure.inventory import Found, Surveyed, Tally
-from torpor.worker.erasure.orders import Scope
-from torpor.worker.erasure.receipts import Kept, Remainder
+from torpor.worker.erasure.inventory import Found, Tally
+from torpor.worker.erasure.order import Scope
+from torpor.worker.erasure.receipt import Kept, Remainder
 from torpor.worker.erasure.removal import Removal
+from torpor.worker.erasure.survey import Surveyed
 from torpor.worker.errors import ArchiveRefused
 
 
 @dataclass
-class SecondLook:
-    """One look at all that was listed: what may not be removed, what was spared, how much was there again."""
+class Recheck:
+    """One look at all listed sessions.
+
+    `kept` may not be removed. `spared` is what was listed and is not removed. `back` counts what was there again and
+    is removed now. Another recheck has to wait until `waits_until`.
+    """
 
     removal: Removal
     kept: Remainder = field(default_factory=Remainder)
@@ -55,35 +60,38 @@ class SecondLook:
             elif outcome is PurgeOutcome.CHANGED and info and info.status is Status.IN_WORK and info.due_at:
                 self._wait(info.due_at)
             elif outcome is PurgeOutcome.CHANGED:
-                self._wait(datetime.now(UTC) + retry)  # a clear is being finished, or a worker uploads
+                self._wait(datetime.now(UTC) + retry)  # a clear is not finished yet, or a worker uploads
             else:
                 self.spared += each.listed.tally  # used meanwhile
 
     def _erase(self, left: Sequence[_Left]) -> None:
-        free: list[_Left] = []
+        removable = list(self._removable(left))
+        forbidden = self.removal.forbid([each.found for each in removable if each.needs_floor])
+        live = {each.listed.session for each in removable if each.live}
+        # A worker may have a lease of these and upload once more, so they ask for another recheck.
+        self.back += sum(found.session in live for found, _ in forbidden)
+        forbidden += [(each.found, each.listed.epoch + 1) for each in removable if not each.needs_floor]
+        by_id = {each.listed.session: each.listed for each in removable}
+        for (found, _), erased in zip(forbidden, self.removal.erase(forbidden), strict=True):
+            self.back += erased.objects
+            listed = by_id.pop(found.session)
+            if erased.refused:
+                self._keep_objects(listed, erased.refused)
+        for listed in by_id.values():
+            self.spared += listed.tally  # used meanwhile
+
+    def _removable(self, left: Sequence[_Left]) -> Iterator[_Left]:
+        """The sessions that may be removed; the others are counted as spared."""
         for each in left:
             if self._is_kept(each):
                 continue
             if self.removal.order.idle is not None and each.newer:
-                self.spared += each.listed.tally  # it was used since it was listed
+                self.spared += each.listed.tally  # used since it was listed as idle
             else:
-                free.append(each)
-        forbidden = self.removal.forbid([each.found for each in free if each.is_to_be_forbidden])
-        live = {each.listed.session for each in free if each.live}
-        self.back += sum(found.session in live for found, _ in forbidden)  # whose lease may run: another look waits
-        forbidden += [(each.found, each.listed.epoch + 1) for each in free if not each.is_to_be_forbidden]
-        by_id = {each.listed.session: each.listed for each in free}
-        for (found, _), erased in zip(forbidden, self.removal.erase(forbidden), strict=True):
-            self.back += erased.objects
-            if erased.refused:
-                self._keep_objects(by_id.pop(found.session), erased.refused)
-            else:
-                del by_id[found.session]
-        for listed in by_id.values():
-            self.spared += listed.tally  # used meanwhile
+                yield each
 
     def _is_marked(self, left: _Left) -> bool:
-        """Has an owner a marker of it still, of which there may be no segment?"""
+        """True if an owner still has a marker of the listed session, perhaps of one without segments."""
         services, listed = self.removal.services, left.listed
         return any(
             erase.owner_markers(services, owner, listed.session, listed.epoch + 1) for owner in left.found.owners
@@ -93,7 +101,7 @@ class SecondLook:
         self.waits_until = until if self.waits_until is None else max(self.waits_until, until)
 
     def _is_kept(self, left: _Left) -> bool:
-        """Must the session stay as a whole?"""
+        """True if the whole session may not be removed; notes why."""
         if left.now.hold:
             why = f"legal hold: {left.now.hold.reason}"
         elif self.removal.is_others(left.now.found):
@@ -101,16 +109,16 @@ class SecondLook:
         else:
             return False
         self.spared += left.listed.tally
-        self.kept.add(Kept(left.listed.session, why))
+        self.kept.add(Kept(session=left.listed.session, why=why))
         return True
 
     def _keep_objects(self, listed: Found, refused: Sequence[tuple[StoredObject, ArchiveRefused]]) -> None:
-        """The session counts as not removed, and of its objects those that the archive refuses to delete."""
+        """Note objects that the archive refuses to delete: the session counts as spared, with these objects only."""
         sizes = {each.name: each.size for each in listed.objects}
         kept = [sizes[stored.name] for stored, _ in refused if stored.name in sizes]
         self.spared += Tally(1, listed.messages, len(kept), sum(kept))
-        for stored, why in refused:
-            self.kept.add(Kept(listed.session, str(why), stored.name, why.until))
+        for stored, error in refused:
+            self.kept.add(Kept(session=listed.session, object=stored.name, why=str(error), until=error.until))
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,36 +130,35 @@ class _Left:
 
     @property
     def found(self) -> Found:
-        """What there is now, with the owners that were listed, who may have markers of it still."""
-        owners = sorted({*self.listed.owners, *self.now.found.owners})
-        return Found(**{name: getattr(self.now.found, name) for name in self.now.found.__slots__} | {"owners": owners})
+        """The session now, with the listed owners too, because they may still have markers of it."""
+        return self.now.found.model_copy(update={"owners": sorted({*self.listed.owners, *self.now.found.owners})})
 
     @property
     def live(self) -> bool:
-        """Is it in Redis as it was listed, or as Redis was before?"""
+        """True if Redis has the session in the listed epoch or an older one."""
         info = self.now.info
         return info is not None and info.purge is None and info.epoch <= self.listed.epoch
 
     @property
     def old(self) -> bool:
-        """Has the archive something of it that is as old as what was listed, or older than its tombstone?"""
+        """True if the archive has an object of an epoch that was listed, or that is below the tombstone's."""
         info = self.now.info
         newest = max(self.listed.epoch, info.epoch - 1) if info and info.purge is not None else self.listed.epoch
         return any(epoch <= newest for epoch in self._epochs())
 
     @property
     def newer(self) -> bool:
-        """Was it used since it was listed, its tombstone apart?"""
+        """True if the session was used after it was listed; a tombstone does not count."""
         info = self.now.info
         if info is not None:
             return info.purge is None and info.epoch > self.listed.epoch
         return any(epoch > self.listed.epoch for epoch in self._epochs())
 
     @property
-    def is_to_be_forbidden(self) -> bool:
-        """Has its old part never been forbidden, or does Redis not know of it any more?
+    def needs_floor(self) -> bool:
+        """True if the session must be forbidden (again); False if only its listed epochs are left to erase.
 
-        Else only what is old is erased, and what was begun since stays.
+        In the second case the floor is there already, and newer epochs of the session stay.
         """
         info = self.now.info
         return self.live or self.now.floor <= self.listed.epoch or (info is not None and info.purge is not None)

@@ -1,4 +1,4 @@
-"""Removing sessions for a purge: out of Redis, and out of the archive below a floor."""
+"""Removal: deletes the sessions of a purge from Redis, and from the archive below a floor."""
 
 from __future__ import annotations
 
@@ -7,13 +7,23 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import timedelta
 
-from torpor.history.protocol import ClaimOutcome, Lease, PurgeOutcome, PurgeTarget, Purging, TorporError, TransientError
+from torpor.history.protocol import (
+    ClaimOutcome,
+    Lease,
+    PurgeOutcome,
+    PurgeTarget,
+    Purging,
+    SessionInfo,
+    TorporError,
+    TransientError,
+)
 from torpor.worker.archive import contents
 from torpor.worker.deployment.services import Services
-from torpor.worker.erasure import erase, inventory
+from torpor.worker.erasure import erase, survey
 from torpor.worker.erasure.erase import Erased
-from torpor.worker.erasure.inventory import Found, Surveyed
-from torpor.worker.erasure.orders import Order, Scope
+from torpor.worker.erasure.inventory import Found
+from torpor.worker.erasure.order import Order, Scope
+from torpor.worker.erasure.survey import Surveyed
 from torpor.worker.failpoints import Failpoint, reach
 from torpor.worker.retention import legal_hold
 
@@ -22,22 +32,22 @@ _TRIES = 5
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """Removes sessions from where an order says. Each step is repeatable."""
+    """Removes sessions in the scope of an order. Each step is repeatable."""
 
     services: Services
     order: Order
     pool: Executor
 
     def survey(self, session_ids: Iterable[str]) -> list[Surveyed]:
-        """What there is of sessions, each once."""
-        return inventory.survey(self.services, self.pool, list(dict.fromkeys(session_ids)), self.order)
+        """Look at sessions, at each once."""
+        return survey.survey(self.services, self.pool, list(dict.fromkeys(session_ids)), self.order)
 
     def is_others(self, found: Found) -> bool:
-        """Is a session of an owner's purge in Redis another owner's, who had the same id?"""
+        """True if in Redis the session belongs to another owner than the purge is for: the id was used twice."""
         return self.order.owner is not None and found.owner not in (None, self.order.owner)
 
     def remove(self, listed: Sequence[Found]) -> list[Found]:
-        """Remove sessions; returns those that could be removed. What is in the way is left to the second look."""
+        """Remove sessions; returns those that could be removed. The recheck deals with the others."""
         founds = [found for found in listed if not self.is_others(found)]
         if self.order.scope is Scope.LIVE:
             outcomes = zip(founds, self.pool.map(self.drop, founds), strict=True)
@@ -47,7 +57,10 @@ class Removal:
         return [found for found, _ in forbidden]
 
     def forbid(self, founds: Sequence[Found]) -> list[tuple[Found, int]]:
-        """Empty sessions in Redis, or forbid what the archive has of them; returns the floor of each that could be."""
+        """Give sessions a floor in Redis, and empty them there unless the scope is the archive.
+
+        Returns each session that was not refused, with its floor.
+        """
         forbidden: list[tuple[Found, int]] = []
         waiting = list(founds)
         for _ in range(_TRIES):
@@ -61,7 +74,7 @@ class Removal:
         raise TransientError(f"session {waiting[0].session!r} keeps changing its owner; try again")
 
     def erase(self, forbidden: Sequence[tuple[Found, int]]) -> list[Erased]:
-        """Erase what the archive has of sessions, each below its floor."""
+        """Erase sessions from the archive, each below its floor."""
         return list(
             self.pool.map(
                 lambda each: erase.below_floor(self.services, each[0].session, each[1], each[0].owners), forbidden
@@ -69,9 +82,9 @@ class Removal:
         )
 
     def drop(self, found: Found) -> PurgeOutcome:
-        """Drop a session from Redis under a lease of our own, with what was uploaded of it and not committed.
+        """Delete a session from Redis under a lease of this purge, and its uncommitted uploads from the archive.
 
-        CHANGED where a worker has it in hand or an erasure is pending: it can be tried again.
+        CHANGED if a worker has claimed it or an erasure is pending: try again later.
         """
         sessions, lease_time = self.services.sessions, self.services.settings.lease
         lease = sessions.claim_one(found.session, lease_time)
@@ -84,28 +97,33 @@ class Removal:
         if info is not None and info.hold is not None:
             outcome = PurgeOutcome.HELD
         elif info is not None and info.floor is None:
-            if info.hold_pending:  # with the session goes what tells the worker to see to its objects
+            if info.hold_pending:  # nothing would remind a worker of it any more
                 legal_hold.see_to(self.services, found.session)
-            for segment in contents.look(self.services.archive, found.session).segments:
-                if segment.name.epoch == info.epoch and segment.name.stop > info.archived_count - info.restored_count:
-                    self.services.archive.delete(segment.stored)
+            self._trim(info)
             reach(Failpoint.PURGE_TRIMMED)
             outcome = sessions.drop_live(lease, epoch=info.epoch, idle=self.order.idle, owner=info.owner).outcome
         if outcome is not PurgeOutcome.PURGED:
             sessions.release(lease, timedelta(), counted=False)
         return outcome
 
+    def _trim(self, info: SessionInfo) -> None:
+        """Delete segments that were uploaded and never committed: they would bring the dropped messages back."""
+        committed = info.archived_count - info.restored_count
+        for segment in contents.look(self.services.archive, info.session_id).segments:
+            if segment.name.epoch == info.epoch and segment.name.stop > committed:
+                self.services.archive.delete(segment.stored)
+
     def _purge_in_redis(self, founds: Sequence[Found]) -> list[Purging]:
-        """One pipeline; raises what Redis answers for a session."""
+        """One pipeline; raises the error that Redis replies for a session."""
         sessions, idle = self.services.sessions, self.order.idle
         named = [PurgeTarget(found.session, found.owner, found.owners) for found in founds]
         if self.order.scope is Scope.ARCHIVE:
-            return [_done(outcome) for outcome in sessions.rebase(named, idle=idle)]
+            return [_checked(each) for each in sessions.rebase(named, idle=idle)]
         tombstone = timedelta(seconds=self.services.settings.tombstone_seconds)
-        return [_done(each) for each in sessions.purge(named, self.order.id, tombstone=tombstone, idle=idle)]
+        return [_checked(each) for each in sessions.purge(named, self.order.id, tombstone=tombstone, idle=idle)]
 
 
-def _done(outcome: Purging | TorporError) -> Purging:
-    if isinstance(outcome, TorporError):
-        raise outcome
-    return outcome
+def _checked(reply: Purging | TorporError) -> Purging:
+    if isinstance(reply, TorporError):
+        raise reply
+    return reply

@@ -14,11 +14,11 @@ from typing import Any, BinaryIO, Protocol
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """An object in the archive. `generation` grows with each object of the store that is created later.
+    """An object in the archive. An object that is created later has a higher `generation`.
 
-    `custom_time` is when its retention in the archive ends and it may be expired, `retained_until` the moment before
-    which the store refuses to delete it. One that is `held` can't be deleted until the hold is released. What is not
-    `current` has been deleted or replaced and is kept nevertheless.
+    At `custom_time` its retention in the archive ends, and the store may delete it. Before `retained_until` the store
+    refuses to delete it; while it is `held`, too. An object that is not `current` was deleted or replaced, and the
+    store keeps it nevertheless.
     """
 
     name: str
@@ -34,12 +34,12 @@ class StoredObject:
 
 @dataclass(frozen=True, slots=True)
 class Safeguards:
-    """What a bucket is set up to do with the archive, whatever Torpor does.
+    """What a bucket does with the archive by its own settings.
 
-    `public` tells whether its IAM policy lets everybody in; None where the policy may not be read.
-    `soft_delete_seconds` is how long deleted objects can be brought back, `retention_seconds` how long new ones can't
-    be deleted; 0 is not at all. `lifecycle` has the bucket's rules as Cloud Storage gives them, and `expires` tells
-    whether one of them deletes transcripts whose custom time has passed.
+    `public`: its IAM policy lets everybody in; None if we may not read the policy. `soft_delete_seconds`: for how long
+    deleted objects can be brought back. `retention_seconds`: for how long new objects can't be deleted. 0 means not
+    at all. `lifecycle`: the bucket's rules as Cloud Storage gives them. `expires`: one of them deletes transcripts
+    whose custom time has passed.
 
     Source: https://cloud.google.com/storage/docs/json_api/v1/buckets
     """
@@ -58,7 +58,7 @@ class Safeguards:
 
 
 def unpacks_to(body: BinaryIO, sha256: str | None) -> bool:
-    """Is this the SHA-256 of what gzip has packed in `body`? None stands for what is no transcript."""
+    """True if `body` is gzip of bytes with this SHA-256. An object that is no transcript has none."""
     digest = hashlib.sha256()
     try:
         with gzip.GzipFile(fileobj=body) as unpacked:
@@ -72,7 +72,7 @@ def unpacks_to(body: BinaryIO, sha256: str | None) -> bool:
 class ArchiveStore(Protocol):
     """Immutable objects by name. Names are relative to the store's prefix. Safe to share among threads.
 
-    All raise ArchiveUnavailable for what may pass, a missing bucket and refused credentials included.
+    All methods raise ArchiveUnavailable for errors that may pass, and for a missing bucket and refused credentials.
     """
 
     @property
@@ -91,50 +91,50 @@ class ArchiveStore(Protocol):
     ) -> StoredObject:
         """Create an object from `body`, read from its start, and return once it is verified to be stored.
 
-        Create-only; an object that is to be held never exists without its hold. An object of this name with the same
-        content is success, whoever wrote it: a retry, another worker, an upload whose reply was lost; so is one that
-        unpacks to the `sha256` of the metadata, for another zlib packs the same transcript otherwise. It is amended by
-        what it is asked for here. Raises ArchiveConflict where its content differs, and ArchiveCorrupt where the store
-        does not hold what was sent.
+        Create-only. An object that is `held` never exists without its hold. If there is an object of this name with the
+        same content, the put succeeds, whoever wrote it: a retry, another worker, an upload whose reply was lost. So it
+        does if the object unpacks to the `sha256` of the metadata, because another zlib packs the same transcript
+        differently. The object then gets this custom time and hold, as by `amend`. Raises ArchiveConflict if its
+        content differs, and ArchiveCorrupt if the store does not hold what was sent.
         """
 
     def list(self, prefix: str, *, generations: bool = False) -> Iterator[StoredObject]:
         """The objects whose names begin with `prefix`, in the order of their names. Sees every finished put.
 
-        With `generations` also those that are not current: what a versioned bucket keeps of deleted objects, or a crash
-        has left of one. Never holds all of them in memory.
+        With `generations`, also those that are not current: a versioned bucket keeps deleted objects, and a crash
+        leaves a part of one. Never has all of them in memory.
         """
 
     def open(self, stored: StoredObject) -> AbstractContextManager[BinaryIO]:
-        """The bytes of an object that `list` gave, as a stream; raises ObjectNotFound on entry or on a read."""
+        """The bytes of an object from `list`, as a stream; raises ObjectNotFound on entry or on a read."""
 
     def delete(self, stored: StoredObject) -> bool:
-        """Delete this very generation for good; False where there is none (any more).
+        """Delete this very generation for good; False if it does not exist (any more).
 
-        Raises ArchiveRefused where a hold, a retention or a missing permission forbids it.
+        Raises ArchiveRefused if a hold, a retention or a missing permission forbids it.
         """
 
     def amend(self, stored: StoredObject, *, custom_time: datetime | None = None, held: bool | None = None) -> None:
         """Move an object's custom time to a later moment; set or release its hold. Repeatable.
 
-        A custom time that is not later than what the object has changes nothing: Cloud Storage lets it only grow.
-        Raises ObjectNotFound, and ArchiveRefused for a missing permission.
+        A custom time that is not later than the object's own changes nothing: Cloud Storage never lets it go back.
+        Raises ObjectNotFound, and ArchiveRefused if a permission is missing.
         """
 
     def expire(self, now: datetime) -> int:
         """Delete the objects whose custom time has passed and that are not held; returns how many. Repeatable.
 
-        Does nothing where the store does so by itself, as a bucket does by its lifecycle rule.
+        Does nothing if the store does so by itself: a bucket has a lifecycle rule for it.
         """
 
     def safeguards(self) -> Safeguards | None:
-        """What the place is set up to do, None for a folder; raises ArchiveRefused, saying what permission to grant."""
+        """The settings of the bucket, None for a folder; raises ArchiveRefused, which names the permission to grant."""
 
     def apply_lifecycle(self) -> bool:
-        """Make the place expire objects by itself; True where that was changed. Repeatable; False for a folder.
+        """Have the bucket expire objects by itself; False if it does so already, and for a folder. Repeatable.
 
-        Every other rule of a bucket stays. Raises ArchiveRefused, saying which permission to grant.
+        Every other rule of the bucket stays. Raises ArchiveRefused, which names the permission to grant.
         """
 
     def check(self) -> None:
-        """Raise ArchiveUnavailable, saying what to do, unless the store can be listed."""
+        """Raise ArchiveUnavailable, which says what to do, unless the store can be listed."""

@@ -1,4 +1,4 @@
-"""How the archive's bucket is set up: what it does by itself, and the rule that expires transcripts."""
+"""The settings of the archive's bucket, and its lifecycle rule that expires transcripts."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from google.api_core import exceptions as api
 from google.cloud import storage
 
 from torpor.worker.archive.stores import Safeguards
+from torpor.worker.archive.stores.google_client import properties
 from torpor.worker.archive.stores.objects import patiently
 from torpor.worker.errors import ArchiveRefused
 
-# How often a change is tried where others change the bucket at the same time.
+# How often we try to change a bucket that others change at the same time.
 _ATTEMPTS = 5
 _EVERYBODY = {"allUsers", "allAuthenticatedUsers"}
 
 
 class BucketSettings:
-    """How a bucket is set up. `transcripts` is what the names of all that can expire begin with, `url` the archive's.
+    """The settings of a bucket. The names of objects that can expire begin with `transcripts`; `url` is the archive's.
 
-    Raises ArchiveRefused where that may not be read or changed, else what google-cloud-storage does.
+    Raises ArchiveRefused if we may not read or change them, and the errors of google-cloud-storage.
     """
 
     def __init__(self, bucket: storage.Bucket, transcripts: str, url: str) -> None:
@@ -30,7 +31,7 @@ class BucketSettings:
         self._url = url
 
     def safeguards(self) -> Safeguards:
-        """What it does with the archive."""
+        """What the bucket does with the archive."""
         bucket = self._read()
         access = bucket.iam_configuration
         return Safeguards(
@@ -48,9 +49,9 @@ class BucketSettings:
         )
 
     def apply_lifecycle(self) -> bool:
-        """Have transcripts deleted when their custom time has passed; False where they are already.
+        """Have transcripts deleted when their custom time has passed; False if a rule does so already.
 
-        The rule is for transcripts only: what has no custom time never fulfils its condition.
+        The rule matches transcripts only. An object without a custom time never fulfils its condition.
 
         Source: https://cloud.google.com/storage/docs/lifecycle#dayssincecustomtime
         """
@@ -72,7 +73,7 @@ class BucketSettings:
         return True
 
     def _read(self) -> storage.Bucket:
-        """The bucket as it is set up now."""
+        """The bucket with its settings as they are now."""
         bucket = self._client.bucket(self._name)
         try:
             bucket.reload(**patiently())
@@ -81,7 +82,7 @@ class BucketSettings:
         return bucket
 
     def _expires(self, rule: Mapping[str, Any]) -> bool:
-        """Does this lifecycle rule delete every transcript whose custom time has passed?"""
+        """True if this lifecycle rule deletes every transcript whose custom time has passed."""
         condition = dict(rule.get("condition", {}))
         days, prefixes = condition.pop("daysSinceCustomTime", None), condition.pop("matchesPrefix", [""])
         deletes = rule["action"]["type"] == "Delete" and days == 0 and not condition
@@ -89,24 +90,24 @@ class BucketSettings:
 
 
 def brief(error: Exception) -> str:
-    """One line of its text, without the name of a resumable upload: whoever knows it can write to the upload."""
+    """One line of an error's text, without the id of a resumable upload: whoever knows it can write to the upload."""
     text = re.sub(r"upload_id=[^&\s]*", "upload_id=...", str(error)) or type(error).__name__
     return text.splitlines()[0][:300]
 
 
 def ungranted(url: str, what: str, permission: str, error: Exception) -> ArchiveRefused:
-    """What to say where a permission is missing."""
+    """The error for a missing permission: what the credentials may not do, and what to grant."""
     return ArchiveRefused(f"{url}: these credentials may not {what}; grant {permission} on it to them: {brief(error)}")
 
 
 def _rules(bucket: storage.Bucket) -> Sequence[Mapping[str, Any]]:
-    """The lifecycle rules as they are: the library's `lifecycle_rules` drops those of a kind that it does not know."""
-    rules: Sequence[Mapping[str, Any]] = bucket._properties.get("lifecycle", {}).get("rule", ())
+    """All lifecycle rules: the library's `lifecycle_rules` drops those of a kind that it does not know."""
+    rules: Sequence[Mapping[str, Any]] = properties(bucket).get("lifecycle", {}).get("rule", ())
     return rules
 
 
 def _is_public(bucket: storage.Bucket) -> bool | None:
-    """Does the IAM policy let everybody in? None where it may not be read, as by the emulator, which has none."""
+    """True if the IAM policy lets everybody in; None if we may not read it, or, as in the emulator, there is none."""
     try:
         policy = bucket.get_iam_policy(requested_policy_version=3, **patiently())
     except (api.Forbidden, api.NotFound):

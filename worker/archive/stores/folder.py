@@ -2,68 +2,33 @@
 
 from __future__ import annotations
 
-import fcntl
-import json
 import logging
 import os
-import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from torpor.worker.archive.stores import Safeguards, StoredObject, unpacks_to
+from torpor.worker.archive.stores import Safeguards, StoredObject, disk, unpacks_to
+from torpor.worker.archive.stores.folder_description import Description, description_path
+from torpor.worker.archive.stores.folder_names import TEMPORARY, object_names
 from torpor.worker.errors import ArchiveConflict, ArchiveCorrupt, ArchiveRefused, ArchiveUnavailable, ObjectNotFound
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("worker.stores.folder")
 
-_CHUNK = 1024 * 1024
-_LEFT_BEHIND_SECONDS = 3600
 _ATTEMPTS = 100
-# No name of the layout ends like this.
-_DESCRIPTION = "=.meta.json"
-_TEMPORARY = "tmp/"
-
-
-@dataclass(frozen=True, slots=True)
-class _Description:
-    """What is known of an object beside its content."""
-
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    custom_time: datetime | None = None
-    held: bool = False
-
-    @classmethod
-    def parse(cls, content: bytes) -> _Description:
-        told = json.loads(content)
-        custom_time = told["custom_time"]
-        return cls(told["metadata"], custom_time and datetime.fromisoformat(custom_time), told.get("held", False))
-
-    def __bytes__(self) -> bytes:
-        custom_time = self.custom_time and self.custom_time.isoformat()
-        told = {"metadata": dict(self.metadata), "custom_time": custom_time, "held": self.held}
-        return json.dumps(told, ensure_ascii=False).encode()
-
-    def amended(self, *, custom_time: datetime | None, held: bool | None) -> _Description:
-        moments = [moment for moment in (self.custom_time, custom_time) if moment]
-        return replace(self, custom_time=max(moments, default=None), held=self.held if held is None else held)
-
-    def expired(self, now: datetime) -> bool:
-        return self.custom_time is not None and self.custom_time <= now and not self.held
 
 
 class FolderStore:
-    """Objects as files; what is known of an object is beside it in `<name>=.meta.json`, written before it.
+    """Objects as files. Each has its description beside it, in `<name>=.meta.json`, which is written first.
 
-    A file appears under its name only when it is complete and on disk: written to a temporary file, fsync,
-    link (which refuses to replace), fsync of the folder. Whoever writes in a folder has locked it.
+    A file gets its name only when it is complete and on disk: it is written to a temporary file, synced, and linked
+    (which never replaces a file), and then the folder is synced. A writer locks the folder in which it writes.
     """
 
     def __init__(self, root: Path) -> None:
-        """`root` is created at the first put."""
+        """The first put creates `root`."""
         self._root = root
         self._swept = False
 
@@ -84,27 +49,23 @@ class FolderStore:
     ) -> StoredObject:
         """See ArchiveStore."""
         path = self._root / name
-        described = _Description(metadata, custom_time, held)
+        described = Description(metadata, custom_time, held)
         with _translated(self.url):
-            self._make_folder(self._root)
+            disk.make_folder(self._root, self._root)
             with self._temporary() as (temporary, handle):
-                body.seek(0)
-                while chunk := body.read(_CHUNK):
-                    handle.write(chunk)
-                _sync(handle)
+                disk.copy(body, handle)
                 with self._made(path.parent):
                     if not path.exists():
                         self._create(path, temporary, described)
-                    _sync_folder(path.parent)  # whoever wrote it may not have come to that
+                    disk.sync_folder(path.parent)  # the writer of an older file may have died before it did
                     self._verify(path, body, metadata.get("sha256"))
                     self._amend(path, described, custom_time=custom_time, held=held or None)
                     return self._stored(path)
 
     def list(self, prefix: str, *, generations: bool = False) -> Iterator[StoredObject]:
         """See ArchiveStore."""
-        folder, slash, _ = prefix.rpartition("/")
         with _translated(self.url):
-            for name in self._names(folder + slash, prefix):
+            for name in object_names(self._root, prefix):
                 if stored := self._find(name, generations=generations):
                     yield stored
 
@@ -122,8 +83,8 @@ class FolderStore:
     def delete(self, stored: StoredObject) -> bool:
         """See ArchiveStore."""
         path = self._root / stored.name
-        with _translated(self.url), _locked(path.parent) as locked:
-            if not locked or _generation(path) != stored.generation:
+        with _translated(self.url), disk.locked(path.parent) as is_locked:
+            if not is_locked or _generation(path) != stored.generation:
                 return False
             if path.exists() and (described := self._described(path)) and described.held:
                 raise ArchiveRefused(f"{self.url}/{stored.name} may not be deleted: it is held", held=True)
@@ -133,20 +94,20 @@ class FolderStore:
     def amend(self, stored: StoredObject, *, custom_time: datetime | None = None, held: bool | None = None) -> None:
         """See ArchiveStore."""
         path = self._root / stored.name
-        with _translated(self.url), _locked(path.parent) as locked:
-            if not locked or not path.exists() or _generation(path) != stored.generation:
+        with _translated(self.url), disk.locked(path.parent) as is_locked:
+            if not is_locked or not path.exists() or _generation(path) != stored.generation:
                 raise ObjectNotFound(f"{self.url}/{stored.name} does not exist")
-            self._amend(path, _Description(), custom_time=custom_time, held=held)
+            self._amend(path, Description(), custom_time=custom_time, held=held)
 
     def expire(self, now: datetime) -> int:
-        """See ArchiveStore. Also removes what crashes have left of objects."""
+        """See ArchiveStore. Also removes the descriptions that crashes have left behind."""
         expired = 0
         with _translated(self.url):
-            for name in self._names("", ""):
+            for name in object_names(self._root, ""):
                 try:
                     expired += self._expire(name, now)
                 except ArchiveCorrupt as exc:
-                    log.warning("it is kept, whatever its custom time: %s", exc)
+                    log.warning("an object is kept, whatever its custom time: %s", exc)
         return expired
 
     def safeguards(self) -> Safeguards | None:
@@ -166,83 +127,69 @@ class FolderStore:
 
     @contextmanager
     def _temporary(self) -> Iterator[tuple[Path, BinaryIO]]:
-        folder = self._root / _TEMPORARY
-        folder.mkdir(exist_ok=True)
+        folder = self._root / TEMPORARY
         if not self._swept:
             self._swept = True
-            _remove_older(folder, time.time() - _LEFT_BEHIND_SECONDS)
-        descriptor, name = tempfile.mkstemp(dir=folder)
-        try:
-            with os.fdopen(descriptor, "wb") as handle:
-                yield Path(name), handle
-        finally:
-            Path(name).unlink(missing_ok=True)  # it may have been moved into place
+            disk.remove_left_behind(folder)
+        with disk.temporary(folder) as made:
+            yield made
 
     @contextmanager
     def _made(self, folder: Path) -> Iterator[None]:
-        """A folder that is there and locked."""
+        """A folder that exists and that is locked."""
         for left in reversed(range(_ATTEMPTS)):
-            with _locked(folder) as locked:
-                if locked:
+            with disk.locked(folder) as is_locked:
+                if is_locked:
                     yield
                     return
             try:
-                self._make_folder(folder)
-            except (FileNotFoundError, FileExistsError):  # while it was made, somebody deleted it or one above it
+                disk.make_folder(folder, self._root)
+            except (FileNotFoundError, FileExistsError):  # somebody deleted it, or a folder above it, meanwhile
                 if not left:
                     raise
 
-    def _make_folder(self, folder: Path) -> None:
-        if folder.is_dir():
-            return
-        folder.mkdir(parents=True, exist_ok=True)
-        for made in [folder, *folder.parents]:
-            _sync_folder(made)
-            if made == self._root:
-                break
-
-    def _create(self, path: Path, temporary: Path, described: _Description) -> None:
-        """Give a complete file its name; an object is never seen without its hold."""
+    def _create(self, path: Path, temporary: Path, described: Description) -> None:
+        """Give a complete file its name. Its description comes first: nobody sees an object without its hold."""
         self._describe(path, described)
         try:
             os.link(temporary, path)
         except OSError:
-            _description_path(path).unlink()
+            description_path(path).unlink()
             raise
 
     def _verify(self, path: Path, body: BinaryIO, sha256: str | None) -> None:
-        """What is on disk is verified, whoever wrote it."""
+        """Raise ArchiveConflict unless the file on disk, whoever wrote it, has the content of `body`."""
         with path.open("rb") as there:
-            if not _same_content(body, there) and not unpacks_to(there, sha256):
+            if not disk.same_content(body, there) and not unpacks_to(there, sha256):
                 raise ArchiveConflict(f"{self.url}/{self._name(path)} exists with other content")
 
-    def _amend(self, path: Path, otherwise: _Description, *, custom_time: datetime | None, held: bool | None) -> None:
-        """`otherwise` is the description where there is none: a crash of the machine lost it."""
+    def _amend(self, path: Path, otherwise: Description, *, custom_time: datetime | None, held: bool | None) -> None:
+        """Amend a description, or `otherwise` if a crash of the machine lost it."""
         there = self._described(path)
         amended = (there or otherwise).amended(custom_time=custom_time, held=held)
         if amended != there:
             self._describe(path, amended)
-            _sync_folder(path.parent)
+            disk.sync_folder(path.parent)
 
-    def _describe(self, path: Path, described: _Description) -> None:
+    def _describe(self, path: Path, described: Description) -> None:
         with self._temporary() as (temporary, handle):
             handle.write(bytes(described))
-            _sync(handle)
-            temporary.replace(_description_path(path))
+            disk.sync(handle)
+            temporary.replace(description_path(path))
 
-    def _described(self, path: Path) -> _Description | None:
+    def _described(self, path: Path) -> Description | None:
         try:
-            return _Description.parse(_description_path(path).read_bytes())
+            return Description.parse(description_path(path).read_bytes())
         except FileNotFoundError:
             return None
         except (ValueError, LookupError, TypeError) as exc:
             raise ArchiveCorrupt(f"the metadata of {self.url}/{self._name(path)} can't be read: {exc}") from exc
 
     def _remove(self, path: Path) -> None:
-        """Remove an object, and the folders that have become empty, as names in a bucket do."""
+        """Remove an object, and the folders that are empty then: a bucket has no empty folders either."""
         path.unlink(missing_ok=True)
-        _description_path(path).unlink(missing_ok=True)
-        _sync_folder(path.parent)
+        description_path(path).unlink(missing_ok=True)
+        disk.sync_folder(path.parent)
         for folder in path.relative_to(self._root).parents:
             if folder == Path():
                 break
@@ -252,12 +199,12 @@ class FolderStore:
                 break
 
     def _expire(self, name: str, now: datetime) -> bool:
-        """Was there an object that has expired?"""
+        """Remove an object that has expired, or what is left of one; True if it was an object."""
         path = self._root / name
         if not self._removable(path, now):
             return False
-        with _locked(path.parent) as locked:
-            if not locked or not self._removable(path, now):  # it may have been amended meanwhile
+        with disk.locked(path.parent) as is_locked:
+            if not is_locked or not self._removable(path, now):  # somebody may have amended it meanwhile
                 return False
             existed = path.exists()
             self._remove(path)
@@ -266,26 +213,6 @@ class FolderStore:
     def _removable(self, path: Path, now: datetime) -> bool:
         described = self._described(path)
         return described is not None and (described.expired(now) or not path.exists())
-
-    def _names(self, folder: str, prefix: str) -> Iterator[str]:
-        """The names below a folder that begin with `prefix`, in their order; one folder's names are read at a time.
-
-        `folder` is empty or ends with '/'. Some may have been deleted since, or in part.
-        """
-        try:
-            with os.scandir(self._root / folder) as entries:
-                # All that is in a/ comes after a-b and before a0, as its '/' does.
-                found = {e.name + "/" if e.is_dir() else e.name.removesuffix(_DESCRIPTION) for e in entries}
-        except FileNotFoundError:
-            return
-        for name in sorted(found):
-            whole = folder + name
-            if whole == _TEMPORARY:
-                continue
-            if whole.endswith("/") and (whole.startswith(prefix) or prefix.startswith(whole)):
-                yield from self._names(whole, prefix)
-            elif whole.startswith(prefix):
-                yield whole
 
     def _find(self, name: str, *, generations: bool) -> StoredObject | None:
         path = self._root / name
@@ -298,9 +225,9 @@ class FolderStore:
 
     def _stored(self, path: Path) -> StoredObject:
         stat, described = path.stat(), self._described(path)
-        while _identity(stat) != _identity(there := path.stat()):  # deleted meanwhile, and put again
+        while _identity(stat) != _identity(there := path.stat()):  # somebody deleted it and put it again meanwhile
             stat, described = there, self._described(path)
-        described = described or _Description()
+        described = described or Description()
         return StoredObject(
             self._name(path),
             stat.st_size,
@@ -312,44 +239,17 @@ class FolderStore:
         )
 
     def _left_behind(self, path: Path) -> StoredObject:
-        """What a crash in the middle of a put or of a deletion has left of an object: its description."""
-        stat = _description_path(path).stat()
+        """An object of which only the description is left: a crash interrupted its put or its deletion."""
+        stat = description_path(path).stat()
         return StoredObject(self._name(path), 0, stat.st_mtime_ns, created=_moment(stat), current=False)
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self._root).as_posix()
 
 
-@contextmanager
-def _locked(folder: Path) -> Iterator[bool]:
-    """Keep everybody else who locks the folder out of it, in all processes; False where it was deleted meanwhile."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except FileNotFoundError:
-        yield False
-        return
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield _is_still(folder, descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _is_still(folder: Path, descriptor: int) -> bool:
-    """Whoever had the lock may have deleted the folder, and somebody else made another."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), folder.stat())
-    except FileNotFoundError:
-        return False
-
-
-def _description_path(path: Path) -> Path:
-    return path.with_name(path.name + _DESCRIPTION)
-
-
 def _generation(path: Path) -> int | None:
-    """Of an object, or of what is left of it; None where nothing is."""
-    for each in (path, _description_path(path)):
+    """The generation of an object, or of the description that is left of it; None if there is neither."""
+    for each in (path, description_path(path)):
         with suppress(FileNotFoundError):
             return each.stat().st_mtime_ns
     return None
@@ -361,37 +261,6 @@ def _identity(stat: os.stat_result) -> tuple[int, int]:
 
 def _moment(stat: os.stat_result) -> datetime:
     return datetime.fromtimestamp(stat.st_mtime, UTC)
-
-
-def _remove_older(folder: Path, than: float) -> None:
-    for path in folder.iterdir():
-        with suppress(FileNotFoundError):  # its own process was faster
-            if path.stat().st_mtime < than:
-                path.unlink()
-
-
-def _same_content(body: BinaryIO, there: BinaryIO) -> bool:
-    body.seek(0)
-    while True:
-        chunk = body.read(_CHUNK)
-        if chunk != there.read(_CHUNK):
-            there.seek(0)
-            return False
-        if not chunk:
-            return True
-
-
-def _sync(handle: BinaryIO) -> None:
-    handle.flush()
-    os.fsync(handle.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The objects of a bucket by the JSON API of Cloud Storage, one request each; large ones are left to its library.
+"""The objects of a bucket by the JSON API of Cloud Storage, one request each; its library sends large ones.
 
 Source: https://cloud.google.com/storage/docs/json_api/v1/objects
 """
@@ -9,7 +9,7 @@ import base64
 import io
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
 from secrets import token_hex
 from typing import Any, BinaryIO
@@ -19,18 +19,17 @@ import google_crc32c
 import orjson
 from google.api_core import exceptions as api
 from google.api_core.retry import Retry
-from google.cloud.storage.retry import DEFAULT_RETRY
 
+from torpor.worker.archive.stores.google_client import may_pass
+from torpor.worker.archive.stores.resources import Resource
 from torpor.worker.archive.stores.transport import Answer, Session
 from torpor.worker.errors import ArchiveCorrupt
-
-Resource = Mapping[str, Any]
 
 _CHUNK = 1024 * 1024
 _TIMEOUT = (5.0, 30.0)
 _LONGEST_WAIT = 30
 _PAGE = 1_000
-# What is asked for of an object in a listing: the whole is twice as much.
+# The fields that a listing asks for. All fields would be twice as many bytes.
 _FIELDS = (
     "name,size,generation,metadata,customTime,temporaryHold,eventBasedHold,retentionExpirationTime,retention,"
     "timeCreated,timeDeleted"
@@ -38,36 +37,36 @@ _FIELDS = (
 
 
 def _wait_as_told(error: Exception) -> None:
-    """Wait for as many seconds as Retry-After says, which the library's own backoff with jitter then follows.
+    """Wait for as many seconds as Retry-After says. The library's own backoff with jitter follows.
 
-    Gives up at once where that is long: the session is safe in Redis, and a later sweep comes back to it.
+    Raises the error instead if that is long: the session is safe in Redis, and a later sweep comes back to it.
     """
     response = getattr(error, "response", None)
     told = "" if response is None else response.headers.get("retry-after", "")
-    if re.fullmatch(r"\d{1,9}", told):  # the other form, a date, is left to the backoff
+    if re.fullmatch(r"\d{1,9}", told):  # if it is a date instead, the backoff is enough
         if int(told) > _LONGEST_WAIT:
             raise error
         time.sleep(int(told))
 
 
 # The library ignores Retry-After (google.api_core.retry, google.cloud.storage.retry).
-_RETRY = Retry(predicate=DEFAULT_RETRY._predicate, timeout=60.0, on_error=_wait_as_told)
+_RETRY = Retry(predicate=may_pass, timeout=60.0, on_error=_wait_as_told)
 
 
 def patiently() -> dict[str, Any]:
-    """How google-cloud-storage makes a request that may be repeated."""
+    """Arguments for a request of google-cloud-storage that may be repeated."""
     return {"retry": _RETRY, "timeout": _TIMEOUT}
 
 
 class Objects:
-    """The objects of a bucket as Cloud Storage describes them; their names have the prefix of the archive.
+    """The objects of a bucket as Cloud Storage describes them. Their names include the archive's prefix.
 
-    What may pass is tried again for a minute. Raises google.api_core.exceptions, as google-cloud-storage does, and
-    what `session` does. Where no `generation` is given, it is the current one.
+    A request whose error may pass is tried again for a minute. Raises google.api_core.exceptions, as
+    google-cloud-storage does, and the errors of `session`. Without a `generation`, the current one is meant.
     """
 
     def __init__(self, session: Session, server: str, bucket: str, agent: str) -> None:
-        """`server` is the URL of Cloud Storage, `agent` what we are called."""
+        """`server` is the URL of Cloud Storage, `agent` our User-Agent."""
         self._session = session
         self._headers = {"User-Agent": agent}
         place = f"storage/v1/b/{quote(bucket, safe='')}/o"
@@ -75,11 +74,11 @@ class Objects:
         self._insert = f"{server}/upload/{place}?uploadType=multipart&ifGenerationMatch=0"
 
     def insert(self, described: Resource, content: bytes) -> Resource:
-        """Create an object; raises PreconditionFailed where there is one of its name. Returns what is there.
+        """Create an object; returns its description. Raises PreconditionFailed if there is one of its name.
 
         Source: https://cloud.google.com/storage/docs/json_api/v1/objects/insert and .../docs/uploading-objects
         """
-        boundary = token_hex(16)  # nothing else has these 128 bits
+        boundary = token_hex(16)  # no content has these 128 random bits
         body = b"--%b\r\nContent-Type: application/json\r\n\r\n%b\r\n--%b\r\nContent-Type: %b\r\n\r\n%b\r\n--%b--" % (
             boundary.encode(),
             orjson.dumps(described),
@@ -91,7 +90,7 @@ class Objects:
         return _parsed(self._send("POST", self._insert, body, content_type=f"multipart/related; boundary={boundary}"))
 
     def list(self, prefix: str, *, generations: bool = False) -> Iterator[Resource]:
-        """Those whose names begin with a prefix, in the order of their names; page by page."""
+        """The objects whose names begin with a prefix, in the order of their names. Asks for a page at a time."""
         query = {"prefix": prefix, "maxResults": _PAGE, "fields": f"nextPageToken,items({_FIELDS})"}
         if generations:
             query["versions"] = "true"
@@ -103,19 +102,19 @@ class Objects:
             query["pageToken"] = page["nextPageToken"]
 
     def probe(self) -> None:
-        """List one object, or none; tries once."""
+        """Ask for a listing of one object, without retries: raises an error if the bucket can't be listed."""
         self._send_once("GET", f"{self._objects}?maxResults=1")
 
     def describe(self, name: str, generation: int | None = None) -> Resource:
-        """Raises NotFound, as all that follow."""
+        """The description of an object; raises NotFound, as the methods below do."""
         return _parsed(self._send("GET", self._url(name, generation=generation)))
 
     def read(self, name: str, generation: int) -> bytes:
-        """The content as it was uploaded; raises ArchiveCorrupt where it has another CRC32C.
+        """The content as it was uploaded; raises ArchiveCorrupt if it has another CRC32C.
 
         Source: https://cloud.google.com/storage/docs/json_api/v1/objects/get and .../docs/xml-api/reference-headers
         """
-        # With gzip accepted, what is packed comes as it is.
+        # Without this header, Cloud Storage may unpack gzip before it sends it.
         answer = self._send("GET", self._url(name, alt="media", generation=generation), accept_encoding="gzip")
         told = re.search(r"crc32c=([\w+/=]+)", answer.headers.get("x-goog-hash", ""))
         if told and told[1] != crc32c(io.BytesIO(answer.content)):
@@ -123,13 +122,13 @@ class Objects:
         return answer.content
 
     def patch(self, described: Resource, changes: Resource) -> None:
-        """Change what was described; raises PreconditionFailed where somebody else has since."""
+        """Change an object that was described before; raises PreconditionFailed if somebody has changed it since."""
         expected = {"generation": described["generation"], "ifMetagenerationMatch": described["metageneration"]}
         url = self._url(described["name"], **expected)
         self._send("PATCH", url, orjson.dumps(changes), content_type="application/json")
 
     def delete(self, name: str, generation: int) -> None:
-        """For good, in a versioned bucket too."""
+        """Delete a generation for good, also in a versioned bucket."""
         self._send("DELETE", self._url(name, generation=generation))
 
     def _url(self, name: str, **query: str | int | None) -> str:

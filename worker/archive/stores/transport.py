@@ -1,4 +1,4 @@
-"""How requests for small objects are sent: over connections of our own, in a seventh of the CPU of Google's client."""
+"""Requests for small objects over connections of our own, which take a seventh of the CPU of Google's client."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _RECEIVE = 64 * 1024
 
 
 class Answer(Protocol):
-    """What is used of a requests.Response. Names of headers are asked for in lower case."""
+    """The part of a requests.Response that we use. Ask for headers by their names in lower case."""
 
     @property
     def status_code(self) -> int:
-        """Of HTTP."""
+        """The status code of HTTP."""
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """All of them; the values of one that came several times are joined by commas."""
+        """All headers. If one came several times, commas join its values."""
 
     @property
     def content(self) -> bytes:
@@ -39,12 +39,12 @@ class Answer(Protocol):
 
 
 class Session(Protocol):
-    """What sends requests with credentials: a Transport, or google-auth's AuthorizedSession."""
+    """Sends requests with credentials: a Transport, or google-auth's AuthorizedSession."""
 
     def request(
         self, method: str, url: str, data: bytes | None, headers: Mapping[str, str], *, timeout: tuple[float, float]
     ) -> Answer:
-        """`timeout`: the seconds for connecting, and for each wait for more of the reply."""
+        """Send one request. `timeout`: the seconds for connecting, and for each wait for more of the reply."""
 
 
 class Reply(NamedTuple):
@@ -58,9 +58,9 @@ class Reply(NamedTuple):
 class Transport:
     """A Session that keeps connections to one server open. Safe to share among threads.
 
-    Knows neither proxies nor client certificates, nor replies that end with the connection. A process that was forked
-    opens connections of its own. `ca_certs` is a file of those to trust, or a folder; of the
-    connections that nobody uses, so many are kept as there are `threads`.
+    Supports neither proxies nor client certificates, nor replies that end when the connection closes. A forked process
+    opens connections of its own. `ca_certs` is a file or a folder of the certificates to trust. Keeps as many idle
+    connections as there are `threads`.
     """
 
     def __init__(self, server: str, credentials: Credentials, *, threads: int, ca_certs: str) -> None:
@@ -79,7 +79,7 @@ class Transport:
     def request(
         self, method: str, url: str, data: bytes | None, headers: Mapping[str, str], *, timeout: tuple[float, float]
     ) -> Reply:
-        """As Session has it; raises ConnectionError, and what google-auth does. A refused token is renewed."""
+        """See Session. Renews a refused token. Raises ConnectionError, and the errors of google-auth."""
         target = url.removeprefix(self._origin)
         for left in reversed(range(1 + DEFAULT_MAX_REFRESH_ATTEMPTS)):
             sent = dict(headers)
@@ -109,9 +109,9 @@ class Transport:
         return reply
 
     def _kept(self) -> _Connection | None:
-        """The connection that was used last, of those that the server has not closed."""
+        """The idle connection that was used last and that the server has not closed; None if there is none."""
         if self._process != os.getpid():
-            _close_all(self._idle)  # the parent's, which still uses them
+            _close_all(self._idle)  # only in this process: the parent still uses them
             self._process = os.getpid()
         while True:
             try:
@@ -124,7 +124,7 @@ class Transport:
 
 
 class _Connection:
-    """A connection, for one request after the other."""
+    """A connection for one request after the other."""
 
     def __init__(self, address: tuple[str, int], timeout: float, tls: ssl.SSLContext | None) -> None:
         connected = socket.create_connection(address, timeout)
@@ -137,11 +137,11 @@ class _Connection:
 
     @property
     def is_open(self) -> bool:
-        """Nothing is to be read between replies but that the server has closed."""
+        """Between replies the socket becomes readable only when the server has closed it."""
         return not wait_for_read(self._socket, 0)
 
     def exchange(self, request: bytes, timeout: float) -> tuple[Reply, bool]:
-        """The reply, and whether another request may follow. Closes itself where that fails."""
+        """The reply, and True if another request may follow. Closes the connection if the exchange fails."""
         arriving = _Arriving()
         parser = arriving.parser
         try:
@@ -156,17 +156,17 @@ class _Connection:
             self.close()
             raise
         finally:
-            del arriving.parser  # which knows it too
+            del arriving.parser  # the two refer to each other
         reply = Reply(parser.get_status_code(), arriving.headers, b"".join(arriving.body))
         return reply, arriving.stays_open
 
     def close(self) -> None:
-        """Whatever it is at."""
+        """Close the socket, also in the middle of an exchange."""
         self._socket.close()
 
 
 class _Arriving:
-    """What has come of a reply; its methods are called by the parser."""
+    """The part of a reply that has arrived. The parser calls its methods."""
 
     def __init__(self) -> None:
         self.parser = HttpResponseParser(self)
@@ -187,7 +187,7 @@ class _Arriving:
 
     def on_message_complete(self) -> None:
         if self.parser.get_status_code() < HTTPStatus.OK:
-            self.headers.clear()  # an interim reply: the real one comes yet
+            self.headers.clear()  # an interim reply; the final one follows
         else:
             self.complete, self.stays_open = True, self.parser.should_keep_alive()
 

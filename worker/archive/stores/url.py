@@ -1,4 +1,4 @@
-"""Which archive store a URL names."""
+"""The archive store that a URL names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 
 
 def open_archive(url: str, *, threads: int = 16) -> ArchiveStore:
-    """The archive store of a URL; raises ValueError. Google's client is imported only where it is needed."""
+    """The archive store of a URL; raises ValueError. Imports Google's client only for a bucket."""
     place = parse_archive_url(url)
     if isinstance(place, Path):
         return FolderStore(place)

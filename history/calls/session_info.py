@@ -1,0 +1,91 @@
+"""Turn the replies of the scripts info and snapshot into a SessionInfo."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torpor.history.calls.call import Deployment, to_moment, to_moment_or_none, to_span
+from torpor.history.errors import MessageCorrupt
+from torpor.history.fields import by_name
+from torpor.history.session import Expiry, LegalHold, SessionInfo, Status
+
+
+def to_session_info(deployment: Deployment, session_id: str, reply: Any) -> SessionInfo | None:
+    """The session in a reply {now ms, length, score, hold, stored field, value, ...}, or None if the reply is empty."""
+    if not reply:
+        return None
+    now, length, score, hold, *pairs = reply
+    try:
+        return _to_session_info(
+            deployment,
+            session_id,
+            by_name(pairs),
+            now_ms=int(now),
+            length=int(length),
+            score=score,
+            hold=to_hold(hold),
+        )
+    except (ValueError, OverflowError, OSError) as exc:
+        raise MessageCorrupt(f"the metadata of session {session_id!r} is damaged: {exc}") from exc
+
+
+def _to_session_info(
+    deployment: Deployment,
+    session_id: str,
+    fields: Mapping[str, bytes],
+    *,
+    now_ms: int,
+    length: int,
+    score: bytes,
+    hold: LegalHold | None,
+) -> SessionInfo:
+    epoch = int(fields.get("epoch", 0))
+    born_ms = epoch // 1000
+    active_ms = int(fields.get("last_active", born_ms))
+    recheck_ms = int(fields.get("recheck_at", 0))
+    expiry = Expiry(*(to_span(fields.get(name)) for name in ("idle", "max_age", "retention")))
+    return SessionInfo(
+        session_id=session_id,
+        status=_status(fields, float(score or 0), now_ms),
+        epoch=epoch,
+        created=to_moment(int(fields.get("created", born_ms))),
+        last_active=to_moment(active_ms),
+        last_written=to_moment(int(fields.get("last_written", active_ms))),
+        due_at=to_moment_or_none(score),
+        idle_timeout=expiry.idle or deployment.idle,
+        max_age=expiry.max_age or deployment.max_age,
+        expiry=expiry,
+        owner=fields["owner"].decode() if "owner" in fields else None,
+        message_count=length,
+        restored_count=int(fields.get("restored_count", 0)),
+        archived_count=int(fields.get("archived_count", 0)),
+        complete="complete" in fields,
+        floor=int(fields["floor"]) if "floor" in fields else None,
+        attempts=int(fields.get("attempts", 0)),
+        error=fields["error"].decode(errors="replace") if "error" in fields else None,
+        hold=hold,
+        hold_pending="hold_pending" in fields,
+        purge=fields["purge"].decode(errors="replace") if fields.get("state") == b"purged" else None,
+        recheck_at=to_moment_or_none(recheck_ms) if recheck_ms > now_ms else None,
+    )
+
+
+def to_hold(value: bytes) -> LegalHold | None:
+    """The legal hold in a reply, `since (ms):reason`; None if it is empty."""
+    if not value:
+        return None
+    since, _, reason = value.partition(b":")
+    return LegalHold(reason.decode(errors="replace"), to_moment(since), value)
+
+
+def _status(fields: Mapping[str, bytes], score: float, now_ms: int) -> Status:
+    if fields.get("state") == b"quarantined":
+        return Status.QUARANTINED
+    if fields.get("state") == b"purged" and int(fields.get("tombstone_until", 0)) > now_ms:
+        return Status.PURGED
+    if score <= now_ms:
+        return Status.DUE
+    if "restore_token" in fields:
+        return Status.RESTORING
+    return Status.IN_WORK if score % 1 else Status.LIVE

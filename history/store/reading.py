@@ -1,0 +1,61 @@
+"""Reading the messages of a session, in pages."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+from torpor.history import calls
+from torpor.history.session import Page
+from torpor.history.store.runner import Operations
+
+PAGE_BYTES = 1024 * 1024
+
+
+class Reading(Operations):
+    """Reads sessions, each page with one call."""
+
+    async def messages(self, session_id: str, *, touch: bool = True) -> list[bytes]:
+        """The session's messages in Redis as JSON bytes, oldest first; empty if the session is not in Redis.
+
+        Up to 1 MiB is one atomic round trip. A longer transcript is read in pages, and read again if the session has
+        changed its epoch meanwhile. With `touch` it counts as activity.
+        """
+        transcript = await self.transcript(session_id, touch=touch)
+        return transcript.messages if transcript else []
+
+    async def transcript(
+        self, session_id: str, start: int = 0, stop: int | None = None, *, touch: bool = True
+    ) -> Page | None:
+        """Messages `[start, stop)` as one page, read as by `messages`; None if the session is not in Redis.
+
+        A negative `start` counts from the end.
+        """
+        while True:
+            pages = [page async for page in self.pages(session_id, start, stop, touch=touch)]
+            if not pages:
+                return None
+            first, last = pages[0], pages[-1]
+            if first is last and first.reaches(stop):
+                return first
+            if last.reaches(stop) and len({page.state for page in pages}) == 1:
+                messages = [message for page in pages for message in page.messages]
+                return replace(first, total=last.total, messages=messages)
+
+    async def pages(
+        self, session_id: str, start: int = 0, stop: int | None = None, *, touch: bool = False
+    ) -> AsyncIterator[Page]:
+        """Messages `[start, stop)` in pages of about 1 MiB, each with the session's state when it was read.
+
+        A negative `start` counts from the end. Each page is one round trip. Ends early if the session leaves Redis.
+        """
+        deployment = await self.runner.deployed()
+        while page := await self.runner.perform(
+            calls.read(deployment, session_id, start, stop, PAGE_BYTES, touch=touch)
+        ):
+            yield page
+            if start < 0 and stop is None:  # later messages are not among the last ones
+                stop = page.total
+            start = page.stop
+            if not page.messages or page.reaches(stop):
+                return

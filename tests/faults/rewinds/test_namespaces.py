@@ -1,0 +1,54 @@
+"""An archive is one namespace's alone."""
+
+from __future__ import annotations
+
+import pytest
+import redis
+
+from support.command import Torpor
+from support.rewinding import S, chat, object_names, said, say
+from torpor.worker import tasks
+from torpor.worker.archive import names, ownership
+from torpor.worker.archive.stores.url import open_archive
+from torpor.worker.deployment.services import Services
+from torpor.worker.deployment.settings import PREFIX
+from torpor.worker.errors import ArchiveTaken
+
+# Whose archive it is
+
+
+def test_an_archive_is_one_namespace_s_alone(services: Services) -> None:
+    assert not ownership.is_taken(services.archive, "torpor")
+    for _ in range(2):
+        ownership.take(services.archive, "torpor")
+    for same in (services.archive, open_archive(services.archive.url)):
+        with pytest.raises(ArchiveTaken, match="another namespace than 'other'"):
+            ownership.take(same, "other")
+        with pytest.raises(ArchiveTaken, match="another namespace than 'other'"):
+            ownership.is_taken(same, "other")
+        assert ownership.is_taken(same, "torpor")
+    assert object_names(services.archive) == [names.DEPLOYMENT]
+
+
+def test_commands_and_tasks_refuse_another_namespace_s_archive_and_keep_its_sessions_in_redis(
+    client: redis.Redis,
+    services: Services,
+    torpor: Torpor,
+    variables: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    say(client, "ours")
+    assert torpor("archive", S).code == 0
+    before = object_names(services.archive)
+    say(client, "theirs", namespace="other")
+    for refused in (("archive", S), ("restore", S), ("purge", "--session", S, "--yes")):
+        assert torpor("--namespace", "other", *refused).code == 1
+    for name, value in (variables | {"NAMESPACE": "other"}).items():
+        monkeypatch.setenv(PREFIX + name, value)
+    with pytest.raises(ArchiveTaken):
+        tasks.services.__wrapped__()
+    assert object_names(services.archive) == before
+    assert [message.content for message in chat(client, namespace="other").messages] == ["theirs"]
+    monkeypatch.delenv(PREFIX + "NAMESPACE")
+    assert torpor("restore", S).code == 0
+    assert said(client) == ["ours"]

@@ -1,0 +1,36 @@
+"""Commands that only look record nothing."""
+
+from __future__ import annotations
+
+import pytest
+import redis
+from langchain_core.messages import AIMessage
+
+from support.command import Torpor
+from support.keyspace import raw
+from support.rewinding import S, chat
+from torpor.worker.deployment.services import Services
+from torpor.worker.sleep.drain import drain
+
+# What only looks
+
+
+@pytest.mark.parametrize(
+    "command", ["status", "sessions", f"show {S}", f"export {S}", f"purge --session {S} --dry-run"]
+)
+def test_a_command_that_only_looks_records_nothing_in_an_empty_redis(
+    client: redis.Redis, services: Services, torpor: Torpor, command: str
+) -> None:
+    assert torpor(*command.split()).code == (3 if S in command.split() else 0)
+    assert raw(client, "KEYS", "*") == []
+    assert list(services.archive.list("")) == []
+
+
+def test_a_look_at_an_empty_redis_records_nothing(client: redis.Redis, services: Services) -> None:
+    empty = chat(client)
+    assert (empty.info(), empty.messages, empty.close()) == (None, [], False)
+    assert services.sessions.due_counts() == {}
+    assert drain(services, [0]) == {}
+    assert raw(client, "KEYS", "*") == []
+    empty.add_messages([AIMessage("first")])
+    assert b"torpor:config" in raw(client, "KEYS", "*")

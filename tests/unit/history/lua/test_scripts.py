@@ -1,0 +1,412 @@
+"""Compare the head of each Lua file with its body and with the calls of it: a head that lies is worse than none."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from importlib.resources import files
+from typing import Any
+
+import pytest
+from redis.crc import key_slot
+
+from torpor.history import calls
+from torpor.history.adoption import Adoption
+from torpor.history.calls import KEEP, Call, Deployment
+from torpor.history.fields import STORED, by_name
+from torpor.history.keys import Keyspace
+from torpor.history.layout import LAYOUTS
+from torpor.history.policy import Policies
+from torpor.history.scripts import all_scripts, named, script
+from torpor.history.session import (
+    Expiry,
+    Lease,
+    Origin,
+    Page,
+    PurgeTarget,
+    RebuiltMetadata,
+    RestoreTicket,
+    SessionInfo,
+    Status,
+)
+
+MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+DEPLOYMENT = Deployment(Keyspace("torpor", 256), max_age=HOUR)
+SHARDS = [7, 8, 9]
+EXPIRY = Expiry(idle=HOUR, max_age=HOUR, retention=HOUR)
+LEASE = Lease("s", b"1700000000000.5", b"1600000000000.5")
+TICKET = RestoreTicket("s", b"0a1b2c3d", 1, 0)
+ADOPTION = Adoption("s", LAYOUTS["memorystore"], "0a1b2c3d", "4e5f", 500, 1_700_000_000_000)
+UNOWNED = SessionInfo(
+    session_id="s",
+    status=Status.IN_WORK,
+    epoch=1,
+    created=MOMENT,
+    last_active=MOMENT,
+    last_written=MOMENT,
+    due_at=MOMENT,
+    idle_timeout=HOUR,
+    max_age=None,
+    expiry=EXPIRY,
+    owner=None,
+    message_count=3,
+    restored_count=1,
+    archived_count=1,
+    complete=True,
+    floor=None,
+    attempts=1,
+    error=None,
+)
+OWNED = SessionInfo(**{name: getattr(UNOWNED, name) for name in UNOWNED.__slots__} | {"owner": "ann"})
+
+# Function of `calls` -> its calls: the first as large as can be, the second as small.
+SAMPLES: dict[str, list[Call[Any]]] = {
+    "configure": [
+        calls.configure("torpor", 256, HOUR, HOUR, retention=HOUR, policies=Policies(), record=True),
+        calls.configure("torpor", 256, None, KEEP, retention=KEEP, policies=None, record=False),
+    ],
+    "append": [
+        calls.append(DEPLOYMENT, "s", [b"{}", b"{}"], request=b"12345678", expiry=EXPIRY, owner="ann", only_new=True),
+        calls.append(DEPLOYMENT, "s", [b"{}"], request=b"12345678"),
+    ],
+    "read": [
+        calls.read(DEPLOYMENT, "s", 5, 9, 1024, touch=True),
+        calls.read(DEPLOYMENT, "s", 0, None, 1024, touch=False),
+    ],
+    "info": [calls.info(DEPLOYMENT, "s")],
+    "update": [
+        calls.update(DEPLOYMENT, "s", "ann", idle=HOUR, max_age=None, retention=HOUR),
+        calls.update(DEPLOYMENT, "s", None, idle=KEEP, max_age=KEEP, retention=KEEP),
+    ],
+    "close": [calls.close(DEPLOYMENT, "s")],
+    "clear": [
+        calls.clear(DEPLOYMENT, "s", request=b"12345678", owner="ann"),
+        calls.clear(DEPLOYMENT, "s", request=b"12345678"),
+    ],
+    "pop": [
+        calls.pop(DEPLOYMENT, "s", Page(7, 0, 3, 2, [b"{}"]), request=b"12345678", owner="ann"),
+        calls.pop(DEPLOYMENT, "s", Page(7, 0, 0, 0, []), request=b"12345678"),
+    ],
+    "due": [calls.due(DEPLOYMENT, [7]), calls.due(DEPLOYMENT, SHARDS)],
+    "poll_shards": [calls.poll_shards(DEPLOYMENT, [7], HOUR), calls.poll_shards(DEPLOYMENT, SHARDS, HOUR)],
+    "overview": [calls.overview(DEPLOYMENT, 7)],
+    "list_sessions": [
+        calls.list_sessions(DEPLOYMENT, 7, b"0", 500),
+        calls.list_sessions(DEPLOYMENT, 7, b"0", 500, quarantined=True),
+    ],
+    "claim": [calls.claim(DEPLOYMENT, [7], 10, HOUR), calls.claim(DEPLOYMENT, SHARDS, 10, HOUR)],
+    "nearest": [calls.nearest(DEPLOYMENT, 7, 10)],
+    "end_election": [calls.end_election(DEPLOYMENT, [7]), calls.end_election(DEPLOYMENT, SHARDS)],
+    "claim_one": [calls.claim_one(DEPLOYMENT, "s", HOUR)],
+    "snapshot": [calls.snapshot(DEPLOYMENT, LEASE)],
+    "renew": [calls.renew(DEPLOYMENT, LEASE, HOUR)],
+    "commit": [calls.commit(DEPLOYMENT, LEASE, OWNED), calls.commit(DEPLOYMENT, LEASE, UNOWNED)],
+    "reindex": [calls.reindex(DEPLOYMENT, "s")],
+    "rebuild_metadata": [calls.rebuild_metadata(DEPLOYMENT, "s", RebuiltMetadata(3, 1, 2, 2, complete=True))],
+    "requeue": [calls.requeue(DEPLOYMENT, "s")],
+    "release": [
+        calls.release(DEPLOYMENT, LEASE, HOUR, counted=True, error="why"),
+        calls.release(DEPLOYMENT, LEASE, None, counted=False, error=""),
+    ],
+    "note_erased": [calls.note_erased(DEPLOYMENT, LEASE, 1)],
+    "begin_restore": [calls.begin_restore(DEPLOYMENT, "s", HOUR, alone=True, token=b"0a1b")],
+    "stage": [calls.stage(DEPLOYMENT, TICKET, 0, [b"{}"], HOUR), calls.stage(DEPLOYMENT, TICKET, 0, [], HOUR)],
+    "finish_restore": [
+        calls.finish_restore(DEPLOYMENT, TICKET, 3, Origin(MOMENT, EXPIRY, "ann"), remember=HOUR),
+        calls.finish_restore(DEPLOYMENT, TICKET, 3, Origin()),
+    ],
+    "add_events": [calls.add_events(DEPLOYMENT, [{"kind": "session.archived", "session": "s"}] * 2, keep=9)],
+    "attempts": [calls.attempts(DEPLOYMENT, "s")],
+    "abandon": [calls.abandon(DEPLOYMENT, TICKET)],
+    "peek_list": [calls.peek_list("torpor", "s", layout, 0, 1024) for layout in LAYOUTS.values()],
+    "begin_adoption": [
+        calls.begin_adoption(DEPLOYMENT, ADOPTION, owner="ann", allow_reuse=True),
+        calls.begin_adoption(DEPLOYMENT, ADOPTION, owner=None, allow_reuse=False),
+    ],
+    "take_list": [calls.take_list("torpor", "s", LAYOUTS["memorystore"], "4e5f", 3)],
+    "adopt": [
+        calls.adopt(DEPLOYMENT, ADOPTION, ADOPTION, [b"{}"], expiry=EXPIRY, owner="ann", allow_reuse=True),
+        calls.adopt(DEPLOYMENT, ADOPTION, ADOPTION, [b"{}"], expiry=Expiry(), owner=None, allow_reuse=False),
+    ],
+    "delete_taken": [calls.delete_taken("torpor", "s", LAYOUTS["memorystore"], "4e5f")],
+    "end_adoption": [calls.end_adoption(DEPLOYMENT, ADOPTION)],
+    "adoptions": [calls.adoptions(DEPLOYMENT, 7)],
+    "stage_return": [calls.stage_return("torpor", b"s", b"4e5f", [b"{}", b"{}"], staged=0, lease=HOUR)],
+    "give_back": [calls.give_back("torpor", b"s", b"4e5f", 2, ttl) for ttl in (HOUR, None)],
+    "purge": [
+        calls.purge(DEPLOYMENT, PurgeTarget("s", "ann", ["ann", "bob"]), "p", tombstone=HOUR, idle=HOUR),
+        calls.purge(DEPLOYMENT, PurgeTarget("s"), "p", tombstone=HOUR, idle=None),
+    ],
+    "rebase": [
+        calls.rebase(DEPLOYMENT, PurgeTarget("s", "ann", ["ann", "bob"]), idle=HOUR, epoch=7),
+        calls.rebase(DEPLOYMENT, PurgeTarget("s"), idle=None),
+    ],
+    "drop_live": [
+        calls.drop_live(DEPLOYMENT, LEASE, epoch=1, idle=HOUR, owner="ann"),
+        calls.drop_live(DEPLOYMENT, LEASE, epoch=1, idle=None, owner=None),
+    ],
+    "owned": [calls.owned(DEPLOYMENT, 7, "ann", b"0", 500)],
+    "hold": [calls.hold(DEPLOYMENT, "s", "why")],
+    "release_hold": [calls.release_hold(DEPLOYMENT, "s")],
+    "note_owner_hold": [calls.note_owner_hold(DEPLOYMENT, "s")],
+    "hold_owner": [calls.hold_owner(DEPLOYMENT, 7, "ann", "why"), calls.hold_owner(DEPLOYMENT, 7, "ann", None)],
+    "find_hold": [calls.find_hold(DEPLOYMENT, "s", ["ann"]), calls.find_hold(DEPLOYMENT, "s", [])],
+    "note_hold_applied": [calls.note_hold_applied(DEPLOYMENT, LEASE, OWNED)],
+}
+CALLS = [pytest.param(call, id=f"{name}-{n}") for name, many in SAMPLES.items() for n, call in enumerate(many)]
+
+LUA_FOLDER = files("torpor.history") / "lua"
+SCRIPTS = [each.name for each in all_scripts()]
+INCLUDES = sorted(path.name.removesuffix(".lua") for path in (LUA_FOLDER / "lib").iterdir())
+LUA = [*SCRIPTS, *(f"lib/{name}" for name in INCLUDES)]
+
+# What the end of a key's name says about its type (see history/keys.py).
+TYPES = [
+    (rb"torpor:config", "hash"),
+    (rb"torpor:events", "stream"),
+    (rb"\{torpor:\d+\}:(due|q)", "zset"),
+    (rb"\{torpor:\d+\}:(t|h|a)", "hash"),
+    (rb"\{torpor:\d+\}:l", "string"),
+    (rb"\{torpor:\d+\}:m:s", "list"),
+    (rb"\{torpor:\d+\}:s:s", "hash"),
+    (rb"\{torpor:\d+\}:w:s", "string"),
+    (rb"\{torpor:\d+\}:o:ann", "set"),
+    (rb"\{torpor:\d+\}:r:0a1b2c3d:s", "list"),
+    (rb"s|message_store:s", "list"),
+    (rb"torpor:adopting:\{(.+)\}:\1", "list"),
+    (rb"torpor:returning:\{s\}:4e5f:s", "list"),
+]
+
+
+@dataclass
+class Head:
+    """The comment lines at the top of a Lua file."""
+
+    lines: list[str]
+
+    def numbered(self, what: str) -> list[tuple[str, str]]:
+        """(number, description) of each KEYS or ARGV line; the number may end in '...'."""
+        found = (re.fullmatch(rf"-- {what}\[(\d+(?:\.\.\.)?)\] (.+)", line) for line in self.lines)
+        return [(match[1], match[2]) for match in found if match]
+
+    @property
+    def of_each_shard(self) -> bool:
+        """Are KEYS those of one shard after the other?"""
+        return "-- KEYS of each shard:" in self.lines
+
+    @property
+    def optional_keys(self) -> int:
+        return sum("present only with" in text for _, text in self.numbered("KEYS"))
+
+
+def lua(name: str) -> str:
+    return (LUA_FOLDER / f"{name}.lua").read_text(encoding="utf-8")
+
+
+def head_of(name: str) -> Head:
+    lines: list[str] = []
+    for line in lua(name).splitlines():
+        if not line.startswith("--"):
+            break
+        lines.append(line)
+    return Head(lines)
+
+
+def body_of(name: str) -> str:
+    lines = (line.partition(" -- ")[0] for line in lua(name).splitlines())
+    return "\n".join(line for line in lines if not line.strip().startswith("--"))
+
+
+def defined_in(include: str) -> set[str]:
+    """The functions and constants that an include offers."""
+    return set(re.findall(r"^local (?:function )?(\w+)", body_of(f"lib/{include}"), re.MULTILINE))
+
+
+def uses(name: str) -> set[str]:
+    """The includes whose functions or constants stand in the body of a Lua file, without itself."""
+    words = set(re.findall(r"(?<![.\w'])\w+(?!['\w])", body_of(name)))
+    return {include for include in INCLUDES if words & defined_in(include) and name != f"lib/{include}"}
+
+
+def fields_of_sessions(name: str) -> set[str]:
+    """The fields of a session that a Lua file reads, itself or in the functions to which it passes the session."""
+    fields = set(re.findall(r"\bsession\.(\w+)", body_of(name)))
+    for include in uses(name):
+        given = re.findall(r"function (\w+)\([^)]*\bsession\b[^)]*\)", body_of(f"lib/{include}"))
+        if any(f"{function}(" in body_of(name) for function in given):
+            fields |= fields_of_sessions(f"lib/{include}")
+    return fields
+
+
+def counts(numbered: Sequence[tuple[str, str]]) -> list[int]:
+    return [int(number.removesuffix("...")) for number, _ in numbered]
+
+
+def keys_in_turn(call: Call[Any]) -> list[Sequence[bytes]]:
+    """The keys of a call, or those of each of its shards."""
+    head = head_of(call.script.name)
+    width = len(head.numbered("KEYS")) if head.of_each_shard else len(call.keys)
+    return [call.keys[first : first + width] for first in range(0, len(call.keys), width)]
+
+
+def key_type(key: bytes) -> str:
+    [found] = [type_ for pattern, type_ in TYPES if re.fullmatch(pattern, key)]
+    return found
+
+
+def test_every_operation_has_a_sample_here() -> None:
+    def makes_a_call(value: object) -> bool:
+        return inspect.isfunction(value) and value.__module__.startswith(f"{calls.__name__}.")
+
+    operations: list[tuple[str, Callable[..., Any]]] = inspect.getmembers(calls, makes_a_call)
+    returning = {name for name, each in operations if str(each.__annotations__["return"]).startswith("Call[")}
+    assert returning == set(SAMPLES)
+
+
+def test_every_lua_file_is_the_script_of_an_operation() -> None:
+    assert {path.name for path in LUA_FOLDER.iterdir()} == {"lib", *(f"{name}.lua" for name in SCRIPTS)}
+    assert {call.script.name for many in SAMPLES.values() for call in many} == set(SCRIPTS)
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_head_says_what_the_script_is_for_and_what_it_returns(name: str) -> None:
+    head = head_of(name)
+    assert re.match(r"-- [A-Z].+[.:;,\w]$", head.lines[0])
+    assert not head.lines[0].startswith(("-- KEYS", "-- ARGV", "-- Returns"))
+    assert len([line for line in head.lines if re.match(r"-- Returns? \S", line)]) == 1
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("what", ["KEYS", "ARGV"])
+def test_a_head_counts_without_gaps_and_the_body_uses_nothing_beyond(name: str, what: str) -> None:
+    numbered = head_of(name).numbered(what)
+    documented = counts(numbered)
+    assert documented == list(range(1, len(numbered) + 1))
+    assert not [number for number, _ in numbered[:-1] if number.endswith("...")]
+    used = {int(number) for number in re.findall(rf"{what}\[(\d+)\]", body_of(name))}
+    assert used <= set(documented)
+    if what == "KEYS":
+        assert used == set(documented)
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_caller_passes_the_keys_of_the_head_in_their_order(call: Call[Any]) -> None:
+    head = head_of(call.script.name)
+    types = [text.split()[0] for _, text in head.numbered("KEYS")]
+    for keys in keys_in_turn(call):
+        assert len(types) - head.optional_keys <= len(keys) <= len(types)
+        assert [key_type(key) for key in keys] == types[: len(keys)]
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_caller_passes_the_arguments_of_the_head(call: Call[Any]) -> None:
+    numbered = head_of(call.script.name).numbered("ARGV")
+    if numbered and numbered[-1][0].endswith("..."):
+        assert len(call.args) >= len(numbered) - 1
+    else:
+        assert len(call.args) == len(numbered)
+    assert all(isinstance(argument, bytes | int) and not isinstance(argument, bool) for argument in call.args)
+
+
+@pytest.mark.parametrize("name", [name for name, many in SAMPLES.items() if head_of(many[0].script.name).optional_keys])
+def test_a_key_that_may_be_missing_is_the_last_and_is_passed_only_with_an_owner(name: str) -> None:
+    with_owner, without = SAMPLES[name]
+    head = head_of(with_owner.script.name)
+    assert "present only with an owner" in head.numbered("KEYS")[-1][1]
+    assert len(with_owner.keys) == len(head.numbered("KEYS")) == len(without.keys) + 1
+    assert with_owner.keys[-1].endswith(b":o:ann")
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_all_keys_of_a_call_are_in_one_slot_or_those_of_each_shard_are(call: Call[Any]) -> None:
+    slots = [{key_slot(key) for key in keys} for keys in keys_in_turn(call)]
+    assert {len(each) for each in slots} == {1}
+    assert len(set.union(*slots)) == len(slots)
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_touches_no_key_that_it_was_not_given(name: str) -> None:
+    commands = re.findall(r"redis\.p?call\('([A-Z]+)'(?:, ([^,)]+))?", body_of(name))
+    assert {key for command, key in commands if command != "TIME" and not key.startswith("KEYS[")} == set()
+
+
+@pytest.mark.parametrize("name", [name for name in SCRIPTS if head_of(name).of_each_shard])
+def test_a_script_of_several_shards_takes_as_many_keys_of_each_as_its_head_says(name: str) -> None:
+    [width] = re.findall(r"each_shard\((\d+), function\(KEYS\)", body_of(name))
+    assert int(width) == len(head_of(name).numbered("KEYS"))
+
+
+@pytest.mark.parametrize("name", LUA)
+def test_a_head_names_exactly_the_includes_that_the_body_uses(name: str) -> None:
+    named_there = named("\n".join(head_of(name).lines), "Uses")
+    assert named_there == sorted(uses(name))
+    assert named(lua(name), "Uses") == named_there
+
+
+@pytest.mark.parametrize("name", LUA)
+def test_a_head_names_exactly_the_fields_that_the_body_reads_of_a_session(name: str) -> None:
+    reads = named("\n".join(head_of(name).lines), "Reads")
+    assert bool(reads) == ("read_session(" in body_of(name))
+    if reads:
+        assert sorted(reads) == sorted(fields_of_sessions(name))
+
+
+@pytest.mark.parametrize("name", INCLUDES)
+def test_an_include_says_what_it_is_for_and_defines_names_that_no_other_has(name: str) -> None:
+    assert re.match(r"-- [A-Z].+[.,]", head_of(f"lib/{name}").lines[0])
+    assert defined_in(name)
+    assert not any(defined_in(name) & defined_in(other) for other in INCLUDES if other != name)
+
+
+def test_every_include_is_used_and_none_uses_itself_by_way_of_others() -> None:
+    beneath = {name: uses(f"lib/{name}") for name in INCLUDES}
+    assert set.union(*map(uses, LUA)) == set(INCLUDES)
+    while ready := {name for name, used in beneath.items() if not used & beneath.keys()}:
+        beneath = {name: used for name, used in beneath.items() if name not in ready}
+    assert not beneath
+
+
+def test_a_script_has_each_include_once_and_after_those_that_it_uses() -> None:
+    sent = script("append").source.decode()
+    first_lines = {name: lua(f"lib/{name}").splitlines()[0] for name in INCLUDES}
+    places = {name: sent.index(line) for name, line in first_lines.items() if line in sent}
+    assert set(places) == {"clock", "due", "epoch", "lease", "number", "push", "requests", "tombstone", "write"}
+    assert all(sent.count(first_lines[name]) == 1 for name in places)
+    assert all(places[used] < place for name, place in places.items() for used in uses(f"lib/{name}"))
+
+
+@pytest.mark.parametrize("name", LUA)
+def test_a_script_takes_the_names_of_a_sessions_fields_from_the_table(name: str) -> None:
+    keys = [number for number, text in head_of(name).numbered("KEYS") if text.split() == ["hash", "metadata"]]
+    metadata = "|".join([r"[\w.]*metadata\w*", *(rf"KEYS\[{number}\]" for number in keys)])
+    passed = re.findall(rf"redis\.call\('H[A-Z]+', (?:{metadata})((?:,\s+[^,)]+)+)", body_of(name))
+    assert set(re.findall(r"'(\w+)'", "".join(passed))) <= {"0", "1", "purged", "quarantined"}
+
+
+def test_every_field_of_a_session_is_used_by_a_script_and_is_stored_under_a_name_of_its_own() -> None:
+    used = {field for name in LUA for field in re.findall(r"\bFIELD\.(\w+)", body_of(name))}
+    assert used | {field for name in LUA for field in named(lua(name), "Reads")} == STORED.keys()
+    assert len(set(STORED.values())) == len(STORED)
+
+
+def test_python_and_lua_call_a_stored_field_by_the_same_name() -> None:
+    assert by_name([b"again", b"7", b"unknown", b"1", b"base", b"2"]) == {"recheck_at": b"7", "restored_count": b"2"}
+    sent = script("stage").source.decode()
+    assert "redis.call('HMGET', metadata_key, 'restoring', 'state')" in sent
+    assert "return {restore_token = values[1], state = values[2]}" in sent
+    assert "redis.call('HSET', KEYS[1], 'restoring_until', int(lease_end_ms))" in sent
+    assert "FIELD." not in sent
+
+
+def test_a_script_is_known_by_the_sha1_of_what_is_sent() -> None:
+    loaded = script("append")
+    assert loaded.source.endswith(lua("append").encode())
+    assert hashlib.sha1(loaded.source, usedforsecurity=False).hexdigest() == loaded.sha
+    assert re.fullmatch("[0-9a-f]{40}", loaded.sha)
+    assert script("append") is loaded
+    assert len({script(name).sha for name in SCRIPTS}) == len(SCRIPTS)

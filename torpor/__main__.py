@@ -1,0 +1,5 @@
+"""`python -m torpor` is the `torpor` command."""
+
+from torpor.worker.cli import main
+
+main()

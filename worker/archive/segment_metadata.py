@@ -1,0 +1,114 @@
+"""A segment's object metadata: what is in the segment, and what a restore gives back to its session.
+
+A store keeps it as text, under the names that `stored` gives.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
+
+from torpor.history.protocol import Expiry, Origin, SessionInfo
+from torpor.worker.archive.segment import FORMAT, Packed
+from torpor.worker.archive.stores import ArchiveStore, StoredObject
+from torpor.worker.errors import SegmentDamaged
+
+_MILLISECOND = timedelta(milliseconds=1)
+# Nothing depends on the others, so damage to them must not keep a session asleep.
+_NEEDED = ("session", "base", "sha256", "created", "owner", "idle_ms", "max_age_ms", "retention_ms")
+
+
+def _moment(value: str | datetime) -> datetime:
+    return datetime.fromisoformat(value).astimezone(UTC) if isinstance(value, str) else value
+
+
+def _iso(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds")
+
+
+_Number = Annotated[int, BeforeValidator(int), PlainSerializer(str)]
+_Moment = Annotated[datetime, BeforeValidator(_moment), PlainSerializer(_iso)]
+
+
+class SegmentMetadata(BaseModel):
+    """What a segment's metadata says. Another program's copy of a segment may lack any of it.
+
+    The segment holds `count` messages, `[start, stop)` of its epoch, which followed `base` messages of earlier epochs.
+    `sha256` is of the uncompressed lines. `created`, `active` (last activity), `owner` and the three spans of the
+    expiry are the session's.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    format: str | None = None
+    session: str | None = None
+    epoch: _Number | None = None
+    start: _Number | None = Field(default=None, serialization_alias="from")
+    stop: _Number | None = Field(default=None, serialization_alias="to")
+    count: _Number | None = None
+    base: _Number = 0
+    sha256: str | None = None
+    created: _Moment | None = None
+    active: _Moment | None = None
+    owner: str | None = None
+    idle_ms: _Number | None = None
+    max_age_ms: _Number | None = None
+    retention_ms: _Number | None = None
+
+    @classmethod
+    def of(cls, session: SessionInfo, packed: Packed) -> Self:
+        """The metadata of a segment that is ready to be sent."""
+        return cls(
+            format=FORMAT,
+            session=session.session_id,
+            epoch=packed.name.epoch,
+            start=packed.name.start,
+            stop=packed.name.stop,
+            count=packed.count,
+            base=session.restored_count,
+            sha256=packed.sha256,
+            created=session.created,
+            active=session.last_active,
+            owner=session.owner,
+            idle_ms=_milliseconds(session.expiry.idle),
+            max_age_ms=_milliseconds(session.expiry.max_age),
+            retention_ms=_milliseconds(session.expiry.retention),
+        )
+
+    @classmethod
+    def read(cls, archive: ArchiveStore, segment: StoredObject) -> Self:
+        """What a restore needs of a segment's metadata; raises SegmentDamaged."""
+        needed = {name: segment.metadata[name] for name in _NEEDED if name in segment.metadata}
+        try:
+            read = cls.model_validate(needed)
+            _ = read.origin
+        except ValidationError as exc:
+            faults = [f"{error['loc'][0]}: {error['msg'].removeprefix('Value error, ')}" for error in exc.errors()]
+            raise _damaged(archive, segment, "; ".join(faults)) from exc
+        except OverflowError as exc:
+            raise _damaged(archive, segment, str(exc)) from exc
+        return read
+
+    def stored(self) -> dict[str, str]:
+        """The metadata as a store keeps it. What is None is left out."""
+        return self.model_dump(by_alias=True, exclude_none=True)
+
+    @property
+    def origin(self) -> Origin:
+        """What the segment remembers of its session."""
+        expiry = Expiry(_span(self.idle_ms), _span(self.max_age_ms), _span(self.retention_ms))
+        return Origin(self.created, expiry, self.owner)
+
+
+def _damaged(archive: ArchiveStore, segment: StoredObject, fault: str) -> SegmentDamaged:
+    return SegmentDamaged(f"the metadata of {archive.url}/{segment.name} is damaged: {fault}")
+
+
+def _milliseconds(span: timedelta | None) -> int | None:
+    return None if span is None else span // _MILLISECOND
+
+
+def _span(milliseconds: int | None) -> timedelta | None:
+    return None if milliseconds is None else timedelta(milliseconds=milliseconds)

@@ -1,0 +1,105 @@
+"""Files that survive a crash of the machine, and locks on folders that all processes respect."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+_CHUNK = 1024 * 1024
+_LEFT_BEHIND_SECONDS = 3600
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[bool]:
+    """Lock a folder against everybody else who locks it, in all processes; False if it does not exist (any more)."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        yield False
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield _is_still(folder, descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _is_still(folder: Path, descriptor: int) -> bool:
+    """False if the folder was deleted while we waited for its lock, even if somebody has made it again."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), folder.stat())
+    except FileNotFoundError:
+        return False
+
+
+def make_folder(folder: Path, root: Path) -> None:
+    """Make a folder below `root`, or `root` itself, and all folders between them; returns when they are on disk."""
+    if folder.is_dir():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    for made in [folder, *folder.parents]:
+        sync_folder(made)
+        if made == root:
+            break
+
+
+def sync(handle: BinaryIO) -> None:
+    """Return when what was written to a file is on disk."""
+    handle.flush()
+    os.fsync(handle.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Return when the names in a folder are on disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def temporary(folder: Path) -> Iterator[tuple[Path, BinaryIO]]:
+    """A new file in a folder, to be linked or moved into place; what is left of it is deleted at the end."""
+    folder.mkdir(exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=folder)
+    try:
+        with os.fdopen(descriptor, "wb") as handle:
+            yield Path(name), handle
+    finally:
+        Path(name).unlink(missing_ok=True)  # it may have been moved into place
+
+
+def remove_left_behind(folder: Path) -> None:
+    """Delete the temporary files that crashed processes have left in a folder: the ones older than an hour."""
+    oldest = time.time() - _LEFT_BEHIND_SECONDS
+    for path in folder.iterdir() if folder.is_dir() else ():
+        with suppress(FileNotFoundError):  # its own process was faster
+            if path.stat().st_mtime < oldest:
+                path.unlink()
+
+
+def copy(body: BinaryIO, handle: BinaryIO) -> None:
+    """Write all of `body`, from its start, to a file, and return when it is on disk."""
+    body.seek(0)
+    while chunk := body.read(_CHUNK):
+        handle.write(chunk)
+    sync(handle)
+
+
+def same_content(body: BinaryIO, there: BinaryIO) -> bool:
+    """True if a file, read from where it stands, has the content of `body`; if not, it is rewound to its start."""
+    body.seek(0)
+    while True:
+        chunk = body.read(_CHUNK)
+        if chunk != there.read(_CHUNK):
+            there.seek(0)
+            return False
+        if not chunk:
+            return True

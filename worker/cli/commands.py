@@ -1,0 +1,91 @@
+"""The commands of `torpor` by name. The module of a command is imported when the command is called."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+from typer.main import get_command
+
+from torpor.worker.cli import processes
+
+_HELP = """
+Chat sessions that sleep in Cloud Storage and wake up in Memorystore.
+
+Exit codes: 0 done, 1 failed, or a purge is blocked, 2 wrong usage, settings or input, 3 no such session, purge or hold,
+4 Redis, the archive or a worker is in the way for now: try again.
+"""
+_HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
+
+# Name -> module and function, and the first line of the function's help, in the order of --help.
+COMMANDS = {
+    "status": ("look.status", "Show the sessions, the overdue work and the memory of the deployment."),
+    "sessions": ("look.sessions", "List the sessions in Redis, in no particular order."),
+    "show": ("look.show", "Print the transcript of a session without waking it."),
+    "archive": ("sleep.archive", "Put a session to sleep now, even if it is not due."),
+    "restore": ("sleep.restore", "Wake a session up."),
+    "purge": ("erasure.purge", "Remove sessions for good, and write a receipt."),
+    "purge-status": ("erasure.purge_status", "Show the state of a purge, or of all unfinished purges."),
+    "receipts": ("erasure.receipts", "List the receipts of purges, or show one."),
+    "hold": ("retention.hold", "Put a session or an owner under a legal hold."),
+    "unhold": ("retention.unhold", "Release the legal hold of a session or an owner."),
+    "bucket": ("retention.bucket", "Show the rules of the archive's bucket, and warn of wrong ones."),
+    "events": ("look.events", "List what happened to sessions, oldest first."),
+    "quarantine": ("repair.quarantine", "List the sessions that could not be archived."),
+    "requeue": ("repair.requeue", "Take sessions out of quarantine and make them due."),
+    "doctor": ("repair.doctor", "Find and repair damaged sessions and index entries."),
+    "import": ("transfer.import_", "Write conversations from a file to Redis."),
+    "export": ("transfer.export", "Copy sessions to a file, or back to another library."),
+    "adopt": ("transfer.adopt", "Take over sessions that another library has written to this Redis."),
+    "demo": ("tour.demo", "Watch sessions go to sleep and wake up, on a built-in Redis and a local folder."),
+}
+
+app = typer.Typer(
+    no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, context_settings=_HELP_OPTIONS
+)
+
+
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer's signature
+    if wanted:
+        from importlib.metadata import version  # loads the email package
+
+        typer.echo(f"torpor {version('torpor')}")
+        raise typer.Exit
+
+
+@app.callback(help=_HELP)
+def _settings(
+    context: typer.Context,
+    redis_url: Annotated[str | None, typer.Option(help="Overrides TORPOR_REDIS_URL.")] = None,
+    archive_url: Annotated[str | None, typer.Option(help="Overrides TORPOR_ARCHIVE_URL.")] = None,
+    namespace: Annotated[str | None, typer.Option(help="Overrides TORPOR_NAMESPACE.")] = None,
+    *,
+    _version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_print_version, help="Show the version and exit."),
+    ] = False,
+) -> None:
+    context.obj = {"redis_url": redis_url, "archive_url": archive_url, "namespace": namespace}
+
+
+class _Deferred(TyperCommand):
+    """A command of which only the name and one line of help are known until it is called."""
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        return _load(self.name or "").make_context(info_name, args, parent, **extra)
+
+
+def _load(name: str) -> Any:
+    module, _, function = COMMANDS[name][0].partition(".")
+    alone = typer.Typer(add_completion=False, rich_markup_mode=None)
+    callback = getattr(import_module(f"torpor.worker.cli.{module}"), function)
+    alone.command(name, context_settings=_HELP_OPTIONS)(callback)
+    return get_command(alone)
+
+
+for _function in (processes.worker, processes.beat):
+    app.command(cls=processes.CeleryCommand, short_help=_function.__doc__)(_function)
+for _name, (_where, _summary) in COMMANDS.items():
+    app.command(_name, cls=_Deferred, short_help=_summary)(lambda: None)

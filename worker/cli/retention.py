@@ -1,0 +1,126 @@
+"""The commands that say what must be kept, and for how long: legal holds, and the bucket's own rules."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from torpor.history.protocol import InvalidArgument
+from torpor.worker.archive.stores import Safeguards
+from torpor.worker.cli import console
+from torpor.worker.cli.shared import Json, services_of
+from torpor.worker.errors import HoldNotFound
+from torpor.worker.ops import bucket_check
+from torpor.worker.retention import legal_hold as holding
+from torpor.worker.retention.legal_hold import Held
+
+_Session = Annotated[str | None, typer.Option(help="Name one session.")]
+_Owner = Annotated[str | None, typer.Option(help="Name an owner: all present and future sessions.")]
+
+
+def hold(
+    context: typer.Context,
+    *,
+    reason: Annotated[str, typer.Option(help="Say why the messages must be kept.")],
+    session: _Session = None,
+    owner: _Owner = None,
+    as_json: Json = False,
+) -> None:
+    """Put a session or an owner under a legal hold.
+
+    The sessions are archived as always, but nobody can clear or purge them, and they do not expire.
+
+    Example: torpor hold --owner ann --reason "case 12/2026"
+    """
+    _tell(_set(context, session, owner, reason), "held", as_json=as_json)
+
+
+def unhold(context: typer.Context, *, session: _Session = None, owner: _Owner = None, as_json: Json = False) -> None:
+    """Release the legal hold of a session or an owner.
+
+    Example: torpor unhold --owner ann
+    """
+    _tell(_set(context, session, owner, None), "released", as_json=as_json)
+
+
+def bucket(
+    context: typer.Context,
+    *,
+    apply: Annotated[bool, typer.Option("--apply", help="Add the rule that deletes expired archives.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show the rules of the archive's bucket, and warn of wrong ones.
+
+    Example: torpor bucket --apply
+    """
+    services = services_of(context)
+    changed = apply and services.archive.apply_lifecycle()
+    found = services.archive.safeguards()
+    warnings = [] if found is None else [*bucket_check.warnings(found)]
+    if as_json:
+        console.print_json(
+            {
+                "archive": services.archive.url,
+                "bucket": None if found is None else asdict(found),
+                "warnings": warnings,
+                "changed": changed,
+            }
+        )
+        return
+    if changed:
+        console.say("added: the lifecycle rule that deletes expired archives")
+    console.print_facts({"archive": services.archive.url, **_facts(found)})
+    for warning in warnings:
+        console.warn(f"warning: {warning}")
+
+
+def _facts(found: Safeguards | None) -> dict[str, str]:
+    if found is None:
+        return {"expiry": "by the worker's task torpor.expire"}
+    return {
+        "location": found.location,
+        "uniform access": _yes(found.uniform_access),
+        "public access prevented": _yes(found.public_access_prevented),
+        "open to everybody": "unknown: the IAM policy may not be read" if found.public is None else _yes(found.public),
+        "soft delete": _span(found.soft_delete_seconds),
+        "versioning": _yes(found.versioning),
+        "retention policy": _span(found.retention_seconds) + (", locked" if found.retention_locked else ""),
+        "lifecycle rules": str(len(found.lifecycle)),
+        "expires archives": _yes(found.expires),
+    }
+
+
+def _yes(fact: bool) -> str:  # noqa: FBT001 - a fact's text
+    return "yes" if fact else "no"
+
+
+def _span(seconds: int) -> str:
+    return console.span(seconds) if seconds else "none"
+
+
+def _set(context: typer.Context, session: str | None, owner: str | None, reason: str | None) -> Held:
+    services = services_of(context, changes_archive=True)
+    if session is not None and owner is None:
+        done = holding.hold_session(services, session, reason)
+    elif owner is not None and session is None:
+        with console.working("looking for sessions") as status:
+            done = holding.hold_owner(
+                services,
+                owner,
+                reason,
+                lambda held: status.update(f"{held.sessions:,} sessions, {held.objects:,} objects"),
+            )
+    else:
+        raise InvalidArgument("name a --session or an --owner")
+    if done is None:
+        raise HoldNotFound(f"there is no legal hold of {'session' if session else 'owner'} {session or owner!r}")
+    return done
+
+
+def _tell(held: Held, verb: str, *, as_json: bool) -> None:
+    if as_json:
+        console.print_json(held)
+    else:
+        console.say(f"{verb}: {held.sessions:,} sessions, {held.objects:,} objects changed")

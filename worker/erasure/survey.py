@@ -1,0 +1,104 @@
+"""Survey: finds out what a purge would remove of each session, and which legal hold forbids it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from torpor.history.protocol import LegalHold, SessionInfo, TorporError
+from torpor.worker.archive import contents, names
+from torpor.worker.archive.names import FloorName, SegmentName
+from torpor.worker.archive.stores import StoredObject
+from torpor.worker.deployment.services import Services
+from torpor.worker.erasure.inventory import Found, FoundObject
+from torpor.worker.erasure.order import Order, Scope
+
+_Objects = Sequence[tuple[SegmentName | FloorName, StoredObject]]
+
+
+@dataclass(frozen=True, slots=True)
+class Surveyed:
+    """A session as a survey saw it, and the legal hold that keeps it. Epochs below `floor` must not come back.
+
+    `last_active` comes from Redis, or from the archive, but the archive is asked only for a purge of idle sessions.
+    """
+
+    found: Found
+    info: SessionInfo | None
+    hold: LegalHold | None
+    floor: int
+    last_active: datetime | None
+
+
+def survey(services: Services, pool: Executor, session_ids: Sequence[str], order: Order) -> list[Surveyed]:
+    """Look at sessions in the scope of the order: two pipelines, and one listing a session.
+
+    Raises the error that Redis replies for a session whose keys are not Torpor's.
+    """
+    sessions = services.sessions
+    infos = [_info(each) for each in sessions.infos(session_ids)]
+    listings = pool.map(lambda session_id: _objects(services, session_id, order), session_ids)
+    seen = [_surveyed(*each, order) for each in zip(session_ids, infos, listings, strict=True)]
+    holds = sessions.find_holds([(each.found.session, each.found.owners) for each in seen])
+    return [replace(each, hold=hold) for each, hold in zip(seen, holds, strict=True)]
+
+
+def _info(seen: SessionInfo | TorporError | None) -> SessionInfo | None:
+    if isinstance(seen, TorporError):
+        raise seen
+    return seen
+
+
+def _objects(services: Services, session_id: str, order: Order) -> _Objects:
+    if order.scope is Scope.LIVE:
+        return []
+    return [
+        (name, stored)
+        for stored in services.archive.list(names.session_prefix(session_id), generations=True)
+        if (name := names.parse(session_id, stored.name))
+    ]
+
+
+def _surveyed(session_id: str, info: SessionInfo | None, objects: _Objects, order: Order) -> Surveyed:
+    floor = max((name.epoch for name, stored in objects if isinstance(name, FloorName) and stored.current), default=0)
+    is_tombstone = info is not None and info.purge is not None
+    # This marker is not removed: it stays as long as the tombstone does, or as the session in Redis that stays.
+    staying = FloorName(floor) if is_tombstone or order.scope is Scope.ARCHIVE else None
+    removable = [stored for name, stored in objects if name != staying]
+    live = None if is_tombstone else info
+    owners = {info.owner if info else None, order.owner, *(stored.metadata.get("owner") for stored in removable)}
+    found = Found(
+        session=session_id,
+        owner=info.owner if info else None,
+        owners=sorted(owner for owner in owners if owner is not None),
+        epoch=max([live.epoch if live else 0, *(name.epoch for name, _ in objects)]),
+        in_redis=live is not None and order.scope is not Scope.ARCHIVE,
+        live_messages=info.message_count if info else 0,
+        messages=_messages(info, objects, order),
+        objects=[_found_object(stored) for stored in removable],
+    )
+    last_active = live.last_active if live else None
+    if last_active is None and objects and order.idle is not None:
+        last_active = contents.last_active([stored for _, stored in objects])
+    return Surveyed(found, info, None, max(floor, info.floor or 0) if info else floor, last_active)
+
+
+def _found_object(stored: StoredObject) -> FoundObject:
+    return FoundObject(
+        name=stored.name, generation=stored.generation, size=stored.size, sha256=stored.metadata.get("sha256")
+    )
+
+
+def _messages(info: SessionInfo | None, objects: _Objects, order: Order) -> int:
+    """How many messages the purge would remove; a message that is both in Redis and in the archive counts once."""
+    live, archived_of_live = (info.message_count, info.archived_count) if info else (0, 0)
+    if order.scope is Scope.LIVE:
+        return live
+    epochs: dict[int, int] = {}
+    for name, _ in objects:
+        if isinstance(name, SegmentName):
+            epochs[name.epoch] = max(epochs.get(name.epoch, 0), name.stop)
+    archived = sum(epochs.values())
+    return archived if order.scope is Scope.ARCHIVE else archived + max(live - archived_of_live, 0)
