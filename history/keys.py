@@ -19,7 +19,7 @@ MAX_ID_BYTES = 1_024
 
 _NAMESPACE = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 
-# The lists of any deployment: messages, what is staged, what is adopted or given back.
+# The lists of all deployments: messages, staged messages, taken messages, messages to give back.
 _LISTS = re.compile(rb"\{[A-Za-z0-9_.:-]{1,64}:\d{1,5}\}:[mr]:|[A-Za-z0-9_.:-]{1,64}:(adopting|returning):\{")
 
 
@@ -48,38 +48,38 @@ def _encode_id(value: str, what: str, error: type[InvalidArgument]) -> bytes:
 
 
 def check_session_id(session_id: str) -> str:
-    """The session id itself, where it is one; raises InvalidSessionId."""
+    """The session id, if it is valid; raises InvalidSessionId."""
     encode_session_id(session_id)
     return session_id
 
 
 def check_owner(owner: str) -> str:
-    """The owner itself, where it is one; raises InvalidOwner."""
+    """The owner, if it is valid; raises InvalidOwner."""
     encode_owner(owner)
     return owner
 
 
 def check_namespace(namespace: str) -> str:
-    """The namespace itself, where it can stand in a hash tag; raises InvalidArgument."""
+    """The namespace, if it is valid in a hash tag; raises InvalidArgument."""
     if not isinstance(namespace, str) or not _NAMESPACE.fullmatch(namespace):
         raise InvalidArgument("namespace must be 1 to 64 letters, digits, '_', '.', ':' or '-'")
     return namespace
 
 
 def check_shards(shards: int) -> int:
-    """The shard count itself, where it is a whole number from 1 to 16,384; raises InvalidArgument."""
+    """The shard count, if it is a whole number from 1 to 16,384; raises InvalidArgument."""
     if isinstance(shards, bool) or not isinstance(shards, int) or not 1 <= shards <= MAX_SHARDS:
         raise InvalidArgument(f"shards must be a whole number from 1 to {MAX_SHARDS:,}")
     return shards
 
 
 def config_key(namespace: str) -> bytes:
-    """The hash that records what is fixed for a deployment."""
+    """Hash: the configuration of a deployment."""
     return f"{namespace}:config".encode()
 
 
 def purge_lock_key(namespace: str, purge: str) -> bytes:
-    """The lock of whoever carries a purge out; expires."""
+    """String: the lock of the worker that carries out a purge; expires."""
     return f"{namespace}:purge:{purge}".encode()
 
 
@@ -89,23 +89,23 @@ def purge_failure_key(namespace: str, purge: str) -> bytes:
 
 
 def events_key(namespace: str) -> bytes:
-    """The stream of what has happened to sessions."""
+    """Stream: the events of a deployment."""
     return f"{namespace}:events".encode()
 
 
 def is_torpors_list(key: bytes) -> bool:
-    """Is this the name of a list that a deployment of Torpor, of whatever namespace, keeps messages in?"""
+    """True if a deployment of Torpor, in any namespace, keeps messages in a list of this name."""
     return _LISTS.match(key) is not None
 
 
 def own_keys(namespace: str) -> re.Pattern[bytes]:
-    """What the names of a deployment's keys begin with, and those of the lists of all others."""
+    """A pattern of the beginning of each key of a deployment, and of each list of the other deployments."""
     name = re.escape(namespace.encode())
     return re.compile(rb"\{%b:\d+\}:|%b:(config$|events$|purge:)|%b" % (name, name, _LISTS.pattern))
 
 
 def slot_tag(key: bytes) -> bytes:
-    """A hash tag that puts other keys in the slot of `key`; there is no closing brace in it.
+    """A hash tag for other keys in the slot of `key`; it has no closing brace.
 
     https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#hash-tags
     """
@@ -119,12 +119,12 @@ def slot_tag(key: bytes) -> bytes:
 
 @cache
 def _number_of_slot(slot: int) -> bytes:
-    """The first number whose digits are of a slot; found by trying, 16,384 of them on average."""
+    """The first number whose digits hash to the slot; the search tries 16,384 numbers on average."""
     return next(digits for number in count() if key_slot(digits := b"%d" % number) == slot)
 
 
 def adopting_key(namespace: str, key: bytes) -> bytes:
-    """List: what another library had under `key`, in the same slot, while it is adopted.
+    """List: the messages that were taken from another library's `key` for an adoption, in the same slot.
 
     The last element is a mark, `token:remaining TTL (ms)`.
     """
@@ -132,44 +132,44 @@ def adopting_key(namespace: str, key: bytes) -> bytes:
 
 
 def adopted_key(name: bytes) -> bytes:
-    """The key whose `adopting_key` has this name."""
+    """The other library's key for the name of an `adopting_key`."""
     return name.partition(b"}:")[2]
 
 
 def adopting_pattern(namespace: str, pattern: bytes) -> bytes:
-    """What SCAN matches those names with whose keys match `pattern`."""
+    """A SCAN pattern for the `adopting_key` of each key that matches `pattern`."""
     return b"%b:adopting:{*}:%b" % (namespace.encode(), pattern)
 
 
 def returning_key(namespace: str, key: bytes, token: bytes) -> bytes:
-    """List: what is to be given back to another library under `key`, in the same slot; expires."""
+    """List: messages that will be given back to another library under `key`, in the same slot; expires."""
     return b"%b:returning:{%b}:%b:%b" % (namespace.encode(), slot_tag(key), token, key)
 
 
 @dataclass(frozen=True, slots=True)
 class ShardKeys:
-    """The keys that the sessions of one shard share; all carry the shard's hash tag."""
+    """The keys of one shard and of its sessions; all carry the shard's hash tag."""
 
     tag: bytes
 
     @property
     def due(self) -> bytes:
-        """Sorted set: session -> the moment (ms) at which the worker must look at it."""
+        """Sorted set: session id -> the moment (ms) at which the worker must look at the session."""
         return self.tag + b":due"
 
     @property
     def quarantine(self) -> bytes:
-        """Sorted set: quarantined session -> since when (ms)."""
+        """Sorted set: id of a quarantined session -> since when (ms)."""
         return self.tag + b":q"
 
     @property
     def tally(self) -> bytes:
-        """Hash: the highest epoch that has left Redis, and counts of what was done."""
+        """Hash: the highest epoch that has left Redis; counts of archived and restored sessions, and of tombstones."""
         return self.tag + b":t"
 
     @property
     def elected(self) -> bytes:
-        """String: a listener was elected to send for what is due; expires within a second."""
+        """String: a listener was elected to send for the due sessions; expires with the election."""
         return self.tag + b":l"
 
     @property
@@ -179,7 +179,7 @@ class ShardKeys:
 
     @property
     def adoptions(self) -> bytes:
-        """Hash: session -> its adoption, while one is running."""
+        """Hash: session id -> its unfinished adoption."""
         return self.tag + b":a"
 
     def messages(self, session: bytes) -> bytes:
@@ -187,11 +187,11 @@ class ShardKeys:
         return self.tag + b":m:" + session
 
     def metadata(self, session: bytes) -> bytes:
-        """Hash: the session's metadata."""
+        """Hash: the fields of a session (see history/fields.py)."""
         return self.tag + b":s:" + session
 
     def recent_requests(self, session: bytes) -> bytes:
-        """String: ids of the requests that a session had seen when it left Redis; expires within a minute."""
+        """String: recent requests of a session, kept after it leaves Redis; expires within a minute."""
         return self.tag + b":w:" + session
 
     def owner(self, owner: bytes) -> bytes:
@@ -199,7 +199,7 @@ class ShardKeys:
         return self.tag + b":o:" + owner
 
     def staging(self, session: bytes, token: bytes) -> bytes:
-        """List: what the restore that holds `token` has read from the archive so far."""
+        """List: the messages that the restore with this token has read from the archive; expires."""
         return self.tag + b":r:" + token + b":" + session
 
 
@@ -216,7 +216,7 @@ class Keyspace:
     shards: int
 
     def shard_of(self, session: bytes) -> int:
-        """The shard of an encoded session id: its CRC-32 modulo the shard count."""
+        """The shard of an encoded session id: the CRC-32 of the id modulo the shard count."""
         return zlib.crc32(session) % self.shards
 
     def shard(self, number: int) -> ShardKeys:
@@ -225,21 +225,21 @@ class Keyspace:
 
     @property
     def due_pattern(self) -> bytes:
-        """What PSUBSCRIBE matches the channels of all shards with: each is called as its due key."""
+        """The PSUBSCRIBE pattern of all shards' channels; each channel has the name of the shard's due key."""
         return b"{%b:*}:due" % self.namespace.encode()
 
     def shard_of_channel(self, channel: bytes) -> int | None:
-        """The shard whose due key a channel is called after; None for another deployment's."""
+        """The shard of a channel, which has the name of its due key; None for a channel of another deployment."""
         number = channel.removeprefix(b"{%b:" % self.namespace.encode()).removesuffix(b"}:due")
         return int(number) if number.isdigit() and channel == self.shard(int(number)).due else None
 
     @property
     def pattern(self) -> bytes:
-        """What SCAN matches the keys of all shards with."""
+        """The SCAN pattern of the keys of all shards."""
         return b"{%b:*}:*" % self.namespace.encode()
 
     def session_of(self, key: bytes) -> str | None:
-        """The session id of a key that holds messages or metadata; None for every other key."""
+        """The session id in the name of a messages or metadata key; None for every other key."""
         tag, _, rest = key.partition(b"}:")
         kind, colon, session = rest.partition(b":")
         if not colon or kind not in (b"m", b"s") or tag + b"}" != self.of(session).tag:

@@ -161,7 +161,7 @@ class EraseOutcome(StrEnum):
     """The outcome of noting that the archive below a floor is erased."""
 
     DONE = "done"
-    AGAIN = "again"  # to be erased once more, when a lease that was running at the clear has ended
+    RECHECK = "recheck"  # to be erased once more, when a lease that was running at the clear has ended
     OTHER = "other"  # a later clear has set another floor, or the session is gone
 
 

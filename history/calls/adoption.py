@@ -1,4 +1,4 @@
-"""The way of a session from another library: looked at, taken, written page by page, let go; and the way back."""
+"""Adoption: look at the messages of another library, take them, write them page by page, delete them; and give back."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torpor.history.session import MAX_EXPIRY, Expiry
 
 
 def peek_list(namespace: str, session_id: str, layout: Layout, start: int, page_bytes: int) -> Call[Look | None]:
-    """Look at what another library has of a session, or at what was taken of it; raises NotAdoptable."""
+    """Look at a page of another library's messages, or of those that were taken from it; raises NotAdoptable."""
     key = layout.key(session_id)
 
     def decode(reply: Any) -> Look | None:
@@ -40,7 +40,10 @@ def peek_list(namespace: str, session_id: str, layout: Layout, start: int, page_
 def begin_adoption(
     deployment: Deployment, adoption: Adoption, *, owner: str | None, allow_reuse: bool
 ) -> Call[Adoption]:
-    """Begin an adoption; the result is the one that is running, which may be another's."""
+    """Begin an adoption; the result is the running one, which another caller may have begun.
+
+    Raises OwnerMismatch, and SessionPurged unless `allow_reuse`.
+    """
     session = encode_session_id(adoption.session_id)
     keys = deployment.keyspace.of(session)
 
@@ -57,7 +60,7 @@ def begin_adoption(
 
 
 def take_list(namespace: str, session_id: str, layout: Layout, token: str, total: int) -> Call[bool]:
-    """Take what another library has of a session, if that is `total` messages and nothing is taken already."""
+    """Take another library's messages if there are `total` of them; False if not, or if a list is taken already."""
     key = layout.key(session_id)
     return Call(script("take_list"), [key, adopting_key(namespace, key)], [token.encode(), total], bool)
 
@@ -72,7 +75,10 @@ def adopt(
     owner: str | None,
     allow_reuse: bool,
 ) -> Call[Adoption | None]:
-    """Write a page; the result is the adoption as it is now: `further`, or as somebody else has left it."""
+    """Write a page; the result is `further`, or the adoption as another caller has left it, None if that has ended it.
+
+    Raises OwnerMismatch, and SessionPurged unless `allow_reuse`.
+    """
     session = encode_session_id(adoption.session_id)
     keys = deployment.keyspace.of(session)
     given = deployment.resolve(adoption.session_id, owner, expiry)
@@ -113,18 +119,18 @@ def adopt(
 
 
 def delete_taken(namespace: str, session_id: str, layout: Layout, token: str) -> Call[bool]:
-    """Delete what was taken, now that it is written; False: it is gone already."""
+    """Delete the taken messages after they are written; False if they are gone already."""
     return Call(script("delete_taken"), [adopting_key(namespace, layout.key(session_id))], [token.encode()], bool)
 
 
 def end_adoption(deployment: Deployment, adoption: Adoption) -> Call[bool]:
-    """End an adoption; False: it has ended already, or gone on."""
+    """End an adoption; False if it has ended already, or if another page was written."""
     session = encode_session_id(adoption.session_id)
     return Call(script("end_adoption"), [deployment.keyspace.of(session).adoptions], [session, bytes(adoption)], bool)
 
 
 def adoptions(deployment: Deployment, shard: int) -> Call[list[Adoption]]:
-    """The adoptions of a shard that have begun and not ended."""
+    """List the unfinished adoptions of a shard."""
 
     def decode(reply: Any) -> list[Adoption]:
         pairs = zip(reply[::2], reply[1::2], strict=True)
@@ -134,20 +140,20 @@ def adoptions(deployment: Deployment, shard: int) -> Call[list[Adoption]]:
 
 
 def stage_return(
-    namespace: str, key: bytes, token: bytes, messages: Sequence[bytes], *, laid: int, lease: timedelta
+    namespace: str, key: bytes, token: bytes, messages: Sequence[bytes], *, staged: int, lease: timedelta
 ) -> Call[None]:
-    """Add a page to what is to be given back under `key`, `laid` messages being there; raises SessionExists."""
+    """Add a page to the `staged` messages that will be given back under `key`; raises SessionExists and StagingLost."""
 
     def decode(reply: Any) -> None:
         _check_return(reply, key)
 
     return Call(
-        script("stage_return"), [returning_key(namespace, key, token), key], [laid, span_ms(lease), *messages], decode
+        script("stage_return"), [returning_key(namespace, key, token), key], [staged, span_ms(lease), *messages], decode
     )
 
 
 def give_back(namespace: str, key: bytes, token: bytes, total: int, ttl: timedelta | None) -> Call[None]:
-    """Give all that was laid to another library; raises SessionExists."""
+    """Give the staged messages to another library; raises SessionExists and StagingLost."""
 
     def decode(reply: Any) -> None:
         _check_return(reply, key)
@@ -156,7 +162,7 @@ def give_back(namespace: str, key: bytes, token: bytes, total: int, ttl: timedel
 
 
 def _to_idle(ttl_ms: int) -> timedelta | None:
-    """What is left of a TTL as an idle timeout, in whole seconds."""
+    """The idle timeout for a remaining TTL, rounded up to whole seconds; None if the key had no TTL."""
     seconds = min(max(1, -(-ttl_ms // 1000)), MAX_EXPIRY // timedelta(seconds=1))
     return None if ttl_ms < 0 else timedelta(seconds=seconds)
 

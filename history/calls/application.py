@@ -1,4 +1,4 @@
-"""What an application does with its sessions."""
+"""The operations of an application on its sessions."""
 
 from __future__ import annotations
 
@@ -34,7 +34,11 @@ def configure(
     policies: Policies | None,
     record: bool,
 ) -> Call[Deployment]:
-    """Read the deployment's configuration; with `record` write down `shards` where none is, and what else is given."""
+    """Read the deployment's configuration; with `record`, first record the given values.
+
+    A recorded shard count stays. None leaves `idle` and `policies` as they are, and KEEP leaves `max_age` and
+    `retention`. For these two None records that there is none.
+    """
 
     def decode(reply: Any) -> Deployment:
         recorded, idle_ms, max_age_ms, rules, retention_ms = reply
@@ -127,9 +131,9 @@ def append(
 def read(
     deployment: Deployment, session_id: str, start: int, stop: int | None, page_bytes: int, *, touch: bool
 ) -> Call[Page | None]:
-    """Read messages from `start` on until `stop` or until about `page_bytes` are read; None: not in Redis.
+    """Read messages from `start` on until `stop` or until about `page_bytes` are read; None if it is not in Redis.
 
-    A negative `start` counts from the end.
+    A negative `start` counts from the end. With `touch` it counts as activity.
     """
     session = encode_session_id(session_id)
     keys = deployment.keyspace.of(session)
@@ -169,7 +173,10 @@ def update(
     max_age: timedelta | Keep | None,
     retention: timedelta | Keep | None,
 ) -> Call[None]:
-    """Change the expiry of a session in Redis; None sets the default. Policies for the owner's session bound it."""
+    """Change the expiry of a session in Redis, within the policies for it and its `owner`; None sets the default.
+
+    Raises SessionNotFound.
+    """
     session = encode_session_id(session_id)
     keys = deployment.keyspace.of(session)
     wanted = Expiry(*(None if isinstance(value, Keep) else value for value in (idle, max_age, retention)))
@@ -275,7 +282,7 @@ def pop(
 
 
 def _to_record(span: timedelta | Keep | None) -> bytes | int:
-    """A span as the scripts take it that is to be written down; '-' takes away what was there, empty leaves it."""
+    """The script argument that records a span: '-' deletes the recorded one, empty leaves it."""
     return b"" if isinstance(span, Keep) else span_ms(span) or b"-"
 
 
@@ -284,6 +291,5 @@ def _purged(session_id: str) -> SessionPurged:
 
 
 def _held(session_id: str, hold: bytes) -> SessionHeld:
-    """What is raised for a session under a hold that a script tells of."""
     reason = to_hold(hold)
     return SessionHeld(f"session {session_id!r} is under a legal hold: {reason.reason if reason else ''}")

@@ -1,4 +1,4 @@
-"""The way of a claimed session out of Redis, or back to where it was."""
+"""Archive a claimed session and delete it from Redis, or give it back."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from torpor.history.session import CommitOutcome, EraseOutcome, Lease, SessionIn
 
 
 def attempts(deployment: Deployment, session_id: str) -> Call[int]:
-    """How many attempts at a session have not ended well."""
+    """Count the attempts to archive a session since the last one that ended well."""
     session = encode_session_id(session_id)
     return Call(script("attempts"), [deployment.keyspace.of(session).metadata(session)], [], int)
 
 
 def snapshot(deployment: Deployment, lease: Lease) -> Call[SessionInfo | None]:
-    """Begin an attempt: count it and describe the session; None: the lease is lost or nothing is there."""
+    """Begin an attempt: count it and describe the session; None if the lease is lost or the session is gone."""
     session = encode_session_id(lease.session_id)
     keys = deployment.keyspace.of(session)
     return Call(
@@ -31,7 +31,7 @@ def snapshot(deployment: Deployment, lease: Lease) -> Call[SessionInfo | None]:
 
 
 def renew(deployment: Deployment, lease: Lease, by: timedelta) -> Call[Lease | None]:
-    """Prolong a lease `by` so much; None: it is lost."""
+    """Prolong a lease `by` a span, at least a millisecond; None if it is lost."""
     session = encode_session_id(lease.session_id)
     renewed = replace(lease, token=b"%.1f" % (float(lease.token) + max(1, by // MILLISECOND)))
     return Call(
@@ -43,7 +43,7 @@ def renew(deployment: Deployment, lease: Lease, by: timedelta) -> Call[Lease | N
 
 
 def commit(deployment: Deployment, lease: Lease, archived: SessionInfo) -> Call[CommitOutcome]:
-    """Delete the session if it still is what `archived` describes; else note what is safe."""
+    """Delete the session if it is still as `archived` describes it; else note how many messages are safe."""
     session = encode_session_id(lease.session_id)
     keys = deployment.keyspace.of(session)
     owner_keys = [keys.owner(archived.owner.encode())] if archived.owner else []

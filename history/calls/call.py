@@ -1,4 +1,4 @@
-"""What a call is, and how times stand in its arguments and replies."""
+"""The call of a script, and how times are written in its arguments and replies."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from torpor.history.session import DEFAULT_IDLE, Expiry
 
 T_co = TypeVar("T_co", covariant=True)
 
-# More at once would keep Redis from everybody else for milliseconds.
+# A larger page would block Redis for all other clients for milliseconds.
 PAGE_MESSAGES = 1_000
 MILLISECOND = timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T_co]):
-    """One script call. `decode` turns the reply (bytes, never text) into the result, or raises what it means."""
+    """One script call. `decode` turns the reply (bytes, never text) into the result, or raises an error for it."""
 
     script: Script
     keys: Sequence[bytes]
@@ -31,11 +31,10 @@ class Call(Generic[T_co]):
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """What all users of one namespace share: its keys, the expiry of sessions that have none of their own, policies.
+    """The configuration that all users of one namespace share: keys, default expiry and policies.
 
-    `retention` is that of archives, None for ever; `retention_known` tells that a worker has recorded it.
-
-    `recorded` tells that it is fixed already: before the first session nothing is.
+    `retention` is how long the archive keeps a session, None for ever. It is known only if a worker has recorded it
+    (`retention_known`). `recorded` is False until the first use of the namespace has recorded the shard count.
     """
 
     keyspace: Keyspace
@@ -48,17 +47,17 @@ class Deployment:
 
     @property
     def defaults(self) -> tuple[bytes | int, bytes | int]:
-        """Default idle timeout and maximum age, as the scripts take them."""
+        """Default idle timeout and maximum age, as script arguments (ms)."""
         return span_ms(self.idle), span_ms(self.max_age)
 
     def resolve(self, session_id: str, owner: str | None, own: Expiry) -> Expiry:
-        """What a session gets that an application asks `own` for: within what the policies allow."""
+        """The expiry of a session for which an application asks `own`, within the policies."""
         return self.policies.resolve(session_id, owner, own, Expiry(self.idle, self.max_age))
 
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """Stands for an expiry value that is to stay as it is."""
+    """The type of KEEP, which stands for an expiry value that stays as it is."""
 
 
 KEEP = Keep()
@@ -70,20 +69,20 @@ def to_ms(moment: datetime) -> int:
 
 
 def span_ms(span: timedelta | None) -> bytes | int:
-    """A span as milliseconds; empty for None, as the scripts take it."""
+    """A span as a script argument: milliseconds, or empty for None."""
     return b"" if span is None else span // MILLISECOND
 
 
 def to_span(ms: bytes | None) -> timedelta | None:
-    """The span of so many milliseconds, as the scripts tell it; None where they tell none."""
+    """The span in a reply (ms); None if the reply has none."""
     return timedelta(milliseconds=int(ms)) if ms else None
 
 
 def to_moment_or_none(ms: bytes | int | None) -> datetime | None:
-    """The moment of so many milliseconds since 1970, which may have a fraction; None where there is none."""
+    """The moment in a reply (ms since 1970, perhaps with a fraction); None if the reply has none."""
     return datetime.fromtimestamp(float(ms) / 1000, UTC) if ms else None
 
 
 def to_moment(ms: bytes | int) -> datetime:
-    """The moment of so many whole milliseconds since 1970."""
+    """The moment in a reply (whole ms since 1970)."""
     return datetime.fromtimestamp(int(ms) / 1000, UTC)

@@ -1,4 +1,4 @@
-"""Removing a session for good: from Redis and the archive, or from one of them."""
+"""Remove a session for good: from Redis and the archive, or from one of them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def purge(
     tombstone: timedelta,
     idle: timedelta | None,
 ) -> Call[Purging]:
-    """Leave a tombstone in a session's place, whether it is in Redis or not; only one that was `idle` for so long."""
+    """Put a tombstone in a session's place, in Redis or not; with `idle` only if the session was idle for that long."""
     session = encode_session_id(target.session_id)
     keys = deployment.keyspace.of(session)
     seen_owner = b"" if target.owner is None else encode_owner(target.owner)
@@ -53,9 +53,10 @@ def purge(
 def rebase(
     deployment: Deployment, target: PurgeTarget, *, idle: timedelta | None, epoch: int | None = None
 ) -> Call[Purging]:
-    """Keep a session's messages in Redis and forbid what the archive has of it; without a floor: it was purged.
+    """Keep a session's messages in Redis and forbid all that the archive has of it.
 
-    With `epoch` only while the session is in that one.
+    With `idle` only if the session was idle for that long, with `epoch` only if it is still in that epoch. The result
+    has no floor if the session was purged before.
     """
     session = encode_session_id(target.session_id)
     keys = deployment.keyspace.of(session)
@@ -95,7 +96,7 @@ def drop_live(
 
 
 def owned(deployment: Deployment, shard: int, owner: str, cursor: bytes, count: int) -> Call[tuple[bytes, list[str]]]:
-    """One step of a walk over an owner's sessions in a shard: the next cursor, b"0" at the end, and session ids."""
+    """Do one step of a walk over an owner's sessions in a shard: the next cursor, b"0" at the end, and session ids."""
     key = deployment.keyspace.shard(shard).owner(encode_owner(owner))
     return Call(
         script("owned"),

@@ -1,4 +1,4 @@
-"""Legal holds: what must not be erased."""
+"""Legal holds: a session under one must not be erased."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def release_hold(deployment: Deployment, session_id: str) -> Call[HoldOutcome]:
 
 
 def note_owner_hold(deployment: Deployment, session_id: str) -> Call[HoldOutcome]:
-    """Have the worker see to a session's objects, since a hold of its owner was set or released."""
+    """Have the worker update a session's objects in the archive after a hold of its owner was set or released."""
     return _hold(deployment, session_id, b"owner")
 
 
@@ -42,7 +42,7 @@ def _hold(deployment: Deployment, session_id: str, what: bytes, reason: bytes = 
 
 
 def hold_owner(deployment: Deployment, shard: int, owner: str, reason: str | None) -> Call[bool]:
-    """Put an owner under a legal hold in a shard, or release it with None; False: there was none to release."""
+    """Put an owner under a legal hold in a shard, or release it with None; False if there was none to release."""
     return Call(
         script("hold_owner"),
         [deployment.keyspace.shard(shard).holds],
@@ -52,7 +52,7 @@ def hold_owner(deployment: Deployment, shard: int, owner: str, reason: str | Non
 
 
 def find_hold(deployment: Deployment, session_id: str, owners: Sequence[str]) -> Call[LegalHold | None]:
-    """The legal hold that keeps a session, its own or that of one of these owners."""
+    """Find the legal hold of a session, its own or that of one of these owners."""
     session = encode_session_id(session_id)
     return Call(
         script("find_hold"),

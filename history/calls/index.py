@@ -1,6 +1,6 @@
-"""The due index of a shard: who is in it, who is due, and who gets the lease.
+"""The due index of a shard: which sessions are in it, which are due, and who gets the lease.
 
-What is asked of many shards can be asked of several in one call, but on a Cluster: there a call has keys of one slot.
+Some calls ask several shards at once. On a Cluster they must ask one by one, since a script has keys of one slot only.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ def due(deployment: Deployment, shards: Sequence[int]) -> Call[list[int | Torpor
     return Call(script("due"), keys, [], _of_each(shards, lambda _, due: int(due)))
 
 
-def poll_shards(deployment: Deployment, shards: Sequence[int], hold: timedelta) -> Call[list[ShardPoll | TorporError]]:
-    """Look at each shard for a listener; one that is elected is the only one for `hold`. Errors as with `due`."""
+def poll_shards(
+    deployment: Deployment, shards: Sequence[int], election: timedelta
+) -> Call[list[ShardPoll | TorporError]]:
+    """Look at each shard for a listener, which may be elected, alone for the span `election`. Errors as with `due`."""
     of_shards = map(deployment.keyspace.shard, shards)
     keys = [key for shard in of_shards for key in (shard.due, shard.elected)]
 
@@ -33,11 +35,11 @@ def poll_shards(deployment: Deployment, shards: Sequence[int], hold: timedelta) 
         now, due, elected, ahead = reply
         return ShardPoll(shard, int(now) / 1000, int(due), bool(elected), float(ahead) / 1000 if ahead else None)
 
-    return Call(script("poll_shards"), keys, [span_ms(hold)], _of_each(shards, decode))
+    return Call(script("poll_shards"), keys, [span_ms(election)], _of_each(shards, decode))
 
 
 def end_election(deployment: Deployment, shards: Sequence[int]) -> Call[list[bool | TorporError]]:
-    """End the election of each shard's listener; False: none was elected. Errors as with `due`."""
+    """End the election of each shard's listener; False if none was elected. Errors as with `due`."""
     keys = [deployment.keyspace.shard(shard).elected for shard in shards]
     return Call(script("end_election"), keys, [], _of_each(shards, lambda _, ended: bool(ended)))
 
@@ -67,7 +69,7 @@ def overview(deployment: Deployment, shard: int) -> Call[ShardOverview]:
 def list_sessions(
     deployment: Deployment, shard: int, cursor: bytes, count: int, *, quarantined: bool = False
 ) -> Call[tuple[bytes, list[str]]]:
-    """One step of a walk over a shard: the next cursor, b"0" at the end, and session ids."""
+    """Do one step of a walk over a shard: the next cursor, b"0" at the end, and session ids."""
     keys = deployment.keyspace.shard(shard)
     return Call(
         script("list"),
@@ -78,7 +80,7 @@ def list_sessions(
 
 
 def nearest(deployment: Deployment, shard: int, limit: int) -> Call[list[tuple[float, str]]]:
-    """The sessions of a shard that are nearest to their due moment (ms), due or not, unless they are leased."""
+    """List the sessions of a shard that are nearest to their due moment (ms), due or not, without leased ones."""
 
     def decode(reply: Any) -> list[tuple[float, str]]:
         return [(float(moment), session.decode()) for session, moment in zip(reply[::2], reply[1::2], strict=True)]
@@ -100,7 +102,7 @@ def claim(
 
 
 def claim_one(deployment: Deployment, session_id: str, lease: timedelta) -> Call[Lease | ClaimOutcome]:
-    """Lease one named session, due or not, unless another worker has leased it."""
+    """Lease one session by its id, due or not, unless another worker has leased it."""
     session = encode_session_id(session_id)
     keys = deployment.keyspace.of(session)
 
@@ -113,7 +115,7 @@ def claim_one(deployment: Deployment, session_id: str, lease: timedelta) -> Call
 
 
 def _of_each(shards: Sequence[int], decode: Callable[[int, Any], T]) -> Callable[[Any], list[T | TorporError]]:
-    """What decodes the reply of a script that has looked at several shards."""
+    """Decode the reply of a script that has looked at several shards."""
 
     def decoded(reply: Any) -> list[T | TorporError]:
         return [

@@ -1,4 +1,4 @@
-"""What sets right an index entry or metadata that was lost."""
+"""Repair index entries and metadata that were lost."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torpor.history.session import IndexOutcome, RebuiltMetadata
 
 
 def reindex(deployment: Deployment, session_id: str) -> Call[IndexOutcome]:
-    """Add the index entry that a session lacks, or drop the one that lacks a session."""
+    """Add a missing index entry of a session, or drop one that has no session."""
     session = encode_session_id(session_id)
     keys = deployment.keyspace.of(session)
     return Call(

@@ -1,4 +1,4 @@
-"""The way of a session back into Redis: staged page by page, then swapped in."""
+"""Restore a session into Redis: stage its messages page by page, then put them in their place at once."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@
 -- ARGV[3] the floor below which the archive was erased
 -- ARGV[4] default idle timeout (ms)
 -- ARGV[5] default maximum age (ms) or ''
--- Returns 'done' | 'again' at the recheck, or when the tombstone ends | 'other' another floor, or no session
+-- Returns 'done' | 'recheck' due again at the recheck, or when the tombstone ends | 'other' another floor, or no session
 local session = read_session(KEYS[2])
 if session.floor ~= ARGV[3] then return 'other' end
 local now_ms = clock_ms()
@@ -22,7 +22,7 @@ redis.call('HDEL', KEYS[2], FIELD.attempt, FIELD.attempts, FIELD.error)
 local wait_until_ms = math.max(tonumber(session.recheck_at or 0), tonumber(session.tombstone_until or 0))
 if wait_until_ms > now_ms then
   if is_owned then set_due(KEYS[3], ARGV[1], wait_until_ms) end
-  return 'again'
+  return 'recheck'
 end
 if session.state == 'purged' then
   remember_epoch(KEYS[4], session.epoch)

@@ -80,7 +80,7 @@ class Adopting(Operations):
         place = self.runner.namespace, LAYOUTS["memorystore"].key(session_id), os.urandom(8).hex().encode()
         for start in range(0, len(messages), _PAGE):
             page = messages[start : start + _PAGE]
-            await self.runner.perform(calls.stage_return(*place, page, laid=start, lease=_LEASE))
+            await self.runner.perform(calls.stage_return(*place, page, staged=start, lease=_LEASE))
         await self.runner.perform(calls.give_back(*place, len(messages), ttl))
 
 

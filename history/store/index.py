@@ -48,12 +48,12 @@ class Index(BlockingRunner):
         counts = self._ask(partial(calls.due, deployment), range(deployment.keyspace.shards))
         return {shard: count for shard, count in _answered(counts) if count}
 
-    def poll_shards(self, shards: Sequence[int], hold: timedelta) -> list[ShardPoll]:
+    def poll_shards(self, shards: Sequence[int], election: timedelta) -> list[ShardPoll]:
         """Look at shards for a listener, and elect one of several listeners for each; one pipeline.
 
         Shards that don't answer are left out, with a warning; raises if none answers.
         """
-        seen = self._ask(partial(calls.poll_shards, self.deployment, hold=hold), shards)
+        seen = self._ask(partial(calls.poll_shards, self.deployment, election=election), shards)
         return [poll for _, poll in _answered(seen)]
 
     def announcements(self) -> Announcements:

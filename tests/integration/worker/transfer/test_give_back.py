@@ -76,7 +76,7 @@ def test_a_giving_whose_reply_was_lost_is_given_once(client: redis.Redis, sessio
     messages = [b'{"type":"human","data":{}}'] * 2
     place = "torpor", b"s", b"0a1b"
     for call in (
-        calls.stage_return(*place, messages, laid=0, lease=timedelta(minutes=1)),
+        calls.stage_return(*place, messages, staged=0, lease=timedelta(minutes=1)),
         calls.give_back(*place, 2, None),
     ):
         sessions.run(call)

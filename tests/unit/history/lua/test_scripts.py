@@ -120,7 +120,7 @@ SAMPLES: dict[str, list[Call[Any]]] = {
         calls.finish_restore(DEPLOYMENT, TICKET, 3, Origin(MOMENT, EXPIRY, "ann"), remember=HOUR),
         calls.finish_restore(DEPLOYMENT, TICKET, 3, Origin()),
     ],
-    "add_events": [calls.add_events("torpor", [{"kind": "session.archived", "session": "s"}] * 2, keep=9)],
+    "add_events": [calls.add_events(DEPLOYMENT, [{"kind": "session.archived", "session": "s"}] * 2, keep=9)],
     "attempts": [calls.attempts(DEPLOYMENT, "s")],
     "abandon": [calls.abandon(DEPLOYMENT, TICKET)],
     "peek_list": [calls.peek_list("torpor", "s", layout, 0, 1024) for layout in LAYOUTS.values()],
@@ -136,7 +136,7 @@ SAMPLES: dict[str, list[Call[Any]]] = {
     "delete_taken": [calls.delete_taken("torpor", "s", LAYOUTS["memorystore"], "4e5f")],
     "end_adoption": [calls.end_adoption(DEPLOYMENT, ADOPTION)],
     "adoptions": [calls.adoptions(DEPLOYMENT, 7)],
-    "stage_return": [calls.stage_return("torpor", b"s", b"4e5f", [b"{}", b"{}"], laid=0, lease=HOUR)],
+    "stage_return": [calls.stage_return("torpor", b"s", b"4e5f", [b"{}", b"{}"], staged=0, lease=HOUR)],
     "give_back": [calls.give_back("torpor", b"s", b"4e5f", 2, ttl) for ttl in (HOUR, None)],
     "purge": [
         calls.purge(DEPLOYMENT, PurgeTarget("s", "ann", ["ann", "bob"]), "p", tombstone=HOUR, idle=HOUR),
