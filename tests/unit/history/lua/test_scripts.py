@@ -120,7 +120,7 @@ SAMPLES: dict[str, list[Call[Any]]] = {
         calls.finish_restore(DEPLOYMENT, TICKET, 3, Origin(MOMENT, EXPIRY, "ann"), remember=HOUR),
         calls.finish_restore(DEPLOYMENT, TICKET, 3, Origin()),
     ],
-    "add_events": [calls.add_events("torpor", [{"kind": "session.archived", "session": "s"}] * 2, keep=9)],
+    "add_events": [calls.add_events(DEPLOYMENT, [{"kind": "session.archived", "session": "s"}] * 2, keep=9)],
     "attempts": [calls.attempts(DEPLOYMENT, "s")],
     "abandon": [calls.abandon(DEPLOYMENT, TICKET)],
     "peek_list": [calls.peek_list("torpor", "s", layout, 0, 1024) for layout in LAYOUTS.values()],
