@@ -264,6 +264,14 @@ def test_importing_the_protocol_loads_no_langchain() -> None:
     assert not set(loaded) & {*FOREIGN, "langchain_core", "agents", "openai"}
 
 
+def test_connecting_a_deployment_loads_nothing_heavy() -> None:
+    code = "import sys, torpor.worker.deployment.services; print(*sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "pydantic_settings" in loaded
+    assert not loaded & {"celery", "kombu", "google", "requests", "isal", "langchain_core", "typer", "rich"}
+
+
 # Within the function that IAM tokens are made by, where an application asks for them (the extra `torpor[iam]`).
 IN_A_FUNCTION = {"history/clients/iam.py": ("_google_auth", ["google.auth.transport.requests"])}
 

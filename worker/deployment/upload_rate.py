@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class UploadRate:
-    """A token bucket of one second's worth. Safe to share among threads, which wait for their turn."""
+    """A token bucket that holds the tokens of one second. Safe to share among threads, which wait for their turn."""
 
     def __init__(self, per_second: float | None = None) -> None:
         """None sets no limit."""
@@ -28,6 +28,6 @@ class UploadRate:
 
 
 def _bucket(per_second: float) -> TokenBucket:
-    from kombu.utils.limits import TokenBucket  # loads much of kombu
+    from kombu.utils.limits import TokenBucket  # commands that upload nothing need not wait for the import
 
     return TokenBucket(per_second, capacity=max(1, per_second))

@@ -19,8 +19,9 @@ from support.paths import ROOT
 from support.servers import RedisServer
 from torpor import MemorystoreChatMessageHistory
 from torpor.worker.deployment.celery_config import make_app
+from torpor.worker.deployment.policy_settings import PolicySettings
 from torpor.worker.deployment.services import Services
-from torpor.worker.deployment.settings import PREFIX, PolicySettings, Settings
+from torpor.worker.deployment.settings import PREFIX, Settings
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.wake.session_archive import SessionArchive
 
