@@ -84,7 +84,7 @@ def verify(
     *,
     rewound_before: int,
 ) -> Verified | AttemptResult:
-    """Bring a claimed session into the archive completely, or do what is pending for it instead.
+    """Bring a claimed session into the archive completely, or finish its pending erasure or legal hold instead.
 
     `head` has the first messages to send, if they were read already. Redis, asked after the claim, may have lost
     writes to epochs before `rewound_before` that others have seen, such as a clear.

@@ -1,4 +1,4 @@
-"""Sessions given back to another library."""
+"""Give back: copies a session to another library."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torpor.worker.wake import restore
 
 
 def give_back(services: Services, session_id: str, ttl: timedelta | None = None) -> int:
-    """Copy a session to where langchain-google-memorystore-redis reads it; returns how many messages it has.
+    """Copy a session to the key that langchain-google-memorystore-redis reads; returns how many messages it has.
 
     Finish adoptions first. Raises SessionExists if the key is in use, MessageCorrupt, and the errors of
     `read_transcript`.
