@@ -51,6 +51,7 @@ from torpor.history.errors import (
     TranscriptChanged,
     TransientError,
 )
+from torpor.history.expiry import Expiry
 from torpor.history.keys import DEFAULT_NAMESPACE, MAX_SHARDS, check_namespace, check_owner, check_session_id
 from torpor.history.layout import LAYOUTS, Layout
 from torpor.history.policy import Policies
@@ -58,7 +59,6 @@ from torpor.history.session import (
     ClaimOutcome,
     CommitOutcome,
     EraseOutcome,
-    Expiry,
     HoldOutcome,
     IndexOutcome,
     Lease,

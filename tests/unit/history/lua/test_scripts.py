@@ -17,22 +17,13 @@ from redis.crc import key_slot
 from torpor.history import calls
 from torpor.history.adoption import Adoption
 from torpor.history.calls import KEEP, Call, Deployment
+from torpor.history.expiry import Expiry
 from torpor.history.fields import STORED, by_name
 from torpor.history.keys import Keyspace
 from torpor.history.layout import LAYOUTS
 from torpor.history.policy import Policies
 from torpor.history.scripts import all_scripts, named, script
-from torpor.history.session import (
-    Expiry,
-    Lease,
-    Origin,
-    Page,
-    PurgeTarget,
-    RebuiltMetadata,
-    RestoreTicket,
-    SessionInfo,
-    Status,
-)
+from torpor.history.session import Lease, Origin, Page, PurgeTarget, RebuiltMetadata, RestoreTicket, SessionInfo, Status
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)

@@ -38,7 +38,8 @@ from torpor.worker.deployment.settings import Settings
 from torpor.worker.retention.expiry import NEVER
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.outcome import Outcome
-from torpor.worker.wake.restore import read_transcript, restore_session
+from torpor.worker.wake.read import read_transcript
+from torpor.worker.wake.restore import restore_session
 
 # The moment at which a session's archive may go
 
