@@ -21,9 +21,9 @@ help: ## List the commands.
 demo: $(VENV)/demo ## Watch sessions go to sleep and wake up; ARGS="--conversations FILE.jsonl" plays your own.
 	@$(BIN)/torpor demo $(ARGS)
 
-test: $(VENV)/dev ## Run the unit and integration tests; ARGS="-k name" runs some of them.
+test: $(VENV)/dev ## Run the unit, integration and packaging tests; ARGS="-k name" runs some of them.
 	@echo "== running the tests"
-	@$(BIN)/pytest $(TOGETHER) tests/unit tests/integration $(ARGS)
+	@$(BIN)/pytest $(TOGETHER) tests/unit tests/integration tests/packaging $(ARGS)
 
 # Workers that are killed and servers that are cut off need real processes, so these tests take minutes.
 faults: $(VENV)/dev ## Run the fault tests, which kill workers and cut servers off.

@@ -2,8 +2,8 @@
 # Deleting one message from LlamaIndex's RedisChatStore reverses all the others and takes the TTL off the conversation.
 #
 # Versions: llama-index-storage-chat-store-redis 0.8.0, llama-index-core 0.14.25, redis 8.1.0; Redis or Valkey.
-# Why it matters: an application that takes back one message ("regenerate", "delete this") sends the conversation to the
-#   model newest first from then on. A conversation that had to expire stays in Redis for good. Nothing is logged.
+# Why it matters: an application that takes back one message ("regenerate", "delete this") sends the conversation to
+#   the model newest first from then on. A conversation that had to expire stays in Redis for good. Nothing is logged.
 # Seen:
 #   before: ['one', 'two', 'three', 'four'] ttl 3600
 #   after deleting 'two': ['four', 'three', 'one'] ttl -1

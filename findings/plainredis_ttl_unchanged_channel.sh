@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# In langgraph-checkpoint-plainredis, a TTL deletes the part of a thread that has not changed, while the thread is in use.
+# In langgraph-checkpoint-plainredis, a TTL deletes what has not changed in a thread, while the thread is in use.
 #
 # Versions: langgraph-checkpoint-plainredis 0.1.0, langgraph 1.2.24, langgraph-checkpoint 4.3.2, redis 8.1.0.
-# Why it matters: the saver keeps each channel's value under a key of its own and sets the TTL of those alone that a step
-#   changes. The messages change with each turn and live on; who the user is was set once, and goes after one TTL. The
-#   graph goes on with a state that has a hole in it, and neither the saver nor LangGraph says so.
+# Why it matters: the saver keeps each channel's value under a key of its own and sets the TTL of those alone that a
+#   step changes. The messages change with each turn and live on; who the user is was set once, and goes after one TTL.
+#   The graph goes on with a state that has a hole in it, and neither the saver nor LangGraph says so.
 # Seen (ttl=2, one turn each 0.4 s):
 #   0.0 s: 2 messages, the user is Ada
 #   ...
 #   2.1 s: 12 messages, the user is None
-# Source: the docstring of the package's module promises the usual "no checkpoint" errors for threads that have expired.
+# Source: the docstring of the package's module promises the usual "no checkpoint" errors for expired threads.
 set -euo pipefail
 
 folder=$(mktemp -d)

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# ValkeySaver.list() with a filter and a limit leaves out checkpoints that match, though fewer than the limit came back.
+# ValkeySaver.list() with a filter and a limit leaves out checkpoints that match, though it finds fewer than the limit.
 #
-# Versions: langgraph-checkpoint-aws 1.2.6, langgraph 1.2.24, langgraph-checkpoint 4.3.2, valkey 6.2.0; Redis or Valkey.
-# Why it matters: "the last three things that the user said" is list(filter={"source": "input"}, limit=3). The saver reads
-#   fewer ids the more it has found already, and then goes on as if it had read a full batch, so it skips some. The same
-#   call on InMemorySaver finds all three. Without the limit, or without the filter, the saver's answer is complete.
+# Versions: langgraph-checkpoint-aws 1.2.6, langgraph 1.2.24, langgraph-checkpoint 4.3.2, valkey 6.2.0.
+# Why it matters: "the last three things that the user said" is list(filter={"source": "input"}, limit=3). The saver
+#   reads fewer ids the more it has found already, and then goes on as if it had read a full batch, so it skips some.
+#   The same call on InMemorySaver finds all three. Without the limit, or without the filter, the saver's answer is
+#   complete.
 # Seen:
 #   InMemorySaver  limit=3: steps [5, 2, -1]
 #   ValkeySaver    limit=3: steps [5]
@@ -17,8 +18,8 @@ server=
 trap '[ -z "$server" ] || { kill "$server"; wait "$server" || true; }; rm -rf "$folder"' EXIT
 
 python3 -m venv "$folder/venv"
-"$folder/venv/bin/pip" install -q 'langgraph-checkpoint-aws[valkey]==1.2.6' langgraph==1.2.24 langgraph-checkpoint==4.3.2 \
-    valkey==6.2.0
+"$folder/venv/bin/pip" install -q 'langgraph-checkpoint-aws[valkey]==1.2.6' langgraph==1.2.24 \
+    langgraph-checkpoint==4.3.2 valkey==6.2.0
 port=$(python3 -c 'import socket; s = socket.create_server(("127.0.0.1", 0)); print(s.getsockname()[1])')
 "$(command -v valkey-server || command -v redis-server)" \
     --bind 127.0.0.1 --port "$port" --save '' --dir "$folder" >"$folder/server.log" &

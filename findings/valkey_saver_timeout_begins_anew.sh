@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# ValkeySaver takes a read that times out for a thread that does not exist, so the agent begins anew and forgets for good.
+# ValkeySaver takes a read that times out for a new thread, so the agent begins anew and forgets for good.
 #
-# Versions: langgraph-checkpoint-aws 1.2.6, langgraph 1.2.24, langgraph-checkpoint 4.3.2, valkey 6.2.0; Redis or Valkey.
+# Versions: langgraph-checkpoint-aws 1.2.6, langgraph 1.2.24, langgraph-checkpoint 4.3.2, valkey 6.2.0.
 # Why it matters: one reply that is late (a failover, a slow command of somebody else) is logged and answered with "no
 #   checkpoint". If the server is back a moment later, as it is, the turn is written as a thread of its own in front of
 #   the old one: from then on the conversation has that turn as its first. The user gets an answer, and no error.
@@ -12,8 +12,8 @@
 #   Error in get_tuple: Timeout reading from socket
 #   turn 4: the model is given 1 messages
 #   turn 5: the model is given 3 messages
-# Source: BaseCheckpointSaver.get_tuple returns None if there is no checkpoint; langgraph-checkpoint-plainredis 0.1.0 raises
-#   the client's TimeoutError here.
+# Source: BaseCheckpointSaver.get_tuple returns None if there is no checkpoint; langgraph-checkpoint-plainredis 0.1.0
+#   raises the client's TimeoutError here.
 set -euo pipefail
 
 folder=$(mktemp -d)
@@ -21,8 +21,8 @@ server=
 trap '[ -z "$server" ] || { kill "$server"; wait "$server" || true; }; rm -rf "$folder"' EXIT
 
 python3 -m venv "$folder/venv"
-"$folder/venv/bin/pip" install -q 'langgraph-checkpoint-aws[valkey]==1.2.6' langgraph==1.2.24 langgraph-checkpoint==4.3.2 \
-    valkey==6.2.0
+"$folder/venv/bin/pip" install -q 'langgraph-checkpoint-aws[valkey]==1.2.6' langgraph==1.2.24 \
+    langgraph-checkpoint==4.3.2 valkey==6.2.0
 port=$(python3 -c 'import socket; s = socket.create_server(("127.0.0.1", 0)); print(s.getsockname()[1])')
 "$(command -v valkey-server || command -v redis-server)" \
     --bind 127.0.0.1 --port "$port" --save '' --dir "$folder" >"$folder/server.log" &

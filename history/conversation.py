@@ -10,9 +10,10 @@ from typing import Protocol, TypeVar
 from torpor.history.calls import Keep
 from torpor.history.clients.kinds import Client
 from torpor.history.errors import InvalidArgument, SessionPurged, TranscriptChanged
+from torpor.history.expiry import Expiry
 from torpor.history.keys import DEFAULT_NAMESPACE, check_owner, check_session_id
 from torpor.history.layout import Layout, to_layout
-from torpor.history.session import Expiry, HoldOutcome, Page, SessionInfo
+from torpor.history.session import HoldOutcome, Page, SessionInfo
 from torpor.history.store import SessionOperations
 from torpor.history.store.runner import Runner
 

@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import Any
 
 from torpor.history.errors import PoliciesUnreadable
-from torpor.history.session import Expiry
+from torpor.history.expiry import Expiry
 
 _MATCHERS = ("owner", "owner_prefix", "session_prefix")
 # A name in JSON is the prefix of a field of Rule and the suffix of a field of Bounds.

@@ -1,15 +1,27 @@
-"""What the worker needs of `history`, beyond what applications do: the stores, and what they take, reply and raise.
+"""The names of `history` that the worker uses. Applications import from `torpor`.
 
-Loads no LangChain. Applications import from `torpor`.
+This module loads no LangChain; `torpor.history.adapters.messages` converts LangChain's messages.
+
+- **Sessions in Redis**: `SessionStore` has every operation, blocking; `AsyncSessionStore` and `SessionOperations` have
+  those of applications, as coroutines; `run_sync` runs one of these to its end. `PurgeLock` is the lock of a purge.
+- **Connections**: `connect`, and for IAM `IamCredentialProvider` and `application_default`.
+- **A session**: `SessionInfo` with its `Status`, `Expiry` and `LegalHold`; a `Page` of its messages; `parse_json` for
+  one message.
+- **Archiving**: a `Lease` and the `ClaimOutcome` without one, `CommitOutcome`, `EraseOutcome`.
+- **Waking**: a `RestoreTicket` or a `RestoreRefusal`, the `Origin` of a session, and the `RestoreEnd`.
+- **Erasure and legal holds**: a `PurgeTarget`, its `Purging` with a `PurgeOutcome`; `HoldOutcome`.
+- **Shards**: a listener's `ShardPoll`, a `ShardOverview` for status.
+- **Repair**: `IndexOutcome` and `RebuiltMetadata`.
+- **Other libraries' sessions**: `Layout`, the known `LAYOUTS`, and an `Adoption`.
+- **A deployment's rules**: `Policies`; `DEFAULT_NAMESPACE` and `MAX_SHARDS`; `check_namespace`, `check_owner` and
+  `check_session_id` raise InvalidArgument.
+- **Errors**: all those of `torpor.history.errors`, whose first lines show their tree.
 """
 
 from torpor.history.adoption import Adoption
-from torpor.history.calls import KEEP
 from torpor.history.clients.blocking import run_sync
 from torpor.history.clients.connect import connect
-from torpor.history.clients.iam import IamCredentialProvider, TokenSource, application_default
-from torpor.history.clients.kinds import Client
-from torpor.history.conversation import Archive
+from torpor.history.clients.iam import IamCredentialProvider, application_default
 from torpor.history.elements import parse_json
 from torpor.history.errors import (
     ClientMismatch,
@@ -39,6 +51,7 @@ from torpor.history.errors import (
     TranscriptChanged,
     TransientError,
 )
+from torpor.history.expiry import Expiry
 from torpor.history.keys import DEFAULT_NAMESPACE, MAX_SHARDS, check_namespace, check_owner, check_session_id
 from torpor.history.layout import LAYOUTS, Layout
 from torpor.history.policy import Policies
@@ -46,7 +59,6 @@ from torpor.history.session import (
     ClaimOutcome,
     CommitOutcome,
     EraseOutcome,
-    Expiry,
     HoldOutcome,
     IndexOutcome,
     Lease,
@@ -69,14 +81,11 @@ from torpor.history.store import AsyncSessionStore, PurgeLock, SessionOperations
 
 __all__ = [
     "DEFAULT_NAMESPACE",
-    "KEEP",
     "LAYOUTS",
     "MAX_SHARDS",
     "Adoption",
-    "Archive",
     "AsyncSessionStore",
     "ClaimOutcome",
-    "Client",
     "ClientMismatch",
     "CommitOutcome",
     "EraseOutcome",
@@ -126,7 +135,6 @@ __all__ = [
     "ShardPoll",
     "StagingLost",
     "Status",
-    "TokenSource",
     "TorporError",
     "TranscriptChanged",
     "TransientError",

@@ -53,7 +53,8 @@ from torpor.worker.archive import names
 from torpor.worker.deployment.celery_config import make_app
 from torpor.worker.deployment.services import Services, connect
 from torpor.worker.deployment.settings import Settings, environment, load_settings
-from torpor.worker.wake.restore import read_transcript, restore_session
+from torpor.worker.wake.read import read_transcript
+from torpor.worker.wake.restore import restore_session
 
 _ROUND_SECONDS = 100
 _BUCKET = "ledger"

@@ -9,8 +9,9 @@ from torpor.history.adapters.items import decode_item, encode_item
 from torpor.history.clients.kinds import Client
 from torpor.history.conversation import Archive, Conversation
 from torpor.history.errors import ClientMismatch, MessageCorrupt
+from torpor.history.expiry import Expiry
 from torpor.history.keys import DEFAULT_NAMESPACE
-from torpor.history.session import Expiry, Page
+from torpor.history.session import Page
 
 if TYPE_CHECKING:  # the SDK is not needed at run time
     from agents import SessionSettings, TResponseInputItem

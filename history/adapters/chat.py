@@ -17,9 +17,10 @@ from torpor.history.clients.blocking import iterate_sync, run_sync
 from torpor.history.clients.kinds import Client
 from torpor.history.conversation import Archive, Conversation
 from torpor.history.errors import ClientMismatch, InvalidArgument, MessageCorrupt
+from torpor.history.expiry import Expiry, check_seconds
 from torpor.history.keys import DEFAULT_NAMESPACE
 from torpor.history.layout import Layout
-from torpor.history.session import Expiry, Page, SessionInfo, check_seconds
+from torpor.history.session import Page, SessionInfo
 
 T = TypeVar("T")
 P = ParamSpec("P")

@@ -9,10 +9,10 @@ from typing import Any
 from torpor.history.adoption import Adoption, Look
 from torpor.history.calls.call import PAGE_MESSAGES, Call, Deployment, span_ms
 from torpor.history.errors import NotAdoptable, OwnerMismatch, SessionExists, SessionPurged, StagingLost
+from torpor.history.expiry import MAX_EXPIRY, Expiry
 from torpor.history.keys import adopting_key, encode_owner, encode_session_id, returning_key
 from torpor.history.layout import Layout
 from torpor.history.scripts import script
-from torpor.history.session import MAX_EXPIRY, Expiry
 
 
 def peek_list(namespace: str, session_id: str, layout: Layout, start: int, page_bytes: int) -> Call[Look | None]:

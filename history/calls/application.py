@@ -18,10 +18,11 @@ from torpor.history.errors import (
     SessionNotFound,
     SessionPurged,
 )
+from torpor.history.expiry import DEFAULT_IDLE, Expiry
 from torpor.history.keys import Keyspace, config_key, encode_owner, encode_session_id
 from torpor.history.policy import Policies
 from torpor.history.scripts import script
-from torpor.history.session import DEFAULT_IDLE, Expiry, Page, SessionInfo
+from torpor.history.session import Page, SessionInfo
 
 
 def configure(

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypeVar
 
+from torpor.history.expiry import DEFAULT_IDLE, Expiry
 from torpor.history.keys import Keyspace
 from torpor.history.policy import Policies
 from torpor.history.scripts import Script
-from torpor.history.session import DEFAULT_IDLE, Expiry
 
 T_co = TypeVar("T_co", covariant=True)
 

@@ -1,19 +1,19 @@
-"""Events: what has happened to sessions."""
+"""What has happened to sessions."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
 
-from torpor.history.calls.call import Call
+from torpor.history.calls.call import Call, Deployment
 from torpor.history.keys import events_key
 from torpor.history.scripts import script
 
 
-def add_events(namespace: str, events: Sequence[Mapping[str, str]], *, keep: int) -> Call[None]:
+def add_events(deployment: Deployment, events: Sequence[Mapping[str, str]], *, keep: int) -> Call[None]:
     """Add events to the deployment's stream, which keeps about the last `keep` of them."""
     args: list[bytes | int] = [keep]
     for event in events:
         args.append(2 * len(event))
         args += [part.encode(errors="replace") for part in chain.from_iterable(event.items())]
-    return Call(script("add_events"), [events_key(namespace)], args, lambda _: None)
+    return Call(script("add_events"), [events_key(deployment.keyspace.namespace)], args, lambda _: None)

@@ -7,8 +7,9 @@ from typing import Any
 
 from torpor.history.calls.call import Deployment, to_moment, to_moment_or_none, to_span
 from torpor.history.errors import MessageCorrupt
+from torpor.history.expiry import Expiry
 from torpor.history.fields import by_name
-from torpor.history.session import Expiry, LegalHold, SessionInfo, Status
+from torpor.history.session import LegalHold, SessionInfo, Status
 
 
 def to_session_info(deployment: Deployment, session_id: str, reply: Any) -> SessionInfo | None:

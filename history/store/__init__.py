@@ -13,10 +13,12 @@ from torpor.history.errors import InvalidArgument
 from torpor.history.keys import DEFAULT_NAMESPACE
 from torpor.history.store.adoption import Adopting
 from torpor.history.store.archiving import Archiving
-from torpor.history.store.erasure import Erasure, PurgeLock
+from torpor.history.store.erasure import Erasure
 from torpor.history.store.events import Events
-from torpor.history.store.holding import Holding
+from torpor.history.store.expiry import ChangingExpiry
 from torpor.history.store.index import Index
+from torpor.history.store.legal_holds import LegalHolds
+from torpor.history.store.purge_lock import PurgeLock, PurgeLocks
 from torpor.history.store.reading import Reading
 from torpor.history.store.repair import Repair
 from torpor.history.store.runner import Runner
@@ -25,7 +27,7 @@ from torpor.history.store.single_calls import SingleCalls
 __all__ = ["AsyncSessionStore", "PurgeLock", "SessionOperations", "SessionStore"]
 
 
-class SessionOperations(SingleCalls, Reading, Adopting):
+class SessionOperations(SingleCalls, Reading, ChangingExpiry, Adopting):
     """The operations of applications on sessions, as coroutines over any client."""
 
 
@@ -43,7 +45,7 @@ class AsyncSessionStore(SessionOperations):
             raise InvalidArgument(f"{type(client).__module__} is a blocking client; this store needs one of asyncio")
 
 
-class SessionStore(SingleCalls, Index, Archiving, Erasure, Holding, Repair, Events):
+class SessionStore(SingleCalls, Index, Archiving, Erasure, PurgeLocks, LegalHolds, Repair, Events):
     """The sessions of one deployment, with a blocking client. Nothing is sent before the first operation.
 
     Each operation is one atomic round trip (a Lua script on one hash slot) unless it says otherwise. All of them can
@@ -58,8 +60,7 @@ class SessionStore(SingleCalls, Index, Archiving, Erasure, Holding, Repair, Even
 
     messages = blocking(Reading.messages)
     pages = blocking_iterator(Reading.pages)
-    update = blocking(Reading.update)
-    add_events = blocking(Reading.add_events)
+    update = blocking(ChangingExpiry.update)
     adopt = blocking(Adopting.adopt)
     finish_adoption = blocking(Adopting.finish_adoption)
     adoptable = blocking(Adopting.adoptable)

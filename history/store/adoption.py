@@ -25,9 +25,9 @@ from torpor.history import calls
 from torpor.history.adoption import Adoption, Look
 from torpor.history.elements import is_message
 from torpor.history.errors import InvalidArgument, MessageCorrupt, NotAdoptable
+from torpor.history.expiry import Expiry
 from torpor.history.keys import is_torpors_list
 from torpor.history.layout import LAYOUTS, Layout
-from torpor.history.session import Expiry
 from torpor.history.store.reading import PAGE_BYTES
 from torpor.history.store.runner import Operations, Runner
 

@@ -1,13 +1,11 @@
-"""Operations of applications that take more than one call, or a call without a session."""
+"""Reading the messages of a session, in pages."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import timedelta
 
 from torpor.history import calls
-from torpor.history.calls import KEEP, Keep
 from torpor.history.session import Page
 from torpor.history.store.runner import Operations
 
@@ -15,7 +13,7 @@ PAGE_BYTES = 1024 * 1024
 
 
 class Reading(Operations):
-    """Reads sessions page by page."""
+    """Reads sessions, each page with one call."""
 
     async def messages(self, session_id: str, *, touch: bool = True) -> list[bytes]:
         """The session's messages in Redis as JSON bytes, oldest first; empty if the session is not in Redis.
@@ -61,28 +59,3 @@ class Reading(Operations):
             start = page.stop
             if not page.messages or page.reaches(stop):
                 return
-
-    async def update(
-        self,
-        session_id: str,
-        *,
-        idle: timedelta | Keep | None = KEEP,
-        max_age: timedelta | Keep | None = KEEP,
-        retention: timedelta | Keep | None = KEEP,
-    ) -> None:
-        """Change the expiry of a session; None sets the deployment's default. Raises SessionNotFound.
-
-        If the deployment's policies depend on the owner, one more round trip asks for the session's.
-        """
-        deployment = await self.runner.deployed()
-        found = None
-        if deployment.policies.need_owner:
-            found = await self.runner.perform(calls.info(deployment, session_id))
-        owner = found.owner if found else None
-        await self.runner.perform(
-            calls.update(deployment, session_id, owner, idle=idle, max_age=max_age, retention=retention)
-        )
-
-    async def add_events(self, events: Sequence[Mapping[str, str]], *, keep: int) -> None:
-        """Add events to the deployment's stream, which keeps about the last `keep` of them."""
-        await self.runner.perform(calls.add_events(self.runner.namespace, events, keep=keep))

@@ -21,7 +21,7 @@ from torpor.history.scripts import all_scripts
 
 T = TypeVar("T")
 
-# Each client asks for its deployments once, because what is recorded for them does not change.
+# Each client asks for its deployment once: the shard count never changes, and new defaults count from the next start.
 _deployments: WeakKeyDictionary[Any, dict[str, Deployment]] = WeakKeyDictionary()
 _NONE: Mapping[str, Deployment] = {}
 

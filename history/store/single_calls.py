@@ -7,7 +7,7 @@ from torpor.history.store.operation import Operation
 
 
 class SingleCalls:
-    """Operations on one session, each in one atomic round trip."""
+    """Operations that are one atomic round trip each."""
 
     append = Operation(calls.append, record=True)
     info = Operation(calls.info)
@@ -16,6 +16,7 @@ class SingleCalls:
     pop = Operation(calls.pop, record=True)
     hold = Operation(calls.hold, record=True)
     release_hold = Operation(calls.release_hold, record=True)
+    add_events = Operation(calls.add_events)
 
     begin_restore = Operation(calls.begin_restore, record=True)
     stage = Operation(calls.stage)

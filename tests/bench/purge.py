@@ -79,7 +79,7 @@ def measure(services: Services, sessions: int) -> None:
     print("| sessions | seconds | sessions a second |\n| --- | --- | --- |")
     for (first, start), (last, end) in itertools.pairwise(moments):
         print(f"| {first:,} to {last:,} | {end - start:.1f} | {(last - first) / (end - start):,.0f} |")
-    print(f"| second look and receipt | {ended - moments[-1][1]:.1f} | {sessions / (ended - moments[-1][1]):,.0f} |")
+    print(f"| recheck and receipt | {ended - moments[-1][1]:.1f} | {sessions / (ended - moments[-1][1]):,.0f} |")
     print(f"\n{standing.state}: {sessions:,} sessions in {ended - began:.1f} s; peak memory {before:.1f} MiB before, ")
     print(f"{peak_mib() - before:.1f} MiB added")
 

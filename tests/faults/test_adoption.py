@@ -22,7 +22,8 @@ from torpor.history.protocol import LAYOUTS, SessionNotFound, SessionStore
 from torpor.worker.deployment.services import Services
 from torpor.worker.deployment.settings import Settings
 from torpor.worker.sleep.attempt import archive_session
-from torpor.worker.wake.restore import read_transcript, restore_session
+from torpor.worker.wake.read import read_transcript
+from torpor.worker.wake.restore import restore_session
 
 T = TypeVar("T")
 

@@ -64,7 +64,8 @@ from torpor.worker.errors import AttemptsExhausted
 from torpor.worker.sleep.attempt import archive_claimed, archive_session
 from torpor.worker.sleep.drain import drain
 from torpor.worker.sleep.outcome import AttemptResult, Outcome
-from torpor.worker.wake.restore import Restored, RestoreOutcome, read_transcript, restore_session
+from torpor.worker.wake.read import read_transcript
+from torpor.worker.wake.restore import Restored, RestoreOutcome, restore_session
 
 SECONDS = float(os.environ.get("MACHINE_SECONDS", "0"))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -55,29 +56,32 @@ FOREIGN = ("torpor.worker", "celery", "kombu", "google", "pydantic_settings", "t
 # The folders and modules of each part from bottom to top, each with those below it that it imports from.
 FLOORS: dict[str, list[str]] = {
     "history.errors": [],
+    "history.fields": [],
     "history.elements": [],
     "history.keys": ["history.errors"],
-    "history.session": ["history.errors"],
-    "history.policy": ["history.errors", "history.session"],
+    "history.expiry": ["history.errors"],
+    "history.session": ["history.expiry"],
+    "history.policy": ["history.errors", "history.expiry"],
     "history.layout": ["history.errors", "history.keys"],
     "history.adoption": ["history.errors", "history.layout"],
-    "history.fields": [],
     "history.scripts": ["history.fields"],
     "history.clients": ["history.errors"],
     "history.calls": [
         "history.errors",
+        "history.fields",
         "history.keys",
+        "history.expiry",
         "history.session",
         "history.policy",
         "history.layout",
         "history.adoption",
-        "history.fields",
         "history.scripts",
     ],
     "history.store": [
         "history.errors",
         "history.elements",
         "history.keys",
+        "history.expiry",
         "history.session",
         "history.policy",
         "history.layout",
@@ -89,6 +93,7 @@ FLOORS: dict[str, list[str]] = {
     "history.conversation": [
         "history.errors",
         "history.keys",
+        "history.expiry",
         "history.session",
         "history.layout",
         "history.clients",
@@ -99,6 +104,7 @@ FLOORS: dict[str, list[str]] = {
         "history.errors",
         "history.elements",
         "history.keys",
+        "history.expiry",
         "history.session",
         "history.layout",
         "history.clients",
@@ -109,14 +115,13 @@ FLOORS: dict[str, list[str]] = {
         "history.errors",
         "history.elements",
         "history.keys",
+        "history.expiry",
         "history.session",
         "history.policy",
         "history.layout",
         "history.adoption",
         "history.clients",
-        "history.calls",
         "history.store",
-        "history.conversation",
     ],
     "worker.errors": [],
     "worker.failpoints": [],
@@ -230,9 +235,17 @@ def test_the_public_names_are_these() -> None:
     assert all(getattr(torpor, name) is not None for name in PUBLIC)
 
 
+def errors_of_history() -> list[type[Exception]]:
+    return [each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, Exception)]
+
+
 def test_the_worker_can_name_every_error_of_history() -> None:
-    raised = {each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, Exception)}
-    assert {error.__name__ for error in raised} <= set(protocol.__all__)
+    assert {error.__name__ for error in errors_of_history()} <= set(protocol.__all__)
+
+
+def test_the_protocol_documents_each_of_its_names() -> None:
+    documented = set(re.findall(r"`(\w+)`", protocol.__doc__ or ""))
+    assert set(protocol.__all__) - {each.__name__ for each in errors_of_history()} <= documented
 
 
 def test_importing_history_imports_no_worker_celery_or_google() -> None:
@@ -249,6 +262,14 @@ def test_importing_the_protocol_loads_no_langchain() -> None:
     loaded = done.stdout.split()
     assert "torpor.history.store" in loaded
     assert not set(loaded) & {*FOREIGN, "langchain_core", "agents", "openai"}
+
+
+def test_connecting_a_deployment_loads_nothing_heavy() -> None:
+    code = "import sys, torpor.worker.deployment.services; print(*sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "pydantic_settings" in loaded
+    assert not loaded & {"celery", "kombu", "google", "requests", "isal", "langchain_core", "typer", "rich"}
 
 
 # Within the function that IAM tokens are made by, where an application asks for them (the extra `torpor[iam]`).

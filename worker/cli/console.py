@@ -9,19 +9,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+import typer
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress
+    from rich.status import Status
 
     from torpor.worker.cli.speech import Speech
-
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
 
 # Characters that could control a terminal: C0 except tab and line feed, DEL, C1, and marks of the text direction.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
@@ -37,6 +35,24 @@ def one_line(text: str) -> str:
     return printable(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
+def say(text: str) -> None:
+    """Print a result to standard output."""
+    typer.echo(printable(text))
+
+
+def warn(text: str) -> None:
+    """Print a message to standard error, so that standard output has only results."""
+    typer.echo(printable(text), err=True)
+
+
+@cache
+def terminal(*, stderr: bool = False) -> Console:
+    """Standard output or standard error as rich sees it; only some commands load rich."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False)
+
+
 def print_json(value: Any) -> None:
     """One JSON document on one line of standard output: moments in ISO 8601, spans in seconds."""
     plain = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
@@ -47,22 +63,27 @@ def print_json(value: Any) -> None:
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """A table of text cells."""
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(*columns, box=None, pad_edge=False, header_style="bold")
     for row in rows:
         table.add_row(*(Text(one_line(cell)) for cell in row))
-    out.print(table)
+    terminal().print(table)
 
 
 def print_facts(facts: Mapping[str, str]) -> None:
     """A two-column table of names and values."""
-    table = Table(box=None, show_header=False, pad_edge=False)
+    width = max(map(len, facts))
     for name, value in facts.items():
-        table.add_row(Text(name, style="bold"), Text(one_line(value)))
-    out.print(table)
+        typer.echo(f"{typer.style(name.ljust(width), bold=True)}  {one_line(value)}")
 
 
 def print_transcript(speeches: Iterable[Speech]) -> None:
     """A conversation for people: the speakers, their texts, and the calls of tools."""
+    from rich.text import Text
+
+    out = terminal()
     for each in speeches:
         out.print(Text(printable(each.speaker), style="bold cyan"))
         if each.text:
@@ -103,8 +124,14 @@ def progress(total: int | None) -> Iterator[Progress]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    err = terminal(stderr=True)
     with Progress(*columns, console=err, disable=total == 0, transient=not err.is_terminal) as bars:
         yield bars
+
+
+def working(what: str) -> Status:
+    """A spinner on standard error."""
+    return terminal(stderr=True).status(what)
 
 
 def _plain(value: Any) -> Any:

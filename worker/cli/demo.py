@@ -24,7 +24,7 @@ from rich.table import Table
 from torpor import MemorystoreChatMessageHistory
 from torpor.history.protocol import PermanentError
 from torpor.worker.archive.contents import look
-from torpor.worker.cli.console import out, printable, progress
+from torpor.worker.cli.console import printable, progress, say, terminal
 from torpor.worker.deployment.services import Services, connect
 from torpor.worker.deployment.settings import Settings, environment, load_settings
 from torpor.worker.ops import status
@@ -47,13 +47,13 @@ class _Board:
 
     def __init__(self, total: int) -> None:
         self._total = total
-        self._live = Live(console=out, auto_refresh=False)
+        self._live = Live(console=terminal(), auto_refresh=False)
         self._shown = 0.0
         self._line = ""
         self._left = 0
 
     def __enter__(self) -> Self:
-        if out.is_terminal:
+        if terminal().is_terminal:
             self._live.start()
         return self
 
@@ -76,7 +76,7 @@ class _Board:
             f"{in_work:,}",
             f"{archived:,}",
         )
-        if out.is_terminal:
+        if terminal().is_terminal:
             table = Table(box=None, pad_edge=False, header_style="bold")
             for name in _COLUMNS:
                 table.add_column(name, justify="right", min_width=12)
@@ -86,7 +86,7 @@ class _Board:
             line := ", ".join(f"{name} {number}" for name, number in zip(_COLUMNS, numbers, strict=True))
         ) != self._line:
             self._line = line
-            out.print(line, markup=False)
+            say(line)
         return self._left
 
 
@@ -128,17 +128,16 @@ def run(conversations: Path | None, redis_url: str | None, archive_url: str | No
             _play(services, played, folder / "worker.log")
         finally:
             _remove_keys(services)
-    out.print(f"\nThe transcripts are in {settings.archive_url}", markup=False, soft_wrap=True)
+    say(f"\nThe transcripts are in {settings.archive_url}")
     if archive_url is None:
-        out.print(f"  zcat {folder}/archive/v1/*/*/*/*.jsonl.gz | head -1", markup=False, soft_wrap=True)
+        say(f"  zcat {folder}/archive/v1/*/*/*/*.jsonl.gz | head -1")
 
 
 def _play(services: Services, played: list[Conversation], log: Path) -> None:
     messages = sum(len(conversation.messages) for conversation in played)
-    out.print(
+    say(
         f"{len(played):,} conversations, {messages:,} messages. A session is due after {IDLE_SECONDS} s without "
-        "activity;\na real Celery worker with beat sweeps every second. Starting it ...",
-        markup=False,
+        "activity;\na real Celery worker with beat sweeps every second. Starting it ..."
     )
     with _worker(services.settings, log) as worker, _Board(len(played)) as board:
         for written, conversation in enumerate(played, start=1):
@@ -148,7 +147,7 @@ def _play(services: Services, played: list[Conversation], log: Path) -> None:
     left = status.overview(services)
     if left.live or left.quarantined:
         raise DemoFailed(f"of {len(played):,} sessions {left.live:,} are in Redis, {left.quarantined:,} in quarantine")
-    out.print(f"\n{len(played):,} sessions archived, {left.live:,} left in Redis.\n", markup=False)
+    say(f"\n{len(played):,} sessions archived, {left.live:,} left in Redis.\n")
     _wake(services, played)
 
 
@@ -185,14 +184,14 @@ def _wake(services: Services, played: list[Conversation]) -> None:
     """Wake every session up; show the archive and the result of the first one."""
     first = played[0]
     name = printable(first.session_id)
-    out.print(f"The user of {name} comes back. In the archive:", markup=False)
+    say(f"The user of {name} comes back. In the archive:")
     for segment in look(services.archive, first.session_id).segments:
-        out.print(f"  {segment.stored.name}  {segment.stored.size:,} bytes", markup=False, soft_wrap=True)
-    out.print(f"restored: {_restore(services, first):,} messages, equal to what was written.\n", markup=False)
+        say(f"  {segment.stored.name}  {segment.stored.size:,} bytes")
+    say(f"restored: {_restore(services, first):,} messages, equal to what was written.\n")
     with progress(len(played)) as bars:
         for conversation in bars.track(played, description="restoring"):
             _restore(services, conversation)
-    out.print(f"All {len(played):,} sessions restored, each equal to what was written.", markup=False)
+    say(f"All {len(played):,} sessions restored, each equal to what was written.")
 
 
 def _restore(services: Services, conversation: Conversation) -> int:
@@ -263,4 +262,4 @@ def _remove_keys(services: Services) -> None:
             for key in client.scan_iter(pattern, count=1000):
                 client.unlink(key)
     except (redis.exceptions.RedisError, redis.exceptions.RedisClusterException) as exc:
-        out.print(f"Keys of {namespace} may be left in Redis: {exc}", markup=False)
+        say(f"Keys of {namespace} may be left in Redis: {exc}")

@@ -155,13 +155,10 @@ def receipts(
 
 def _carry_out(services: Services, purge_id: str) -> Standing:
     try:
-        with console.err.status("purging") as status:
+        with console.working("purging") as status:
             return purging.carry_out(services, purge_id, lambda tally: status.update(f"purging: {_text(tally)}"))
     except TorporError:
-        known = console.printable(purge_id)
-        console.err.print(
-            f"the next sweep tries again; to try now: torpor purge --resume {known}", markup=False, soft_wrap=True
-        )
+        console.warn(f"the next sweep tries again; to try now: torpor purge --resume {purge_id}")
         raise
 
 
@@ -170,7 +167,7 @@ def _tell(standing: Standing, *, as_json: bool) -> None:
         console.print_json(standing.fields())
     else:
         removed = standing.receipt.removed if standing.receipt else standing.found
-        console.out.print(f"{standing.state}: {_text(removed)}; purge {standing.purge}", markup=False, soft_wrap=True)
+        console.say(f"{standing.state}: {_text(removed)}; purge {standing.purge}")
     if standing.state is PurgeState.BLOCKED:
         raise TorporError(f"some objects may not be removed: torpor receipts {standing.purge}")
     if standing.state is not PurgeState.COMPLETE:
@@ -215,15 +212,15 @@ def _list(surveyed: Iterator[Surveyed], *, as_json: bool) -> int:
             continue
         where = f"{_text(found.tally)}, {found.live_messages:,} of the messages in Redis"
         kept = f"; kept by a legal hold: {each.hold.reason}" if each.hold else ""
-        console.out.print(console.one_line(f"{found.session}: {where}{kept}"), markup=False, soft_wrap=True)
+        console.say(console.one_line(f"{found.session}: {where}{kept}"))
     if not as_json:
-        console.out.print(f"would purge: {_text(total)}", markup=False)
+        console.say(f"would purge: {_text(total)}")
     return count
 
 
 def _count(surveyed: Iterator[Surveyed]) -> tuple[Tally, int]:
     total, held = Tally(), 0
-    with console.err.status("looking"):
+    with console.working("looking"):
         for each in surveyed:
             held += each.hold is not None
             total += Tally() if each.hold else each.found.tally

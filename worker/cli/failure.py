@@ -26,6 +26,6 @@ def fail(error: Exception) -> NoReturn:
     """Print the error and end the process; raise it again if it is none of Torpor's own."""
     for kind, code in _EXIT_CODES:
         if isinstance(error, kind):
-            console.err.print(f"torpor: {console.printable(str(error))}", markup=False, soft_wrap=True)
+            console.warn(f"torpor: {error}")
             sys.exit(code)
     raise error

@@ -41,7 +41,7 @@ def status(context: typer.Context, *, as_json: Json = False) -> None:
         }
     )
     for warning in overview.warnings:
-        console.err.print(f"warning: {warning}", markup=False)
+        console.warn(f"warning: {warning}")
 
 
 def sessions(
@@ -77,7 +77,7 @@ def sessions(
         ],
     )
     if len(found) == limit:
-        console.err.print(f"the first {limit:,}; --limit shows more")
+        console.warn(f"the first {limit:,}; --limit shows more")
 
 
 def show(context: typer.Context, session: Session, *, as_json: Json = False) -> None:
@@ -89,7 +89,7 @@ def show(context: typer.Context, session: Session, *, as_json: Json = False) -> 
     """
     from torpor.history.protocol import check_session_id
     from torpor.worker.transfer import json_lines
-    from torpor.worker.wake.restore import read_transcript
+    from torpor.worker.wake.read import read_transcript
 
     elements = read_transcript(services_of(context), check_session_id(session))
     if as_json:
@@ -124,4 +124,4 @@ def events(
         at = datetime.fromtimestamp(int(identity.partition("-")[0]) / 1000, UTC)
         rest = " ".join(f"{name}={value}" for name, value in fields.items() if name not in ("kind", "session"))
         what = f"{at:%Y-%m-%d %H:%M:%S} {fields.get('kind')} {fields.get('session')} {rest}"
-        console.out.print(console.one_line(what), markup=False, soft_wrap=True)
+        console.say(console.one_line(what))

@@ -51,7 +51,7 @@ def requeue(
     for each in list(sessions.sessions(quarantined=True)) if all_ else session or []:
         if not sessions.requeue(each) and not all_:
             raise SessionNotFound(f"session {each!r} is not in quarantine")
-        console.out.print(f"requeued: {console.one_line(each)}", markup=False)
+        console.say(f"requeued: {console.one_line(each)}")
 
 
 def doctor(
@@ -83,6 +83,6 @@ def doctor(
             what = (
                 f"{console.one_line(finding.session_id)}: {finding.ailment}" if finding.session_id else finding.ailment
             )
-            console.out.print(f"{done}: {what}{f' ({finding.detail})' if finding.detail else ''}", markup=False)
+            console.say(f"{done}: {what}{f' ({finding.detail})' if finding.detail else ''}")
     if left:
         raise TorporError(f"{left:,} findings need repair" + ("" if repair else ": torpor doctor --repair"))

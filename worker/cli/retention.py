@@ -70,10 +70,10 @@ def bucket(
         )
         return
     if changed:
-        console.out.print("added: the lifecycle rule that deletes expired archives", markup=False)
+        console.say("added: the lifecycle rule that deletes expired archives")
     console.print_facts({"archive": services.archive.url, **_facts(found)})
     for warning in warnings:
-        console.err.print(f"warning: {warning}", markup=False)
+        console.warn(f"warning: {warning}")
 
 
 def _facts(found: Safeguards | None) -> dict[str, str]:
@@ -105,7 +105,7 @@ def _set(context: typer.Context, session: str | None, owner: str | None, reason:
     if session is not None and owner is None:
         done = holding.hold_session(services, session, reason)
     elif owner is not None and session is None:
-        with console.err.status("looking for sessions") as status:
+        with console.working("looking for sessions") as status:
             done = holding.hold_owner(
                 services,
                 owner,
@@ -123,4 +123,4 @@ def _tell(held: Held, verb: str, *, as_json: bool) -> None:
     if as_json:
         console.print_json(held)
     else:
-        console.out.print(f"{verb}: {held.sessions:,} sessions, {held.objects:,} objects changed", markup=False)
+        console.say(f"{verb}: {held.sessions:,} sessions, {held.objects:,} objects changed")

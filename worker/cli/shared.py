@@ -46,6 +46,6 @@ def walk(services: Services, *, due: bool = False, quarantined: bool = False) ->
     ids = services.sessions.sessions(quarantined=True) if quarantined else catalog.live(services)
     for session_id, info in catalog.described(services, ids):
         if isinstance(info, TorporError):
-            console.err.print(f"{console.one_line(session_id)}: {info}; see torpor doctor", markup=False)
+            console.warn(f"{console.one_line(session_id)}: {info}; see torpor doctor")
         elif info and (not due or info.status is Status.DUE):
             yield info

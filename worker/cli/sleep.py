@@ -23,16 +23,16 @@ def archive(context: typer.Context, session: Session, *, as_json: Json = False) 
     Example: torpor archive user-42
     """
     services = services_of(context, changes_archive=True)
-    with console.err.status("archiving"):
+    with console.working("archiving"):
         result = archiving.archive_session(services, session)
         if result.outcome is Outcome.MISSING and not contents.look(services.archive, session):
             raise SessionNotFound(f"session {session!r} is neither in Redis nor in the archive")
     if as_json:
         console.print_json({**asdict(result), "error": str(result.error) if result.error else None})
     elif result.outcome is Outcome.ARCHIVED:
-        console.out.print(f"archived: {result.messages:,} messages", markup=False)
+        console.say(f"archived: {result.messages:,} messages")
     elif result.outcome is Outcome.MISSING:
-        console.out.print("already asleep", markup=False)
+        console.say("already asleep")
     if result.outcome not in (Outcome.ARCHIVED, Outcome.MISSING):
         _refuse_archive(result)
 
@@ -44,16 +44,16 @@ def restore(context: typer.Context, session: Session, *, as_json: Json = False) 
 
     Example: torpor restore user-42
     """
-    with console.err.status("restoring"):
+    with console.working("restoring"):
         result = restoring.restore_session(services_of(context, changes_archive=True), session)
     if as_json:
         console.print_json(result)
     elif result.outcome is RestoreOutcome.RESTORED:
-        console.out.print(f"restored: {result.messages:,} messages from the archive", markup=False)
+        console.say(f"restored: {result.messages:,} messages from the archive")
     elif result.outcome is RestoreOutcome.COMPLETE:
-        console.out.print("already awake: all of its messages are in Redis", markup=False)
+        console.say("already awake: all of its messages are in Redis")
     for fork in result.forks:
-        console.err.print(f"not restored, because a later archive replaced it: {fork}", markup=False)
+        console.warn(f"not restored, because a later archive replaced it: {fork}")
     if result.outcome is RestoreOutcome.SUPERSEDED:
         raise TransientError("somebody else closed, cleared or restored the session meanwhile; try again")
 

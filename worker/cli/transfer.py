@@ -29,7 +29,7 @@ from torpor.worker.deployment.services import Services
 from torpor.worker.transfer import adopt as adopting
 from torpor.worker.transfer import json_lines
 from torpor.worker.transfer.give_back import give_back
-from torpor.worker.wake import restore as restoring
+from torpor.worker.wake.read import read_transcript
 
 _Ttl = Annotated[int | None, typer.Option(help="Idle timeout of the sessions, in seconds.")]
 
@@ -72,10 +72,8 @@ def import_(
         console.print_json({**asdict(result), "dry_run": dry_run})
         return
     verb = "would import" if dry_run else "imported"
-    console.out.print(
-        f"{verb}: {result.sessions:,} sessions, {result.messages:,} messages; "
-        f"{result.skipped:,} sessions exist already",
-        markup=False,
+    console.say(
+        f"{verb}: {result.sessions:,} sessions, {result.messages:,} messages; {result.skipped:,} sessions exist already"
     )
 
 
@@ -120,11 +118,9 @@ def adopt(
         console.print_json({**asdict(result), "dry_run": dry_run})
         return
     verb = "would adopt" if dry_run else "adopted"
-    console.out.print(f"{verb}: {result.sessions:,} sessions, {result.messages:,} messages", markup=False)
+    console.say(f"{verb}: {result.sessions:,} sessions, {result.messages:,} messages")
     for reason, left in result.left.items():
-        console.out.print(
-            f"not adopted: {left.count:,}, such as {console.one_line(left.example)}: {reason}", markup=False
-        )
+        console.say(f"not adopted: {left.count:,}, such as {console.one_line(left.example)}: {reason}")
 
 
 def export(
@@ -166,13 +162,13 @@ def export(
     else:
         for each in named:
             count = give_back(services, each, expiry.idle)
-            console.out.print(f"given back: {console.one_line(each)}, {count:,} messages", markup=False)
+            console.say(f"given back: {console.one_line(each)}, {count:,} messages")
 
 
 def _lines(services: Services, session_ids: Iterable[str], *, skip_gone: bool) -> Iterator[bytes]:
     for session_id in session_ids:
         try:
-            elements = restoring.read_transcript(services, session_id)
+            elements = read_transcript(services, session_id)
         except SessionNotFound:
             if not skip_gone:
                 raise
@@ -208,8 +204,8 @@ def _give_all_back(services: Services, expiry: Expiry) -> None:
                 pass  # purged
             except PermanentError as error:
                 failed.append(error)
-                console.err.print(console.printable(str(error)), markup=False, soft_wrap=True)
+                console.warn(str(error))
             bars.advance(task)
-    console.out.print(f"given back: {given:,} sessions; {there:,} have their key already", markup=False)
+    console.say(f"given back: {given:,} sessions; {there:,} have their key already")
     if failed:
         raise TorporError(f"{len(failed):,} sessions could not be given back")

@@ -1,4 +1,4 @@
-"""How full Redis is, node by node."""
+"""The memory of Redis, node by node."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torpor.worker.deployment.services import Services
 
 @dataclass(frozen=True, slots=True)
 class NodeMemory:
-    """The memory of one primary, in bytes, and the shards it holds. `limit` is None where nothing tells it."""
+    """The memory of one primary, in bytes, and its shards. `limit` is None if neither Redis nor a setting tells it."""
 
     name: str
     shards: Sequence[int]
@@ -24,14 +24,14 @@ class NodeMemory:
     policy: str
 
     def above(self, share: float) -> bool:
-        """Is more than this share of the limit used?"""
+        """True if more than this share of the limit is used."""
         return self.limit is not None and self.used > share * self.limit
 
 
 def nodes(services: Services) -> list[NodeMemory]:
-    """Each primary's memory, from INFO, which Memorystore allows; none where the server has no INFO.
+    """Each primary's memory, from INFO, which Memorystore allows; empty if the server has no INFO.
 
-    `TORPOR_MEMORY_LIMIT` stands for the limit of a node that does not show its own. Raises RedisUnavailable.
+    `TORPOR_MEMORY_LIMIT` is the limit of a node that does not show its own. Raises RedisUnavailable.
     """
     client = services.sessions.client
     keyspace = services.sessions.deployment.keyspace

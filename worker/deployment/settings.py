@@ -2,51 +2,38 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
-from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Self
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from typing import Annotated, Any
 
-from kombu.transport import TRANSPORT_ALIASES
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SecretStr,
-    ValidationError,
-    ValidationInfo,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from torpor.history.protocol import DEFAULT_NAMESPACE, MAX_SHARDS, InvalidArgument, Policies, check_namespace, connect
 from torpor.worker.archive.stores.url import parse_archive_url
+from torpor.worker.deployment.broker_url import for_celery, is_broker_url
+from torpor.worker.deployment.policy_settings import PolicySettings, WholeSeconds, policies_of, read_rules, write_rules
 from torpor.worker.errors import SettingsError
 
 PREFIX = "TORPOR_"
-# What Kubernetes sets in each pod beside a service that is called torpor.
+# Kubernetes sets these in each pod beside a service with the name torpor.
 _OF_KUBERNETES = re.compile(r"TORPOR_(SERVICE_|PORT$|PORT_)")
 _NAME = r"^[\w.:-]+$"
-# For what is checked with a URL, where that is at fault itself.
+# Stand-in URL, so that `ca_file` and `iam` are still validated when `redis_url` is invalid.
 _ENCRYPTED = SecretStr("rediss://")
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 
 
 def _redis_url(url: SecretStr) -> SecretStr:
-    connect(url.get_secret_value())  # which opens nothing
+    connect(url.get_secret_value())  # opens no connection
     return url
 
 
 def _redis_cluster(cluster: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - pydantic's signature
     if cluster and "redis_url" in info.data:
-        connect(info.data["redis_url"].get_secret_value(), cluster=True, asynchronous=True)  # and nor does this
+        connect(info.data["redis_url"].get_secret_value(), cluster=True, asynchronous=True)  # nor does this
     return cluster
 
 
@@ -67,17 +54,9 @@ def _redis_iam(iam: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - pydan
 def _broker_url(url: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
     if url is None and info.data.get("redis_cluster"):
         raise ValueError(f"is required with {PREFIX}REDIS_CLUSTER, since Celery can't use a Cluster as its broker")
-    for each in url.get_secret_value().split(";") if url else ():  # several are tried in turn
-        if each.partition("://")[0] not in {"unix", *TRANSPORT_ALIASES} or not _has_valid_port(each):
-            raise ValueError("must be a URL of a transport that Celery has, such as redis://host:6379/0")
+    if url and not is_broker_url(url.get_secret_value()):
+        raise ValueError("must be a URL of a transport that Celery has, such as redis://host:6379/0")
     return url
-
-
-def _has_valid_port(url: str) -> bool:
-    try:
-        return urlsplit(url).port != 0
-    except ValueError:
-        return False
 
 
 def _memory_low(share: float, info: ValidationInfo) -> float:
@@ -99,60 +78,10 @@ def _namespace(namespace: str) -> str:
 
 
 Seconds = Annotated[float, Field(ge=0.1, le=86_400, allow_inf_nan=False)]
-WholeSeconds = Annotated[int, Field(ge=1, le=3_153_600_000)]
-
-
-class PolicySettings(BaseModel):
-    """One rule of TORPOR_POLICIES: for which sessions it counts, and what it gives and allows them, in seconds."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    owner: Annotated[str, Field(min_length=1)] | None = None
-    owner_prefix: str | None = None
-    session_prefix: str | None = None
-    idle_timeout_seconds: WholeSeconds | None = None
-    idle_timeout_min_seconds: WholeSeconds | None = None
-    idle_timeout_max_seconds: WholeSeconds | None = None
-    max_age_seconds: WholeSeconds | None = None
-    max_age_min_seconds: WholeSeconds | None = None
-    max_age_max_seconds: WholeSeconds | None = None
-    archive_retention_seconds: WholeSeconds | None = None
-    archive_retention_min_seconds: WholeSeconds | None = None
-    archive_retention_max_seconds: WholeSeconds | None = None
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        faults = [fault for span in ("idle_timeout", "max_age", "archive_retention") for fault in self._faults(span)]
-        if self.owner is None and self.owner_prefix is None and self.session_prefix is None:
-            faults.insert(0, "it needs owner, owner_prefix or session_prefix")
-        if faults:
-            raise ValueError("; ".join(faults))
-        return self
-
-    def _faults(self, span: str) -> Iterator[str]:
-        default, least, most = (getattr(self, f"{span}{suffix}_seconds") for suffix in ("", "_min", "_max"))
-        if least and most and least > most:
-            yield f"{span}_min_seconds is above {span}_max_seconds"
-        elif default and default < (least or default):
-            yield f"{span}_seconds is below {span}_min_seconds"
-        elif default and default > (most or default):
-            yield f"{span}_seconds is above {span}_max_seconds"
-
-
-def _rules(value: Any) -> Any:
-    if value is None:
-        return None
-    try:
-        rules = json.loads(value) if isinstance(value, str) else value
-    except ValueError:
-        rules = None
-    if not isinstance(rules, list | tuple):
-        raise ValueError("must be a list of rules in JSON")  # noqa: TRY004 - pydantic takes a ValueError
-    return rules
 
 
 class Settings(BaseSettings):
-    """Every setting, read from `TORPOR_<NAME>` in the environment. Passwords do not show in `repr`."""
+    """Every setting, read from `TORPOR_<NAME>` in the environment. `repr` shows no password."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True, env_ignore_empty=True
@@ -196,7 +125,7 @@ class Settings(BaseSettings):
     archive_retention_seconds: WholeSeconds | None = Field(
         default=None, description="How long after its last activity a session's archive is kept; for ever if not set."
     )
-    policies: Annotated[tuple[PolicySettings, ...] | None, NoDecode, BeforeValidator(_rules)] = Field(
+    policies: Annotated[tuple[PolicySettings, ...] | None, NoDecode, BeforeValidator(read_rules)] = Field(
         default=None, description="Rules by owner or prefix, a JSON list: see docs/operations.md."
     )
     sweep_interval_seconds: Seconds = Field(default=15, description="How often beat looks for due sessions.")
@@ -250,53 +179,26 @@ class Settings(BaseSettings):
 
     @property
     def archive_retention(self) -> timedelta | None:
-        """How long the archive keeps sessions that neither say it themselves nor have a policy; None is for ever."""
+        """How long the archive keeps sessions without a retention of their own or by a policy; None is for ever."""
         return None if self.archive_retention_seconds is None else timedelta(seconds=self.archive_retention_seconds)
 
     @property
     def rules(self) -> Policies:
-        """The policies, as applications get them too."""
-        return _policies(self.policies or ())
+        """The policies as applications get them."""
+        return policies_of(self.policies or ())
 
     @property
     def celery_broker(self) -> str:
-        """The broker's URL as Celery writes it, password included, with what encryption and IAM need."""
-        urls = (self.broker_url or self.redis_url).get_secret_value()
-        return ";".join(map(self._for_celery, urls.split(";")))
-
-    def _for_celery(self, url: str) -> str:
-        parts = urlsplit(url)
-        if parts.scheme == "rediss":
-            query = urlencode({**self._encryption(url), **dict(parse_qsl(parts.query))})
-            url = parts._replace(query=query).geturl()
-        return re.sub(r"^unix://", "redis+socket://", url)
-
-    def _encryption(self, url: str) -> dict[str, str]:
-        """As kombu and Celery's result backend take it in a URL; without the first, kombu trusts any certificate."""
-        options = {"ssl_cert_reqs": "required"}
-        if _address(url) != _address(self.redis_url.get_secret_value()):
-            return options
-        if self.redis_ca_file:
-            options |= {"ssl_ca_certs": str(self.redis_ca_file), "ssl_check_hostname": "false"}
-        if self.redis_iam:
-            options |= {"credential_provider": "torpor.history.application_default"}
-        return options
-
-
-def _address(url: str) -> tuple[str | None, int]:
-    parts = urlsplit(url)
-    return parts.hostname, parts.port or 6379
-
-
-@lru_cache(maxsize=16)
-def _policies(rules: tuple[PolicySettings, ...]) -> Policies:
-    return Policies.parse(_written(rules).encode())
+        """The broker's URL as Celery wants it, with the password, and with the options for encryption and IAM."""
+        redis_url = self.redis_url.get_secret_value()
+        urls = self.broker_url.get_secret_value() if self.broker_url else redis_url
+        return for_celery(urls, redis_url, ca_file=self.redis_ca_file, iam=self.redis_iam)
 
 
 def load_settings(overrides: Mapping[str, Any] | None = None) -> Settings:
-    """The settings from the environment, `overrides` (by field name) before it.
+    """The settings from the environment. `overrides`, by field name, come first; None overrides nothing.
 
-    Raises SettingsError that names every wrong value and every unknown TORPOR_ variable at once.
+    Raises SettingsError, which names every wrong value and every unknown TORPOR_ variable at once.
     """
     given = {name: value for name, value in (overrides or {}).items() if value is not None}
     known = {PREFIX + name.upper() for name in Settings.model_fields}
@@ -327,7 +229,7 @@ def _fault(error: Any) -> str:
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """The environment for a process that is to have these settings: this one's, its TORPOR_ variables replaced."""
+    """An environment for a child process with these settings: ours, with the TORPOR_ variables replaced."""
     own = {name: value for name, value in os.environ.items() if not name.upper().startswith(PREFIX)}
     for name, value in settings:
         if value is not None:
@@ -337,5 +239,5 @@ def environment(settings: Settings) -> dict[str, str]:
 
 def _written(value: Any) -> str:
     if isinstance(value, tuple):
-        return json.dumps([rule.model_dump(exclude_none=True) for rule in value])
+        return write_rules(value)
     return str(value.get_secret_value() if isinstance(value, SecretStr) else value)

@@ -1,1 +1,5 @@
-"""How sessions are removed for good: a purge from its order to its receipt; what a clear has left to erase."""
+"""How sessions are removed for good.
+
+A purge goes from its order to its receipt: list -> write down -> remove -> recheck -> receipt. `erase` alone finishes
+what a clear has begun.
+"""

@@ -19,7 +19,7 @@ from torpor.worker.errors import DocumentDamaged, ObjectNotFound, PurgeNotFound
 class Document(BaseModel):
     """The base of what is written to the archive as JSON."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
     def fields(self) -> dict[str, Any]:
         """The document as JSON has it."""

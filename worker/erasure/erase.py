@@ -1,4 +1,4 @@
-"""Erasing what the archive holds of a session from before its floor: after a clear, a purge, a late upload."""
+"""Erase: deletes a session's objects below its floor, after a clear, a purge or a late upload."""
 
 from __future__ import annotations
 
@@ -17,52 +17,52 @@ from torpor.worker.failpoints import Failpoint, reach
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """How many objects of a session are deleted, older floor markers aside, and which the archive refuses to delete."""
+    """How many objects were deleted, floor markers not counted, and which ones the archive refuses to delete."""
 
     objects: int
     refused: Sequence[tuple[StoredObject, ArchiveRefused]]
 
 
 def below_floor(services: Services, session_id: str, floor: int, owners: Iterable[str]) -> Erased:
-    """Forbid epochs below `floor` to come back, then delete what the archive holds of them.
+    """Write a floor marker, so that older epochs can't come back, and then delete their objects.
 
-    The floor marker comes first: a segment that is uploaded later is taken back by its own worker, which sees it.
-    Then the owners' markers, since the segments tell whose they are. Every generation goes, also what a versioned
-    bucket keeps of objects that were deleted before. Repeatable; killed anywhere, it can be run again.
+    The floor marker comes first, because a worker that uploads a segment later sees it and takes its segment back.
+    The owners' markers come before the segments, because the segments' metadata names the owners. All generations are
+    deleted, also those that a versioned bucket keeps of objects that were deleted before. Repeatable.
     """
     marker = names.floor_name(session_id, floor)
     services.archive.put(marker, io.BytesIO(), 0, metadata={"session": session_id})
-    reach(Failpoint.CLEAN_MARKED)
+    reach(Failpoint.ERASE_MARKED)
     erasable = contents.look(services.archive, session_id, generations=True).erasable
     markers = [
         marker
         for owner in {*owners, *(stored.metadata["owner"] for stored in erasable if "owner" in stored.metadata)}
         for marker in owner_markers(services, owner, session_id, floor)
     ]
-    unmarked = _delete(services, session_id, markers, Failpoint.CLEAN_UNMARKED)
-    erased = _delete(services, session_id, erasable, Failpoint.CLEAN_DELETED)
+    unmarked = _delete(services, session_id, markers, Failpoint.ERASE_UNMARKED)
+    erased = _delete(services, session_id, erasable, Failpoint.ERASE_DELETED)
     marked = _mark_again(services, session_id, [stored for stored, _ in erased.refused])
     return Erased(unmarked.objects - marked + erased.objects, [*unmarked.refused, *erased.refused])
 
 
 def floor_markers(services: Services, session_id: str) -> None:
-    """Delete the markers that have forbidden a purged session's epochs, when its tombstone goes."""
+    """Delete the floor markers of a purged session, when its tombstone's time is over."""
     for stored in services.archive.list(names.session_prefix(session_id), generations=True):
         if _is_floor(session_id, stored):
             services.archive.delete(stored)
 
 
 def take_back(services: Services, uploaded: SessionInfo, objects: Iterable[StoredObject]) -> None:
-    """Delete uploads, and their owner's marker, if their epoch was cleared or purged while they were under way."""
+    """Delete uploaded objects, and their owner's marker, if their epoch was cleared or purged during the upload."""
     floor = contents.look(services.archive, uploaded.session_id).floor
     if floor > uploaded.epoch:
         owner = uploaded.owner
         markers = owner_markers(services, owner, uploaded.session_id, floor) if owner is not None else []
-        _delete(services, uploaded.session_id, [*markers, *objects], Failpoint.CLEAN_DELETED)
+        _delete(services, uploaded.session_id, [*markers, *objects], Failpoint.ERASE_DELETED)
 
 
 def owner_markers(services: Services, owner: str, session_id: str, floor: int) -> list[StoredObject]:
-    """An owner's markers of a session's epochs below `floor`."""
+    """An owner's markers for the epochs of a session below `floor`."""
     marked = contents.owner_markers(services.archive, owner, session_id, generations=True)
     return [stored for epoch, stored in marked if epoch < floor]
 
@@ -85,7 +85,7 @@ def _delete(services: Services, session_id: str, objects: Iterable[StoredObject]
 
 
 def _delete_unless_held(services: Services, session_id: str, stored: StoredObject) -> bool:
-    """Delete an object, though it may carry the temporary hold of a legal hold that was released since."""
+    """Delete an object, even if it still has the temporary hold of a legal hold that was released since."""
     try:
         return services.archive.delete(stored)
     except ArchiveRefused as error:
@@ -98,7 +98,10 @@ def _delete_unless_held(services: Services, session_id: str, stored: StoredObjec
 
 
 def _mark_again(services: Services, session_id: str, segments: Iterable[StoredObject]) -> int:
-    """Let the owners of segments that the archive refuses to delete find them still; returns how many markers."""
+    """Restore the owners' markers of segments that the archive refuses to delete; returns how many markers.
+
+    A later purge of the owner finds the segments by them.
+    """
     marked = {
         (stored.metadata["owner"], name.epoch)
         for stored in segments

@@ -77,7 +77,7 @@ class Target(Document):
         if (self.session is None) == (self.owner is None and self.idle_seconds is None):
             raise InvalidArgument("a purge is of a session, or of an owner's or idle sessions")
         if self.idle_seconds is not None and not 1 <= self.idle_seconds <= _MAX_IDLE.total_seconds():
-            raise InvalidArgument("the idle time of what is to be purged must be from 1 second to 100 years")
+            raise InvalidArgument("the idle time of a purge must be from 1 second to 100 years")
         return self
 
     @model_serializer(mode="wrap")

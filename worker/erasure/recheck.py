@@ -1,4 +1,4 @@
-"""Recheck: removes what is left of the listed sessions, and notes what may not be removed.
+"""Recheck: removes what is left of the listed sessions, and notes which objects may not be removed.
 
 It leaves alone what came after the purge: a session that was begun anew has newer epochs than the listed one.
 """

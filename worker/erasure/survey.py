@@ -1,4 +1,4 @@
-"""Survey: what there is of sessions where a purge removes them, before it does."""
+"""Survey: finds out what a purge would remove of each session, and which legal hold forbids it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Surveyed:
 
 
 def survey(services: Services, pool: Executor, session_ids: Sequence[str], order: Order) -> list[Surveyed]:
-    """Look at sessions where the order removes them: two pipelines, and one listing a session.
+    """Look at sessions in the scope of the order: two pipelines, and one listing a session.
 
     Raises the error that Redis replies for a session whose keys are not Torpor's.
     """

@@ -1,4 +1,4 @@
-"""Which sessions a purge order is for."""
+"""Targets: the sessions that a purge order is for."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from torpor.worker.erasure.order import Order, Scope
 
 
 def targets(services: Services, order: Order) -> Iterator[str]:
-    """The ids of the order's sessions, in the way of the catalog's walks.
+    """Walk the ids of the order's sessions; deployment.catalog says how.
 
-    Whether a session in Redis has been idle for long enough is decided again when it is removed.
+    The removal checks the idle time of a session in Redis again.
     """
     if order.session is not None:
         return iter([order.session])

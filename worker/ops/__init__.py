@@ -1,1 +1,1 @@
-"""What an operator asks: where things stand, what does not fit together, how the bucket is set up."""
+"""Reports for operators: the status of a deployment, inconsistencies in Redis, warnings about the bucket."""

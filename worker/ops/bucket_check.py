@@ -1,4 +1,4 @@
-"""What the archive's place does by itself that stands in the way of keeping or of erasing."""
+"""Bucket check: warnings about bucket settings that lose archives too early, or keep them too long."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torpor.worker.archive.stores import Safeguards
 
 
 def warnings(bucket: Safeguards) -> Iterator[str]:
-    """What is wrong with a bucket, each with what to do about it."""
+    """Each setting that is wrong, and what to do about it."""
     if bucket.public:
         yield "everybody may read the bucket: take allUsers and allAuthenticatedUsers out of its IAM policy"
     elif not bucket.public_access_prevented:

@@ -1,4 +1,4 @@
-"""Finding and mending what should never be: sessions and index entries without each other, lost or damaged metadata."""
+"""Doctor: finds, and repairs, what should never be in Redis, such as a session that the due index does not have."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from torpor.worker.archive import contents
 from torpor.worker.deployment.services import Services
 
 _PAGE = 500
-# An adoption takes milliseconds, that of a very large session seconds.
+# An adoption takes milliseconds, or seconds if the session is very large. An older one was interrupted.
 _ADOPTING = timedelta(minutes=1)
 
 
 class Ailment(StrEnum):
-    """What can be wrong with a session in Redis."""
+    """What can be wrong in Redis."""
 
     GHOST = "index entry without a session"
     UNINDEXED = "session without an index entry"
@@ -40,17 +40,17 @@ class Ailment(StrEnum):
 
 
 class Assumption(StrEnum):
-    """What to take messages without metadata for that begin as the archive does, where nothing proves it."""
+    """What to assume of messages without metadata that are equal to archived ones, but may be so by chance."""
 
-    WOKEN = "woken"  # the archived messages, restored
-    NEW = "new"  # other messages, which follow the archived ones
+    WOKEN = "woken"  # they are the archived messages, restored
+    NEW = "new"  # they are other messages, written after the archived ones
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong, and whether it is mended. `detail` says what stands in the way.
+    """Something that is wrong, and whether it is repaired. `detail` says more, or why it can't be repaired.
 
-    Of a whole shard there is no session id.
+    The session id is None if a whole shard is unreadable.
     """
 
     session_id: str | None
@@ -60,10 +60,10 @@ class Finding:
 
 
 def examine(services: Services, *, repair: bool = False, assume: Assumption | None = None) -> Iterator[Finding]:
-    """Look at every session in Redis, indexed or not, and yield what is wrong, with `repair` after mending it.
+    """Examine all sessions in Redis, indexed or not, and yield what is wrong; with `repair`, repair it first.
 
-    Walks the key space once (SCAN); applications and workers can go on meanwhile. Repeatable: what is mended is not
-    found again. What is unreadable is never changed.
+    Walks the key space once (SCAN) while applications and workers go on. Repeatable: what was repaired is not found
+    again. Unreadable keys are never changed.
     """
     sessions = services.sessions
     walk = chain(_indexed(sessions), sessions.stored_sessions())
@@ -80,7 +80,7 @@ def examine(services: Services, *, repair: bool = False, assume: Assumption | No
 
 
 def _indexed(sessions: SessionStore) -> Iterator[str | Finding]:
-    """The ids of all sessions that are due some time or in quarantine, and the shards that can't be walked."""
+    """The ids of all sessions in the due index or in quarantine, and a finding for each shard that can't be read."""
     for shard in range(sessions.deployment.keyspace.shards):
         for quarantined in (False, True):
             try:
@@ -102,7 +102,7 @@ def _examine(
     if info is None:
         return _reindex(services, Finding(session_id, Ailment.GHOST), repair=repair)
     if info.epoch == 0:
-        return _mend(services, info, repair=repair, assume=assume)
+        return _rebuild(services, info, repair=repair, assume=assume)
     if info.due_at is None and info.status is not Status.QUARANTINED:
         return _reindex(services, Finding(session_id, Ailment.UNINDEXED), repair=repair)
     return None
@@ -112,26 +112,26 @@ def _reindex(services: Services, finding: Finding, *, repair: bool) -> Finding |
     if not repair:
         return finding
     if finding.session_id is None or services.sessions.reindex(finding.session_id) is IndexOutcome.RIGHT:
-        return None  # it came or went while we looked
+        return None  # the session came or went meanwhile
     return Finding(finding.session_id, finding.ailment, mended=True)
 
 
-def _mend(services: Services, info: SessionInfo, *, repair: bool, assume: Assumption | None) -> Finding:
+def _rebuild(services: Services, info: SessionInfo, *, repair: bool, assume: Assumption | None) -> Finding:
     finding = Finding(info.session_id, Ailment.METADATA_LOST, detail=f"{info.message_count:,} messages")
     if not repair:
         return finding
     try:
         live = services.sessions.messages(info.session_id, touch=False)
-        mended = services.sessions.rebuild_metadata(info.session_id, _compare(services, info.session_id, live, assume))
+        rebuilt = _compare(services, info.session_id, live, assume)
+        return replace(finding, mended=services.sessions.rebuild_metadata(info.session_id, rebuilt))
     except TorporError as error:
-        return Finding(info.session_id, Ailment.METADATA_LOST, detail=str(error))
-    return Finding(info.session_id, Ailment.METADATA_LOST, mended=mended, detail=finding.detail)
+        return replace(finding, detail=str(error))
 
 
 def _compare(services: Services, session_id: str, live: list[bytes], assume: Assumption | None) -> RebuiltMetadata:
-    """What the archive has of these messages: they begin with all of it, with its newest epoch, or are new.
+    """Compare live messages with the archive: they begin with all of it, or with its newest epoch, or are new.
 
-    Raises SessionDamaged where they begin as the archive does and that may be chance.
+    Raises SessionDamaged if they begin so, but by chance perhaps, and nothing is assumed.
     """
     planned = contents.plan(services.archive, contents.look(services.archive, session_id))
     archived = [*chain.from_iterable(contents.read(services.archive, planned))]
@@ -141,9 +141,9 @@ def _compare(services: Services, session_id: str, live: list[bytes], assume: Ass
     newest = planned.slices[-1].segment.name.epoch
     own = archived[sum(piece.take for piece in planned.slices if piece.segment.name.epoch != newest) :]
     if live[: len(archived)] == archived:
-        same, mending = archived, RebuiltMetadata(len(live), None, len(archived), len(archived), complete=True)
+        same, rebuilt = archived, RebuiltMetadata(len(live), None, len(archived), len(archived), complete=True)
     elif own and live[: len(own)] == own:
-        same, mending = own, RebuiltMetadata(len(live), newest, 0, len(own), complete=False)
+        same, rebuilt = own, RebuiltMetadata(len(live), newest, 0, len(own), complete=False)
     else:
         return new
     if assume is None and not any(map(_has_id, same)):
@@ -151,11 +151,11 @@ def _compare(services: Services, session_id: str, live: list[bytes], assume: Ass
             f"its first {len(same):,} messages are equal to archived ones and have no ids, so that it may be chance: "
             "if they were restored, --assume woken; if they were written after the archived ones, --assume new"
         )
-    return mending
+    return rebuilt
 
 
 def _unadopted(services: Services, *, repair: bool) -> Iterator[Finding]:
-    """Adoptions at which nobody seems to be any more."""
+    """Adoptions that were interrupted."""
     adoptions = services.sessions.adoptions()
     latest = services.sessions.now() - _ADOPTING if adoptions else None
     for adoption in adoptions:
@@ -175,7 +175,7 @@ def _finish(services: Services, adoption: Adoption, *, repair: bool) -> Finding:
 
 
 def _has_id(element: bytes) -> bool:
-    """Has the message an id of its own, which no other message has?"""
+    """True if the message has an id, which no other message has."""
     try:
         return bool(parse_json(element)["data"]["id"])
     except (ValueError, TypeError, KeyError):

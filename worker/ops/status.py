@@ -1,4 +1,4 @@
-"""How a deployment stands: counts over all shards, and Redis's memory."""
+"""Status: counts over all shards of a deployment, Redis's memory, and warnings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from torpor.worker.deployment.services import Services
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """Sessions in Redis by state; sessions archived and restored since the deployment's start."""
+    """Sessions in Redis by state, and sessions archived and restored since the deployment's start.
+
+    `live` counts all sessions that are due at some time. The memory counts all nodes; None if they do not tell it.
+    """
 
     live: int
     due: int
@@ -30,7 +33,7 @@ class Overview:
 
 
 def overview(services: Services) -> Overview:
-    """Ask every shard in one pipeline, and Redis for its memory, None where it does not tell."""
+    """Ask all shards in one pipeline, and each node for its memory."""
     shards = services.sessions.overview()
     overdue = [shard.now - shard.oldest_due for shard in shards if shard.oldest_due]
     nodes = memory.nodes(services)

@@ -1,1 +1,4 @@
-"""How a due session goes to sleep: found, claimed, uploaded, verified, and only then deleted from Redis."""
+"""How a due session goes to sleep: it is uploaded, verified in the archive, and only then deleted from Redis.
+
+sweep -> drain -> pool -> attempt -> upload, then the commit in Redis.
+"""

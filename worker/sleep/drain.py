@@ -1,4 +1,4 @@
-"""Draining shards: claim in batches and have them archived until nothing is due or time is up."""
+"""Drain: claims due sessions in batches, and archives them, until nothing is due or time is up."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ log = logging.getLogger("torpor.drain")
 
 
 def drain(services: Services, shards: Sequence[int]) -> Counter[Outcome]:
-    """Archive the due sessions of some shards; returns how many ended how.
+    """Archive the due sessions of some shards; returns how many sessions had which outcome.
 
-    Stops claiming when nothing is due, when `drain_seconds` are over, when the worker shuts down, or when the archive
-    or Redis is down: the sessions simply stay in Redis until a later sweep. After the archive was down, one session is
-    tried alone before a batch is claimed.
+    Claims no more when nothing is due, when `drain_seconds` are over, when the worker shuts down, or when the archive
+    or Redis is down. The other sessions stay in Redis until a later sweep. If the archive was down when it was last
+    tried, a single session is claimed before a batch.
     """
     settings = services.settings
     deadline = time.monotonic() + settings.drain_seconds
@@ -40,7 +40,7 @@ def drain(services: Services, shards: Sequence[int]) -> Counter[Outcome]:
 
 
 def _claim(services: Services, shards: Sequence[int], *, alone: bool) -> list[Lease]:
-    """Claim a batch from as many shards at most, or a single session."""
+    """Claim a batch, or a single session. Give at most as many shards as a batch has sessions."""
     settings = services.settings
     if alone:
         claims = (services.sessions.claim([shard], 1, settings.lease) for shard in shards)

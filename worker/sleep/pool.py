@@ -1,4 +1,4 @@
-"""Archiver: threads see claimed sessions into the archive; reads and commits go to Redis for many at a time."""
+"""Pool: threads archive claimed sessions; Redis is read, and commits are sent, for many sessions at a time."""
 
 from __future__ import annotations
 
@@ -26,35 +26,38 @@ P = ParamSpec("P")
 
 log = logging.getLogger("torpor.archiver")
 
-# The breaker, one in each process: set when the archive is down, until it has been of use again. While it is
-# set, a drain claims a single session, so that a store which answers nothing costs it one time-out, not a pool full.
+# The circuit breaker of this process: set when the archive is down, cleared when it works again. While it is set, a
+# drain claims a single session, so that an archive which does not answer costs one time-out, not one a thread.
 _archive_down = threading.Event()
-_SERVED = frozenset({Outcome.ARCHIVED, Outcome.KEPT, Outcome.ERASED, Outcome.ERASING, Outcome.HOLD_APPLIED})
-# How much of each session is read with the others of its batch: all of most of them.
+_WORKED = frozenset({Outcome.ARCHIVED, Outcome.KEPT, Outcome.ERASED, Outcome.ERASING, Outcome.HOLD_APPLIED})
+# So many bytes of each session are read with the others of its batch. Most sessions have less.
 _HEAD_BYTES = 64 * 1024
-# How many are committed together, and how long one waits for the next: a commit of eight takes little more than that
-# of one.
+# At most so many sessions are committed together, and one waits so long for the next. Committing eight takes little
+# longer than committing one.
 _TOGETHER = 16
 _TOGETHER_SECONDS = 0.005
+# How often a wait for finished sessions looks for a shutdown.
+_WAIT_SECONDS = 0.5
 
 
 def archive_is_down() -> bool:
-    """Was the archive down when it was last tried? Then a single session is claimed, to see whether it still is."""
+    """True if the archive was down when it was last tried. Then claim a single session, to try it again."""
     return _archive_down.is_set()
 
 
 class Pool:
-    """Archives claimed sessions with a pool of threads, and tells of them. Its leases are renewed meanwhile.
+    """Archives claimed sessions in threads, renews their leases, and records their events.
 
-    On exit each session has its outcome. Where a shutdown's grace is over, those that are not finished are given back;
-    their uploads may still end, and count: a commit without the lease deletes nothing. After the first failure that
-    may pass, what has not been begun is given back too.
+    On exit each session has its outcome. The first failure that may pass gives all sessions back that have not begun.
+    When a shutdown's grace is over, unfinished sessions are given back too. Their uploads may still end. That does no
+    harm, because a commit without the lease deletes nothing.
     """
 
-    def __init__(self, services: Services, told_as: EventKind = EventKind.ARCHIVED) -> None:
+    def __init__(self, services: Services, event: EventKind = EventKind.ARCHIVED) -> None:
+        """`event` is the kind of event for a session that goes to sleep."""
         self.totals: Counter[Outcome] = Counter()
         self._services = services
-        self._told_as = told_as
+        self._event = event
         self._keeper = LeaseKeeper(services.sessions, services.settings.lease)
         self._pool = ThreadPoolExecutor(services.settings.concurrency, thread_name_prefix="torpor-archive")
         self._steps: SimpleQueue[Future[Verified | AttemptResult]] = SimpleQueue()
@@ -78,19 +81,19 @@ class Pool:
             self._down.set()
             self._pool.shutdown(cancel_futures=True)
             if error is None or isinstance(error, Exception):
-                self._give_back()  # what an error has left
+                self._give_back()  # after an error, some are left
             self._keeper.__exit__(kind, error, trace)
 
     @property
     def goes_on(self) -> bool:
-        """Is it of use to begin more? Not after a failure that may pass, nor in a shutdown."""
+        """False after a failure that may pass, and in a shutdown: claim no more."""
         return not self._is_over()
 
     def begin(self, leases: Sequence[Lease]) -> None:
-        """Begin to archive claimed sessions; those that have failed before come one by one, when one waits.
+        """Begin to archive claimed sessions; `wait` archives those one by one that have failed before.
 
-        A session that kills its worker counts as an attempt for all that were begun with it; alone, it ends in
-        quarantine alone. One that is still in work, and was used and claimed again meanwhile, comes later too.
+        A session that kills its worker counts as an attempt for all that were begun with it. On its own, it goes to
+        quarantine on its own. A session that was claimed again while its last attempt is in work comes later too.
         """
         with self._asking(leases):
             attempts = self._services.sessions.attempts(leases)
@@ -101,9 +104,9 @@ class Pool:
         self._begin([lease for lease, does in zip(leases, waits, strict=True) if not does])
 
     def wait(self, left: int = 0) -> None:
-        """Wait until no more than so many sessions are in work; what is verified is committed meanwhile.
+        """Wait until at most `left` sessions are in work, and commit those that are verified meanwhile.
 
-        Where some have failed before, until all are done, and those too.
+        If some have failed before, wait until all are done, and archive those one by one.
         """
         self._wait(0 if self._later else left)
         while self._later:
@@ -116,13 +119,13 @@ class Pool:
 
     def _wait(self, left: int) -> None:
         while len(self._in_work) > left:
-            self._go_on(self._finished())
+            self._commit(self._finished())
             ago = shutdown.seconds_ago()
             if ago is not None and ago > self._services.settings.grace_seconds and not self._given_back:
                 self._give_back()
 
     def _give_back(self) -> None:
-        """Give back what is not finished; what comes of it yet deletes nothing."""
+        """Give unfinished sessions back; a thread that still finishes one deletes nothing."""
         self._given_back = True
         later, self._later = self._later, []
         self._note([release(self._services, self._keeper, lease) for lease in later])
@@ -130,14 +133,14 @@ class Pool:
             release(self._services, self._keeper, lease)
 
     def _begin(self, leases: Sequence[Lease]) -> None:
-        # Those that came later were renewed meanwhile. Nothing renews them while their tokens are used here.
+        # Sessions that had to wait were renewed meanwhile. No renewal may change their tokens while they are used here.
         newest = [(lease, self._keeper.take(lease)) for lease in leases]
         ours = [lease for _, lease in newest if lease]
         self._note([AttemptResult(old.session_id, Outcome.SUPERSEDED) for old, lease in newest if not lease])
         if not ours:
             return
         with self._asking(ours):
-            # Asked after the claim: of older epochs Redis may lack writes that others have seen, such as a clear.
+            # After the claim, because Redis may just have lost writes that others have seen, such as a clear.
             rewound_before = self._services.sessions.rewound_before()
             snapshots = self._services.sessions.snapshots(ours)
             heads = self._heads(snapshots)
@@ -148,7 +151,7 @@ class Pool:
 
     @contextmanager
     def _asking(self, leases: Sequence[Lease]) -> Iterator[None]:
-        """Give claimed sessions back, and begin no more, where Redis fails."""
+        """If Redis fails in the block, give these sessions back and begin no more."""
         try:
             with returned(self._services, self._keeper, leases):
                 yield
@@ -157,7 +160,7 @@ class Pool:
             raise
 
     def _heads(self, snapshots: Sequence[SessionInfo | TorporError | None]) -> dict[str, Page]:
-        """The first messages of those that have any to be sent."""
+        """The first messages of each session that has messages to send."""
         infos = [each for each in snapshots if isinstance(each, SessionInfo)]
         unsent = [each for each in infos if each.floor is None and each.message_count > each.archived_count]
         heads = zip(unsent, self._services.sessions.heads(unsent, _HEAD_BYTES), strict=True)
@@ -173,20 +176,20 @@ class Pool:
         if self._is_over():
             return release(self._services, self._keeper, lease)
         done = verify(self._services, self._keeper, lease, snapshot, head, rewound_before=rewound_before)
-        return self._looked_at(done) if isinstance(done, AttemptResult) else done
+        return self._update_breaker(done) if isinstance(done, AttemptResult) else done
 
     def _end(self, verified: Verified, outcome: CommitOutcome | TorporError | None) -> AttemptResult:
-        return self._looked_at(end(self._services, self._keeper, verified, outcome))
+        return self._update_breaker(end(self._services, self._keeper, verified, outcome))
 
-    def _looked_at(self, result: AttemptResult) -> AttemptResult:
-        """At once, in the thread: what it tells of the archive or of Redis is so for whatever would be begun next."""
+    def _update_breaker(self, result: AttemptResult) -> AttemptResult:
+        """Update the circuit breaker in this thread, before another session starts; returns the result."""
         if isinstance(result.error, TransientError):
             if not self._down.is_set():
                 log.warning("archiving stops for now: %s", result.error)
             self._down.set()
         if isinstance(result.error, ArchiveUnavailable):
             _archive_down.set()
-        elif result.outcome in _SERVED and not self._down.is_set():
+        elif result.outcome in _WORKED and not self._down.is_set():
             _archive_down.clear()
         return result
 
@@ -194,9 +197,9 @@ class Pool:
         return self._down.is_set() or shutdown.seconds_ago() is not None
 
     def _finished(self) -> list[Verified | AttemptResult]:
-        """What the threads have finished, some of it together; waits for half a second at most."""
+        """Sessions that the threads have finished, several together if they come close to each other."""
         finished: list[Verified | AttemptResult] = []
-        wait = 0.5
+        wait = _WAIT_SECONDS
         with suppress(Empty):
             while self._running and len(finished) < _TOGETHER:
                 finished.append(self._steps.get(timeout=wait).result())
@@ -204,8 +207,8 @@ class Pool:
                 wait = _TOGETHER_SECONDS
         return finished
 
-    def _go_on(self, finished: Sequence[Verified | AttemptResult]) -> None:
-        """Commit what is verified; what was not committed is seen to in a thread, since it may take long."""
+    def _commit(self, finished: Sequence[Verified | AttemptResult]) -> None:
+        """Commit verified sessions; the end of one that failed may take long, and so gets a thread."""
         results = [each for each in finished if isinstance(each, AttemptResult)]
         verified = [each for each in finished if isinstance(each, Verified)]
         for each, outcome in zip(verified, commit(self._services, self._keeper, verified), strict=True):
@@ -219,4 +222,4 @@ class Pool:
         for result in results:
             self._in_work.pop(result.session_id, None)
             self.totals[result.outcome] += 1
-        record_events(self._services, events_of(results, self._told_as))
+        record_events(self._services, events_of(results, self._event))

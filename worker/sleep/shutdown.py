@@ -1,4 +1,4 @@
-"""Whether this worker is shutting down, known to all processes of its pool, so that drains end in time."""
+"""Tells all processes of a worker's pool that the worker shuts down, so that drains end in time."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import struct
 import time
 from typing import Any
 
-# Celery tells the main process alone. Memory that the pool's processes share with it since they were forked needs no
-# lock, which a signal handler must not take.
+# Celery tells only the main process. The pool's processes share this memory with it since they were forked. It needs no
+# lock, and a signal handler must not take one.
 _since = mmap.mmap(-1, 8)
 
 
@@ -19,6 +19,6 @@ def begin(**_: Any) -> None:
 
 
 def seconds_ago() -> float | None:
-    """How long ago the shutdown began; None while the worker is to go on."""
+    """Seconds since the shutdown began; None before it."""
     (since,) = struct.unpack("d", _since[:])
     return time.monotonic() - since if since else None

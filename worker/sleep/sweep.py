@@ -1,4 +1,4 @@
-"""Sweep: pack what is due into drains, and send them to workers."""
+"""Sweep: packs shards with due sessions into drains, and sends those to workers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def send_drains(due: Mapping[int, int]) -> int:
 
 
 def pack(due: Mapping[int, int]) -> list[list[int]]:
-    """Shards with due sessions, in groups of about 1,000 sessions, the fullest shards first."""
+    """Groups of shards with about 1,000 due sessions each, the fullest shards first."""
     groups: list[list[int]] = []
     filled = DRAIN_SESSIONS
     for shard in sorted(due, key=lambda shard: -due[shard]):

@@ -1,10 +1,11 @@
-"""What of a claimed session goes to the archive, and whether all of it is there then."""
+"""Upload: sends a claimed session's messages to the archive, and checks that the archive has all of them."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 
 from torpor.history.protocol import Lease, Origin, Page, SessionInfo
 from torpor.worker.archive import contents, names
@@ -22,7 +23,7 @@ from torpor.worker.sleep.outcome import Superseded
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A session as it was when work on it began, and the first messages to be sent where they were read."""
+    """A session as it was when its attempt began; `head` has the first messages to send, if they were read already."""
 
     lease: Lease
     snapshot: SessionInfo
@@ -32,10 +33,10 @@ class Claimed:
 def send(
     services: Services, keeper: LeaseKeeper, claimed: Claimed, sent: list[StoredObject], *, rewound_before: int
 ) -> None:
-    """Upload what the archive has not got of a session, and make sure that it has all of it; adds to `sent`.
+    """Upload the messages that the archive lacks, and check that it has the whole session; adds objects to `sent`.
 
-    Raises Superseded where the session is not what was claimed any more, SegmentMissing and ClearForgotten where the
-    archive lacks what it should have.
+    Raises Superseded if the session is no longer the one that was claimed, SegmentMissing if the archive lost
+    messages, and ClearForgotten if Redis lost a clear.
     """
     snapshot = claimed.snapshot
     remembered = None
@@ -44,13 +45,13 @@ def send(
         remembered = SegmentMetadata.read(services.archive, sent[0]).origin
     relies_on_older = snapshot.archived_count > 0 or snapshot.epoch < rewound_before
     if relies_on_older or (sent and expiry.is_used(services.settings, snapshot)):
-        held = expiry.see_to(services, snapshot)
+        archived = expiry.see_to(services, snapshot)
     if relies_on_older:
-        covered = _verify_covered(services, snapshot, held)
+        covered = _verify_covered(services, snapshot, archived)
         remembered = remembered or covered
-    # What a hold or a restore has made of a sleeping session knows nothing of its expiry.
-    tells = snapshot.message_count > 0 or snapshot.complete
-    if remembered and tells and remembered.expiry != snapshot.expiry:
+    # A sleeping session that a hold or a restore has put into Redis, without messages, does not know its expiry.
+    knows_expiry = snapshot.message_count > 0 or snapshot.complete
+    if remembered and knows_expiry and remembered.expiry != snapshot.expiry:
         sent.append(_remember(services, keeper, claimed))
 
 
@@ -67,20 +68,10 @@ def _send(services: Services, keeper: LeaseKeeper, claimed: Claimed, first: int)
     )
     with packed.body:
         if packed.count != snapshot.message_count - first or keeper.lost(claimed.lease):
-            raise Superseded  # it left Redis while it was read
+            raise Superseded  # its messages left Redis while they were read
         reach(Failpoint.ARCHIVE_PACKED)
         if snapshot.owner is not None:
-            marker = names.owner_marker(snapshot.owner, snapshot.session_id, snapshot.epoch)
-            described = {"session": snapshot.session_id, "owner": snapshot.owner}
-            services.archive.put(
-                marker,
-                io.BytesIO(),
-                0,
-                metadata=described,
-                custom_time=expiry.of_marker(until),
-                held=snapshot.hold is not None,
-            )
-            reach(Failpoint.ARCHIVE_MARKED)
+            _mark(services, snapshot, snapshot.owner, until)
         services.uploads.wait()
         stored = services.archive.put(
             names.segment_name(snapshot.session_id, packed.name),
@@ -94,13 +85,26 @@ def _send(services: Services, keeper: LeaseKeeper, claimed: Claimed, first: int)
     return stored
 
 
+def _mark(services: Services, snapshot: SessionInfo, owner: str, until: datetime | None) -> None:
+    """Write the marker by which a purge finds the owner's session, before the segment that it leads to."""
+    services.archive.put(
+        names.owner_marker(owner, snapshot.session_id, snapshot.epoch),
+        io.BytesIO(),
+        0,
+        metadata={"session": snapshot.session_id, "owner": owner},
+        custom_time=expiry.of_marker(until),
+        held=snapshot.hold is not None,
+    )
+    reach(Failpoint.ARCHIVE_MARKED)
+
+
 def _remember(services: Services, keeper: LeaseKeeper, claimed: Claimed) -> StoredObject:
-    """Upload a segment without messages, later than the others, for an expiry that was changed since."""
+    """Upload a segment without messages after the others, to record an expiry that was changed without a write."""
     snapshot = claimed.snapshot
     stored = _send(services, keeper, claimed, snapshot.message_count)
     if SegmentMetadata.read(services.archive, stored).origin.expiry != snapshot.expiry:
         try:
-            services.archive.delete(stored)  # it has the same name each time; nothing but the older expiry is lost
+            services.archive.delete(stored)  # the new one has the same name; only the older expiry is lost
         except ArchiveRefused:
             return stored  # the older expiry stays for as long as the hold does
         stored = _send(services, keeper, claimed, snapshot.message_count)
@@ -108,46 +112,46 @@ def _remember(services: Services, keeper: LeaseKeeper, claimed: Claimed) -> Stor
 
 
 def _pages(services: Services, keeper: LeaseKeeper, claimed: Claimed, first: int) -> Iterator[list[bytes]]:
-    """The messages from number `first` on, all of the state that was claimed."""
+    """The messages from number `first` on; raises Superseded for a page of another state than was claimed."""
     snapshot, head = claimed.snapshot, claimed.head
     if head and head.start == first:
-        yield _of_the_claimed(snapshot, head)
+        yield _claimed_messages(snapshot, head)
         first = head.stop
     if first >= snapshot.message_count:
         return
     for page in services.sessions.pages(snapshot.session_id, first, snapshot.message_count):
         if keeper.lost(claimed.lease):
             raise Superseded
-        yield _of_the_claimed(snapshot, page)
+        yield _claimed_messages(snapshot, page)
 
 
-def _of_the_claimed(snapshot: SessionInfo, page: Page) -> list[bytes]:
+def _claimed_messages(snapshot: SessionInfo, page: Page) -> list[bytes]:
     if page.state != (snapshot.epoch, snapshot.restored_count):
         raise Superseded
     return page.messages
 
 
-def _verify_covered(services: Services, snapshot: SessionInfo, held: Contents) -> Origin:
-    """As `_check_covered`; where a part has expired that Redis has, the session is to be archived anew."""
+def _verify_covered(services: Services, snapshot: SessionInfo, archived: Contents) -> Origin:
+    """As `_check_covered`, but if only an expired part is missing, which Redis has, archive the session anew."""
     try:
-        return _check_covered(services, snapshot, held)
+        return _check_covered(services, snapshot, archived)
     except SegmentMissing:
-        if expiry.begin_anew(services, snapshot, held):
+        if expiry.begin_anew(services, snapshot, archived):
             raise Superseded from None
         raise
 
 
-def _check_covered(services: Services, snapshot: SessionInfo, held: Contents) -> Origin:
-    """Does the archive hold what was archived at other times too? Only then may Redis forget it.
+def _check_covered(services: Services, snapshot: SessionInfo, archived: Contents) -> Origin:
+    """Raise an error unless the archive has all messages that were archived at other times: Redis may delete them.
 
-    Returns what the archive remembers of the session.
+    Returns the origin of the session, as the archive has it.
     """
-    if held.floor > snapshot.epoch:
+    if archived.floor > snapshot.epoch:
         raise ClearForgotten(
             f"the archive has a clear of session {snapshot.session_id!r} that Redis has forgotten in a failover: "
             "export what it has now if it is wanted, then purge it"
         )
-    planned = contents.plan(services.archive, held, below=snapshot.epoch + 1)
+    planned = contents.plan(services.archive, archived, below=snapshot.epoch + 1)
     own = sum(piece.take for piece in planned.slices if piece.segment.name.epoch == snapshot.epoch)
     older = planned.count - own
     restored, added = snapshot.restored_count, snapshot.message_count - snapshot.restored_count

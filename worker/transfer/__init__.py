@@ -1,1 +1,1 @@
-"""How sessions come in from elsewhere and go out again."""
+"""How sessions come from other libraries and files, and go there."""

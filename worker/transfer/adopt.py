@@ -1,4 +1,4 @@
-"""Sessions of other libraries, adopted in bulk."""
+"""Adopt: takes over the sessions of other libraries, in bulk."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BATCH = 500
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """Keys that were left as they are, for one reason; `example` is one of them."""
+    """How many keys were left unchanged for one reason, and one of them."""
 
     count: int
     example: str
@@ -27,14 +27,14 @@ class Left:
 
 @dataclass(slots=True)
 class Adopted:
-    """What an adoption in bulk has done, or would do. `left` tells why keys were left as they are, and how many."""
+    """The counts of an adoption in bulk, done or planned. `left` has a reason -> the keys left unchanged for it."""
 
     sessions: int = 0
     messages: int = 0
     left: dict[str, Left] = field(default_factory=dict)
 
     def add(self, key: bytes, outcome: int | PermanentError) -> None:
-        """Count what became of a key: so many messages were moved, or it was refused."""
+        """Count a key: `outcome` is how many messages were moved, or why none were."""
         if isinstance(outcome, int):
             self.sessions += outcome > 0
             self.messages += outcome
@@ -53,10 +53,10 @@ def adopt(
     dry_run: bool = False,
     progress: Callable[[], None] = lambda: None,
 ) -> Adopted:
-    """Adopt what another library has of all sessions whose ids match a glob-style pattern; see Redis's KEYS.
+    """Adopt another library's sessions whose ids match a glob-style pattern, as Redis's KEYS has it.
 
-    Repeatable, also while that library goes on writing; adoptions that were killed are finished first. Walks the key
-    space, and works at Redis's memory limit. What is no conversation is left as it is. `progress` is told of each key.
+    Repeatable, also while that library goes on writing. Unfinished adoptions come first. Walks the key space, and works
+    at Redis's memory limit. A key that is no conversation is left unchanged. `progress` is called after each key.
     """
     adopted = Adopted()
     seen: set[bytes] = set()
@@ -73,7 +73,7 @@ def adopt(
 
 
 def finish(services: Services, session_id: str | None = None) -> None:
-    """Finish the adoptions that were begun, or that of one session: what is taken lies outside of the session."""
+    """Finish interrupted adoptions, all or one session's: messages that they have taken are not in the session yet."""
     for adoption in services.sessions.adoptions():
         if session_id in (None, adoption.session_id):
             try:

@@ -1,4 +1,4 @@
-"""Conversations as JSON lines, in and out: {"session_id": str, "messages": [...]}.
+"""JSON lines: conversations from and to files, each {"session_id": str, "messages": [...]}.
 
 A message is in LangChain's stored form, {"type", "data": {...}}, or flat, {"type", "content", ...}.
 """
@@ -8,16 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
-from langchain_core.messages import BaseMessage, messages_from_dict
 
-from torpor.history.adapters.messages import encode_message
 from torpor.history.protocol import Expiry, InvalidArgument, MessageCorrupt, SessionExists, check_session_id, parse_json
 from torpor.worker.archive import contents
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import ImportFailed
+
+if TYPE_CHECKING:  # an export needs no LangChain
+    from langchain_core.messages import BaseMessage
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class Conversation:
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """What an import did, or would do. `skipped` sessions were in Redis or the archive already."""
+    """The counts of an import, done or planned. `skipped` sessions were in Redis or the archive already."""
 
     sessions: int
     messages: int
@@ -38,7 +39,7 @@ class Imported:
 
 
 def read_conversations(path: Path) -> Iterator[Conversation]:
-    """The conversations of a file; raises ImportFailed, naming the line, for anything that is not one."""
+    """The conversations of a file; raises ImportFailed, with the number of the line, for any other line."""
     seen: dict[str, int] = {}
     try:
         with path.open("rb") as lines:
@@ -51,14 +52,14 @@ def read_conversations(path: Path) -> Iterator[Conversation]:
                     raise ImportFailed(f"{path}, line {number}: {_reason(exc)}") from exc
                 first = seen.setdefault(conversation.session_id, number)
                 if first != number:
-                    raise ImportFailed(f"{path}, line {number}: its session_id is that of line {first} too")
+                    raise ImportFailed(f"{path}, line {number}: line {first} has the same session_id")
                 yield conversation
     except OSError as exc:
         raise ImportFailed(f"{path} can't be read: {exc.strerror}") from exc
 
 
 def count(path: Path) -> int:
-    """How many conversations a file has, all of them checked; raises ImportFailed."""
+    """Check all conversations of a file, and return how many there are; raises ImportFailed."""
     return sum(1 for conversation in read_conversations(path) if _encoded(path, conversation) is not None)
 
 
@@ -70,10 +71,10 @@ def import_file(
     dry_run: bool = False,
     progress: Callable[[], None] = lambda: None,
 ) -> Imported:
-    """Write a file's conversations, each in one atomic turn; `progress` is called after each.
+    """Write a file's conversations to Redis, each in one atomic turn; `progress` is called after each.
 
-    A session that is in Redis or the archive already is skipped, so that an import that was interrupted can be
-    run again. Call `count` first: it raises ImportFailed for a bad line before anything is written.
+    Repeatable: a session that is in Redis or the archive already is skipped. Call `count` first, because it raises
+    ImportFailed for a bad line before anything is written.
     """
     sessions = messages = skipped = 0
     for conversation in read_conversations(path):
@@ -87,7 +88,7 @@ def import_file(
 
 
 def export_line(session_id: str, elements: list[bytes]) -> bytes:
-    """A session as one line: its stored messages, untouched; raises MessageCorrupt for one that is not JSON."""
+    """A session's stored messages as one line; raises MessageCorrupt for a message that is not JSON."""
     for position, element in enumerate(elements):
         try:
             parse_json(element)
@@ -112,6 +113,8 @@ def _import(services: Services, path: Path, conversation: Conversation, expiry: 
 
 
 def _encoded(path: Path, conversation: Conversation) -> list[bytes]:
+    from torpor.history.adapters.messages import encode_message
+
     try:
         return [encode_message(message) for message in conversation.messages]
     except InvalidArgument as exc:
@@ -119,6 +122,8 @@ def _encoded(path: Path, conversation: Conversation) -> list[bytes]:
 
 
 def _conversation(line: Any) -> Conversation:
+    from langchain_core.messages import messages_from_dict
+
     if not isinstance(line, dict) or not isinstance(line["messages"], list):
         raise TypeError('expected {"session_id": ..., "messages": [...]}')
     session_id = check_session_id(line["session_id"])

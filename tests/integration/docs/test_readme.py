@@ -19,8 +19,9 @@ from support.paths import ROOT
 from support.servers import RedisServer
 from torpor import MemorystoreChatMessageHistory
 from torpor.worker.deployment.celery_config import make_app
+from torpor.worker.deployment.policy_settings import PolicySettings
 from torpor.worker.deployment.services import Services
-from torpor.worker.deployment.settings import PREFIX, PolicySettings, Settings
+from torpor.worker.deployment.settings import PREFIX, Settings
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.wake.session_archive import SessionArchive
 
@@ -90,7 +91,8 @@ def test_the_celery_example_asks_a_worker_for_a_restore(client: redis.Redis, red
 
 
 def test_the_settings_table_is_what_the_settings_are() -> None:
-    rows = dict(re.findall(r"^\| `(TORPOR_\w+)` \| (.*) \|$", README, re.MULTILINE))
+    page = (ROOT / "docs" / "reference" / "settings.md").read_text()
+    rows = dict(re.findall(r"^\| `(TORPOR_\w+)` \| (.*) \|$", page, re.MULTILINE))
     expected = {}
     for name, field in Settings.model_fields.items():
         default = "required"
@@ -110,8 +112,9 @@ def test_the_operations_page_names_all_that_a_policy_can_say_and_its_example_is_
     assert len(settings.rules.rules) == 3
 
 
-def test_every_command_of_the_readme_exists_and_the_other_way_round() -> None:
-    named = re.findall(r"^\| `torpor ([\w-]+)", README, re.MULTILINE)
+def test_every_command_of_the_reference_exists_and_the_other_way_round() -> None:
+    page = (ROOT / "docs" / "reference" / "command.md").read_text()
+    named = re.findall(r"^\| `torpor ([\w-]+)", page, re.MULTILINE)
     assert sorted(named) == sorted(names_of_commands())
 
 
@@ -124,6 +127,6 @@ def test_the_readme_starts_the_processes_that_the_images_run() -> None:
 
 
 def test_every_relative_link_leads_somewhere() -> None:
-    for page in [ROOT / "README.md", ROOT / "examples" / "README.md", *(ROOT / "docs").glob("*.md")]:
+    for page in [*ROOT.glob("*.md"), ROOT / "examples" / "README.md", *(ROOT / "docs").rglob("*.md")]:
         for link in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
             assert (page.parent / link).exists(), f"{page.name}: {link}"

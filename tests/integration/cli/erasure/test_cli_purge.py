@@ -368,7 +368,7 @@ def test_receipts_are_listed(client: redis.Redis, services: Services, torpor: To
     orders.place(services, Order.of(owner="ann", id="purge-9"))
 
     listed = torpor("receipts", "--json").lines
-    assert [each.id for each in listed] == ["purge-0", "purge-1", "purge-2"]
+    assert [each["purge"] for each in listed] == ["purge-0", "purge-1", "purge-2"]
     assert listed == [torpor("receipts", each["purge"]).json for each in listed]
     table = torpor("receipts").out
     assert table.split()[:3] == ["purge", "state", "target"]

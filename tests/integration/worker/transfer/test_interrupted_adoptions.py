@@ -41,7 +41,7 @@ from torpor.history.store.runner import Runner
 from torpor.worker.deployment.services import Services
 from torpor.worker.ops import doctor
 from torpor.worker.sleep.attempt import archive_session
-from torpor.worker.wake.restore import read_transcript
+from torpor.worker.wake.read import read_transcript
 from torpor.worker.wake.session_archive import SessionArchive
 
 

@@ -17,22 +17,13 @@ from redis.crc import key_slot
 from torpor.history import calls
 from torpor.history.adoption import Adoption
 from torpor.history.calls import KEEP, Call, Deployment
+from torpor.history.expiry import Expiry
 from torpor.history.fields import STORED, by_name
 from torpor.history.keys import Keyspace
 from torpor.history.layout import LAYOUTS
 from torpor.history.policy import Policies
 from torpor.history.scripts import all_scripts, named, script
-from torpor.history.session import (
-    Expiry,
-    Lease,
-    Origin,
-    Page,
-    PurgeTarget,
-    RebuiltMetadata,
-    RestoreTicket,
-    SessionInfo,
-    Status,
-)
+from torpor.history.session import Lease, Origin, Page, PurgeTarget, RebuiltMetadata, RestoreTicket, SessionInfo, Status
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -120,7 +111,7 @@ SAMPLES: dict[str, list[Call[Any]]] = {
         calls.finish_restore(DEPLOYMENT, TICKET, 3, Origin(MOMENT, EXPIRY, "ann"), remember=HOUR),
         calls.finish_restore(DEPLOYMENT, TICKET, 3, Origin()),
     ],
-    "add_events": [calls.add_events("torpor", [{"kind": "session.archived", "session": "s"}] * 2, keep=9)],
+    "add_events": [calls.add_events(DEPLOYMENT, [{"kind": "session.archived", "session": "s"}] * 2, keep=9)],
     "attempts": [calls.attempts(DEPLOYMENT, "s")],
     "abandon": [calls.abandon(DEPLOYMENT, TICKET)],
     "peek_list": [calls.peek_list("torpor", "s", layout, 0, 1024) for layout in LAYOUTS.values()],

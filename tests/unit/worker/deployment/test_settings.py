@@ -17,7 +17,8 @@ from support.tls import make_authority
 from torpor.history.policy import Bounds
 from torpor.history.protocol import Policies, TorporError, application_default
 from torpor.worker.archive.stores.url import parse_archive_url
-from torpor.worker.deployment.settings import PolicySettings, Settings, load_settings
+from torpor.worker.deployment.policy_settings import PolicySettings
+from torpor.worker.deployment.settings import Settings, load_settings
 from torpor.worker.deployment.settings import environment as environment_of
 from torpor.worker.errors import SettingsError
 

@@ -29,7 +29,8 @@ from torpor.worker.failpoints import Failpoint
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain
 from torpor.worker.sleep.outcome import Outcome
-from torpor.worker.wake.restore import read_transcript, restore_session
+from torpor.worker.wake.read import read_transcript
+from torpor.worker.wake.restore import restore_session
 
 
 @pytest.mark.parametrize(
@@ -119,7 +120,7 @@ LIVE = [
     Failpoint.PURGE_REMOVED,
     Failpoint.PURGE_RECEIPTED,
 ]
-ERASING = [Failpoint.PURGE_DROPPED, Failpoint.CLEAN_MARKED, Failpoint.CLEAN_UNMARKED, Failpoint.CLEAN_DELETED]
+ERASING = [Failpoint.PURGE_DROPPED, Failpoint.ERASE_MARKED, Failpoint.ERASE_UNMARKED, Failpoint.ERASE_DELETED]
 ALL = [point for point in [*LIVE, *ERASING] if point is not Failpoint.PURGE_TRIMMED]
 
 

@@ -20,7 +20,8 @@ from torpor.worker.erasure.purge import purge
 from torpor.worker.erasure.receipt import PurgeState
 from torpor.worker.retention import legal_hold
 from torpor.worker.sleep.attempt import archive_session
-from torpor.worker.wake.restore import read_transcript, restore_session
+from torpor.worker.wake.read import read_transcript
+from torpor.worker.wake.restore import restore_session
 
 # An owner's hold
 

@@ -30,7 +30,8 @@ from torpor.worker.retention import legal_hold
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain
 from torpor.worker.sleep.outcome import Outcome
-from torpor.worker.wake.restore import read_transcript, restore_session
+from torpor.worker.wake.read import read_transcript
+from torpor.worker.wake.restore import restore_session
 
 # A session's own hold
 
@@ -318,7 +319,7 @@ def test_a_worker_that_is_killed_before_it_notes_what_it_saw_to_is_followed_by_a
         chat(services).hold("case 12")
 
     def die(at: Failpoint) -> None:
-        if at is Failpoint.HOLD_SEEN_TO:
+        if at is Failpoint.HOLD_APPLIED:
             raise Killed
 
     failpoints.arm(die)

@@ -20,7 +20,8 @@ from torpor.worker.deployment.services import Services
 from torpor.worker.errors import SegmentMissing
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.outcome import AttemptResult, Outcome
-from torpor.worker.wake.restore import read_transcript, restore_session
+from torpor.worker.wake.read import read_transcript
+from torpor.worker.wake.restore import restore_session
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,8 @@ from torpor.worker.archive.stores import StoredObject
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import ArchiveUnavailable, SegmentDamaged, SegmentMissing
 from torpor.worker.sleep.attempt import archive_session
-from torpor.worker.wake.restore import read_transcript, restore_session
+from torpor.worker.wake.read import read_transcript
+from torpor.worker.wake.restore import restore_session
 
 
 def replace(services: Services, stored: StoredObject, change: Callable[[bytes], bytes]) -> None:

@@ -198,7 +198,7 @@ def test_while_the_archive_is_down_a_session_that_is_whole_is_read_and_written(
 
 @pytest.mark.parametrize(
     "failpoint",
-    [Failpoint.RESTORE_BEGUN, Failpoint.RESTORE_STAGED, Failpoint.RESTORE_READ, Failpoint.RESTORE_SWAPPED],
+    [Failpoint.RESTORE_BEGUN, Failpoint.RESTORE_STAGED, Failpoint.RESTORE_READ, Failpoint.RESTORE_FINISHED],
 )
 def test_where_one_that_wakes_a_session_dies_another_goes_on(
     connection: Connection,

@@ -13,8 +13,8 @@ from support.sessions import age, with_settings
 from support.waking import LATE, SLEPT, described, fall_asleep, written
 from torpor.history.protocol import Expiry
 from torpor.worker.archive import contents
+from torpor.worker.deployment.policy_settings import PolicySettings
 from torpor.worker.deployment.services import Services
-from torpor.worker.deployment.settings import PolicySettings
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.outcome import Outcome
 from torpor.worker.wake.session_archive import SessionArchive

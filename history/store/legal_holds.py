@@ -14,7 +14,7 @@ from torpor.history.store.runner import BlockingRunner
 T = TypeVar("T")
 
 
-class Holding(BlockingRunner):
+class LegalHolds(BlockingRunner):
     """Sets, releases and finds legal holds."""
 
     def hold_owner(self, owner: str, reason: str | None) -> bool:

@@ -1,0 +1,135 @@
+# ruff: noqa: INP001 - a hook of mkdocs, not a package
+"""Makes the pages of the site that come from the code, and keeps links to files outside docs/ right.
+
+mkdocs calls the functions whose names begin with `on_`. `python docs/_generate.py` writes the table of settings into
+docs/reference/settings.md, so that the repository shows it too; a test compares the two.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import posixpath
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mkdocs.config.defaults import MkDocsConfig
+    from mkdocs.structure.files import Files
+    from mkdocs.structure.pages import Page
+
+ROOT = Path(__file__).parents[1]
+
+# Page of the site -> file of the repository that it shows.
+SHOWN = {
+    "index.md": "README.md",
+    "examples.md": "examples/README.md",
+    "contributing.md": "CONTRIBUTING.md",
+    "changelog.md": "CHANGELOG.md",
+}
+_LINK = re.compile(r"(?<!!)\[(?P<text>[^\]]*)\]\((?!https?:|#)(?P<path>[^)#\s]+)(?P<anchor>#[^)]*)?\)")
+_BLOCK = "<!-- generated: {name} -->\n(?P<body>.*?)<!-- generated: end -->"
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the pages that show files of the repository."""
+    from mkdocs.structure.files import File
+
+    for page, source in SHOWN.items():
+        files.append(File.generated(config, page, content=(ROOT / source).read_text(encoding="utf-8")))
+    return files
+
+
+def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001 - mkdocs's
+    """Fill the generated parts of a page, and point its links at pages of the site."""
+    uri = page.file.src_uri
+    for name, make in GENERATED.items():
+        if f"<!-- generated: {name} -->" in markdown:
+            markdown = filled(markdown, name, make())
+    return with_links(markdown, uri, config.repo_url)
+
+
+def with_links(markdown: str, uri: str, repository: str | None) -> str:
+    """Links between files of the repository as links between pages; without a page and a `repository`, as text."""
+    source = SHOWN.get(uri, f"docs/{uri}")
+    pages = {shown: page for page, shown in SHOWN.items()}
+
+    def linked(match: re.Match[str]) -> str:
+        target = posixpath.normpath(posixpath.join(posixpath.dirname(source), match["path"]))
+        page = pages.get(target) or (target.removeprefix("docs/") if target.startswith("docs/") else None)
+        if page:
+            return f"[{match['text']}]({os.path.relpath(page, posixpath.dirname(uri) or '.')}{match['anchor'] or ''})"
+        return f"[{match['text']}]({repository.rstrip('/')}/blob/main/{target})" if repository else match["text"]
+
+    return _LINK.sub(linked, markdown)
+
+
+def filled(markdown: str, name: str, body: str) -> str:
+    """The page with another text in one of its generated parts."""
+    block = re.compile(_BLOCK.format(name=name), re.DOTALL)
+    return block.sub(lambda _: f"<!-- generated: {name} -->\n{body}<!-- generated: end -->", markdown)
+
+
+def settings_table() -> str:
+    """Every setting, its default and its description, as the settings class has them."""
+    from pydantic import SecretStr
+
+    from torpor.worker.deployment.settings import PREFIX, Settings
+
+    rows = ["| variable | default | meaning |", "| --- | --- | --- |"]
+    for name, field in Settings.model_fields.items():
+        default = "required"
+        if not field.is_required():
+            value = field.get_default()
+            value = value.get_secret_value() if isinstance(value, SecretStr) else value
+            default = "" if value is None else f"`{value}`"
+        rows.append(f"| `{PREFIX}{name.upper()}` | {default} | {field.description} |")
+    return "\n".join(rows) + "\n"
+
+
+def commands() -> str:
+    """The help of every command, as a terminal shows it."""
+    from typer.testing import CliRunner
+
+    from torpor.worker.cli.commands import COMMANDS, app
+
+    runner = CliRunner(env={"COLUMNS": "100", "TERMINAL_WIDTH": "100", "NO_COLOR": "1"})
+    return "\n".join(
+        f"## torpor {name}\n\n```text\n{runner.invoke(app, [name, '--help'], prog_name='torpor').output.strip()}\n```\n"
+        for name in COMMANDS
+    )
+
+
+def public_names() -> str:
+    """What mkdocstrings is to show of each public name, in order."""
+    import torpor
+
+    return "\n".join(f"::: {_path(name)}\n    options:\n      heading_level: 2\n" for name in _documented(torpor))
+
+
+def _documented(package: Any) -> list[str]:
+    return sorted(name for name in package.__all__ if not name.startswith("_"))
+
+
+def _path(name: str) -> str:
+    """Where a public name is defined, since mkdocstrings reads the source and the package imports names lazily."""
+    value = getattr(importlib.import_module("torpor"), name)
+    if inspect.isclass(value) or inspect.isroutine(value):
+        return f"{value.__module__}.{value.__qualname__}"
+    return f"torpor.{name}"
+
+
+GENERATED: dict[str, Callable[[], str]] = {"settings": settings_table, "commands": commands, "api": public_names}
+
+
+def main() -> None:
+    """Write the table of settings into the repository."""
+    page = ROOT / "docs" / "reference" / "settings.md"
+    page.write_text(filled(page.read_text(encoding="utf-8"), "settings", settings_table()), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

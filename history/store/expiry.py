@@ -1,0 +1,35 @@
+"""Changing the expiry of a session."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from torpor.history import calls
+from torpor.history.calls import KEEP, Keep
+from torpor.history.store.runner import Operations
+
+
+class ChangingExpiry(Operations):
+    """Changes the expiry of sessions, within the deployment's policies."""
+
+    async def update(
+        self,
+        session_id: str,
+        *,
+        idle: timedelta | Keep | None = KEEP,
+        max_age: timedelta | Keep | None = KEEP,
+        retention: timedelta | Keep | None = KEEP,
+    ) -> None:
+        """Change the expiry of a session; None sets the deployment's default. Raises SessionNotFound.
+
+        If the deployment's policies depend on the owner, one more round trip asks for the session's.
+        """
+        deployment = await self.runner.deployed()
+        owner = await self._owner(session_id) if deployment.policies.need_owner else None
+        await self.runner.perform(
+            calls.update(deployment, session_id, owner, idle=idle, max_age=max_age, retention=retention)
+        )
+
+    async def _owner(self, session_id: str) -> str | None:
+        found = await self.runner.perform(calls.info(await self.runner.deployed(), session_id))
+        return found.owner if found else None

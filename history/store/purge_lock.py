@@ -1,0 +1,115 @@
+"""The lock of a purge, and how to ask whether a purge is running."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from typing import Any
+
+import redis.exceptions
+from redis.lock import Lock
+
+from torpor.history.clients.kinds import ClientKind
+from torpor.history.errors import RedisMemoryFull, TorporError
+from torpor.history.keys import purge_failure_key, purge_lock_key
+from torpor.history.store.runner import BlockingRunner
+
+_FAILURE_KEPT = timedelta(days=7)
+
+
+class PurgeLock:
+    """Keeps other processes from carrying out the same purge. A hint: two at once waste work and do no harm."""
+
+    def __init__(self, lock: Lock, client: Any, kind: ClientKind, failure_key: bytes) -> None:
+        self._lock = lock
+        self._client = client
+        self._kind = kind
+        self._failure_key = failure_key
+        self.kept = False
+        self.unneeded = False
+
+    def extend(self, lease: timedelta) -> bool:
+        """Prolong the lock to `lease` from now; False if it is lost."""
+        if self.unneeded:
+            return True
+        try:
+            with self._kind.translated:
+                self._lock.extend(lease.total_seconds(), replace_ttl=True)
+        except TorporError as error:
+            if isinstance(error.__cause__, redis.exceptions.LockError):
+                return False
+            raise
+        return True
+
+    def keep(self, span: timedelta) -> None:
+        """Keep the lock for `span` after this run has ended, so that nobody tries again before."""
+        self.kept = self.extend(max(span, timedelta(milliseconds=1)))
+
+    @contextmanager
+    def noting_failure(self, retry: timedelta) -> Iterator[None]:
+        """Record an error that ends the run, for `purge_progress`, and keep the lock for `retry`.
+
+        A run without an error deletes the record.
+        """
+        try:
+            yield
+        except Exception as error:
+            # The text of an error of another library could hold a message.
+            text = str(error) if isinstance(error, TorporError) else type(error).__name__
+            with suppress(TorporError), self._kind.translated:
+                self._client.set(self._failure_key, text.encode(errors="replace"), px=_FAILURE_KEPT)
+                self.keep(retry)
+            raise
+        with self._kind.translated:
+            self._client.delete(self._failure_key)
+
+
+class PurgeLocks(BlockingRunner):
+    """Locks purges, and tells which of them run or have failed."""
+
+    @contextmanager
+    def purging(self, purge_id: str, lease: timedelta) -> Iterator[PurgeLock | None]:
+        """Keep the lock of a purge during the block; None if another process has it.
+
+        Source: https://redis.readthedocs.io/en/stable/lock.html
+        """
+        lock = self._client.lock(
+            purge_lock_key(self._namespace, purge_id).decode(),
+            timeout=lease.total_seconds(),
+            blocking=False,
+            thread_local=False,
+        )
+        token = os.urandom(8).hex()
+        purge_lock = PurgeLock(lock, self._client, self._kind, purge_failure_key(self._namespace, purge_id))
+        try:
+            with self._kind.translated:
+                taken = lock.acquire(token=token) or self._has_taken(lock, token)  # the reply may have been lost
+        except RedisMemoryFull:  # a purge frees memory, so it goes on without a lock
+            purge_lock.unneeded = taken = True
+        if not taken:
+            yield None
+            return
+        try:
+            yield purge_lock
+        finally:
+            if not purge_lock.kept:
+                with suppress(TorporError), self._kind.translated:  # else it expires
+                    lock.release()
+
+    def _has_taken(self, lock: Lock, token: str) -> bool:
+        owner: Any = self._client.get(lock.name)
+        if owner in (token, token.encode()):
+            lock.local.token = token.encode()
+            return True
+        return False
+
+    def purge_progress(self, purge_id: str) -> tuple[bool, str | None]:
+        """Whether a purge is running, and the error with which it failed last."""
+        with self._kind.translated:
+            running = bool(self._client.exists(purge_lock_key(self._namespace, purge_id)))
+            failure: Any = self._client.get(purge_failure_key(self._namespace, purge_id))
+        if failure is None:
+            return running, None
+        return running, failure if isinstance(failure, str) else failure.decode(errors="replace")
