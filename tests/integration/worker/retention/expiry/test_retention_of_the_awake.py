@@ -179,7 +179,7 @@ def test_a_session_that_never_slept_and_outlives_its_first_part_is_archived_anew
     quick = with_settings(monthly, lease_seconds=0.2)
     said = say(quick, 1)
     watched, points = watch(quick)
-    points.at("before commit", lambda: said.extend(say(quick, 2)))
+    points.at("before commit batch", lambda: said.extend(say(quick, 2)))
     assert archive_session(watched, "s").outcome is Outcome.KEPT
     assert not described(quick).complete
     assert lapse(quick) == 1

@@ -106,7 +106,7 @@ def test_the_upload_itself_sets_the_hold(services: Services) -> None:
     say(services, "s", A)
     chat(services).hold("case 12")
     seen: list[list[bool]] = []
-    points.at("after segment put", lambda: seen.append(held(services, "s")))
+    points.at("after put segment", lambda: seen.append(held(services, "s")))
 
     archive_session(watched, "s")
 
@@ -244,7 +244,8 @@ def test_whoever_holds_by_the_command_sees_to_the_objects_at_once(services: Serv
 
 
 @pytest.mark.parametrize(
-    "point", ["after snapshot", "before segment put", "after segment put", "before commit", "after commit"]
+    "point",
+    ["after snapshot batch", "before put segment", "after put segment", "before commit batch", "after commit batch"],
 )
 @pytest.mark.parametrize("of_owner", [False, True])
 def test_a_hold_that_is_set_during_an_upload_ends_with_held_objects(
@@ -271,7 +272,9 @@ def test_a_hold_that_is_set_during_an_upload_ends_with_held_objects(
     assert (in_redis(services), read_transcript(services, "s"), held(services, "s")) == (0, [A, B], [True])
 
 
-@pytest.mark.parametrize("point", ["after snapshot", "before segment put", "after segment put", "before commit"])
+@pytest.mark.parametrize(
+    "point", ["after snapshot batch", "before put segment", "after put segment", "before commit batch"]
+)
 def test_a_hold_that_is_released_during_an_upload_ends_with_free_objects(services: Services, point: str) -> None:
     watched, points = watch(services)
     say(services, "s", A, B)
