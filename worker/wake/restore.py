@@ -50,7 +50,7 @@ class RestoreOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What a restore did. `messages` came from the archive; `forks` names objects that a failover left aside."""
+    """The result of a restore. `messages` came from the archive; `forks` names the segments that were left out."""
 
     session_id: str
     outcome: RestoreOutcome
