@@ -190,7 +190,8 @@ def test_what_may_come_into_being_waits_until_its_slot_has_moved(
 
 
 @pytest.mark.parametrize(
-    "point", ["after snapshot", "before segment put", "before commit", "before begin", "after stage"]
+    "point",
+    ["after snapshot batch", "before put segment", "before commit batch", "before begin_restore", "after stage"],
 )
 def test_a_slot_that_moves_in_the_middle_of_the_work_does_not_even_delay_it(
     cluster: ClusterServer, services: Services, point: str

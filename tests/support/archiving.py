@@ -27,13 +27,13 @@ from torpor.worker.wake.session_archive import SessionArchive
 
 LARGE = 250  # three pages
 POINTS = [
-    "before snapshot",
-    "after snapshot",
-    "between pages",
-    "before segment put",
-    "after segment put",
-    "before commit",
-    "after commit",
+    "before snapshot batch",
+    "after snapshot batch",
+    "after read",
+    "before put segment",
+    "after put segment",
+    "before commit batch",
+    "after commit batch",
 ]
 
 
@@ -158,7 +158,7 @@ def kept_before(chat: Chat) -> None:
     """Earlier messages of the same epoch in the archive, as after a message that came during an upload."""
     chat.say(3)
     watched, points = watch(chat.services)
-    points.at("before commit", lambda: chat.say(LARGE))
+    points.at("before commit batch", lambda: chat.say(LARGE))
     assert archive_session(watched, chat.session_id).outcome is Outcome.KEPT
 
 

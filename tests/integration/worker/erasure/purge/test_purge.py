@@ -267,7 +267,7 @@ def test_a_live_purge_takes_back_what_was_uploaded_and_never_committed(services:
     def die() -> None:
         raise Killed
 
-    points.at("before commit", die)
+    points.at("before commit batch", die)
     with pytest.raises(Killed):
         archive_session(watched, "s")
     order = Order.of(session="s", scope=Scope.LIVE)

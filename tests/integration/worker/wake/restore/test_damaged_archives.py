@@ -89,7 +89,7 @@ def test_a_missing_segment_is_a_gap_that_is_named(client: redis.Redis, services:
     said = say(services, 0, 4)
     for _ in range(2):  # three segments of one epoch
         watched, points = watch(services)
-        points.at("before commit", lambda: said.extend(say(services, len(said), 5)))
+        points.at("before commit batch", lambda: said.extend(say(services, len(said), 5)))
         archive_session(watched, "s")
     archive_session(services, "s")
     if awake:

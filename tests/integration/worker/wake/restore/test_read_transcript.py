@@ -52,7 +52,7 @@ def test_a_transcript_that_is_read_while_the_session_moves_is_one_that_it_had(
     assert not points.pending
 
 
-@pytest.mark.parametrize(("awake", "point"), [(0, "before list"), (3, "between pages"), (3, "never")])
+@pytest.mark.parametrize(("awake", "point"), [(0, "before list"), (3, "after read"), (3, "never")])
 def test_a_transcript_is_whole_and_not_doubled_where_the_session_sleeps_and_wakes_while_it_is_read(
     services: Services, awake: int, point: str
 ) -> None:
