@@ -193,7 +193,7 @@ def _erase(services: Services, keeper: LeaseKeeper, lease: Lease, snapshot: Sess
 
 def _apply_hold(services: Services, keeper: LeaseKeeper, lease: Lease, snapshot: SessionInfo) -> AttemptResult:
     """Make the objects of a session follow a legal hold that was set or released."""
-    legal_hold.see_to(services, lease.session_id)
+    legal_hold.apply_hold(services, lease.session_id)
     reach(Failpoint.HOLD_APPLIED)
     with keeper.taken(lease) as newest:
         noted = newest is not None and services.sessions.note_hold_applied(newest, snapshot)

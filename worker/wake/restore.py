@@ -50,7 +50,7 @@ class RestoreOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What a restore did. `messages` came from the archive; `forks` names objects that a failover left aside."""
+    """The result of a restore. `messages` came from the archive; `forks` names the segments that were left out."""
 
     session_id: str
     outcome: RestoreOutcome
@@ -132,7 +132,7 @@ class Restorer:
         planned = contents.plan(self.archive, found, below=below)
         if self.rules is None:
             return planned
-        kept = expiry.keep_awake(self.archive, self.rules, found, planned.origin)
+        kept = expiry.restart_retention(self.archive, self.rules, found, planned.origin)
         return planned if kept is found else contents.plan(self.archive, kept, below=below)
 
     async def _stage(self, ticket: RestoreTicket, pages: Iterator[list[bytes]]) -> bool:

@@ -90,7 +90,7 @@ def test_a_held_owners_session_outlives_its_retention_and_is_found_to_be_release
         archive_session(monthly, "s")
     assert lapse(monthly) == 0
     assert read_transcript(monthly, "s") == said
-    assert legal_hold.hold_owner(monthly, "ann", None) == legal_hold.Held(1, 2)
+    assert legal_hold.hold_owner(monthly, "ann", None) == legal_hold.HoldResult(1, 2)
     assert lapse(monthly) == 2
 
 

@@ -231,11 +231,11 @@ def test_a_quarantined_session_is_protected_at_once_and_its_objects_are_seen_to_
 def test_whoever_holds_by_the_command_sees_to_the_objects_at_once(services: Services) -> None:
     sleep(services, "s", A)
     for changed in (2, 0):
-        assert legal_hold.hold_session(services, "s", "case 12") == legal_hold.Held(1, changed)
+        assert legal_hold.hold_session(services, "s", "case 12") == legal_hold.HoldResult(1, changed)
         assert held(services, "s") == [True]
     settle(services)
     assert held(services, "s") == [True]
-    assert legal_hold.hold_session(services, "s", None) == legal_hold.Held(1, 2)
+    assert legal_hold.hold_session(services, "s", None) == legal_hold.HoldResult(1, 2)
     assert legal_hold.hold_session(services, "s", None) is None
     assert legal_hold.hold_session(services, "nobody", None) is None
     assert held(services, "s") == [False]
