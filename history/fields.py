@@ -36,8 +36,10 @@ STORED = {
     "removed": "removed",  # how many messages the purge removed from Redis
 }
 
+_NAMES = {short.encode(): name for name, short in STORED.items()}
+
 
 def by_name(pairs: Sequence[bytes]) -> dict[str, bytes]:
     """The fields of a session by their names, from the reply of HGETALL: stored name, value, ..."""
-    stored = dict(zip(pairs[::2], pairs[1::2], strict=True))
-    return {name: stored[short.encode()] for name, short in STORED.items() if short.encode() in stored}
+    stored = zip(pairs[::2], pairs[1::2], strict=True)
+    return {_NAMES[short]: value for short, value in stored if short in _NAMES}

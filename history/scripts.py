@@ -49,6 +49,7 @@ def named(lua: str, line: str) -> list[str]:
     return re.findall(r"\w+", found[1]) if found else []
 
 
+@cache
 def _read(name: str) -> str:
     return (_FOLDER / f"{name}.lua").read_text(encoding="utf-8")
 

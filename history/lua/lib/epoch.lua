@@ -1,4 +1,5 @@
--- Epochs: numbers that grow for a session each time it comes into Redis. An epoch is also the moment (us) of that.
+-- Epochs. A session gets a higher one when it comes into Redis, and when its older epochs in the archive are forbidden.
+-- An epoch is also the moment (us) of that.
 -- Uses: clock
 
 -- The highest epoch that a session had when it left this shard.
