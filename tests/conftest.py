@@ -21,6 +21,7 @@ from support.storage_proxy import StorageProxy
 from support.waiting import scaled, wait_until
 from support.watched_clients import WatchedRedis
 from torpor.history.protocol import SessionStore
+from torpor.worker import failpoints
 from torpor.worker.archive.stores import ArchiveStore
 from torpor.worker.archive.stores.url import open_archive
 from torpor.worker.deployment.services import Services
@@ -159,3 +160,10 @@ def torpor(variables: dict[str, str], monkeypatch: pytest.MonkeyPatch, capfd: py
 def _closed_breaker(monkeypatch: pytest.MonkeyPatch) -> None:
     """What one test's archive did, the next test's drains know nothing of."""
     monkeypatch.setattr("torpor.worker.sleep.pool._archive_down", threading.Event())
+
+
+@pytest.fixture(autouse=True)
+def _disarmed_failpoints() -> Iterator[None]:
+    """What one test armed, the next test does not meet."""
+    yield
+    failpoints.arm()

@@ -1,22 +1,22 @@
-"""Every error that `worker` adds to those of `history`.
+"""The errors that torpor.worker adds to those of torpor.history.
 
 TorporError
 ├── TransientError
 │   ├── PurgeOvertaken        another worker carries the same purge out
 │   └── ArchiveUnavailable    the bucket or folder can't be reached, is missing or refuses us: no session's fault
 └── PermanentError
-    ├── SettingsError         settings that are wrong, all of them named
+    ├── SettingsError         settings are wrong; the message names all of them
     ├── ArchiveConflict       an object of this name exists with other content
     ├── ArchiveCorrupt        the archive does not hold what was sent to it
-    ├── AttemptsExhausted     a session whose workers died again and again
+    ├── AttemptsExhausted     the workers that archived a session died again and again
     ├── ClearForgotten        the archive has a clear that Redis has forgotten
     ├── SegmentDamaged        a segment is not what its name and metadata say
     ├── SegmentMissing        the archive has a gap
-    ├── ArchiveRefused        the archive forbids it: a retention policy, a hold, a missing permission
+    ├── ArchiveRefused        a retention policy, a hold or a missing permission of the archive forbids it
     ├── ObjectNotFound        the archive has no object of this name
     ├── PurgeNotFound         there is no purge of this id
     ├── HoldNotFound          there is no such legal hold to release
-    ├── DocumentDamaged       a purge's order, inventory or receipt is not what was written
+    ├── DocumentDamaged       an order, inventory or receipt of a purge is not what was written
     ├── ArchiveTaken          the archive belongs to a deployment of another namespace
     └── ImportFailed          a line of an import file is wrong
 """
@@ -49,7 +49,7 @@ class ArchiveCorrupt(PermanentError):
 
 
 class AttemptsExhausted(PermanentError):
-    """The workers that took the session in hand died again and again."""
+    """The workers that archived the session died again and again."""
 
 
 class ClearForgotten(PermanentError):
@@ -61,13 +61,13 @@ class SegmentDamaged(PermanentError):
 
 
 class SegmentMissing(PermanentError):
-    """The archive has a gap where a segment should be."""
+    """A segment is missing between those that the archive has."""
 
 
 class ArchiveRefused(PermanentError):
-    """The archive forbids it: a retention policy, a hold or a missing permission; nothing was changed.
+    """The archive forbids it, by a retention policy, a hold or a missing permission; nothing was changed.
 
-    `until` is when a retention ends that keeps the object; `held` tells of a hold, which somebody must release.
+    `until` is when the retention of the object ends. If `held`, somebody must release a hold first.
     """
 
     def __init__(self, message: str, *, until: datetime | None = None, held: bool = False) -> None:
@@ -89,7 +89,7 @@ class HoldNotFound(PermanentError, LookupError):
 
 
 class DocumentDamaged(PermanentError):
-    """A purge's order, inventory or receipt is not what was written."""
+    """An order, inventory or receipt of a purge is not what was written."""
 
 
 class ArchiveTaken(PermanentError):

@@ -1,4 +1,4 @@
-"""Failpoints: named places at which a test can fail or kill a process. They do nothing unless a test arms them."""
+"""Failpoints: named places at which a test can make a process fail or die. They do nothing unless armed."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ class Failpoint(StrEnum):
     ARCHIVE_SENT = "archive.sent"
     ARCHIVE_VERIFIED = "archive.verified"
     ARCHIVE_COMMITTED = "archive.committed"
-    CLEAN_MARKED = "clean.marked"
-    CLEAN_UNMARKED = "clean.unmarked"
-    CLEAN_DELETED = "clean.deleted"
-    CLEAN_ERASED = "clean.erased"
-    CLEAN_NOTED = "clean.noted"
-    HOLD_SEEN_TO = "hold.seen-to"
+    ERASE_MARKED = "erase.marked"
+    ERASE_UNMARKED = "erase.unmarked"
+    ERASE_DELETED = "erase.deleted"
+    ERASE_DONE = "erase.done"
+    ERASE_NOTED = "erase.noted"
+    HOLD_APPLIED = "hold.applied"
     RESTORE_BEGUN = "restore.begun"
     RESTORE_STAGED = "restore.staged"
     RESTORE_READ = "restore.read"
-    RESTORE_SWAPPED = "restore.swapped"
+    RESTORE_FINISHED = "restore.finished"
     PURGE_LISTED = "purge.listed"
     PURGE_DROPPED = "purge.dropped"
     PURGE_TRIMMED = "purge.trimmed"
@@ -41,7 +41,7 @@ _reached: Callable[[Failpoint], None] = _ignore
 
 
 def reach(failpoint: Failpoint) -> None:
-    """Tell whoever armed the failpoints that this one is reached."""
+    """Call the action that armed the failpoints, if any."""
     _reached(failpoint)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import cProfile
 import pstats
 import re
+import sys
 import sysconfig
 import threading
 from collections import Counter
@@ -23,13 +24,19 @@ Function = tuple[str, int, str]
 
 
 class Profile:
-    """cProfile over a measure and the threads that it starts (Python 3.11: from 3.12 on, one thread at a time only)."""
+    """cProfile over a measure and the threads that it starts."""
 
     def __init__(self) -> None:
         self._profiles: list[cProfile.Profile] = []
 
     def run(self, act: Callable[[], object], timer: Callable[[], float]) -> None:
-        """Do it, with the timer's kind of time noted for each function."""
+        """Do it, with the timer's kind of time noted for each function; needs Python 3.11.
+
+        From 3.12 on, cProfile is a tool of sys.monitoring, and a second one is refused, in other threads too:
+        https://docs.python.org/3/library/sys.monitoring.html#sys.monitoring.use_tool_id
+        """
+        if sys.version_info >= (3, 12):
+            raise RuntimeError("run profiles with Python 3.11: since 3.12 only one cProfile can be active in a process")
         run = threading.Thread.run
 
         def profiled(thread: threading.Thread) -> None:

@@ -16,13 +16,14 @@ import pytest
 import redis
 
 from support.keyspace import raw
+from support.observed import ObservedStore
 from support.stepped import Fault, MemoryArchive, Task
-from torpor.history.calls import Call
-from torpor.history.protocol import LAYOUTS, RedisUnavailable, SessionNotFound, SessionStore
+from torpor.history.protocol import LAYOUTS, SessionNotFound, SessionStore
 from torpor.worker.deployment.services import Services
 from torpor.worker.deployment.settings import Settings
 from torpor.worker.sleep.attempt import archive_session
-from torpor.worker.wake.restore import read_transcript, restore_session
+from torpor.worker.wake.read import read_transcript
+from torpor.worker.wake.restore import restore_session
 
 T = TypeVar("T")
 
@@ -32,27 +33,8 @@ SETTINGS = Settings(archive_url="file:///nowhere", lease_seconds=60, concurrency
 FORMATS = ["memorystore", "memorystore", "memorystore", "community"]
 FAULTS = [None, None, Fault.REFUSED, Fault.REPLY_LOST, Fault.SENT_TWICE]
 # Races are won and lost at these calls; an adopter stops before one, after one, or at its end.
-CALLS = ["begin", "take", "adopt", "let_go", "adopted", "peek", ""]
+CALLS = ["begin_adoption", "take_list", "adopt", "delete_taken", "end_adoption", "peek_list", ""]
 ADOPTERS = 3
-
-
-class SteppedSessions(SessionStore):
-    """The real store, which stops before each call; one that is sent twice comes again when others have gone on."""
-
-    task: Task
-
-    async def perform(self, call: Call[T]) -> T:
-        name = call.script.name
-        fault = self.task.stop_before(name)
-        if fault is Fault.REFUSED:
-            raise RedisUnavailable("connection refused")
-        result = await super().perform(call)
-        if fault is Fault.SENT_TWICE:
-            self.task.stop_before(f"{name} again")
-            result = await super().perform(call)
-        if fault is Fault.REPLY_LOST:
-            raise RedisUnavailable("time-out while reading the reply")
-        return result
 
 
 class Walk:
@@ -98,8 +80,7 @@ class Walk:
             return
         name = self.dice.choice(FORMATS)
         task = Task(f"adopter {next(self.numbers)}", "s")
-        sessions = SteppedSessions(self.client, shards=1)
-        sessions.task = task
+        sessions = ObservedStore(self.client, task, shards=1)
         task.start(lambda: sessions.adopt("s", LAYOUTS[name]))
         self.tasks.append(task)
         self.log.append(f"{task.name} begins with {name}")

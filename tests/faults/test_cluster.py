@@ -29,7 +29,8 @@ from torpor.worker.ops.status import overview
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain
 from torpor.worker.sleep.outcome import Outcome
-from torpor.worker.wake.restore import RestoreOutcome, read_transcript, restore_session
+from torpor.worker.wake.read import read_transcript
+from torpor.worker.wake.restore import RestoreOutcome, restore_session
 
 SHARDS = range(4)
 
@@ -189,7 +190,8 @@ def test_what_may_come_into_being_waits_until_its_slot_has_moved(
 
 
 @pytest.mark.parametrize(
-    "point", ["after snapshot", "before segment put", "before commit", "before begin", "after stage"]
+    "point",
+    ["after snapshot batch", "before put segment", "before commit batch", "before begin_restore", "after stage"],
 )
 def test_a_slot_that_moves_in_the_middle_of_the_work_does_not_even_delay_it(
     cluster: ClusterServer, services: Services, point: str

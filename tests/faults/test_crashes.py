@@ -108,7 +108,7 @@ def running(pid: int) -> bool:
 
 
 # The second time shows more than the first where there are several of a kind.
-TIMES = {Failpoint.CLEAN_DELETED: 2, Failpoint.RESTORE_STAGED: 2}
+TIMES = {Failpoint.ERASE_DELETED: 2, Failpoint.RESTORE_STAGED: 2}
 
 
 @pytest.fixture(scope="module")
@@ -294,7 +294,7 @@ Scenario = Callable[[Crew, Chat, Kill], None]
 
 SCENARIOS: dict[str, list[Scenario]] = {
     "archive": [killed_in_drain, killed_in_archive_task],
-    "clean": [killed_after_clear],
+    "erase": [killed_after_clear],
     "restore": [killed_in_restore_and_restored_at_once, killed_in_restore_and_asleep_again],
     "purge": [killed_in_purge],
     "hold": [killed_in_hold],
@@ -303,7 +303,7 @@ SCENARIOS: dict[str, list[Scenario]] = {
 OF_ITS_OWN: dict[Failpoint, list[Scenario]] = {Failpoint.PURGE_TRIMMED: [killed_in_live_purge]}
 
 # Where the whole worker dies at once, and where the archive is a bucket: one of each path.
-ONE_OF_EACH = {Failpoint.ARCHIVE_SENT, Failpoint.CLEAN_DELETED, Failpoint.RESTORE_STAGED, Failpoint.PURGE_LISTED}
+ONE_OF_EACH = {Failpoint.ARCHIVE_SENT, Failpoint.ERASE_DELETED, Failpoint.RESTORE_STAGED, Failpoint.PURGE_LISTED}
 
 # Seen in the other scenario of the same path.
 ENOUGH: set[tuple[str, str, Scenario]] = {

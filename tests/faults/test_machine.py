@@ -31,8 +31,19 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from support.keyspace import raw
+from support.observed import ObservedArchive
 from support.sessions import purge_session
-from support.stepped import Clock, Fault, Keeper, MemoryArchive, SteppedArchive, SteppedSessions, Task, describe
+from support.stepped import (
+    LISTED_AT_A_TIME,
+    Clock,
+    Fault,
+    Keeper,
+    MemoryArchive,
+    SteppedStore,
+    Straight,
+    Task,
+    describe,
+)
 from torpor.history.calls import Call
 from torpor.history.protocol import (
     Expiry,
@@ -53,7 +64,8 @@ from torpor.worker.errors import AttemptsExhausted
 from torpor.worker.sleep.attempt import archive_claimed, archive_session
 from torpor.worker.sleep.drain import drain
 from torpor.worker.sleep.outcome import AttemptResult, Outcome
-from torpor.worker.wake.restore import Restored, RestoreOutcome, read_transcript, restore_session
+from torpor.worker.wake.read import read_transcript
+from torpor.worker.wake.restore import Restored, RestoreOutcome, restore_session
 
 SECONDS = float(os.environ.get("MACHINE_SECONDS", "0"))
 
@@ -99,9 +111,7 @@ class Machine(RuleBasedStateMachine):
         self.touched: set[str] = set()
         self.tasks: list[Task] = []
         self.ended: set[bytes] = set()
-        self.sessions = SteppedSessions(self.client, shards=1)
-        self.sessions.clock = Clock()
-        self.sessions.heard = self.hear
+        self.sessions = SteppedStore(self.client, Straight(), Clock(), self.hear)
         self.services = Services(SETTINGS, self.sessions, next(self.archives))
         self.keys = self.sessions.deployment.keyspace.shard(0)
 
@@ -331,9 +341,8 @@ class Machine(RuleBasedStateMachine):
         taken = {task.name for task in self.tasks}
         name = next(f"{kind} {number}" for number in range(TASKS[kind]) if f"{kind} {number}" not in taken)
         task = Task(name, session)
-        services = replace(
-            self.services, sessions=self.sessions.of(task), archive=SteppedArchive(self.services.archive, task)
-        )
+        archive = ObservedArchive(self.services.archive, task, LISTED_AT_A_TIME)
+        services = replace(self.services, sessions=self.sessions.of(task), archive=archive)
         self.log.append(f"{name} begins with {session or 'what is due'}")
         task.start(lambda: body(services))
         self.tasks.append(task)
@@ -388,7 +397,7 @@ def take_back(sessions: SessionStore, session: str) -> bool | None:
 
 def drain_once(services: Services, limit: int) -> list[AttemptResult]:
     """One batch of torpor.worker.sleep.drain, in one thread."""
-    assert isinstance(services.sessions, SteppedSessions)
+    assert isinstance(services.sessions, SteppedStore)
     keeper = Keeper(services.sessions, services.settings.lease)
     leases = services.sessions.claim([0], limit, services.settings.lease)
     keeper.keep(leases)

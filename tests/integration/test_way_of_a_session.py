@@ -19,7 +19,8 @@ from torpor.worker.erasure.receipt import PurgeState
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain
 from torpor.worker.sleep.outcome import Outcome
-from torpor.worker.wake.restore import RestoreOutcome, read_transcript, restore_session
+from torpor.worker.wake.read import read_transcript
+from torpor.worker.wake.restore import RestoreOutcome, restore_session
 
 TURN: list[BaseMessage] = [HumanMessage("Wie geht's? 😀"), AIMessage("gut\n", id="run-1")]
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import redis
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
 from support.foreign import Foreign
 from support.keyspace import raw
+from support.observed import ObservedStore, StoreCall
 from torpor import MemorystoreChatMessageHistory
-from torpor.history.calls import Call
 from torpor.history.protocol import (
     LAYOUTS,
-    SessionStore,
 )
 
 FORMATS = list(LAYOUTS)
@@ -46,22 +44,27 @@ class Killed(BaseException):
     """Stands for a process that ends here."""
 
 
-class Interrupted(SessionStore):
-    """The real store, with something that happens before and after its calls; a process dies at the nth of them."""
+T = TypeVar("T")
 
-    moments = itertools.count()
-    dies_at: int | None = None
-    meanwhile: Callable[[], object] = staticmethod(lambda: None)
 
-    async def perform(self, call: Call[Any]) -> Any:
+class Moments:
+    """Something that happens before and after each call; the process dies at the nth of these moments."""
+
+    def __init__(self) -> None:
+        self.passed = 0
+        self.dies_at: int | None = None
+        self.meanwhile: Callable[[], object] = lambda: None
+
+    def make(self, _: StoreCall, act: Callable[[], T]) -> T:
         self._pass()
-        result = await super().perform(call)
+        result = act()
         self._pass()
         return result
 
     def _pass(self) -> None:
         self.meanwhile()
-        if next(self.moments) == self.dies_at:
+        self.passed += 1
+        if self.passed - 1 == self.dies_at:
             raise Killed
 
 
@@ -85,8 +88,9 @@ def kill_when(client: redis.Redis, *, taken: bool) -> None:
 def moments(client: redis.Redis, name: str) -> int:
     """How many moments an adoption has, before and after each of its calls."""
     Foreign(client, LAYOUTS[name]).add(*"abcde")
-    store = Interrupted(client)
+    passing = Moments()
+    store = ObservedStore(client, passing)
     store.append("other", [b"{}"])  # the deployment is known
-    store.moments = itertools.count()
+    passing.passed = 0
     store.adopt("s", LAYOUTS[name])
-    return next(store.moments)
+    return passing.passed

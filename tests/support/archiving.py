@@ -21,18 +21,19 @@ from torpor.worker.deployment.services import Services
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain
 from torpor.worker.sleep.outcome import Outcome
-from torpor.worker.wake.restore import RestoreOutcome, read_transcript, restore_session
+from torpor.worker.wake.read import read_transcript
+from torpor.worker.wake.restore import RestoreOutcome, restore_session
 from torpor.worker.wake.session_archive import SessionArchive
 
 LARGE = 250  # three pages
 POINTS = [
-    "before snapshot",
-    "after snapshot",
-    "between pages",
-    "before segment put",
-    "after segment put",
-    "before commit",
-    "after commit",
+    "before snapshot batch",
+    "after snapshot batch",
+    "after read",
+    "before put segment",
+    "after put segment",
+    "before commit batch",
+    "after commit batch",
 ]
 
 
@@ -157,7 +158,7 @@ def kept_before(chat: Chat) -> None:
     """Earlier messages of the same epoch in the archive, as after a message that came during an upload."""
     chat.say(3)
     watched, points = watch(chat.services)
-    points.at("before commit", lambda: chat.say(LARGE))
+    points.at("before commit batch", lambda: chat.say(LARGE))
     assert archive_session(watched, chat.session_id).outcome is Outcome.KEPT
 
 

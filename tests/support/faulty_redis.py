@@ -22,7 +22,8 @@ from torpor.worker.deployment.services import Services, connect
 from torpor.worker.deployment.settings import Settings
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain
-from torpor.worker.wake.restore import read_transcript, restore_session
+from torpor.worker.wake.read import read_transcript
+from torpor.worker.wake.restore import restore_session
 
 NO_RETRY = Retry(NoBackoff(), 0)
 SHARDS = range(4)

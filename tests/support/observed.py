@@ -1,146 +1,75 @@
-"""Stores that let a test act at a named point of the protocol."""
+"""Stores that hand each of their calls to an interceptor, which acts before it, after it, or in its place.
+
+This is how tests interrupt the protocol between two calls to Redis or to the archive: `Points` for a test that acts at
+one point, `support.stepped.Task` for a walk that decides the order of all calls. The steps inside the worker have
+names of their own, see torpor.worker.failpoints.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from typing import Any, BinaryIO
-
-import redis
+from datetime import datetime
+from itertools import islice
+from typing import Any, BinaryIO, Literal, Protocol, TypeVar
 
 from support.sessions import with_settings
-from torpor.history.protocol import (
-    CommitOutcome,
-    EraseOutcome,
-    Lease,
-    Origin,
-    Page,
-    RestoreEnd,
-    RestoreRefusal,
-    RestoreTicket,
-    SessionInfo,
-    SessionOperations,
-    SessionStore,
-    TorporError,
-)
-from torpor.history.store.runner import Runner
+from torpor.history.calls import Call
+from torpor.history.clients.blocking import run_sync
+from torpor.history.protocol import SessionStore, TorporError
 from torpor.worker.archive import names
 from torpor.worker.archive.stores import ArchiveStore, Safeguards, StoredObject
 from torpor.worker.deployment.services import Services
 
-
-class Points:
-    """Named points of the protocol. A test says what happens when one is first reached; `log` holds all of them."""
-
-    def __init__(self) -> None:
-        self.log: list[str] = []
-        self._acts: dict[str, Callable[[], object]] = {}
-
-    def at(self, point: str, act: Callable[[], object]) -> None:
-        self._acts[point] = act
-
-    def reach(self, point: str) -> None:
-        self.log.append(point)
-        if act := self._acts.pop(point, None):
-            act()
-
-    @property
-    def pending(self) -> list[str]:
-        """The points that were never reached: a test that leaves one has tested nothing."""
-        return list(self._acts)
-
-
-class WatchedOperations(SessionOperations):
-    """The real operations, with a point before and after each step of a restore."""
-
-    def __init__(self, runner: Runner, points: Points) -> None:
-        super().__init__(runner)
-        self._points = points
-
-    async def info(self, session_id: str) -> SessionInfo | None:
-        found = await super().info(session_id)
-        self._points.reach("after info")
-        return found
-
-    async def pages(
-        self, session_id: str, start: int = 0, stop: int | None = None, *, touch: bool = False
-    ) -> AsyncIterator[Page]:
-        async for page in super().pages(session_id, start, stop, touch=touch):
-            yield page
-            self._points.reach("between pages")
-
-    async def begin_restore(
-        self, session_id: str, lease: timedelta, *, alone: bool = False, token: bytes | None = None
-    ) -> RestoreTicket | RestoreRefusal:
-        self._points.reach("before begin")
-        ticket = await super().begin_restore(session_id, lease, alone=alone, token=token)
-        self._points.reach("after begin")
-        return ticket
-
-    async def stage(self, ticket: RestoreTicket, staged: int, messages: Sequence[bytes], lease: timedelta) -> bool:
-        done = await super().stage(ticket, staged, messages, lease)
-        self._points.reach("after stage")
-        return done
-
-    async def finish_restore(
-        self, ticket: RestoreTicket, staged: int, origin: Origin, *, remember: timedelta | None = None
-    ) -> RestoreEnd:
-        self._points.reach("before finish_restore")
-        outcome = await super().finish_restore(ticket, staged, origin, remember=remember)
-        self._points.reach("after finish_restore")
-        return outcome
-
-
-class WatchedSessions(SessionStore):
-    """The real store, with a point before and after each step of an archive and of a restore."""
-
-    def __init__(self, client: redis.Redis, points: Points) -> None:
-        super().__init__(client)
-        self.points = points
-        self.operations = WatchedOperations(self, points)
-
-    def info(self, session_id: str) -> SessionInfo | None:
-        found = super().info(session_id)
-        self.points.reach("after info")
-        return found
-
-    def snapshots(self, leases: Sequence[Lease]) -> list[SessionInfo | TorporError | None]:
-        self.points.reach("before snapshot")
-        taken = super().snapshots(leases)
-        self.points.reach("after snapshot")
-        return taken
-
-    def heads(self, sessions: Sequence[SessionInfo], size: int) -> list[Page | TorporError | None]:
-        read = super().heads(sessions, size)
-        self.points.reach("after heads")
-        return read
-
-    def renew(self, leases: Sequence[Lease], duration: timedelta) -> list[Lease | TorporError | None]:
-        renewed = super().renew(leases, duration)
-        self.points.reach("after renew")
-        return renewed
-
-    def commits(self, verified: Sequence[tuple[Lease, SessionInfo]]) -> list[CommitOutcome | TorporError]:
-        self.points.reach("before commit")
-        outcomes = super().commits(verified)
-        self.points.reach("after commit")
-        return outcomes
-
-    def note_erased(self, lease: Lease, floor: int) -> EraseOutcome:
-        self.points.reach("before note_erased")
-        outcome = super().note_erased(lease, floor)
-        self.points.reach("after note_erased")
-        return outcome
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class WatchedArchive:
-    """A real archive store, with a point before and after each call."""
+class StoreCall:
+    """A call to Redis, by the name of its script, or to the archive, by what it does."""
+
+    store: Literal["redis", "archive"]
+    name: str
+    subject: str = ""  # the last part of an object's name
+
+
+class Interceptor(Protocol):
+    """Decides what happens around a call."""
+
+    def make(self, call: StoreCall, act: Callable[[], T]) -> T:
+        """Make the call with `act`, and return its result; or raise what the caller is to get."""
+
+
+class ObservedStore(SessionStore):
+    """The real store. Calls that are sent together are one call, "<script> batch"."""
+
+    def __init__(self, client: Any, interceptor: Interceptor, *, shards: int | None = None) -> None:
+        super().__init__(client, shards=shards)
+        self.interceptor = interceptor
+
+    async def perform(self, call: Call[T]) -> T:
+        return self.interceptor.make(StoreCall("redis", call.script.name), lambda: self.send(call))
+
+    def send(self, call: Call[T]) -> T:
+        """Send one call, past the interceptor."""
+        return run_sync(super().perform(call))
+
+    def run_many(self, many: Sequence[Call[T]]) -> list[T | TorporError]:
+        if not many:
+            return []
+        send = super().run_many
+        return self.interceptor.make(StoreCall("redis", f"{many[0].script.name} batch"), lambda: send(many))
+
+
+@dataclass(frozen=True)
+class ObservedArchive:
+    """A real archive store. With `listed_at_a_time`, each page of a list is a call."""
 
     real: ArchiveStore
-    points: Points
+    interceptor: Interceptor
+    listed_at_a_time: int | None = None
 
     @property
     def url(self) -> str:
@@ -156,32 +85,34 @@ class WatchedArchive:
         custom_time: datetime | None = None,
         held: bool = False,
     ) -> StoredObject:
-        what = "segment" if name.endswith(".jsonl.gz") and not name.startswith(names.RECEIPTS) else "marker"
-        self.points.reach(f"before {what} put")
-        stored = self.real.put(name, body, size, metadata=metadata, custom_time=custom_time, held=held)
-        self.points.reach(f"after {what} put")
-        return stored
+        segment = name.endswith(".jsonl.gz") and not name.startswith(names.RECEIPTS)
+        return self._make(
+            "put segment" if segment else "put marker",
+            name,
+            lambda: self.real.put(name, body, size, metadata=metadata, custom_time=custom_time, held=held),
+        )
 
     def list(self, prefix: str, *, generations: bool = False) -> Iterator[StoredObject]:
-        self.points.reach("before list")
-        yield from self.real.list(prefix, generations=generations)
+        found = self.real.list(prefix, generations=generations)
+        while True:
+            page = self._make("list", "", lambda: [*islice(found, self.listed_at_a_time)])
+            yield from page
+            if self.listed_at_a_time is None or len(page) < self.listed_at_a_time:
+                return
 
     @contextmanager
     def open(self, stored: StoredObject) -> Iterator[BinaryIO]:
-        self.points.reach("before open")
-        with self.real.open(stored) as body:
-            yield body
+        def read() -> bytes:
+            with self.real.open(stored) as body:
+                return body.read()
+
+        yield io.BytesIO(self._make("open", "", read))
 
     def delete(self, stored: StoredObject) -> bool:
-        self.points.reach("before delete")
-        deleted = self.real.delete(stored)
-        self.points.reach("after delete")
-        return deleted
+        return self._make("delete", stored.name, lambda: self.real.delete(stored))
 
     def amend(self, stored: StoredObject, *, custom_time: datetime | None = None, held: bool | None = None) -> None:
-        self.points.reach("before amend")
-        self.real.amend(stored, custom_time=custom_time, held=held)
-        self.points.reach("after amend")
+        self._make("amend", stored.name, lambda: self.real.amend(stored, custom_time=custom_time, held=held))
 
     def expire(self, now: datetime) -> int:
         return self.real.expire(now)
@@ -195,10 +126,48 @@ class WatchedArchive:
     def check(self) -> None:
         self.real.check()
 
+    def _make(self, call: str, name: str, act: Callable[[], T]) -> T:
+        return self.interceptor.make(StoreCall("archive", call, name.rpartition("/")[2]), act)
+
+
+class Points:
+    """Points before and after each call, such as "after put segment".
+
+    A test says what happens when a point is first reached. `log` holds all points that were reached, and `calls` all
+    calls that were begun.
+    """
+
+    def __init__(self) -> None:
+        self.log: list[str] = []
+        self._acts: dict[str, Callable[[], object]] = {}
+
+    def at(self, point: str, act: Callable[[], object]) -> None:
+        self._acts[point] = act
+
+    def make(self, call: StoreCall, act: Callable[[], T]) -> T:
+        self._reach(f"before {call.name}")
+        result = act()
+        self._reach(f"after {call.name}")
+        return result
+
+    @property
+    def calls(self) -> list[str]:
+        return [point.removeprefix("before ") for point in self.log if point.startswith("before ")]
+
+    @property
+    def pending(self) -> list[str]:
+        """The points that were never reached: a test that leaves one has tested nothing."""
+        return list(self._acts)
+
+    def _reach(self, point: str) -> None:
+        self.log.append(point)
+        if act := self._acts.pop(point, None):
+            act()
+
 
 def watch(services: Services, **settings: Any) -> tuple[Services, Points]:
-    """The same services with points in them, and other settings where some are given."""
+    """The same services with points around their calls, and with other settings if any are given."""
     points = Points()
-    sessions = WatchedSessions(services.sessions.client, points)
-    watched = replace(services, sessions=sessions, archive=WatchedArchive(services.archive, points))
+    sessions = ObservedStore(services.sessions.client, points)
+    watched = replace(services, sessions=sessions, archive=ObservedArchive(services.archive, points))
     return with_settings(watched, **settings), points

@@ -162,7 +162,8 @@ def nth(number: int, fault: Fault) -> Plan:
 
 
 def first(name: str, fault: Fault) -> Plan:
-    """This fault for the first command of this name."""
+    """This fault for the first run of the script with this name."""
+    assert name in {each.name for each in all_scripts()}, name
     names = iter([name])
 
     def plan(command: str) -> Fault | None:

@@ -1,4 +1,4 @@
-"""What the state machine drives: product functions that stop before each call to Redis or to the archive.
+"""What a machine drives: product functions that stop before each call to Redis or to the archive.
 
 Only one thread runs at any time, and who runs next is the machine's decision, so a run can be repeated exactly.
 """
@@ -15,15 +15,16 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, BinaryIO, Self, TypeVar
 
+from support.observed import ObservedStore, StoreCall
 from torpor.history.calls import Call
-from torpor.history.protocol import Lease, RedisUnavailable, SessionStore, TorporError
-from torpor.worker.archive.stores import ArchiveStore, Safeguards, StoredObject
+from torpor.history.protocol import Lease, RedisUnavailable, TorporError
+from torpor.worker.archive.stores import Safeguards, StoredObject
 from torpor.worker.errors import ArchiveConflict, ArchiveRefused, ArchiveUnavailable, ObjectNotFound
 from torpor.worker.sleep.leases import LeaseKeeper
 
 T = TypeVar("T")
 
-_LISTED_AT_A_TIME = 2
+LISTED_AT_A_TIME = 2
 _PAGE_BYTES = 20  # two or three messages
 
 
@@ -80,8 +81,25 @@ class Task:
             self._wait()
         self._thread.join()
 
-    def stop_before(self, call: str) -> Fault | None:
-        """For the stores: wait for the machine's word, and learn what is to befall the call."""
+    def make(self, call: StoreCall, act: Callable[[], T]) -> T:
+        """Stop before the call, then make it or fail as the machine decides."""
+        unavailable = RedisUnavailable if call.store == "redis" else ArchiveUnavailable
+        name = f"{call.name} {call.subject}".strip()
+        fault = self._stop_before(name)
+        if fault is Fault.POISON:
+            raise (ArchiveConflict if call.name.startswith("put") else unavailable)("injected")
+        if fault is Fault.REFUSED:
+            raise unavailable("injected: refused")
+        result = act()
+        if fault is Fault.SENT_TWICE and call.store == "redis":
+            self._stop_before(f"{name} again")
+            result = act()
+        if fault is Fault.REPLY_LOST:
+            raise unavailable("injected: the reply is lost")
+        return result
+
+    def _stop_before(self, call: str) -> Fault | None:
+        """Wait for the machine's word, and learn what is to befall the call."""
         if self._killed:
             raise _Killed
         self.waits_for = call
@@ -104,6 +122,16 @@ class Task:
 
     def _wait(self) -> None:
         assert self._stopped.acquire(timeout=60), f"{self.name} is stuck after {self.waits_for}"
+
+
+class Straight:
+    """Makes each call at once."""
+
+    def make(self, _: StoreCall, act: Callable[[], T]) -> T:
+        return act()
+
+
+Heard = Callable[[Call[Any], object], None]  # is told of each call that was made, once
 
 
 @dataclass
@@ -135,42 +163,58 @@ class Clock:
         self.moved.pop((session, float(token)), None)
 
 
+# Scripts whose first arguments after the session are tokens.
 _WITH_LEASE = {"snapshot", "renew", "commit", "release", "note_erased"}
 
 
-class SteppedSessions(SessionStore):
-    """The real store. With a task, it stops before each call; a pipeline's calls come one by one."""
+class SteppedStore(ObservedStore):
+    """The real store, for a task or for the machine itself. A task stops before each call, and sends one at a time."""
 
-    clock: Clock
-    task: Task | None = None
-    heard: Callable[[Call[Any], object], None]  # is told of each call that was made, once
+    interceptor: Task | Straight
 
-    def of(self, task: Task) -> Self:
+    def __init__(self, client: Any, interceptor: Task | Straight, clock: Clock, heard: Heard) -> None:
+        super().__init__(client, interceptor, shards=1)
+        self.clock = clock
+        self.heard = heard
+
+    def of(self, interceptor: Task | Straight) -> SteppedStore:
         """The same store for a task."""
-        mine = type(self)(self.client, shards=1)
-        mine.clock, mine.heard, mine.task = self.clock, self.heard, task
-        return mine
+        return SteppedStore(self.client, interceptor, self.clock, self.heard)
 
     async def perform(self, call: Call[T]) -> T:
-        name = call.script.name
-        fault = self.task.stop_before(name) if self.task else None
-        if fault in (Fault.REFUSED, Fault.POISON):
-            raise RedisUnavailable("connection refused")
-        if name == "read" and self.task:
+        if call.script.name == "read" and isinstance(self.interceptor, Task):
             call = replace(call, args=[*call.args[:6], _PAGE_BYTES, *call.args[7:]])
-        result = await super().perform(self._moved(call))
-        self.heard(call, result)
-        if fault is Fault.SENT_TWICE and self.task:
-            self.task.stop_before(f"{name} again")
-            result = await super().perform(self._moved(call))
-        if name == "restore" and self.task and isinstance(call.args[1], bytes):
-            self.task.tokens.append(call.args[1])
-        for lease in result if isinstance(result, list) else [result]:
-            if isinstance(lease, Lease) and name in ("claim", "seize"):
-                self.clock.forget(lease.session_id.encode(), lease.token)
-        if fault is Fault.REPLY_LOST:
-            raise RedisUnavailable("time-out while reading the reply")
-        return result
+        sent = itertools.count()
+
+        def act() -> T:
+            result = self.send(self._moved(call))
+            if next(sent) == 0:
+                self.heard(call, result)
+            self._note(call, result)
+            return result
+
+        return self.interceptor.make(StoreCall("redis", call.script.name), act)
+
+    def run_many(self, many: Sequence[Call[T]]) -> list[T | TorporError]:
+        outcomes: list[T | TorporError] = []
+        for call in many:
+            try:
+                outcomes.append(self.run(call))
+            except TorporError as error:
+                if isinstance(self.interceptor, Straight):
+                    raise
+                outcomes.append(error)
+        return outcomes
+
+    def _note(self, call: Call[T], result: T) -> None:
+        """Keep the tokens that a restore or a claim was given."""
+        name = call.script.name
+        if name == "begin_restore" and isinstance(self.interceptor, Task) and isinstance(call.args[1], bytes):
+            self.interceptor.tokens.append(call.args[1])
+        if name in ("claim", "claim_one"):
+            for lease in result if isinstance(result, list) else [result]:
+                if isinstance(lease, Lease):
+                    self.clock.forget(lease.session_id.encode(), lease.token)
 
     def _moved(self, call: Call[T]) -> Call[T]:
         """The same call with what stands for its tokens now."""
@@ -182,28 +226,14 @@ class SteppedSessions(SessionStore):
         moved = [self.clock.token(session, token) for token in rest[:tokens] if isinstance(token, bytes)]
         return replace(call, args=[session, *moved, *rest[tokens:]])
 
-    def run_many(self, many: Sequence[Call[T]]) -> list[T | TorporError]:
-        if self.task is None:
-            return [self.run(call) for call in many]
-        outcomes: list[T | TorporError] = []
-        for call in many:
-            try:
-                outcomes.append(self.run(call))
-            except TorporError as error:
-                outcomes.append(error)
-        return outcomes
-
 
 class Keeper(LeaseKeeper):
     """The real keeper of leases, without its thread: it renews when the machine says so."""
 
-    def __init__(self, sessions: SteppedSessions, duration: timedelta) -> None:
-        direct = sessions
-        if sessions.task:
-            sessions.task.keeper = self
-            direct = sessions.of(sessions.task)
-            direct.task = None
-        super().__init__(direct, duration)
+    def __init__(self, sessions: SteppedStore, duration: timedelta) -> None:
+        if isinstance(sessions.interceptor, Task):
+            sessions.interceptor.keeper = self
+        super().__init__(sessions.of(Straight()), duration)
 
     def __enter__(self) -> Self:
         return self
@@ -214,77 +244,6 @@ class Keeper(LeaseKeeper):
     def renew(self) -> None:
         """Do what the thread does each third of a lease."""
         self._renew()
-
-
-@dataclass(frozen=True)
-class SteppedArchive:
-    """A real archive store that stops its task before each call, and again after every two objects of a list."""
-
-    real: ArchiveStore
-    task: Task
-
-    @property
-    def url(self) -> str:
-        return self.real.url
-
-    def put(
-        self,
-        name: str,
-        body: BinaryIO,
-        size: int,
-        *,
-        metadata: Mapping[str, str],
-        custom_time: datetime | None = None,
-        held: bool = False,
-    ) -> StoredObject:
-        with self._call(f"put {name.rpartition('/')[2]}", ArchiveConflict):
-            return self.real.put(name, body, size, metadata=metadata, custom_time=custom_time, held=held)
-
-    def list(self, prefix: str, *, generations: bool = False) -> Iterator[StoredObject]:
-        found = self.real.list(prefix, generations=generations)
-        while True:
-            with self._call("list"):
-                page = list(itertools.islice(found, _LISTED_AT_A_TIME))
-            yield from page
-            if len(page) < _LISTED_AT_A_TIME:
-                return
-
-    @contextmanager
-    def open(self, stored: StoredObject) -> Iterator[BinaryIO]:
-        with self._call("open"), self.real.open(stored) as body:
-            opened = io.BytesIO(body.read())
-        yield opened
-
-    def delete(self, stored: StoredObject) -> bool:
-        with self._call(f"delete {stored.name.rpartition('/')[2]}"):
-            return self.real.delete(stored)
-
-    def amend(self, stored: StoredObject, *, custom_time: datetime | None = None, held: bool | None = None) -> None:
-        with self._call(f"amend {stored.name.rpartition('/')[2]}"):
-            self.real.amend(stored, custom_time=custom_time, held=held)
-
-    def expire(self, now: datetime) -> int:
-        return self.real.expire(now)
-
-    def safeguards(self) -> Safeguards | None:
-        return self.real.safeguards()
-
-    def apply_lifecycle(self) -> bool:
-        return self.real.apply_lifecycle()
-
-    def check(self) -> None:
-        self.real.check()
-
-    @contextmanager
-    def _call(self, call: str, poison: type[TorporError] = ArchiveUnavailable) -> Iterator[None]:
-        fault = self.task.stop_before(call)
-        if fault is Fault.POISON:
-            raise poison("injected")
-        if fault is Fault.REFUSED:
-            raise ArchiveUnavailable("503")
-        yield
-        if fault is Fault.REPLY_LOST:
-            raise ArchiveUnavailable("connection reset")
 
 
 class MemoryArchive:
@@ -319,8 +278,8 @@ class MemoryArchive:
     def list(self, prefix: str, *, generations: bool = False) -> Iterator[StoredObject]:
         after = ""
         while names := sorted(name for name in self._objects if name.startswith(prefix) and name > after):
-            after = names[:_LISTED_AT_A_TIME][-1]
-            yield from [self._objects[name][0] for name in names[:_LISTED_AT_A_TIME]]
+            after = names[:LISTED_AT_A_TIME][-1]
+            yield from [self._objects[name][0] for name in names[:LISTED_AT_A_TIME]]
 
     @contextmanager
     def open(self, stored: StoredObject) -> Iterator[BinaryIO]:

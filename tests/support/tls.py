@@ -25,6 +25,11 @@ from support.waiting import wait_until
 
 HOST = "127.0.0.1"
 
+_USES = (
+    "digital_signature content_commitment key_encipherment data_encipherment key_agreement encipher_only decipher_only"
+)
+_SIGNS_CERTIFICATES = x509.KeyUsage(**dict.fromkeys(_USES.split(), False), key_cert_sign=True, crl_sign=True)
+
 
 @dataclass(frozen=True)
 class Authority:
@@ -76,9 +81,14 @@ def _certificate(
     if alternative:
         names = x509.SubjectAlternativeName([x509.IPAddress(IPv4Address(HOST))])
         builder = builder.add_extension(names, critical=False)
-    return builder.add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True).sign(
-        authority.key, SHA256()
-    )
+    builder = builder.add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+    # Python 3.13 checks certificates strictly: https://docs.python.org/3/library/ssl.html#ssl.create_default_context
+    issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key())
+    builder = builder.add_extension(issuer, critical=False)
+    builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+    if ca:
+        builder = builder.add_extension(_SIGNS_CERTIFICATES, critical=True)
+    return builder.sign(authority.key, SHA256())
 
 
 def _write(path: Path, certificate: x509.Certificate) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
-from support.observed import Points, WatchedArchive
+from support.observed import ObservedArchive, Points
 from support.servers import RedisServer
 from torpor.history.adapters.messages import encode_message
 from torpor.history.protocol import SessionInfo, SessionStore
@@ -35,7 +35,7 @@ def services_of(server: RedisServer, sessions: SessionStore, url: str) -> Servic
 
 def watched(archive: SessionArchive, points: Points) -> SessionArchive:
     archive.check()  # once for a process, which is no matter of the tests
-    archive._store = WatchedArchive(archive._store, points)
+    archive._store = ObservedArchive(archive._store, points)
     return archive
 
 

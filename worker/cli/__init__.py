@@ -8,8 +8,8 @@ from __future__ import annotations
 import gc
 import sys
 
-# Modules and classes live to the end. With Python's own threshold (700), the collector examines them again and again
-# while they are imported, which took 6 % of the CPU time of `torpor status`.
+# Imported modules and classes live to the end. With Python's own threshold, the garbage collector examines them again
+# and again during the imports, which took 6 % of the CPU time of `torpor status`.
 _GC_THRESHOLD = 50_000
 _MISSING = """\
 torpor: the command needs packages that are not installed ({missing} is missing).

@@ -89,7 +89,7 @@ def show(context: typer.Context, session: Session, *, as_json: Json = False) -> 
     """
     from torpor.history.protocol import check_session_id
     from torpor.worker.transfer import json_lines
-    from torpor.worker.wake.restore import read_transcript
+    from torpor.worker.wake.read import read_transcript
 
     elements = read_transcript(services_of(context), check_session_id(session))
     if as_json:

@@ -14,7 +14,7 @@ from torpor.worker.cli.shared import Json, services_of
 from torpor.worker.errors import HoldNotFound
 from torpor.worker.ops import bucket_check
 from torpor.worker.retention import legal_hold as holding
-from torpor.worker.retention.legal_hold import Held
+from torpor.worker.retention.legal_hold import HoldResult
 
 _Session = Annotated[str | None, typer.Option(help="Name one session.")]
 _Owner = Annotated[str | None, typer.Option(help="Name an owner: all present and future sessions.")]
@@ -100,7 +100,7 @@ def _span(seconds: int) -> str:
     return console.span(seconds) if seconds else "none"
 
 
-def _set(context: typer.Context, session: str | None, owner: str | None, reason: str | None) -> Held:
+def _set(context: typer.Context, session: str | None, owner: str | None, reason: str | None) -> HoldResult:
     services = services_of(context, changes_archive=True)
     if session is not None and owner is None:
         done = holding.hold_session(services, session, reason)
@@ -119,7 +119,7 @@ def _set(context: typer.Context, session: str | None, owner: str | None, reason:
     return done
 
 
-def _tell(held: Held, verb: str, *, as_json: bool) -> None:
+def _tell(held: HoldResult, verb: str, *, as_json: bool) -> None:
     if as_json:
         console.print_json(held)
     else:

@@ -29,7 +29,7 @@ from torpor.worker.deployment.services import Services
 from torpor.worker.transfer import adopt as adopting
 from torpor.worker.transfer import json_lines
 from torpor.worker.transfer.give_back import give_back
-from torpor.worker.wake import restore as restoring
+from torpor.worker.wake.read import read_transcript
 
 _Ttl = Annotated[int | None, typer.Option(help="Idle timeout of the sessions, in seconds.")]
 
@@ -168,7 +168,7 @@ def export(
 def _lines(services: Services, session_ids: Iterable[str], *, skip_gone: bool) -> Iterator[bytes]:
     for session_id in session_ids:
         try:
-            elements = restoring.read_transcript(services, session_id)
+            elements = read_transcript(services, session_id)
         except SessionNotFound:
             if not skip_gone:
                 raise

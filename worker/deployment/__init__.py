@@ -1,1 +1,1 @@
-"""One deployment, connected: its settings, Redis, the archive, the broker, and what they all share."""
+"""One deployment: its settings, the services that they name, its sessions, its events, Celery's configuration."""

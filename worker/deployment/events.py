@@ -1,7 +1,8 @@
-"""What has happened to sessions, for whoever wants to know: a capped Redis stream, and a Celery task of theirs by name.
+"""Events: what has happened to sessions, in a capped Redis stream and, by name, to a Celery task of an application.
 
-Events are told after the fact and at best effort: a worker that dies in between, or a Redis at its memory limit, tells
-nothing. They hold no message text. Cloud Storage's own notifications are the durable way (docs/operations.md).
+Events are recorded afterwards and at best effort: a worker that dies in between records nothing, nor does a Redis at
+its memory limit. They have no message text. Cloud Storage's own notifications are the durable way
+(docs/operations.md).
 """
 
 from __future__ import annotations
@@ -23,15 +24,15 @@ if TYPE_CHECKING:  # applications that wake sessions need neither
 
 log = logging.getLogger("torpor.events")
 
-# About how many the stream keeps.
+# About how many events the stream keeps.
 KEPT = 10_000
 
 
 class EventKind(StrEnum):
-    """What an event tells."""
+    """The kinds of events."""
 
     ARCHIVED = "session.archived"  # verified in the archive and gone from Redis
-    RELIEVED = "session.relieved"  # likewise, before it was due, since Redis filled up
+    RELIEVED = "session.relieved"  # likewise, but before it was due, because Redis filled up
     RESTORED = "session.restored"
     PURGED = "session.purged"
     FAILED = "session.failed"  # a counted failure; it is tried again
@@ -40,7 +41,7 @@ class EventKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One thing that has happened. `messages` counts them; `object` is a name in the archive."""
+    """One event. `messages` is a count; `object` is a name in the archive."""
 
     kind: EventKind
     session: str
@@ -51,30 +52,30 @@ class Event:
     error: str | None = None
 
     def fields(self) -> dict[str, str]:
-        """The event as the stream and the task have it: what is None is not there."""
+        """The event as the stream and the task get it, without the fields that are None."""
         return {name: str(value) for name in self.__slots__ if (value := getattr(self, name)) is not None}
 
 
 def record_events(services: Services, events: Sequence[Event]) -> None:
     """Append events to the stream, and send each to the task that the settings name, if any.
 
-    Never fails: what has happened has happened.
+    Logs errors and raises none: an event that is not recorded must not undo the work that it is about.
     """
     if not events:
         return
-    told = [event.fields() for event in events]
+    recorded = [event.fields() for event in events]
     try:
-        services.sessions.add_events(told, keep=KEPT)
+        services.sessions.add_events(recorded, keep=KEPT)
     except TorporError as error:
-        log.warning("%d events were not told: %s", len(told), error)
+        log.warning("%d events were not recorded: %s", len(recorded), error)
     task = services.settings.on_event_task
     if task is None:
         return
     try:
-        for fields in told:
+        for fields in recorded:
             queue = services.settings.on_event_queue
             _sender(services.settings).send_task(task, args=[fields], queue=queue, retry=False)
-    except Exception as error:  # whatever the broker's transport raises
+    except Exception as error:  # the broker's transport may raise anything
         log.warning("events were not sent to %s: %s", task, type(error).__name__)
 
 

@@ -1,4 +1,4 @@
-"""How full Redis is, node by node."""
+"""The memory of Redis, node by node."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torpor.worker.deployment.services import Services
 
 @dataclass(frozen=True, slots=True)
 class NodeMemory:
-    """The memory of one primary, in bytes, and the shards it holds. `limit` is None where nothing tells it."""
+    """The memory of one primary, in bytes, and its shards. `limit` is None if neither Redis nor a setting tells it."""
 
     name: str
     shards: Sequence[int]
@@ -24,14 +24,14 @@ class NodeMemory:
     policy: str
 
     def above(self, share: float) -> bool:
-        """Is more than this share of the limit used?"""
+        """True if more than this share of the limit is used."""
         return self.limit is not None and self.used > share * self.limit
 
 
 def nodes(services: Services) -> list[NodeMemory]:
-    """Each primary's memory, from INFO, which Memorystore allows; none where the server has no INFO.
+    """Each primary's memory, from INFO, which Memorystore allows; empty if the server has no INFO.
 
-    `TORPOR_MEMORY_LIMIT` stands for the limit of a node that does not show its own. Raises RedisUnavailable.
+    `TORPOR_MEMORY_LIMIT` is the limit of a node that does not show its own. Raises RedisUnavailable.
     """
     client = services.sessions.client
     keyspace = services.sessions.deployment.keyspace
@@ -48,9 +48,9 @@ def nodes(services: Services) -> list[NodeMemory]:
         raise RedisUnavailable(f"Redis can't be reached: {exc}") from exc
 
 
-def _node(services: Services, name: str, shards: Sequence[int], told: Mapping[str, Any]) -> NodeMemory:
-    limit = int(told.get("maxmemory", 0)) or services.settings.memory_limit
-    return NodeMemory(name, shards, int(told.get("used_memory", 0)), limit, str(told.get("maxmemory_policy", "")))
+def _node(services: Services, name: str, shards: Sequence[int], info: Mapping[str, Any]) -> NodeMemory:
+    limit = int(info.get("maxmemory", 0)) or services.settings.memory_limit
+    return NodeMemory(name, shards, int(info.get("used_memory", 0)), limit, str(info.get("maxmemory_policy", "")))
 
 
 def _shards_by_node(

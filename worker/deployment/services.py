@@ -1,4 +1,4 @@
-"""What every task and command works with: the settings, the sessions in Redis and the archive."""
+"""Services: the settings, the sessions in Redis and the archive, for every task and command."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torpor.worker.archive.stores.url import open_archive
 from torpor.worker.deployment.settings import Settings
 from torpor.worker.deployment.upload_rate import UploadRate
 
-# No user waits for it, and what it does with large sessions takes longer.
+# Longer than an application's: no user waits, and a reply with a part of a large session takes longer.
 _REPLY_SECONDS = 30
 
 
@@ -27,9 +27,9 @@ class Services:
 
 
 def connect(settings: Settings) -> Services:
-    """The services that the settings name; connections are opened at their first use.
+    """The services that the settings name. Their first use opens connections.
 
-    A Cluster is asked for its nodes at once; raises RedisUnavailable.
+    Only a Cluster is asked for its nodes at once; raises RedisUnavailable.
     """
     client = connect_redis(
         settings.redis_url.get_secret_value(),
@@ -44,7 +44,7 @@ def connect(settings: Settings) -> Services:
 
 
 def open_deployment(settings: Settings) -> Services:
-    """As `connect`, for whoever writes to the archive: makes sure that it is this deployment's; raises ArchiveTaken."""
+    """As `connect`, for writers: makes sure that the archive is this deployment's; raises ArchiveTaken."""
     services = connect(settings)
     ownership.take(services.archive, settings.namespace)
     return services

@@ -32,15 +32,15 @@ def below_floor(services: Services, session_id: str, floor: int, owners: Iterabl
     """
     marker = names.floor_name(session_id, floor)
     services.archive.put(marker, io.BytesIO(), 0, metadata={"session": session_id})
-    reach(Failpoint.CLEAN_MARKED)
+    reach(Failpoint.ERASE_MARKED)
     erasable = contents.look(services.archive, session_id, generations=True).erasable
     markers = [
         marker
         for owner in {*owners, *(stored.metadata["owner"] for stored in erasable if "owner" in stored.metadata)}
         for marker in owner_markers(services, owner, session_id, floor)
     ]
-    unmarked = _delete(services, session_id, markers, Failpoint.CLEAN_UNMARKED)
-    erased = _delete(services, session_id, erasable, Failpoint.CLEAN_DELETED)
+    unmarked = _delete(services, session_id, markers, Failpoint.ERASE_UNMARKED)
+    erased = _delete(services, session_id, erasable, Failpoint.ERASE_DELETED)
     marked = _mark_again(services, session_id, [stored for stored, _ in erased.refused])
     return Erased(unmarked.objects - marked + erased.objects, [*unmarked.refused, *erased.refused])
 
@@ -58,7 +58,7 @@ def take_back(services: Services, uploaded: SessionInfo, objects: Iterable[Store
     if floor > uploaded.epoch:
         owner = uploaded.owner
         markers = owner_markers(services, owner, uploaded.session_id, floor) if owner is not None else []
-        _delete(services, uploaded.session_id, [*markers, *objects], Failpoint.CLEAN_DELETED)
+        _delete(services, uploaded.session_id, [*markers, *objects], Failpoint.ERASE_DELETED)
 
 
 def owner_markers(services: Services, owner: str, session_id: str, floor: int) -> list[StoredObject]:

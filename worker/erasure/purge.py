@@ -175,12 +175,12 @@ class _Run:
                     self._extend_lock()
             if not recheck.back or recheck.waits_until:
                 return recheck
-        raise TransientError(f"purge {self.order.id}: something of its sessions keeps coming back; it goes on")
+        raise TransientError(f"purge {self.order.id}: its sessions keep coming back; the next sweep tries again")
 
     def _extend_lock(self) -> None:
         """Extend the lock by a lease; raises PurgeOvertaken if it is lost."""
         if not self.lock.extend(self.services.settings.lease):
-            raise PurgeOvertaken(f"purge {self.order.id} is carried out by another worker by now")
+            raise PurgeOvertaken(f"another worker carries out purge {self.order.id} now")
 
 
 @contextmanager

@@ -98,7 +98,7 @@ class Removal:
             outcome = PurgeOutcome.HELD
         elif info is not None and info.floor is None:
             if info.hold_pending:  # nothing would remind a worker of it any more
-                legal_hold.see_to(self.services, found.session)
+                legal_hold.apply_hold(self.services, found.session)
             self._trim(info)
             reach(Failpoint.PURGE_TRIMMED)
             outcome = sessions.drop_live(lease, epoch=info.epoch, idle=self.order.idle, owner=info.owner).outcome

@@ -1,1 +1,1 @@
-"""What must be kept, and until when: custom times of objects, and legal holds."""
+"""How long the archive keeps sessions: custom times of objects, and legal holds."""

@@ -181,20 +181,20 @@ def _erase(services: Services, keeper: LeaseKeeper, lease: Lease, snapshot: Sess
         raise erased.refused[0][1]
     if snapshot.purge is not None and snapshot.status is not Status.PURGED:
         erase.floor_markers(services, lease.session_id)
-    reach(Failpoint.CLEAN_ERASED)
+    reach(Failpoint.ERASE_DONE)
     with keeper.taken(lease) as newest:
         outcome = services.sessions.note_erased(newest, floor) if newest else EraseOutcome.OTHER
     if outcome is EraseOutcome.OTHER:
         raise Superseded
-    reach(Failpoint.CLEAN_NOTED)
+    reach(Failpoint.ERASE_NOTED)
     log.info("erased %d objects of session %r from before its clear or purge", erased.objects, lease.session_id)
     return AttemptResult(lease.session_id, Outcome.ERASED if outcome is EraseOutcome.DONE else Outcome.ERASING)
 
 
 def _apply_hold(services: Services, keeper: LeaseKeeper, lease: Lease, snapshot: SessionInfo) -> AttemptResult:
     """Make the objects of a session follow a legal hold that was set or released."""
-    legal_hold.see_to(services, lease.session_id)
-    reach(Failpoint.HOLD_SEEN_TO)
+    legal_hold.apply_hold(services, lease.session_id)
+    reach(Failpoint.HOLD_APPLIED)
     with keeper.taken(lease) as newest:
         noted = newest is not None and services.sessions.note_hold_applied(newest, snapshot)
     if not noted:

@@ -44,8 +44,8 @@ def send(
         sent.append(_send(services, keeper, claimed, snapshot.archived_count))
         remembered = SegmentMetadata.read(services.archive, sent[0]).origin
     relies_on_older = snapshot.archived_count > 0 or snapshot.epoch < rewound_before
-    if relies_on_older or (sent and expiry.is_used(services.settings, snapshot)):
-        archived = expiry.see_to(services, snapshot)
+    if relies_on_older or (sent and expiry.may_expire(services.settings, snapshot)):
+        archived = expiry.expire_together(services, snapshot)
     if relies_on_older:
         covered = _verify_covered(services, snapshot, archived)
         remembered = remembered or covered
@@ -92,7 +92,7 @@ def _mark(services: Services, snapshot: SessionInfo, owner: str, until: datetime
         io.BytesIO(),
         0,
         metadata={"session": snapshot.session_id, "owner": owner},
-        custom_time=expiry.of_marker(until),
+        custom_time=expiry.marker_ends_at(until),
         held=snapshot.hold is not None,
     )
     reach(Failpoint.ARCHIVE_MARKED)

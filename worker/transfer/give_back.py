@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from torpor.worker.deployment.services import Services
-from torpor.worker.wake import restore
+from torpor.worker.wake.read import read_transcript
 
 
 def give_back(services: Services, session_id: str, ttl: timedelta | None = None) -> int:
@@ -14,6 +14,6 @@ def give_back(services: Services, session_id: str, ttl: timedelta | None = None)
     Finish adoptions first. Raises SessionExists if the key is in use, MessageCorrupt, and the errors of
     `read_transcript`.
     """
-    messages = restore.read_transcript(services, session_id)
+    messages = read_transcript(services, session_id)
     services.sessions.give_back(session_id, messages, ttl=ttl)
     return len(messages)

@@ -1,1 +1,1 @@
-"""How a sleeping session wakes up, or is read without waking it."""
+"""Waking sessions up, and reading them without waking them."""

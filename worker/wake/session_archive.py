@@ -1,4 +1,4 @@
-"""Waking sessions up when an application reads them: what `archive=` of a history is given."""
+"""SessionArchive: the `archive=` of a history, which wakes sessions up when an application reads them."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from torpor.worker.wake.restore import Restored, RestoreOutcome, Restorer
 
 log = logging.getLogger("torpor.wake")
 
-# For how long a reader waits for one that is at it, and others for one that has died.
+# The lease of a restore: how long a reader waits for another one's restore, and others for one that has died.
 _LEASE = timedelta(seconds=60)
-# Seconds between two looks at a session that somebody else wakes; the last one again and again.
+# Seconds between two looks at a session that somebody else wakes up. The last one repeats.
 _LOOKS = (0.01, 0.02, 0.04, 0.08, 0.16)
 _TRIES = 10
 
@@ -36,31 +36,32 @@ _TRIES = 10
 class SessionArchive:
     """The archive of a deployment, for the histories of an application: one for a process is enough.
 
-    Needs to list and read the bucket and, where archives have a retention, to update its objects
-    (`storage.objects.list`, `.get`, `.update`). Safe to share among threads and event loops.
+    It lists and reads the bucket and, if archives have a retention, updates its objects, so its credentials need
+    `storage.objects.list`, `.get` and `.update`. Safe to share among threads and event loops.
     """
 
     def __init__(self, url: str, *, threads: int = 16) -> None:
-        """`url` as TORPOR_ARCHIVE_URL of the workers; raises ValueError. `threads`: connections to the bucket."""
+        """`url`: the workers' TORPOR_ARCHIVE_URL; raises ValueError. `threads`: connections to the bucket."""
         self._store = open_archive(url, threads=threads)
-        # Not the event loop's own, which looks up hosts too.
+        # The event loop's own threads also look up hosts, so reads must not fill them.
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="torpor-wake")
         self._ours: set[str] = set()
 
     def check(self, namespace: str = DEFAULT_NAMESPACE) -> None:
-        """Make sure that the archive can be read and is this deployment's, or nobody's yet; asks until it is known.
+        """Make sure that the archive can be read, and that it is this deployment's or nobody's yet.
 
-        The first `wake` does so too. Raises ArchiveTaken, ArchiveUnavailable and ObjectNotFound.
+        The first `wake` does so too. Once the archive is known to be this deployment's, it is not asked again.
+        Raises ArchiveTaken, ArchiveUnavailable and ObjectNotFound.
         """
         if namespace not in self._ours and ownership.is_taken(self._store, namespace):
             self._ours.add(namespace)
 
     async def wake(self, sessions: SessionOperations, session_id: str) -> None:
-        """Put a session's archived messages back; of many who ask at the same time, one does it.
+        """Put a session's archived messages back. If many ask at the same time, one does it.
 
-        What has no message anywhere is remembered as empty for a minute, so that the turn that begins with this read
-        costs one listing. Raises ArchiveTaken, ArchiveUnavailable, SegmentMissing, SegmentDamaged, OwnerMismatch and
-        SessionDamaged, and TransientError where somebody else has been at it for a minute.
+        Redis remembers for a minute that a session has no message anywhere, so that the turn that begins with this
+        read costs one listing. Raises ArchiveTaken, ArchiveUnavailable, SegmentMissing, SegmentDamaged, OwnerMismatch
+        and SessionDamaged, and TransientError if another restore of the session has gone on for a minute.
         """
         namespace = (await sessions.deployed()).keyspace.namespace
         await sessions.elsewhere(partial(self.check, namespace), self._threads)
@@ -77,32 +78,32 @@ class SessionArchive:
         raise TransientError(f"session {session_id!r} keeps changing between Redis and the archive; try again")
 
     async def _restorer(self, sessions: SessionOperations) -> Restorer:
-        deployed = await sessions.deployed(afresh=True)  # a custom time that is set too late can't be taken back
-        keeping = RetentionRules(deployed.policies, deployed.retention) if deployed.retention_known else None
-        return Restorer(sessions, self._store, keeping, _LEASE, remember=_LEASE, threads=self._threads)
+        deployed = await sessions.deployed(afresh=True)  # a custom time that was set too late can't be moved back
+        rules = RetentionRules(deployed.policies, deployed.retention) if deployed.retention_known else None
+        return Restorer(sessions, self._store, rules, _LEASE, remember=_LEASE, threads=self._threads)
 
 
 async def _begin(sessions: SessionOperations, session_id: str, until: float) -> RestoreTicket | None:
-    """Begin a restore when nobody else is at one; None where nothing is to be woken (any more)."""
+    """Begin a restore when no other one of the session runs; None if there is nothing to wake up (any more)."""
     looks = chain(_LOOKS, repeat(_LOOKS[-1]))
     while True:
         asked = time.monotonic()
         try:
             ticket = await sessions.begin_restore(session_id, _LEASE, alone=True)
         except SessionPurged:
-            return None  # reads as empty
+            return None  # a purged session reads as empty
         if isinstance(ticket, RestoreTicket):
             return ticket
         if ticket is RestoreRefusal.COMPLETE:
             return None
-        if asked > until:  # the lease of one that had died before is over then
+        if asked > until:  # by then the lease of a restorer that had died before has ended
             raise TransientError(f"session {session_id!r} is being woken by somebody else; try again")
         await sessions.pause(next(looks))
 
 
 async def _record(sessions: SessionOperations, restored: Restored) -> None:
-    """As `torpor.worker.deployment.events.tell`, but for the task of the settings, which only a worker has."""
+    """As `record_events` of torpor.worker, without the event task, because only a worker has its settings."""
     try:
         await sessions.add_events([restored.event.fields()], keep=KEPT)
     except TorporError as error:
-        log.warning("that session %r woke up was not told: %s", restored.session_id, error)
+        log.warning("no event was recorded for session %r, which woke up: %s", restored.session_id, error)

@@ -32,7 +32,8 @@ from torpor.history.protocol import (
 from torpor.worker.deployment.services import Services
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.outcome import Outcome
-from torpor.worker.wake.restore import read_transcript, restore_session
+from torpor.worker.wake.read import read_transcript
+from torpor.worker.wake.restore import restore_session
 
 # Workers that fail
 

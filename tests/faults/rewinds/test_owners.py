@@ -23,7 +23,8 @@ from torpor.worker.failpoints import Failpoint
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain
 from torpor.worker.sleep.outcome import Outcome
-from torpor.worker.wake.restore import read_transcript, restore_session
+from torpor.worker.wake.read import read_transcript
+from torpor.worker.wake.restore import restore_session
 
 # Owners
 
@@ -64,12 +65,12 @@ def assert_erased(services: Services) -> None:
     assert {type(names.parse(S, name)) for name in left} <= {FloorName}
 
 
-CLEAN = [(point, 1) for point in Failpoint if point.startswith("clean.")]
-CLEAN.append((Failpoint.CLEAN_DELETED, 2))  # the last segment, and with it the last to tell whose they were
+CLEAN = [(point, 1) for point in Failpoint if point.startswith("erase.")]
+CLEAN.append((Failpoint.ERASE_DELETED, 2))  # the last segment, and with it the last to tell whose they were
 PURGE: list[tuple[Failpoint, int]] = [
     (point, 1) for point in Failpoint if point.startswith("purge.") and point is not Failpoint.PURGE_TRIMMED
 ]
-PURGE += [case for case in CLEAN if case[0] not in (Failpoint.CLEAN_ERASED, Failpoint.CLEAN_NOTED)]
+PURGE += [case for case in CLEAN if case[0] not in (Failpoint.ERASE_DONE, Failpoint.ERASE_NOTED)]
 
 
 @pytest.mark.parametrize("awake", [False, True], ids=["asleep", "awake"])

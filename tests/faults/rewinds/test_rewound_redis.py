@@ -16,7 +16,8 @@ from torpor.worker.errors import SegmentMissing
 from torpor.worker.failpoints import Failpoint
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.outcome import Outcome
-from torpor.worker.wake.restore import RestoreOutcome, read_transcript, restore_session
+from torpor.worker.wake.read import read_transcript
+from torpor.worker.wake.restore import RestoreOutcome, restore_session
 
 
 class Replica:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable
 from datetime import timedelta
+from typing import TypeVar
 
 import pytest
 import redis
 from langchain_core.messages import HumanMessage
 
 from support.keyspace import lasting_keys, raw
+from support.observed import ObservedStore, StoreCall
 from support.rewinding import S, drain_due, keys, said, say, sleep
 from support.waiting import wait_until
 from torpor.history import calls
@@ -20,8 +22,6 @@ from torpor.history.protocol import (
     Expiry,
     Lease,
     RedisUnavailable,
-    SessionStore,
-    TorporError,
 )
 from torpor.worker.deployment.services import Services
 from torpor.worker.sleep.leases import LeaseKeeper
@@ -162,27 +162,32 @@ def test_a_renewal_that_is_sent_again_gives_the_same_lease(client: redis.Redis, 
     assert services.sessions.run(call) is None
 
 
-class LossySessions(SessionStore):
+T = TypeVar("T")
+
+
+class LosesFirstRenewal:
     """Loses the first reply to a renewal."""
 
     renewals = 0
 
-    def renew(self, leases: Sequence[Lease], by: timedelta) -> list[Lease | TorporError | None]:
-        renewed = super().renew(leases, by)
-        self.renewals += 1
-        if self.renewals == 1:
-            raise RedisUnavailable("the reply is lost")
-        return renewed
+    def make(self, call: StoreCall, act: Callable[[], T]) -> T:
+        result = act()
+        if call.name == "renew batch":
+            self.renewals += 1
+            if self.renewals == 1:
+                raise RedisUnavailable("the reply is lost")
+        return result
 
 
 def test_a_lost_reply_to_a_renewal_does_not_lose_the_leases(client: redis.Redis, services: Services) -> None:
     say(client, "0")
-    sessions = LossySessions(client)
+    lossy = LosesFirstRenewal()
+    sessions = ObservedStore(client, lossy)
     lease = sessions.claim_one(S, timedelta(seconds=30))
     assert isinstance(lease, Lease)
     with LeaseKeeper(sessions, timedelta(milliseconds=100)) as keeper:
         keeper.keep([lease])
-        wait_until(lambda: sessions.renewals >= 3)
+        wait_until(lambda: lossy.renewals >= 3)
         assert not keeper.lost(lease)
     newest = keeper.take(lease)
     assert newest

@@ -51,7 +51,7 @@ def test_a_renewal_whose_reply_was_lost_does_not_cost_the_lease(
     chat = Chat(direct, "s")
     chat.say(9)
     watched, points = watch(through, lease_seconds=0.6)
-    points.at("before segment put", lambda: wait_until(lambda: points.log.count("after renew") >= 2))
+    points.at("before put segment", lambda: wait_until(lambda: points.log.count("after renew batch") >= 2))
     proxy.plan = first("renew", Fault.LOSE_REPLY)
     assert archive_session(watched, "s").outcome is Outcome.ARCHIVED
     assert proxy.commands.count("renew") >= 3
@@ -69,7 +69,7 @@ def test_a_release_whose_reply_was_lost_leaves_the_session_to_the_next_worker(
     def fail() -> None:
         raise RedisUnavailable("no connection")
 
-    points.at("before segment put", fail)
+    points.at("before put segment", fail)
     proxy.plan = first("release", Fault.LOSE_REPLY)
     archive_session(watched, "s")
     assert proxy.commands.count("release") == 2
@@ -123,7 +123,7 @@ def test_a_reply_that_stops_in_the_middle_is_given_up_after_the_time_out_and_nev
     chat.say(2, impatient)
     proxy.plan = first("snapshot", Fault.STALLED_REPLY)
     assert archive_session(impatient, "s").outcome is Outcome.ARCHIVED
-    proxy.plan = first("swap", Fault.STALLED_REPLY)
+    proxy.plan = first("finish_restore", Fault.STALLED_REPLY)
     restore_session(impatient, "s")
     assert store.messages("s") == chat.acknowledged
     chat.check()
@@ -153,7 +153,7 @@ def test_a_redis_that_refuses_connections_delays_the_work_and_loses_none(
     chat.check()
 
 
-@pytest.mark.parametrize("point", ["before snapshot", "between pages", "before segment put", "before commit"])
+@pytest.mark.parametrize("point", ["before snapshot batch", "after read", "before put segment", "before commit batch"])
 def test_a_redis_that_is_gone_for_a_while_in_the_middle_of_an_archive_loses_nothing(
     direct: Services, unretried: Services, proxy: Proxy, point: str
 ) -> None:
@@ -165,7 +165,7 @@ def test_a_redis_that_is_gone_for_a_while_in_the_middle_of_an_archive_loses_noth
     try:
         ended.append(archive_session(watched, "s"))
     except RedisUnavailable:
-        assert point == "before snapshot"
+        assert point == "before snapshot batch"
     assert not points.pending
     assert [result.outcome for result in ended] in ([Outcome.POSTPONED], [])
     proxy.accept()

@@ -159,7 +159,7 @@ def test_a_replica_that_lacks_the_last_turn_of_a_woken_session_gets_it_back(pair
     chat.check()
 
 
-@pytest.mark.parametrize("point", ["after snapshot", "before segment put", "after segment put"])
+@pytest.mark.parametrize("point", ["after snapshot batch", "before put segment", "after put segment"])
 def test_a_failover_in_the_middle_of_an_archive_does_not_count_what_the_replica_lacks(
     pair: Pair, replicated: Services, point: str
 ) -> None:

@@ -74,7 +74,7 @@ def test_a_server_that_was_restarted_gets_its_scripts_again(restartable: Restart
         chat.check()
 
 
-@pytest.mark.parametrize("point", ["after snapshot", "between pages", "before commit", "after commit"])
+@pytest.mark.parametrize("point", ["after snapshot batch", "after read", "before commit batch", "after commit batch"])
 def test_a_restart_in_the_middle_of_an_archive_does_not_even_delay_it(
     restartable: Restartable, scratch: Path, point: str
 ) -> None:
@@ -89,7 +89,9 @@ def test_a_restart_in_the_middle_of_an_archive_does_not_even_delay_it(
     chat.check_archived_once()
 
 
-@pytest.mark.parametrize("point", ["after begin", "after stage", "before finish_restore", "after finish_restore"])
+@pytest.mark.parametrize(
+    "point", ["after begin_restore", "after stage", "before finish_restore", "after finish_restore"]
+)
 def test_a_restart_in_the_middle_of_a_restore_does_not_even_delay_it(
     restartable: Restartable, scratch: Path, point: str
 ) -> None:
@@ -103,6 +105,7 @@ def test_a_restart_in_the_middle_of_a_restore_does_not_even_delay_it(
     chat.check()
 
 
+@pytest.mark.usefixtures("_nothing_resent")
 def test_a_server_that_is_still_loading_is_an_unavailable_redis(restartable: Restartable, scratch: Path) -> None:
     patient = services_at(restartable.server.url, scratch / "archive")
     hasty = services_at(restartable.server.url, scratch / "archive", NO_RETRY)

@@ -146,7 +146,7 @@ def test_an_import_that_is_run_again_writes_nothing_twice(client: redis.Redis, t
         ('{"session_id": "x", "messages": []}', "it has no messages"),
         ('{"session_id": "", "messages": [{"type": "human", "content": "hi"}]}', "must not be empty"),
         ('{"session_id": 7, "messages": [{"type": "human", "content": "hi"}]}', "must be text"),
-        ('{"session_id": "ok", "messages": [{"type": "human", "content": "hi"}]}', "that of line 1"),
+        ('{"session_id": "ok", "messages": [{"type": "human", "content": "hi"}]}', "line 1 has the same session_id"),
         ('{"session_id": "x", "messages": [{"type": "alien", "content": "?"}]}', "alien"),
         ('{"session_id": "x", "messages": [{"content": "?"}]}', "'type' is missing"),
         ('{"session_id": "x", "messages": ["text"]}', "line 2"),

@@ -20,7 +20,7 @@ from support.servers import RedisServer
 from torpor.worker.deployment.services import Services
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.outcome import Outcome
-from torpor.worker.wake.restore import read_transcript
+from torpor.worker.wake.read import read_transcript
 
 EXAMPLES = ROOT / "examples"
 SCRIPTS = ["langchain_chat", "langgraph_node", "agents_chat"]

@@ -39,7 +39,7 @@ from torpor.history.protocol import (
 from torpor.worker.deployment.services import Services
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.outcome import Outcome
-from torpor.worker.wake.restore import read_transcript
+from torpor.worker.wake.read import read_transcript
 from torpor.worker.wake.session_archive import SessionArchive
 
 Body = Callable[[MemorystoreSession], Awaitable[Any]]

@@ -40,7 +40,8 @@ from torpor.worker.deployment.services import Services
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain
 from torpor.worker.sleep.outcome import Outcome
-from torpor.worker.wake.restore import RestoreOutcome, read_transcript, restore_session
+from torpor.worker.wake.read import read_transcript
+from torpor.worker.wake.restore import RestoreOutcome, restore_session
 from torpor.worker.wake.session_archive import SessionArchive
 
 HOUR = timedelta(hours=1)
@@ -251,7 +252,9 @@ def test_of_a_turn_that_comes_between_read_and_pop_the_last_message_is_taken_bac
     assert live(services) == [A, B, C]
 
 
-@pytest.mark.parametrize("point", ["after begin", "before list", "before open", "after stage", "before finish_restore"])
+@pytest.mark.parametrize(
+    "point", ["after begin_restore", "before list", "before open", "after stage", "before finish_restore"]
+)
 def test_while_a_session_wakes_nothing_is_taken_back(services: Services, point: str) -> None:
     services.sessions.append("s", [A, B])
     archive_session(services, "s")
@@ -367,7 +370,7 @@ def killed(points: Points, point: str) -> None:
     points.at(point, kill)
 
 
-@pytest.mark.parametrize("point", ["before marker put", "after marker put", "before delete", "after delete"])
+@pytest.mark.parametrize("point", ["before put marker", "after put marker", "before delete", "after delete"])
 def test_an_erasure_after_a_pop_that_was_killed_is_finished_by_the_next(services: Services, point: str) -> None:
     services.sessions.append("s", [A, B])
     archive_session(services, "s")
@@ -386,8 +389,8 @@ def test_an_erasure_after_a_pop_that_was_killed_is_finished_by_the_next(services
 def test_an_upload_that_was_killed_after_a_pop_never_comes_back(services: Services) -> None:
     whole(services)
     watched, points = watch(services, lease_seconds=0.05)
-    points.at("before segment put", lambda: popped(services))
-    killed(points, "after segment put")
+    points.at("before put segment", lambda: popped(services))
+    killed(points, "after put segment")
     with pytest.raises(Killed):
         archive_session(watched, "s")
     assert described(services).floor is not None
@@ -407,8 +410,8 @@ def test_an_upload_that_a_pop_has_overtaken_is_taken_back(services: Services) ->
         assert popped(services) == C
         assert sum(drain(services, list(services.sessions.due_counts())).values()) == 1
 
-    points.at("before segment put", pop_and_erase)
+    points.at("before put segment", pop_and_erase)
     assert archive_session(watched, "s").outcome is Outcome.SUPERSEDED
-    assert "after segment put" in points.log
+    assert "after put segment" in points.log
     assert contents.look(services.archive, "s").segments == []
     assert live(services) == [A, B]

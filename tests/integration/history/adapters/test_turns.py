@@ -33,7 +33,8 @@ from torpor.worker.deployment.services import Services
 from torpor.worker.deployment.settings import Settings
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.outcome import Outcome
-from torpor.worker.wake.restore import read_transcript, restore_session
+from torpor.worker.wake.read import read_transcript
+from torpor.worker.wake.restore import restore_session
 from torpor.worker.wake.session_archive import SessionArchive
 
 pytestmark = pytest.mark.filterwarnings(

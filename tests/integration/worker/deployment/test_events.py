@@ -103,7 +103,7 @@ def test_a_stream_that_cannot_be_written_hinders_nothing(
     raw(client, "SET", "torpor:events", "not Torpor's")
     services.sessions.append("s", SAID)
     assert archive_session(services, "s").outcome is Outcome.ARCHIVED
-    assert "1 events were not told" in caplog.text
+    assert "1 events were not recorded" in caplog.text
 
 
 @pytest.mark.timeout(120)

@@ -17,8 +17,8 @@ from support.adopting import (
     MEMORYSTORE,
     TURN,
     WEIRD_IDS,
-    Interrupted,
     Killed,
+    Moments,
     history,
     idle_seconds,
     kill_when,
@@ -27,6 +27,7 @@ from support.adopting import (
 )
 from support.foreign import Foreign
 from support.keyspace import dump, raw
+from support.observed import ObservedStore
 from support.servers import RedisServer
 from support.sessions import purge_session
 from support.watched_clients import WatchedRedis
@@ -214,8 +215,9 @@ def test_what_it_adds_while_it_is_adopted_is_not_lost(client: redis.Redis, name:
         if number is not None:
             theirs.add(str(number))
 
-    store = Interrupted(client)
-    store.meanwhile = one_more
+    passing = Moments()
+    store = ObservedStore(client, passing)
+    passing.meanwhile = one_more
     store.adopt("s", LAYOUTS[name])
     assert next(numbers, None) is None
     assert said(history(client, adopt=name)) == [str(number) for number in range(40)]
@@ -261,8 +263,9 @@ def test_nothing_is_adopted_into_a_session_that_was_purged(client: redis.Redis, 
 @pytest.mark.usefixtures("small_pages")
 def test_a_purge_finds_what_an_adopter_that_was_killed_has_taken(client: redis.Redis, services: Services) -> None:
     Foreign(client).add(*"abcdef")
-    store = Interrupted(client)
-    store.meanwhile = lambda: kill_when(client, taken=True)
+    passing = Moments()
+    store = ObservedStore(client, passing)
+    passing.meanwhile = lambda: kill_when(client, taken=True)
     with pytest.raises(Killed):
         store.adopt("s", MEMORYSTORE)
     assert not services.sessions.info("s")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
 from datetime import timedelta
 
 import pytest
 import redis
 
-from support.adopting import TURN, WEIRD_IDS, Interrupted, Killed, history
+from support.adopting import TURN, WEIRD_IDS, Killed, Moments, history
 from support.foreign import Foreign
 from support.keyspace import dump, raw
+from support.observed import ObservedStore
 from torpor.history import calls
 from torpor.history.protocol import (
     InvalidArgument,
@@ -63,8 +63,9 @@ def test_what_is_no_message_is_not_given_to_another_library(
 
 @pytest.mark.parametrize("dies_at", range(8))
 def test_a_giver_that_is_killed_leaves_nothing_or_all_of_it(client: redis.Redis, dies_at: int) -> None:
-    store = Interrupted(client)
-    store.moments, store.dies_at = itertools.count(), dies_at
+    passing = Moments()
+    store = ObservedStore(client, passing)
+    passing.passed, passing.dies_at = 0, dies_at
     messages = [b'{"type":"human","data":{"content":"%d"}}' % number for number in range(250)]
     with pytest.raises(Killed):
         store.give_back("s", messages)

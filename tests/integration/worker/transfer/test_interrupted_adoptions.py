@@ -16,8 +16,8 @@ import redis
 from support.adopting import (
     FORMATS,
     MEMORYSTORE,
-    Interrupted,
     Killed,
+    Moments,
     history,
     idle_seconds,
     kill_when,
@@ -27,6 +27,7 @@ from support.adopting import (
 )
 from support.foreign import Foreign
 from support.keyspace import raw
+from support.observed import ObservedStore
 from support.servers import RedisServer, start_redis
 from torpor.history import calls
 from torpor.history.calls import Call
@@ -40,7 +41,7 @@ from torpor.history.store.runner import Runner
 from torpor.worker.deployment.services import Services
 from torpor.worker.ops import doctor
 from torpor.worker.sleep.attempt import archive_session
-from torpor.worker.wake.restore import read_transcript
+from torpor.worker.wake.read import read_transcript
 from torpor.worker.wake.session_archive import SessionArchive
 
 
@@ -62,8 +63,9 @@ def test_killed_anywhere_an_adoption_is_finished_by_the_next(
         session_id = f"s{moment}"
         theirs = Foreign(client, LAYOUTS[name], session_id, ttl=600)
         theirs.add(*"abcde")
-        store = Interrupted(client)
-        store.moments, store.dies_at = itertools.count(), moment
+        passing = Moments()
+        store = ObservedStore(client, passing)
+        passing.passed, passing.dies_at = 0, moment
         with pytest.raises(Killed):
             store.adopt(session_id, LAYOUTS[name])
         if moment % 2:
@@ -83,8 +85,9 @@ def test_a_session_that_is_archived_in_the_middle_of_its_adoption_is_complete_in
     client: redis.Redis, services: Services
 ) -> None:
     Foreign(client).add(*"abcdefgh")
-    store = Interrupted(client)
-    store.meanwhile = lambda: archive_session(services, "s")
+    passing = Moments()
+    store = ObservedStore(client, passing)
+    passing.meanwhile = lambda: archive_session(services, "s")
     store.adopt("s", MEMORYSTORE)
     found = [json.loads(element)["data"]["content"] for element in read_transcript(services, "s")]
     assert found == [*"abcdefgh"]
@@ -115,8 +118,9 @@ def test_of_many_who_adopt_at_once_each_message_is_written_by_one(
 
 def test_two_layouts_of_one_session_are_adopted_one_after_the_other(client: redis.Redis) -> None:
     Foreign(client, LAYOUTS["community"]).add("a", "b")
-    store = Interrupted(client)
-    store.meanwhile = lambda: kill_when(client, taken=True)
+    passing = Moments()
+    store = ObservedStore(client, passing)
+    passing.meanwhile = lambda: kill_when(client, taken=True)
     with pytest.raises(Killed):
         store.adopt("s", LAYOUTS["community"])
     Foreign(client).add("c")
@@ -172,8 +176,9 @@ def test_the_doctor_finds_adoptions_at_which_nobody_is_and_finishes_them(
 ) -> None:
     for session_id, taken in (("a", True), ("b", False)):
         Foreign(client, LAYOUTS["community"], session_id).add("x")
-        store = Interrupted(client)
-        store.meanwhile = lambda taken=taken: kill_when(client, taken=taken) if leftovers(client) else None  # type: ignore[misc]
+        passing = Moments()
+        store = ObservedStore(client, passing)
+        passing.meanwhile = lambda taken=taken: kill_when(client, taken=taken) if leftovers(client) else None  # type: ignore[misc]
         with pytest.raises(Killed):
             store.adopt(session_id, LAYOUTS["community"])
         assert [each.session_id for each in services.sessions.adoptions()] == [session_id]

@@ -1,8 +1,6 @@
-"""Four shards, and no failpoint armed afterwards."""
+"""Four shards."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 import pytest
 import redis
@@ -10,15 +8,8 @@ import redis
 from torpor.history.protocol import (
     SessionStore,
 )
-from torpor.worker import failpoints
 
 
 @pytest.fixture
 def sessions(client: redis.Redis) -> SessionStore:
     return SessionStore(client, shards=4)
-
-
-@pytest.fixture(autouse=True)
-def disarmed() -> Iterator[None]:
-    yield
-    failpoints.arm()

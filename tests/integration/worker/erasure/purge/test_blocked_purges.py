@@ -27,7 +27,8 @@ from torpor.worker.retention import legal_hold
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain
 from torpor.worker.sleep.outcome import Outcome
-from torpor.worker.wake.restore import read_transcript, restore_session
+from torpor.worker.wake.read import read_transcript
+from torpor.worker.wake.restore import restore_session
 
 
 def test_a_session_under_a_legal_hold_is_neither_purged_nor_cleared(services: Services) -> None:
@@ -131,7 +132,7 @@ def test_a_held_session_is_in_the_receipt_though_the_purge_had_to_wait(services:
     legal_hold.hold_session(services, "held", "case 12")
     say(services, "leased", B)
     order = Order.of(owner="ann")
-    points.at("after segment put", lambda: purge(services, order))
+    points.at("after put segment", lambda: purge(services, order))
     archive_session(watched, "leased")
     assert receipts.standing(services, order.id).state is PurgeState.RUNNING
 
@@ -143,7 +144,7 @@ def test_a_held_session_is_in_the_receipt_though_the_purge_had_to_wait(services:
     assert read_transcript(services, "held") == [A]
 
 
-@pytest.mark.parametrize("step", ["after begin", "before finish_restore"])
+@pytest.mark.parametrize("step", ["after begin_restore", "before finish_restore"])
 def test_a_hold_that_comes_during_a_restore_that_fails_is_seen_to(services: Services, step: str) -> None:
     sleep(services, "s", A)
     watched, points = watch(services)

@@ -29,10 +29,13 @@ from torpor.worker.failpoints import Failpoint
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain
 from torpor.worker.sleep.outcome import Outcome
-from torpor.worker.wake.restore import read_transcript, restore_session
+from torpor.worker.wake.read import read_transcript
+from torpor.worker.wake.restore import restore_session
 
 
-@pytest.mark.parametrize("point", ["after snapshot", "before segment put", "after segment put", "before commit"])
+@pytest.mark.parametrize(
+    "point", ["after snapshot batch", "before put segment", "after put segment", "before commit batch"]
+)
 def test_a_worker_that_was_uploading_while_the_purge_ran_leaves_no_object(services: Services, point: str) -> None:
     watched, points = watch(with_settings(services, lease_seconds=1))
     say(services, "s", A, B)
@@ -47,7 +50,7 @@ def test_a_worker_that_was_uploading_while_the_purge_ran_leaves_no_object(servic
     assert wait_until(lambda: carry_out(services, order.id).state is PurgeState.COMPLETE)
 
 
-@pytest.mark.parametrize("point", ["after marker put", "after segment put"])
+@pytest.mark.parametrize("point", ["after put marker", "after put segment"])
 def test_a_purge_is_complete_only_when_what_a_dying_worker_left_is_gone(services: Services, point: str) -> None:
     services = with_settings(services, lease_seconds=1)
     watched, points = watch(services)
@@ -99,8 +102,8 @@ def test_what_a_dying_worker_left_goes_though_the_session_was_used_while_it_uplo
     def die() -> None:
         raise Killed
 
-    points.at("before segment put", use_and_erase)
-    points.at("after segment put", die)
+    points.at("before put segment", use_and_erase)
+    points.at("after put segment", die)
     with pytest.raises(Killed):
         archive_session(watched, "s")
     if clear:
@@ -117,7 +120,7 @@ LIVE = [
     Failpoint.PURGE_REMOVED,
     Failpoint.PURGE_RECEIPTED,
 ]
-ERASING = [Failpoint.PURGE_DROPPED, Failpoint.CLEAN_MARKED, Failpoint.CLEAN_UNMARKED, Failpoint.CLEAN_DELETED]
+ERASING = [Failpoint.PURGE_DROPPED, Failpoint.ERASE_MARKED, Failpoint.ERASE_UNMARKED, Failpoint.ERASE_DELETED]
 ALL = [point for point in [*LIVE, *ERASING] if point is not Failpoint.PURGE_TRIMMED]
 
 
@@ -222,7 +225,7 @@ def test_what_comes_after_the_list_is_complete_is_not_purged(services: Services)
     watched, points = watch(services)
     say(services, "old", A)
     order = Order.of(owner="ann")
-    points.at("after segment put", lambda: purge(services, order))
+    points.at("after put segment", lambda: purge(services, order))
     archive_session(watched, "old")
     assert receipts.standing(services, order.id).state is PurgeState.RUNNING
     services.sessions.append("old", [B], owner="ann", allow_reuse=True)

@@ -37,7 +37,8 @@ from torpor.worker.failpoints import Failpoint
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain
 from torpor.worker.sleep.outcome import Outcome
-from torpor.worker.wake.restore import read_transcript, restore_session
+from torpor.worker.wake.read import read_transcript
+from torpor.worker.wake.restore import restore_session
 
 
 def test_a_purge_removes_a_session_from_redis_and_archive_and_writes_a_receipt(
@@ -266,7 +267,7 @@ def test_a_live_purge_takes_back_what_was_uploaded_and_never_committed(services:
     def die() -> None:
         raise Killed
 
-    points.at("before commit", die)
+    points.at("before commit batch", die)
     with pytest.raises(Killed):
         archive_session(watched, "s")
     order = Order.of(session="s", scope=Scope.LIVE)

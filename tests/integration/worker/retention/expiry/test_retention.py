@@ -38,7 +38,8 @@ from torpor.worker.deployment.settings import Settings
 from torpor.worker.retention.expiry import NEVER
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.outcome import Outcome
-from torpor.worker.wake.restore import read_transcript, restore_session
+from torpor.worker.wake.read import read_transcript
+from torpor.worker.wake.restore import restore_session
 
 # The moment at which a session's archive may go
 
@@ -212,7 +213,7 @@ def test_older_segments_are_kept_before_a_session_leaves_redis(client: redis.Red
     say(monthly, 2)
     watched, points = watch(monthly)
     fall_asleep(watched)
-    assert points.log.index("after amend") < points.log.index("before commit")
+    assert points.log.index("after amend") < points.log.index("before commit batch")
     assert points.log.count("after amend") == 1
 
 

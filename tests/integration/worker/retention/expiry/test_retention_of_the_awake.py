@@ -32,7 +32,8 @@ from torpor.worker.deployment.services import Services
 from torpor.worker.retention import legal_hold
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.outcome import Outcome
-from torpor.worker.wake.restore import RestoreOutcome, read_transcript, restore_session
+from torpor.worker.wake.read import read_transcript
+from torpor.worker.wake.restore import RestoreOutcome, restore_session
 
 # Waking up
 
@@ -89,7 +90,7 @@ def test_a_held_owners_session_outlives_its_retention_and_is_found_to_be_release
         archive_session(monthly, "s")
     assert lapse(monthly) == 0
     assert read_transcript(monthly, "s") == said
-    assert legal_hold.hold_owner(monthly, "ann", None) == legal_hold.Held(1, 2)
+    assert legal_hold.hold_owner(monthly, "ann", None) == legal_hold.HoldResult(1, 2)
     assert lapse(monthly) == 2
 
 
@@ -178,7 +179,7 @@ def test_a_session_that_never_slept_and_outlives_its_first_part_is_archived_anew
     quick = with_settings(monthly, lease_seconds=0.2)
     said = say(quick, 1)
     watched, points = watch(quick)
-    points.at("before commit", lambda: said.extend(say(quick, 2)))
+    points.at("before commit batch", lambda: said.extend(say(quick, 2)))
     assert archive_session(watched, "s").outcome is Outcome.KEPT
     assert not described(quick).complete
     assert lapse(quick) == 1

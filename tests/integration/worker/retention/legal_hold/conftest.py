@@ -1,8 +1,6 @@
-"""Four shards, an archive that enforces holds, and no failpoint armed afterwards."""
+"""Four shards, and an archive that enforces holds."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 import pytest
 import redis
@@ -12,7 +10,6 @@ from support.storage_proxy import StorageProxy
 from torpor.history.protocol import (
     SessionStore,
 )
-from torpor.worker import failpoints
 
 
 @pytest.fixture
@@ -27,9 +24,3 @@ def archive_url(request: pytest.FixtureRequest, archive_url: str) -> str:
 @pytest.fixture
 def sessions(client: redis.Redis) -> SessionStore:
     return SessionStore(client, shards=4)
-
-
-@pytest.fixture(autouse=True)
-def disarmed() -> Iterator[None]:
-    yield
-    failpoints.arm()

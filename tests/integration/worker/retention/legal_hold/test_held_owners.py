@@ -20,7 +20,8 @@ from torpor.worker.erasure.purge import purge
 from torpor.worker.erasure.receipt import PurgeState
 from torpor.worker.retention import legal_hold
 from torpor.worker.sleep.attempt import archive_session
-from torpor.worker.wake.restore import read_transcript, restore_session
+from torpor.worker.wake.read import read_transcript
+from torpor.worker.wake.restore import restore_session
 
 # An owner's hold
 
@@ -31,11 +32,11 @@ def test_an_owners_hold_is_of_the_sessions_there_are_and_of_those_that_come(serv
     sleep(services, "awake", A)
     restore_session(services, "awake")
     sleep(services, "bobs", A, owner="bob")
-    told: list[legal_hold.Held] = []
+    told: list[legal_hold.HoldResult] = []
 
     done = legal_hold.hold_owner(services, "ann", "case 12", told.append)
 
-    assert done == told[-1] == legal_hold.Held(3, 4)
+    assert done == told[-1] == legal_hold.HoldResult(3, 4)
     say(services, "later", A)
     settle(services)
     for session_id in ("live", "awake", "later"):
@@ -55,7 +56,7 @@ def test_an_owners_hold_is_of_the_sessions_there_are_and_of_those_that_come(serv
     assert (standing.state, standing.receipt.kept.sessions) == (PurgeState.BLOCKED, 4)
     assert purge(services, Order.of(owner="bob")).state is PurgeState.COMPLETE
 
-    assert legal_hold.hold_owner(services, "ann", None) == legal_hold.Held(4, 8)
+    assert legal_hold.hold_owner(services, "ann", None) == legal_hold.HoldResult(4, 8)
     assert legal_hold.hold_owner(services, "ann", None) is None
     assert legal_hold.hold_owner(services, "nobody", None) is None
     for session_id in ("live", "asleep", "awake", "later"):
@@ -85,7 +86,7 @@ def test_the_release_of_an_owner_leaves_a_sessions_own_hold(services: Services) 
     legal_hold.hold_owner(services, "ann", "case 13")
     settle(services)
 
-    assert legal_hold.hold_owner(services, "ann", None) == legal_hold.Held(2, 2)
+    assert legal_hold.hold_owner(services, "ann", None) == legal_hold.HoldResult(2, 2)
     settle(services)
 
     assert (held(services, "both"), held(services, "owners")) == ([True], [False])
@@ -110,7 +111,7 @@ def test_an_owners_hold_that_is_interrupted_is_finished_when_it_is_run_again(
         settle(services)
     reason = None if release else "case 12"
 
-    def die(_: legal_hold.Held) -> None:
+    def die(_: legal_hold.HoldResult) -> None:
         raise Killed
 
     monkeypatch.setattr(legal_hold, "_BATCH", 2)
@@ -119,7 +120,7 @@ def test_an_owners_hold_that_is_interrupted_is_finished_when_it_is_run_again(
     seen_to = [held(services, f"s{number}") for number in range(5)]
     assert seen_to.count([not release]) == 2
 
-    assert legal_hold.hold_owner(services, "ann", reason) == legal_hold.Held(5, 6)
+    assert legal_hold.hold_owner(services, "ann", reason) == legal_hold.HoldResult(5, 6)
     settle(services)
 
     assert [held(services, f"s{number}") for number in range(5)] == [[not release]] * 5
@@ -132,7 +133,7 @@ def test_what_goes_to_sleep_while_its_owner_is_held_is_found(services: Services)
         say(services, f"s{number}", A)
     asleep = iter(range(4))
 
-    def sleep_meanwhile(_: legal_hold.Held) -> None:
+    def sleep_meanwhile(_: legal_hold.HoldResult) -> None:
         for number in asleep:
             archive_session(services, f"s{number}")
 

@@ -30,7 +30,8 @@ from torpor.worker.retention import legal_hold
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain
 from torpor.worker.sleep.outcome import Outcome
-from torpor.worker.wake.restore import read_transcript, restore_session
+from torpor.worker.wake.read import read_transcript
+from torpor.worker.wake.restore import restore_session
 
 # A session's own hold
 
@@ -105,7 +106,7 @@ def test_the_upload_itself_sets_the_hold(services: Services) -> None:
     say(services, "s", A)
     chat(services).hold("case 12")
     seen: list[list[bool]] = []
-    points.at("after segment put", lambda: seen.append(held(services, "s")))
+    points.at("after put segment", lambda: seen.append(held(services, "s")))
 
     archive_session(watched, "s")
 
@@ -230,11 +231,11 @@ def test_a_quarantined_session_is_protected_at_once_and_its_objects_are_seen_to_
 def test_whoever_holds_by_the_command_sees_to_the_objects_at_once(services: Services) -> None:
     sleep(services, "s", A)
     for changed in (2, 0):
-        assert legal_hold.hold_session(services, "s", "case 12") == legal_hold.Held(1, changed)
+        assert legal_hold.hold_session(services, "s", "case 12") == legal_hold.HoldResult(1, changed)
         assert held(services, "s") == [True]
     settle(services)
     assert held(services, "s") == [True]
-    assert legal_hold.hold_session(services, "s", None) == legal_hold.Held(1, 2)
+    assert legal_hold.hold_session(services, "s", None) == legal_hold.HoldResult(1, 2)
     assert legal_hold.hold_session(services, "s", None) is None
     assert legal_hold.hold_session(services, "nobody", None) is None
     assert held(services, "s") == [False]
@@ -243,7 +244,8 @@ def test_whoever_holds_by_the_command_sees_to_the_objects_at_once(services: Serv
 
 
 @pytest.mark.parametrize(
-    "point", ["after snapshot", "before segment put", "after segment put", "before commit", "after commit"]
+    "point",
+    ["after snapshot batch", "before put segment", "after put segment", "before commit batch", "after commit batch"],
 )
 @pytest.mark.parametrize("of_owner", [False, True])
 def test_a_hold_that_is_set_during_an_upload_ends_with_held_objects(
@@ -270,7 +272,9 @@ def test_a_hold_that_is_set_during_an_upload_ends_with_held_objects(
     assert (in_redis(services), read_transcript(services, "s"), held(services, "s")) == (0, [A, B], [True])
 
 
-@pytest.mark.parametrize("point", ["after snapshot", "before segment put", "after segment put", "before commit"])
+@pytest.mark.parametrize(
+    "point", ["after snapshot batch", "before put segment", "after put segment", "before commit batch"]
+)
 def test_a_hold_that_is_released_during_an_upload_ends_with_free_objects(services: Services, point: str) -> None:
     watched, points = watch(services)
     say(services, "s", A, B)
@@ -315,7 +319,7 @@ def test_a_worker_that_is_killed_before_it_notes_what_it_saw_to_is_followed_by_a
         chat(services).hold("case 12")
 
     def die(at: Failpoint) -> None:
-        if at is Failpoint.HOLD_SEEN_TO:
+        if at is Failpoint.HOLD_APPLIED:
             raise Killed
 
     failpoints.arm(die)

@@ -19,7 +19,8 @@ from torpor.worker.retention import legal_hold
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain
 from torpor.worker.sleep.outcome import Outcome
-from torpor.worker.wake.restore import read_transcript, restore_session
+from torpor.worker.wake.read import read_transcript
+from torpor.worker.wake.restore import restore_session
 
 # Holds and erasures that were accepted before, or come right after
 
@@ -110,7 +111,7 @@ def test_a_live_purge_right_after_the_release_leaves_free_objects(services: Serv
     assert held(services, "s") == [False]
 
 
-@pytest.mark.parametrize("point", ["before segment put", "after segment put", "before commit"])
+@pytest.mark.parametrize("point", ["before put segment", "after put segment", "before commit batch"])
 def test_what_was_uploaded_with_a_hold_that_was_released_and_cleared_meanwhile_is_taken_back(
     services: Services, point: str
 ) -> None:

@@ -20,7 +20,8 @@ from torpor.worker.deployment.services import Services
 from torpor.worker.errors import SegmentMissing
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.outcome import AttemptResult, Outcome
-from torpor.worker.wake.restore import read_transcript, restore_session
+from torpor.worker.wake.read import read_transcript
+from torpor.worker.wake.restore import restore_session
 
 
 @pytest.mark.parametrize(
@@ -56,7 +57,7 @@ def test_a_session_that_is_used_meanwhile_stays_in_redis(services: Services, use
     assert info
     assert (info.status, info.message_count) == (Status.LIVE, len(chat.acknowledged))
     assert services.sessions.messages("s") == chat.acknowledged
-    sent = "after segment put" in points.log
+    sent = "after put segment" in points.log
     # What was verified is not sent again.
     assert info.archived_count == (LARGE if sent else 0)
     assert archive_session(services, "s").outcome is Outcome.ARCHIVED
@@ -71,7 +72,7 @@ def test_an_element_that_another_program_pushes_keeps_the_session_alive(
     chat.say(3)
     [key] = raw(client, "KEYS", "*:m:s")
     watched, points = watch(services)
-    points.at("before commit", lambda: raw(client, "RPUSH", key, b"not by Torpor"))
+    points.at("before commit batch", lambda: raw(client, "RPUSH", key, b"not by Torpor"))
     assert archive_session(watched, "s").outcome is Outcome.KEPT
     chat.acknowledged.append(b"not by Torpor")
     chat.check()
@@ -81,7 +82,7 @@ def test_a_maintenance_read_does_not_keep_a_session_alive(services: Services) ->
     chat = Chat(services)
     chat.say(LARGE)
     watched, points = watch(services)
-    points.at("before commit", lambda: (services.sessions.info("s"), read_transcript(services, "s")))
+    points.at("before commit batch", lambda: (services.sessions.info("s"), read_transcript(services, "s")))
     assert archive_session(watched, "s").outcome is Outcome.ARCHIVED
     assert not points.pending
 
@@ -96,7 +97,13 @@ def test_what_is_cleared_during_the_check_of_older_segments_does_not_come_back(s
 
 
 def test_a_clear_during_the_erasure_of_another_clear_is_finished_too(services: Services) -> None:
-    for point in ("before snapshot", "after snapshot", "before marker put", "before delete", "before note_erased"):
+    for point in (
+        "before snapshot batch",
+        "after snapshot batch",
+        "before put marker",
+        "before delete",
+        "before note_erased",
+    ):
         chat = Chat(services, f"cleared {point}")
         chat.say(3)
         archive_session(services, chat.session_id)
@@ -121,7 +128,7 @@ def test_a_cleared_session_is_not_archived_before_the_archive_is_erased(services
     points.at("after note_erased", chat.check_erased)
     assert archive_session(watched, "s").outcome is Outcome.ARCHIVED
     assert not points.pending
-    assert points.log.index("after note_erased") < points.log.index("before segment put")
+    assert points.log.index("after note_erased") < points.log.index("before put segment")
     chat.check()
 
 
@@ -156,7 +163,7 @@ def test_a_session_that_was_not_changed_since_it_woke_is_not_sent_again(services
     watched, points = watch(services)
     result = archive_session(watched, "s")
     assert (result.outcome, result.object_name, result.messages) == (Outcome.ARCHIVED, None, 3)
-    assert not [point for point in points.log if point.endswith("put")]
+    assert not [point for point in points.log if " put " in point]
     assert "before list" in points.log  # the archive was asked whether it still has them
     chat.check()
 
@@ -168,6 +175,6 @@ def test_the_owner_marker_is_there_before_the_first_segment(services: Services) 
     info = services.sessions.info("s")
     assert info
     marker = names.owner_marker("ann", "s", info.epoch)
-    points.at("before segment put", lambda: [stored.name for stored in services.archive.list("")].index(marker))
+    points.at("before put segment", lambda: [stored.name for stored in services.archive.list("")].index(marker))
     assert archive_session(watched, "s").outcome is Outcome.ARCHIVED
     assert not points.pending

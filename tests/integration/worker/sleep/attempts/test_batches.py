@@ -26,8 +26,13 @@ from torpor.worker.sleep.pool import Pool
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.name)
 @pytest.mark.parametrize(
     ("point", "head_bytes"),
-    [("after snapshot", 10_000), ("after heads", 10_000), ("before commit", 10_000), ("after heads", 2_500)],
-    ids=["after snapshot", "after heads", "before commit", "after heads that are a part"],
+    [
+        ("after snapshot batch", 10_000),
+        ("after read batch", 10_000),
+        ("before commit batch", 10_000),
+        ("after read batch", 2_500),
+    ],
+    ids=["after snapshot batch", "after read batch", "before commit batch", "after heads that are a part"],
 )
 def test_nothing_is_lost_whatever_happens_to_one_session_of_a_batch(
     services: Services, event: Event, point: str, head_bytes: int, monkeypatch: pytest.MonkeyPatch
@@ -54,7 +59,7 @@ def test_a_session_that_can_not_be_committed_keeps_no_other_of_its_batch(
     chats = due_chats(services, 8)
     watched, points = watch(services, concurrency=4)
     [key] = raw(client, "KEYS", "*:s:chat 3")
-    points.at("after heads", lambda: (raw(client, "RENAME", key, key + b":aside"), raw(client, "SET", key, "x")))
+    points.at("after read batch", lambda: (raw(client, "RENAME", key, key + b":aside"), raw(client, "SET", key, "x")))
     assert drain(watched, list(range(4))) == {Outcome.ARCHIVED: 7, Outcome.FAILED: 1}
     raw(client, "RENAME", key + b":aside", key)
     for chat in chats:
@@ -68,7 +73,7 @@ def test_a_commit_that_fails_for_a_whole_batch_gives_all_of_it_back(services: Se
     def fail() -> None:
         raise RedisUnavailable("Redis is down")
 
-    points.at("before commit", fail)
+    points.at("before commit batch", fail)
     outcomes = drain(watched, list(range(4)))
     assert outcomes[Outcome.POSTPONED] >= 1
     assert sum(outcomes.values()) == len(chats)
@@ -89,7 +94,7 @@ def test_a_session_that_is_claimed_again_before_the_first_attempt_has_ended_come
         arrived.set()
         assert go.wait(20)
 
-    points.at("before segment put", hold_up)
+    points.at("before put segment", hold_up)
     with Pool(watched) as archiver:
         archiver.begin(services.sessions.claim(list(range(4)), 10, services.settings.lease))
         assert arrived.wait(20)
@@ -114,13 +119,13 @@ def test_a_drain_claims_more_while_the_last_of_a_batch_is_still_in_work_and_not_
 
     def look() -> None:
         most.append(leased(services))
-        points.at("before segment put", look)
+        points.at("before put segment", look)
 
     def hold_up() -> None:
-        wait_until(lambda: points.log.count("after snapshot") > 1, what="more is claimed")
+        wait_until(lambda: points.log.count("after snapshot batch") > 1, what="more is claimed")
         look()
 
-    points.at("before segment put", hold_up)
+    points.at("before put segment", hold_up)
     assert drain(watched, list(range(4))) == {Outcome.ARCHIVED: len(chats)}
     assert max(most) <= 8 + 2 * 2
     for chat in chats:
@@ -144,9 +149,9 @@ def test_of_sessions_that_have_failed_before_no_more_than_a_batch_is_claimed_at_
 
     def look() -> None:
         most.append(leased(services))
-        points.at("before segment put", look)
+        points.at("before put segment", look)
 
-    points.at("before segment put", look)
+    points.at("before put segment", look)
     assert drain(watched, list(range(4))) == {Outcome.ARCHIVED: len(chats)}
     assert 1 <= max(most) <= 4
     for chat in chats:
@@ -159,15 +164,15 @@ def test_with_the_archive_down_one_session_that_has_failed_before_is_tried_and_n
     watched, points = watch(services, retry_delay_seconds=60)
 
     def fail() -> None:
-        points.at("before marker put", fail)
+        points.at("before put marker", fail)
         raise ArchiveUnavailable("the archive is down")
 
-    points.at("before marker put", fail)
+    points.at("before put marker", fail)
     assert drain(watched, list(range(4)))[Outcome.POSTPONED] >= 1
     for chat in chats:
         services.sessions.close(chat.session_id)
     assert drain(watched, list(range(4))) == {Outcome.POSTPONED: 1}
-    points.at("before marker put", lambda: None)
+    points.at("before put marker", lambda: None)
     assert drain(watched, list(range(4)))[Outcome.ARCHIVED] == 3
     for chat in chats:
         chat.check()
@@ -184,7 +189,7 @@ def test_a_session_that_waits_for_others_is_archived_though_its_lease_was_renewe
     for chat in (waits, goes_first):
         services.sessions.close(chat.session_id)
     watched, points = watch(services, lease_seconds=2)
-    points.at("before segment put", lambda: wait_until(lambda: points.log.count("after renew") >= 2))
+    points.at("before put segment", lambda: wait_until(lambda: points.log.count("after renew batch") >= 2))
     assert drain(watched, list(range(4))) == {Outcome.ARCHIVED: 2}
     for chat in (waits, goes_first):
         chat.check()
@@ -197,7 +202,7 @@ def test_what_an_unknown_error_leaves_is_given_back(services: Services) -> None:
     def fail() -> None:
         raise LookupError
 
-    points.at("before commit", fail)
+    points.at("before commit batch", fail)
     with pytest.raises(LookupError):
         drain(watched, list(range(4)))
     assert leased(services) == 0

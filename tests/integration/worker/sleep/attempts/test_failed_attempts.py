@@ -109,7 +109,7 @@ def test_an_error_that_nobody_foresaw_is_counted_and_kept(services: Services) ->
         def surprise() -> None:
             raise ZeroDivisionError("surprise")
 
-        points.at("before segment put", surprise)
+        points.at("before put segment", surprise)
         result = archive_session(watched, "s")
         assert (result.outcome, str(result.error)) == (outcome, "ZeroDivisionError")
     info = services.sessions.info("s")
@@ -123,14 +123,14 @@ def test_an_archive_that_is_down_postpones_counts_nothing_and_stops_claiming(ser
     watched, points = watch(services, concurrency=1, batch=1, retry_delay_seconds=0.1)
 
     def fail() -> None:
-        points.at("before marker put", fail)
+        points.at("before put marker", fail)
         raise ArchiveUnavailable("the archive is down")
 
-    points.at("before marker put", fail)
+    points.at("before put marker", fail)
     [(outcome, count)] = drain(watched, list(services.sessions.due_counts())).items()
     assert outcome is Outcome.POSTPONED
     assert count <= 3, "what is in work and what was claimed ahead of it"
-    assert points.log.count("before marker put") == 1
+    assert points.log.count("before put marker") == 1
     infos = [services.sessions.info(chat.session_id) for chat in chats]
     assert [info and (info.attempts, info.message_count) for info in infos] == [(0, 2)] * len(chats)
     assert [info.error for info in infos if info and info.error] == ["the archive is down"]
@@ -152,7 +152,7 @@ def test_no_number_of_failures_that_may_pass_leads_to_quarantine(services: Servi
         def fail() -> None:
             raise ArchiveUnavailable("the archive is down")
 
-        points.at("after segment put", fail)
+        points.at("after put segment", fail)
         assert archive_session(watched, "s").outcome is Outcome.POSTPONED
     assert archive_session(services, "s").outcome is Outcome.ARCHIVED
     chat.check()
@@ -168,8 +168,8 @@ def test_a_failure_after_the_lease_was_renewed_gives_the_session_back_all_the_sa
     def fail() -> None:
         raise ArchiveUnavailable("Redis or the archive is down")
 
-    points.at("before segment put", lambda: wait_until(lambda: points.log.count("after renew") >= 1))
-    points.at("before commit", fail)
+    points.at("before put segment", lambda: wait_until(lambda: points.log.count("after renew batch") >= 1))
+    points.at("before commit batch", fail)
     assert archive_session(watched, "s").outcome is Outcome.POSTPONED
     info = services.sessions.info("s")
     assert info

@@ -32,7 +32,7 @@ class Killed(BaseException):
     """Stands for a process that ends here."""
 
 
-@pytest.mark.parametrize("point", ["after heads", "before commit", "after commit"])
+@pytest.mark.parametrize("point", ["after read batch", "before commit batch", "after commit batch"])
 def test_a_worker_that_is_killed_amid_a_batch_loses_nothing(services: Services, point: str) -> None:
     chats = due_chats(services, 4)
     watched, points = watch(services, lease_seconds=0.3)
@@ -67,7 +67,7 @@ def killed(points: Points, point: str, watched: Services) -> None:
     ("point", "state"),
     [
         *((point, state) for point in POINTS for state in STATES),
-        *((point, state) for point in ("before marker put", "after marker put") for state in (new, slept_before)),
+        *((point, state) for point in ("before put marker", "after put marker") for state in (new, slept_before)),
         *(("before list", state) for state in (woken, kept_before)),
     ],
     ids=lambda value: value if isinstance(value, str) else value.__name__,
@@ -81,7 +81,7 @@ def test_what_a_killed_worker_began_is_finished_by_the_next(
     killed(points, point, watched)
     assert transcript(services, "s") == chat.acknowledged
 
-    if point != "after commit":
+    if point != "after commit batch":
         due = wait_until(services.sessions.due_counts, what="the lease ends")
         assert drain(services, list(due)) == {Outcome.ARCHIVED: 1}
     assert services.sessions.info("s") is None
@@ -90,7 +90,7 @@ def test_what_a_killed_worker_began_is_finished_by_the_next(
     chat.check()
 
 
-@pytest.mark.parametrize("point", ["before marker put", "after marker put", "before delete", "after delete"])
+@pytest.mark.parametrize("point", ["before put marker", "after put marker", "before delete", "after delete"])
 def test_an_erasure_that_was_killed_is_finished_by_the_next(services: Services, point: str) -> None:
     chat = Chat(services)
     for _ in range(3):
@@ -116,8 +116,8 @@ def test_an_upload_that_was_killed_after_its_session_was_erased_never_comes_back
     chat = Chat(services)
     chat.say(3)
     watched, points = watch(services, lease_seconds=0.1)
-    points.at("before segment put", lambda: erase(chat))
-    killed(points, "after segment put", watched)
+    points.at("before put segment", lambda: erase(chat))
+    killed(points, "after put segment", watched)
     chat.sleep()
     assert chat.wake() == []
     chat.sleep()
@@ -134,8 +134,8 @@ def test_an_upload_that_was_killed_after_its_session_was_erased_is_erased_too(
     chat = Chat(services)
     chat.say(3)
     watched, points = watch(services, lease_seconds=0.5)
-    points.at("before segment put", lambda: erase(chat))
-    killed(points, "after segment put", watched)
+    points.at("before put segment", lambda: erase(chat))
+    killed(points, "after put segment", watched)
     wait_until(lambda: erased_for_good(services), what="the erasure has looked again after the lease")
     chat.check_erased()
 
@@ -144,7 +144,7 @@ def test_a_purge_during_an_upload_leaves_nothing_that_names_the_owner(services: 
     chat = Chat(services)
     chat.say(3)
     watched, points = watch(services, lease_seconds=0.5)
-    points.at("before marker put", chat.purge)
+    points.at("before put marker", chat.purge)
     assert archive_session(watched, "s").outcome is Outcome.SUPERSEDED
     wait_until(lambda: erased_for_good(services), what="the erasure has looked again after the lease")
     assert [stored.name for stored in services.archive.list("v1/owners/")] == []

@@ -45,9 +45,9 @@ def test_a_slow_upload_keeps_its_lease(client: redis.Redis, services: Services) 
         wait_until(lambda: now_ms(client) > first + 300)
         assert archive_session(services, "s").outcome is Outcome.BUSY
 
-    points.at("before segment put", wait_beyond_the_lease)
+    points.at("before put segment", wait_beyond_the_lease)
     assert archive_session(watched, "s").outcome is Outcome.ARCHIVED
-    assert points.log.count("after renew") >= 2
+    assert points.log.count("after renew batch") >= 2
     assert not points.pending
     chat.check()
 
@@ -61,13 +61,13 @@ def test_a_lease_that_was_taken_over_stops_the_work(client: redis.Redis, service
     def take_over() -> None:
         services.sessions.close("s")
         taken.append(services.sessions.claim_one("s", services.settings.lease))
-        renewed = points.log.count("after renew")
-        wait_until(lambda: points.log.count("after renew") >= renewed + 2)
+        renewed = points.log.count("after renew batch")
+        wait_until(lambda: points.log.count("after renew batch") >= renewed + 2)
 
-    points.at("between pages", take_over)
+    points.at("after read", take_over)
     assert archive_session(watched, "s").outcome is Outcome.SUPERSEDED
-    assert points.log.count("between pages") == 1
-    assert "before segment put" not in points.log
+    assert points.log.count("after read") == 1
+    assert "before put segment" not in points.log
     assert list(services.archive.list("")) == []
     [lease] = taken
     assert isinstance(lease, Lease)
@@ -85,11 +85,13 @@ def test_an_upload_that_finishes_after_its_session_was_erased_is_taken_back(
 
     def erase_and_wait() -> None:
         erase(chat)
-        renewed = points.log.count("after renew")
-        wait_until(lambda: points.log.count("after renew") >= renewed + 2)  # the worker knows that its lease is lost
+        renewed = points.log.count("after renew batch")
+        wait_until(
+            lambda: points.log.count("after renew batch") >= renewed + 2
+        )  # the worker knows that its lease is lost
 
-    points.at("before segment put", erase_and_wait)
+    points.at("before put segment", erase_and_wait)
     assert archive_session(watched, "s").outcome is Outcome.SUPERSEDED
-    assert "after segment put" in points.log
+    assert "after put segment" in points.log
     chat.check_erased()
     chat.check()

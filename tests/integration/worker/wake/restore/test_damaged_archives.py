@@ -19,7 +19,8 @@ from torpor.worker.archive.stores import StoredObject
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import ArchiveUnavailable, SegmentDamaged, SegmentMissing
 from torpor.worker.sleep.attempt import archive_session
-from torpor.worker.wake.restore import read_transcript, restore_session
+from torpor.worker.wake.read import read_transcript
+from torpor.worker.wake.restore import restore_session
 
 
 def replace(services: Services, stored: StoredObject, change: Callable[[bytes], bytes]) -> None:
@@ -88,7 +89,7 @@ def test_a_missing_segment_is_a_gap_that_is_named(client: redis.Redis, services:
     said = say(services, 0, 4)
     for _ in range(2):  # three segments of one epoch
         watched, points = watch(services)
-        points.at("before commit", lambda: said.extend(say(services, len(said), 5)))
+        points.at("before commit batch", lambda: said.extend(say(services, len(said), 5)))
         archive_session(watched, "s")
     archive_session(services, "s")
     if awake:

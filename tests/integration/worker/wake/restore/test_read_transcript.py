@@ -17,7 +17,8 @@ from torpor.history.protocol import (
 from torpor.worker.deployment.services import Services
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.outcome import Outcome
-from torpor.worker.wake.restore import read_transcript, restore_session
+from torpor.worker.wake.read import read_transcript
+from torpor.worker.wake.restore import restore_session
 
 # Reading without waking
 
@@ -51,7 +52,7 @@ def test_a_transcript_that_is_read_while_the_session_moves_is_one_that_it_had(
     assert not points.pending
 
 
-@pytest.mark.parametrize(("awake", "point"), [(0, "before list"), (3, "between pages"), (3, "never")])
+@pytest.mark.parametrize(("awake", "point"), [(0, "before list"), (3, "after read"), (3, "never")])
 def test_a_transcript_is_whole_and_not_doubled_where_the_session_sleeps_and_wakes_while_it_is_read(
     services: Services, awake: int, point: str
 ) -> None:

@@ -29,10 +29,11 @@ from torpor.worker.errors import SegmentDamaged
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain
 from torpor.worker.sleep.outcome import Outcome
-from torpor.worker.wake.restore import RestoreOutcome, read_transcript, restore_session
+from torpor.worker.wake.read import read_transcript
+from torpor.worker.wake.restore import RestoreOutcome, restore_session
 
 STRANGE = [b"", b"\xff\xfe", b"NaN", b"{", b'{"a":\n1}', b"\r\n", b"\x00" * 100, b'"\\ud800"', b"x" * 70_000]
-POINTS = ["after begin", "before list", "before open", "after stage", "before finish_restore"]
+POINTS = ["after begin_restore", "before list", "before open", "after stage", "before finish_restore"]
 
 
 class Killed(BaseException):
@@ -70,7 +71,7 @@ def test_what_was_archived_of_a_live_epoch_does_not_come_twice(services: Service
     said = asleep(services, 4)
     watched, points = watch(services)
     said += say(services, 4, 3)
-    points.at("before commit", lambda: said.extend(say(services, 7, 2)))
+    points.at("before commit batch", lambda: said.extend(say(services, 7, 2)))
     assert archive_session(watched, "s").outcome is Outcome.KEPT
     assert read_transcript(services, "s") == said
     assert restore_session(services, "s").messages == 4
@@ -176,7 +177,9 @@ def test_a_restore_leaves_the_session_to_one_that_is_still_running(services: Ser
     said = asleep(services, 9)
     watched, points = watch(services)
     tickets = []
-    points.at("after begin", lambda: tickets.append(services.sessions.begin_restore("s", timedelta(seconds=30))))
+    points.at(
+        "after begin_restore", lambda: tickets.append(services.sessions.begin_restore("s", timedelta(seconds=30)))
+    )
     assert restore_session(watched, "s").outcome is RestoreOutcome.SUPERSEDED
     [ticket] = tickets
     assert isinstance(ticket, RestoreTicket)
@@ -261,7 +264,7 @@ def test_a_restore_does_not_take_a_session_out_of_quarantine(services: Services)
     def fail() -> None:
         raise SegmentDamaged("no")
 
-    points.at("before segment put", fail)
+    points.at("before put segment", fail)
     assert archive_session(watched, "s").outcome is Outcome.QUARANTINED
     restore_session(services, "s")
     assert live(services) == said
@@ -281,7 +284,7 @@ def test_a_restore_that_fails_does_not_take_a_session_out_of_quarantine(
     def fail() -> None:
         raise SegmentDamaged("no")
 
-    points.at("before segment put", fail)
+    points.at("before put segment", fail)
     archive_session(watched, "s")
     before = everything(client)
     for point in ("before list", "before open", "before finish_restore"):
@@ -324,7 +327,7 @@ def test_an_expiry_that_is_changed_between_attempts_is_the_last_one_when_the_ses
         raise RedisUnavailable("the connection is cut")
 
     for ttl in (200, 300):
-        points.at("before commit", fail)
+        points.at("before commit batch", fail)
         assert archive_session(watched, "s").outcome is Outcome.POSTPONED
         chat.set_expiry(ttl=ttl)
     assert archive_session(services, "s").outcome is Outcome.ARCHIVED

@@ -13,7 +13,6 @@ from support.observed import Points
 from support.servers import RedisServer
 from support.waking import services_of, watched
 from torpor.history.protocol import SessionStore
-from torpor.worker import failpoints
 from torpor.worker.deployment.services import Services
 from torpor.worker.wake.session_archive import SessionArchive
 
@@ -31,12 +30,6 @@ def connection(client: redis.Redis, redis_server: RedisServer, request: pytest.F
     connected = Connection(kind, redis_server.port, **user)
     yield connected
     connected.close()
-
-
-@pytest.fixture(autouse=True)
-def disarmed() -> Iterator[None]:
-    yield
-    failpoints.arm()
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from torpor.worker.errors import ArchiveTaken
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain
 from torpor.worker.sleep.outcome import Outcome
-from torpor.worker.wake.restore import read_transcript
+from torpor.worker.wake.read import read_transcript
 from torpor.worker.wake.session_archive import SessionArchive
 
 SHARDS = list(range(256))
@@ -45,7 +45,7 @@ def test_the_first_read_brings_a_session_back_and_the_next_ones_cost_nothing(
     assert chat.messages == SLEPT + LATE
     assert len(chat) == 5
     assert connection.chat(archive=archive).last(2) == [*SLEPT, *LATE][-2:]
-    assert points.log == []
+    assert points.calls == []
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_what_describes_or_closes_a_session_leaves_it_asleep(
     chat = connection.chat(archive=archive)
     assert chat.info() is None
     assert chat.close() is False
-    assert points.log == []
+    assert points.calls == []
 
 
 def test_a_session_that_was_written_to_while_it_slept_comes_back_whole(
@@ -119,7 +119,7 @@ def test_a_new_session_costs_one_listing(
     chat.add_messages(SLEPT)
     assert chat.messages == SLEPT
     assert connection.chat(archive=archive).messages == SLEPT
-    assert points.log == ["before list"]
+    assert points.calls == ["list"]
     assert events(services) == []
     assert restored(services) == 0
 
@@ -131,7 +131,7 @@ def test_a_new_session_that_is_written_first_costs_one_listing(
     chat.add_messages(SLEPT)
     assert chat.messages == SLEPT
     assert chat.messages == SLEPT
-    assert points.log == ["before list"]
+    assert points.calls == ["list"]
     assert events(services) == []
 
 
@@ -147,7 +147,7 @@ def test_what_is_remembered_as_empty_is_gone_after_its_minute(
     chat = connection.chat(archive=archive)
     for _ in range(3):
         assert chat.messages == []
-    assert points.log == ["before list"]
+    assert points.calls == ["list"]
     assert chat.info() is None
     assert lasting_keys(services.sessions.client) > before
     wait_until(lambda: drain(services, SHARDS) == {Outcome.ARCHIVED: 1}, what="it is due and goes")
@@ -208,10 +208,10 @@ def test_a_cleared_session_reads_as_empty_without_a_look_at_the_archive(
     assert chat.messages == []
     chat.add_messages(LATE)
     assert chat.messages == LATE
-    assert points.log == []
+    assert points.calls == []
     drain(services, SHARDS)
     assert chat.messages == LATE
-    assert points.log == []
+    assert points.calls == []
 
 
 def test_a_purged_session_reads_as_empty_without_a_look_at_the_archive(
@@ -224,7 +224,7 @@ def test_a_purged_session_reads_as_empty_without_a_look_at_the_archive(
     assert len(chat) == 0
     with pytest.raises(SessionPurged):
         chat.add_messages(LATE)
-    assert points.log == []
+    assert points.calls == []
 
 
 @pytest.mark.parametrize("point", ["before list", "before open"])

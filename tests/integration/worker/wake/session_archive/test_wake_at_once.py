@@ -15,7 +15,7 @@ from langchain_core.messages import BaseMessage, HumanMessage
 
 from support.client_kinds import Connection
 from support.keyspace import raw
-from support.observed import Points, WatchedArchive
+from support.observed import ObservedArchive, Points
 from support.servers import RedisServer
 from support.storage_proxy import StorageProxy, answered
 from support.waiting import scaled, wait_until
@@ -75,7 +75,7 @@ def test_of_many_threads_or_tasks_that_read_at_once_one_wakes_the_session(
     if not connection.kind.asynchronous:
         reads = [partial(getattr, connection.chat(archive=archive), "messages") for _ in range(many)]
     assert connection.at_once(reads) == [SLEPT] * many
-    assert points.log == ["before list", "before open"]
+    assert points.calls == ["list", "open"]
     assert restored(services) == 1
     assert len(events(services)) == 1
 
@@ -137,7 +137,7 @@ def test_readers_of_many_sessions_do_not_wait_for_each_other(
         together.wait()
         return real(*args, **options)
 
-    archive._store = WatchedArchive(open_archive(services.archive.url), points)
+    archive._store = ObservedArchive(open_archive(services.archive.url), points)
     object.__setattr__(archive._store, "list", wait_and_list)
     chats = [connection.chat(name, archive=archive) for name in names]
     reads = [
@@ -198,7 +198,7 @@ def test_while_the_archive_is_down_a_session_that_is_whole_is_read_and_written(
 
 @pytest.mark.parametrize(
     "failpoint",
-    [Failpoint.RESTORE_BEGUN, Failpoint.RESTORE_STAGED, Failpoint.RESTORE_READ, Failpoint.RESTORE_SWAPPED],
+    [Failpoint.RESTORE_BEGUN, Failpoint.RESTORE_STAGED, Failpoint.RESTORE_READ, Failpoint.RESTORE_FINISHED],
 )
 def test_where_one_that_wakes_a_session_dies_another_goes_on(
     connection: Connection,
@@ -245,7 +245,7 @@ def test_a_read_that_is_cancelled_leaves_the_session_to_others_at_once(
             return await asyncio.wait_for(chat.aget_messages(), 10)
 
     assert asyncio.run(read()) == SLEPT
-    assert points.log == ["before list", "before list", "before open"]
+    assert points.calls == ["list", "list", "open"]
 
 
 @pytest.mark.parametrize("point", ["before list", "before open"])

@@ -1,0 +1,56 @@
+"""Reading a transcript, from the archive and Redis, without waking its session."""
+
+from __future__ import annotations
+
+from itertools import chain
+
+from torpor.history.protocol import OwnerMismatch, SessionInfo, SessionNotFound, SessionPurged, TransientError
+from torpor.worker.archive import contents
+from torpor.worker.deployment.services import Services
+from torpor.worker.errors import ObjectNotFound, SegmentMissing
+from torpor.worker.retention import expiry
+
+_TRIES = 5
+
+
+def read_transcript(services: Services, session_id: str) -> list[bytes]:
+    """A session's messages as JSON bytes, oldest first.
+
+    Raises SessionNotFound, SessionPurged, OwnerMismatch, SegmentMissing and SegmentDamaged, and TransientError if the
+    session changes at each try.
+    """
+    for _ in range(_TRIES):
+        before = services.sessions.info(session_id)
+        if before and before.purge is not None:
+            raise SessionPurged(f"session {session_id!r} was purged")
+        live = services.sessions.messages(session_id, touch=False) if before else []
+        try:
+            archived = [] if before and before.complete else _archived(services, session_id, before)
+        except ObjectNotFound:
+            continue  # it was erased after the listing
+        except SegmentMissing:
+            if _moved(services, session_id, before):
+                continue
+            raise
+        if not _moved(services, session_id, before):
+            if before is None and not archived:
+                raise SessionNotFound(f"session {session_id!r} is neither in Redis nor in the archive")
+            return archived + live
+    raise TransientError(f"session {session_id!r} keeps changing between Redis and the archive; try again")
+
+
+def _archived(services: Services, session_id: str, live: SessionInfo | None) -> list[bytes]:
+    """The messages that only the archive has."""
+    found = expiry.unexpired(contents.look(services.archive, session_id))
+    planned = contents.plan(services.archive, found, below=live.epoch if live and live.message_count else None)
+    if live and live.owner and planned.origin.owner not in (None, live.owner):
+        raise OwnerMismatch(f"the archive has session {session_id!r} for another owner than Redis")
+    return [*chain.from_iterable(contents.read(services.archive, planned))]
+
+
+def _moved(services: Services, session_id: str, before: SessionInfo | None) -> bool:
+    """True if messages may have moved between Redis and the archive since the session was looked at."""
+    now = services.sessions.info(session_id)
+    if now is None or before is None:
+        return now is not before
+    return (now.epoch, now.restored_count) != (before.epoch, before.restored_count)
