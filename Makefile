@@ -40,7 +40,7 @@ versions: $(VENV)/dev ## Run the integration tests on Redis 6.2, Valkey 8, a Clu
 
 ledger: $(VENV)/dev ## Write and kill for SECONDS=60, then count every message.
 	@echo "== writing and killing for $(SECONDS) s, then counting every message"
-	@$(BIN)/python tests/ledger.py --seconds $(SECONDS)
+	@PYTHONPATH=.:tests $(BIN)/python -m ledger --seconds $(SECONDS)
 
 bench: $(BENCH)/ready ## Measure Torpor beside the libraries that a user would pick instead.
 	@echo "== measuring Torpor beside what a user would pick instead" >&2

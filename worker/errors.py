@@ -61,7 +61,7 @@ class SegmentDamaged(PermanentError):
 
 
 class SegmentMissing(PermanentError):
-    """The archive has a gap where a segment should be."""
+    """A segment is missing between those that the archive has."""
 
 
 class ArchiveRefused(PermanentError):

@@ -1,4 +1,4 @@
-"""The Celery tasks, with permanent names. They carry no state: losing one delays work and loses none."""
+"""The Celery tasks. Their names are permanent. A task carries no state, so a lost one delays work and loses none."""
 
 from __future__ import annotations
 
@@ -46,19 +46,19 @@ def services() -> Services:
 
 @shared_task(name="torpor.sweep")
 def sweep() -> int:
-    """Send what is due off in drains; returns how many."""
+    """Send drains for all due sessions; returns how many drains were sent."""
     return send_drains(services().sessions.due_counts())
 
 
 @shared_task(name="torpor.drain")
 def drain(shards: list[int]) -> dict[str, int]:
-    """Archive the due sessions of these shards; returns how many ended how."""
+    """Archive the due sessions of these shards; returns a count for each outcome."""
     return {str(outcome): count for outcome, count in draining.drain(services(), shards).items()}
 
 
 @shared_task(name="torpor.archive_session")
 def archive_session(session_id: str) -> str:
-    """Archive one session now, due or not; returns the outcome."""
+    """Archive one session now, even if it is not due; returns the outcome."""
     return str(attempt.archive_session(services(), session_id).outcome)
 
 
@@ -70,7 +70,7 @@ def restore_session(session_id: str) -> str:
 
 @shared_task(name="torpor.expire")
 def expire() -> int:
-    """Delete what the archive need not keep any more, unless the store does so by itself; returns how many objects."""
+    """Delete expired objects from the archive, unless the store does it by itself; returns how many were deleted."""
     return services().archive.expire(datetime.now(UTC))
 
 
@@ -78,7 +78,7 @@ def expire() -> int:
 def purge_session(
     self: Task, session_id: str, requested_by: str = "", reason: str = "", scope: str = Scope.EVERYWHERE
 ) -> dict[str, Any]:
-    """Purge one session; returns where the purge stands, the id of the task being the purge's."""
+    """Purge one session; returns the state of the purge, whose id is the id of the task."""
     return _purge(self, session=session_id, requested_by=requested_by, reason=reason, scope=scope)
 
 
@@ -86,7 +86,7 @@ def purge_session(
 def purge_owner(
     self: Task, owner: str, requested_by: str = "", reason: str = "", scope: str = Scope.EVERYWHERE
 ) -> dict[str, Any]:
-    """Purge all sessions of an owner; as `purge_session`."""
+    """Purge all sessions of an owner, as `purge_session` does for one."""
     return _purge(self, owner=owner, requested_by=requested_by, reason=reason, scope=scope)
 
 
@@ -100,14 +100,14 @@ def purge_idle(
     reason: str = "",
     scope: str = Scope.EVERYWHERE,
 ) -> dict[str, Any]:
-    """Purge the sessions that have been idle for so long, an owner's or all; as `purge_session`."""
+    """Purge all sessions, or those of an owner, that have been idle for `idle_seconds`; see `purge_session`."""
     idle = timedelta(seconds=idle_seconds)
     return _purge(self, owner=owner, idle=idle, requested_by=requested_by, reason=reason, scope=scope)
 
 
 @shared_task(name="torpor.sweep_purges")
 def sweep_purges() -> int:
-    """Send off the purges that are not finished and that nobody is at; returns how many."""
+    """Send a task for each unfinished purge that nobody is working on; returns how many were sent."""
     waiting = [each for each in orders.open_orders(services()) if not services().sessions.purge_progress(each)[0]]
     for purge_id in waiting:
         purge.apply_async(args=[purge_id], expires=HINT_SECONDS, retry=False)
@@ -116,7 +116,7 @@ def sweep_purges() -> int:
 
 @shared_task(name="torpor.purge", ignore_result=False)
 def purge(purge_id: str) -> dict[str, Any]:
-    """Go on with a purge; returns where it stands."""
+    """Continue a purge; returns its state."""
     return _carry_out(purge_id)
 
 
@@ -132,7 +132,7 @@ def _purge(task: Task, *, scope: str, **order: Any) -> dict[str, Any]:
 def _carry_out(purge_id: str) -> dict[str, Any]:
     try:
         standing = purging.carry_out(services(), purge_id)
-    except TorporError as error:  # it is noted, and the next sweep tries again
+    except TorporError as error:  # the purge records it, and the next sweep tries again
         log.error("purge %s: %s", purge_id, error)
         standing = receipts.standing(services(), purge_id)
     return {

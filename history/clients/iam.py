@@ -130,7 +130,7 @@ def _token_of(source: TokenSource) -> _Token:
     expiry = source.expiry
     token = _Token(source.token or "", expiry.replace(tzinfo=UTC) if expiry and not expiry.tzinfo else expiry)
     if not token.value or not token.lasts(timedelta(0)):
-        raise ValueError("the source has given none that is valid")
+        raise ValueError("the source gave no valid token")
     return token
 
 

@@ -31,7 +31,7 @@ class Archiving(BlockingRunner):
         return self.run_many([calls.attempts(self.deployment, lease.session_id) for lease in leases])
 
     def snapshots(self, leases: Sequence[Lease]) -> list[SessionInfo | TorporError | None]:
-        """Begin an attempt at each claimed session; each is atomic for itself, and each 16 are one pipeline.
+        """Begin an attempt at each claimed session; each is atomic on its own, and each 16 are one pipeline.
 
         Each result is None if the lease is lost or the session is gone, or the error that this session met.
         """
@@ -47,7 +47,7 @@ class Archiving(BlockingRunner):
     def heads(self, sessions: Sequence[SessionInfo], size: int) -> list[Page | TorporError | None]:
         """The first page, of about `size` bytes, of each session's messages that are not archived yet.
 
-        Each page is atomic for itself, and each 16 are one pipeline. Each result is None if the session is not in
+        Each page is atomic on its own, and each 16 are one pipeline. Each result is None if the session is not in
         Redis, or the error that this session met.
         """
         return self._in_turns(
@@ -60,7 +60,7 @@ class Archiving(BlockingRunner):
     def commits(self, verified: Sequence[tuple[Lease, SessionInfo]]) -> list[CommitOutcome | TorporError]:
         """Delete each session if it has not changed since it was archived, else note how much of it is safe.
 
-        One pipeline; each session is atomic for itself. Each result is the outcome, or the error that this session met.
+        One pipeline; each session is atomic on its own. Each result is the outcome, or the error that this session met.
         """
         return self.run_many([calls.commit(self.deployment, lease, archived) for lease, archived in verified])
 

@@ -18,7 +18,7 @@ class Erasure(BlockingRunner):
     def purge(
         self, targets: Sequence[PurgeTarget], purge_id: str, *, tombstone: timedelta, idle: timedelta | None = None
     ) -> list[Purging | TorporError]:
-        """Empty sessions at once and for good, whether they are in Redis or not; one pipeline, each atomic for itself.
+        """Empty sessions at once and for good, whether they are in Redis or not; one pipeline, each atomic on its own.
 
         For the time of the tombstone late writes raise SessionPurged; the worker erases the archive. With `idle`, a
         session that was used within that time is left. The same purge can be run again. Each result is the outcome, or

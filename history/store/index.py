@@ -61,7 +61,7 @@ class Index(BlockingRunner):
         return Announcements(self._client, self.deployment.keyspace)
 
     def overview(self) -> list[ShardOverview]:
-        """Describe every shard; one pipeline, each shard atomic for itself.
+        """Describe every shard; one pipeline, each shard atomic on its own.
 
         Shards that don't answer are left out, with a warning; raises if none answers.
         """

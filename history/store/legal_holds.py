@@ -20,7 +20,7 @@ class LegalHolds(BlockingRunner):
     def hold_owner(self, owner: str, reason: str | None) -> bool:
         """Put an owner under a legal hold, or release it with None; False if there was none to release.
 
-        One pipeline, each shard atomic for itself; repeatable. Call `note_owner_holds` for the owner's sessions
+        One pipeline, each shard atomic on its own; repeatable. Call `note_owner_holds` for the owner's sessions
         afterwards. Raises InvalidOwner and InvalidReason.
         """
         shards = range(self._recorded.keyspace.shards)

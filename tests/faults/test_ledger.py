@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ledger import Record, Turn, judge
+from ledger.record import Record, Turn, judge
 
 
 def test_the_ledger_tells_what_is_lost_doubled_reordered_or_back_after_a_clear() -> None:

@@ -94,7 +94,7 @@ def owner_markers(
 
 
 def last_active(objects: Iterable[StoredObject]) -> datetime:
-    """When a session was last active, as its objects tell. They do not tell of reads after the last write."""
+    """When a session was last active, by the metadata of its objects. Later reads are not in it."""
     return max(map(_active, objects))
 
 
@@ -149,7 +149,7 @@ def read(archive: ArchiveStore, planned: Plan) -> Iterator[list[bytes]]:
 
 
 def _origin(archive: ArchiveStore, segments: Sequence[Segment]) -> Origin:
-    """What the segments remember of their session: its earliest creation, newest expiry and newest owner."""
+    """The earliest creation, newest expiry and newest owner of a session, by the metadata of its segments."""
     origins = [SegmentMetadata.read(archive, segment.stored).origin for segment in segments]
     return Origin(
         created=min((each.created for each in origins if each.created), default=None),

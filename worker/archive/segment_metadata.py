@@ -1,4 +1,4 @@
-"""A segment's object metadata: what is in the segment, and what a restore gives back to its session.
+"""A segment's object metadata: a description of the segment, and the properties that a restore gives its session.
 
 A store keeps it as text, under the names that `stored` gives.
 """
@@ -33,7 +33,7 @@ _Moment = Annotated[datetime, BeforeValidator(_moment), PlainSerializer(_iso)]
 
 
 class SegmentMetadata(BaseModel):
-    """What a segment's metadata says. Another program's copy of a segment may lack any of it.
+    """The metadata of a segment. A copy that another program has made of a segment may lack any of it.
 
     The segment holds `count` messages, `[start, stop)` of its epoch, which followed `base` messages of earlier epochs.
     `sha256` is of the uncompressed lines. `created`, `active` (last activity), `owner` and the three spans of the
@@ -79,7 +79,7 @@ class SegmentMetadata(BaseModel):
 
     @classmethod
     def read(cls, archive: ArchiveStore, segment: StoredObject) -> Self:
-        """What a restore needs of a segment's metadata; raises SegmentDamaged."""
+        """The metadata that a restore needs; raises SegmentDamaged."""
         needed = {name: segment.metadata[name] for name in _NEEDED if name in segment.metadata}
         try:
             read = cls.model_validate(needed)
@@ -92,12 +92,12 @@ class SegmentMetadata(BaseModel):
         return read
 
     def stored(self) -> dict[str, str]:
-        """The metadata as a store keeps it. What is None is left out."""
+        """The metadata as a store keeps it, without the fields that are None."""
         return self.model_dump(by_alias=True, exclude_none=True)
 
     @property
     def origin(self) -> Origin:
-        """What the segment remembers of its session."""
+        """The properties of the session that a restore gives back to it."""
         expiry = Expiry(_span(self.idle_ms), _span(self.max_age_ms), _span(self.retention_ms))
         return Origin(self.created, expiry, self.owner)
 

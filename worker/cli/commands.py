@@ -71,7 +71,7 @@ def _settings(
 
 
 class _Deferred(TyperCommand):
-    """A command of which only the name and one line of help are known until it is called."""
+    """A command whose function is imported when it is called; until then, only its name and summary are known."""
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
         return _load(self.name or "").make_context(info_name, args, parent, **extra)

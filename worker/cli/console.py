@@ -95,7 +95,7 @@ def print_transcript(speeches: Iterable[Speech]) -> None:
 
 
 def span(value: timedelta | float | None) -> str:
-    """A span of time as people say it: 45s, 12m, 3h 20m, 5d 2h; '-' for none."""
+    """A span of time for people: 45s, 12m, 3h 20m, 5d 2h; '-' for none."""
     if value is None:
         return "-"
     seconds = round(value.total_seconds() if isinstance(value, timedelta) else value)
@@ -107,7 +107,7 @@ def span(value: timedelta | float | None) -> str:
 
 
 def size(value: int | None) -> str:
-    """A number of bytes as people say it; '-' for none."""
+    """A number of bytes for people; '-' for none."""
     if value is None:
         return "-"
     amount = float(value)

@@ -24,7 +24,7 @@ from rich.table import Table
 from torpor import MemorystoreChatMessageHistory
 from torpor.history.protocol import PermanentError
 from torpor.worker.archive.contents import look
-from torpor.worker.cli.console import printable, progress, say, terminal
+from torpor.worker.cli.console import progress, say, terminal
 from torpor.worker.deployment.services import Services, connect
 from torpor.worker.deployment.settings import Settings, environment, load_settings
 from torpor.worker.ops import status
@@ -183,8 +183,7 @@ def _await_archived(services: Services, worker: subprocess.Popen[bytes], board: 
 def _wake(services: Services, played: list[Conversation]) -> None:
     """Wake every session up; show the archive and the result of the first one."""
     first = played[0]
-    name = printable(first.session_id)
-    say(f"The user of {name} comes back. In the archive:")
+    say(f"The user of {first.session_id} comes back. In the archive:")
     for segment in look(services.archive, first.session_id).segments:
         say(f"  {segment.stored.name}  {segment.stored.size:,} bytes")
     say(f"restored: {_restore(services, first):,} messages, equal to what was written.\n")

@@ -9,7 +9,7 @@ from torpor.history.protocol import InvalidArgument, SessionNotFound, TorporErro
 from torpor.worker.cli import console
 from torpor.worker.errors import HoldNotFound, ImportFailed, PurgeNotFound, SettingsError
 
-# The first class that an error is an instance of decides. The help of `torpor` documents the codes.
+# The first class that matches the error decides. The help of `torpor` documents the codes.
 _EXIT_CODES: list[tuple[type[TorporError], int]] = [
     (SettingsError, 2),
     (InvalidArgument, 2),

@@ -63,7 +63,7 @@ def idle(services: Services, since: datetime, *, archived: bool = True) -> Itera
 
 
 def owned_and_idle(services: Services, owner: str, since: datetime, *, archived: bool = True) -> Iterator[str]:
-    """An owner's sessions that were not active after `since`; the archive tells it of those that are asleep."""
+    """An owner's sessions that were not active after `since`, by Redis or, if they are asleep, by the archive."""
     for session_id, info in _known(services, owned(services, owner, archived=archived)):
         if info:
             if info.last_active <= since:

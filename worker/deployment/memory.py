@@ -48,9 +48,9 @@ def nodes(services: Services) -> list[NodeMemory]:
         raise RedisUnavailable(f"Redis can't be reached: {exc}") from exc
 
 
-def _node(services: Services, name: str, shards: Sequence[int], told: Mapping[str, Any]) -> NodeMemory:
-    limit = int(told.get("maxmemory", 0)) or services.settings.memory_limit
-    return NodeMemory(name, shards, int(told.get("used_memory", 0)), limit, str(told.get("maxmemory_policy", "")))
+def _node(services: Services, name: str, shards: Sequence[int], info: Mapping[str, Any]) -> NodeMemory:
+    limit = int(info.get("maxmemory", 0)) or services.settings.memory_limit
+    return NodeMemory(name, shards, int(info.get("used_memory", 0)), limit, str(info.get("maxmemory_policy", "")))
 
 
 def _shards_by_node(

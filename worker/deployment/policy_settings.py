@@ -52,7 +52,7 @@ class PolicySettings(BaseModel):
 
 
 def read_rules(value: Any) -> Any:
-    """Rules from the environment, where they are JSON, or from an argument; raises ValueError unless it is a list."""
+    """Rules from an argument or, as JSON, from the environment; raises ValueError unless they are a list."""
     if value is None:
         return None
     try:

@@ -96,19 +96,19 @@ class Settings(BaseSettings):
         description="Whether TORPOR_REDIS_URL is a node of a Redis Cluster; TORPOR_BROKER_URL is then required.",
     )
     redis_ca_file: Annotated[Path | None, BeforeValidator(_none), AfterValidator(_redis_ca_file)] = Field(
-        default=None, description="The CA certificates of a rediss:// instance of Memorystore, a file in PEM."
+        default=None, description="A PEM file with the CA certificates of a rediss:// instance of Memorystore."
     )
     redis_iam: Annotated[bool, AfterValidator(_redis_iam)] = Field(
-        default=False, description="Whether IAM access tokens take the place of a password; needs rediss://."
+        default=False, description="Whether IAM access tokens replace a password; needs rediss://."
     )
     broker_url: Annotated[SecretStr | None, AfterValidator(_broker_url)] = Field(
-        default=None, validate_default=True, description="Celery's broker; TORPOR_REDIS_URL where it is not set."
+        default=None, validate_default=True, description="Celery's broker; TORPOR_REDIS_URL if it is not set."
     )
     archive_url: Annotated[str, AfterValidator(_archive_url)] = Field(
-        description="Where transcripts go: gs://bucket/prefix or file:///absolute/path."
+        description="The archive: gs://bucket/prefix or file:///absolute/path."
     )
     namespace: Annotated[str, AfterValidator(_namespace)] = Field(
-        default=DEFAULT_NAMESPACE, description="What all key names begin with."
+        default=DEFAULT_NAMESPACE, description="The prefix of all key names in Redis."
     )
     shards: int | None = Field(
         default=None,
@@ -117,13 +117,13 @@ class Settings(BaseSettings):
         description="Shard count of a new deployment (256); must agree with the recorded one.",
     )
     idle_timeout_seconds: WholeSeconds = Field(
-        default=86_400, description="How long a session that has no ttl of its own may be idle."
+        default=86_400, description="How long a session without a ttl of its own may be idle."
     )
     max_age_seconds: WholeSeconds | None = Field(
         default=None, description="Archive a session that has been in Redis for so long, idle or not."
     )
     archive_retention_seconds: WholeSeconds | None = Field(
-        default=None, description="How long after its last activity a session's archive is kept; for ever if not set."
+        default=None, description="How long a session's archive is kept after its last activity; for ever if not set."
     )
     policies: Annotated[tuple[PolicySettings, ...] | None, NoDecode, BeforeValidator(read_rules)] = Field(
         default=None, description="Rules by owner or prefix, a JSON list: see docs/operations.md."
@@ -133,7 +133,7 @@ class Settings(BaseSettings):
         default=True, description="Whether workers act at the moment a session is due, not at the next sweep only."
     )
     lease_seconds: Seconds = Field(
-        default=300, description="How long a claimed session is a worker's own; renewed while it works."
+        default=300, description="How long a worker owns a session that it has claimed; renewed while it works."
     )
     batch: int = Field(default=64, ge=1, le=10_000, description="Sessions claimed at a time.")
     concurrency: int = Field(default=16, ge=1, le=512, description="Sessions archived at a time in a process.")
@@ -145,10 +145,13 @@ class Settings(BaseSettings):
         default=0.85, gt=0, le=1, description="Share of Redis's memory limit above which sessions are archived early."
     )
     memory_low: Annotated[float, AfterValidator(_memory_low)] = Field(
-        default=0.75, gt=0, le=1, description="Share of the limit at which that ends; below the high one."
+        default=0.75,
+        gt=0,
+        le=1,
+        description="Share of the limit at which that ends; below TORPOR_MEMORY_HIGH.",
     )
     memory_limit: int | None = Field(
-        default=None, ge=1, description="Bytes a node of Redis may use, where it does not show its own maxmemory."
+        default=None, ge=1, description="Bytes a node of Redis may use, if it does not show its own maxmemory."
     )
     tombstone_seconds: WholeSeconds = Field(
         default=86_400, description="How long a purged session refuses late writes, and its id is remembered."
@@ -160,10 +163,13 @@ class Settings(BaseSettings):
     )
     on_event_queue: str = Field(default="torpor-events", pattern=_NAME, description="The queue that task is sent to.")
     nice: int = Field(
-        default=10, ge=0, le=19, description="How far a worker gives way to what else needs the machine's cores."
+        default=10,
+        ge=0,
+        le=19,
+        description="How far a worker gives way to other programs, as by nice(1).",
     )
     grace_seconds: Seconds = Field(
-        default=20, description="How long sessions in work are finished after SIGTERM; then they are given back."
+        default=20, description="How long a worker goes on with its sessions after SIGTERM, before it gives them back."
     )
     max_attempts: int = Field(
         default=5, ge=2, le=1_000, description="Failed attempts before a session goes to quarantine."
@@ -223,9 +229,9 @@ _MESSAGES = {"missing": "is required", "extra_forbidden": "there is no such sett
 def _fault(error: Any) -> str:
     setting, *inside = error["loc"]
     name = PREFIX + str(setting).upper()
-    where = "".join(f"rule {part + 1}: " if isinstance(part, int) else f"{part}: " for part in inside)
+    place = "".join(f"rule {part + 1}: " if isinstance(part, int) else f"{part}: " for part in inside)
     message = _MESSAGES.get(error["type"]) or error["msg"].removeprefix("Value error, ")
-    return f"{name}: {where}{message}"
+    return f"{name}: {place}{message}"
 
 
 def environment(settings: Settings) -> dict[str, str]:

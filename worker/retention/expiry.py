@@ -102,7 +102,7 @@ def begin_anew(services: Services, snapshot: SessionInfo, contents: Contents) ->
     """Have the whole session archived again, in a new epoch, because its archived part expired while it was awake.
 
     False, and nothing is changed, if the archive may have messages that Redis lacks, or if a legal hold forbids to
-    erase what is left of the old epoch.
+    erase the rest of the old epoch.
     """
     if ends_at(services.settings, snapshot) is None or not _has_all_of(snapshot, contents.segments):
         return False

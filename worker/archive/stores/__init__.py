@@ -34,7 +34,7 @@ class StoredObject:
 
 @dataclass(frozen=True, slots=True)
 class Safeguards:
-    """What a bucket does with the archive by its own settings.
+    """The settings of a bucket that affect the archive, whatever Torpor does.
 
     `public`: its IAM policy lets everybody in; None if we may not read the policy. `soft_delete_seconds`: for how long
     deleted objects can be brought back. `retention_seconds`: for how long new objects can't be deleted. 0 means not
@@ -92,10 +92,10 @@ class ArchiveStore(Protocol):
         """Create an object from `body`, read from its start, and return once it is verified to be stored.
 
         Create-only. An object that is `held` never exists without its hold. If there is an object of this name with the
-        same content, the put succeeds, whoever wrote it: a retry, another worker, an upload whose reply was lost. So it
-        does if the object unpacks to the `sha256` of the metadata, because another zlib packs the same transcript
-        differently. The object then gets this custom time and hold, as by `amend`. Raises ArchiveConflict if its
-        content differs, and ArchiveCorrupt if the store does not hold what was sent.
+        same content, the put succeeds: a retry, another worker or an upload whose reply was lost has written it. The
+        put also succeeds if the object unpacks to the `sha256` of the metadata, because another zlib packs the same
+        transcript differently. The object then gets this custom time and hold, as by `amend`. Raises ArchiveConflict
+        if its content differs, and ArchiveCorrupt if the stored object is not the one that was sent.
         """
 
     def list(self, prefix: str, *, generations: bool = False) -> Iterator[StoredObject]:

@@ -31,7 +31,7 @@ class BucketSettings:
         self._url = url
 
     def safeguards(self) -> Safeguards:
-        """What the bucket does with the archive."""
+        """The settings that affect the archive."""
         bucket = self._read()
         access = bucket.iam_configuration
         return Safeguards(
@@ -90,7 +90,7 @@ class BucketSettings:
 
 
 def brief(error: Exception) -> str:
-    """One line of an error's text, without the id of a resumable upload: whoever knows it can write to the upload."""
+    """One line of an error's text, without the id of a resumable upload, which lets anybody write to it."""
     text = re.sub(r"upload_id=[^&\s]*", "upload_id=...", str(error)) or type(error).__name__
     return text.splitlines()[0][:300]
 

@@ -66,7 +66,7 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def temporary(folder: Path) -> Iterator[tuple[Path, BinaryIO]]:
-    """A new file in a folder, to be linked or moved into place; what is left of it is deleted at the end."""
+    """A new file in a folder, to be linked or moved into place. Deletes the temporary name at the end."""
     folder.mkdir(exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=folder)
     try:
@@ -94,7 +94,7 @@ def copy(body: BinaryIO, handle: BinaryIO) -> None:
 
 
 def same_content(body: BinaryIO, there: BinaryIO) -> bool:
-    """True if a file, read from where it stands, has the content of `body`; if not, it is rewound to its start."""
+    """True if an open file has the same content as `body`. If not, the file stands at its start again."""
     body.seek(0)
     while True:
         chunk = body.read(_CHUNK)

@@ -158,7 +158,7 @@ class FolderStore:
             raise
 
     def _verify(self, path: Path, body: BinaryIO, sha256: str | None) -> None:
-        """Raise ArchiveConflict unless the file on disk, whoever wrote it, has the content of `body`."""
+        """Raise ArchiveConflict unless the file on disk has the content of `body`."""
         with path.open("rb") as there:
             if not disk.same_content(body, there) and not unpacks_to(there, sha256):
                 raise ArchiveConflict(f"{self.url}/{self._name(path)} exists with other content")
@@ -199,7 +199,7 @@ class FolderStore:
                 break
 
     def _expire(self, name: str, now: datetime) -> bool:
-        """Remove an object that has expired, or what is left of one; True if it was an object."""
+        """Remove an object that has expired, or the description that is left of one; True if it was an object."""
         path = self._root / name
         if not self._removable(path, now):
             return False
@@ -239,7 +239,7 @@ class FolderStore:
         )
 
     def _left_behind(self, path: Path) -> StoredObject:
-        """An object of which only the description is left: a crash interrupted its put or its deletion."""
+        """An object that has only a description, because a crash interrupted its put or its deletion."""
         stat = description_path(path).stat()
         return StoredObject(self._name(path), 0, stat.st_mtime_ns, created=_moment(stat), current=False)
 

@@ -1,4 +1,4 @@
-"""What a folder knows of an object beside its content: a JSON file next to the object's own, `<name>=.meta.json`."""
+"""The description of an object in a folder: a JSON file next to the object's own, `<name>=.meta.json`."""
 
 from __future__ import annotations
 

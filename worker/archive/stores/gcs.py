@@ -164,7 +164,7 @@ class GcsStore:
         return properties(blob)
 
     def _check_same(self, resource: Resource, size: int, described: Resource) -> None:
-        """Raise ArchiveConflict unless an object has the content of what is described."""
+        """Raise ArchiveConflict unless an object has the size and the content that are described."""
         if (int(resource["size"]), resource["crc32c"]) == (size, described["crc32c"]):
             return
         stored = self._stored(resource)
@@ -185,7 +185,7 @@ class GcsStore:
         return stored
 
     def _amend(self, resource: Resource, *, custom_time: datetime | None, held: bool | None) -> StoredObject:
-        """Amend an object that was read just now; returns what is there then. Sends only what differs."""
+        """Amend an object that was described just now; returns the amended object. Sends only the differences."""
         for left in reversed(range(_ATTEMPTS)):
             changed = changes(resource, custom_time, held)
             if not changed:

@@ -42,11 +42,11 @@ def _wait_as_told(error: Exception) -> None:
     Raises the error instead if that is long: the session is safe in Redis, and a later sweep comes back to it.
     """
     response = getattr(error, "response", None)
-    told = "" if response is None else response.headers.get("retry-after", "")
-    if re.fullmatch(r"\d{1,9}", told):  # if it is a date instead, the backoff is enough
-        if int(told) > _LONGEST_WAIT:
+    seconds = "" if response is None else response.headers.get("retry-after", "")
+    if re.fullmatch(r"\d{1,9}", seconds):  # if it is a date instead, the backoff is enough
+        if int(seconds) > _LONGEST_WAIT:
             raise error
-        time.sleep(int(told))
+        time.sleep(int(seconds))
 
 
 # The library ignores Retry-After (google.api_core.retry, google.cloud.storage.retry).
@@ -116,9 +116,9 @@ class Objects:
         """
         # Without this header, Cloud Storage may unpack gzip before it sends it.
         answer = self._send("GET", self._url(name, alt="media", generation=generation), accept_encoding="gzip")
-        told = re.search(r"crc32c=([\w+/=]+)", answer.headers.get("x-goog-hash", ""))
-        if told and told[1] != crc32c(io.BytesIO(answer.content)):
-            raise ArchiveCorrupt(f"{name} is not what was sent: its CRC32C is not {told[1]}")
+        sent = re.search(r"crc32c=([\w+/=]+)", answer.headers.get("x-goog-hash", ""))
+        if sent and sent[1] != crc32c(io.BytesIO(answer.content)):
+            raise ArchiveCorrupt(f"{name} is not what was sent: its CRC32C is not {sent[1]}")
         return answer.content
 
     def patch(self, described: Resource, changes: Resource) -> None:

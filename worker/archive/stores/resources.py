@@ -51,7 +51,7 @@ def stored_object(resource: Resource, prefix: str) -> StoredObject:
 
 
 def changes(resource: Resource, custom_time: datetime | None, held: bool | None) -> Resource:  # noqa: FBT001
-    """What a patch must change for the object to have at least this custom time, and this temporary hold."""
+    """The changes that give an object this custom time, unless its own is later, and this temporary hold."""
     changed: dict[str, Any] = {}
     has = _moment(resource.get("customTime"))
     if custom_time is not None and (has is None or has < custom_time):

@@ -144,7 +144,7 @@ def test_a_source_that_gives_no_valid_token_has_failed(token: str | None, life: 
             super().refresh(request)
             self.token = token
 
-    with pytest.raises(RedisUnavailable, match="the source has given none that is valid"):
+    with pytest.raises(RedisUnavailable, match="the source gave no valid token"):
         IamCredentialProvider(Broken(life=life)).get_credentials()
 
 

@@ -1,0 +1,157 @@
+"""What a round runs on: a Redis and an archive behind proxies, and workers that are replaced when they die."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import redis
+
+from support.emulator import new_bucket, storage_emulator
+from support.paths import ROOT, TESTS
+from support.redis_proxy import Proxy
+from support.servers import start_redis
+from support.storage_proxy import StorageProxy
+from torpor.worker.deployment.settings import Settings, environment, load_settings
+
+
+class Failed(Exception):
+    """A round could not be finished."""
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A round's Redis and archive: `faulty` is the way through the proxies, `direct` the way around them."""
+
+    seed: str
+    sessions: int
+    writers: int
+    faulty: Settings
+    direct: Settings
+    emulator: dict[str, str]  # the environment of the way through the proxies
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A round's servers and the proxies before them. `emulator` is the environment of the way around them."""
+
+    deployment: Deployment
+    proxy: Proxy
+    storage: StorageProxy | None
+    broker: redis.Redis
+    emulator: dict[str, str]
+
+
+@contextmanager
+def started(folder: Path, store: str, seed: str, sessions: int, writers: int) -> Iterator[Parts]:
+    with ExitStack() as stack:
+        server = start_redis(folder)
+        stack.callback(server.stop)
+        proxy = stack.enter_context(Proxy(server.port))
+        broker = stack.enter_context(redis.Redis(port=server.port, db=1))
+        storage, emulator, archive_url = None, {}, (folder / "archive").as_uri()
+        if store == "gcs":
+            url = stack.enter_context(storage_emulator(folder))
+            storage = stack.enter_context(StorageProxy(url).running())
+            emulator, archive_url = {"STORAGE_EMULATOR_HOST": url}, f"gs://{new_bucket(url)}/chats"
+        settings = {
+            "archive_url": archive_url,
+            "broker_url": f"redis://127.0.0.1:{server.port}/1",
+            "lease_seconds": 2,
+            "sweep_interval_seconds": 0.5,
+            "retry_delay_seconds": 0.5,
+            "drain_seconds": 5,
+            "concurrency": 4,
+            "batch": 16,
+            # Here workers die at every turn: their sessions' bad luck, not their fault. That one can't be
+            # archived shows all the same: it never falls asleep.
+            "max_attempts": 1_000,
+        }
+        deployment = Deployment(
+            seed,
+            sessions,
+            writers,
+            faulty=load_settings({**settings, "redis_url": proxy.url}),
+            direct=load_settings({**settings, "redis_url": server.url}),
+            emulator={"STORAGE_EMULATOR_HOST": storage.url} if storage else {},
+        )
+        os.environ.update(emulator)
+        yield Parts(deployment, proxy, storage, broker, emulator)
+
+
+class Program:
+    """A worker or beat in a process group of its own; whatever dies is replaced."""
+
+    def __init__(self, name: str, command: Sequence[str], env: dict[str, str], folder: Path) -> None:
+        self.name = name
+        self._command = [sys.executable, "-m", "celery", *command]
+        self._env = env
+        self._folder = folder
+        self._orphaned: float | None = None
+        self._process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        with (self._folder / f"{self.name}.log").open("ab") as log:
+            return subprocess.Popen(
+                self._command, env=self._env, cwd=self._folder, stdout=log, stderr=log, start_new_session=True
+            )
+
+    @property
+    def running(self) -> bool:
+        if self._process.returncode is not None:
+            return False
+        # WNOWAIT: until it is reaped, neither its id nor its group's is given to anybody else.
+        return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+
+    def kill(self) -> None:
+        """The whole of it, children left behind included."""
+        if self._process.returncode is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        self._orphaned = None
+
+    def kill_head(self, orphans_for: float) -> None:
+        """The worker itself; its children go on for a while beside the worker that comes after it."""
+        os.kill(self._process.pid, signal.SIGKILL)
+        self._orphaned = time.monotonic() + orphans_for
+
+    def kill_child(self, dice: random.Random) -> bool:
+        pid = self._process.pid
+        with suppress(FileNotFoundError, ProcessLookupError):
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+            if children:
+                os.kill(int(dice.choice(children)), signal.SIGKILL)
+                return True
+        return False
+
+    def keep_up(self) -> None:
+        """Replace what has died."""
+        if not self.running and time.monotonic() > (self._orphaned or 0):
+            self.kill()
+            self._process = self._start()
+
+
+@contextmanager
+def programs_of(folder: Path, settings: Settings, extra: dict[str, str], app: str) -> Iterator[list[Program]]:
+    """Two workers and beat."""
+    env = environment(settings) | {"PYTHONPATH": f"{TESTS}{os.pathsep}{ROOT}"} | extra
+    running: list[Program] = []
+    try:
+        for number in range(2):
+            command = f"-A {app} worker -c 2 -n {app}-{number}@%h --without-gossip --without-mingle".split()
+            own = env | {"LEDGER_SEED": f"{number}", "LEDGER_KILL_WHOM": ("process", "group")[number]}
+            running.append(Program(f"{app}-{number}", command, own, folder))
+        command = f"-A {app} beat --schedule {folder / 'schedule'}".split()
+        running.append(Program(f"{app}-beat", command, env, folder))
+        yield running
+    finally:
+        for program in running:
+            program.kill()
