@@ -5,6 +5,7 @@ TorporError
 │   ├── TranscriptChanged     the session was cleared or archived while it was read page by page
 │   ├── StagingLost           the messages that a restore had staged were evicted or have expired
 │   ├── RedisUnavailable      no connection, a time-out, LOADING, READONLY, a cluster that is down
+│   │   └── NoFreeConnection  all connections of the client were in use for too long; nothing was sent
 │   └── RedisMemoryFull       Redis is at its memory limit and refuses writes
 └── PermanentError            won't pass: the call, the data or the deployment must change
     ├── InvalidArgument       an argument is wrong; nothing was sent
@@ -49,6 +50,10 @@ class PermanentError(TorporError):
 
 class RedisUnavailable(TransientError, redis.exceptions.ConnectionError):
     """Redis can't be reached or can't serve now."""
+
+
+class NoFreeConnection(RedisUnavailable):
+    """All connections of the client's pool were in use for too long; nothing was sent."""
 
 
 class RedisMemoryFull(TransientError, redis.exceptions.ResponseError):
@@ -182,6 +187,11 @@ def translate(error: Exception) -> TorporError:
     answer = _INSIDE_SCRIPT.sub("", str(error), count=1)
     if "OutOfMemoryError" in names or answer.startswith("OOM "):
         return RedisMemoryFull("Redis is at its memory limit and refuses writes; archive sessions or raise the limit")
+    # valkey-py has no class of its own for it.
+    if "MaxConnectionsError" in names or answer == "Too many connections":
+        return NoFreeConnection(
+            "all connections of the client were in use: give it a larger max_connections, or ask for less at once"
+        )
     if names & _UNAVAILABLE or answer.startswith(_NOT_NOW):
         return RedisUnavailable(f"Redis can't be reached or can't serve now: {error}")
     return RedisRefused(f"Redis refused the operation: {error}")

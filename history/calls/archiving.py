@@ -92,7 +92,9 @@ def requeue(deployment: Deployment, session_id: str) -> Call[bool]:
     """Take a session out of quarantine: due now, its attempts forgotten; False if it is not there."""
     session = encode_session_id(session_id)
     keys = deployment.keyspace.of(session)
-    return Call(script("requeue"), [keys.metadata(session), keys.due, keys.quarantine], [session], bool)
+    # Sent again, it would say that the session is not in quarantine.
+    where = [keys.metadata(session), keys.due, keys.quarantine]
+    return Call(script("requeue"), where, [session], bool, repeatable=False)
 
 
 def note_erased(deployment: Deployment, lease: Lease, floor: int) -> Call[EraseOutcome]:

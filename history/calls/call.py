@@ -21,12 +21,16 @@ MILLISECOND = timedelta(milliseconds=1)
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T_co]):
-    """One script call. `decode` turns the reply (bytes, never text) into the result, or raises an error for it."""
+    """One script call. `decode` turns the reply (bytes, never text) into the result, or raises an error for it.
+
+    A `repeatable` call that is sent twice does what it does when it is sent once, and its second reply misleads nobody.
+    """
 
     script: Script
     keys: Sequence[bytes]
     args: Sequence[bytes | int]
     decode: Callable[[Any], T_co]
+    repeatable: bool = True
 
 
 @dataclass(frozen=True, slots=True)

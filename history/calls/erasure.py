@@ -77,6 +77,7 @@ def rebase(
                 b"purged": lambda _: Purging(PurgeOutcome.PURGED),
             }
         ),
+        repeatable=False,  # sent again, it would find another epoch than `epoch`
     )
 
 
@@ -92,6 +93,7 @@ def drop_live(
         [keys.messages(session), keys.metadata(session), keys.due, keys.tally, keys.holds, *owner_keys],
         [session, lease.token, span_ms(idle), epoch],
         _decode({b"dropped": lambda reply: Purging(PurgeOutcome.PURGED, None, int(reply[1]))}),
+        repeatable=False,  # sent again, it would say that the session has changed
     )
 
 

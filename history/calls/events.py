@@ -16,4 +16,5 @@ def add_events(deployment: Deployment, events: Sequence[Mapping[str, str]], *, k
     for event in events:
         args.append(2 * len(event))
         args += [part.encode(errors="replace") for part in chain.from_iterable(event.items())]
-    return Call(script("add_events"), [events_key(deployment.keyspace.namespace)], args, lambda _: None)
+    stream = events_key(deployment.keyspace.namespace)
+    return Call(script("add_events"), [stream], args, lambda _: None, repeatable=False)

@@ -38,6 +38,7 @@ def _hold(deployment: Deployment, session_id: str, what: bytes, reason: bytes = 
         [keys.messages(session), keys.metadata(session), keys.due, keys.tally, keys.holds],
         [session, what, reason],
         lambda reply: HoldOutcome(reply.decode()),
+        repeatable=what != b"release",  # sent again, it would say that there was no hold
     )
 
 
@@ -48,6 +49,7 @@ def hold_owner(deployment: Deployment, shard: int, owner: str, reason: str | Non
         [deployment.keyspace.shard(shard).holds],
         [encode_owner(owner), b"" if reason is None else _encode_reason(reason)],
         bool,
+        repeatable=reason is not None,
     )
 
 

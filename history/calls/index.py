@@ -35,7 +35,8 @@ def poll_shards(
         now, due, elected, ahead = reply
         return ShardPoll(shard, int(now) / 1000, int(due), bool(elected), float(ahead) / 1000 if ahead else None)
 
-    return Call(script("poll_shards"), keys, [span_ms(election)], _of_each(shards, decode))
+    # Sent again, it would find its own election and leave the shards to the listener that was elected.
+    return Call(script("poll_shards"), keys, [span_ms(election)], _of_each(shards, decode), repeatable=False)
 
 
 def end_election(deployment: Deployment, shards: Sequence[int]) -> Call[list[bool | TorporError]]:
@@ -98,7 +99,8 @@ def claim(
         token, *sessions = reply
         return [Lease(session.decode(), token, token) for session in sessions]
 
-    return Call(script("claim"), keys, [limit, span_ms(lease)], _of_each(shards, decode))
+    # Sent again, it would lease other sessions, and the first ones would wait for the end of their lease.
+    return Call(script("claim"), keys, [limit, span_ms(lease)], _of_each(shards, decode), repeatable=False)
 
 
 def claim_one(deployment: Deployment, session_id: str, lease: timedelta) -> Call[Lease | ClaimOutcome]:
@@ -111,7 +113,8 @@ def claim_one(deployment: Deployment, session_id: str, lease: timedelta) -> Call
             return Lease(session_id, reply[1], reply[1])
         return ClaimOutcome(reply[0].decode())
 
-    return Call(script("claim_one"), [keys.due, keys.quarantine], [session, span_ms(lease)], decode)
+    # Sent again, it would take its own lease for that of another worker.
+    return Call(script("claim_one"), [keys.due, keys.quarantine], [session, span_ms(lease)], decode, repeatable=False)
 
 
 def _of_each(shards: Sequence[int], decode: Callable[[int, Any], T]) -> Callable[[Any], list[T | TorporError]]:

@@ -17,6 +17,7 @@ def reindex(deployment: Deployment, session_id: str) -> Call[IndexOutcome]:
         [keys.messages(session), keys.metadata(session), keys.due, keys.quarantine],
         [session, *deployment.defaults],
         lambda reply: IndexOutcome(reply.decode()),
+        repeatable=False,  # sent again, it would say that there was nothing to repair
     )
 
 
@@ -31,4 +32,5 @@ def rebuild_metadata(deployment: Deployment, session_id: str, rebuilt: RebuiltMe
         [keys.messages(session), keys.metadata(session), keys.due, keys.tally, keys.quarantine],
         [session, *counts],
         bool,
+        repeatable=False,  # sent again, it would say that the session has changed
     )

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import ssl
+import time
 from collections.abc import Iterable, Mapping
+from functools import partial
 from inspect import signature
 from typing import Any, Literal, overload
 
@@ -21,7 +23,9 @@ import redis.exceptions
 import redis.retry
 from redis.backoff import ExponentialWithJitterBackoff
 
+from torpor.history.clients.blocking import run_sync
 from torpor.history.clients.iam import IamCredentialProvider, TokenSource, application_default
+from torpor.history.clients.resending import Resending, persistently
 from torpor.history.errors import InvalidArgument, translate
 
 # (cluster, asynchronous) -> the class of the client.
@@ -110,7 +114,8 @@ def connect(
 
     `ca_file` has the certificates of the instance's certificate authorities, in PEM. With `iam`, access tokens replace
     the password: those of Google's application default credentials, or those of your own source. `options` are
-    redis-py's and override the values set here; options in the URL override both.
+    redis-py's and override the values set here; options in the URL override both. Of more operations at once than
+    `max_connections` (redis-py's default is 100), the others wait up to 20 s for a free connection.
 
     No connection is opened before the first command, except by redis-py's blocking client of a Cluster, which asks for
     the nodes at once and so can raise RedisUnavailable. Raises InvalidArgument, before any connection is opened, if the
@@ -128,12 +133,21 @@ def connect(
     found = _check(pool, url, {name: value for name, value in options.items() if name not in own})
     if cluster and (found.get("db") or "host" not in found):
         raise InvalidArgument("the URL of a Cluster needs a host, and has neither a database nor a unix socket")
+    made = partial(_made, _CLIENTS[bool(cluster), bool(asynchronous)], url, options)
+    return run_sync(persistently(made, resending=Resending, pause=_pause, repeatable=True))
+
+
+async def _made(client_class: Any, url: str, options: Mapping[str, Any]) -> Any:
     try:
-        return _CLIENTS[bool(cluster), bool(asynchronous)].from_url(url, **options)
+        return client_class.from_url(url, **options)
     except TypeError as exc:
         raise InvalidArgument(f"{_UNFIT}: {exc}") from None
     except (redis.exceptions.RedisError, redis.exceptions.RedisClusterException) as exc:
         raise translate(exc) from exc
+
+
+async def _pause(seconds: float) -> None:
+    time.sleep(seconds)  # noqa: ASYNC251 - only the blocking client of a Cluster asks for anything here
 
 
 def _check(pool: Any, url: str, options: Mapping[str, Any], *, wrong: str = "") -> dict[str, Any]:

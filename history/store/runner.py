@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from datetime import timedelta
+from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -14,7 +15,8 @@ from torpor.history import calls
 from torpor.history.calls import KEEP, Call, Deployment, Keep
 from torpor.history.clients.blocking import run_sync
 from torpor.history.clients.kinds import kind_of
-from torpor.history.errors import InvalidArgument, ShardCountMismatch, TorporError, translate
+from torpor.history.clients.resending import Resending, own_retries, persistently
+from torpor.history.errors import InvalidArgument, RedisUnavailable, ShardCountMismatch, TorporError, translate
 from torpor.history.keys import DEFAULT_NAMESPACE, DEFAULT_SHARDS, check_namespace, check_shards
 from torpor.history.policy import Policies
 from torpor.history.scripts import all_scripts
@@ -75,8 +77,7 @@ class Runner:
         connections, also those of other tasks.
         """
         if self.asynchronous:
-            with self._kind.translated:
-                await self._client.initialize()
+            await self._persistently(self._client.initialize, repeatable=True)
 
     async def _configured(
         self,
@@ -111,13 +112,29 @@ class Runner:
     # How a call is run
 
     async def perform(self, call: Call[T]) -> T:
-        """Run one call: EVALSHA, or EVAL if the server does not have the script."""
+        """Run one call; a repeatable one is sent again if its reply was lost.
+
+        Each call has its request id, so a turn that is sent again is written once.
+        """
+        return call.decode(await self._persistently(partial(self._reply, call), repeatable=call.repeatable))
+
+    async def _reply(self, call: Call[Any]) -> Any:
+        """EVALSHA, or EVAL if the server does not have the script."""
+        try:
+            return await self._evaluate("EVALSHA", call.script.sha, call)
+        except self._kind.no_script:
+            return await self._evaluate("EVAL", call.script.source, call)
+
+    async def _persistently(self, act: Callable[[], Awaitable[T]], *, repeatable: bool) -> T:
+        translated = partial(self._translated, act)
+        return await persistently(translated, resending=self._resending, pause=self.pause, repeatable=repeatable)
+
+    async def _translated(self, act: Callable[[], Awaitable[T]]) -> T:
         with self._kind.translated:
-            try:
-                reply = await self._evaluate("EVALSHA", call.script.sha, call)
-            except self._kind.no_script:
-                reply = await self._evaluate("EVAL", call.script.source, call)
-        return call.decode(reply)
+            return await act()
+
+    def _resending(self) -> Resending:
+        return Resending(own_retries(self._client, self._kind))
 
     async def _evaluate(self, command: str, body: str | bytes, call: Call[Any]) -> Any:
         # NEVER_DECODE: replies are bytes even with decode_responses, so that stored bytes stay as they are.
@@ -188,16 +205,41 @@ class BlockingRunner(Runner):
         return run_sync(self.perform(call))
 
     def run_many(self, many: Sequence[Call[T]]) -> list[T | TorporError]:
-        """Run independent calls in one pipeline; an error stands in its call's place."""
+        """Run independent calls in one pipeline; an error stands in its call's place.
+
+        Calls whose replies were lost are sent again, as by `perform`.
+        """
         if not many:
             return []
-        with self._kind.translated:
-            # transaction=False, because the calls are independent and may be for different slots.
-            pipeline = self._client.pipeline(transaction=False)
-            for call in many:
-                arguments = _arguments(call.script.sha, call)
-                pipeline.execute_command("EVALSHA", *arguments, NEVER_DECODE=[], **self._target(call))
-            replies = pipeline.execute(raise_on_error=False)
+        repeatable = all(call.repeatable for call in many)
+        outcomes = run_sync(self._persistently(partial(self._pipelined, many), repeatable=repeatable))
+        return self._with_lost_ones(many, outcomes) if repeatable else outcomes
+
+    def _with_lost_ones(self, many: Sequence[Call[T]], outcomes: list[T | TorporError]) -> list[T | TorporError]:
+        """The outcomes after the calls whose replies were lost, such as those of one node, were sent again."""
+        resending = self._resending()
+        while lost := [place for place, outcome in enumerate(outcomes) if isinstance(outcome, RedisUnavailable)]:
+            pause = resending.pause_after(RedisUnavailable(), repeatable=True)
+            if pause is None:
+                break
+            run_sync(self.pause(pause))
+            for place, outcome in zip(lost, self._outcomes([many[place] for place in lost]), strict=True):
+                outcomes[place] = outcome
+        return outcomes
+
+    def _outcomes(self, many: Sequence[Call[T]]) -> Sequence[T | TorporError]:
+        try:
+            return run_sync(self._translated(partial(self._pipelined, many)))
+        except RedisUnavailable as error:
+            return [error] * len(many)
+
+    async def _pipelined(self, many: Sequence[Call[T]]) -> list[T | TorporError]:
+        # transaction=False, because the calls are independent and may be for different slots.
+        pipeline = self._client.pipeline(transaction=False)
+        for call in many:
+            arguments = _arguments(call.script.sha, call)
+            pipeline.execute_command("EVALSHA", *arguments, NEVER_DECODE=[], **self._target(call))
+        replies = pipeline.execute(raise_on_error=False)
         return [self._outcome(call, reply) for call, reply in zip(many, replies, strict=True)]
 
     def load_scripts(self) -> None:

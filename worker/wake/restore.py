@@ -98,15 +98,7 @@ class Restorer:
         """Carry out a restore that has begun."""
         reach(Failpoint.RESTORE_BEGUN)
         try:
-            planned = await self.sessions.elsewhere(partial(self._plan, ticket), self.threads)
-            for name in planned.forks:
-                log.warning("session %r: %s differs from what was archived later", ticket.session_id, name)
-            outcome = RestoreEnd.SUPERSEDED
-            if await self._stage(ticket, contents.read(self.archive, planned)):
-                reach(Failpoint.RESTORE_READ)
-                outcome = await self.sessions.finish_restore(
-                    ticket, planned.count, planned.origin, remember=self.remember
-                )
+            planned, end = await self._copy(ticket)
         except CancelledError:
             with suppress(TorporError):  # so that others need not wait for the end of the lease
                 await self.sessions.abandon(ticket)
@@ -117,12 +109,23 @@ class Restorer:
                 raise
             return Restored(ticket.session_id, RestoreOutcome.SUPERSEDED)
         reach(Failpoint.RESTORE_FINISHED)
-        if outcome is RestoreEnd.SUPERSEDED:
+        if end is RestoreEnd.SUPERSEDED:
             await self.sessions.abandon(ticket)  # deletes the staged messages
-        ended = RestoreOutcome(outcome.value)
-        if ended is not RestoreOutcome.RESTORED:
-            return Restored(ticket.session_id, ended)
-        return Restored(ticket.session_id, ended, planned.count, tuple(planned.forks), planned.origin.owner)
+        outcome = RestoreOutcome(end.value)
+        if outcome is not RestoreOutcome.RESTORED:
+            return Restored(ticket.session_id, outcome)
+        return Restored(ticket.session_id, outcome, planned.count, tuple(planned.forks), planned.origin.owner)
+
+    async def _copy(self, ticket: RestoreTicket) -> tuple[Plan, RestoreEnd]:
+        """Plan what to read, stage it, and finish the restore if everything could be staged."""
+        planned = await self.sessions.elsewhere(partial(self._plan, ticket), self.threads)
+        for name in planned.forks:
+            log.warning("session %r: %s differs from what was archived later", ticket.session_id, name)
+        if not await self._stage(ticket, contents.read(self.archive, planned)):
+            return planned, RestoreEnd.SUPERSEDED
+        reach(Failpoint.RESTORE_READ)
+        end = await self.sessions.finish_restore(ticket, planned.count, planned.origin, remember=self.remember)
+        return planned, end
 
     def _plan(self, ticket: RestoreTicket) -> Plan:
         """Plan what to read, and have the archive keep it for its whole retention from now on."""

@@ -51,6 +51,12 @@ def through(proxy: Proxy, direct: Services, scratch: Path) -> Services:
 
 
 @pytest.fixture
-def unretried(proxy: Proxy, direct: Services, scratch: Path) -> Services:
-    """The same services through the proxy, by a client that sends nothing again."""
+def _nothing_resent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torpor sends nothing again."""
+    monkeypatch.setattr("torpor.history.clients.resending.PAUSES_SECONDS", ())
+
+
+@pytest.fixture
+def unretried(proxy: Proxy, direct: Services, scratch: Path, _nothing_resent: None) -> Services:
+    """The same services through the proxy, with nothing that sends a command again: neither the client nor Torpor."""
     return services_at(proxy.url, scratch / "archive", NO_RETRY)

@@ -105,6 +105,7 @@ def test_a_restart_in_the_middle_of_a_restore_does_not_even_delay_it(
     chat.check()
 
 
+@pytest.mark.usefixtures("_nothing_resent")
 def test_a_server_that_is_still_loading_is_an_unavailable_redis(restartable: Restartable, scratch: Path) -> None:
     patient = services_at(restartable.server.url, scratch / "archive")
     hasty = services_at(restartable.server.url, scratch / "archive", NO_RETRY)

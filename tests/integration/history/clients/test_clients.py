@@ -265,7 +265,8 @@ def test_a_redis_at_its_memory_limit_refuses_a_turn_as_a_whole(
 
 
 @pytest.mark.parametrize("name", ["node", "cluster", "sentinel"])
-def test_a_server_that_is_down_is_unavailable(name: str, tmp_path: Path) -> None:
+def test_a_server_that_is_down_is_unavailable(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torpor.history.clients.resending.PAUSES_SECONDS", (0.01,))
     with ExitStack() as stack:
         server = stack.enter_context(started(name, tmp_path / name, primaries=1))
         connections = [Connection(kind, server.port, **kind.no_retry) for kind in KINDS if kind.place == name]
