@@ -110,7 +110,7 @@ class MemorystoreChatMessageHistory(BaseChatMessageHistory):
             namespace=namespace,
             shards=shards,
         )
-        self._turns = Turns()
+        self._turns = Turns((namespace, session_id))
 
     @property
     def session_id(self) -> str:
@@ -144,7 +144,6 @@ class MemorystoreChatMessageHistory(BaseChatMessageHistory):
 
         Raises MessageNotSerializable before anything is written, OwnerMismatch, and SessionPurged.
         """
-        self._turns.written()
         elements = [encode_message(message) for message in messages]
         if elements:
             await self._conversation.append(elements)

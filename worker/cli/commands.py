@@ -37,7 +37,7 @@ COMMANDS = {
     "requeue": ("repair.requeue", "Take sessions out of quarantine and make them due."),
     "doctor": ("repair.doctor", "Find and repair damaged sessions and index entries."),
     "import": ("transfer.import_", "Write conversations from a file to Redis."),
-    "export": ("transfer.export", "Copy sessions to a file, or back to another library."),
+    "export": ("export.export", "Copy sessions to a file, or back to another library."),
     "adopt": ("transfer.adopt", "Take over sessions that another library has written to this Redis."),
     "demo": ("tour.demo", "Watch sessions go to sleep and wake up, on a built-in Redis and a local folder."),
 }

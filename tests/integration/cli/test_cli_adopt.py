@@ -205,7 +205,7 @@ def test_a_session_that_can_not_be_given_back_is_named_and_the_others_are(
     result = torpor("export", "--all", "--to-memorystore")
     assert result.code == 1
     assert "message 0 of session 'bad' is not a LangChain message" in result.said
-    assert "1 sessions could not be given back" in result.said
+    assert "1 sessions or shards could not be exported" in result.said
     assert Foreign(client, session_id="good").messages == TURN
 
 
