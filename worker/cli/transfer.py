@@ -113,8 +113,8 @@ def adopt(
         )
     if as_json:
         planned = {"planned": _as_json(result.planned)} if dry_run else {}
-        left = {reason: asdict(each) for reason, each in result.left.items()}
-        counts = {"sessions": result.sessions, "messages": result.messages, "left": left}
+        left_alone = {reason: asdict(each) for reason, each in result.left.items()}
+        counts = {"sessions": result.sessions, "messages": result.messages, "left": left_alone}
         console.print_json({**counts, **planned, "dry_run": dry_run})
         return
     verb = "would adopt" if dry_run else "adopted"

@@ -25,7 +25,7 @@ def look(messages: list[BaseMessage]) -> Order:
     [
         ([HUMAN, AI], False),
         ([HUMAN, AI, HUMAN, AI], False),
-        ([HUMAN, AIMessageChunk("a")], False),
+        ([HUMAN, AIMessageChunk(content="a")], False),
         ([SYSTEM, HUMAN, AI], False),
         ([SYSTEM, AI, HUMAN], False),
         ([HUMAN, CALL, ANSWER, AI], True),
