@@ -30,7 +30,7 @@ from support.waiting import wait_until
 from torpor.history.protocol import Status
 from torpor.worker.archive.stores import ArchiveStore
 from torpor.worker.deployment.services import Services
-from torpor.worker.errors import ArchiveRefused, ArchiveUnavailable
+from torpor.worker.errors import ArchiveMisconfigured, ArchiveRefused, ArchiveUnavailable
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain
 from torpor.worker.sleep.outcome import Outcome
@@ -138,7 +138,7 @@ def test_refused_credentials_are_no_sessions_fault(
     acknowledged = say(services, "s", "one", "two")
     proxy.fail(answered(status))
     result = archive_session(services, "s")
-    assert (result.outcome, type(result.error)) == (Outcome.POSTPONED, ArchiveUnavailable)
+    assert (result.outcome, type(result.error)) == (Outcome.POSTPONED, ArchiveMisconfigured)
     assert "refuses these credentials" in str(result.error)
     assert proxy.kinds() == ["upload"]  # no use in asking again
     proxy.heal()
@@ -209,7 +209,7 @@ def test_credentials_that_expire_and_can_not_be_renewed_postpone(
     acknowledged = say(services, "s", "one", "two")
     proxy.fail(answered(400), "post")
     result = archive_session(services, "s")
-    assert (result.outcome, type(result.error)) == (Outcome.POSTPONED, ArchiveUnavailable)
+    assert (result.outcome, type(result.error)) == (Outcome.POSTPONED, ArchiveMisconfigured)
     assert "refuses these credentials" in str(result.error)
     assert "secret" not in str(result.error)
     assert proxy.kinds() == ["post"]
