@@ -36,7 +36,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 async def refused(_: Request, error: Exception) -> JSONResponse:
-    """What errors of `history` are in HTTP; their texts hold no message."""
+    """What errors of `history` are in HTTP; their texts have no message."""
     return JSONResponse({"detail": str(error)}, next(code for kind, code in CODES.items() if isinstance(error, kind)))
 
 
@@ -62,7 +62,7 @@ class Said(BaseModel):
 
 @app.post("/chat/{session_id}")
 async def answer(said: Said, chat: Chat, request: Request) -> Said:
-    """Answer, and write the turn whole or not at all."""
+    """Answer, and write all of the turn or nothing."""
     question = HumanMessage(said.text)
     reply = await request.app.state.model.ainvoke([*await chat.aget_messages(), question])
     await chat.aadd_messages([question, reply])

@@ -25,7 +25,7 @@ PROMPT = ChatPromptTemplate([("system", "Be brief."), MessagesPlaceholder("histo
 
 
 def reply(chain: Runnable[dict[str, Any], Any], history: MemorystoreChatMessageHistory, text: str) -> str:
-    """Answer with what was said before in mind, and write the turn whole or not at all."""
+    """Answer with what was said before in mind, and write all of the turn or nothing."""
     question = HumanMessage(text)
     answer = chain.invoke({"history": history.messages, "question": [question]})
     history.add_messages([question, answer])

@@ -35,7 +35,7 @@ def graph(model: BaseChatModel, client: Client, archive: SessionArchive) -> Any:
         chat = MemorystoreChatMessageHistory(client, state["session_id"], ttl=3600, archive=archive)
         question = HumanMessage(state["question"])
         reply = model.invoke([*chat.last(50), question])  # the first read of a session that sleeps wakes it
-        chat.add_messages([question, reply])  # a turn is written whole or not at all
+        chat.add_messages([question, reply])  # all of a turn is written, or nothing
         return {"answer": str(reply.text)}
 
     builder = StateGraph(Turn)

@@ -7,7 +7,7 @@ TorporError
 └── PermanentError
     ├── SettingsError         settings are wrong; the message names all of them
     ├── ArchiveConflict       an object of this name exists with other content
-    ├── ArchiveCorrupt        the archive does not hold what was sent to it
+    ├── ArchiveCorrupt        the archive does not have what was sent to it
     ├── AttemptsExhausted     the workers that archived a session died again and again
     ├── ClearForgotten        the archive has a clear that Redis has forgotten
     ├── SegmentDamaged        a segment is not what its name and metadata say
@@ -45,7 +45,7 @@ class ArchiveConflict(PermanentError):
 
 
 class ArchiveCorrupt(PermanentError):
-    """The archive does not hold what was sent to it."""
+    """The archive does not have what was sent to it."""
 
 
 class AttemptsExhausted(PermanentError):

@@ -37,20 +37,20 @@ def encode_message(message: BaseMessage) -> bytes:
     """The message as one line of JSON, without the fields that have their default value.
 
     As in LangChain's own histories, NaN and infinities are kept, tuples become lists and keys become strings.
-    Raises MessageNotSerializable, which names the place of the value that JSON can't hold.
+    Raises MessageNotSerializable, which names the place of the value that JSON can't represent.
     """
     if not isinstance(message, BaseMessage):
         raise MessageNotSerializable(f"expected a LangChain message, not {type(message).__name__}")
     try:
         return _to_line({"type": message.type, "data": _without_defaults(message)})
     except (TypeError, ValueError, RecursionError):
-        pass  # the message holds a pydantic model, which only pydantic can dump
+        pass  # the message has a pydantic model, which only pydantic can dump
     as_dict = message_to_dict(message)
     try:
         return _to_line(as_dict)
     except (TypeError, ValueError, RecursionError) as exc:
         place = find_unserializable(as_dict["data"]) or "a value"
-        raise MessageNotSerializable(f"JSON can't hold {place} of this {message.type} message") from exc
+        raise MessageNotSerializable(f"JSON can't represent {place} of this {message.type} message") from exc
 
 
 def decode_message(element: bytes) -> BaseMessage:

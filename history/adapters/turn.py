@@ -4,7 +4,7 @@ It reads a history before a turn. In list mode it reads it again at the end (`_e
 messages, and takes that many off the turn's input; the rest is new. If the session was archived, woken, cleared, purged
 or written to meanwhile, the count is wrong: with too few, old messages are written a second time; with too many, new
 ones are not written. Therefore the read at the end returns the messages with which the turn began. Only its caller
-tells this read from any other.
+distinguishes this read from any other.
 """
 
 from __future__ import annotations

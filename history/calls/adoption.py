@@ -75,7 +75,7 @@ def adopt(
     owner: str | None,
     allow_reuse: bool,
 ) -> Call[Adoption | None]:
-    """Write a page; the result is `further`, or the adoption as another caller has left it, None if that has ended it.
+    """Write a page. The result is `further`, or the adoption as another caller has left it: None if it has ended.
 
     Raises OwnerMismatch, and SessionPurged unless `allow_reuse`.
     """

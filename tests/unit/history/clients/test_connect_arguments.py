@@ -127,7 +127,7 @@ def test_iam_is_true_or_a_source(iam: Any) -> None:
 
 
 def test_a_credential_provider_is_not_given_by_its_name() -> None:
-    named = f"rediss://localhost?credential_provider=torpor.history.application_default&client_name={SECRET}"
+    named = f"rediss://localhost?credential_provider=torpor.application_default&client_name={SECRET}"
     assert refusal(named).startswith("a credential provider can't be given by its name")
 
 

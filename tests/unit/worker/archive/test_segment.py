@@ -200,8 +200,8 @@ def rewritten(packed: Packed, lines: list[bytes]) -> tuple[Packed, bytes]:
         (lambda lines: [lines[0].replace(b'"seq":3', b'"seq":' + b"3" * 5_000), *lines[1:]], "line 1 is not message 3"),
         (lambda lines: [line.replace(b'"s"', b'"t"') for line in lines], "another session or epoch"),
         (lambda lines: [line.replace(b'"epoch":17', b'"epoch":18') for line in lines], "another session or epoch"),
-        (lambda lines: [*lines[:2], lines[2].replace(b'"raw":"', b'"raw":"!'), lines[3]], "not a whole gzip file"),
-        (lambda lines: [*lines[:2], lines[2].replace(b'"raw":"', b'"raw":1"'), lines[3]], "not a whole gzip file"),
+        (lambda lines: [*lines[:2], lines[2].replace(b'"raw":"', b'"raw":"!'), lines[3]], "not a complete gzip file"),
+        (lambda lines: [*lines[:2], lines[2].replace(b'"raw":"', b'"raw":1"'), lines[3]], "not a complete gzip file"),
     ],
 )
 def test_lines_that_are_not_those_of_the_name_are_damage(change: object, said: str) -> None:
