@@ -9,7 +9,7 @@ TorporError
 │   └── RedisMemoryFull       Redis is at its memory limit and refuses writes
 └── PermanentError            won't pass: the call, the data or the deployment must change
     ├── InvalidArgument       an argument is wrong; nothing was sent
-    │   ├── ClientMismatch    a blocking call with an asyncio client, or the reverse
+    │   ├── ClientMismatch    a blocking call with an asyncio client, or a client that the class can't use
     │   ├── InvalidSessionId
     │   ├── InvalidOwner
     │   ├── InvalidExpiry
@@ -65,7 +65,7 @@ class InvalidArgument(PermanentError, ValueError):
 
 
 class ClientMismatch(InvalidArgument, TypeError):
-    """A blocking call was made with an asyncio client, or an asynchronous call with a blocking client."""
+    """A blocking call was made with an asyncio client, or the class can't use this kind of client."""
 
 
 class InvalidSessionId(InvalidArgument):

@@ -3,7 +3,8 @@
 TorporError
 ├── TransientError
 │   ├── PurgeOvertaken        another worker carries the same purge out
-│   └── ArchiveUnavailable    the bucket or folder can't be reached, is missing or refuses us: no session's fault
+│   └── ArchiveUnavailable    the bucket or folder can't be reached or can't serve now: no session's fault
+│       └── ArchiveMisconfigured  it is missing or refuses every request until someone changes a setting
 └── PermanentError
     ├── SettingsError         settings are wrong; the message names all of them
     ├── ArchiveConflict       an object of this name exists with other content
@@ -29,7 +30,11 @@ from torpor.history.protocol import PermanentError, TransientError
 
 
 class ArchiveUnavailable(TransientError):
-    """The archive can't be reached, is missing or refuses us; sessions stay in Redis meanwhile."""
+    """The archive can't be reached or can't serve now; sessions stay in Redis meanwhile."""
+
+
+class ArchiveMisconfigured(ArchiveUnavailable):
+    """The archive is missing or refuses every request, until someone changes a setting; no session's fault either."""
 
 
 class PurgeOvertaken(TransientError):

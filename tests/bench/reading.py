@@ -1,4 +1,4 @@
-"""Reading `.messages`, the touch included."""
+"""Measures `.messages`, which also counts as activity."""
 
 from __future__ import annotations
 

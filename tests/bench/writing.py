@@ -1,4 +1,4 @@
-"""Writing a turn: a session has ten of them, since it remembers the requests of its last minute."""
+"""Measures writing a turn: a session has ten of them, because it remembers the requests of its last minute."""
 
 from __future__ import annotations
 

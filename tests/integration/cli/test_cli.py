@@ -202,7 +202,7 @@ def test_bad_input_has_a_clear_error_and_changes_nothing(client: redis.Redis, to
 def test_a_missing_bucket_is_named_and_the_session_stays(client: redis.Redis, torpor: Torpor, emulator: str) -> None:
     chat(client).add_messages(TURN)
     result = torpor("archive", "s", ARCHIVE_URL="gs://no-such-bucket/chats")
-    assert result.code == 4
+    assert result.code == 2
     assert "bucket 'no-such-bucket' does not exist; create it first" in result.err.replace("\n", " ")
     assert chat(client).messages == TURN
 

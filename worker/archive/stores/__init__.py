@@ -72,7 +72,8 @@ def unpacks_to(body: BinaryIO, sha256: str | None) -> bool:
 class ArchiveStore(Protocol):
     """Immutable objects by name. Names are relative to the store's prefix. Safe to share among threads.
 
-    All methods raise ArchiveUnavailable for errors that may pass, and for a missing bucket and refused credentials.
+    All methods raise ArchiveUnavailable for errors that may pass, and ArchiveMisconfigured, a kind of it, for those
+    that meet every request until someone changes a setting: a missing bucket or folder, refused credentials, billing.
     """
 
     @property

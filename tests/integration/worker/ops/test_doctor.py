@@ -1,4 +1,4 @@
-"""torpor doctor: whatever was done to the keys behind Torpor's back, nothing is lost or doubled by mending it."""
+"""torpor doctor: after any change to the keys behind Torpor's back, a repair loses and doubles nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `connect` refuses, and what it says of it: at once, with nothing opened, and with no secret in it."""
+"""`connect` refuses wrong arguments at once, before it opens a connection, and its errors have no secret."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def refusal(url: Any, **options: Any) -> str:
-    """What is said of arguments; none of it may hold the secret."""
+    """The error for these arguments, which must not have the secret."""
     with pytest.raises(InvalidArgument) as caught:
         connect(url, **options)
     chain: BaseException | None = caught.value

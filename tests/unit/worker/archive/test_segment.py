@@ -1,4 +1,4 @@
-"""Segment bytes: what goes in comes out, and nothing else comes out without an error."""
+"""Segment bytes: messages come back as they were packed, or an error is raised."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_no_flipped_bit_gives_another_message() -> None:
             flipped = data[:position] + bytes([data[position] ^ 1 << bit]) + data[position + 1 :]
             if damaged(packed, flipped) is None:
                 harmless.add(position)
-    # Header bytes that say nothing of the content (flags, mtime, system), and the padding after the last block.
+    # Header bytes that do not describe the content (flags, mtime, system), and the padding after the last block.
     assert harmless <= {3, 4, 5, 6, 7, 8, 9, len(data) - 9}
 
 
