@@ -181,6 +181,6 @@ def _check_refusal(reply: bytes, adoption: Adoption, owner: str | None) -> None:
 def _check_return(reply: bytes, key: bytes) -> None:
     match reply:
         case b"exists":
-            raise SessionExists(f"the key {key.decode()!r} exists already; what is there is not replaced")
+            raise SessionExists(f"the key {key.decode()!r} exists already and is not replaced")
         case b"lost":
-            raise StagingLost(f"what was to be given back under {key.decode()!r} has expired; start it again")
+            raise StagingLost(f"the messages to give back under {key.decode()!r} have expired; start it again")

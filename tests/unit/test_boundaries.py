@@ -58,6 +58,7 @@ FLOORS: dict[str, list[str]] = {
     "history.errors": [],
     "history.fields": [],
     "history.elements": [],
+    "history.order": ["history.elements"],
     "history.keys": ["history.errors"],
     "history.expiry": ["history.errors"],
     "history.session": ["history.expiry"],
@@ -80,6 +81,7 @@ FLOORS: dict[str, list[str]] = {
     "history.store": [
         "history.errors",
         "history.elements",
+        "history.order",
         "history.keys",
         "history.expiry",
         "history.session",

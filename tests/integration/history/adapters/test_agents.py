@@ -28,6 +28,7 @@ from torpor.history.protocol import (
     AsyncSessionStore,
     ClientMismatch,
     Expiry,
+    InvalidArgument,
     InvalidExpiry,
     MessageCorrupt,
     MessageNotSerializable,
@@ -181,6 +182,27 @@ def test_the_limit_of_the_session_settings_counts_where_none_is_given(agents: Se
 
     agents.run(converse, session_settings=SessionSettings(limit=2))
     assert agents.read(session_settings=SessionSettings()) == said("a", "b", "c")
+
+
+@pytest.mark.parametrize("settings", [{"limit": 2}, SessionSettings(limit=2)], ids=["dict", "object"])
+def test_session_settings_are_taken_as_the_sdk_s_own_sessions_take_them(agents: Sessions, settings: Any) -> None:
+    async def converse(session: MemorystoreSession) -> None:
+        await session.add_items(said("a", "b", "c"))
+        assert await session.get_items() == said("b", "c")
+        assert session.session_settings == SessionSettings(limit=2)
+        session.session_settings = {"limit": 1}
+        assert await session.get_items() == said("c")
+        await Runner.run(Agent("bot", model=AgentParrot()), "d", session=session, run_config=OFFLINE)
+        await session.close()
+        assert await session.get_items(limit=9)  # the client is not the session's to close
+
+    agents.run(converse, session_settings=settings)
+
+
+@pytest.mark.parametrize("settings", [{"limits": 2}, {"limit": "two"}])
+def test_wrong_session_settings_are_refused_at_once(agents: Sessions, settings: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArgument, match="session settings"):
+        agents.run(lambda session: session.get_items(), session_settings=settings)
 
 
 def test_the_last_item_is_taken_back_and_none_where_there_is_none(agents: Sessions) -> None:

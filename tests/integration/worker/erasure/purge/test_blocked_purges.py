@@ -43,6 +43,7 @@ def test_a_session_under_a_legal_hold_is_neither_purged_nor_cleared(services: Se
 
     assert standing.state is PurgeState.BLOCKED
     assert standing.receipt
+    assert (standing.receipt.found.sessions, standing.receipt.removed.sessions) == (2, 1)  # docs/erasure.md says so
     assert standing.receipt.kept.fields()["named"] == [
         {"session": "kept", "object": None, "why": "legal hold: case 12", "until": None}
     ]
