@@ -37,7 +37,7 @@ def encode_message(message: BaseMessage) -> bytes:
     """The message as one line of JSON, without the fields that have their default value.
 
     As in LangChain's own histories, NaN and infinities are kept, tuples become lists and keys become strings.
-    Raises MessageNotSerializable, which names the place of the value that JSON can't hold, and for a message that
+    Raises MessageNotSerializable, which names the place of the value that JSON can't represent, and for a message that
     `decode_message` could not read.
     """
     if not isinstance(message, BaseMessage):
@@ -51,13 +51,13 @@ def _encode(message: BaseMessage) -> bytes:
     try:
         return _to_line({"type": message.type, "data": _without_defaults(message)})
     except (TypeError, ValueError, RecursionError):
-        pass  # the message holds a pydantic model, which only pydantic can dump
+        pass  # the message has a pydantic model, which only pydantic can dump
     as_dict = message_to_dict(message)
     try:
         return _to_line(as_dict)
     except (TypeError, ValueError, RecursionError) as exc:
         place = find_unserializable(as_dict["data"]) or "a value"
-        raise MessageNotSerializable(f"JSON can't hold {place} of this {message.type} message") from exc
+        raise MessageNotSerializable(f"JSON can't represent {place} of this {message.type} message") from exc
 
 
 def _check_readable(message: BaseMessage, line: bytes) -> None:

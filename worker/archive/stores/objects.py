@@ -36,7 +36,11 @@ _FIELDS = (
 )
 
 
+<<<<<<< HEAD
 def _wait_as_told(error: Exception, *, longest: float = _LONGEST_WAIT) -> None:
+=======
+def _wait_as_requested(error: Exception) -> None:
+>>>>>>> main
     """Wait for as many seconds as Retry-After says. The library's own backoff with jitter follows.
 
     Raises the error instead if that is long: the session is safe in Redis, and a later sweep comes back to it.
@@ -50,7 +54,7 @@ def _wait_as_told(error: Exception, *, longest: float = _LONGEST_WAIT) -> None:
 
 
 # The library ignores Retry-After (google.api_core.retry, google.cloud.storage.retry).
-_RETRY = Retry(predicate=may_pass, timeout=60.0, on_error=_wait_as_told)
+_RETRY = Retry(predicate=may_pass, timeout=60.0, on_error=_wait_as_requested)
 
 
 def patiently(patience: float | None = None) -> dict[str, Any]:

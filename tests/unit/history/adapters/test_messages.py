@@ -1,4 +1,4 @@
-"""Messages as JSON bytes and back: every type, everything that JSON can hold, and what it can't."""
+"""Messages as JSON bytes and back: every type, and values that JSON can and can't represent."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def with_extra(value: object) -> HumanMessage:
 
 
 def assert_comes_back(message: BaseMessage) -> None:
-    """Equal, and of the same types all the way down: to == alone 1, 1.0 and True are the same."""
+    """Equal, and of the same types all the way down, because 1 == 1.0 == True."""
     back = decode_message(encode_message(message))
     assert type(back) is type(message)
     assert repr(back) == repr(message)
