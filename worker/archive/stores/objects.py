@@ -36,11 +36,7 @@ _FIELDS = (
 )
 
 
-<<<<<<< HEAD
-def _wait_as_told(error: Exception, *, longest: float = _LONGEST_WAIT) -> None:
-=======
-def _wait_as_requested(error: Exception) -> None:
->>>>>>> main
+def _wait_as_requested(error: Exception, *, longest: float = _LONGEST_WAIT) -> None:
     """Wait for as many seconds as Retry-After says. The library's own backoff with jitter follows.
 
     Raises the error instead if that is long: the session is safe in Redis, and a later sweep comes back to it.
@@ -65,7 +61,9 @@ def patiently(patience: float | None = None) -> dict[str, Any]:
     if patience is None:
         return {"retry": _RETRY, "timeout": _TIMEOUT}
     half = patience / 2
-    retry = Retry(predicate=may_pass, initial=half / 8, timeout=half, on_error=partial(_wait_as_told, longest=half))
+    retry = Retry(
+        predicate=may_pass, initial=half / 8, timeout=half, on_error=partial(_wait_as_requested, longest=half)
+    )
     return {"retry": retry, "timeout": (half, half)}
 
 
