@@ -1,4 +1,4 @@
-"""What has happened to sessions is told: in a stream, by `torpor events`, and to a Celery task of somebody else's."""
+"""Events of sessions: in the stream, in `torpor events`, and in a Celery task of another team."""
 
 from __future__ import annotations
 
