@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from textwrap import shorten
+from typing import Annotated, Any
 
 import typer
 
-from torpor.history.protocol import LAYOUTS, Expiry
+from torpor.history.protocol import LAYOUTS, Adoptable, Expiry, parse_json
 from torpor.worker.cli import console
 from torpor.worker.cli.shared import Json, services_of
 from torpor.worker.transfer import adopt as adopting
 from torpor.worker.transfer import json_lines
 
 _Ttl = Annotated[int | None, typer.Option(help="Idle timeout of the sessions, in seconds.")]
+
+
+# The most characters of a message that a dry run shows.
+_EXTRACT = 60
 
 
 class Format(StrEnum):
@@ -78,31 +84,63 @@ def adopt(
     ttl: Annotated[
         int | None, typer.Option(help="Idle timeout in seconds. Without it, the rest of a key's TTL counts.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be adopted.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also adopt messages that look as if they stood in the other order.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show the sessions, each with its first and its last message.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Take over sessions that another library has written to this Redis.
 
     It can be run again, and while that library goes on writing. Change your application first, so that its history
-    has adopt=: adopted messages go to the end of a session.
+    has adopt=: adopted messages go to the end of a session. A session that can't be read, or whose messages look as if
+    they stood in the other order than the format has, is left as it is; so are keys with the prefix of another format.
 
     Example: torpor adopt --match 'user-*' --format memorystore --dry-run
     """
-    theirs = LAYOUTS[layout]
+    theirs = LAYOUTS[layout] if prefix is None else replace(LAYOUTS[layout], prefix=prefix)
     with console.progress(None) as bars:
         task = bars.add_task("looking" if dry_run else "adopting", total=None)
         result = adopting.adopt(
             services_of(context),
-            theirs if prefix is None else replace(theirs, prefix=prefix),
+            replace(theirs, check_order=not force),
             match,
             expiry=Expiry.of_seconds(ttl),
             dry_run=dry_run,
             progress=lambda: bars.advance(task),
         )
     if as_json:
-        console.print_json({**asdict(result), "dry_run": dry_run})
+        planned = {"planned": _as_json(result.planned)} if dry_run else {}
+        left_alone = {reason: asdict(each) for reason, each in result.left.items()}
+        counts = {"sessions": result.sessions, "messages": result.messages, "left": left_alone}
+        console.print_json({**counts, **planned, "dry_run": dry_run})
         return
     verb = "would adopt" if dry_run else "adopted"
+    for session_id, found in result.planned.items():
+        console.say(f"{console.one_line(session_id)}: {found.total:,} messages, {_extract(found)}")
     console.say(f"{verb}: {result.sessions:,} sessions, {result.messages:,} messages")
     for reason, left in result.left.items():
         console.say(f"not adopted: {left.count:,}, such as {console.one_line(left.example)}: {reason}")
+
+
+def _as_json(planned: Mapping[str, Adoptable]) -> list[dict[str, Any]]:
+    return [
+        {
+            "session_id": session_id,
+            "messages": found.total,
+            "first": parse_json(found.first),
+            "last": parse_json(found.last),
+        }
+        for session_id, found in planned.items()
+    ]
+
+
+def _extract(found: Adoptable) -> str:
+    """The first and the last message for people."""
+    from torpor.worker.cli.speech import speech  # loads LangChain
+
+    ends = [found.first, found.last][: found.total]
+    said = (f"{each.speaker}: {shorten(console.one_line(each.text), _EXTRACT)}" for each in map(speech, ends))
+    return " ... ".join(said)

@@ -17,7 +17,7 @@ class Overview:
 
     `live` counts all sessions that are due at some time. A session waits from the moment at which it first became due
     until it is asleep: it is due, in work, or postponed after a failure. The memory counts all nodes; None if they do
-    not tell it.
+    not show it.
     """
 
     live: int
