@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import gc
 import sys
+from io import TextIOWrapper
 
 # Imported modules and classes live to the end. With Python's own threshold, the garbage collector examines them again
 # and again during the imports, and once more at the end: a quarter of the CPU time of `torpor status`.
@@ -21,6 +22,8 @@ Install them with: pip install 'torpor[worker]'
 def main() -> None:
     """Run the command; turn errors into a line on standard error and an exit code."""
     gc.set_threshold(_GC_THRESHOLD)
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a character that the terminal's encoding lacks is no error
     atexit.register(gc.freeze)
     try:
         from torpor.worker.cli.commands import app

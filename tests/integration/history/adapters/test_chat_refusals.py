@@ -21,7 +21,6 @@ from torpor.history.protocol import (
     InvalidExpiry,
     InvalidOwner,
     InvalidSessionId,
-    MessageCorrupt,
     MessageNotSerializable,
     RedisRefused,
     RedisUnavailable,
@@ -174,12 +173,19 @@ def test_weird_ids_work_and_stay_apart(client: redis.Redis) -> None:
 
 
 @pytest.mark.parametrize("element", [b"", b"garbage", b"{}", b"\xff", b'{"type":"?","data":{}}'], ids=repr)
-def test_an_unreadable_element_is_corrupt_and_named_by_its_position(client: redis.Redis, element: bytes) -> None:
+def test_a_corrupt_element_is_left_out_and_named_by_its_position(
+    client: redis.Redis, caplog: pytest.LogCaptureFixture, element: bytes
+) -> None:
     chat = history(client)
     chat.add_messages(TURN)
     [key] = raw(client, "KEYS", "*:m:s")
     client.rpush(key, element)
     chat.add_messages(TURN)
-    with pytest.raises(MessageCorrupt, match="message 4 of session 's'"):
-        _ = chat.messages
+    for read in (lambda: chat.messages, lambda: [message for page in chat.pages(2) for message in page]):
+        caplog.clear()
+        assert read() == TURN * 2
+        [warning] = caplog.messages
+        assert "session 's': message 4 can't be read and is left out" in warning
+    assert chat.last(5) == TURN
+    assert SessionStore(client).messages("s")[4] == element
     assert described(chat).message_count == 9
