@@ -58,7 +58,7 @@ class Adoption:
 
     @classmethod
     def new(cls, session_id: str, layout: Layout) -> Self:
-        """A new adoption, whose random name tells it from all others."""
+        """A new adoption, whose random name distinguishes it from all others."""
         return cls(session_id, layout, os.urandom(8).hex())
 
     @classmethod

@@ -70,7 +70,7 @@ def is_readable(element: bytes) -> bool:
 
 
 def find_unserializable(value: Any, path: str = "data") -> str | None:
-    """Describe the first thing in `value` that JSON can't hold: its type and its place."""
+    """Describe the first thing in `value` that JSON can't represent: its type and its place."""
     children: list[tuple[str, Any]] = []
     if isinstance(value, dict):
         for key in value:

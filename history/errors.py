@@ -21,7 +21,7 @@ TorporError
     ├── SessionHeld           the session or its owner is under a legal hold
     ├── SessionIncomplete     a part of the session may be in the archive alone
     ├── SessionExists         the session is in Redis already
-    ├── NotAdoptable          another library's key does not hold a conversation
+    ├── NotAdoptable          another library's key is not a conversation
     ├── OwnerMismatch         the session belongs to another owner
     ├── ShardCountMismatch    the deployment was set up with another shard count
     ├── PoliciesUnreadable    the deployment's recorded policies are damaged or of another version
@@ -85,7 +85,7 @@ class InvalidExpiry(InvalidArgument):
 
 
 class MessageNotSerializable(InvalidArgument, TypeError):
-    """A message has a value that JSON can't hold; nothing was written."""
+    """A message has a value that JSON can't represent; nothing was written."""
 
 
 class MessageCorrupt(PermanentError):
@@ -113,7 +113,7 @@ class SessionExists(PermanentError):
 
 
 class NotAdoptable(PermanentError):
-    """The key of another library does not hold a conversation that can be adopted; it stays as it is."""
+    """The key of another library is not a conversation that can be adopted; it stays as it is."""
 
     def __init__(self, key: bytes, reason: str, where: str = "") -> None:
         """`reason` is the same for all keys of a kind; `where` is the place in this one."""

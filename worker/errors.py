@@ -8,7 +8,7 @@ TorporError
 └── PermanentError
     ├── SettingsError         settings are wrong; the message names all of them
     ├── ArchiveConflict       an object of this name exists with other content
-    ├── ArchiveCorrupt        the archive does not hold what was sent to it
+    ├── ArchiveCorrupt        the archive has other bytes than were sent to it
     ├── AttemptsExhausted     the workers that archived a session died again and again
     ├── ClearForgotten        the archive has a clear that Redis has forgotten
     ├── SegmentDamaged        a segment is not what its name and metadata say
@@ -17,7 +17,7 @@ TorporError
     ├── ObjectNotFound        the archive has no object of this name
     ├── PurgeNotFound         there is no purge of this id
     ├── HoldNotFound          there is no such legal hold to release
-    ├── DocumentDamaged       an order, inventory or receipt of a purge is not what was written
+    ├── DocumentDamaged       an order, inventory or receipt of a purge is damaged
     ├── ArchiveTaken          the archive belongs to a deployment of another namespace
     └── ImportFailed          a line of an import file is wrong
 """
@@ -50,7 +50,7 @@ class ArchiveConflict(PermanentError):
 
 
 class ArchiveCorrupt(PermanentError):
-    """The archive does not hold what was sent to it."""
+    """The archive has other bytes than were sent to it."""
 
 
 class AttemptsExhausted(PermanentError):
@@ -94,7 +94,7 @@ class HoldNotFound(PermanentError, LookupError):
 
 
 class DocumentDamaged(PermanentError):
-    """An order, inventory or receipt of a purge is not what was written."""
+    """An order, inventory or receipt of a purge is damaged."""
 
 
 class ArchiveTaken(PermanentError):

@@ -32,7 +32,7 @@ class Result:
 
     @property
     def said(self) -> str:
-        """All of it on one line, however wide the terminal is."""
+        """All of its output on one line, however wide the terminal is."""
         return " ".join((self.out + self.err).split())
 
 
@@ -44,7 +44,7 @@ def names_of_commands() -> set[str]:
 
 
 def command(variables: Mapping[str, str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Torpor:
-    """What runs the command with these variables; keywords set others or, with None, unset them."""
+    """A function that runs the command with these variables; keywords set others or, with None, unset them."""
 
     def run(*arguments: str, answer: str = "", **others: str | None) -> Result:
         with monkeypatch.context() as patch:

@@ -1,4 +1,4 @@
-"""What `make bench` makes of its figures, and docs/performance.md, which it writes; nothing is measured here."""
+"""How `make bench` evaluates its figures and writes docs/performance.md; nothing is measured here."""
 
 from __future__ import annotations
 

@@ -101,13 +101,13 @@ def purge_status(
     if as_json:
         console.print_json(standing.fields())
         return
-    told = (standing.receipt or standing.order).fields()
+    shown = (standing.receipt or standing.order).fields()
     console.print_facts(
         {
             "state": standing.state,
             "found": _text(standing.found),
             **({"error": standing.error} if standing.error else {}),
-            **{name: _value(value) for name, value in told.items() if name not in ("state", "found")},
+            **{name: _value(value) for name, value in shown.items() if name not in ("state", "found")},
         }
     )
 
@@ -115,7 +115,7 @@ def purge_status(
 def receipts(
     context: typer.Context,
     purge_id: Annotated[
-        str | None, typer.Argument(metavar="ID", help="Show the whole receipt of this purge, as JSON.")
+        str | None, typer.Argument(metavar="ID", help="Show the complete receipt of this purge, as JSON.")
     ] = None,
     *,
     as_json: JsonLines = False,

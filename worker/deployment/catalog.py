@@ -1,6 +1,6 @@
 """Walks over a deployment's sessions: those in Redis, those asleep, an owner's, the idle ones, all.
 
-A walk holds no more than a page of sessions, and lists Redis before the archive, so that it does not miss a session
+A walk has at most a page of sessions in memory. It lists Redis before the archive, so that it does not miss a session
 that falls asleep meanwhile. So it may give an id twice. It may miss a session that is created during the walk.
 """
 

@@ -96,7 +96,7 @@ def _give_back(
     counted: bool,
     delay: timedelta | None = None,
 ) -> AttemptResult:
-    # The text of an error that is not Torpor's could hold a message.
+    # The text of an error that is not Torpor's could have a message.
     known = error if isinstance(error, TorporError) else TorporError(type(error).__name__)
     if outcome is not Outcome.POSTPONED:
         where = "".join(traceback.format_tb(error.__traceback__))

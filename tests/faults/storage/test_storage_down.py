@@ -56,7 +56,7 @@ def due_now(services: Services) -> int:
 
 
 def tried(proxy: StorageProxy) -> set[bytes]:
-    """The sessions that anything was uploaded for."""
+    """The sessions for which anything was uploaded."""
     return {session for exchange in proxy.seen for session in re.findall(rb"/(chat-\d+)/", exchange.body)}
 
 
@@ -172,7 +172,7 @@ def test_an_erasure_that_the_bucket_forbids_is_counted_and_keeps_nobody_else_fro
 def test_an_erasure_asks_a_versioned_bucket_to_delete_every_generation(
     services: Services, proxy: StorageProxy, emulator: str, bucket: str
 ) -> None:
-    """The emulator ignores which generation is to be deleted, so the requests are looked at."""
+    """The emulator ignores the generation in a deletion, so the test looks at the requests."""
     place = f"{emulator}/storage/v1/b/{bucket}"
     requests.patch(place, json={"versioning": {"enabled": True}}, timeout=5).raise_for_status()
     for text in ("one", "two"):

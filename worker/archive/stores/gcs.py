@@ -253,7 +253,7 @@ class GcsStore:
             yield
         except api.BadRequest as exc:
             self._objects.probe()
-            raise ArchiveCorrupt(f"{self.url} did not take what was sent: {brief(exc)}") from exc
+            raise ArchiveCorrupt(f"{self.url} refused the upload: {brief(exc)}") from exc
 
     @contextmanager
     def _translated(self, name: str | None = None) -> Iterator[None]:
@@ -262,7 +262,7 @@ class GcsStore:
         except api.NotFound as exc:
             raise self._missing(name, exc) from exc
         except DataCorruption as exc:
-            raise ArchiveCorrupt(f"{self.url} did not take what was sent: {brief(exc)}") from exc
+            raise ArchiveCorrupt(f"{self.url} refused the upload: {brief(exc)}") from exc
         except _ERRORS as exc:
             raise self._failed(exc) from exc
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
+from itertools import chain
 from typing import Any
 
 import pytest
 import redis
 import redis.asyncio
-from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
 from support.histories import NO_RETRY, TURN, described, history
 from support.keyspace import dump, raw
@@ -181,7 +183,8 @@ def test_a_corrupt_element_is_left_out_and_named_by_its_position(
     [key] = raw(client, "KEYS", "*:m:s")
     client.rpush(key, element)
     chat.add_messages(TURN)
-    for read in (lambda: chat.messages, lambda: [message for page in chat.pages(2) for message in page]):
+    readers: list[Callable[[], list[BaseMessage]]] = [lambda: chat.messages, lambda: list(chain(*chat.pages(2)))]
+    for read in readers:
         caplog.clear()
         assert read() == TURN * 2
         [warning] = caplog.messages

@@ -116,7 +116,7 @@ HAPPENINGS = list(LEFT)
 
 
 class Model(GenericFakeChatModel):
-    """A chat model that takes its time: something happens meanwhile."""
+    """A chat model during whose answer something happens."""
 
     act: Callable[[], None]
 
@@ -238,7 +238,7 @@ class Turn:
 
 
 def found(services: Services) -> list[str]:
-    """What is left of the session, asleep and awake."""
+    """The messages of the session, asleep and awake."""
     asleep = read_transcript(services, "s")
     restore_session(services, "s")
     assert services.sessions.messages("s") == asleep

@@ -1,4 +1,4 @@
-"""Adopting what other libraries have written: all of it once, in order."""
+"""Adopting the sessions of other libraries: each message once, in order."""
 
 from __future__ import annotations
 

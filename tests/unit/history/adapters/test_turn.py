@@ -1,4 +1,4 @@
-"""What LangChain finds when it reads a history at the end of a turn, and what everybody else does."""
+"""The messages that LangChain reads at the end of a turn, and those that everybody else reads."""
 
 from __future__ import annotations
 
