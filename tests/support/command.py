@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -56,8 +57,10 @@ def command(variables: Mapping[str, str], monkeypatch: pytest.MonkeyPatch, capfd
             patch.setattr(sys, "argv", ["torpor", *arguments])
             patch.setattr(sys, "stdin", io.StringIO(answer))
             capfd.readouterr()
+            before = signal.getsignal(signal.SIGINT)
             with pytest.raises(SystemExit) as ended:
                 cli.main()
+            signal.signal(signal.SIGINT, before)
         printed = capfd.readouterr()
         code = ended.value.code
         return Result(code if isinstance(code, int) else 0, printed.out, printed.err)

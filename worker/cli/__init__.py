@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import atexit
 import gc
+import signal
 import sys
 from io import TextIOWrapper
+from types import FrameType
 
 # Imported modules and classes live to the end. With Python's own threshold, the garbage collector examines them again
 # and again during the imports, and once more at the end: a quarter of the CPU time of `torpor status`.
@@ -19,16 +21,25 @@ Install them with: pip install 'torpor[worker]'
 """
 
 
+class Interrupted(SystemExit):
+    """The user has pressed Ctrl-C. What the command was doing is left as if it had been killed: it can be run again."""
+
+
 def main() -> None:
-    """Run the command; turn errors into a line on standard error and an exit code."""
+    """Run the command; turn errors and Ctrl-C into a line on standard error and an exit code."""
     gc.set_threshold(_GC_THRESHOLD)
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a character that the terminal's encoding lacks is no error
     atexit.register(gc.freeze)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else the process is to ignore it, as with nohup
+        signal.signal(signal.SIGINT, _interrupt)
     try:
         from torpor.worker.cli.commands import app
 
         app()
+    except Interrupted:
+        sys.stderr.write("\n" * sys.stderr.isatty() + "torpor: interrupted\n")  # a terminal has echoed ^C
+        raise
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] == "torpor":
             raise
@@ -38,3 +49,9 @@ def main() -> None:
         from torpor.worker.cli.failure import fail
 
         fail(error)
+
+
+def _interrupt(number: int, _: FrameType | None) -> None:
+    """End the process as an error would, threads included; a second Ctrl-C ends it at once."""
+    signal.signal(number, signal.SIG_DFL)
+    raise Interrupted(128 + number)

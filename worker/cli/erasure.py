@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from torpor.history.protocol import InvalidArgument, SessionNotFound, TorporError, TransientError
-from torpor.worker.cli import console
+from torpor.worker.cli import Interrupted, console
 from torpor.worker.cli.shared import JsonLines, services_of, span_of
 from torpor.worker.deployment.services import Services
 from torpor.worker.erasure import orders
@@ -157,7 +157,7 @@ def _carry_out(services: Services, purge_id: str) -> Standing:
     try:
         with console.working("purging") as status:
             return purging.carry_out(services, purge_id, lambda tally: status.update(f"purging: {_text(tally)}"))
-    except TorporError:
+    except (TorporError, Interrupted):
         console.warn(f"the next sweep tries again; to try now: torpor purge --resume {purge_id}")
         raise
 
