@@ -27,5 +27,7 @@ end
 session.hold_pending = '1'
 redis.call('HSET', KEYS[2], FIELD.hold_pending, session.hold_pending)
 redis.call('HDEL', KEYS[2], FIELD.known_absent) -- `info` must describe a session that is under a hold
+-- The failed attempts of a session in quarantine were attempts to archive it.
+if session.state == 'quarantined' then redis.call('HDEL', KEYS[2], FIELD.attempts) end
 schedule(KEYS[3], ARGV[1], session, length, now_ms)
 return 'noted'

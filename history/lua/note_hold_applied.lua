@@ -17,9 +17,12 @@ local length = redis.call('LLEN', KEYS[1])
 if not session.epoch and length == 0 then return 'other' end
 if (legal_hold(KEYS[4], ARGV[1], session.owner) or '') ~= ARGV[3] then return 'other' end
 allow_at_memory_limit(KEYS[3])
-redis.call('HDEL', KEYS[2], FIELD.hold_pending, FIELD.attempt, FIELD.attempts, FIELD.error)
+redis.call('HDEL', KEYS[2], FIELD.hold_pending, FIELD.attempt, FIELD.attempts)
 session.hold_pending = nil
-if owns_lease(KEYS[3], ARGV[1], ARGV[2]) then
+local is_quarantined = session.state == 'quarantined'
+if not is_quarantined then redis.call('HDEL', KEYS[2], FIELD.error) end
+-- A session in quarantine leaves the due index in any case: nobody may archive it.
+if is_quarantined or owns_lease(KEYS[3], ARGV[1], ARGV[2]) then
   schedule(KEYS[3], ARGV[1], session, length, clock_ms(), ARGV[4], ARGV[5])
 end
 return 'done'

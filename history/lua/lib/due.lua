@@ -9,9 +9,9 @@ local function set_due(due_key, session_id, due_ms)
 end
 
 -- The due moment (ms) of a session that has `length` messages: the one place that decides it. nil if the session waits
--- in quarantine for a person. The defaults are for a session with no expiry of its own.
+-- in quarantine for a person; its legal hold does not wait. The defaults are for a session with no expiry of its own.
 local function due_at(session, length, now_ms, default_idle, default_max_age)
-  if session.state == 'quarantined' then return nil end
+  if session.state == 'quarantined' and (session.floor or not session.hold_pending) then return nil end
   if session.state == 'purged' then return tonumber(session.tombstone_until or now_ms) end
   -- The worker has work: an erasure, a legal hold, or metadata that was lost.
   if session.floor or session.hold_pending or not (session.epoch and session.last_active) then return now_ms end
@@ -25,12 +25,12 @@ local function due_at(session, length, now_ms, default_idle, default_max_age)
   return math.max(due_ms, tonumber(session.restore_until or 0))
 end
 
--- Set the due moment that `due_at` gives.
+-- Set the due moment that `due_at` gives, or take the session out of the due index if there is none.
 -- A due moment that only moves further ahead is not published: a listener has planned the earlier one, and then looks at
 -- the shard and finds the new one. It has no plan for a session that was overdue or leased.
 local function schedule(due_key, session_id, session, length, now_ms, default_idle, default_max_age)
   local due_ms = due_at(session, length, now_ms, default_idle, default_max_age)
-  if not due_ms then return end
+  if not due_ms then return redis.call('ZREM', due_key, session_id) end
   local before = tonumber(redis.call('ZSCORE', due_key, session_id) or 0)
   if before > now_ms and before <= due_ms and not is_lease(before) then
     redis.call('ZADD', due_key, due_ms, session_id)

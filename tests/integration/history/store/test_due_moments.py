@@ -60,6 +60,11 @@ class Found:
         return bool(self.fields.keys() & {"floor", "hold_pending"}) or "epoch" not in self.fields
 
     @property
+    def is_held_only(self) -> bool:
+        """Has the worker a legal hold to apply, and no erasure before it?"""
+        return "hold_pending" in self.fields and "floor" not in self.fields
+
+    @property
     def is_restoring(self) -> bool:
         return int(self.fields.get("restore_until", 0)) > self.now
 
@@ -74,10 +79,11 @@ def check(act: str, case: Case, before: Found, after: Found) -> None:
     if not after.exists:
         assert (after.score, after.quarantined) == (None, False), "an index entry without a session"
         return
-    if state == b"quarantined":
-        assert (after.score, after.quarantined) == (None, True), "quarantined, and in the due index"
+    assert after.quarantined == (state == b"quarantined")
+    if after.quarantined and (after.score is None or "hold_pending" not in after.fields):
+        assert after.score is None, "quarantined, and in the due index"
+        assert not after.is_held_only or act == "release to quarantine", "a legal hold that nobody will apply"
         return
-    assert not after.quarantined
     assert after.score is not None, "no worker will ever look at it"
     if after.score % 1:
         assert any(float(token) == after.score for token in case.leases), "a token that nobody was given"
