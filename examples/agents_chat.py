@@ -4,7 +4,7 @@
     export OPENAI_API_KEY=...
     python examples/agents_chat.py gpt-5-mini --session ann-1 --archive gs://my-bucket/chats
 
-Start it again with the same session when a worker has put that to sleep: the chat goes on where it ended. An empty line
+Start it again with the same session when a worker has put it to sleep: the chat goes on where it ended. An empty line
 ends it, and "undo" takes the last turn back.
 """
 
@@ -16,8 +16,7 @@ from contextlib import suppress
 
 from agents import Agent, Runner
 
-from torpor import MemorystoreSession, connect
-from torpor.worker.wake.session_archive import SessionArchive
+from torpor import MemorystoreSession, SessionArchive, connect
 
 
 async def undo(session: MemorystoreSession) -> None:

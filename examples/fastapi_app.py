@@ -1,4 +1,4 @@
-"""A chat service on FastAPI: everything is awaited on one client of redis.asyncio, no thread stands behind it.
+"""A chat service on FastAPI: all calls are awaited on one client of redis.asyncio, without threads.
 
     pip install 'torpor[archive]' fastapi uvicorn langchain langchain-openai
     export MODEL=openai:gpt-5-mini REDIS_URL=redis://localhost:6379/0 ARCHIVE_URL=gs://my-bucket/chats
@@ -21,13 +21,12 @@ from langchain.chat_models import init_chat_model
 from langchain_core.messages import HumanMessage
 from pydantic import BaseModel
 
-from torpor import InvalidArgument, MemorystoreChatMessageHistory, SessionHeld, TransientError, connect
-from torpor.worker.wake.session_archive import SessionArchive
+from torpor import InvalidArgument, MemorystoreChatMessageHistory, SessionArchive, SessionHeld, TransientError, connect
 
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """One client, one archive and one model for the whole process."""
+    """One client, one archive and one model for the process."""
     async with connect(os.environ["REDIS_URL"], asynchronous=True) as client:
         app.state.client = client
         app.state.archive = SessionArchive(os.environ["ARCHIVE_URL"])
@@ -36,7 +35,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 async def refused(_: Request, error: Exception) -> JSONResponse:
-    """What errors of `history` are in HTTP; their texts hold no message."""
+    """The HTTP status of each error of Torpor, with its text, which never has a message of the chat."""
     return JSONResponse({"detail": str(error)}, next(code for kind, code in CODES.items() if isinstance(error, kind)))
 
 
@@ -62,7 +61,7 @@ class Said(BaseModel):
 
 @app.post("/chat/{session_id}")
 async def answer(said: Said, chat: Chat, request: Request) -> Said:
-    """Answer, and write the turn whole or not at all."""
+    """Answer, and write all of the turn or nothing."""
     question = HumanMessage(said.text)
     reply = await request.app.state.model.ainvoke([*await chat.aget_messages(), question])
     await chat.aadd_messages([question, reply])
@@ -71,7 +70,7 @@ async def answer(said: Said, chat: Chat, request: Request) -> Said:
 
 @app.get("/chat/{session_id}")
 async def transcript(chat: Chat) -> list[Said]:
-    """What was said, oldest first; wakes the session where it sleeps."""
+    """The transcript, oldest first; wakes the session if it sleeps."""
     return [Said(text=message.text, by=message.type) for message in await chat.aget_messages()]
 
 
@@ -83,5 +82,5 @@ async def clear(chat: Chat) -> None:
 
 @app.post("/chat/{session_id}/close")
 async def close(chat: Chat) -> bool:
-    """Have a worker put the session to sleep now; false where it is asleep."""
+    """Have a worker put the session to sleep now; false if it is asleep."""
     return await chat.aclose()

@@ -3,7 +3,7 @@
     pip install 'torpor[archive]' langchain langchain-openai
     python examples/langchain_chat.py openai:gpt-5-mini --session ann-1 --archive gs://my-bucket/chats
 
-Start it again with the same session when a worker has put that to sleep: the chat goes on where it ended. An empty line
+Start it again with the same session when a worker has put it to sleep: the chat goes on where it ended. An empty line
 ends it.
 """
 
@@ -18,14 +18,13 @@ from langchain_core.messages import HumanMessage
 from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
 from langchain_core.runnables import Runnable
 
-from torpor import MemorystoreChatMessageHistory, connect
-from torpor.worker.wake.session_archive import SessionArchive
+from torpor import MemorystoreChatMessageHistory, SessionArchive, connect
 
 PROMPT = ChatPromptTemplate([("system", "Be brief."), MessagesPlaceholder("history"), MessagesPlaceholder("question")])
 
 
 def reply(chain: Runnable[dict[str, Any], Any], history: MemorystoreChatMessageHistory, text: str) -> str:
-    """Answer with what was said before in mind, and write the turn whole or not at all."""
+    """Answer with the earlier messages in mind, and write all of the turn or nothing."""
     question = HumanMessage(text)
     answer = chain.invoke({"history": history.messages, "question": [question]})
     history.add_messages([question, answer])

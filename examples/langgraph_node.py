@@ -3,7 +3,7 @@
     pip install 'torpor[archive]' langchain langchain-openai langgraph
     python examples/langgraph_node.py openai:gpt-5-mini "Where is my order?" --session ann-1 --archive gs://bucket/chats
 
-The graph's own state is that of one turn; what was said before is in Memorystore, or asleep in Cloud Storage.
+The graph's own state is that of one turn; the earlier messages are in Memorystore, or asleep in Cloud Storage.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import HumanMessage
 from langgraph.graph import END, START, StateGraph
 
-from torpor import Client, MemorystoreChatMessageHistory, connect
-from torpor.worker.wake.session_archive import SessionArchive
+from torpor import Client, MemorystoreChatMessageHistory, SessionArchive, connect
 
 
 class Turn(TypedDict, total=False):
@@ -35,7 +34,7 @@ def graph(model: BaseChatModel, client: Client, archive: SessionArchive) -> Any:
         chat = MemorystoreChatMessageHistory(client, state["session_id"], ttl=3600, archive=archive)
         question = HumanMessage(state["question"])
         reply = model.invoke([*chat.last(50), question])  # the first read of a session that sleeps wakes it
-        chat.add_messages([question, reply])  # a turn is written whole or not at all
+        chat.add_messages([question, reply])  # all of a turn is written, or nothing
         return {"answer": str(reply.text)}
 
     builder = StateGraph(Turn)

@@ -34,6 +34,15 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
+class Adoptable:
+    """A session that can be adopted: how many messages it has, and the oldest and the newest as JSON bytes."""
+
+    total: int
+    first: bytes
+    last: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Adoption:
     """An adoption that has begun: the first `written` messages of the list taken under `token` are in the session.
 
@@ -49,7 +58,7 @@ class Adoption:
 
     @classmethod
     def new(cls, session_id: str, layout: Layout) -> Self:
-        """A new adoption, whose random name tells it from all others."""
+        """A new adoption, whose random name distinguishes it from all others."""
         return cls(session_id, layout, os.urandom(8).hex())
 
     @classmethod

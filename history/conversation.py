@@ -79,7 +79,7 @@ class Conversation:
         raise TranscriptChanged(f"session {self.session_id!r} fell asleep each time it was woken: try again")
 
     async def pages(self, size: int, *, newest_first: bool = False) -> AsyncIterator[Page]:
-        """The whole session in pages of `size` messages, each oldest first; one or more round trips for each page.
+        """The complete session in pages of `size` messages, each oldest first; one or more round trips for each page.
 
         Raises TranscriptChanged if the session is cleared, or is archived and woken, meanwhile.
         """

@@ -1,4 +1,4 @@
-"""An element of a session's list: one JSON value as bytes, on one line. Loads no LangChain."""
+"""An element of a session's list: one JSON value as bytes, on one line. Loads LangChain when it is first needed."""
 
 from __future__ import annotations
 
@@ -30,16 +30,21 @@ def to_json_line(value: Any) -> bytes:
 
 
 def is_message(element: bytes) -> bool:
-    """True if the element has the shape of a LangChain message, of whatever type."""
+    """True if the element is a LangChain message that LangChain can read."""
+    from langchain_core.messages import messages_from_dict
+
     try:
         value = parse_json(element)
-    except (ValueError, RecursionError):
+        if not isinstance(value["data"], dict):
+            return False
+        messages_from_dict([value])
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return False
-    return isinstance(value, dict) and isinstance(value.get("type"), str) and isinstance(value.get("data"), dict)
+    return True
 
 
 def find_unserializable(value: Any, path: str = "data") -> str | None:
-    """Describe the first thing in `value` that JSON can't hold: its type and its place."""
+    """Describe the first thing in `value` that JSON can't represent: its type and its place."""
     children: list[tuple[str, Any]] = []
     if isinstance(value, dict):
         for key in value:

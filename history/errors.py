@@ -9,7 +9,7 @@ TorporError
 │   └── RedisMemoryFull       Redis is at its memory limit and refuses writes
 └── PermanentError            won't pass: the call, the data or the deployment must change
     ├── InvalidArgument       an argument is wrong; nothing was sent
-    │   ├── ClientMismatch    a blocking call with an asyncio client, or the reverse
+    │   ├── ClientMismatch    a blocking call with an asyncio client, or a client that the class can't use
     │   ├── InvalidSessionId
     │   ├── InvalidOwner
     │   ├── InvalidExpiry
@@ -21,7 +21,7 @@ TorporError
     ├── SessionHeld           the session or its owner is under a legal hold
     ├── SessionIncomplete     a part of the session may be in the archive alone
     ├── SessionExists         the session is in Redis already
-    ├── NotAdoptable          another library's key does not hold a conversation
+    ├── NotAdoptable          another library's key is not a conversation
     ├── OwnerMismatch         the session belongs to another owner
     ├── ShardCountMismatch    the deployment was set up with another shard count
     ├── PoliciesUnreadable    the deployment's recorded policies are damaged or of another version
@@ -65,7 +65,7 @@ class InvalidArgument(PermanentError, ValueError):
 
 
 class ClientMismatch(InvalidArgument, TypeError):
-    """A blocking call was made with an asyncio client, or an asynchronous call with a blocking client."""
+    """A blocking call was made with an asyncio client, or the class can't use this kind of client."""
 
 
 class InvalidSessionId(InvalidArgument):
@@ -85,7 +85,7 @@ class InvalidExpiry(InvalidArgument):
 
 
 class MessageNotSerializable(InvalidArgument, TypeError):
-    """A message has a value that JSON can't hold; nothing was written."""
+    """A message has a value that JSON can't represent; nothing was written."""
 
 
 class MessageCorrupt(PermanentError):
@@ -113,7 +113,7 @@ class SessionExists(PermanentError):
 
 
 class NotAdoptable(PermanentError):
-    """The key of another library does not hold a conversation that can be adopted; it stays as it is."""
+    """The key of another library is not a conversation that can be adopted; it stays as it is."""
 
     def __init__(self, key: bytes, reason: str, where: str = "") -> None:
         """`reason` is the same for all keys of a kind; `where` is the place in this one."""

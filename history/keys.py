@@ -19,6 +19,12 @@ MAX_ID_BYTES = 1_024
 
 _NAMESPACE = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 
+# The keys of all deployments.
+_KEYS = re.compile(
+    rb"\{[A-Za-z0-9_.:-]{1,64}:\d{1,5}\}:((due|q|t|l|h|a)$|[mswor]:)"
+    rb"|[A-Za-z0-9_.:-]{1,64}:(config$|events$|purge:|celery:|adopting:|returning:)"
+)
+
 # The lists of all deployments: messages, staged messages, taken messages, messages to give back.
 _LISTS = re.compile(rb"\{[A-Za-z0-9_.:-]{1,64}:\d{1,5}\}:[mr]:|[A-Za-z0-9_.:-]{1,64}:(adopting|returning):\{")
 
@@ -98,10 +104,15 @@ def is_torpors_list(key: bytes) -> bool:
     return _LISTS.match(key) is not None
 
 
+def looks_like_torpors(key: bytes) -> bool:
+    """True if a deployment of Torpor, in any namespace, has keys of such a name. A session's id may look so, too."""
+    return _KEYS.match(key) is not None
+
+
 def own_keys(namespace: str) -> re.Pattern[bytes]:
     """A pattern of the beginning of each key of a deployment, and of each list of the other deployments."""
     name = re.escape(namespace.encode())
-    return re.compile(rb"\{%b:\d+\}:|%b:(config$|events$|purge:)|%b" % (name, name, _LISTS.pattern))
+    return re.compile(rb"\{%b:\d+\}:|%b:(config$|events$|purge:|celery:)|%b" % (name, name, _LISTS.pattern))
 
 
 def slot_tag(key: bytes) -> bytes:

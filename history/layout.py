@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from torpor.history.errors import InvalidArgument, InvalidSessionId, NotAdoptable
@@ -24,10 +24,14 @@ def _encoded(text: str, what: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """A list under the key `prefix` + session id; each element is the JSON of LangChain's `message_to_dict`."""
+    """A list under the key `prefix` + session id; each element is the JSON of LangChain's `message_to_dict`.
+
+    Messages that look as if they stood in the other order are refused, unless `check_order` is False.
+    """
 
     prefix: str = ""
     newest_first: bool = False
+    check_order: bool = field(default=True, compare=False)
 
     def __post_init__(self) -> None:
         _encoded(self.prefix, "prefix")
@@ -55,6 +59,12 @@ class Layout:
 LAYOUTS: Mapping[str, Layout] = MappingProxyType(
     {"memorystore": Layout(), "community": Layout("message_store:", newest_first=True)}
 )
+
+
+def other_format(layout: Layout, key: bytes) -> str | None:
+    """The name of the known layout that a key belongs to by its prefix, if the prefix is longer than the layout's."""
+    longer = (name for name, each in LAYOUTS.items() if len(each.prefix) > len(layout.prefix))
+    return next((name for name in longer if key.startswith(LAYOUTS[name].prefix.encode())), None)
 
 
 def to_layout(layout: str | Layout) -> Layout:

@@ -12,13 +12,14 @@ This module loads no LangChain; `torpor.history.adapters.messages` converts Lang
 - **Erasure and legal holds**: a `PurgeTarget`, its `Purging` with a `PurgeOutcome`; `HoldOutcome`.
 - **Shards**: a listener's `ShardPoll`, a `ShardOverview` for status.
 - **Repair**: `IndexOutcome` and `RebuiltMetadata`.
-- **Other libraries' sessions**: `Layout`, the known `LAYOUTS`, and an `Adoption`.
+- **Other libraries' sessions**: `Layout`, the known `LAYOUTS`, an `Adoption`, and what is `Adoptable`;
+  `other_format` and `looks_like_torpors` tell by a key's name whose it is.
 - **A deployment's rules**: `Policies`; `DEFAULT_NAMESPACE` and `MAX_SHARDS`; `check_namespace`, `check_owner` and
   `check_session_id` raise InvalidArgument.
 - **Errors**: all those of `torpor.history.errors`, whose first lines show their tree.
 """
 
-from torpor.history.adoption import Adoption
+from torpor.history.adoption import Adoptable, Adoption
 from torpor.history.clients.blocking import run_sync
 from torpor.history.clients.connect import connect
 from torpor.history.clients.iam import IamCredentialProvider, application_default
@@ -53,8 +54,15 @@ from torpor.history.errors import (
     TransientError,
 )
 from torpor.history.expiry import Expiry
-from torpor.history.keys import DEFAULT_NAMESPACE, MAX_SHARDS, check_namespace, check_owner, check_session_id
-from torpor.history.layout import LAYOUTS, Layout
+from torpor.history.keys import (
+    DEFAULT_NAMESPACE,
+    MAX_SHARDS,
+    check_namespace,
+    check_owner,
+    check_session_id,
+    looks_like_torpors,
+)
+from torpor.history.layout import LAYOUTS, Layout, other_format
 from torpor.history.policy import Policies
 from torpor.history.session import (
     ClaimOutcome,
@@ -84,6 +92,7 @@ __all__ = [
     "DEFAULT_NAMESPACE",
     "LAYOUTS",
     "MAX_SHARDS",
+    "Adoptable",
     "Adoption",
     "AsyncSessionStore",
     "ClaimOutcome",
@@ -145,6 +154,8 @@ __all__ = [
     "check_owner",
     "check_session_id",
     "connect",
+    "looks_like_torpors",
+    "other_format",
     "parse_json",
     "run_sync",
 ]

@@ -140,7 +140,7 @@ class PurgeOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PurgeTarget:
-    """A session to purge, with its owner in Redis when it was last seen, and its owners in the archive."""
+    """A session to purge, with its owner in Redis when it was last described, and its owners in the archive."""
 
     session_id: str
     owner: str | None = None

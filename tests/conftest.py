@@ -27,18 +27,18 @@ from torpor.worker.archive.stores.url import open_archive
 from torpor.worker.deployment.services import Services
 from torpor.worker.deployment.settings import Settings
 
-# How fast values are made says how busy the machine is, and nothing of what is tested.
+# Slow generation of values says that the machine is busy, not that a test is wrong.
 hypothesis.settings.register_profile("busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("busy")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--server", choices=KINDS, default="redis", help="The kind of server that holds the sessions.")
+    parser.addoption("--server", choices=KINDS, default="redis", help="The kind of server that has the sessions.")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     os.environ[KIND] = config.getoption("--server")
-    config.addinivalue_line("markers", "single_node: needs what a Cluster has not got")
+    config.addinivalue_line("markers", "single_node: needs a feature that a Cluster does not have")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -50,7 +50,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(tryfirst=True, wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Give tests with real servers more time on a busy machine, before pytest-timeout reads how much they have."""
+    """Give tests with real servers more time on a busy machine, before pytest-timeout reads their time-outs."""
     if "redis_server" in getattr(item, "fixturenames", ()):
         own = item.get_closest_marker("timeout")
         seconds = float(own.args[0] if own else item.config.getini("timeout"))
@@ -60,12 +60,12 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def redis_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """The server that holds the sessions, of the kind that `--server` names."""
+    """The server that has the sessions, of the kind that `--server` names."""
     folder = tmp_path_factory.mktemp("redis")
     kind = request.config.getoption("--server")
     server: RedisServer = start_cluster(folder) if kind == "cluster" else start_redis(folder)
     with server.client() as admin:
-        # Else the first sessions are as old as the server for all it tells, and looked at more closely.
+        # A session that seems as old as the server costs the worker another listing.
         wait_until(lambda: SessionStore(admin).rewound_before() < time.time() * 1_000_000 - 1_000_000)
     yield as_memorystore_allows(server) if kind == "acl" else server
     server.stop()
@@ -73,7 +73,7 @@ def redis_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
 
 @pytest.fixture
 def client(redis_server: RedisServer) -> Iterator[redis.Redis]:
-    """A client of an empty Redis. A test may leave sessions behind, but nothing half-done."""
+    """A client of an empty Redis. A test may leave sessions behind, but no staging lists."""
     with redis_server.client() as connected:
         connected.flushall()
         yield connected
@@ -109,7 +109,7 @@ def bucket(emulator: str) -> str:
 
 @pytest.fixture
 def proxy(emulator: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[StorageProxy]:
-    """What stands between the client and the emulator: it tells what was sent, and makes requests fail."""
+    """A proxy between the client and the emulator, which notes requests and makes some fail."""
     with StorageProxy(emulator).running() as running:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", running.url)
         yield running
@@ -117,7 +117,7 @@ def proxy(emulator: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[StoragePro
 
 @pytest.fixture
 def scratch() -> Iterator[Path]:
-    """An empty folder, in memory where there is such a thing: fsync costs nothing there."""
+    """An empty folder, in memory if the machine has such a file system: fsync costs nothing there."""
     in_memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=in_memory if in_memory.is_dir() else None) as name:
         yield Path(name)
@@ -144,7 +144,7 @@ def services(redis_server: RedisServer, sessions: SessionStore, archive: Archive
 
 @pytest.fixture
 def variables(services: Services, redis_server: RedisServer) -> dict[str, str]:
-    """How the command is told of the services, without the prefix of each name."""
+    """The settings by which the command finds the services, without the prefix of each name."""
     return {"ARCHIVE_URL": services.archive.url} | {
         name.upper(): str(value) for name, value in redis_server.settings.items()
     }
@@ -158,12 +158,12 @@ def torpor(variables: dict[str, str], monkeypatch: pytest.MonkeyPatch, capfd: py
 
 @pytest.fixture(autouse=True)
 def _closed_breaker(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What one test's archive did, the next test's drains know nothing of."""
+    """Reset the circuit breaker, which one test's archive may have set, before the next test."""
     monkeypatch.setattr("torpor.worker.sleep.pool._archive_down", threading.Event())
 
 
 @pytest.fixture(autouse=True)
 def _disarmed_failpoints() -> Iterator[None]:
-    """What one test armed, the next test does not meet."""
+    """Disarm the failpoints after each test."""
     yield
     failpoints.arm()

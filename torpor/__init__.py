@@ -18,9 +18,9 @@
 | `TransientError` | the same call can succeed later: `RedisUnavailable`, `RedisMemoryFull` and others |
 | `PermanentError` | the call, the data or the deployment must change: all errors below |
 | `InvalidArgument` | an argument is wrong, and nothing was sent |
-| `ClientMismatch` | a blocking call with an asyncio client, or the reverse |
+| `ClientMismatch` | a blocking call with an asyncio client |
 | `MessageCorrupt` | a stored element is not a message |
-| `NotAdoptable` | another library's key does not hold a conversation |
+| `NotAdoptable` | another library's key is not a conversation |
 | `OwnerMismatch` | the session belongs to another owner |
 | `SessionHeld` | the session or its owner is under a legal hold |
 | `SessionIncomplete` | a part of the session may be in the archive alone |

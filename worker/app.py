@@ -24,7 +24,8 @@ def _settings() -> Settings:
     try:
         return load_settings()
     except SettingsError as error:
-        sys.exit(f"torpor: {error}")  # Celery's own command would print a traceback
+        sys.stderr.write(f"torpor: {error}\n")  # Celery's own command would print a traceback
+        sys.exit(2)  # as the commands of torpor do
 
 
 class _WatchingStep(bootsteps.StartStopStep):  # type: ignore[misc] # Celery is untyped

@@ -3,11 +3,12 @@
 TorporError
 ├── TransientError
 │   ├── PurgeOvertaken        another worker carries the same purge out
-│   └── ArchiveUnavailable    the bucket or folder can't be reached, is missing or refuses us: no session's fault
+│   └── ArchiveUnavailable    the bucket or folder can't be reached or can't serve now: no session's fault
+│       └── ArchiveMisconfigured  it is missing or refuses every request until someone changes a setting
 └── PermanentError
     ├── SettingsError         settings are wrong; the message names all of them
     ├── ArchiveConflict       an object of this name exists with other content
-    ├── ArchiveCorrupt        the archive does not hold what was sent to it
+    ├── ArchiveCorrupt        the archive has other bytes than were sent to it
     ├── AttemptsExhausted     the workers that archived a session died again and again
     ├── ClearForgotten        the archive has a clear that Redis has forgotten
     ├── SegmentDamaged        a segment is not what its name and metadata say
@@ -16,7 +17,7 @@ TorporError
     ├── ObjectNotFound        the archive has no object of this name
     ├── PurgeNotFound         there is no purge of this id
     ├── HoldNotFound          there is no such legal hold to release
-    ├── DocumentDamaged       an order, inventory or receipt of a purge is not what was written
+    ├── DocumentDamaged       an order, inventory or receipt of a purge is damaged
     ├── ArchiveTaken          the archive belongs to a deployment of another namespace
     └── ImportFailed          a line of an import file is wrong
 """
@@ -29,7 +30,11 @@ from torpor.history.protocol import PermanentError, TransientError
 
 
 class ArchiveUnavailable(TransientError):
-    """The archive can't be reached, is missing or refuses us; sessions stay in Redis meanwhile."""
+    """The archive can't be reached or can't serve now; sessions stay in Redis meanwhile."""
+
+
+class ArchiveMisconfigured(ArchiveUnavailable):
+    """The archive is missing or refuses every request, until someone changes a setting; no session's fault either."""
 
 
 class PurgeOvertaken(TransientError):
@@ -45,7 +50,7 @@ class ArchiveConflict(PermanentError):
 
 
 class ArchiveCorrupt(PermanentError):
-    """The archive does not hold what was sent to it."""
+    """The archive has other bytes than were sent to it."""
 
 
 class AttemptsExhausted(PermanentError):
@@ -89,7 +94,7 @@ class HoldNotFound(PermanentError, LookupError):
 
 
 class DocumentDamaged(PermanentError):
-    """An order, inventory or receipt of a purge is not what was written."""
+    """An order, inventory or receipt of a purge is damaged."""
 
 
 class ArchiveTaken(PermanentError):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from torpor.history.adapters.items import decode_item, encode_item
 from torpor.history.clients.kinds import Client
 from torpor.history.conversation import Archive, Conversation
-from torpor.history.errors import ClientMismatch, MessageCorrupt
+from torpor.history.errors import ClientMismatch, InvalidArgument, MessageCorrupt
 from torpor.history.expiry import Expiry
 from torpor.history.keys import DEFAULT_NAMESPACE
 from torpor.history.session import Page
@@ -39,7 +40,7 @@ class MemorystoreSession:
         archive: Archive | None = None,
         namespace: str = DEFAULT_NAMESPACE,
         shards: int | None = None,
-        session_settings: SessionSettings | None = None,
+        session_settings: SessionSettings | dict[str, Any] | None = None,
     ) -> None:
         """Arguments as for MemorystoreChatMessageHistory; raises ClientMismatch for a blocking client.
 
@@ -60,6 +61,18 @@ class MemorystoreSession:
             raise ClientMismatch(f"{type(client).__module__} is a blocking client; the Agents SDK needs one of asyncio")
         self.session_id = session_id
         self.session_settings = session_settings
+
+    @property
+    def session_settings(self) -> SessionSettings | None:
+        """The SDK's settings of the session. A dict is turned into them; raises InvalidArgument for a wrong one."""
+        return self._session_settings
+
+    @session_settings.setter
+    def session_settings(self, settings: SessionSettings | dict[str, Any] | None) -> None:
+        self._session_settings = _to_settings(settings) if isinstance(settings, dict) else settings
+
+    async def close(self) -> None:
+        """Do nothing, as the SDK's own sessions with a client that they were given: the client is yours to close."""
 
     async def get_items(self, limit: int | None = None) -> list[TResponseInputItem]:
         """The last `limit` items, oldest first, without reading the others; counts as activity.
@@ -102,3 +115,15 @@ class MemorystoreSession:
             return decode_item(element)
         except MessageCorrupt as exc:
             raise MessageCorrupt(f"item {position} of session {self.session_id!r}: {exc}") from exc
+
+
+def _to_settings(settings: dict[str, Any]) -> SessionSettings:
+    from agents.memory import SessionSettings  # who gives a dict has the SDK
+
+    unknown = settings.keys() - {each.name for each in fields(SessionSettings)}
+    if unknown:
+        raise InvalidArgument(f"session settings of the Agents SDK have no {', '.join(map(str, unknown))}")
+    try:
+        return SessionSettings(**settings)
+    except (TypeError, ValueError) as exc:
+        raise InvalidArgument(f"these are no session settings of the Agents SDK: {exc}") from exc

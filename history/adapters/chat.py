@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from datetime import timedelta
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from langchain_core.chat_history import BaseChatMessageHistory
 from langchain_core.messages import BaseMessage
@@ -33,21 +34,28 @@ def _blocking(
 
     @wraps(operation)
     def done(self: MemorystoreChatMessageHistory, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        self._check_client(asynchronous=False)
+        self._check_blocking()
         return run_sync(operation(self, *args, **kwargs))
 
     return done
 
 
 def _awaited(
-    operation: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]],
+    operation: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]], method: str = ""
 ) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]:
-    """The operation as a coroutine, for an asyncio client."""
+    """The operation as a coroutine; with a blocking client it calls the blocking method in a thread.
+
+    `method` is the name of that method; unless given, that of the operation without its underscore. A class that
+    inherits from ours may have changed the method.
+    """
+    method = method or operation.__name__.removeprefix("_")
 
     @wraps(operation)
     async def done(self: MemorystoreChatMessageHistory, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        self._check_client(asynchronous=True)
-        return await operation(self, *args, **kwargs)
+        if self._conversation.asynchronous:
+            return await operation(self, *args, **kwargs)
+        found: T = await asyncio.to_thread(lambda: getattr(self, method)(*args, **kwargs))
+        return found
 
     return done
 
@@ -58,8 +66,8 @@ class MemorystoreChatMessageHistory(BaseChatMessageHistory):
     It replaces the class of the same name in langchain-google-memorystore-redis. `ttl` is the idle timeout: after that
     many seconds without a read or a write the worker archives the session, and nothing is lost.
 
-    With an asyncio client only the methods whose names begin with `a` can be used, with a blocking one only the others;
-    the wrong ones raise ClientMismatch.
+    With an asyncio client only the methods whose names begin with `a` can be used; the others raise ClientMismatch.
+    With a blocking client all can be used. Those whose names begin with `a` then work in a thread.
 
     If the deployment has policies, a `ttl`, `max_age` or `archive_retention` outside their bounds is silently moved to
     the nearer bound, and one that is not given is the policy's. `info()` shows the values in force.
@@ -110,7 +118,7 @@ class MemorystoreChatMessageHistory(BaseChatMessageHistory):
             namespace=namespace,
             shards=shards,
         )
-        self._turns = Turns()
+        self._turns = Turns((namespace, session_id))
 
     @property
     def session_id(self) -> str:
@@ -137,14 +145,16 @@ class MemorystoreChatMessageHistory(BaseChatMessageHistory):
         return self._now()
 
     _now = _blocking(_messages)
-    aget_messages = _awaited(_messages)
+    aget_messages = _awaited(_messages, "_read_messages")
+
+    def _read_messages(self) -> list[BaseMessage]:
+        return self.messages
 
     async def _add_messages(self, messages: Sequence[BaseMessage]) -> None:
         """Append the messages of one turn: all of them or none, in one round trip.
 
         Raises MessageNotSerializable before anything is written, OwnerMismatch, and SessionPurged.
         """
-        self._turns.written()
         elements = [encode_message(message) for message in messages]
         if elements:
             await self._conversation.append(elements)
@@ -181,20 +191,21 @@ class MemorystoreChatMessageHistory(BaseChatMessageHistory):
         For sessions that are too long to be read at once. Each page counts as activity. Raises TranscriptChanged if
         the session is cleared, or is archived and woken, meanwhile.
         """
-        self._check_client(asynchronous=False)
+        self._check_blocking()
         return iterate_sync(self._pages(size, newest_first=newest_first))
 
     def apages(self, size: int = 100, *, newest_first: bool = False) -> AsyncIterator[list[BaseMessage]]:
-        """As `pages`, with an asyncio client."""
-        self._check_client(asynchronous=True)
-        return self._pages(size, newest_first=newest_first)
+        """As `pages`, for asyncio."""
+        if self._conversation.asynchronous:
+            return self._pages(size, newest_first=newest_first)
+        return _in_a_thread(self.pages(size, newest_first=newest_first))
 
     async def _length(self) -> int:
         """The number of messages; does not count as activity."""
         return await self._conversation.count()
 
     __len__ = _blocking(_length)
-    alen = _awaited(_length)
+    alen = _awaited(_length, "__len__")
 
     def __bool__(self) -> bool:
         """Always true, so that `if history:` does not ask Redis for the length."""
@@ -268,13 +279,15 @@ class MemorystoreChatMessageHistory(BaseChatMessageHistory):
             raise MessageCorrupt(f"message {position} of session {self.session_id!r}: {exc}") from exc
         return messages
 
-    def _check_client(self, *, asynchronous: bool) -> None:
-        if self._conversation.asynchronous and not asynchronous:
+    def _check_blocking(self) -> None:
+        if self._conversation.asynchronous:
             raise ClientMismatch("this history has an asyncio client: await aget_messages, aadd_messages, ...")
-        if asynchronous and not self._conversation.asynchronous:
-            raise ClientMismatch(
-                "this history has a blocking client: give it one of redis.asyncio, or use messages, add_messages, ..."
-            )
+
+
+async def _in_a_thread(pages: Iterator[T]) -> AsyncIterator[T]:
+    done = object()
+    while (page := await asyncio.to_thread(next, pages, done)) is not done:
+        yield cast(T, page)
 
 
 def _checked(seconds: int | Keep | None, what: str) -> timedelta | Keep | None:

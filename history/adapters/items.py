@@ -14,7 +14,7 @@ def encode_item(item: Any) -> bytes:
     """The item as one line of JSON; a pydantic model is dumped as the SDK does it.
 
     NaN, tuples and keys are written as in `encode_message`. Raises MessageNotSerializable, which names the place of the
-    value that JSON can't hold.
+    value that JSON can't represent.
     """
     plain = item.model_dump(exclude_unset=True, warnings=False) if isinstance(item, BaseModel) else item
     if not isinstance(plain, dict) or _is_message(plain):
@@ -23,7 +23,7 @@ def encode_item(item: Any) -> bytes:
         return to_json_line(plain)
     except (TypeError, ValueError, RecursionError) as exc:
         place = find_unserializable(plain, "item") or "a value"
-        raise MessageNotSerializable(f"JSON can't hold {place}") from exc
+        raise MessageNotSerializable(f"JSON can't represent {place}") from exc
 
 
 def decode_item(element: bytes) -> dict[str, Any]:

@@ -37,20 +37,50 @@ def encode_message(message: BaseMessage) -> bytes:
     """The message as one line of JSON, without the fields that have their default value.
 
     As in LangChain's own histories, NaN and infinities are kept, tuples become lists and keys become strings.
-    Raises MessageNotSerializable, which names the place of the value that JSON can't hold.
+    Raises MessageNotSerializable, which names the place of the value that JSON can't represent, and for a message that
+    `decode_message` could not read.
     """
     if not isinstance(message, BaseMessage):
         raise MessageNotSerializable(f"expected a LangChain message, not {type(message).__name__}")
+    line = _encode(message)
+    _check_readable(message, line)
+    return line
+
+
+def _encode(message: BaseMessage) -> bytes:
     try:
         return _to_line({"type": message.type, "data": _without_defaults(message)})
     except (TypeError, ValueError, RecursionError):
-        pass  # the message holds a pydantic model, which only pydantic can dump
+        pass  # the message has a pydantic model, which only pydantic can dump
     as_dict = message_to_dict(message)
     try:
         return _to_line(as_dict)
     except (TypeError, ValueError, RecursionError) as exc:
         place = find_unserializable(as_dict["data"]) or "a value"
-        raise MessageNotSerializable(f"JSON can't hold {place} of this {message.type} message") from exc
+        raise MessageNotSerializable(f"JSON can't represent {place} of this {message.type} message") from exc
+
+
+def _check_readable(message: BaseMessage, line: bytes) -> None:
+    """Refuse what would make the whole session unreadable: a type of one's own, and values that were set unchecked."""
+    if _CLASSES.get(message.type) is type(message) and _is_valid(message):
+        return
+    try:
+        decode_message(line)
+    except MessageCorrupt:
+        raise MessageNotSerializable(
+            f"LangChain can't read back this message of the type {message.type!r} ({type(message).__name__}): "
+            "use one of LangChain's own message classes, with values that fit their fields"
+        ) from None
+
+
+def _is_valid(message: BaseMessage) -> bool:
+    """True if the validator accepts the values as they are: much faster than to read the JSON back."""
+    values = {name: message.__dict__[name] for name in message.model_fields_set if name in message.__dict__}
+    try:
+        type(message).__pydantic_validator__.validate_python(values)
+    except (ValueError, TypeError, AttributeError):
+        return False
+    return True
 
 
 def decode_message(element: bytes) -> BaseMessage:

@@ -75,7 +75,7 @@ def adopt(
     owner: str | None,
     allow_reuse: bool,
 ) -> Call[Adoption | None]:
-    """Write a page; the result is `further`, or the adoption as another caller has left it, None if that has ended it.
+    """Write a page. The result is `further`, or the adoption as another caller has left it: None if it has ended.
 
     Raises OwnerMismatch, and SessionPurged unless `allow_reuse`.
     """
@@ -181,6 +181,6 @@ def _check_refusal(reply: bytes, adoption: Adoption, owner: str | None) -> None:
 def _check_return(reply: bytes, key: bytes) -> None:
     match reply:
         case b"exists":
-            raise SessionExists(f"the key {key.decode()!r} exists already; what is there is not replaced")
+            raise SessionExists(f"the key {key.decode()!r} exists already and is not replaced")
         case b"lost":
-            raise StagingLost(f"what was to be given back under {key.decode()!r} has expired; start it again")
+            raise StagingLost(f"the messages to give back under {key.decode()!r} have expired; start it again")

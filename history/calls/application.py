@@ -79,13 +79,14 @@ def append(
     allow_reuse: bool = False,
     request: bytes | None = None,
 ) -> Call[int]:
-    """Append the JSON bytes of one turn, at least one, oldest first; the result is the length of the list in Redis.
+    """Append the JSON bytes of one turn, oldest first; the result is the length of the list in Redis.
 
+    There is at least one, unless `only_new` makes an empty session.
     A retry by the client after a lost reply does not write the turn again, because it has the same `request` id (a
     random one, unless given). `expiry`, within the deployment's policies, and `owner` count only if the session has
     none yet. Raises OwnerMismatch, SessionPurged unless `allow_reuse`, and SessionExists with `only_new`.
     """
-    if not messages:
+    if not messages and not only_new:
         raise InvalidArgument("a turn has at least one message")
     session = encode_session_id(session_id)
     keys = deployment.keyspace.of(session)

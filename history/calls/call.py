@@ -23,7 +23,7 @@ MILLISECOND = timedelta(milliseconds=1)
 class Call(Generic[T_co]):
     """One script call. `decode` turns the reply (bytes, never text) into the result, or raises an error for it.
 
-    A `repeatable` call that is sent twice does what it does when it is sent once, and its second reply misleads nobody.
+    A `repeatable` call has the same effect if it is sent twice, and its second reply is as right as the first.
     """
 
     script: Script

@@ -133,4 +133,4 @@ def abandon(deployment: Deployment, ticket: RestoreTicket) -> Call[bool]:
 
 
 def _staging_lost(ticket: RestoreTicket) -> StagingLost:
-    return StagingLost(f"what the restore of {ticket.session_id!r} had staged is gone; start it again")
+    return StagingLost(f"the staged messages of the restore of {ticket.session_id!r} are gone; start it again")

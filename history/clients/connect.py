@@ -114,7 +114,7 @@ def connect(
 
     `ca_file` has the certificates of the instance's certificate authorities, in PEM. With `iam`, access tokens replace
     the password: those of Google's application default credentials, or those of your own source. `options` are
-    redis-py's and override the values set here; options in the URL override both. Of more operations at once than
+    redis-py's and override the values set here; options in the URL override both. If more operations run at once than
     `max_connections` (redis-py's default is 100), the others wait up to 20 s for a free connection.
 
     No connection is opened before the first command, except by redis-py's blocking client of a Cluster, which asks for
@@ -156,7 +156,7 @@ def _check(pool: Any, url: str, options: Mapping[str, Any], *, wrong: str = "") 
         unused = pool.from_url(url, **options)
         unused.connection_class(**unused.connection_kwargs)
     except (ValueError, TypeError, AttributeError, redis.exceptions.RedisError) as exc:
-        # The error text of a URL may hold a part of its password.
+        # The error text of a URL may have a part of its password.
         raise InvalidArgument(f"the URL {wrong}" if wrong else f"{_UNFIT}: {exc}") from None
     arguments: dict[str, Any] = unused.connection_kwargs
     if isinstance(arguments.get("credential_provider"), str):

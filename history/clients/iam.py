@@ -119,7 +119,7 @@ class IamCredentialProvider(CredentialProvider):
 
 
 def _reason(failure: BaseException | None) -> str:
-    # After their message, google-auth's errors can have the whole response.
+    # After their message, google-auth's errors can have all of the response.
     first = failure.args[0] if failure and failure.args else None
     if isinstance(first, BaseException):
         return _reason(first)

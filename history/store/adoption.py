@@ -22,12 +22,14 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from torpor.history import calls
-from torpor.history.adoption import Adoption, Look
+from torpor.history.adoption import Adoptable, Adoption, Look
 from torpor.history.elements import is_message
-from torpor.history.errors import InvalidArgument, MessageCorrupt, NotAdoptable
+from torpor.history.errors import InvalidArgument, MessageCorrupt, NotAdoptable, SessionPurged
 from torpor.history.expiry import Expiry
 from torpor.history.keys import is_torpors_list
 from torpor.history.layout import LAYOUTS, Layout
+from torpor.history.order import Order
+from torpor.history.session import SessionInfo, Status
 from torpor.history.store.reading import PAGE_BYTES
 from torpor.history.store.runner import Operations, Runner
 
@@ -62,10 +64,9 @@ class Adopting(Operations):
         adopter = _Adopter(self.runner, adoption.session_id, adoption.layout)
         return await adopter.carry_on(adoption)
 
-    async def adoptable(self, session_id: str, layout: Layout) -> int:
-        """Count another library's messages of a session; changes nothing. Raises NotAdoptable."""
-        found = await _Adopter(self.runner, session_id, layout).find()
-        return found.total if found else 0
+    async def adoptable(self, session_id: str, layout: Layout) -> Adoptable | None:
+        """Look at what `adopt` would take; changes nothing. Raises NotAdoptable and SessionPurged."""
+        return await _Adopter(self.runner, session_id, layout).look()
 
     async def give_back(self, session_id: str, messages: Sequence[bytes], *, ttl: timedelta | None = None) -> None:
         """Write messages to the key that langchain-google-memorystore-redis reads: all of them, or none.
@@ -106,17 +107,32 @@ class _Adopter:
             moved += await replace(self, layout=adoption.layout).carry_on(adoption)
         return moved
 
+    async def look(self) -> Adoptable | None:
+        """Find the messages to adopt, and show the first and the last."""
+        found = await self.find()
+        first = await self._peek(0) if found else None
+        last = await self._peek(first.total - 1) if first else None
+        if not (first and first.messages and last and last.messages):
+            return None  # there is none, or another process takes it
+        info = await self._info()
+        if info and info.status is Status.PURGED and not self.allow_reuse:
+            raise SessionPurged(f"session {self.session_id!r} was purged")
+        return Adoptable(first.total, first.messages[0], last.messages[-1])
+
     async def find(self) -> Look | None:
         """Find the messages to adopt, and check all of them unless they are taken already; raises NotAdoptable."""
         key = self.layout.key(self.session_id)
         if is_torpors_list(key):
             raise NotAdoptable(key, "it is Torpor's own")
+        order = Order()
         found = await self._peek(0)
         while found and found.token is None:
             for position, element in enumerate(found.messages, found.start):
                 if not is_message(element):
                     raise NotAdoptable(key, "not all of it is LangChain messages", f"message {position}: ")
+                order.add(element)
             if found.stop >= found.total:
+                await self._check_order(key, order)
                 break
             found = await self._peek(found.stop)
         return found
@@ -137,6 +153,23 @@ class _Adopter:
                 break
         await self.runner.perform(calls.end_adoption(await self.runner.deployed(), adoption))
         return moved
+
+    async def _check_order(self, key: bytes, order: Order) -> None:
+        """Refuse messages in the other order; raises NotAdoptable.
+
+        If the session is in Redis, they may continue it, and then signs do not count.
+        """
+        if not self.layout.check_order or not order.seems_wrong or not (order.is_wrong or await self._info() is None):
+            return
+        looks, named = ("oldest", "newest") if self.layout.newest_first else ("newest", "oldest")
+        raise NotAdoptable(
+            key,
+            f"its messages look {looks} first, and the layout says {named} first: name the other layout, "
+            "or insist with --force or Layout(..., check_order=False)",
+        )
+
+    async def _info(self) -> SessionInfo | None:
+        return await self.runner.perform(calls.info(await self.runner.deployed(), self.session_id))
 
     async def _peek(self, start: int) -> Look | None:
         return await self.runner.perform(

@@ -56,7 +56,7 @@ class PurgeLock:
         try:
             yield
         except Exception as error:
-            # The text of an error of another library could hold a message.
+            # The text of an error of another library could have a message.
             text = str(error) if isinstance(error, TorporError) else type(error).__name__
             with suppress(TorporError), self._kind.translated:
                 self._client.set(self._failure_key, text.encode(errors="replace"), px=_FAILURE_KEPT)

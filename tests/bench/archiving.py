@@ -30,7 +30,7 @@ def _due(services: Services, count: int, *, owned: bool) -> None:
 
 
 def _ready(services: Services) -> Services:
-    """The same services after a first upload, for which Google's client makes itself ready."""
+    """The same services after a first upload, because Google's client connects at its first one."""
     _due(services, 1, owned=False)
     _drain(services, 1)
     return services
@@ -42,14 +42,14 @@ def _drain(services: Services, count: int) -> None:
 
 
 def _written(bench: Bench, count: int, archive_url: str, threads: int) -> tuple[PlainScript, list[str]]:
-    """A plain script, and the lists that it is to archive."""
+    """A plain script, and the lists for it to archive."""
     client = bench.server.client()
     elements = theirs(plain(MESSAGES))
     first, *keys = session_ids(1 + count)
     for key in (first, *keys):
         client.rpush(key, *elements)
     script = PlainScript(client, archive_url, threads)
-    script.archive([first])  # Google's client makes itself ready
+    script.archive([first])  # Google's client connects at its first upload
     return script, keys
 
 
@@ -100,7 +100,7 @@ def rate(bench: Bench) -> Iterator[Sides]:
 
 @contextmanager
 def memory_to_archive(bench: Bench) -> Iterator[Sides]:
-    """A session of 100,000 messages, which has to be written again each time."""
+    """A session of 100,000 messages, written again for each measurement."""
     with bench.client() as client:
         services = bench.services(bench.bucket_url())
 

@@ -1,4 +1,4 @@
-"""What Celery's messages and tasks cost a worker, beside the work itself."""
+"""Measures the CPU that Celery's messages and tasks cost a worker, without the work itself."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from torpor.worker.deployment.celery_config import make_app
 from torpor.worker.deployment.services import Services
 from torpor.worker.deployment.settings import environment
 
-# A sweep's CPU counts as Celery's: what it does but count is to send drains.
+# A sweep's CPU counts as Celery's, because it only counts sessions and sends drains.
 _WORK = {"torpor.drain", "torpor.archive_session"}
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -58,7 +58,7 @@ class Worker:
         self.process.wait(60)
 
     def share_of_sweep(self, sessions: Sequence[str]) -> float:
-        """Milliseconds of CPU per session for all but the drains, where one sweep sends these off."""
+        """Milliseconds of CPU per session without the bodies of the drains, if one sweep sends the drains."""
 
         def is_done(notes: Sequence[Note]) -> bool:
             sent = [int(note.returned) for note in notes if note.name == "torpor.sweep"]
@@ -67,7 +67,7 @@ class Worker:
         return self._share(sessions, lambda: self._send("torpor.sweep"), is_done)
 
     def share_of_tasks(self, sessions: Sequence[str]) -> float:
-        """Likewise, where each session has a task of its own."""
+        """The same, if each session has a task of its own."""
 
         def send() -> None:
             for session_id in sessions:
@@ -118,7 +118,7 @@ def _due(services: Services, count: int) -> list[str]:
 
 @contextmanager
 def shares(bench: Bench) -> Iterator[Sides]:
-    """The archive is a folder: what it takes is not counted."""
+    """The archive is a folder, and its CPU is not counted."""
     many, few = bench.size(2_000, 1_000), bench.size(200, 100)
     with bench.client(), tempfile.TemporaryDirectory(dir=bench.folder) as name:
         folder = Path(name)

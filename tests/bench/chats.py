@@ -1,4 +1,4 @@
-"""The conversations that are measured: human 60 characters, AI 600, of words, so that they compress as words do."""
+"""The conversations for the measurements: questions of 60 and answers of 600 characters, made of words."""
 
 from __future__ import annotations
 
@@ -39,22 +39,22 @@ _WORDS = ["".join(_random.choices(_SYLLABLES, k=_random.randint(1, 4))) for _ in
 
 
 def text(size: int) -> str:
-    """So many characters of words."""
+    """A text of `size` characters."""
     return " ".join(_random.choices(_WORDS, k=size // 2))[:size]
 
 
 def turn() -> list[BaseMessage]:
-    """What a user says, and the answer."""
+    """A question and its answer."""
     return [HumanMessage(text(60)), AIMessage(text(600))]
 
 
 def plain(count: int) -> list[BaseMessage]:
-    """So many messages of turns."""
+    """`count` messages of turns."""
     return [message for _ in range(count // 2) for message in turn()]
 
 
 def rich(count: int) -> list[BaseMessage]:
-    """So many messages, the answers with tool calls, ids, usage and response metadata."""
+    """`count` messages; the answers have tool calls, ids, usage and response metadata."""
     return [message for number in range(count // 2) for message in _rich_turn(number)]
 
 

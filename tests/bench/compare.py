@@ -1,11 +1,11 @@
-"""Torpor beside what a user would pick instead, and close to the limit: `make bench`.
+"""Measures Torpor beside its alternatives and beside the least that the same work can take: `make bench`.
 
 make bench                                    all rows; writes docs/performance.md
-make bench ARGS="--only write --rounds 9"     the rows whose name begins so; writes nothing
-make bench ARGS="--only write --profile"      and where the time of ours goes
+make bench ARGS="--only write --rounds 9"     the rows whose names begin with this; writes nothing
+make bench ARGS="--only write --profile"      and shows where Torpor's time goes
 """
 
-# ruff: noqa: T201 - a program tells its user what it measured
+# ruff: noqa: T201 - a program prints its results
 
 from __future__ import annotations
 
@@ -48,16 +48,16 @@ def main() -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Torpor beside what a user would pick instead.")
-    parser.add_argument("--only", default="", help="the rows whose name begins so")
+    parser = argparse.ArgumentParser(description="Measure Torpor beside its alternatives.")
+    parser.add_argument("--only", default="", help="only the rows whose names begin with this")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--quick", action="store_true", help="two rounds of little, to see that all of it works")
-    parser.add_argument("--profile", action="store_true", help="where the time of ours goes, missed or not")
+    parser.add_argument("--quick", action="store_true", help="two short rounds, to see that everything works")
+    parser.add_argument("--profile", action="store_true", help="show where the time goes, also if the goals are met")
     return parser.parse_args()
 
 
 def run(rows: Sequence[Row], arguments: argparse.Namespace) -> list[Result]:
-    """Measure rows on servers of their own; what is missed runs once more under a profile."""
+    """Measure rows on servers of their own; a row that misses its goal runs once more under a profile."""
     with _servers(quick=arguments.quick) as bench:
         return [_measured(bench, row, arguments) for row in rows]
 
@@ -78,14 +78,14 @@ def _tell(line: str) -> None:
 
 @contextmanager
 def _servers(*, quick: bool) -> Iterator[Bench]:
-    """A redis-server and an emulator of Cloud Storage, in a folder that is gone afterwards."""
+    """A redis-server and an emulator of Cloud Storage, in a folder that is deleted afterwards."""
     in_memory = Path("/dev/shm")  # fsync costs nothing there
     with tempfile.TemporaryDirectory(dir=in_memory if in_memory.is_dir() else None) as name:
         folder = Path(name)
         server = start_redis(folder)
         try:
             with storage_emulator(folder) as emulator, server.client() as admin:
-                # Else the first sessions are as old as the server for all it tells, and looked at more closely.
+                # A session that seems as old as the server costs the worker another listing.
                 wait_until(lambda: SessionStore(admin).rewound_before() < time.time() * 1_000_000 - 1_000_000)
                 yield Bench(server, emulator, folder, quick)
         finally:

@@ -1,4 +1,4 @@
-"""What Torpor costs a user and saves: arithmetic over the figures that were measured."""
+"""Calculates what Torpor costs and saves, from the measured figures."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torpor.worker.sleep.sweep import DRAIN_SESSIONS
 
 SIZES = (1_000_000, 100_000_000, 10_000_000_000)
 
-# What is assumed; the page says so beside the table.
+# Assumptions; the page names them beside the table.
 KEPT_DAYS = 30  # how long a user may come back: the TTL that lists in Redis would need
 LIVE_HOURS = 1.5  # in Redis: the conversation and an idle timeout of an hour
 WOKEN = 0.05  # of the sessions, once
@@ -47,7 +47,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Load:
-    """A day's sessions, in figures. What is said of Redis and the workers is at the busiest time."""
+    """The figures for a number of sessions a day. Those of Redis and the workers are for the busiest time."""
 
     measured: Measured
     sessions: int
@@ -74,17 +74,17 @@ class Load:
 
     @property
     def redis_bytes_alone(self) -> float:
-        """Of lists that expire when nobody may come back any more."""
+        """Bytes of lists that expire when no user may come back any more."""
         return self.sessions * KEPT_DAYS * self.measured.peer_bytes
 
     @property
     def redis_bytes(self) -> float:
-        """Of the sessions that are live."""
+        """Bytes of the live sessions."""
         return self.live * self.measured.ours_bytes
 
     @property
     def redis_cores(self) -> float:
-        """Of Redis, for the turns and for the archive."""
+        """Cores of Redis, for the turns and for the archive."""
         return self.peak * self.measured.ours_redis_us / 1e6
 
     @property
@@ -94,7 +94,7 @@ class Load:
 
     @property
     def nodes(self) -> int:
-        """Primaries, each of which does its work on one core."""
+        """Primaries; each works on one core."""
         return _nodes(self.redis_bytes, self.redis_cores)
 
     @property
@@ -104,7 +104,7 @@ class Load:
 
     @property
     def writes(self) -> float:
-        """Requests a day that write or list: the objects, and of those that wake up a listing each way."""
+        """Requests a day that write or list: one for each object, and two listings for each session that wakes up."""
         return self.archived * OBJECTS + self.sessions * WOKEN * 2
 
     @property
@@ -114,28 +114,28 @@ class Load:
 
     @property
     def ramp_minutes(self) -> float:
-        """From what a bucket bears at first to the peak, doubling every 20 minutes."""
+        """Minutes in which a new bucket gets from its first rate to the peak; the rate doubles every 20 minutes."""
         return 20 * max(0, math.ceil(math.log2(self.peak * OBJECTS / BUCKET_WRITES)))
 
     @property
     def workers(self) -> int:
-        """Processes of 64 threads, where an upload takes 75 ms."""
+        """Processes of 64 threads, if an upload takes 75 ms."""
         return math.ceil(self.peak * OBJECTS / self.measured.uploads)
 
     @property
     def worker_cores(self) -> float:
-        """Of all workers."""
+        """Cores of all workers."""
         return self.peak * (self.measured.archive_us + self.measured.celery_us) / 1e6
 
     @property
     def shards(self) -> int:
-        """A power of two, such that none has many more sessions than LIVE_IN_A_SHARD where that can be."""
+        """A power of two, so that a shard has about LIVE_IN_A_SHARD sessions at most, if that is possible."""
         wanted = math.ceil(math.log2(self.live / LIVE_IN_A_SHARD))
         return min(MAX_SHARDS, DEFAULT_SHARDS << max(0, wanted - int(math.log2(DEFAULT_SHARDS))))
 
     @property
     def sweep_ms(self) -> float:
-        """One sweep that finds nothing."""
+        """Milliseconds of a sweep that finds nothing."""
         return self.measured.sweep_ms * self.shards / DEFAULT_SHARDS
 
 
@@ -157,7 +157,7 @@ _ROWS: list[tuple[str, Callable[[Load], str]]] = [
     ("worker cores", lambda load: _few(load.worker_cores)),
     ("drains a second", lambda load: _few(load.peak / DRAIN_SESSIONS)),
     ("object writes a second", lambda load: f"{load.peak * OBJECTS:,.0f}"),
-    ("minutes in which a new bucket is brought there", lambda load: f"{load.ramp_minutes:.0f}"),
+    ("minutes in which a new bucket gets there", lambda load: f"{load.ramp_minutes:.0f}"),
     ("object writes and listings a day (class A)", lambda load: f"{load.writes:,.0f}"),
     ("object reads a day (class B)", lambda load: f"{load.reads:,.0f}"),
     ("added to the bucket a day", lambda load: _size(load.archived * load.measured.segment_bytes)),

@@ -1,9 +1,9 @@
-"""A bucket that answers after 75 ms, any number of requests at a time, and forgets what it was sent.
+"""A bucket that answers each request after 75 ms, any number at a time, and stores nothing.
 
     python -m bench.distant FILE      writes its port to FILE
 
-The emulator takes a millisecond of CPU or more for an upload, the more objects there are: beside a client that shall
-upload 800 a second it would need more than the two cores of a small machine. This takes a fraction of that.
+The emulator takes a millisecond of CPU or more for an upload, and more with each object. Beside a client that uploads
+800 objects a second, it would need more than the two cores of a small machine. This server takes a fraction of that.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class Connection(asyncio.Protocol):
 
     def _answer(self, head: bytes, body: bytes) -> None:
         answer = _stored(body) if head.startswith(b"POST") else b"{}"
-        told = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(answer)
-        self._transport.write(told + answer)
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(answer)
+        self._transport.write(head + answer)
 
 
 def _content_length(head: bytes) -> int:
@@ -56,7 +56,7 @@ def _content_length(head: bytes) -> int:
 
 
 def _stored(body: bytes) -> bytes:
-    """The description of an object that came as multipart/related: its metadata in JSON, then its content.
+    """The description of an object that was sent as multipart/related: its metadata in JSON, then its content.
 
     Source: https://cloud.google.com/storage/docs/uploading-objects#rest-upload-objects
     """

@@ -1,4 +1,4 @@
-"""What a session costs Redis: bytes while it is live, and CPU from its first turn to its archive."""
+"""Measures what a session costs Redis: bytes while it is live, and CPU from its first turn to its archive."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from torpor import MemorystoreChatMessageHistory
 from torpor.worker.sleep.drain import drain
 
 TURNS = 5
-# So that a shard's index is a skip list, as in a deployment of any size, and not yet packed as small ones are.
+# So many that a shard's index is a skip list, as in any real deployment; Redis packs smaller ones.
 _SHARDS = 8
 
 
@@ -68,7 +68,7 @@ def _used(client: redis.Redis) -> int:
 
 
 def _bytes_by_kind(client: redis.Redis, sessions: int) -> list[str]:
-    """What each kind of key takes of a session, by MEMORY USAGE; the tables that the keys are in come on top."""
+    """The bytes of each kind of key for one session, by MEMORY USAGE; Redis's tables of keys come on top."""
     kinds: Counter[str] = Counter()
     for key in client.scan_iter(count=1_000):
         kind = key.decode().partition("}:")[2].partition(":")[0]
@@ -118,13 +118,13 @@ def server_cpu(bench: Bench) -> Iterator[Sides]:
 
 
 def _cpu(client: redis.Redis) -> float:
-    """Seconds, of all threads of the server; https://redis.io/docs/latest/commands/info."""
+    """Seconds of CPU, of all threads of the server; https://redis.io/docs/latest/commands/info."""
     cpu: Any = client.info("cpu")
     return float(cpu["used_cpu_user"] + cpu["used_cpu_sys"])
 
 
 def _time_by_command(client: redis.Redis, sessions: int) -> list[str]:
-    """What each command took in the server, for a session; what a script calls is in the script's own time, too."""
+    """The time of each command in the server, for one session; a script's time includes the commands that it calls."""
     stats: Any = client.info("commandstats")
     taken = sorted(((each["usec"], each["calls"], name) for name, each in stats.items()), reverse=True)[:15]
     return [

@@ -1,4 +1,4 @@
-"""What a row of `make bench` is: ours beside a peer and a floor, which take turns in each round."""
+"""The rows of `make bench`: Torpor, a peer and a floor take turns in each round."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from torpor.worker.deployment.services import Services
 
 
 class Side(StrEnum):
-    """Who is measured."""
+    """The sides that are measured."""
 
     OURS = "ours"
     PEER = "peer"
@@ -31,20 +31,20 @@ class Side(StrEnum):
 
 @dataclass
 class Clock:
-    """What a measure takes the time with; with a profile it tells where that time goes."""
+    """Measures times; with a profile, it also shows where the time goes."""
 
     profile: Profile | None = None
 
     def seconds(self, act: Callable[[], object], *, threaded: bool = False) -> float:
-        """How long it takes. A profile of what is `threaded` tells of CPU: there is always a thread that waits."""
+        """The seconds of a call. The profile of a `threaded` one counts CPU, because some thread always waits."""
         return self._measured(act, time.perf_counter, threaded=threaded)
 
     def cpu_seconds(self, act: Callable[[], object]) -> float:
-        """The CPU that this process takes for it, all threads together."""
+        """The seconds of CPU that this process takes for a call, in all threads together."""
         return self._measured(act, time.process_time, threaded=True)
 
     def _measured(self, act: Callable[[], object], timer: Callable[[], float], *, threaded: bool) -> float:
-        gc.collect()  # what others have left to it
+        gc.collect()  # garbage of others
         begun = timer()
         if self.profile:
             self.profile.run(act, time.thread_time if threaded else timer)
@@ -55,7 +55,7 @@ class Clock:
 
 @dataclass(frozen=True)
 class Bench:
-    """What measures work with. Each row finds Redis empty, and leaves it so."""
+    """The servers for a row. Each row finds Redis empty, and leaves it empty."""
 
     server: RedisServer
     emulator: str
@@ -64,12 +64,12 @@ class Bench:
     clock: Clock = field(default_factory=Clock)
 
     def size(self, full: int, quick: int) -> int:
-        """How much of something; `quick` is for runs that only show that all of it works."""
+        """The size of a measurement; `quick` is for runs that only show that everything works."""
         return quick if self.quick else full
 
     @contextmanager
     def client(self) -> Iterator[redis.Redis]:
-        """A client of Redis, which is empty afterwards."""
+        """A client of Redis; Redis is empty afterwards."""
         with self.server.client() as connected:
             try:
                 yield connected
@@ -77,11 +77,11 @@ class Bench:
                 connected.flushall()
 
     def bucket_url(self) -> str:
-        """A fresh bucket as an archive URL: the emulator slows down with the number of objects in one."""
+        """The URL of a fresh bucket, because the emulator gets slower with each object in a bucket."""
         return f"gs://{new_bucket(self.emulator)}/chats"
 
     def services(self, archive_url: str, **settings: Any) -> Services:
-        """A deployment whose bucket was spoken to once; sessions are due when they are closed."""
+        """A deployment that has sent its first request to the bucket; sessions are due when they are closed."""
         services = deployment_of(self.server, archive_url, **{"idle_timeout_seconds": 3600} | settings)
         services.archive.check()
         return services
@@ -94,7 +94,7 @@ Measure = Callable[[], float]
 class Sides:
     """Each call measures one side in one round, in the unit of the row, and leaves nothing behind.
 
-    `explain` tells where the figure of ours comes from where that is not this process's time.
+    `explain` shows where Torpor's figure comes from, if that is not the time of this process.
     """
 
     ours: Measure
@@ -110,7 +110,7 @@ class Sides:
 
 @dataclass(frozen=True)
 class Reach:
-    """How far a row shall get: the ratio of ours to another side or, with `of` ours, the figure itself."""
+    """The goal of a row: for the ratio of Torpor's figure to another side's or, with `of` ours, for the figure."""
 
     limit: float
     of: Side = Side.OURS
@@ -126,9 +126,9 @@ Setup = Callable[[Bench], AbstractContextManager[Sides]]
 
 @dataclass(frozen=True)
 class Row:
-    """One row: what is measured, how, and what it shall reach. `peer` and `floor` say what these are.
+    """One row: its measurement and its goals. `ours`, `peer` and `floor` describe the sides.
 
-    `why` says what the time goes to where it is missed, in words; the profile beside it shows it.
+    `why` explains a missed goal in words; the profile beside it shows where the time goes.
     """
 
     name: str
@@ -140,26 +140,26 @@ class Row:
     peer: str = ""
     floor: str = ""
     why: str = ""
-    short: bool = False  # whether a round takes so little time that three are done for each one that is asked for
+    short: bool = False  # True if a round is so short that three are done for each one that was asked for
     most_rounds: int = 1_000
-    warm: bool = True  # False where a round before the others, which is not counted, makes no difference
-    profiled: bool = True  # False where other processes do the work
+    warm: bool = True  # False if a first round that is not counted makes no difference
+    profiled: bool = True  # False if other processes do the work
 
 
 @dataclass(frozen=True)
 class Result:
-    """The rounds of a row, and where the time of ours goes, if somebody asked."""
+    """The rounds of a row and, if somebody asked, where Torpor's time goes."""
 
     row: Row
     rounds: Sequence[dict[Side, float]]
     profile: Sequence[str] = ()
 
     def median(self, side: Side) -> float | None:
-        """A side's figure; None where the row has no such side."""
+        """A side's figure; None if the row has no such side."""
         return statistics.median(each[side] for each in self.rounds) if side in self.rounds[0] else None
 
     def values(self, reach: Reach) -> list[float]:
-        """What is compared with the limit, of each round."""
+        """The value of each round that is compared with the limit."""
         return [each[Side.OURS] / (1 if reach.of is Side.OURS else each[reach.of]) for each in self.rounds]
 
     def value(self, reach: Reach) -> float:
@@ -168,12 +168,12 @@ class Result:
 
     @property
     def missed(self) -> bool:
-        """Is there something that the row does not reach?"""
+        """True if the row misses one of its goals."""
         return not all(reach.is_met(self.value(reach)) for reach in self.row.reaches)
 
 
 def measure(bench: Bench, row: Row, rounds: int, record_events: Callable[[str], None]) -> Result:
-    """Measure a row: in each round the sides take turns, another one first."""
+    """Measure a row: in each round the sides take turns, and a different side begins."""
     taken = []
     with row.setup(bench) as sides:
         each = list(sides)
@@ -186,7 +186,7 @@ def measure(bench: Bench, row: Row, rounds: int, record_events: Callable[[str], 
 
 
 def profile(bench: Bench, row: Row) -> list[str]:
-    """Lines on where the figure of ours comes from: a profile of one more round, unless the row knows better."""
+    """Lines that show where Torpor's figure comes from: the row's own, or a profile of one more round."""
     with row.setup(bench) as sides:
         if sides.explain:
             return sides.explain()
@@ -200,7 +200,7 @@ def profile(bench: Bench, row: Row) -> list[str]:
 
 
 def each_of(acts: Iterable[Callable[[], object]]) -> Callable[[], None]:
-    """All of them, one after the other."""
+    """Measure all sides, one after the other."""
     prepared = list(acts)
 
     def run() -> None:

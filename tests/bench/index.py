@@ -1,4 +1,4 @@
-"""Finding and claiming what is due, among few sessions and among many."""
+"""Measures finding and claiming due sessions, among few sessions and among many."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ return due
 
 
 class Index:
-    """A deployment with so many sessions, of which 1,000 can be made due."""
+    """A deployment with `sessions` sessions; 1,000 of them can be made due."""
 
     def __init__(self, bench: Bench, client: redis.Redis, namespace: str, sessions: int) -> None:
         self._bench = bench
@@ -53,7 +53,7 @@ class Index:
         self._load()
 
     def milliseconds_to_claim(self) -> float:
-        """One `due_counts` over all shards, and one `claim` of what it has found."""
+        """One `due_counts` over all shards, and one `claim` of the sessions that it has found."""
 
         def seconds() -> float:
             self._set_due(time.time() * 1_000 - 60_000)
@@ -62,7 +62,7 @@ class Index:
         return _median_ms(seconds)
 
     def milliseconds_to_sweep(self) -> float:
-        """`due_counts` where nothing is due."""
+        """`due_counts` when nothing is due."""
         return _median_ms(lambda: self._bench.clock.seconds(self._sweep))
 
     def _claim(self) -> None:
@@ -96,7 +96,7 @@ class Index:
 
 
 def _median_ms(seconds: Callable[[], float]) -> float:
-    """Of some repetitions: each is too short to be told from what else the machine does."""
+    """The median of some repetitions, because one is too short beside the other work of the machine."""
     return statistics.median(seconds() for _ in range(_REPEATED)) * 1_000
 
 
@@ -115,7 +115,7 @@ def claims(bench: Bench) -> Iterator[Sides]:
 
 
 def _scan(client: redis.Redis, keys: int) -> None:
-    """Walk so many keys as a script must that knows no index: how long each has been idle is told by its TTL."""
+    """Walk `keys` keys like a script without an index: the TTL of each key shows how long it has been idle."""
     seen = 0
     cursor = 0
     while seen < keys:

@@ -1,13 +1,13 @@
-"""How soon a worker acts, on a real Redis with a real Celery worker and a folder archive.
+"""Measures how soon a worker acts, on a real Redis with a real Celery worker and a folder archive.
 
     python tests/bench/latency.py                 make latency
 
-Closed session to archived object, idle timeout to archived, both with the listener off (beat every second), and what
-a writer feels of 10,000 sessions that are archived beside it.
-A session counts as archived when its segment has its name in the folder: that file's own time is taken.
+From a closed session to its archived object, from the end of an idle timeout to the archived object, both also with
+the listener off (beat every second), and the latency of a writer while 10,000 sessions are archived.
+A session counts as archived when its segment has its name in the folder: the time of that file counts.
 """
 
-# ruff: noqa: T201 - a program tells its user what it measured
+# ruff: noqa: T201 - a program prints its results
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ CORES = os.sched_getaffinity(0)
 
 @contextmanager
 def worker(services: Services, folder: Path, *, beat: bool, cores: set[int] = CORES) -> Iterator[None]:
-    """A worker as docker-compose.yml has it, with beat or without, on some of the cores."""
+    """A worker as in docker-compose.yml, with beat or without, on some of the cores."""
     command = [sys.executable, "-m", "celery", "-A", "torpor.worker.app", "worker", "-c", "2"]
     command += ["--without-gossip", "--without-mingle"]
     if beat:
@@ -127,9 +127,10 @@ def measure(rounds: int, *, listen: bool) -> list[str]:
 
 
 def write_for(services: Services, seconds: float, until: Callable[[], bool]) -> list[float]:
-    """Seconds of each add_messages of a writer that writes a turn every 5 ms, at least so long and `until` it is so.
+    """The seconds of each add_messages of a writer that writes a turn every 5 ms.
 
-    It is asked each second only, since asking costs Redis a script for each shard.
+    It writes for at least `seconds`, and until `until` is true. `until` is called once a second only, because each call
+    costs Redis a script for each shard.
     """
     taken: list[float] = []
     ask_at = time.monotonic() + seconds
@@ -148,7 +149,7 @@ def write_for(services: Services, seconds: float, until: Callable[[], bool]) -> 
 
 @contextmanager
 def confined(cores: set[int]) -> Iterator[None]:
-    """This process, and those that it begins meanwhile, on some of the cores."""
+    """Keep this process, and those that it starts meanwhile, on some of the cores."""
     os.sched_setaffinity(0, cores)
     try:
         yield
@@ -157,10 +158,10 @@ def confined(cores: set[int]) -> Iterator[None]:
 
 
 def beside(sessions: int, nice: int, *, apart: bool) -> list[str]:
-    """A writer's turns alone, and while so many sessions are archived beside it.
+    """A writer's turns alone, and while `sessions` sessions are archived.
 
-    On the same cores it is mostly they that a writer waits for, less so the nicer the worker is. A worker `apart` has
-    cores of its own, as on another machine: what is left is what it costs a writer that Redis has more to do.
+    On the same cores a writer mostly waits for a core, and less so the nicer the worker is. A worker `apart` has cores
+    of its own, as on another machine: then a writer waits only because Redis has more to do.
     """
     theirs = {min(CORES)} if apart else CORES
     with tempfile.TemporaryDirectory() as name, confined(theirs):
@@ -191,7 +192,7 @@ def beside(sessions: int, nice: int, *, apart: bool) -> list[str]:
 
 
 def room_made(sessions: int) -> float:
-    """Seconds from a worker's start until a Redis at its memory limit accepts a write; it is the broker too."""
+    """Seconds from a worker's start until a Redis at its memory limit, which is also the broker, accepts a write."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         server = start_redis(folder, "--maxmemory-policy", "noeviction")

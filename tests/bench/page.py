@@ -1,4 +1,4 @@
-"""docs/performance.md: what a run has measured goes between its marker comments."""
+"""Writes the results of a run between the marker comments of docs/performance.md."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _PROFILE_LINES = 8
 
 
 def table(results: Sequence[Result]) -> str:
-    """A line for each reach of each row, in Markdown."""
+    """A line for each goal of each row, in Markdown."""
     head = "| figure | unit | ours | peer | floor | ratio (rounds) | reach | met |\n" + "| --- " * 8 + "|"
     return "\n".join([head, *(line for result in results for line in _lines(result))])
 
 
 def write(results: Sequence[Result], load: float, seconds: float, *, quick: bool) -> None:
-    """Replace what is between the page's markers; `load` is what else the machine did before."""
+    """Replace the text between the page's markers; `load` is the machine's load before the run."""
     page = PAGE.read_text(encoding="utf-8")
     blocks = {
         "machine": _machine(results, load, seconds, quick=quick),
@@ -56,7 +56,7 @@ def replaced(page: str, name: str, block: str) -> str:
 
 
 def number(value: float | None) -> str:
-    """Three digits, or all of those before the point."""
+    """The number with three digits, or with all digits before the point."""
     if value is None:
         return ""
     for limit, form in ((100, ",.0f"), (10, ".1f"), (0.1, ".2f")):

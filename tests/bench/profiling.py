@@ -1,4 +1,4 @@
-"""Where the time of a measure goes, in all threads that it starts."""
+"""Shows where the time of a measurement goes, in all threads that it starts."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ Function = tuple[str, int, str]
 
 
 class Profile:
-    """cProfile over a measure and the threads that it starts."""
+    """cProfile over a measurement and the threads that it starts."""
 
     def __init__(self) -> None:
         self._profiles: list[cProfile.Profile] = []
 
     def run(self, act: Callable[[], object], timer: Callable[[], float]) -> None:
-        """Do it, with the timer's kind of time noted for each function; needs Python 3.11.
+        """Call the function and note the time of each function by `timer`; needs Python 3.11.
 
         From 3.12 on, cProfile is a tool of sys.monitoring, and a second one is refused, in other threads too:
         https://docs.python.org/3/library/sys.monitoring.html#sys.monitoring.use_tool_id
@@ -51,8 +51,8 @@ class Profile:
         stats: dict[Function, Any] = loaded.stats
         total = sum(own for _, _, own, _, _ in stats.values())
         packages: Counter[str] = Counter()
-        for function, told in stats.items():
-            for package, own in _shared_out(function, told):
+        for function, stat in stats.items():
+            for package, own in _shared_out(function, stat):
                 packages[package] += own  # type: ignore[assignment] # a Counter of seconds
         by_package = ", ".join(f"{name} {own / total:.0%}" for name, own in packages.most_common() if own > total / 100)
         top = sorted(stats.items(), key=lambda item: -item[1][2])[:_TOP]
@@ -67,10 +67,10 @@ class Profile:
         return profile
 
 
-def _shared_out(function: Function, told: Any) -> Iterator[tuple[str, float]]:
-    """A function's own time by package; what is built in, sockets apart, counts as its callers'."""
+def _shared_out(function: Function, stat: Any) -> Iterator[tuple[str, float]]:
+    """A function's own time by package; that of built-in functions, except sockets, counts as their callers'."""
     path, _, name = function
-    _, _, own, _, callers = told
+    _, _, own, _, callers = stat
     if path != "~":
         yield _package(path), own
     elif _SOCKETS.search(name):

@@ -1,11 +1,11 @@
-"""Purging an owner with many sessions, half of them archived, on a real Redis and a folder archive.
+"""Measures the purge of an owner with many sessions, half of them archived, on a real Redis and a folder archive.
 
     python tests/bench/purge.py --sessions 10000           make purge-bench
 
 Prints how long each tenth of the purge took, and the peak of this process's memory before and after it.
 """
 
-# ruff: noqa: T201 - a program tells its user what it measured
+# ruff: noqa: T201 - a program prints its results
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def main() -> None:
         server = start_redis(Path(folder))
         try:
             services = deployment_of(server, (Path(folder) / "archive").as_uri(), idle_timeout_seconds=3_600)
-            fill(services, 100)  # so that what is imported and connected once is there
+            fill(services, 100)  # imports and connects
             purge(services, Order.of(owner="ann"))
             services.sessions.client.flushall()
             fill(services, sessions)
@@ -68,11 +68,11 @@ def measure(services: Services, sessions: int) -> None:
     before, began = peak_mib(), time.monotonic()
     moments: list[tuple[int, float]] = [(0, began)]
 
-    def told(found: Tally) -> None:
+    def note(found: Tally) -> None:
         if found.sessions >= moments[-1][0] + sessions // 10:
             moments.append((found.sessions, time.monotonic()))
 
-    standing = purge(services, Order.of(owner="ann"), told)
+    standing = purge(services, Order.of(owner="ann"), note)
     ended = time.monotonic()
     assert standing.receipt
     assert standing.receipt.removed.sessions == sessions, standing

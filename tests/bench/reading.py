@@ -1,4 +1,4 @@
-"""Reading `.messages`, the touch included."""
+"""Measures `.messages`, which also counts as activity."""
 
 from __future__ import annotations
 
@@ -78,8 +78,8 @@ ROWS = [
         _OURS,
         _PEER,
         _FLOOR,
-        "What each read takes counts more than the messages: redis-py, and the script, which touches the session: "
-        "it writes its metadata and its place in the index, where the peer only reads.",
+        "The fixed cost of a read counts more than the messages: redis-py, and the script, which counts the read as "
+        "activity. It writes the metadata and the place in the index, while the peer only reads.",
         short=True,
     ),
 ]

@@ -1,4 +1,4 @@
-"""Waking a session up."""
+"""Measures waking a session up."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MESSAGES = 1_000
 
 @contextmanager
 def restores(bench: Bench) -> Iterator[Sides]:
-    """One session, which is in the archive all the time and in Redis only when it has been restored."""
+    """One session, which is always in the archive, and in Redis only after a restore."""
     times = bench.size(20, 10)
     elements = ours(plain(MESSAGES))
     with bench.client() as client:
@@ -53,9 +53,9 @@ ROWS = [
         "ms",
         restores,
         [Reach(1.5, Side.FLOOR)],
-        "`restore_session`: begin, list, download, unpack and check, stage, swap",
+        "`restore_session`: begin, list, download, unpack and check, stage, finish",
         floor="download of the object by Google's client, and one RPUSH of ready bytes",
         why="A listing comes before the download, so that nothing is missed, and each line is unpacked and checked, "
-        "where the floor has ready bytes. Then the messages go through a staging list, so that a swap is atomic.",
+        "while the floor has ready bytes. Then the messages go through a staging list, so that the restore is atomic.",
     ),
 ]

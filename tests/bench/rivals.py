@@ -1,4 +1,4 @@
-"""What a user would pick instead: langchain-google-memorystore-redis, or a script of a few lines."""
+"""The alternatives to Torpor: langchain-google-memorystore-redis, or a script of a few lines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from google.cloud import storage
 
 
 def peer_class() -> Any:
-    """The chat history of langchain-google-memorystore-redis, which only the bench's own environment has."""
+    """The chat history of langchain-google-memorystore-redis; only the environment of `make bench` has it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # langchain-community's, which it imports
         from langchain_google_memorystore_redis import MemorystoreChatMessageHistory
@@ -24,7 +24,7 @@ def peer_class() -> Any:
 class PlainScript:
     """Archives lists in Redis to a bucket: LRANGE, gzip, upload, DEL.
 
-    Its pool has a connection for each thread, which the library's own has not beyond 10.
+    Its pool has a connection for each thread; the library's own pool has 10.
     """
 
     def __init__(self, client: redis.Redis, archive_url: str, threads: int) -> None:

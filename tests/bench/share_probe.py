@@ -12,7 +12,7 @@ from torpor.worker.app import app
 
 __all__ = ["app"]
 
-# Where each task appends a line: its name, the seconds of CPU of its process in its body, and what it returned.
+# Each task appends a line to this file: its name, the seconds of CPU that its body took, and its result.
 NOTES = "BENCH_TASK_NOTES"
 _begun = 0.0
 

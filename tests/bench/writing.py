@@ -1,4 +1,4 @@
-"""Writing a turn: a session has ten of them, since it remembers the requests of its last minute."""
+"""Measures writing a turn: a session has ten of them, because it remembers the requests of its last minute."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ ROWS = [
         ours="`add_messages` with ttl and owner; ten turns a session",
         peer=_PEER,
         floor="one RPUSH of ready bytes by redis-py",
-        why="A third of it is redis-py's own: it packs some twenty arguments where the floor has three, takes a "
+        why="A third of it is redis-py's own: it packs some twenty arguments (the floor has three), takes a "
         "connection and gives it back. As much is the wait for the script, which reads and writes the metadata, "
         "the list and the index.",
         short=True,
@@ -100,7 +100,7 @@ ROWS = [
         [Reach(0.33, Side.PEER)],
         ours="`aadd_messages`",
         peer="the peer's `aadd_messages`, which has its blocking client work in a thread",
-        why="The event loop turns three times for a round trip, and redis-py packs in Python here, where the blocking "
+        why="The event loop turns three times for a round trip, and redis-py packs in Python here, while the blocking "
         "client has hiredis.",
         short=True,
     ),

@@ -38,7 +38,7 @@ ADOPTERS = 3
 
 
 class Walk:
-    """One walk. The model is what each has written: two other libraries, and the application itself."""
+    """One walk. Its model has the messages that each writer has written: two other libraries, and the application."""
 
     def __init__(self, client: redis.Redis, seed: int) -> None:
         client.flushall()
@@ -113,7 +113,7 @@ class Walk:
         return said
 
     def finish(self) -> None:
-        """Whatever was killed, one more adoption finishes it."""
+        """One more adoption finishes the killed ones."""
         for task in self.tasks:
             task.kill()
         for layout in LAYOUTS.values():

@@ -51,7 +51,7 @@ def services(cluster: ClusterServer, scratch: Path) -> Iterator[Services]:
 
 
 def connected(cluster: ClusterServer, scratch: Path) -> Services:
-    """A worker's services, with a view of the Cluster of their own."""
+    """A worker's services, with their own view of the Cluster."""
     given: dict[str, Any] = {"shards": len(SHARDS), "lease_seconds": 30, "retry_delay_seconds": 0.1}
     return connect(Settings(archive_url=(scratch / "archive").as_uri(), **cluster.settings, **given))
 
@@ -132,7 +132,7 @@ def test_a_client_that_knows_only_where_a_slot_was_finds_where_it_is(
 
 
 def test_what_has_moved_with_its_slot_is_asked_for_at_its_new_place(cluster: ClusterServer, services: Services) -> None:
-    """ASK: the old node still owns the slot, the new one has all that is in it."""
+    """ASK: the old node still owns the slot, and the new one has all its keys."""
     sessions = services.sessions
     chat = Chat("s")
     chat.say(services)
@@ -159,7 +159,7 @@ def test_what_has_moved_with_its_slot_is_asked_for_at_its_new_place(cluster: Clu
 def test_what_may_come_into_being_waits_until_its_slot_has_moved(
     cluster: ClusterServer, services: Services, moved: str
 ) -> None:
-    """TRYAGAIN: a node can't tell a key that is elsewhere from one that does not exist. Nothing is changed by it."""
+    """TRYAGAIN: a node can't distinguish a key that is elsewhere from a missing one. It changes nothing."""
     chat, other = Chat("s"), Chat("other")
     chat.say(services)
     while slot_of(services, other.session_id) == slot_of(services, "s"):
@@ -179,7 +179,7 @@ def test_what_may_come_into_being_waits_until_its_slot_has_moved(
                 attempt()
         for each in (chat, other):
             services.sessions.close(each.session_id)
-        # The session is claimed, for the index is one key, and can't be committed; the other one is not kept waiting.
+        # The session is claimed, because the index is one key. It can't be committed, and the other one does not wait.
         while services.sessions.info(other.session_id):
             drain(services, SHARDS)
     assert services.sessions.messages("s") == chat.acknowledged
@@ -294,10 +294,10 @@ def test_a_cluster_that_cannot_be_reached_is_an_unavailable_redis(cluster: Clust
 def test_the_memory_of_a_cluster_is_that_of_its_primaries_together(cluster: ClusterServer, services: Services) -> None:
     for node in cluster.nodes:
         raw(node.client(), "CONFIG", "SET", "maxmemory", "100mb")
-    told = overview(services)
+    shown = overview(services)
     for node in cluster.nodes:
         raw(node.client(), "CONFIG", "SET", "maxmemory", "0")
-    assert told.memory_limit_bytes == 3 * 100 * 2**20
+    assert shown.memory_limit_bytes == 3 * 100 * 2**20
     smallest = min(node.client().info("memory")["used_memory"] for node in cluster.nodes)
-    assert told.memory_bytes
-    assert told.memory_bytes > 2 * smallest
+    assert shown.memory_bytes
+    assert shown.memory_bytes > 2 * smallest

@@ -38,7 +38,7 @@ from torpor.worker.wake.restore import restore_session
 
 @dataclass
 class Crew:
-    """An armed worker with beat, on a broker of its own. It dies where it is ordered to."""
+    """An armed worker with beat, on a broker of its own. It dies at the failpoint of its order."""
 
     services: Services
     app: Celery
@@ -54,7 +54,7 @@ class Crew:
         }
 
     def start(self) -> None:
-        """Have a worker: a new one where the last has been killed as a whole."""
+        """Start a worker, unless the last one is still running."""
         if self.process and self.process.poll() is None:
             return
         schedule = self.folder / "schedule"
@@ -107,7 +107,7 @@ def running(pid: int) -> bool:
         return False
 
 
-# The second time shows more than the first where there are several of a kind.
+# If a failpoint is reached several times, the second time shows more than the first.
 TIMES = {Failpoint.ERASE_DELETED: 2, Failpoint.RESTORE_STAGED: 2}
 
 
@@ -177,7 +177,7 @@ class Chat:
         wait_until(lambda: self.history.info() is None, what="the session is asleep")
 
     def assert_whole(self) -> None:
-        """Everything acknowledged, once and in order, after waking up."""
+        """After waking up, each acknowledged message is there once, in order."""
         restore_session(self._crew.services, self.session_id)
         assert [message.content for message in self.history.messages] == self.expected
 
@@ -302,7 +302,7 @@ SCENARIOS: dict[str, list[Scenario]] = {
 
 OF_ITS_OWN: dict[Failpoint, list[Scenario]] = {Failpoint.PURGE_TRIMMED: [killed_in_live_purge]}
 
-# Where the whole worker dies at once, and where the archive is a bucket: one of each path.
+# One failpoint of each path at which the worker dies with its pool, and one with a bucket as the archive.
 ONE_OF_EACH = {Failpoint.ARCHIVE_SENT, Failpoint.ERASE_DELETED, Failpoint.RESTORE_STAGED, Failpoint.PURGE_LISTED}
 
 # Seen in the other scenario of the same path.

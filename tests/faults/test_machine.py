@@ -187,7 +187,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.has_free("worker"))
     @rule(limit=st.integers(1, 2), until=UNTIL)
     def start_to_drain(self, limit: int, until: str) -> None:
-        """Without a lease where Redis is at its memory limit."""
+        """Without a lease if Redis is at its memory limit."""
         self.begin("worker", None, until, lambda services: drain_once(services, limit))
 
     @precondition(lambda self: self.has_free("restorer"))
@@ -221,7 +221,7 @@ class Machine(RuleBasedStateMachine):
             self.log.append(f"{task.name} renews its leases")
             task.keeper.renew()
 
-    # What must hold
+    # What must be true
 
     @invariant()
     def check(self) -> None:
@@ -289,7 +289,7 @@ class Machine(RuleBasedStateMachine):
     def check_restored(self) -> None:
         for session, said in self.said.items():
             held = contents.look(self.services.archive, session)
-            self.expect(not held.erasable, f"the archive holds of before a clear of {session}: {held.erasable}")
+            self.expect(not held.erasable, f"the archive has, from before a clear of {session}: {held.erasable}")
             self.log.append(f"restore {session}")
             try:
                 restore_session(self.services, session)
@@ -388,7 +388,7 @@ class Machine(RuleBasedStateMachine):
 
 
 def take_back(sessions: SessionStore, session: str) -> bool | None:
-    """Pop the last message, where Redis has all of the session."""
+    """Pop the last message, if Redis has all of the session."""
     with suppress(SessionIncomplete, SessionPurged):
         for page in sessions.pages(session, -1):
             return sessions.pop(session, page)

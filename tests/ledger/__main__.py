@@ -6,13 +6,14 @@ Writers in several processes add numbered messages to sessions with idle timeout
 and restore some. Real Celery workers and beat put them to sleep. Meanwhile processes are killed -9, at random and at
 failpoints, commands to Redis are cut or lose their reply, the broker loses its connections and all its messages, and
 the bucket answers with errors or not at all. In the end clean workers finish, every session is restored, and each
-acknowledged message must be there once and in order; one that was not acknowledged may be there, once.
+acknowledged message must be there once and in order. A message that was not acknowledged may be there, once.
 
-It runs in rounds of up to 100 s, each on a Redis and an archive of its own, for a bucket of the emulator grows slow
-with its objects: a bucket behind a faulty proxy and a folder take turns. Exit code 1 with anything wrong.
+It runs in rounds of up to 100 s, each on a Redis and an archive of its own, because a bucket of the emulator gets
+slower with each object. A bucket behind a faulty proxy and a folder take turns. The exit code is 1 if anything is
+wrong.
 """
 
-# ruff: noqa: T201 - a program tells its user how it gets on
+# ruff: noqa: T201 - a program prints its progress
 
 from __future__ import annotations
 
@@ -34,10 +35,10 @@ _ROUND_SECONDS = 100
 
 def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Kill and break everything, and count every message.")
-    parser.add_argument("--seconds", type=float, default=60, help="how long to write, all rounds together")
+    parser.add_argument("--seconds", type=float, default=60, help="the seconds of writing, all rounds together")
     parser.add_argument("--sessions", type=int, default=240)
     parser.add_argument("--writers", type=int, default=8)
-    parser.add_argument("--chance", type=float, default=0.005, help="of a death at each failpoint that is reached")
+    parser.add_argument("--chance", type=float, default=0.005, help="the chance of a death at each failpoint")
     parser.add_argument("--seed", default=str(random.randrange(10**6)))
     return parser.parse_args(given)
 

@@ -1,4 +1,4 @@
-"""What a round runs on: a Redis and an archive behind proxies, and workers that are replaced when they die."""
+"""The deployment of a round: a Redis and an archive behind proxies, and workers that are replaced when they die."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Failed(Exception):
 
 @dataclass(frozen=True)
 class Deployment:
-    """A round's Redis and archive: `faulty` is the way through the proxies, `direct` the way around them."""
+    """A round's Redis and archive: `faulty` goes through the proxies, `direct` around them."""
 
     seed: str
     sessions: int
@@ -71,8 +71,8 @@ def started(folder: Path, store: str, seed: str, sessions: int, writers: int) ->
             "drain_seconds": 5,
             "concurrency": 4,
             "batch": 16,
-            # Here workers die at every turn: their sessions' bad luck, not their fault. That one can't be
-            # archived shows all the same: it never falls asleep.
+            # Workers die all the time here, which is not their sessions' fault. A session that can't be archived
+            # is found nevertheless, because it never falls asleep.
             "max_attempts": 1_000,
         }
         deployment = Deployment(
@@ -88,7 +88,7 @@ def started(folder: Path, store: str, seed: str, sessions: int, writers: int) ->
 
 
 class Program:
-    """A worker or beat in a process group of its own; whatever dies is replaced."""
+    """A worker or beat in a process group of its own; it is replaced when it dies."""
 
     def __init__(self, name: str, command: Sequence[str], env: dict[str, str], folder: Path) -> None:
         self.name = name
@@ -108,18 +108,18 @@ class Program:
     def running(self) -> bool:
         if self._process.returncode is not None:
             return False
-        # WNOWAIT: until it is reaped, neither its id nor its group's is given to anybody else.
+        # WNOWAIT: until the process is reaped, no other process gets its id or its group's.
         return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
 
     def kill(self) -> None:
-        """The whole of it, children left behind included."""
+        """Kill the process and all its children, also those that it has left behind."""
         if self._process.returncode is None:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
         self._orphaned = None
 
     def kill_head(self, orphans_for: float) -> None:
-        """The worker itself; its children go on for a while beside the worker that comes after it."""
+        """Kill the worker itself; its children go on for a while beside the next worker."""
         os.kill(self._process.pid, signal.SIGKILL)
         self._orphaned = time.monotonic() + orphans_for
 
@@ -133,7 +133,7 @@ class Program:
         return False
 
     def keep_up(self) -> None:
-        """Replace what has died."""
+        """Replace programs that have died."""
         if not self.running and time.monotonic() > (self._orphaned or 0):
             self.kill()
             self._process = self._start()

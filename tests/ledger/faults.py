@@ -1,4 +1,4 @@
-"""Everything that goes wrong in a round, at random."""
+"""The faults of a round, at random moments."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Tally:
 
 
 class Faults:
-    """Everything that is done to a round, at random."""
+    """Causes the faults of a round, at random."""
 
     def __init__(self, seed: str, tally: Tally, parts: Parts, programs: Sequence[Program]) -> None:
         self.kinds: Counter[str] = Counter()
@@ -39,7 +39,7 @@ class Faults:
         self._proxy = parts.proxy
         self._storage = parts.storage
         *self._workers, self._beat = programs
-        # How often a second.
+        # How often in a second.
         self._rates: list[tuple[float, Callable[[], None]]] = [
             (0.30, self._kill_child),
             (0.06, self._kill_worker),
@@ -53,7 +53,7 @@ class Faults:
         parts.proxy.plan = self._fail_command
 
     def step(self, seconds: float) -> None:
-        """Do what chance wants within the next so many seconds."""
+        """Cause the faults that chance brings in the next `seconds`."""
         for rate, act in self._rates:
             if self._dice.random() < rate * seconds:
                 act()
@@ -110,7 +110,7 @@ class Faults:
         self._count("all connections cut")
 
     def _fail_command(self, command: str) -> Fault | None:
-        # Called by the proxy's threads, one at a time. An append is what a retry could double.
+        # The proxy's threads call it, one at a time. A retry could double an append.
         if self._dice.random() > (0.01 if command == "append" else 0.0015):
             return None
         fault = self._dice.choice([Fault.CUT_BEFORE, Fault.LOSE_REPLY, Fault.LOSE_REPLY, Fault.HALF_REPLY])

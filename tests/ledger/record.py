@@ -1,4 +1,4 @@
-"""What writers have noted, and how a transcript differs from it."""
+"""The records of the writers, and how a transcript differs from them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """Messages `[first, stop)` that a writer has tried to add; `end` is None where the write raised."""
+    """Messages `[first, stop)` that a writer has tried to add; `end` is None if the write raised."""
 
     writer: int
     session: str
@@ -62,7 +62,7 @@ def judge(record: Record, texts: Sequence[str]) -> Verdict:
         if number < last.get(writer, -1):
             reordered.append(text)
         last[writer] = number
-    # Of different writers too: what was acknowledged before another write began comes before it.
+    # This counts for different writers too: an acknowledged message comes before every write that began later.
     earliest_end = float("inf")
     for text in reversed(texts):
         if (turn := turn_of.get(text)) is None:
@@ -74,7 +74,7 @@ def judge(record: Record, texts: Sequence[str]) -> Verdict:
 
 
 def read_ledger(logs: Iterable[Path]) -> tuple[dict[str, Record], list[str]]:
-    """All writers' logs by session, and whatever they found odd."""
+    """All writers' logs by session, and the faults that they have noted."""
     records: dict[str, Record] = defaultdict(Record)
     odd: list[str] = []
     for log in logs:

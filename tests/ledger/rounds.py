@@ -1,6 +1,6 @@
 """One round: write under faults, let clean workers finish, and compare."""
 
-# ruff: noqa: T201 - a program tells its user how it gets on
+# ruff: noqa: T201 - a program prints its progress
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from torpor.worker.wake.restore import restore_session
 
 @dataclass(frozen=True)
 class Round:
-    """What a round is to be."""
+    """The parameters of a round."""
 
     number: int
     store: str
@@ -53,7 +53,7 @@ class Round:
         return len(file.read_text().splitlines()) if file.exists() else 0
 
     def run(self) -> bool:
-        """Write under faults, then finish and compare; returns whether all is well."""
+        """Write under faults, then finish and compare; returns True if everything is right."""
         with ExitStack() as stack:
             writers = stack.enter_context(Writers(self.logs))  # before this process has threads
             parts = stack.enter_context(

@@ -30,13 +30,13 @@ from torpor.worker.wake.restore import restore_session
 
 
 class Stop(Protocol):
-    """What tells writers that a round is over."""
+    """The signal by which writers know that a round is over."""
 
     def is_set(self) -> bool: ...
 
 
 class Writer:
-    """One process of an application: its own sessions, which it may clear, and those that all share."""
+    """One process of an application: its own sessions, which it may clear, and sessions that all writers share."""
 
     def __init__(self, number: int, deployment: Deployment, log: IO[str], acknowledged: Any) -> None:
         self._number = number
@@ -124,7 +124,7 @@ class Writer:
             self._app.send_task("torpor.restore_session", [session])
 
     def _look(self, session: str) -> None:
-        """An own session must be whole at every moment, asleep or not."""
+        """A session of the writer's own must be complete at every moment, asleep or not."""
         if session not in self._own:
             return
         try:
@@ -157,7 +157,7 @@ def _run_writer(number: int, inbox: Connection, log: Path, stop: Stop, acknowled
 
 
 class Writers:
-    """The processes of all writers. They are forked at once and wait to be told of the deployment."""
+    """The processes of all writers. They are forked at once and wait for the deployment."""
 
     def __init__(self, logs: Sequence[Path]) -> None:
         context = multiprocessing.get_context("fork")
@@ -183,7 +183,7 @@ class Writers:
 
     @property
     def acknowledged(self) -> int:
-        """How many messages, up to now."""
+        """How many messages were acknowledged up to now."""
         return int(self._acknowledged.value)
 
     def start(self, deployment: Deployment) -> None:

@@ -1,4 +1,4 @@
-"""What is built of the checkout, and environments that it is installed in."""
+"""The distributions that are built from the checkout, and environments with them."""
 
 from __future__ import annotations
 

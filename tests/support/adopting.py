@@ -36,19 +36,19 @@ def said(chat: MemorystoreChatMessageHistory) -> list[str]:
 
 
 def leftovers(client: Any) -> list[bytes]:
-    """What an adoption leaves while it is not finished."""
+    """The keys that an unfinished adoption leaves."""
     return [key for pattern in ("torpor:adopting:*", "{torpor:*}:a") for key in raw(client, "KEYS", pattern)]
 
 
 class Killed(BaseException):
-    """Stands for a process that ends here."""
+    """Ends the process here."""
 
 
 T = TypeVar("T")
 
 
 class Moments:
-    """Something that happens before and after each call; the process dies at the nth of these moments."""
+    """The moments before and after each call; the process dies at the nth of them."""
 
     def __init__(self) -> None:
         self.passed = 0

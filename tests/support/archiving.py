@@ -1,4 +1,4 @@
-"""A chat that is archived, and the states that it may be in before."""
+"""A chat that is archived, and the states in which it may begin."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ POINTS = [
 
 @dataclass
 class Chat:
-    """A session as its user knows it: what was acknowledged, and what must never be seen again."""
+    """A session as its user knows it: the acknowledged messages, and those that must never come back."""
 
     services: Services
     session_id: str = "s"
@@ -58,7 +58,7 @@ class Chat:
         self._forget()
 
     def pop(self) -> None:
-        """Take the last message back, waking the session first where that is needed."""
+        """Take the last message back, after waking the session if necessary."""
         conversation = Conversation(
             self.services.sessions.client, self.session_id, archive=SessionArchive(self.services.archive.url)
         )
@@ -74,7 +74,7 @@ class Chat:
         self.acknowledged = []
 
     def sleep(self) -> None:
-        """Close and drain, as sweeps would do, until nothing of the session is in Redis."""
+        """Close and drain, like a sweep, until nothing of the session is in Redis."""
         for _ in range(5):
             if not self.services.sessions.close(self.session_id):
                 break
@@ -83,7 +83,7 @@ class Chat:
         assert self.services.sessions.info(self.session_id) is None
 
     def _leases_end(self) -> None:
-        """The lease that was running at a clear has ended, and a tombstone: the erasure need not look again."""
+        """Let the lease that was running at a clear, and a tombstone, end, so that no recheck is needed."""
         client: Any = self.services.sessions.client
         for key in raw(client, "KEYS", f"*:s:{self.session_id}"):
             raw(client, "HDEL", key, "again")
@@ -98,7 +98,7 @@ class Chat:
         return self.services.sessions.messages(self.session_id)
 
     def check(self) -> None:
-        """Asleep or awake, in one place or the other: the transcript is what was acknowledged, in order, once."""
+        """Asleep or awake, the transcript has each acknowledged message once, in order."""
         assert transcript(self.services, self.session_id) == self.acknowledged
         self.sleep()
         assert transcript(self.services, self.session_id) == self.acknowledged
@@ -121,7 +121,7 @@ def due_chats(services: Services, count: int) -> list[Chat]:
 
 
 def archived_bytes(services: Services) -> Iterator[bytes]:
-    """The content of every segment in the archive, whatever its name tells."""
+    """The content of every segment in the archive, whatever its name."""
     for stored in services.archive.list(""):
         with services.archive.open(stored) as body:
             yield gzip.decompress(body.read()) if stored.name.endswith(".gz") else b""
@@ -135,7 +135,7 @@ def transcript(services: Services, session_id: str) -> list[bytes]:
 
 
 def new(chat: Chat) -> None:
-    """All of it in Redis only."""
+    """All messages in Redis only."""
     chat.say(LARGE)
 
 
@@ -167,7 +167,7 @@ STATES: list[Callable[[Chat], None]] = [new, slept_before, woken, kept_before]
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happens while a worker is at work, and how the work may end."""
+    """Something that happens while a worker works, and how its work may end."""
 
     name: str
     act: Callable[[Chat], object]

@@ -1,7 +1,7 @@
 """The worker's Celery app with armed failpoints. With tests/ on PYTHONPATH: `celery -A support.armed_worker worker`.
 
 LEDGER_KILL_ORDER   file: one line "<failpoint> <n> <whom>". The process that takes it dies at the nth time that it
-                    reaches the failpoint. The file goes first, so an order kills once.
+                    reaches the failpoint. The file is deleted before, so an order kills once.
 LEDGER_KILL_CHANCE  the chance of dying at any failpoint, LEDGER_SEED being the seed (of each process with its pid)
 LEDGER_KILL_WHOM    for those: "process", or "group" for the worker with all its children
 LEDGER_KILL_LOG     file: one line "<pid> <failpoint> <whom>" for each death, written before it
@@ -24,7 +24,7 @@ from torpor.worker.failpoints import Failpoint
 
 __all__ = ["app"]
 
-# A group is killed only where it is this worker's own.
+# A group is killed only if it is this worker's own.
 _OWN_GROUP = os.getpgrp() == os.getpid()
 
 
@@ -33,7 +33,7 @@ def _path(variable: str) -> Path | None:
 
 
 class Armed:
-    """Dies at a failpoint as ordered, or by chance."""
+    """Dies at a failpoint, by an order or by chance."""
 
     def __init__(self) -> None:
         self._order = _path("LEDGER_KILL_ORDER")
@@ -47,7 +47,7 @@ class Armed:
         os.register_at_fork(after_in_child=self._forked)
 
     def reach(self, failpoint: Failpoint) -> None:
-        """What the failpoints call."""
+        """Called at each failpoint."""
         with self._lock:
             if self._order and (order := self._ordered(self._order, failpoint)):
                 self._die(failpoint, order)
@@ -56,11 +56,11 @@ class Armed:
                 self._die(failpoint, self._whom)
 
     def _forked(self) -> None:
-        # A thread of the parent may have held it.
+        # A thread of the parent may have locked it.
         self._lock = threading.Lock()
 
     def _ordered(self, path: Path, failpoint: Failpoint) -> str | None:
-        """Whom an order that is due now wants dead."""
+        """The processes that an order, due now, kills; None if there is no such order."""
         try:
             name, times, whom = path.read_text().split()
         except (FileNotFoundError, ValueError):

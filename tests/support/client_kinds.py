@@ -1,4 +1,4 @@
-"""Every kind of client that an application may have, and a chat history that is used alike with all of them."""
+"""Every kind of client that an application may have, and a chat history with the same methods for all of them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ REPLIES = [{"decode_responses": decode, "protocol": protocol} for decode in (Fal
 
 @dataclass(frozen=True)
 class Kind:
-    """A client of which package, for what kind of server, blocking or of asyncio."""
+    """A kind of client: its package, its kind of server, blocking or of asyncio."""
 
     package: str
     place: str
@@ -52,7 +52,7 @@ class Kind:
 
     @property
     def no_retry(self) -> dict[str, Any]:
-        """Options of a client that tries once."""
+        """Options of a client that never tries again."""
         once = self.module("retry", asynchronous=self.asynchronous).Retry(self.module("backoff").NoBackoff(), 0)
         if self.place == "cluster" and self.package == "valkey":
             return {"retry": once, "cluster_error_retry_attempts": 0}
@@ -66,21 +66,21 @@ KINDS = [
     for asynchronous in (False, True)
 ]
 
-# Each kind once, the ways to read replies in turn; and each kind in each way.
+# Each kind once, with the ways to read replies in turn; and each kind with each way.
 SOME = list(zip(KINDS, cycle([REPLIES[0], REPLIES[3], REPLIES[1], REPLIES[2], REPLIES[3]]), strict=False))
 ALL = [(kind, replies) for kind in KINDS for replies in REPLIES]
 
 
 @dataclass(frozen=True)
 class Place:
-    """A server that clients of one kind of place are for. `port` is what they are told."""
+    """A server for the clients of one kind of place, which connect to `port`."""
 
     server: RedisServer
     port: int
 
     @property
     def nodes(self) -> Sequence[RedisServer]:
-        """Each server process that holds keys."""
+        """Each server process that has keys."""
         return self.server.nodes if isinstance(self.server, ClusterServer) else [self.server]
 
 
@@ -127,7 +127,7 @@ def _primary_of(port: int) -> int | None:
 
 
 class Connection:
-    """A client, with its event loop where it has one. Clients must be made and closed in the loop they are used in."""
+    """A client, with its event loop if it has one. A client is made, used and closed in the same loop."""
 
     def __init__(self, kind: Kind, port: int, **options: Any) -> None:
         self.kind = kind
@@ -138,7 +138,7 @@ class Connection:
         return self.kind.client(port, **options)
 
     def wait(self, result: Awaitable[Any]) -> Any:
-        """What a coroutine gives, in the connection's own event loop."""
+        """Run a coroutine in the connection's own event loop, and return its result."""
 
         async def awaited() -> Any:
             return await result
@@ -149,7 +149,7 @@ class Connection:
         return Chat(self, MemorystoreChatMessageHistory(self.client, session_id, **options))
 
     def at_once(self, acts: Sequence[Callable[[], Any]]) -> list[Any]:
-        """The results of what is done at the same time: by tasks of one event loop, or by threads."""
+        """Run calls at the same time, by tasks of one event loop or by threads; returns their results."""
         if not self._runner:
             with ThreadPoolExecutor(len(acts)) as threads:
                 return [each.result() for each in [threads.submit(act) for act in acts]]
@@ -180,7 +180,7 @@ class Connection:
 
 
 class Chat:
-    """A history whose operations are called by their blocking names, whatever its client is."""
+    """A history whose operations have their blocking names with every kind of client."""
 
     def __init__(self, connection: Connection, history: MemorystoreChatMessageHistory) -> None:
         self.history = history

@@ -20,7 +20,7 @@ from support.watched_clients import WatchedCluster
 
 @dataclass(frozen=True)
 class ClusterServer(RedisServer):
-    """A Redis Cluster, of whose nodes this is the first; Celery's broker is a server beside it."""
+    """A Redis Cluster, described by its first node; Celery's broker is a server beside it."""
 
     nodes: Sequence[RedisServer] = ()
     broker: RedisServer | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ class Result:
 
     @property
     def said(self) -> str:
-        """All of it on one line, however wide the terminal is."""
+        """All of its output on one line, however wide the terminal is."""
         return " ".join((self.out + self.err).split())
 
 
@@ -44,7 +45,7 @@ def names_of_commands() -> set[str]:
 
 
 def command(variables: Mapping[str, str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Torpor:
-    """What runs the command with these variables; keywords set others or, with None, unset them."""
+    """A function that runs the command with these variables; keywords set others or, with None, unset them."""
 
     def run(*arguments: str, answer: str = "", **others: str | None) -> Result:
         with monkeypatch.context() as patch:
@@ -56,8 +57,10 @@ def command(variables: Mapping[str, str], monkeypatch: pytest.MonkeyPatch, capfd
             patch.setattr(sys, "argv", ["torpor", *arguments])
             patch.setattr(sys, "stdin", io.StringIO(answer))
             capfd.readouterr()
+            before = signal.getsignal(signal.SIGINT)
             with pytest.raises(SystemExit) as ended:
                 cli.main()
+            signal.signal(signal.SIGINT, before)
         printed = capfd.readouterr()
         code = ended.value.code
         return Result(code if isinstance(code, int) else 0, printed.out, printed.err)

@@ -1,4 +1,4 @@
-"""Models that need no network: each says how many messages or items it was shown."""
+"""Models that need no network: each answers with the number of messages or items in its input."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class ChatParrot(BaseChatModel):
 
 
 class AgentParrot(Model):
-    """A model of the OpenAI Agents SDK, which asks a tool first where it has one.
+    """A model of the OpenAI Agents SDK, which calls a tool first if it has one.
 
-    `seen` is what it was shown each time.
+    `inputs` has the items of each call.
     """
 
     def __init__(self) -> None:
-        self.seen: list[list[Any]] = []
+        self.inputs: list[list[Any]] = []
 
     async def get_response(
         self,
@@ -49,7 +49,7 @@ class AgentParrot(Model):
         **options: Any,
     ) -> ModelResponse:
         items = [input] if isinstance(input, str) else input
-        self.seen.append(items)
+        self.inputs.append(items)
         asked = any(item.get("type") == "function_call_output" for item in items if isinstance(item, dict))
         said = self.call(tools[0].name) if tools and not asked else self.message(f"{len(items)} items")
         return ModelResponse(output=[said], usage=Usage(), response_id=None)

@@ -1,4 +1,4 @@
-"""A chat and workers whose way to Redis breaks."""
+"""A chat and workers whose connections to Redis break."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SHARDS = range(4)
 
 
 def services_at(url: str, archive: Path, retry: Retry | None = None, **settings: object) -> Services:
-    """A worker's services; with `retry` in place of the worker's own."""
+    """A worker's services, with `retry` in place of the worker's own."""
     given = {
         "lease_seconds": 1,
         "concurrency": 1,
@@ -47,20 +47,20 @@ def services_at(url: str, archive: Path, retry: Retry | None = None, **settings:
 
 @dataclass
 class Chat:
-    """A session as its user knows it: what was acknowledged."""
+    """A session as its user knows it: the acknowledged messages."""
 
     services: Services
     session_id: str
     acknowledged: list[bytes] = field(default_factory=list)
 
     def say(self, count: int = 1, by: Services | None = None) -> None:
-        """Append one turn, through the services of another client where one is given."""
+        """Append one turn, through the services of another client if they are given."""
         said = [b'{"content":"%b"}' % os.urandom(4).hex().encode() for _ in range(count)]
         (by or self.services).sessions.append(self.session_id, said, expiry=Expiry(), owner="ann")
         self.acknowledged += said
 
     def sleep(self) -> None:
-        """Drain until nothing of the session is in Redis; what is erased stays until the leases of its day are over."""
+        """Drain until nothing of the session is in Redis; an erasure waits for the leases of its time."""
         self.services.sessions.close(self.session_id)
 
         def gone() -> bool:
@@ -73,7 +73,7 @@ class Chat:
         wait_until(gone, 10, f"session {self.session_id!r} leaves Redis")
 
     def check(self) -> None:
-        """Wherever it is, asleep and awake: the transcript is what was acknowledged, in order, once."""
+        """Asleep and awake, the transcript has each acknowledged message once, in order."""
         assert transcript(self.services, self.session_id) == self.acknowledged
         self.sleep()
         assert transcript(self.services, self.session_id) == self.acknowledged
@@ -93,7 +93,7 @@ def transcript(services: Services, session_id: str) -> list[bytes]:
         return []
 
 
-# Each single command of a way, lost in turn
+# Each command of an operation, lost in turn
 
 
 def prepare_asleep(chat: Chat) -> None:
@@ -102,7 +102,7 @@ def prepare_asleep(chat: Chat) -> None:
 
 
 def prepare_woken(chat: Chat) -> None:
-    """Three segments of two epochs, and messages that are in none."""
+    """Three segments of two epochs, and messages that are in no segment."""
     prepare_asleep(chat)
     restore_session(chat.services, chat.session_id)
     chat.say(3)

@@ -1,4 +1,4 @@
-"""Sessions whose archive is a bucket that fails, and the ways in which it does."""
+"""Sessions whose archive is a failing bucket, and the ways in which it fails."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def random_bytes(size: int) -> bytes:
 
 
 def say(services: Services, session_id: str, *texts: str, **options: str) -> list[bytes]:
-    """Add messages; returns all that Redis has acknowledged of the session and holds."""
+    """Add messages; returns all acknowledged messages of the session that Redis has."""
     chat = MemorystoreChatMessageHistory(services.sessions.client, session_id, **options)  # type: ignore[arg-type]
     chat.add_messages([HumanMessage(text) for text in texts])
     return services.sessions.messages(session_id, touch=False)
@@ -66,14 +66,14 @@ def long_text(size: int) -> str:
 
 
 def check_archived(services: Services, session_id: str, acknowledged: list[bytes], segments: int = 1) -> None:
-    """It is gone from Redis, and each of its segments is one object; restored, it is what was acknowledged."""
+    """The session is gone from Redis, each segment is one object, and a restore brings back all messages."""
     assert services.sessions.info(session_id) is None
     assert len(contents.look(services.archive, session_id).segments) == segments
     assert read_transcript(services, session_id) == acknowledged
 
 
 def requests_of(proxy: StorageProxy, work: Callable[[], object]) -> int:
-    """How many requests a piece of work takes where none fails."""
+    """How many requests a piece of work takes if none fails."""
     proxy.heal()
     work()
     return len(proxy.seen)

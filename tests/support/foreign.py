@@ -1,4 +1,4 @@
-"""Other libraries' chat histories, as far as Redis sees them.
+"""The keys and commands of other libraries' chat histories.
 
 Sources: chat_message_history.py of langchain-google-memorystore-redis 0.3.0, chat_message_histories/redis.py of
 langchain-community 0.4.2. test_published_package.py has the former itself.
@@ -39,7 +39,7 @@ class Foreign:
 
     @property
     def elements(self) -> list[bytes]:
-        """Oldest first."""
+        """Its elements, oldest first."""
         found: list[bytes] = raw(self.client, "LRANGE", self.key, 0, -1)
         return found[::-1] if self.layout.newest_first else found
 

@@ -30,12 +30,12 @@ SHARDS = list(range(4))
 
 
 class Killed(BaseException):
-    """Stands for a process that ends here."""
+    """Ends the process here."""
 
 
 @dataclass
 class Holder:
-    """Does for the emulator what it does not do itself: it keeps the temporary holds of objects, and heeds them."""
+    """Keeps the temporary holds of objects, and enforces them, because the emulator does not."""
 
     held: set[tuple[str, str]] = field(default_factory=set)
 
@@ -82,18 +82,18 @@ def sleep(services: Services, session_id: str, *elements: bytes, owner: str | No
 
 
 def held(services: Services, session_id: str) -> list[bool]:
-    """Of each segment of a session: is it held?"""
+    """For each segment of a session, whether it is held."""
     return [segment.stored.held for segment in look(services.archive, session_id).segments]
 
 
 def objects(services: Services, session_id: str) -> list[str]:
-    """The names of a session's objects but for floor markers."""
+    """The names of a session's objects without floor markers."""
     prefix = names.session_prefix(session_id)
     return [each.name for each in services.archive.list(prefix, generations=True) if not each.name.endswith("/floor")]
 
 
 def settle(services: Services) -> None:
-    """What the worker does by itself, until nothing is due."""
+    """Drain, as a worker does, until nothing is due."""
     wait_until(lambda: not drain(services, SHARDS))
 
 

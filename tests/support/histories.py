@@ -1,4 +1,4 @@
-"""Chat histories, and what describes their sessions."""
+"""Chat histories, and the descriptions of their sessions."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from torpor.worker.deployment.settings import environment
 MIB = 1024 * 1024
 MESSAGES = 100_000
 
-# What a worker does: connect, do a small job, and then the one that is measured.
+# Like a worker: connect, do a small job, and then the measured one.
 WORKER = """
 import gzip, json, sys
 from torpor.worker.sleep.attempt import archive_session
@@ -51,7 +51,7 @@ print(json.dumps({"idle": idle, "peak": memory("VmHWM")}))
 
 
 def message(number: int, rng: random.Random) -> bytes:
-    """About 500 bytes, hard to compress: the segment is well above what one upload request takes."""
+    """About 500 bytes, hard to compress, so that the segment is too large for one upload request."""
     return b'{"type":"human","data":{"content":"%d %b"}}' % (number, rng.randbytes(228).hex().encode())
 
 

@@ -1,4 +1,4 @@
-"""Look at the keys of a Redis as they are."""
+"""Look at the keys of a Redis."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 import redis
 import redis.cluster
 
-# Whom to ask where no key tells: all have keys, any has a clock.
+# The nodes to ask for a command without a key: all have keys, and any has a clock.
 _NODES = {"KEYS": redis.cluster.RedisCluster.PRIMARIES, "TIME": redis.cluster.RedisCluster.RANDOM}
 
 
 def raw(client: Any, command: str, *arguments: bytes | str | int) -> Any:
-    """A command's reply as bytes; redis-py's own types are of both kinds of client."""
+    """A command's reply as bytes; redis-py's own types are for both kinds of client."""
     options: dict[str, Any] = {}
     if isinstance(client, redis.cluster.RedisCluster) and command in _NODES:
         options["target_nodes"] = _NODES[command]
@@ -20,7 +20,7 @@ def raw(client: Any, command: str, *arguments: bytes | str | int) -> Any:
 
 
 def lasting_keys(client: Any) -> set[bytes]:
-    """The keys that do not expire by themselves, as what a session leaves for its requests and an election do."""
+    """The keys that do not expire by themselves; recent requests and elections do."""
     return {key for key in raw(client, "KEYS", "*") if b":w:" not in key and not key.endswith(b"}:l")}
 
 

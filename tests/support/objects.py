@@ -48,7 +48,7 @@ def folder_of(archive: ArchiveStore) -> Path:
 
 
 def custom_time(archive: ArchiveStore, name: str) -> datetime | None:
-    """An object's custom time as something else than Torpor reads it."""
+    """An object's custom time, read by another program than Torpor."""
     if archive.url.startswith("gs://"):
         bucket, _, prefix = archive.url.removeprefix("gs://").partition("/")
         blob = storage.Client().bucket(bucket).get_blob(f"{prefix}/{name}")
@@ -59,7 +59,7 @@ def custom_time(archive: ArchiveStore, name: str) -> datetime | None:
 
 
 def uses(archive: ArchiveStore) -> list[str]:
-    """What each operation says of a store that can't be used."""
+    """The error of each operation if the store can't be used."""
     said = []
     for operation in (
         archive.check,
@@ -82,7 +82,7 @@ EARLIER = MOMENT - timedelta(days=1)
 
 
 def forged(**fields: Any) -> Fault:
-    """What the store tells of an object or of the bucket, with other properties added."""
+    """A description by the store, of an object or the bucket, with other properties added."""
 
     def act(exchange: Exchange) -> Reply:
         reply = exchange.forward()
@@ -94,7 +94,7 @@ def forged(**fields: Any) -> Fault:
 
 
 def refused(reason: str, **fields: Any) -> Fault:
-    """Deletion is forbidden, in the words of Cloud Storage."""
+    """Cloud Storage's reply to a deletion that is forbidden."""
     body = json.dumps({"error": {"code": 403, "message": reason}}).encode()
     described = forged(**fields)
 
@@ -111,8 +111,8 @@ def described(exchange: Exchange) -> dict[str, Any]:
     body = exchange.body
     if exchange.kind == "upload":
         body = re.split(rb"\r\n\r\n|\r\n--", body)[1]
-    told: dict[str, Any] = json.loads(body)
-    return told
+    resource: dict[str, Any] = json.loads(body)
+    return resource
 
 
 def patches(proxy: StorageProxy) -> list[dict[str, Any]]:
@@ -124,7 +124,7 @@ def query(exchange: Exchange) -> dict[str, list[str]]:
 
 
 def conflicting(times: int) -> Fault:
-    """Somebody else changes the resource before each of so many requests that would change it."""
+    """Change the resource, like another program, before each of `times` requests that would change it."""
     left = iter(range(times))
     generations = iter(range(2, 100))
 

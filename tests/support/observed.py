@@ -39,7 +39,7 @@ class Interceptor(Protocol):
     """Decides what happens around a call."""
 
     def make(self, call: StoreCall, act: Callable[[], T]) -> T:
-        """Make the call with `act`, and return its result; or raise what the caller is to get."""
+        """Make the call with `act` and return its result, or raise an error for the caller."""
 
 
 class ObservedStore(SessionStore):
@@ -156,7 +156,7 @@ class Points:
 
     @property
     def pending(self) -> list[str]:
-        """The points that were never reached: a test that leaves one has tested nothing."""
+        """The points that were never reached: a test that leaves such a point has tested nothing."""
         return list(self._acts)
 
     def _reach(self, point: str) -> None:

@@ -7,8 +7,8 @@ import socket
 
 
 def free_port() -> int:
-    """A port that nobody listens at; no two of the processes that pytest-xdist starts are given the same."""
-    # https://pytest-xdist.readthedocs.io/en/stable/how-to.html: which of how many processes this is.
+    """A free port; two processes of pytest-xdist never get the same one."""
+    # https://pytest-xdist.readthedocs.io/en/stable/how-to.html: the number of this process.
     share = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     shares = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     while True:

@@ -69,15 +69,15 @@ def write(url: str, cluster: str) -> None:
     community = RedisChatMessageHistory("community", url=url, ttl=600)
     community.add_messages(MESSAGES)
     read(url, cluster, *SESSIONS)
-    tell("community", community.messages)
+    show("community", community.messages)
 
 
 def read(url: str, cluster: str, *sessions: str) -> None:
     for session_id in sessions:
-        tell(session_id, MemorystoreChatMessageHistory(connected(url, cluster), session_id).messages)
+        show(session_id, MemorystoreChatMessageHistory(connected(url, cluster), session_id).messages)
 
 
-def tell(session_id: str, messages: list[BaseMessage]) -> None:
+def show(session_id: str, messages: list[BaseMessage]) -> None:
     # The messages are text within the line: NaN is not equal to itself.
     sys.stdout.write(json.dumps([session_id, json.dumps([message_to_dict(each) for each in messages])]) + "\n")
 

@@ -1,4 +1,4 @@
-"""Sessions of several owners, asleep or awake, that a test purges."""
+"""Sessions of several owners, asleep or awake, for a test to purge."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHARDS = list(range(4))
 
 
 class Killed(BaseException):
-    """Stands for a process that ends here."""
+    """Ends the process here."""
 
 
 def say(services: Services, session_id: str, *elements: bytes, owner: str | None = "ann", idle: int = 60) -> None:
@@ -33,7 +33,7 @@ def sleep(services: Services, session_id: str, *elements: bytes, owner: str | No
 
 
 def of_sessions(services: Services) -> list[str]:
-    """The names of all objects but the deployment's, the orders and the receipts."""
+    """The names of all objects, without the deployment's record, orders and receipts."""
     return [
         stored.name
         for stored in services.archive.list("v1/", generations=True)
@@ -46,7 +46,7 @@ def markers(services: Services, session_id: str) -> list[str]:
 
 
 def end_tombstones(services: Services) -> None:
-    """What the sweep does when the time of the tombstones is over."""
+    """Do the work of the sweep after the time of the tombstones."""
     wait_until(lambda: not set(drain(services, SHARDS)) & {Outcome.ERASING, Outcome.ERASED} and not live(services))
 
 

@@ -1,4 +1,4 @@
-"""A TCP proxy before a Redis, for faults on the way: it knows where each command and each reply ends."""
+"""A TCP proxy before a Redis that causes faults: it knows where each command and each reply ends."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ class Fault(StrEnum):
     """What can happen to a command; each ends the connection."""
 
     CUT_BEFORE = "cut before"  # the command does not reach the server
-    LOSE_REPLY = "lose reply"  # the server has executed it; the client hears nothing
+    LOSE_REPLY = "lose reply"  # the server has executed it; the client gets no reply
     HALF_REPLY = "half a reply"
     STALLED_REPLY = "stalled reply"  # half a reply, and silence until the client gives up
 
 
 Plan = Callable[[str], Fault | None]
 
-# What a client says when it connects, and between commands: no part of any operation.
+# Commands that a client sends when it connects, and between commands: no part of an operation.
 _ASIDE = {"HELLO", "AUTH", "SELECT", "CLIENT", "PING", "SCRIPT"}
 
 
@@ -34,7 +34,7 @@ def no_fault(_: str) -> Fault | None:
 class Proxy:
     """Forwards to a local port, one command after the other. `plan` is asked for the fault of each.
 
-    `commands` holds their names in turn, scripts by the name of their file.
+    `commands` has their names in turn; a script has the name of its file.
     """
 
     def __init__(self, upstream: int) -> None:
@@ -106,7 +106,7 @@ class Proxy:
             _end(client)
 
     def _pass_on(self, requests: BinaryIO, client: socket.socket, replies: BinaryIO, server: socket.socket) -> bool:
-        """Pass one command on, and its reply back; False where the connection ends here."""
+        """Pass one command on, and its reply back; False if the connection ends here."""
         request = read_frame(requests)
         fault = self._fault(request)
         if fault is Fault.CUT_BEFORE:
@@ -137,7 +137,7 @@ class Proxy:
 
 
 def read_frame(stream: BinaryIO) -> bytes:
-    """One whole value of the Redis protocol, version 2 or 3, as it stands; raises EOFError."""
+    """The bytes of one complete value of the Redis protocol, version 2 or 3; raises EOFError."""
     line = stream.readline()
     if not line.endswith(b"\r\n"):
         raise EOFError
@@ -152,7 +152,7 @@ def read_frame(stream: BinaryIO) -> bytes:
 
 
 def nth(number: int, fault: Fault) -> Plan:
-    """This fault for the command of this number, counted from 1, and none for all others."""
+    """A plan with this fault for the nth command, counted from 1, and none for the others."""
     left = iter(range(1, number + 1))
 
     def plan(_: str) -> Fault | None:
@@ -162,7 +162,7 @@ def nth(number: int, fault: Fault) -> Plan:
 
 
 def first(name: str, fault: Fault) -> Plan:
-    """This fault for the first run of the script with this name."""
+    """A plan with this fault for the first run of the script with this name."""
     assert name in {each.name for each in all_scripts()}, name
     names = iter([name])
 

@@ -1,4 +1,4 @@
-"""Sessions that sleep, and segments of them that a test replaces."""
+"""Sleeping sessions, for tests that replace their segments."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def live(services: Services, session_id: str = "s") -> list[bytes]:
 
 
 def asleep(services: Services, *turns: int, session_id: str = "s", **options: Any) -> list[bytes]:
-    """A session in the archive alone, a segment of an epoch of its own for each turn."""
+    """A session in the archive alone, with one segment for each turn, each of another epoch."""
     said: list[bytes] = []
     for count in turns:
         said += say(services, len(said), count, session_id, **options)
@@ -39,7 +39,7 @@ def asleep(services: Services, *turns: int, session_id: str = "s", **options: An
 
 
 def everything(client: redis.Redis) -> dict[bytes, Any]:
-    """All that Redis holds, but the configuration and what tells of what was done."""
+    """All values in Redis, without the configuration, tallies and events."""
     readers: dict[bytes, tuple[str, list[bytes | int | str]]] = {
         b"list": ("LRANGE", [0, -1]),
         b"hash": ("HGETALL", []),

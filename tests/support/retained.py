@@ -1,4 +1,4 @@
-"""Sessions whose archive ends, and the moments at which it does."""
+"""Sessions whose archives expire, and the moments at which they do."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def marker_ends(services: Services, owner: str = "ann", session_id: str = "s") -
 
 
 def lapse(services: Services, by: timedelta = 60 * DAY) -> int:
-    """What the store deletes as time goes by; returns how many objects."""
+    """Delete the objects that expire within the span `by`, as the store does; returns how many."""
     now = datetime.now(UTC) + by
     if services.archive.url.startswith("file:"):
         return services.archive.expire(now)

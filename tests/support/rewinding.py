@@ -33,7 +33,7 @@ CLAIMS = count()
 
 
 class Killed(BaseException):
-    """The process ends here: nothing that handles errors sees it."""
+    """Ends the process here: no error handler catches it."""
 
 
 def die(*_: object) -> None:
@@ -42,7 +42,7 @@ def die(*_: object) -> None:
 
 @contextmanager
 def at(failpoint: Failpoint, act: Callable[[], object] = die, times: int = 1) -> Iterator[None]:
-    """Do this when the failpoint is reached for the first or a later time, and make sure that it is."""
+    """Call `act` when the failpoint is reached for the time `times`; fails if it is not reached so often."""
     reached: list[Failpoint] = []
 
     def action(point: Failpoint) -> None:
@@ -70,7 +70,7 @@ def chat(client: redis.Redis, session_id: str = S, **options: Any) -> Memorystor
 
 
 def say(client: redis.Redis, *texts: str, **options: Any) -> None:
-    """One turn."""
+    """Write one turn."""
     chat(client, **options).add_messages([HumanMessage(text) for text in texts])
 
 
@@ -78,7 +78,7 @@ def said(client: redis.Redis) -> list[Any]:
     return [message.content for message in chat(client).messages]
 
 
-def told(elements: Sequence[bytes]) -> list[str]:
+def texts(elements: Sequence[bytes]) -> list[str]:
     """The texts of stored messages."""
     return [json.loads(element)["data"]["content"] for element in elements]
 
@@ -102,7 +102,7 @@ def drain_due(services: Services) -> dict[Outcome, int]:
 
 
 def end_lease(client: redis.Redis, services: Services) -> None:
-    """Let the moment pass until which the session was a worker's own."""
+    """Let a worker's lease on the session end."""
     raw(client, "ZADD", keys(services).due, "XX", 1, S)
 
 
@@ -114,7 +114,7 @@ def object_names(archive: ArchiveStore) -> list[str]:
 
 
 def claimed_by_another_worker(services: Services) -> None:
-    # Seconds apart from each other and from the 30 of a drain, so that no two claims have one token.
+    # Different from each other and from a drain's 30 seconds, so that no two claims have the same token.
     lease = services.sessions.claim_one(S, timedelta(seconds=60 + next(CLAIMS)))
     assert isinstance(lease, Lease)
     assert services.sessions.snapshots([lease]) != [None]

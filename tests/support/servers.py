@@ -20,7 +20,7 @@ from support.watched_clients import WatchedRedis
 
 
 def missing(service: str) -> NoReturn:
-    """Skip where a service is not installed; fail in CI, which installs all of them."""
+    """Skip the test if a service is not installed; fail in CI, which installs all of them."""
     if os.environ.get("CI"):
         pytest.fail(f"{service} is missing")
     pytest.skip(f"{service} is not installed")
@@ -32,7 +32,7 @@ KINDS = ("redis", "redis-6.2", "valkey-8", "cluster", "acl")
 KIND = "TEST_SERVER"
 
 # What Memorystore for Redis blocks: https://cloud.google.com/memorystore/docs/redis/supported-commands (2026-04-08),
-# and what that page lists neither there nor as supported.
+# and commands that the page lists neither as blocked nor as supported.
 BLOCKED = """
     ACL BGREWRITEAOF BGSAVE CLIENT CLUSTER COMMAND CONFIG DEBUG LASTSAVE MIGRATE MONITOR OBJECT REPLICAOF SAVE SHUTDOWN
     FAILOVER MODULE MOVE PFDEBUG PFSELFTEST PSYNC REPLCONF RESTORE-ASKING SLAVEOF SWAPDB SYNC
@@ -55,7 +55,7 @@ def server_binary() -> str:
 
 @dataclass(frozen=True)
 class RedisServer:
-    """A server process of the tests' own. Clients are of `user`, where there is one."""
+    """A server process of the tests' own. Clients connect as `user`, if there is one."""
 
     port: int
     process: subprocess.Popen[bytes]
@@ -69,7 +69,7 @@ class RedisServer:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """How the worker is told of this server."""
+        """The worker's settings for this server."""
         return {"redis_url": self.url}
 
     def client(self, **options: Any) -> redis.Redis:
@@ -89,7 +89,7 @@ class RedisServer:
 def start_redis(folder: Path, *options: str, port: int | None = None, loaded: bool = True) -> RedisServer:
     """A server of the kind that `--server` names, on its own and with an administrator's rights.
 
-    Returns when it has loaded its data, or when it says that it has not.
+    Returns when it has loaded its data, or when it has logged that it can't.
     """
     port = port or free_port()
     with (folder / "redis.log").open("ab") as log:
@@ -112,7 +112,7 @@ def start_redis(folder: Path, *options: str, port: int | None = None, loaded: bo
 
 
 def as_memorystore_allows(server: RedisServer) -> RedisServer:
-    """The same server for a user who is denied what Memorystore blocks; nobody else gets in any more."""
+    """The same server for a user without the commands that Memorystore blocks; all other users are shut out."""
     allowed = replace(server, user="torpor", password=uuid.uuid4().hex)
     with server.client() as admin:
         known = {name.upper() for name in raw(admin, "COMMAND")}

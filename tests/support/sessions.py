@@ -1,4 +1,4 @@
-"""What tests do to sessions beside the product."""
+"""Changes to sessions that the product has no operation for, and short forms."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from torpor.worker.erasure.receipts import Standing
 
 
 def age(client: redis.Redis, session_id: str, by: timedelta) -> None:
-    """Have a session's last activity be so long ago."""
+    """Move a session's last activity into the past by the span `by`."""
     [key] = raw(client, "KEYS", f"*:s:{session_id}")
     active = int(raw(client, "HGET", key, "active")) - by // timedelta(milliseconds=1)
     raw(client, "HSET", key, "active", active)
 
 
 def commit(sessions: SessionStore, lease: Lease, archived: SessionInfo) -> CommitOutcome:
-    """The outcome of one commit; raises where it fails."""
+    """The outcome of one commit; raises its error."""
     [outcome] = sessions.commits([(lease, archived)])
     if isinstance(outcome, TorporError):
         raise outcome
@@ -32,7 +32,7 @@ def commit(sessions: SessionStore, lease: Lease, archived: SessionInfo) -> Commi
 
 
 def with_settings(services: Services, **settings: Any) -> Services:
-    """The same services under other settings."""
+    """The same services with other settings."""
     return replace(services, settings=services.settings.model_copy(update=settings))
 
 

@@ -13,14 +13,14 @@ from support.servers import RedisServer
 
 
 def ask(node: RedisServer, command: str, *arguments: bytes | str | int) -> Any:
-    """A node's reply, by a connection of its own that is closed afterwards."""
+    """A node's reply, over a connection that is closed afterwards."""
     with node.client() as client:
         return raw(client, command, *arguments)
 
 
 @dataclass
 class Move:
-    """A slot that moves from the node that has it to another one."""
+    """The move of a slot from its node to another one."""
 
     slot: int
     source: RedisServer
@@ -53,7 +53,7 @@ def node_id(node: RedisServer) -> bytes:
 
 
 def move_of(cluster: ClusterServer, slot: int) -> Move:
-    """How the slot goes to the next node."""
+    """The move of the slot to the next node."""
     ids = [node_id(node) for node in cluster.nodes]
     for first, last, owner, *_ in ask(cluster.nodes[0], "CLUSTER", "SLOTS"):
         if first <= slot <= last:
@@ -64,7 +64,7 @@ def move_of(cluster: ClusterServer, slot: int) -> Move:
 
 @contextmanager
 def moving(cluster: ClusterServer, slot: int) -> Iterator[Move]:
-    """A slot that is on the move; at the end it is at its new place."""
+    """Have a slot on the move during the block; afterwards it is on its new node."""
     move = move_of(cluster, slot)
     move.begin()
     try:

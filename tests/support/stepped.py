@@ -1,6 +1,6 @@
-"""What a machine drives: product functions that stop before each call to Redis or to the archive.
+"""Tasks for a state machine: product functions that stop before each call to Redis or to the archive.
 
-Only one thread runs at any time, and who runs next is the machine's decision, so a run can be repeated exactly.
+Only one thread runs at any time, and the machine decides which one runs next, so a run can be repeated exactly.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _PAGE_BYTES = 20  # two or three messages
 
 
 class Fault(StrEnum):
-    """What befalls the next call of a task."""
+    """The fault of a task's next call."""
 
     REFUSED = "refused"  # nothing happened
-    REPLY_LOST = "reply lost"  # it happened, and the caller is told that it failed
+    REPLY_LOST = "reply lost"  # it happened, and the caller gets an error
     SENT_TWICE = "sent twice"  # it happened, the reply was lost, and the client sends it again, maybe much later
-    POISON = "poison"  # an error that won't pass, where the call can raise one
+    POISON = "poison"  # an error that won't pass, if the call can raise one
 
 
 class _Killed(BaseException):
@@ -47,7 +47,7 @@ class Task:
     def __init__(self, name: str, session_id: str | None) -> None:
         self.name = name
         self.session_id = session_id  # None: more than one
-        self.waits_for = ""  # the call that it has stopped before
+        self.waits_for = ""  # the call before which it has stopped
         self.keeper: Keeper | None = None
         self.tokens: list[bytes] = []  # of the restores that it began
         self.faulted = False
@@ -67,14 +67,14 @@ class Task:
         self._wait()
 
     def step(self, fault: Fault | None = None) -> None:
-        """Make the call that is waited for, and run until the next one or to the end."""
+        """Make the pending call, and run until the next one or to the end."""
         self._fault = fault
         self.faulted = self.faulted or fault is not None
         self._go.release()
         self._wait()
 
     def kill(self) -> None:
-        """Stop for good before the call that is waited for, as kill -9 does."""
+        """Stop for good before the pending call, as kill -9 does."""
         self._killed = True
         while not self.done:
             self._go.release()
@@ -99,7 +99,7 @@ class Task:
         return result
 
     def _stop_before(self, call: str) -> Fault | None:
-        """Wait for the machine's word, and learn what is to befall the call."""
+        """Wait for the machine, and return the fault that it has chosen for the call."""
         if self._killed:
             raise _Killed
         self.waits_for = call
@@ -131,22 +131,22 @@ class Straight:
         return act()
 
 
-Heard = Callable[[Call[Any], object], None]  # is told of each call that was made, once
+Heard = Callable[[Call[Any], object], None]  # called once for each call that was made
 
 
 @dataclass
 class Clock:
-    """Lets time pass for sessions by moving their scores to the past, which is all that Redis knows of time.
+    """Lets time pass for sessions by moving their scores to the past: Redis has no other record of time.
 
-    A lease that ends keeps its token in reality: nobody else has the session before the next claim. So the tokens
-    that callers hold stand for the moved scores from then on.
+    In reality a lease that ends keeps its token, because nobody else has the session before the next claim. So the
+    tokens that callers have stand for the moved scores from then on.
     """
 
     past: Iterator[int] = field(default_factory=lambda: itertools.count(1_000))
     moved: dict[tuple[bytes, float], bytes] = field(default_factory=dict)
 
     def pass_by(self, session: bytes, score: float) -> bytes:
-        """The score, long past, that a session is to have in place of `score`."""
+        """The score, long past, that replaces `score`."""
         fresh = b"%d%s" % (next(self.past), b".5" if score % 1 else b"")
         for old, token in self.moved.items():
             if old[0] == session and float(token) == score:
@@ -155,11 +155,11 @@ class Clock:
         return fresh
 
     def token(self, session: bytes, token: bytes) -> bytes:
-        """The score that a token stands for now."""
+        """The score for which a token stands now."""
         return self.moved.get((session, float(token)), token)
 
     def forget(self, session: bytes, token: bytes) -> None:
-        """A token that is given a second time within a millisecond is a new one."""
+        """Forget a token: one that is given a second time within a millisecond is a new one."""
         self.moved.pop((session, float(token)), None)
 
 
@@ -207,7 +207,7 @@ class SteppedStore(ObservedStore):
         return outcomes
 
     def _note(self, call: Call[T], result: T) -> None:
-        """Keep the tokens that a restore or a claim was given."""
+        """Note the tokens of a restore or a claim."""
         name = call.script.name
         if name == "begin_restore" and isinstance(self.interceptor, Task) and isinstance(call.args[1], bytes):
             self.interceptor.tokens.append(call.args[1])
@@ -217,7 +217,7 @@ class SteppedStore(ObservedStore):
                     self.clock.forget(lease.session_id.encode(), lease.token)
 
     def _moved(self, call: Call[T]) -> Call[T]:
-        """The same call with what stands for its tokens now."""
+        """The same call with the scores for which its tokens stand now."""
         if call.script.name not in _WITH_LEASE:
             return call
         session, *rest = call.args
@@ -242,7 +242,7 @@ class Keeper(LeaseKeeper):
         pass
 
     def renew(self) -> None:
-        """Do what the thread does each third of a lease."""
+        """Renew, as the thread does after each third of a lease."""
         self._renew()
 
 
@@ -322,5 +322,5 @@ class MemoryArchive:
 
 
 def describe(value: Any) -> str:
-    """For the log of a run: short, and without what differs from run to run."""
+    """A call for the log of a run: short, and without parts that differ from run to run."""
     return f"{type(value).__name__}: {value}" if isinstance(value, Exception) else str(getattr(value, "outcome", value))

@@ -19,7 +19,7 @@ _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length"
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer, of the store or in its place."""
+    """An answer, from the store or in its place."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -31,7 +31,7 @@ class _Gone(Exception):
 
 
 class Exchange:
-    """One request on its way. A fault decides what the store receives, and returns what the client does."""
+    """One request on its way. A fault decides what the store receives, and returns the answer for the client."""
 
     def __init__(self, proxy: StorageProxy, handler: BaseHTTPRequestHandler) -> None:
         self.method = handler.command
@@ -48,7 +48,7 @@ class Exchange:
 
     @property
     def kind(self) -> str:
-        """What the client does: "upload" (in one request), "initiate", "chunk", "list", "describe", "read", ..."""
+        """The client's operation: "upload" (in one request), "initiate", "chunk", "list", "describe", "read", ..."""
         place, query = urlsplit(self.path).path, parse_qs(urlsplit(self.path).query)
         if self.method == "PUT":
             return "chunk"
@@ -59,7 +59,7 @@ class Exchange:
         return self.method.lower()
 
     def forward(self, body: bytes | None = None) -> Reply:
-        """What the store says to the request, or to another body.
+        """The store's answer to the request, or to another body.
 
         A chunk that the store has already gets the same answer again: Cloud Storage ignores what is sent a second
         time (https://cloud.google.com/storage/docs/performing-resumable-uploads), but the emulator appends it.
@@ -91,7 +91,7 @@ class Exchange:
         raise _Gone
 
     def stall(self) -> Reply:
-        """Say nothing until the client hangs up."""
+        """Send nothing until the client hangs up."""
         self._connection.recv(1)
         raise _Gone
 
@@ -116,7 +116,7 @@ def answered(status: int, **headers: str) -> Fault:
 
 
 def answered_after(status: int) -> Fault:
-    """The store does what it is asked to; the client gets this status."""
+    """The store executes the request; the client gets this status."""
 
     def act(exchange: Exchange) -> Reply:
         exchange.forward()
@@ -131,7 +131,7 @@ def reset_before(exchange: Exchange) -> Reply:
 
 
 def reset_after(exchange: Exchange) -> Reply:
-    """The store does what it is asked to, and the connection breaks before it can say so."""
+    """The store executes the request, and the connection breaks before the answer."""
     exchange.forward()
     return exchange.reset()
 
@@ -165,13 +165,13 @@ def cut_down(exchange: Exchange) -> Reply:
 
 
 def _flipped(body: bytes) -> bytes:
-    """Another byte near the end: of a multipart upload that is in the content, before the closing boundary."""
+    """The body with another byte near its end: in a multipart upload, in the content before the closing boundary."""
     at = max(len(body) - 100, len(body) // 2)
     return body[:at] + bytes([body[at] ^ 1]) + body[at + 1 :] if body else body
 
 
 class StorageProxy:
-    """Stands before `store`. All requests are in `seen`; at most one kind of fault is armed at a time."""
+    """Stands before `store`. `seen` has all requests; at most one kind of fault is armed at a time."""
 
     def __init__(self, store: str) -> None:
         self.store = store
@@ -190,13 +190,13 @@ class StorageProxy:
             self._matched = 0
 
     def heal(self) -> None:
-        """Serve everything from now on, and forget what was seen."""
+        """Serve everything from now on, and forget earlier exchanges."""
         with self._lock:
             self.seen.clear()
             self._fault = None
 
     def kinds(self) -> list[str]:
-        """What was asked for since the last `fail` or `heal`."""
+        """The kinds of the requests since the last `fail` or `heal`."""
         return [exchange.kind for exchange in self.seen]
 
     def _next_fault(self, exchange: Exchange) -> Fault:

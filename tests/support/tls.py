@@ -33,7 +33,7 @@ _SIGNS_CERTIFICATES = x509.KeyUsage(**dict.fromkeys(_USES.split(), False), key_c
 
 @dataclass(frozen=True)
 class Authority:
-    """A certificate authority; its own certificate and what it has issued lie in a folder."""
+    """A certificate authority; a folder has its own certificate and those that it has issued."""
 
     folder: Path
     key: ec.EllipticCurvePrivateKey
@@ -45,16 +45,16 @@ class Authority:
 
     @property
     def options(self) -> list[str]:
-        """How a server is told of its certificate."""
+        """The options of a server for its certificate."""
         files = {"cert": "server.pem", "key": "server.key", "ca-cert": "ca.pem"}
         named = [part for what, name in files.items() for part in (f"--tls-{what}-file", str(self.folder / name))]
         return [*named, "--tls-auth-clients", "no"]
 
 
 def make_authority(folder: Path, *, alternative: bool = False) -> Authority:
-    """An authority that has issued a server's certificate, of which the address is the common name.
+    """An authority that has issued a server's certificate, with the address as its common name.
 
-    As an `alternative` name it is there too where that is wanted; Memorystore's have none.
+    With `alternative`, the address is an alternative name too; Memorystore's certificates have none.
     """
     folder.mkdir()
     subject, key = _name(f"CA of {folder.name}"), ec.generate_private_key(ec.SECP256R1())
@@ -97,7 +97,7 @@ def _write(path: Path, certificate: x509.Certificate) -> None:
 
 @dataclass(frozen=True)
 class EncryptedServer:
-    """A server that has a port with TLS for its only user, `default`, and one without it for its administrator."""
+    """A server with a TLS port for its only user, `default`, and a port without TLS for its administrator."""
 
     port: int
     plain: RedisServer
@@ -107,19 +107,19 @@ class EncryptedServer:
         return f"rediss://{f':{password}@' if password else ''}{HOST}:{self.port}{database}"
 
     def allow(self, *passwords: str) -> None:
-        """Let in whoever has one of these passwords from now on; who is in stays."""
+        """Accept these passwords from now on; open connections stay."""
         with self.plain.client() as admin:
             raw(admin, "ACL", "SETUSER", "default", "resetpass", *(f">{password}" for password in passwords))
 
     def connections(self) -> int:
-        """How many were made so far, those of administrators among them."""
+        """How many connections were made so far, those of administrators included."""
         with self.plain.client() as admin:
             received: int = admin.info("stats")["total_connections_received"]
             return received
 
 
 def start_encrypted(folder: Path, authority: Authority, *options: str) -> EncryptedServer:
-    """A server of its own, without anything in it and with nobody let in."""
+    """A new, empty server that accepts no password yet."""
     binary = server_binary()
     tried = subprocess.run([binary, "--port", "0", "--tls-port", "1"], capture_output=True, check=False)
     if b"configure TLS" not in tried.stdout:

@@ -1,4 +1,4 @@
-"""Access tokens of the tests' own: a source of them, and a metadata server from which google-auth gets them."""
+"""Access tokens for tests: a source of them, and a metadata server from which google-auth gets them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from support.tls import EncryptedServer
 
 
 class Tokens:
-    """A source of tokens that some servers take from then on; `before` is called at each refresh."""
+    """A source of tokens that some servers accept as soon as they are issued; `before` is called at each refresh."""
 
     def __init__(self, servers: Sequence[EncryptedServer] = (), life: timedelta | None = timedelta(hours=1)) -> None:
         self.token: str | None = None
@@ -35,7 +35,7 @@ class Tokens:
         self._allow([*self._valid, self.token])
 
     def expire(self) -> None:
-        """Have the servers refuse what was issued so far."""
+        """Have the servers refuse the tokens that were issued so far."""
         self._allow([])
 
     def _allow(self, valid: list[str]) -> None:
@@ -46,7 +46,7 @@ class Tokens:
 
 @contextmanager
 def metadata_server(tokens: Tokens, folder: Path) -> Iterator[Mapping[str, str]]:
-    """The environment in which google-auth takes this machine for one of Google's, and gets its tokens here.
+    """An environment in which google-auth takes this machine for one of Google's, and gets these tokens.
 
     https://cloud.google.com/compute/docs/metadata/predefined-metadata-keys
     """
@@ -78,7 +78,7 @@ def metadata_server(tokens: Tokens, folder: Path) -> Iterator[Mapping[str, str]]
                 self.wfile.write(json.dumps(answer()).encode())
 
         def log_message(self, *_: Any) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever)

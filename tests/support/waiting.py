@@ -1,4 +1,4 @@
-"""Wait for a condition, in place of sleeping. On a busy machine every bound is longer."""
+"""Waits for conditions, in place of sleeping. On a busy machine every bound is longer."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def wait_until(predicate: Callable[[], Any], seconds: float = 30.0, what: str = 
 
 
 def scaled(seconds: float) -> float:
-    """The bound on this machine for what takes at most `seconds` on an idle one."""
+    """The bound on this machine for something that takes at most `seconds` on an idle one."""
     return seconds * slowness()
 
 

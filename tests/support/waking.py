@@ -1,4 +1,4 @@
-"""Sessions that are asleep, and what the tests look at when they wake up."""
+"""Sleeping sessions, and the values that tests compare when the sessions wake up."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def services_of(server: RedisServer, sessions: SessionStore, url: str) -> Servic
 
 
 def watched(archive: SessionArchive, points: Points) -> SessionArchive:
-    archive.check()  # once for a process, which is no matter of the tests
+    archive.check()  # once for a process, and so not in each test
     archive._store = ObservedArchive(archive._store, points)
     return archive
 
@@ -51,9 +51,9 @@ def described(services: Services) -> SessionInfo:
 
 
 def restored(services: Services) -> int:
-    """How many sessions were ever restored."""
+    """How many sessions were restored since the deployment began."""
     return sum(shard.restored for shard in services.sessions.overview())
 
 
 def events(services: Services) -> list[dict[str, Any]]:
-    return [told for _, told in services.sessions.last_events(100) if told["kind"] == "session.restored"]
+    return [event for _, event in services.sessions.last_events(100) if event["kind"] == "session.restored"]

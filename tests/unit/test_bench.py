@@ -1,4 +1,4 @@
-"""What `make bench` makes of its figures, and docs/performance.md, which it writes; nothing is measured here."""
+"""How `make bench` evaluates its figures and writes docs/performance.md; nothing is measured here."""
 
 from __future__ import annotations
 
@@ -103,6 +103,7 @@ def test_a_short_row_has_three_rounds_for_each_one() -> None:
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="cProfile follows the threads up to Python 3.11 only")
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="from Python 3.12 on, cProfile profiles one thread at a time")
 def test_a_profile_tells_of_threads_too() -> None:
     import threading
     import time

@@ -1,4 +1,4 @@
-"""What may import what: the floors of the house, the public surface of `history`, and who keeps to both."""
+"""The floors of the packages, the public names, and the imports that keep to both."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ PUBLIC = [
     "connect",
 ]
 
-# What neither an application nor the library for it needs.
+# Packages that neither an application nor its library needs.
 FOREIGN = ("torpor.worker", "celery", "kombu", "google", "pydantic_settings", "typer", "rich")
 
 
@@ -58,6 +58,7 @@ FLOORS: dict[str, list[str]] = {
     "history.errors": [],
     "history.fields": [],
     "history.elements": [],
+    "history.order": ["history.elements"],
     "history.keys": ["history.errors"],
     "history.expiry": ["history.errors"],
     "history.session": ["history.expiry"],
@@ -80,6 +81,7 @@ FLOORS: dict[str, list[str]] = {
     "history.store": [
         "history.errors",
         "history.elements",
+        "history.order",
         "history.keys",
         "history.expiry",
         "history.session",
@@ -196,8 +198,8 @@ def house() -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for module, path in files.items():
         imported = [(name.removeprefix("torpor."), inner) for name, inner in imports_of(path)]
-        whole = {inside if (inside := f"{name}.{inner}") in files else name for name, inner in imported}
-        found[module] = {each for each in whole if each in files and (module, each) not in EXCEPTIONS}
+        targets = {inside if (inside := f"{name}.{inner}") in files else name for name, inner in imported}
+        found[module] = {each for each in targets if each in files and (module, each) not in EXCEPTIONS}
     return found
 
 
@@ -272,7 +274,7 @@ def test_connecting_a_deployment_loads_nothing_heavy() -> None:
     assert not loaded & {"celery", "kombu", "google", "requests", "isal", "langchain_core", "typer", "rich"}
 
 
-# Within the function that IAM tokens are made by, where an application asks for them (the extra `torpor[iam]`).
+# In the function that makes IAM tokens, if an application asks for them (the extra `torpor[iam]`).
 IN_A_FUNCTION = {"history/clients/iam.py": ("_google_auth", ["google.auth.transport.requests"])}
 
 

@@ -1,4 +1,4 @@
-"""The documentation names files that exist."""
+"""The documentation names files that exist, and the examples import public names."""
 
 from __future__ import annotations
 
@@ -38,3 +38,10 @@ def test_the_data_model_maps_every_stored_field_to_its_name() -> None:
     page = (ROOT / "docs" / "data-model.md").read_text(encoding="utf-8")
     section = page.partition("### The metadata of a session")[2].partition("###")[0]
     assert {name: stored for stored, name in re.findall(r"^\| `(\w+)` \| `(\w+)` \|", section, re.MULTILINE)} == STORED
+
+
+@pytest.mark.parametrize("program", sorted((ROOT / "examples").glob("*.py")), ids=lambda program: program.name)
+def test_an_example_imports_only_what_an_application_may_import(program: Path) -> None:
+    lines = re.findall(r"^(?:from|import) torpor.*$", program.read_text(encoding="utf-8"), re.MULTILINE)
+    assert lines
+    assert all(line.startswith("from torpor import ") for line in lines)

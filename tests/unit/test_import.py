@@ -16,7 +16,7 @@ from support.paths import ROOT
 
 HEAVY = {"langchain_core", "pydantic", "redis", "celery", "kombu", "google", "requests", "agents", "typer", "rich"}
 
-# What the extras install, and a base install has not.
+# Packages of the extras, which a base install does not have.
 EXTRAS = "agents google httptools isal orjson celery kombu pydantic_settings rich typer fakeredis"
 
 WITHOUT = """

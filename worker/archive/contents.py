@@ -199,21 +199,21 @@ def _pages(archive: ArchiveStore, session_id: str, segment: Segment) -> Iterator
 
 def _resolve(archive: ArchiveStore, session_id: str, segments: Sequence[Segment]) -> tuple[list[Slice], list[str]]:
     """Slice overlapping segments of one epoch; a message that was archived later counts. Returns slices and forks."""
-    laid: list[tuple[bytes, Segment]] = []  # for each position: the digest of its message, and a segment that has it
+    resolved: list[tuple[bytes, Segment]] = []  # for each position: the digest of its message, a segment that has it
     forks: list[str] = []
     waiting = sorted(segments, key=lambda segment: segment.stored.generation)
     while waiting:
-        segment = _next(session_id, waiting, len(laid))
+        segment = _next(session_id, waiting, len(resolved))
         waiting.remove(segment)
         start = segment.name.start
         digests = [sha256(element).digest() for page in _pages(archive, session_id, segment) for element in page]
-        overlap = list(zip(laid[start:], digests, strict=False))
+        overlap = list(zip(resolved[start:], digests, strict=False))
         differs = next((at for at, ((old, _), new) in enumerate(overlap) if old != new), None)
         if differs is not None:
-            forks += dict.fromkeys(each.stored.name for _, each in laid[start + differs :])
-            del laid[start + differs :]
-        laid += [(digest, segment) for digest in digests[len(laid) - start :]]
-    return _slices([segment for _, segment in laid]), forks
+            forks += dict.fromkeys(each.stored.name for _, each in resolved[start + differs :])
+            del resolved[start + differs :]
+        resolved += [(digest, segment) for digest in digests[len(resolved) - start :]]
+    return _slices([segment for _, segment in resolved]), forks
 
 
 def _next(session_id: str, waiting: Sequence[Segment], reached: int) -> Segment:

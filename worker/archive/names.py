@@ -11,6 +11,7 @@
 <prefix>/v1/receipts/<purge>/receipt.json                          the receipt
 
 <prefix>/v1/deployment                                             the namespace that owns the archive
+<prefix>/v1/probe                                                  a test object, there for a moment
 
 <hh> is two hexadecimal digits of a hash. The store adds the prefix; names here are relative to it.
 """
@@ -25,6 +26,7 @@ from urllib.parse import quote, unquote
 
 ROOT = "v1"
 DEPLOYMENT = f"{ROOT}/deployment"
+PROBE = f"{ROOT}/probe"
 ORDERS = f"{ROOT}/orders/"
 RECEIPTS = f"{ROOT}/receipts/"
 # The folders of sessions, by the first two digits of the SHA-256 of their ids: names spread over the bucket.

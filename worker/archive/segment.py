@@ -47,7 +47,7 @@ class Packed:
 
     @property
     def count(self) -> int:
-        """How many messages it holds."""
+        """How many messages it has."""
         return self.name.stop - self.name.start
 
 
@@ -95,7 +95,7 @@ def unpack(session_id: str, name: SegmentName, sha256: str | None, body: IO[byte
                 digest.update(text)
                 yield lines.elements(text)
     except (EOFError, IsalError, gzip.BadGzipFile, binascii.Error) as exc:  # type: ignore[misc] # declared as an instance
-        raise SegmentDamaged(f"it is not a whole gzip file: {exc}") from exc
+        raise SegmentDamaged(f"it is not a complete gzip file: {exc}") from exc
     if lines.seq != name.stop:
         raise SegmentDamaged(f"it ends after message {lines.seq - 1}, not {name.stop - 1}")
     if not digest.hexdigest().startswith(name.digest) or (sha256 and digest.hexdigest() != sha256):

@@ -35,7 +35,7 @@ _Moment = Annotated[datetime, BeforeValidator(_moment), PlainSerializer(_iso)]
 class SegmentMetadata(BaseModel):
     """The metadata of a segment. A copy that another program has made of a segment may lack any of it.
 
-    The segment holds `count` messages, `[start, stop)` of its epoch, which followed `base` messages of earlier epochs.
+    The segment has `count` messages, `[start, stop)` of its epoch, which followed `base` messages of earlier epochs.
     `sha256` is of the uncompressed lines. `created`, `active` (last activity), `owner` and the three spans of the
     expiry are the session's.
     """

@@ -15,7 +15,7 @@ _HELP = """
 Chat sessions that sleep in Cloud Storage and wake up in Memorystore.
 
 Exit codes: 0 done, 1 failed, or a purge is blocked, 2 wrong usage, settings or input, 3 no such session, purge or hold,
-4 Redis, the archive or a worker is in the way for now: try again.
+4 Redis, the archive or a worker is in the way for now: try again, 130 interrupted by Ctrl-C: run it again.
 """
 _HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
 
@@ -37,7 +37,7 @@ COMMANDS = {
     "requeue": ("repair.requeue", "Take sessions out of quarantine and make them due."),
     "doctor": ("repair.doctor", "Find and repair damaged sessions and index entries."),
     "import": ("transfer.import_", "Write conversations from a file to Redis."),
-    "export": ("transfer.export", "Copy sessions to a file, or back to another library."),
+    "export": ("export.export", "Copy sessions to a file, or back to another library."),
     "adopt": ("transfer.adopt", "Take over sessions that another library has written to this Redis."),
     "demo": ("tour.demo", "Watch sessions go to sleep and wake up, on a built-in Redis and a local folder."),
 }

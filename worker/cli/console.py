@@ -62,14 +62,19 @@ def print_json(value: Any) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table of text cells."""
-    from rich.table import Table
-    from rich.text import Text
+    """A table of text cells. No cell is cut or wrapped, whatever the terminal's width: people copy ids from it."""
+    from rich.cells import cell_len
 
-    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
-    for row in rows:
-        table.add_row(*(Text(one_line(cell)) for cell in row))
-    terminal().print(table)
+    head, *lines = [[one_line(cell) for cell in row] for row in (columns, *rows)]
+    widths = [max(map(cell_len, column)) for column in zip(head, *lines, strict=True)]
+
+    def aligned(cells: Sequence[str]) -> str:
+        padded = (cell + " " * (width - cell_len(cell)) for cell, width in zip(cells, widths, strict=True))
+        return "  ".join(padded).rstrip()
+
+    typer.secho(aligned(head), bold=True)
+    for line in lines:
+        typer.echo(aligned(line))
 
 
 def print_facts(facts: Mapping[str, str]) -> None:
@@ -80,18 +85,15 @@ def print_facts(facts: Mapping[str, str]) -> None:
 
 
 def print_transcript(speeches: Iterable[Speech]) -> None:
-    """A conversation for people: the speakers, their texts, and the calls of tools."""
-    from rich.text import Text
-
-    out = terminal()
+    """A conversation for people: the speakers, their texts as they were written, and the calls of tools."""
     for each in speeches:
-        out.print(Text(printable(each.speaker), style="bold cyan"))
+        typer.secho(printable(each.speaker), bold=True, fg="cyan")
         if each.text:
-            out.print(Text("  " + printable(each.text).replace("\n", "\n  ")))
+            typer.echo("  " + printable(each.text).replace("\n", "\n  "))
         for kind in each.kinds:
-            out.print(Text(f"  [{one_line(kind)}]", style="dim"))
+            typer.secho(f"  [{one_line(kind)}]", dim=True)
         for call in each.calls:
-            out.print(Text(f"  -> {one_line(call)}", style="yellow"))
+            typer.secho(f"  -> {one_line(call)}", fg="yellow")
 
 
 def span(value: timedelta | float | None) -> str:

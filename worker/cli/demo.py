@@ -35,7 +35,7 @@ IDLE_SECONDS = 2
 PATIENCE_SECONDS = 120
 # Settings of the environment that belong to another Redis than the built-in one.
 _EMBEDDED = {"redis_cluster": False, "redis_iam": False, "redis_ca_file": ""}
-_COLUMNS = ("written", "live", "due", "in work", "archived, gone from Redis")
+_COLUMNS = ("written", "live", "due", "in work", "archived")
 
 
 class DemoFailed(PermanentError):

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from torpor.history.protocol import InvalidArgument, SessionNotFound, TorporError, TransientError
-from torpor.worker.cli import console
+from torpor.worker.cli import Interrupted, console
 from torpor.worker.cli.shared import JsonLines, services_of, span_of
 from torpor.worker.deployment.services import Services
 from torpor.worker.erasure import orders
@@ -101,13 +101,13 @@ def purge_status(
     if as_json:
         console.print_json(standing.fields())
         return
-    told = (standing.receipt or standing.order).fields()
+    shown = (standing.receipt or standing.order).fields()
     console.print_facts(
         {
             "state": standing.state,
             "found": _text(standing.found),
             **({"error": standing.error} if standing.error else {}),
-            **{name: _value(value) for name, value in told.items() if name not in ("state", "found")},
+            **{name: _value(value) for name, value in shown.items() if name not in ("state", "found")},
         }
     )
 
@@ -115,7 +115,7 @@ def purge_status(
 def receipts(
     context: typer.Context,
     purge_id: Annotated[
-        str | None, typer.Argument(metavar="ID", help="Show the whole receipt of this purge, as JSON.")
+        str | None, typer.Argument(metavar="ID", help="Show the complete receipt of this purge, as JSON.")
     ] = None,
     *,
     as_json: JsonLines = False,
@@ -157,7 +157,7 @@ def _carry_out(services: Services, purge_id: str) -> Standing:
     try:
         with console.working("purging") as status:
             return purging.carry_out(services, purge_id, lambda tally: status.update(f"purging: {_text(tally)}"))
-    except TorporError:
+    except (TorporError, Interrupted):
         console.warn(f"the next sweep tries again; to try now: torpor purge --resume {purge_id}")
         raise
 

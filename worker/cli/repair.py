@@ -75,11 +75,11 @@ def doctor(
     """
     left = 0
     for finding in examining.examine(services_of(context), repair=repair, assume=assume):
-        left += not finding.mended
+        left += not finding.repaired
         if as_json:
             console.print_json(finding)
         else:
-            done = "repaired" if finding.mended else "found"
+            done = "repaired" if finding.repaired else "found"
             what = (
                 f"{console.one_line(finding.session_id)}: {finding.ailment}" if finding.session_id else finding.ailment
             )

@@ -57,6 +57,9 @@ def bucket(
     """
     services = services_of(context)
     changed = apply and services.archive.apply_lifecycle()
+    if changed:  # at once: the settings may not be readable any more
+        told = console.warn if as_json else console.say
+        told("added: the lifecycle rule that deletes expired archives")
     found = services.archive.safeguards()
     warnings = [] if found is None else [*bucket_check.warnings(found)]
     if as_json:
@@ -69,8 +72,6 @@ def bucket(
             }
         )
         return
-    if changed:
-        console.say("added: the lifecycle rule that deletes expired archives")
     console.print_facts({"archive": services.archive.url, **_facts(found)})
     for warning in warnings:
         console.warn(f"warning: {warning}")
@@ -80,7 +81,7 @@ def _facts(found: Safeguards | None) -> dict[str, str]:
     if found is None:
         return {"expiry": "by the worker's task torpor.expire"}
     return {
-        "location": found.location,
+        "location": found.location or "unknown",
         "uniform access": _yes(found.uniform_access),
         "public access prevented": _yes(found.public_access_prevented),
         "open to everybody": "unknown: the IAM policy may not be read" if found.public is None else _yes(found.public),

@@ -11,7 +11,6 @@ import typer
 
 from torpor.history.protocol import InvalidArgument, SessionInfo, Status, TorporError
 from torpor.worker.cli import console
-from torpor.worker.deployment import catalog
 from torpor.worker.deployment.services import Services, connect, open_deployment
 from torpor.worker.deployment.settings import load_settings
 
@@ -43,6 +42,8 @@ def services_of(context: typer.Context, *, changes_archive: bool = False) -> Ser
 
 def walk(services: Services, *, due: bool = False, quarantined: bool = False) -> Iterator[SessionInfo]:
     """Describe the sessions of the index; print a line on standard error for each damaged one."""
+    from torpor.worker.deployment import catalog
+
     ids = services.sessions.sessions(quarantined=True) if quarantined else catalog.live(services)
     for session_id, info in catalog.described(services, ids):
         if isinstance(info, TorporError):

@@ -1,37 +1,27 @@
-"""The commands that import and export conversations, from and to files and other libraries."""
+"""The commands by which conversations come in, from files and from other libraries."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from enum import StrEnum
-from itertools import chain, islice
 from pathlib import Path
-from typing import Annotated
+from textwrap import shorten
+from typing import Annotated, Any
 
 import typer
 
-from torpor.history.protocol import (
-    LAYOUTS,
-    Expiry,
-    InvalidArgument,
-    PermanentError,
-    SessionExists,
-    SessionNotFound,
-    TorporError,
-)
-from torpor.history.protocol import check_session_id as check
+from torpor.history.protocol import LAYOUTS, Adoptable, Expiry, parse_json
 from torpor.worker.cli import console
 from torpor.worker.cli.shared import Json, services_of
-from torpor.worker.deployment import catalog
-from torpor.worker.deployment.services import Services
 from torpor.worker.transfer import adopt as adopting
 from torpor.worker.transfer import json_lines
-from torpor.worker.transfer.give_back import give_back
-from torpor.worker.wake.read import read_transcript
 
 _Ttl = Annotated[int | None, typer.Option(help="Idle timeout of the sessions, in seconds.")]
+
+
+# The most characters of a message that a dry run shows.
+_EXTRACT = 60
 
 
 class Format(StrEnum):
@@ -53,7 +43,7 @@ def import_(
 ) -> None:
     """Write conversations from a file to Redis.
 
-    Sessions that exist are skipped, so the command can be run again.
+    Sessions that exist are skipped, so the command can be run again. Purged ones are passed over and counted.
 
     Example: torpor import conversations.jsonl --ttl 3600
     """
@@ -74,6 +64,7 @@ def import_(
     verb = "would import" if dry_run else "imported"
     console.say(
         f"{verb}: {result.sessions:,} sessions, {result.messages:,} messages; {result.skipped:,} sessions exist already"
+        + (f", {result.purged:,} were purged" if result.purged else "")
     )
 
 
@@ -93,119 +84,63 @@ def adopt(
     ttl: Annotated[
         int | None, typer.Option(help="Idle timeout in seconds. Without it, the rest of a key's TTL counts.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be adopted.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also adopt messages that look as if they stood in the other order.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show the sessions, each with its first and its last message.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Take over sessions that another library has written to this Redis.
 
     It can be run again, and while that library goes on writing. Change your application first, so that its history
-    has adopt=: adopted messages go to the end of a session.
+    has adopt=: adopted messages go to the end of a session. A session that can't be read, or whose messages look as if
+    they stood in the other order than the format has, is left as it is; so are keys with the prefix of another format.
 
     Example: torpor adopt --match 'user-*' --format memorystore --dry-run
     """
-    theirs = LAYOUTS[layout]
+    theirs = LAYOUTS[layout] if prefix is None else replace(LAYOUTS[layout], prefix=prefix)
     with console.progress(None) as bars:
         task = bars.add_task("looking" if dry_run else "adopting", total=None)
         result = adopting.adopt(
             services_of(context),
-            theirs if prefix is None else replace(theirs, prefix=prefix),
+            replace(theirs, check_order=not force),
             match,
             expiry=Expiry.of_seconds(ttl),
             dry_run=dry_run,
             progress=lambda: bars.advance(task),
         )
     if as_json:
-        console.print_json({**asdict(result), "dry_run": dry_run})
+        planned = {"planned": _as_json(result.planned)} if dry_run else {}
+        left_alone = {reason: asdict(each) for reason, each in result.left.items()}
+        counts = {"sessions": result.sessions, "messages": result.messages, "left": left_alone}
+        console.print_json({**counts, **planned, "dry_run": dry_run})
         return
     verb = "would adopt" if dry_run else "adopted"
+    for session_id, found in result.planned.items():
+        console.say(f"{console.one_line(session_id)}: {found.total:,} messages, {_extract(found)}")
     console.say(f"{verb}: {result.sessions:,} sessions, {result.messages:,} messages")
     for reason, left in result.left.items():
         console.say(f"not adopted: {left.count:,}, such as {console.one_line(left.example)}: {reason}")
 
 
-def export(
-    context: typer.Context,
-    session: Annotated[list[str] | None, typer.Argument(metavar="SESSION", help="Session ids.")] = None,
-    *,
-    all_: Annotated[bool, typer.Option("--all", help="Export all sessions, awake and asleep.")] = False,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write to this file instead of standard output.")
-    ] = None,
-    to_memorystore: Annotated[
-        bool, typer.Option("--to-memorystore", help="Write to the keys that langchain-google-memorystore-redis reads.")
-    ] = False,
-    ttl: Annotated[int | None, typer.Option(help="With --to-memorystore: the TTL of the keys, in seconds.")] = None,
-) -> None:
-    """Copy sessions to a file, or back to another library.
-
-    The sessions stay asleep. Each becomes one JSON line, which torpor import reads. Before you give sessions back with
-    --to-memorystore, remove adopt= from the history of your application: it would adopt them again.
-
-    Example: torpor export user-42 -o user-42.jsonl
-
-    Example: torpor export --all --to-memorystore
-
-    """
-    if bool(session) == all_:
-        raise InvalidArgument("name sessions, or give --all")
-    if (to_memorystore and output) or (ttl is not None and not to_memorystore):
-        raise InvalidArgument("--output is for JSON lines, --ttl for --to-memorystore")
-    expiry = Expiry.of_seconds(ttl)
-    services = services_of(context)
-    named = [check(each) for each in session or []]
-    if not to_memorystore:
-        _write(_lines(services, named or catalog.everything(services), skip_gone=all_), output)
-        return
-    adopting.finish(services)
-    if all_:
-        _give_all_back(services, expiry)
-    else:
-        for each in named:
-            count = give_back(services, each, expiry.idle)
-            console.say(f"given back: {console.one_line(each)}, {count:,} messages")
+def _as_json(planned: Mapping[str, Adoptable]) -> list[dict[str, Any]]:
+    return [
+        {
+            "session_id": session_id,
+            "messages": found.total,
+            "first": parse_json(found.first),
+            "last": parse_json(found.last),
+        }
+        for session_id, found in planned.items()
+    ]
 
 
-def _lines(services: Services, session_ids: Iterable[str], *, skip_gone: bool) -> Iterator[bytes]:
-    for session_id in session_ids:
-        try:
-            elements = read_transcript(services, session_id)
-        except SessionNotFound:
-            if not skip_gone:
-                raise
-            continue
-        yield json_lines.export_line(session_id, elements)
+def _extract(found: Adoptable) -> str:
+    """The first and the last message for people."""
+    from torpor.worker.cli.speech import speech  # loads LangChain
 
-
-def _write(lines: Iterator[bytes], output: Path | None) -> None:
-    if output is None:
-        sys.stdout.buffer.writelines(lines)
-        return
-    first = list(islice(lines, 1))  # if the first one fails, the file stays as it was
-    try:
-        with output.open("wb") as out:
-            out.writelines(chain(first, lines))
-    except OSError as exc:
-        raise InvalidArgument(f"{output} can't be written: {exc.strerror}") from exc
-
-
-def _give_all_back(services: Services, expiry: Expiry) -> None:
-    """A session whose key exists is counted as given back by an earlier run."""
-    given = there = 0
-    failed: list[PermanentError] = []
-    with console.progress(None) as bars:
-        task = bars.add_task("giving back", total=None)
-        for session_id in catalog.everything(services):
-            try:
-                give_back(services, session_id, expiry.idle)
-                given += 1
-            except SessionExists:
-                there += 1
-            except SessionNotFound:
-                pass  # purged
-            except PermanentError as error:
-                failed.append(error)
-                console.warn(str(error))
-            bars.advance(task)
-    console.say(f"given back: {given:,} sessions; {there:,} have their key already")
-    if failed:
-        raise TorporError(f"{len(failed):,} sessions could not be given back")
+    ends = [found.first, found.last][: found.total]
+    said = (f"{each.speaker}: {shorten(console.one_line(each.text), _EXTRACT)}" for each in map(speech, ends))
+    return " ... ".join(said)

@@ -29,7 +29,7 @@ def _for_celery(url: str, redis_url: str, *, ca_file: Path | None, iam: bool) ->
             if ca_file:
                 options |= {"ssl_ca_certs": str(ca_file), "ssl_check_hostname": "false"}
             if iam:
-                options |= {"credential_provider": "torpor.history.application_default"}
+                options |= {"credential_provider": "torpor.application_default"}
         url = parts._replace(query=urlencode({**options, **dict(parse_qsl(parts.query))})).geturl()
     return re.sub(r"^unix://", "redis+socket://", url)
 

@@ -1,16 +1,16 @@
 """Walks over a deployment's sessions: those in Redis, those asleep, an owner's, the idle ones, all.
 
-A walk holds no more than a page of sessions, and lists Redis before the archive, so that it does not miss a session
+A walk has at most a page of sessions in memory. It lists Redis before the archive, so that it does not miss a session
 that falls asleep meanwhile. So it may give an id twice. It may miss a session that is created during the walk.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
-from itertools import chain, groupby, islice
+from itertools import chain, groupby, islice, product
 
-from torpor.history.protocol import SessionInfo, TorporError
+from torpor.history.protocol import PermanentError, SessionInfo, TorporError
 from torpor.worker.archive import contents, names
 from torpor.worker.deployment.services import Services
 
@@ -36,10 +36,13 @@ def asleep(services: Services, *, idle_since: datetime | None = None) -> Iterato
             yield session_id
 
 
-def everything(services: Services) -> Iterator[str]:
-    """All sessions, each once. Unlike the other walks, it remembers each id that it has given."""
+def everything(services: Services, unreadable: Callable[[str, PermanentError], None]) -> Iterator[str]:
+    """All sessions, each once. Unlike the other walks, it remembers each id that it has given.
+
+    Goes on if the index of a shard can't be read, and calls `unreadable` with the shard's name and the error.
+    """
     seen: set[str] = set()
-    for session_id in chain(live(services), asleep(services)):
+    for session_id in chain(_indexed(services, unreadable), _archived(services, None)):
         if session_id not in seen:
             seen.add(session_id)
             yield session_id
@@ -69,6 +72,14 @@ def owned_and_idle(services: Services, owner: str, since: datetime, *, archived:
         stored = list(services.archive.list(names.session_prefix(session_id)))
         if stored and contents.last_active(stored) <= since:
             yield session_id
+
+
+def _indexed(services: Services, unreadable: Callable[[str, PermanentError], None]) -> Iterator[str]:
+    for shard, quarantined in product(range(services.sessions.deployment.keyspace.shards), (False, True)):
+        try:
+            yield from services.sessions.sessions(quarantined=quarantined, shards=[shard])
+        except PermanentError as error:
+            unreadable(f"shard {shard}", error)
 
 
 def _known(services: Services, session_ids: Iterable[str]) -> Iterator[tuple[str, SessionInfo | None]]:

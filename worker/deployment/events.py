@@ -26,6 +26,8 @@ log = logging.getLogger("torpor.events")
 
 # About how many events the stream keeps.
 KEPT = 10_000
+# A stream of Redis has only text.
+_NUMBERS = ("messages", "generation")
 
 
 class EventKind(StrEnum):
@@ -89,9 +91,14 @@ def _sender(settings: Settings) -> Celery:
 def follow(services: Services, *, count: int, forever: bool) -> Iterator[tuple[str, dict[str, Any]]]:
     """The last `count` events with their ids, oldest first; with `forever` also each that comes later."""
     events = services.sessions.last_events(count)
-    yield from events
+    yield from map(_with_numbers, events)
     last = events[-1][0] if events else "0"
     while forever:
         events = services.sessions.events_after(last, seconds=5.0)
-        yield from events
+        yield from map(_with_numbers, events)
         last = events[-1][0] if events else last
+
+
+def _with_numbers(event: tuple[str, dict[str, str]]) -> tuple[str, dict[str, Any]]:
+    identity, fields = event
+    return identity, {name: int(value) if name in _NUMBERS else value for name, value in fields.items()}

@@ -15,7 +15,7 @@ from torpor.worker.deployment.services import Services
 
 @dataclass(frozen=True, slots=True)
 class NodeMemory:
-    """The memory of one primary, in bytes, and its shards. `limit` is None if neither Redis nor a setting tells it."""
+    """The memory of one primary, in bytes, and its shards. `limit` is None if neither Redis nor a setting gives it."""
 
     name: str
     shards: Sequence[int]

@@ -42,7 +42,7 @@ class PeriodicThread:
         try:
             self._action()
         except Exception as error:  # it may pass: the next call tries again
-            # The text of an error that is not Torpor's could hold a message.
+            # The text of an error that is not Torpor's could have a message.
             self._log.warning(
                 "%s: %s", self._failure, error if isinstance(error, TorporError) else type(error).__name__
             )

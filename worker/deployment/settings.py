@@ -89,7 +89,7 @@ class Settings(BaseSettings):
 
     redis_url: Annotated[SecretStr, AfterValidator(_redis_url)] = Field(
         default=SecretStr("redis://localhost:6379/0"),
-        description="The Redis that holds the sessions: redis://, rediss:// (TLS) or unix://.",
+        description="The Redis that has the sessions: redis://, rediss:// (TLS) or unix://.",
     )
     redis_cluster: Annotated[bool, AfterValidator(_redis_cluster)] = Field(
         default=False,

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class UploadRate:
-    """A token bucket that holds the tokens of one second. Safe to share among threads, which wait for their turn."""
+    """A token bucket with the tokens of one second. Safe to share among threads, which wait for their turn."""
 
     def __init__(self, per_second: float | None = None) -> None:
         """None sets no limit."""

@@ -31,7 +31,7 @@ class Kept(Document):
     model_config = ConfigDict(json_schema_serialization_defaults_required=True)
 
     session: str = Field(description="The session id.")
-    object: str | None = Field(default=None, description="The object's name; null for a session as a whole.")
+    object: str | None = Field(default=None, description="The object's name; null if the session itself is kept.")
     why: str = Field(description="Why it may not be removed.")
     until: Moment | None = Field(default=None, description="When it may be removed, if that is known.")
 
@@ -46,7 +46,7 @@ class Remainder(Document):
     named: list[Kept] = Field(default_factory=list, description="The first 1,000 of them.")
 
     def add(self, kept: Kept) -> None:
-        """Count a session as a whole, or an object."""
+        """Count a session, or an object of one."""
         self.sessions += kept.object is None
         self.objects += kept.object is not None
         if len(self.named) < _NAMED:

@@ -101,7 +101,7 @@ class Recheck:
         self.waits_until = until if self.waits_until is None else max(self.waits_until, until)
 
     def _is_kept(self, left: _Left) -> bool:
-        """True if the whole session may not be removed; notes why."""
+        """True if all of the session may not be removed; notes why."""
         if left.now.hold:
             why = f"legal hold: {left.now.hold.reason}"
         elif self.removal.is_others(left.now.found):

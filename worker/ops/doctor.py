@@ -50,12 +50,12 @@ class Assumption(StrEnum):
 class Finding:
     """Something that is wrong, and whether it is repaired. `detail` says more, or why it can't be repaired.
 
-    The session id is None if a whole shard is unreadable.
+    The session id is None if the shard itself is unreadable.
     """
 
     session_id: str | None
     ailment: Ailment
-    mended: bool = False
+    repaired: bool = False
     detail: str | None = None
 
 
@@ -113,7 +113,7 @@ def _reindex(services: Services, finding: Finding, *, repair: bool) -> Finding |
         return finding
     if finding.session_id is None or services.sessions.reindex(finding.session_id) is IndexOutcome.RIGHT:
         return None  # the session came or went meanwhile
-    return Finding(finding.session_id, finding.ailment, mended=True)
+    return Finding(finding.session_id, finding.ailment, repaired=True)
 
 
 def _rebuild(services: Services, info: SessionInfo, *, repair: bool, assume: Assumption | None) -> Finding:
@@ -123,7 +123,7 @@ def _rebuild(services: Services, info: SessionInfo, *, repair: bool, assume: Ass
     try:
         live = services.sessions.messages(info.session_id, touch=False)
         rebuilt = _compare(services, info.session_id, live, assume)
-        return replace(finding, mended=services.sessions.rebuild_metadata(info.session_id, rebuilt))
+        return replace(finding, repaired=services.sessions.rebuild_metadata(info.session_id, rebuilt))
     except TorporError as error:
         return replace(finding, detail=str(error))
 
@@ -131,7 +131,7 @@ def _rebuild(services: Services, info: SessionInfo, *, repair: bool, assume: Ass
 def _compare(services: Services, session_id: str, live: list[bytes], assume: Assumption | None) -> RebuiltMetadata:
     """Compare live messages with the archive: they begin with all of it, or with its newest epoch, or are new.
 
-    Raises SessionDamaged if they begin so, but by chance perhaps, and nothing is assumed.
+    Raises SessionDamaged if they may begin so by chance and `assume` is not given.
     """
     planned = contents.plan(services.archive, contents.look(services.archive, session_id))
     archived = [*chain.from_iterable(contents.read(services.archive, planned))]
@@ -171,7 +171,7 @@ def _finish(services: Services, adoption: Adoption, *, repair: bool) -> Finding:
         services.sessions.finish_adoption(adoption)
     except TorporError as error:
         return replace(finding, detail=str(error))
-    return replace(finding, mended=True)
+    return replace(finding, repaired=True)
 
 
 def _has_id(element: bytes) -> bool:

@@ -14,7 +14,7 @@ from torpor.worker.deployment.services import Services
 class Overview:
     """Sessions in Redis by state, and sessions archived and restored since the deployment's start.
 
-    `live` counts all sessions that are due at some time. The memory counts all nodes; None if they do not tell it.
+    `live` counts all sessions that are due at some time. The memory counts all nodes; None if they do not show it.
     """
 
     live: int

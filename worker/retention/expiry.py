@@ -80,7 +80,7 @@ def expire_together(services: Services, snapshot: SessionInfo) -> Contents:
 
 
 def restart_retention(archive: ArchiveStore, rules: RetentionRules, contents: Contents, origin: Origin) -> Contents:
-    """Keep the segments of a session that wakes up for its whole retention from now on; returns those that are left.
+    """Keep the segments of a session that wakes up for its full retention from now on; returns those that are left.
 
     Segments that are kept for ever stay so.
     """
@@ -99,7 +99,7 @@ def unexpired(contents: Contents) -> Contents:
 
 
 def begin_anew(services: Services, snapshot: SessionInfo, contents: Contents) -> bool:
-    """Have the whole session archived again, in a new epoch, because its archived part expired while it was awake.
+    """Have the complete session archived again, in a new epoch, because its archived part expired while it was awake.
 
     False, and nothing is changed, if the archive may have messages that Redis lacks, or if a legal hold forbids to
     erase the rest of the old epoch.

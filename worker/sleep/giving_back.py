@@ -9,9 +9,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 
-from torpor.history.protocol import Lease, SessionInfo, TorporError, TransientError
+from torpor.history.protocol import Lease, SessionDamaged, SessionInfo, TorporError, TransientError
+from torpor.worker.archive.probe import probe
 from torpor.worker.deployment.services import Services
-from torpor.worker.errors import ArchiveRefused
+from torpor.worker.errors import ArchiveRefused, ArchiveUnavailable, AttemptsExhausted, ClearForgotten
 from torpor.worker.sleep.leases import LeaseKeeper
 from torpor.worker.sleep.outcome import AttemptResult, Outcome, Superseded
 
@@ -19,6 +20,10 @@ log = logging.getLogger("torpor.archive")
 
 # The archive may refuse a deletion for months. Such an erasure is never given up, and is tried once an hour.
 _ERASE_AGAIN = timedelta(hours=1)
+# What may pass: Redis, the archive, and the disk and the memory of this machine.
+_PASSING = (TransientError, OSError, MemoryError)
+# Failures that are a session's own, or an object's, however the archive is.
+_PROVED = (SessionDamaged, AttemptsExhausted, ClearForgotten, ArchiveRefused)
 
 
 @contextmanager
@@ -52,20 +57,33 @@ def give_back(
 ) -> AttemptResult:
     """Give a session back after an error, and return the outcome of its attempt.
 
-    A failure that may pass is not counted, nor is an erasure that the archive refuses: neither ends in quarantine.
+    A failure that may pass is not counted, nor is an erasure that the archive refuses, nor one that a small test
+    object meets too: none of them ends in quarantine.
     """
     if isinstance(error, Superseded):
         keeper.take(lease)
         return AttemptResult(lease.session_id, Outcome.SUPERSEDED)
-    if isinstance(error, (TransientError, OSError, MemoryError)):  # a full disk or memory of this machine may pass too
-        return _give_back(services, keeper, lease, error, Outcome.POSTPONED, counted=False)
     seen = snapshot if isinstance(snapshot, SessionInfo) else None
+    error = _archives_fault(services, error) or error if seen else error
+    if isinstance(error, _PASSING):
+        return _give_back(services, keeper, lease, error, Outcome.POSTPONED, counted=False)
     if seen and (seen.purge is not None or isinstance(error, ArchiveRefused)):
         return _give_back(services, keeper, lease, error, Outcome.FAILED, counted=False, delay=_ERASE_AGAIN)
     most = services.settings.max_attempts
     attempts = seen.attempts if seen else most
     outcome = Outcome.QUARANTINED if attempts >= most else Outcome.FAILED
     return _give_back(services, keeper, lease, error, outcome, counted=attempts > 0)
+
+
+def _archives_fault(services: Services, error: Exception) -> ArchiveUnavailable | None:
+    """The failure of a probe after an error that seems to be a session's own; None if the archive works."""
+    if isinstance(error, (*_PASSING, *_PROVED)):
+        return None
+    try:
+        probe(services.archive)
+    except ArchiveUnavailable as unavailable:
+        return unavailable
+    return None
 
 
 def _give_back(
@@ -78,7 +96,7 @@ def _give_back(
     counted: bool,
     delay: timedelta | None = None,
 ) -> AttemptResult:
-    # The text of an error that is not Torpor's could hold a message.
+    # The text of an error that is not Torpor's could have a message.
     known = error if isinstance(error, TorporError) else TorporError(type(error).__name__)
     if outcome is not Outcome.POSTPONED:
         where = "".join(traceback.format_tb(error.__traceback__))

@@ -1,4 +1,4 @@
-"""How an attempt to archive a session ends, and which event tells of it."""
+"""How an attempt to archive a session ends, and which event records it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Outcome(StrEnum):
 
     ARCHIVED = "archived"  # verified in the archive and deleted from Redis
     KEPT = "kept"  # what was claimed is verified in the archive, but the session was used meanwhile and stays in Redis
-    ERASED = "erased"  # the archive holds nothing any more from before a clear or purge
+    ERASED = "erased"  # the archive has nothing any more from before a clear or purge
     ERASING = "erasing"  # likewise, but a lease was running at the clear: the worker looks again when it has ended
     HOLD_APPLIED = "hold applied"  # the objects in the archive follow a legal hold that was set or released
     SUPERSEDED = "superseded"  # cleared, purged, restored or archived by somebody else meanwhile

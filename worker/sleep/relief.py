@@ -23,7 +23,7 @@ def relieve(services: Services) -> Counter[Outcome]:
     """Archive sessions of each node above the high-water mark until it is below the low one; returns the outcomes.
 
     Works at Redis's memory limit, and without a broker, because the broker may be the Redis that is full. Several
-    workers at once share the work. Gives up when a whole batch has archived nothing, and at a shutdown.
+    workers at once share the work. Gives up when no session of a batch could be archived, and at a shutdown.
     """
     totals: Counter[Outcome] = Counter()
     for node in memory.nodes(services):

@@ -33,7 +33,7 @@ class Claimed:
 def send(
     services: Services, keeper: LeaseKeeper, claimed: Claimed, sent: list[StoredObject], *, rewound_before: int
 ) -> None:
-    """Upload the messages that the archive lacks, and check that it has the whole session; adds objects to `sent`.
+    """Upload the messages that the archive lacks, and check that it has the complete session; adds objects to `sent`.
 
     Raises Superseded if the session is no longer the one that was claimed, SegmentMissing if the archive lost
     messages, and ClearForgotten if Redis lost a clear.
@@ -157,7 +157,7 @@ def _check_covered(services: Services, snapshot: SessionInfo, archived: Contents
     restored, added = snapshot.restored_count, snapshot.message_count - snapshot.restored_count
     if older < restored or own < added:
         raise SegmentMissing(
-            f"the archive of session {snapshot.session_id!r} holds {older} + {own} messages where "
+            f"the archive of session {snapshot.session_id!r} has {older} + {own} messages where "
             f"{restored} + {added} were archived; Redis keeps them"
         )
     return planned.origin

@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 
-from torpor.history.protocol import Expiry, Layout, NotAdoptable, PermanentError, SessionPurged
+from torpor.history.protocol import (
+    Adoptable,
+    Expiry,
+    Layout,
+    NotAdoptable,
+    PermanentError,
+    SessionPurged,
+    looks_like_torpors,
+    other_format,
+)
 from torpor.worker.deployment.services import Services
 
 log = logging.getLogger("torpor.adopt")
 
 _BATCH = 500
+
+# The keys of Celery's Redis transport and results, in whatever application.
+_CELERY = re.compile(rb"_kombu\.binding\.|celery-task-meta-|unacked(_index|_mutex)?$|celery(\x06\x16\d+)?$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,17 +40,31 @@ class Left:
 
 @dataclass(slots=True)
 class Adopted:
-    """The counts of an adoption in bulk, done or planned. `left` has a reason -> the keys left unchanged for it."""
+    """The counts of an adoption in bulk, done or planned. `left` has a reason -> the keys left unchanged for it.
+
+    `planned` has the sessions that a dry run would adopt, by their ids.
+    """
 
     sessions: int = 0
     messages: int = 0
     left: dict[str, Left] = field(default_factory=dict)
+    planned: dict[str, Adoptable] = field(default_factory=dict)
+
+    def plan(self, session_id: str, found: Adoptable) -> None:
+        """Count a session that would be adopted."""
+        self.planned[session_id] = found
+        self.add(b"", found.total)
 
     def add(self, key: bytes, outcome: int | PermanentError) -> None:
-        """Count a key: `outcome` is how many messages were moved, or why none were."""
+        """Count a key: `outcome` is how many messages were moved, or why none were.
+
+        Keys of Torpor and of Celery are nobody's sessions, and are not counted if they can't be adopted.
+        """
         if isinstance(outcome, int):
             self.sessions += outcome > 0
             self.messages += outcome
+            return
+        if isinstance(outcome, NotAdoptable) and (looks_like_torpors(key) or _CELERY.match(key)):
             return
         reason = outcome.reason if isinstance(outcome, NotAdoptable) else "its session was purged"
         before = self.left.get(reason, Left(0, key.decode(errors="replace")))
@@ -56,7 +83,8 @@ def adopt(
     """Adopt another library's sessions whose ids match a glob-style pattern, as Redis's KEYS has it.
 
     Repeatable, also while that library goes on writing. Unfinished adoptions come first. Walks the key space, and works
-    at Redis's memory limit. A key that is no conversation is left unchanged. `progress` is called after each key.
+    at Redis's memory limit. A key that is no conversation, or that is another format's, is left unchanged. `progress`
+    is called after each key.
     """
     adopted = Adopted()
     seen: set[bytes] = set()
@@ -67,7 +95,10 @@ def adopt(
             fresh = list(dict.fromkeys(key for key in batch if key not in seen))
             seen.update(fresh)
             for key, outcome in zip(fresh, pool.map(one, fresh), strict=True):
-                adopted.add(key, outcome)
+                if isinstance(outcome, Adoptable):
+                    adopted.plan(layout.session_id(key), outcome)
+                else:
+                    adopted.add(key, outcome)
                 progress()
     return adopted
 
@@ -82,11 +113,19 @@ def finish(services: Services, session_id: str | None = None) -> None:
                 log.warning("the adoption of session %r is not finished: %s", adoption.session_id, error)
 
 
-def _adopt(services: Services, layout: Layout, expiry: Expiry, dry_run: bool, key: bytes) -> int | PermanentError:  # noqa: FBT001
+def _adopt(
+    services: Services,
+    layout: Layout,
+    expiry: Expiry,
+    dry_run: bool,  # noqa: FBT001
+    key: bytes,
+) -> int | Adoptable | PermanentError:
     try:
         session_id = layout.session_id(key)
+        if other := other_format(layout, key):
+            raise NotAdoptable(key, f"it has the prefix of another format: --format {other}")
         if dry_run:
-            return services.sessions.adoptable(session_id, layout)
+            return services.sessions.adoptable(session_id, layout) or 0
         return services.sessions.adopt(session_id, layout, expiry=expiry)
     except (NotAdoptable, SessionPurged) as error:
         return error

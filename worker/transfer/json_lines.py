@@ -1,10 +1,15 @@
 """JSON lines: conversations from and to files, each {"session_id": str, "messages": [...]}.
 
-A message is in LangChain's stored form, {"type", "data": {...}}, or flat, {"type", "content", ...}.
+In a file that people write, a message is in LangChain's stored form, {"type", "data": {...}}, or flat, {"type",
+"content", ...}. An export adds "format", and then "messages" has the stored elements themselves, of whatever kind. An
+element that can't stand in a line, because it is not JSON or has a line break, is {"raw": its bytes in base64}.
 """
 
 from __future__ import annotations
 
+import json
+import re
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,30 +17,52 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from torpor.history.protocol import Expiry, InvalidArgument, MessageCorrupt, SessionExists, check_session_id, parse_json
+from torpor.history.protocol import (
+    Expiry,
+    SessionExists,
+    SessionPurged,
+    Status,
+    check_session_id,
+)
 from torpor.worker.archive import contents
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import ImportFailed
+from torpor.worker.transfer import json_texts
 
 if TYPE_CHECKING:  # an export needs no LangChain
     from langchain_core.messages import BaseMessage
 
+FORMAT = "torpor-messages/1"
+_BREAK = re.compile(r"[\r\n]")
+_DEEP = 100
+
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """One line of a file."""
+    """One line of a file; each element is what Redis stores of a message."""
 
     session_id: str
-    messages: list[BaseMessage]
+    elements: list[bytes]
+
+    @property
+    def messages(self) -> list[BaseMessage]:
+        """LangChain's messages; raises MessageCorrupt for elements of another kind."""
+        from torpor.history.adapters.messages import decode_message
+
+        return [decode_message(element) for element in self.elements]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Imported:
-    """The counts of an import, done or planned. `skipped` sessions were in Redis or the archive already."""
+    """The counts of an import, done or planned.
 
-    sessions: int
-    messages: int
-    skipped: int
+    `skipped` sessions were in Redis or the archive already; `purged` ones stay away, because somebody had them erased.
+    """
+
+    sessions: int = 0
+    messages: int = 0
+    skipped: int = 0
+    purged: int = 0
 
 
 def read_conversations(path: Path) -> Iterator[Conversation]:
@@ -47,8 +74,8 @@ def read_conversations(path: Path) -> Iterator[Conversation]:
                 if not line.strip():
                     continue
                 try:
-                    conversation = _conversation(parse_json(line))
-                except (ValueError, TypeError, KeyError, AttributeError) as exc:
+                    conversation = _conversation(line.decode("utf-8-sig"))
+                except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as exc:
                     raise ImportFailed(f"{path}, line {number}: {_reason(exc)}") from exc
                 first = seen.setdefault(conversation.session_id, number)
                 if first != number:
@@ -60,7 +87,7 @@ def read_conversations(path: Path) -> Iterator[Conversation]:
 
 def count(path: Path) -> int:
     """Check all conversations of a file, and return how many there are; raises ImportFailed."""
-    return sum(1 for conversation in read_conversations(path) if _encoded(path, conversation) is not None)
+    return sum(1 for _ in read_conversations(path))
 
 
 def import_file(
@@ -73,72 +100,92 @@ def import_file(
 ) -> Imported:
     """Write a file's conversations to Redis, each in one atomic turn; `progress` is called after each.
 
-    Repeatable: a session that is in Redis or the archive already is skipped. Call `count` first, because it raises
-    ImportFailed for a bad line before anything is written.
+    Repeatable: a session that is in Redis or the archive already is skipped, and one that was purged is passed over.
+    Call `count` first, because it raises ImportFailed for a bad line before anything is written.
     """
-    sessions = messages = skipped = 0
+    imported = Imported()
     for conversation in read_conversations(path):
-        if _import(services, path, conversation, expiry, dry_run=dry_run):
-            sessions += 1
-            messages += len(conversation.messages)
+        try:
+            _import(services, conversation, expiry, dry_run=dry_run)
+        except SessionExists:
+            imported.skipped += 1
+        except SessionPurged:
+            imported.purged += 1
         else:
-            skipped += 1
+            imported.sessions += 1
+            imported.messages += len(conversation.elements)
         progress()
-    return Imported(sessions, messages, skipped)
+    return imported
 
 
 def export_line(session_id: str, elements: list[bytes]) -> bytes:
-    """A session's stored messages as one line; raises MessageCorrupt for a message that is not JSON."""
-    for position, element in enumerate(elements):
-        try:
-            parse_json(element)
-        except ValueError as exc:
-            raise MessageCorrupt(f"message {position} of session {session_id!r} is not JSON") from exc
-    parts = (orjson.dumps(session_id), b",".join(elements))
-    return b'{"session_id":%b,"messages":[%b]}\n' % parts
+    """A session's stored elements, of whatever kind, as one line from which an import writes the same bytes."""
+    parts = (orjson.dumps(session_id), orjson.dumps(FORMAT), b",".join(map(_embedded, elements)))
+    return b'{"session_id":%b,"format":%b,"messages":[%b]}\n' % parts
 
 
-def _import(services: Services, path: Path, conversation: Conversation, expiry: Expiry, *, dry_run: bool) -> bool:
+def _import(services: Services, conversation: Conversation, expiry: Expiry, *, dry_run: bool) -> None:
+    """Raises SessionExists, and SessionPurged; with `dry_run` as the import would, and nothing is written."""
     session_id = conversation.session_id
-    if contents.look(services.archive, session_id):
-        return False
-    if dry_run:
-        return services.sessions.info(session_id) is None
-    elements = _encoded(path, conversation)
+    live = services.sessions.info(session_id)
+    if live and live.status is Status.PURGED:
+        raise SessionPurged(f"session {session_id!r} was purged")
+    if live or contents.look(services.archive, session_id):
+        raise SessionExists(f"session {session_id!r} exists already")
+    if not dry_run:
+        services.sessions.append(session_id, conversation.elements, expiry=expiry, only_new=True)
+
+
+def _embedded(element: bytes) -> bytes:
+    """The element as it is if it can stand in a line; in base64 if not, or if it looks like one in base64."""
+    return element if _stands_in_a_line(element) else b'{"raw":"%b"}' % b64encode(element)
+
+
+def _stands_in_a_line(element: bytes) -> bool:
     try:
-        services.sessions.append(session_id, elements, expiry=expiry, only_new=True)
-    except SessionExists:
+        text = element.decode()
+        value = json.loads(text)
+        if text.count("[") + text.count("{") > _DEEP:  # the line, and what reads it, add levels of their own
+            json.loads("[" * _DEEP + text + "]" * _DEEP)
+    except (ValueError, RecursionError):
         return False
-    return True
+    return text == text.strip() and not _BREAK.search(text) and not _is_raw(value)
 
 
-def _encoded(path: Path, conversation: Conversation) -> list[bytes]:
-    from torpor.history.adapters.messages import encode_message
-
-    try:
-        return [encode_message(message) for message in conversation.messages]
-    except InvalidArgument as exc:
-        raise ImportFailed(f"{path}, session {conversation.session_id!r}: {exc}") from exc
+def _is_raw(value: Any) -> bool:
+    return isinstance(value, dict) and value.keys() == {"raw"}
 
 
-def _conversation(line: Any) -> Conversation:
+def _conversation(line: str) -> Conversation:
+    texts = json_texts.members(line)
+    session_id, messages = (json.loads(texts[name]) for name in ("session_id", "messages"))
+    if not isinstance(messages, list):
+        raise TypeError('expected {"session_id": ..., "messages": [...]}')
+    given = json.loads(texts.get("format", "null"))
+    if given is None:
+        return Conversation(check_session_id(session_id), [_encoded(message) for message in messages])
+    if given != FORMAT:
+        raise ValueError(f"its format is {given!r}; this version of Torpor reads {FORMAT!r}")
+    return Conversation(check_session_id(session_id), [_stored(text) for text in json_texts.items(texts["messages"])])
+
+
+def _stored(text: str) -> bytes:
+    """The element of an export."""
+    value = json.loads(text)
+    return b64decode(value["raw"], validate=True) if _is_raw(value) else text.encode()
+
+
+def _encoded(message: Any) -> bytes:
+    """The element of a message in LangChain's stored form, or flat."""
     from langchain_core.messages import messages_from_dict
 
-    if not isinstance(line, dict) or not isinstance(line["messages"], list):
-        raise TypeError('expected {"session_id": ..., "messages": [...]}')
-    session_id = check_session_id(line["session_id"])
-    messages = [_stored_form(message) for message in line["messages"]]
-    if not messages:
-        raise ValueError("it has no messages")
-    return Conversation(session_id, messages_from_dict(messages))
+    from torpor.history.adapters.messages import encode_message
 
-
-def _stored_form(message: Any) -> dict[str, Any]:
     if not isinstance(message, dict):
         raise TypeError(f"a message must be an object, not {type(message).__name__}")
-    if isinstance(message.get("data"), dict) and "content" not in message:
-        return message
-    return {"type": message["type"], "data": {key: value for key, value in message.items() if key != "type"}}
+    if not isinstance(message.get("data"), dict) or "content" in message:
+        message = {"type": message["type"], "data": {key: value for key, value in message.items() if key != "type"}}
+    return encode_message(messages_from_dict([message])[0])
 
 
 def _reason(error: Exception) -> str:

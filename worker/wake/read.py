@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import chain
 
-from torpor.history.protocol import OwnerMismatch, SessionInfo, SessionNotFound, SessionPurged, TransientError
+from torpor.history.protocol import OwnerMismatch, SessionInfo, SessionNotFound, SessionPurged, TranscriptChanged
 from torpor.worker.archive import contents
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import ObjectNotFound, SegmentMissing
@@ -16,7 +16,7 @@ _TRIES = 5
 def read_transcript(services: Services, session_id: str) -> list[bytes]:
     """A session's messages as JSON bytes, oldest first.
 
-    Raises SessionNotFound, SessionPurged, OwnerMismatch, SegmentMissing and SegmentDamaged, and TransientError if the
+    Raises SessionNotFound, SessionPurged, OwnerMismatch, SegmentMissing, SegmentDamaged, and TranscriptChanged if the
     session changes at each try.
     """
     for _ in range(_TRIES):
@@ -36,7 +36,7 @@ def read_transcript(services: Services, session_id: str) -> list[bytes]:
             if before is None and not archived:
                 raise SessionNotFound(f"session {session_id!r} is neither in Redis nor in the archive")
             return archived + live
-    raise TransientError(f"session {session_id!r} keeps changing between Redis and the archive; try again")
+    raise TranscriptChanged(f"session {session_id!r} keeps changing between Redis and the archive; try again")
 
 
 def _archived(services: Services, session_id: str, live: SessionInfo | None) -> list[bytes]:

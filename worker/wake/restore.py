@@ -43,7 +43,7 @@ class RestoreOutcome(StrEnum):
     """How a restore ended."""
 
     NOTHING = "nothing"  # neither Redis nor the archive has the session
-    RESTORED = "restored"  # the whole transcript is in Redis again
+    RESTORED = "restored"  # the complete transcript is in Redis again
     COMPLETE = "complete"  # nothing of the session was in the archive alone
     SUPERSEDED = "superseded"  # closed or cleared meanwhile, or somebody else restores it
 
@@ -128,7 +128,7 @@ class Restorer:
         return planned, end
 
     def _plan(self, ticket: RestoreTicket) -> Plan:
-        """Plan what to read, and have the archive keep it for its whole retention from now on."""
+        """Plan what to read, and have the archive keep it for its full retention from now on."""
         found = expiry.unexpired(contents.look(self.archive, ticket.session_id))
         # A session without live messages has no epoch that could be newer than an archived one.
         below = ticket.epoch if ticket.message_count else None

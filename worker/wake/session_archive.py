@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -43,8 +44,9 @@ class SessionArchive:
     def __init__(self, url: str, *, threads: int = 16) -> None:
         """`url`: the workers' TORPOR_ARCHIVE_URL; raises ValueError. `threads`: connections to the bucket."""
         self._store = open_archive(url, threads=threads)
-        # The event loop's own threads also look up hosts, so reads must not fill them.
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="torpor-wake")
+        self._most_threads = threads
+        self._pool: ThreadPoolExecutor | None = None
+        self._process = os.getpid()
         self._ours: set[str] = set()
 
     def check(self, namespace: str = DEFAULT_NAMESPACE) -> None:
@@ -76,6 +78,17 @@ class SessionArchive:
             if restored.outcome is not RestoreOutcome.SUPERSEDED:
                 return
         raise TransientError(f"session {session_id!r} keeps changing between Redis and the archive; try again")
+
+    @property
+    def _threads(self) -> ThreadPoolExecutor:
+        """Threads for the event loop, whose own also look up hosts, so reads must not fill them.
+
+        A forked process has none of its parent's threads, and makes its own.
+        """
+        if self._pool is None or self._process != os.getpid():
+            self._process = os.getpid()
+            self._pool = ThreadPoolExecutor(self._most_threads, thread_name_prefix="torpor-wake")
+        return self._pool
 
     async def _restorer(self, sessions: SessionOperations) -> Restorer:
         deployed = await sessions.deployed(afresh=True)  # a custom time that was set too late can't be moved back

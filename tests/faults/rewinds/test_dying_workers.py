@@ -22,7 +22,7 @@ from support.rewinding import (
     said,
     say,
     sleep,
-    told,
+    texts,
 )
 from support.sessions import with_settings
 from torpor.history.protocol import (
@@ -145,6 +145,6 @@ def test_a_session_whose_metadata_is_lost_is_neither_archived_nor_doubled(
     with pytest.raises(SessionDamaged):
         restore_session(services, S)
     say(client, "3")
-    assert said(client) == told(read_transcript(services, S)) == ["0", "1", "2", "3"]
+    assert said(client) == texts(read_transcript(services, S)) == ["0", "1", "2", "3"]
     assert object_names(services.archive) == archived
     assert archive_session(services, S).outcome is Outcome.QUARANTINED

@@ -33,7 +33,7 @@ class Folder:
     root: Path
 
     def put(self) -> None:
-        """As a process that has just started."""
+        """Put an object as a process that has just started does."""
         FolderStore(self.root).put(NAME, io.BytesIO(b"content"), 7, metadata={"count": "1"})
 
     def erase(self) -> None:
@@ -42,7 +42,7 @@ class Folder:
             assert store.delete(stored)
 
     def put_killed(self, patch: pytest.MonkeyPatch, module: Any, step: str) -> None:
-        """Of a process that is killed nothing is cleaned up."""
+        """Put an object in a process that is killed, so that nothing is cleaned up."""
         with patch.context() as killing:
             killing.setattr(module, step, die)
             killing.setattr(Path, "unlink", lambda *_, **__: None)

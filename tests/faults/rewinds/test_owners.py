@@ -58,7 +58,7 @@ def markers(services: Services) -> list[str]:
 
 
 def assert_erased(services: Services) -> None:
-    """Nothing is left but floor markers and whose archive it is."""
+    """Only floor markers and the archive's ownership are left."""
     assert services.sessions.info(S) is None
     ours = (names.DEPLOYMENT, names.ORDERS, names.RECEIPTS)
     left = [name for name in object_names(services.archive) if not name.startswith(ours)]
@@ -66,7 +66,7 @@ def assert_erased(services: Services) -> None:
 
 
 CLEAN = [(point, 1) for point in Failpoint if point.startswith("erase.")]
-CLEAN.append((Failpoint.ERASE_DELETED, 2))  # the last segment, and with it the last to tell whose they were
+CLEAN.append((Failpoint.ERASE_DELETED, 2))  # the last segment, and with it the last metadata that names the owner
 PURGE: list[tuple[Failpoint, int]] = [
     (point, 1) for point in Failpoint if point.startswith("purge.") and point is not Failpoint.PURGE_TRIMMED
 ]

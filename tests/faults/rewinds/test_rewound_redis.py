@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from support.keyspace import dump, lasting_keys, raw
-from support.rewinding import S, at, claimed_by_another_worker, described, end_lease, said, say, sleep, told
+from support.rewinding import S, at, claimed_by_another_worker, described, end_lease, said, say, sleep, texts
 from support.waiting import wait_until
 from torpor.worker.archive import contents
 from torpor.worker.deployment.services import Services
@@ -21,7 +21,7 @@ from torpor.worker.wake.restore import RestoreOutcome, restore_session
 
 
 class Replica:
-    """What a replica has that gets nothing any more from now on."""
+    """The data of a replica that gets nothing from its primary any more."""
 
     def __init__(self, client: redis.Redis, services: Services) -> None:
         self._client, self._services = client, services
@@ -90,11 +90,11 @@ def test_a_restore_of_a_rewound_session_leaves_later_epochs_aside_and_the_next_o
 
     restored = restore_session(services, S)
     assert (restored.outcome, restored.messages, restored.forks) == (RestoreOutcome.RESTORED, 0, (later,))
-    assert said(client) == told(read_transcript(services, S)) == ["0", "1"]
+    assert said(client) == texts(read_transcript(services, S)) == ["0", "1"]
     say(client, "3")
     assert said(client) == ["0", "1", "3"]
     sleep(services)
-    assert sorted(told(read_transcript(services, S))) == ["0", "1", "2", "3"]
+    assert sorted(texts(read_transcript(services, S))) == ["0", "1", "2", "3"]
     assert restore_session(services, S).forks == ()
     assert sorted(said(client)) == ["0", "1", "2", "3"]
     assert said(client)[:3] == ["0", "1", "3"]

@@ -32,7 +32,7 @@ from torpor.worker.wake.restore import restore_session
 
 
 def turn(services: Services, text: str) -> Call[int | None]:
-    """A turn as a client sends it, and sends it again where the reply is lost."""
+    """A turn as a client sends it, also again if the reply is lost."""
     return calls.append(
         services.sessions.configure(idle=timedelta(hours=1), max_age=None),
         S,

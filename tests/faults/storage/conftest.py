@@ -28,7 +28,7 @@ def archive_url(bucket: str, proxy: StorageProxy) -> str:
 
 @pytest.fixture(autouse=True)
 def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Retries come after milliseconds, and a reply that a test lets stall is waited for a quarter of a second."""
+    """Retries come after milliseconds, and the client waits a quarter of a second for a reply that a test stalls."""
     monkeypatch.setattr(objects_module, "_RETRY", objects_module._RETRY.with_delay(initial=0.001, maximum=0.01))
     if "stalled" in request.node.name or "never_answers" in request.node.name:
         monkeypatch.setattr(objects_module, "_TIMEOUT", (5.0, 0.25))
@@ -36,13 +36,13 @@ def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.fixture
 def impatient(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What fails is tried again for 20 milliseconds, not for a minute."""
+    """A failing request is tried again for 20 milliseconds, not for a minute."""
     monkeypatch.setattr(objects_module, "_RETRY", objects_module._RETRY.with_timeout(0.02))
 
 
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Uploads are resumable, and downloads come in chunks, from sizes on that a test can afford."""
+    """Uploads are resumable and downloads come in chunks, even for small objects."""
     monkeypatch.setattr(gcs_module, "_CHUNK", 32 * 1024)
     monkeypatch.setattr(gcs_module, "_SENT_AT_ONCE", 64 * 1024)
     monkeypatch.setattr(gcs_module, "_PART", 256 * 1024)

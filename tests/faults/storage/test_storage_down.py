@@ -30,7 +30,7 @@ from support.waiting import wait_until
 from torpor.history.protocol import Status
 from torpor.worker.archive.stores import ArchiveStore
 from torpor.worker.deployment.services import Services
-from torpor.worker.errors import ArchiveRefused, ArchiveUnavailable
+from torpor.worker.errors import ArchiveMisconfigured, ArchiveRefused, ArchiveUnavailable
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain
 from torpor.worker.sleep.outcome import Outcome
@@ -56,7 +56,7 @@ def due_now(services: Services) -> int:
 
 
 def tried(proxy: StorageProxy) -> set[bytes]:
-    """The sessions that anything was uploaded for."""
+    """The sessions for which anything was uploaded."""
     return {session for exchange in proxy.seen for session in re.findall(rb"/(chat-\d+)/", exchange.body)}
 
 
@@ -138,7 +138,7 @@ def test_refused_credentials_are_no_sessions_fault(
     acknowledged = say(services, "s", "one", "two")
     proxy.fail(answered(status))
     result = archive_session(services, "s")
-    assert (result.outcome, type(result.error)) == (Outcome.POSTPONED, ArchiveUnavailable)
+    assert (result.outcome, type(result.error)) == (Outcome.POSTPONED, ArchiveMisconfigured)
     assert "refuses these credentials" in str(result.error)
     assert proxy.kinds() == ["upload"]  # no use in asking again
     proxy.heal()
@@ -172,7 +172,7 @@ def test_an_erasure_that_the_bucket_forbids_is_counted_and_keeps_nobody_else_fro
 def test_an_erasure_asks_a_versioned_bucket_to_delete_every_generation(
     services: Services, proxy: StorageProxy, emulator: str, bucket: str
 ) -> None:
-    """The emulator ignores which generation is to be deleted, so the requests are looked at."""
+    """The emulator ignores the generation in a deletion, so the test looks at the requests."""
     place = f"{emulator}/storage/v1/b/{bucket}"
     requests.patch(place, json={"versioning": {"enabled": True}}, timeout=5).raise_for_status()
     for text in ("one", "two"):
@@ -209,7 +209,7 @@ def test_credentials_that_expire_and_can_not_be_renewed_postpone(
     acknowledged = say(services, "s", "one", "two")
     proxy.fail(answered(400), "post")
     result = archive_session(services, "s")
-    assert (result.outcome, type(result.error)) == (Outcome.POSTPONED, ArchiveUnavailable)
+    assert (result.outcome, type(result.error)) == (Outcome.POSTPONED, ArchiveMisconfigured)
     assert "refuses these credentials" in str(result.error)
     assert "secret" not in str(result.error)
     assert proxy.kinds() == ["post"]

@@ -40,7 +40,7 @@ def connected(server: RedisServer, **options: Any) -> Any:
 
 
 def bot_over(client: Any) -> RunnableWithMessageHistory:
-    """Answers each question with itself."""
+    """A bot that repeats each question."""
 
     def answer(messages: list[BaseMessage]) -> BaseMessage:
         return AIMessage(messages[-1].content)

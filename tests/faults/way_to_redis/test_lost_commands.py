@@ -60,7 +60,7 @@ def close_and_drain(services: Services, chat: Chat) -> None:
 
 
 def pop(services: Services, chat: Chat) -> None:
-    """Take the last but these back; asked for again, it does what is left of that."""
+    """Take messages back until twelve are left; a second call does the rest."""
     del chat.acknowledged[12:]
     conversation = Conversation(
         services.sessions.client, chat.session_id, archive=SessionArchive(services.archive.url), shards=len(SHARDS)
@@ -136,7 +136,7 @@ def test_a_worker_that_never_hears_of_a_command_leaves_the_session_to_the_next(
 
 
 def each_command(direct: Services, faulty: Services, proxy: Proxy, way: Way) -> Iterator[tuple[int, Chat]]:
-    """A prepared session for each command that the way takes without a fault."""
+    """A prepared session for each command that the operation sends without a fault."""
     faulty.sessions.load_scripts()
     clean = Chat(direct, "clean")
     way.prepare(clean)
@@ -239,7 +239,7 @@ def test_writers_behind_a_line_that_keeps_breaking_write_each_turn_once_and_in_o
 
 
 def test_the_proxy_counts_and_names_what_it_passes_on(direct: Services, through: Services, proxy: Proxy) -> None:
-    """The tests above mean nothing unless this holds."""
+    """The tests above prove nothing if this one fails."""
     plans: list[Plan] = [nth(3, Fault.CUT_BEFORE), first("info", Fault.LOSE_REPLY)]
     assert [plans[0](name) for name in "abcd"] == [None, None, Fault.CUT_BEFORE, None]
     assert [plans[1](name) for name in ("read", "info", "info")] == [None, Fault.LOSE_REPLY, None]

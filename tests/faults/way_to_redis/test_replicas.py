@@ -47,13 +47,13 @@ class Pair:
             wait_until(lambda: raw(client, "WAIT", 1, 100) == 1, what="the replica has all writes")
 
     def part(self) -> None:
-        """From now on the replica hears nothing of the primary; it stays a replica."""
+        """Cut the replica off from its primary; it stays a replica."""
         self.wait_until_equal()
         with self.replica.client() as client:
             raw(client, "REPLICAOF", "127.0.0.1", free_port())
 
     def fail_over(self) -> None:
-        """The primary is gone, with all that the replica has not heard of."""
+        """Stop the primary, with all writes that the replica has not received, and promote the replica."""
         with self.replica.client() as client:
             raw(client, "REPLICAOF", "NO", "ONE")
         self.primary.stop()
@@ -163,7 +163,7 @@ def test_a_replica_that_lacks_the_last_turn_of_a_woken_session_gets_it_back(pair
 def test_a_failover_in_the_middle_of_an_archive_does_not_count_what_the_replica_lacks(
     pair: Pair, replicated: Services, point: str
 ) -> None:
-    """What is uploaded then has more messages than the promoted replica, and later ones take their positions."""
+    """The upload then has more messages than the promoted replica, and later messages take their positions."""
     chat = Chat(replicated, "s")
     chat.say(5)
     pair.part()

@@ -114,7 +114,7 @@ def test_what_is_exported_can_be_imported_elsewhere(client: redis.Redis, torpor:
     assert torpor("export", "a/b\n😀", "-o", str(file)).code == 0
     assert torpor("export", "a/b\n😀").out == file.read_text()
     imported = torpor("import", str(file), "--json", "--ttl", "60", NAMESPACE="elsewhere")
-    assert imported.json == {"sessions": 1, "messages": 2, "skipped": 0, "dry_run": False}
+    assert imported.json == {"sessions": 1, "messages": 2, "skipped": 0, "purged": 0, "dry_run": False}
     there = MemorystoreChatMessageHistory(client, "a/b\n😀", namespace="elsewhere")
     assert there.messages == TURN
     info = there.info()
@@ -143,7 +143,6 @@ def test_an_import_that_is_run_again_writes_nothing_twice(client: redis.Redis, t
         ("not json", "line 2"),
         ('{"messages": []}', "'session_id' is missing"),
         ('{"session_id": "x"}', "'messages' is missing"),
-        ('{"session_id": "x", "messages": []}', "it has no messages"),
         ('{"session_id": "", "messages": [{"type": "human", "content": "hi"}]}', "must not be empty"),
         ('{"session_id": 7, "messages": [{"type": "human", "content": "hi"}]}', "must be text"),
         ('{"session_id": "ok", "messages": [{"type": "human", "content": "hi"}]}', "line 1 has the same session_id"),
@@ -203,7 +202,7 @@ def test_bad_input_has_a_clear_error_and_changes_nothing(client: redis.Redis, to
 def test_a_missing_bucket_is_named_and_the_session_stays(client: redis.Redis, torpor: Torpor, emulator: str) -> None:
     chat(client).add_messages(TURN)
     result = torpor("archive", "s", ARCHIVE_URL="gs://no-such-bucket/chats")
-    assert result.code == 4
+    assert result.code == 2
     assert "bucket 'no-such-bucket' does not exist; create it first" in result.err.replace("\n", " ")
     assert chat(client).messages == TURN
 

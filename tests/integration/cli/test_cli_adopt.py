@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
-from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.messages import AIMessage, HumanMessage, message_to_dict
 
 from support.command import Torpor
 from support.foreign import Foreign
@@ -42,7 +43,15 @@ def test_a_dry_run_tells_what_the_run_does_and_changes_nothing(client: redis.Red
     Foreign(client, LAYOUTS[form], "other").add(*TURN)
     before = dump(client)
     told = adopt(torpor, "--dry-run", form=form, match="user-*")
+    planned = told.pop("planned")
     assert told == {"sessions": 3, "messages": 6, "left": {}, "dry_run": True}
+    first, last = map(message_to_dict, TURN)
+    assert sorted(planned, key=lambda each: str(each["session_id"])) == [
+        {"session_id": f"user-{number}", "messages": 2, "first": first, "last": last} for number in range(3)
+    ]
+    said = torpor("adopt", "--match", "user-*", "--format", form, "--dry-run").out.splitlines()
+    assert "user-1: 2 messages, human: what is up? ... ai: the sky" in said
+    assert said[-1] == "would adopt: 3 sessions, 6 messages"
     assert dump(client) == before
     result = torpor("adopt", "--match", "user-*", "--format", form)
     assert (result.code, result.out) == (0, "adopted: 3 sessions, 6 messages\n")
@@ -83,6 +92,64 @@ def test_what_is_no_conversation_is_counted_by_reason_and_left(client: redis.Red
     assert dump(client).items() >= kept.items()
     said = torpor("adopt", "--match", "jobs", "--format", "memorystore").out
     assert said.splitlines()[1] == "not adopted: 1, such as jobs: not all of it is LangChain messages"
+
+
+def test_sessions_of_another_format_are_passed_over_and_named(client: redis.Redis, torpor: Torpor) -> None:
+    community = Foreign(client, COMMUNITY, "ann")
+    community.add(*TURN)
+    Foreign(client, session_id="bob").add(*TURN)
+    reason = "it has the prefix of another format: --format community"
+    left = {reason: {"count": 1, "example": "message_store:ann"}}
+    for options in (["--dry-run"], [], ["--force"]):
+        assert adopt(torpor, *options)["left"] == left
+    assert community.messages == TURN
+    assert chat(client, "bob").messages == TURN
+    assert adopt(torpor, form="community")["sessions"] == 1
+    assert chat(client, "ann").messages == TURN
+
+
+def test_keys_of_celery_and_of_other_deployments_are_no_business_of_the_report(
+    client: redis.Redis, torpor: Torpor
+) -> None:
+    MemorystoreChatMessageHistory(client, "s", namespace="another", owner="ann").add_messages(TURN)
+    for command in (
+        ("LPUSH", "torpor:celery:torpor", "{}"),
+        ("SADD", "another:celery:_kombu.binding.another", "x"),
+        ("LPUSH", "celery", "{}"),
+        ("LPUSH", "celery\x06\x163", "{}"),
+        ("SADD", "_kombu.binding.celery", "x"),
+        ("HSET", "unacked", "x", "y"),
+        ("SET", "celery-task-meta-1", "{}"),
+    ):
+        raw(client, *command)
+    before = dump(client)
+    for options in (["--dry-run"], []):
+        found = adopt(torpor, *options)
+        assert (found["sessions"], found["left"]) == (0, {})
+    assert {key: value for key, value in dump(client).items() if key != b"torpor:config"} == before
+    raw(client, "DEL", "celery")
+    Foreign(client, session_id="celery").add(*TURN)
+    assert adopt(torpor)["sessions"] == 1
+
+
+@pytest.mark.parametrize("form", LAYOUTS)
+def test_messages_in_the_other_order_are_adopted_only_if_forced(client: redis.Redis, torpor: Torpor, form: str) -> None:
+    reverse = replace(LAYOUTS[form], newest_first=not LAYOUTS[form].newest_first)
+    Foreign(client, reverse, "backwards").add(*TURN, *TURN)
+    Foreign(client, LAYOUTS[form], "right").add(*TURN)
+    before = dump(client)
+    told = adopt(torpor, "--dry-run", form=form)
+    assert dump(client) == before
+    done = adopt(torpor, form=form)
+    assert told["left"] == done["left"]
+    [(reason, left)] = done["left"].items()
+    looks = "newest" if reverse.newest_first else "oldest"
+    assert f"its messages look {looks} first" in reason
+    assert left["example"].endswith("backwards")
+    assert (told["sessions"], done["sessions"]) == (1, 1)
+    assert Foreign(client, reverse, "backwards").messages == TURN * 2
+    assert adopt(torpor, "--force", form=form)["sessions"] == 1
+    assert chat(client, "backwards").messages == (TURN * 2)[::-1]
 
 
 def test_a_prefix_of_the_applications_own_is_taken_as_it_stands(client: redis.Redis, torpor: Torpor) -> None:
@@ -205,7 +272,7 @@ def test_a_session_that_can_not_be_given_back_is_named_and_the_others_are(
     result = torpor("export", "--all", "--to-memorystore")
     assert result.code == 1
     assert "message 0 of session 'bad' is not a LangChain message" in result.said
-    assert "1 sessions could not be given back" in result.said
+    assert "1 sessions or shards could not be exported" in result.said
     assert Foreign(client, session_id="good").messages == TURN
 
 
@@ -228,6 +295,7 @@ def test_what_is_given_back_purged_and_adopted_again_has_made_the_round(client: 
     assert torpor("export", "--all", "--to-memorystore").code == 0
     assert torpor("purge", "--session", "s", "--yes").code == 0
     assert Foreign(client).messages == TURN
+    assert adopt(torpor, "--dry-run", match="s")["left"] == adopt(torpor, match="s")["left"]
     assert adopt(torpor, match="s")["left"] == {"its session was purged": {"count": 1, "example": "s"}}
     assert Foreign(client).messages == TURN
     again = MemorystoreChatMessageHistory(client, "s", adopt="memorystore", allow_reuse=True)

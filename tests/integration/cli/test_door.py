@@ -107,5 +107,5 @@ def test_celery_answers_for_its_options_and_its_exit_code() -> None:
     wrong = run("worker", "--no-such-option")
     assert (wrong.returncode, "No such option" in wrong.stderr) == (2, True)
     refused = run("worker", "--pool", "solo", TORPOR_ARCHIVE_URL="s3://bucket")
-    assert (refused.returncode, "wrong settings" in refused.stderr) == (1, True)
+    assert (refused.returncode, "wrong settings" in refused.stderr) == (2, True)
     assert "Traceback" not in refused.stderr

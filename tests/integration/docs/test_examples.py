@@ -32,13 +32,13 @@ Run = Callable[..., str]
 
 @pytest.fixture
 def archive_url(scratch: Path) -> str:
-    """Which store it is does not matter here."""
+    """One kind of store is enough here."""
     return (scratch / "archive").as_uri()
 
 
 @pytest.fixture(autouse=True)
 def parrots(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """In place of models that need a network and a key."""
+    """Replace models that need a network and a key."""
     monkeypatch.setattr("langchain.chat_models.init_chat_model", lambda _: ChatParrot())
     monkeypatch.setattr("agents.models.multi_provider.MultiProvider.get_model", lambda *_: AgentParrot())
     agents.set_tracing_disabled(True)

@@ -43,7 +43,7 @@ def test_the_commands_do_what_the_page_says_in_its_order(client: redis.Redis, to
     *moves, purge = COMMANDS
     said = [torpor(*command) for command in moves]
     assert [result.code for result in said] == [0] * len(moves)
-    assert [result.out.splitlines()[0] for result in said if not result.out.startswith("{")] == [
+    assert [result.out.splitlines()[-1] for result in said if not result.out.startswith("{")] == [
         "would adopt: 5 sessions, 5 messages",
         "adopted: 5 sessions, 5 messages",
         "adopted: 5 sessions, 5 messages",

@@ -36,15 +36,15 @@ class StoredObject:
 class Safeguards:
     """The settings of a bucket that affect the archive, whatever Torpor does.
 
-    `public`: its IAM policy lets everybody in; None if we may not read the policy. `soft_delete_seconds`: for how long
-    deleted objects can be brought back. `retention_seconds`: for how long new objects can't be deleted. 0 means not
-    at all. `lifecycle`: the bucket's rules as Cloud Storage gives them. `expires`: one of them deletes transcripts
-    whose custom time has passed.
+    `location`: None if the server does not say it, as emulators do. `public`: its IAM policy lets everybody in; None if
+    we may not read the policy. `soft_delete_seconds`: for how long deleted objects can be brought back.
+    `retention_seconds`: for how long new objects can't be deleted. 0 means not at all. `lifecycle`: the bucket's rules
+    as Cloud Storage gives them. `expires`: one of them deletes transcripts whose custom time has passed.
 
     Source: https://cloud.google.com/storage/docs/json_api/v1/buckets
     """
 
-    location: str
+    location: str | None
     uniform_access: bool
     public_access_prevented: bool
     public: bool | None
@@ -72,7 +72,8 @@ def unpacks_to(body: BinaryIO, sha256: str | None) -> bool:
 class ArchiveStore(Protocol):
     """Immutable objects by name. Names are relative to the store's prefix. Safe to share among threads.
 
-    All methods raise ArchiveUnavailable for errors that may pass, and for a missing bucket and refused credentials.
+    All methods raise ArchiveUnavailable for errors that may pass, and ArchiveMisconfigured, a kind of it, for those
+    that meet every request until someone changes a setting: a missing bucket or folder, refused credentials, billing.
     """
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from collections.abc import Iterator, Mapping
@@ -13,11 +14,20 @@ from typing import BinaryIO
 from torpor.worker.archive.stores import Safeguards, StoredObject, disk, unpacks_to
 from torpor.worker.archive.stores.folder_description import Description, description_path
 from torpor.worker.archive.stores.folder_names import TEMPORARY, object_names
-from torpor.worker.errors import ArchiveConflict, ArchiveCorrupt, ArchiveRefused, ArchiveUnavailable, ObjectNotFound
+from torpor.worker.errors import (
+    ArchiveConflict,
+    ArchiveCorrupt,
+    ArchiveMisconfigured,
+    ArchiveRefused,
+    ArchiveUnavailable,
+    ObjectNotFound,
+)
 
 log = logging.getLogger("worker.stores.folder")
 
 _ATTEMPTS = 100
+# Errors that meet every session until someone changes a setting of the machine.
+_SETTINGS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOENT, errno.ELOOP}
 
 
 class FolderStore:
@@ -30,6 +40,7 @@ class FolderStore:
     def __init__(self, root: Path) -> None:
         """The first put creates `root`."""
         self._root = root
+        self._seen = False
         self._swept = False
 
     @property
@@ -51,7 +62,9 @@ class FolderStore:
         path = self._root / name
         described = Description(metadata, custom_time, held)
         with _translated(self.url):
+            self._check_root()
             disk.make_folder(self._root, self._root)
+            self._seen = True
             with self._temporary() as (temporary, handle):
                 disk.copy(body, handle)
                 with self._made(path.parent):
@@ -65,6 +78,7 @@ class FolderStore:
     def list(self, prefix: str, *, generations: bool = False) -> Iterator[StoredObject]:
         """See ArchiveStore."""
         with _translated(self.url):
+            self._check_root()
             for name in object_names(self._root, prefix):
                 if stored := self._find(name, generations=generations):
                     yield stored
@@ -76,6 +90,7 @@ class FolderStore:
             try:
                 handle = (self._root / stored.name).open("rb")
             except FileNotFoundError as exc:
+                self._check_root()
                 raise ObjectNotFound(f"{self.url}/{stored.name} does not exist") from exc
             with handle:
                 yield handle
@@ -85,6 +100,7 @@ class FolderStore:
         path = self._root / stored.name
         with _translated(self.url), disk.locked(path.parent) as is_locked:
             if not is_locked or _generation(path) != stored.generation:
+                self._check_root()
                 return False
             if path.exists() and (described := self._described(path)) and described.held:
                 raise ArchiveRefused(f"{self.url}/{stored.name} may not be deleted: it is held", held=True)
@@ -96,6 +112,7 @@ class FolderStore:
         path = self._root / stored.name
         with _translated(self.url), disk.locked(path.parent) as is_locked:
             if not is_locked or not path.exists() or _generation(path) != stored.generation:
+                self._check_root()
                 raise ObjectNotFound(f"{self.url}/{stored.name} does not exist")
             self._amend(path, Description(), custom_time=custom_time, held=held)
 
@@ -121,9 +138,17 @@ class FolderStore:
     def check(self) -> None:
         """See ArchiveStore."""
         with _translated(self.url):
+            self._check_root()
             self._root.mkdir(parents=True, exist_ok=True)
             if not os.access(self._root, os.R_OK | os.W_OK | os.X_OK):
-                raise ArchiveUnavailable(f"{self.url} can't be read and written by this user")
+                raise ArchiveMisconfigured(f"{self.url} can't be read and written by this user")
+
+    def _check_root(self) -> None:
+        """Raise ArchiveMisconfigured if the root was there and is not any more: an empty one hides the archive."""
+        there = self._root.is_dir()
+        if self._seen and not there:
+            raise ArchiveMisconfigured(f"{self.url} has disappeared: mount its file system again")
+        self._seen = there
 
     @contextmanager
     def _temporary(self) -> Iterator[tuple[Path, BinaryIO]]:
@@ -273,4 +298,5 @@ def _translated(url: str) -> Iterator[None]:
 
 def _unavailable(url: str, error: OSError) -> ArchiveUnavailable:
     reason = str(error) if error.errno is None else os.strerror(error.errno)
-    return ArchiveUnavailable(f"{url} can't be used: {reason}")
+    kind = ArchiveMisconfigured if error.errno in _SETTINGS else ArchiveUnavailable
+    return kind(f"{url} can't be used: {reason}")

@@ -15,13 +15,21 @@ from google.api_core import exceptions as api
 from google.cloud import storage
 from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
 
+from torpor.history.protocol import TorporError
 from torpor.worker.archive import names
 from torpor.worker.archive.stores import Safeguards, StoredObject, unpacks_to
 from torpor.worker.archive.stores.bucket import BucketSettings, brief, ungranted
 from torpor.worker.archive.stores.google_client import DescribedBlob, connected, make_client, properties
 from torpor.worker.archive.stores.objects import Objects, crc32c, patiently
 from torpor.worker.archive.stores.resources import Resource, changes, new_resource, stored_object
-from torpor.worker.errors import ArchiveConflict, ArchiveCorrupt, ArchiveRefused, ArchiveUnavailable, ObjectNotFound
+from torpor.worker.errors import (
+    ArchiveConflict,
+    ArchiveCorrupt,
+    ArchiveMisconfigured,
+    ArchiveRefused,
+    ArchiveUnavailable,
+    ObjectNotFound,
+)
 
 _CHUNK = 1024 * 1024
 # An object of at most this size is sent in one request of ours. The library sends larger ones.
@@ -32,6 +40,14 @@ _PART = 4 * 1024 * 1024
 _READ_AT_ONCE = 4 * _CHUNK
 # How often we try to change an object that others change at the same time.
 _ATTEMPTS = 5
+# The errors of a request that failed for a reason which is not its object's.
+_ERRORS = (
+    api.GoogleAPIError,
+    google.auth.exceptions.GoogleAuthError,
+    InvalidResponse,
+    requests.RequestException,
+    OSError,
+)
 
 
 class GcsStore:
@@ -64,7 +80,7 @@ class GcsStore:
         """See ArchiveStore."""
         checksum = crc32c(body)
         described = new_resource(self._prefix + name, metadata, checksum, custom_time, held=held)
-        with self._translated():
+        with self._translated(), self._sending():
             try:
                 created = self._create(described, body, size)
             except api.PreconditionFailed:
@@ -99,6 +115,7 @@ class GcsStore:
             try:
                 self._objects.delete(self._prefix + stored.name, stored.generation)
             except api.NotFound:
+                self._objects.probe()  # a missing bucket is no deleted object
                 return False
             except api.Forbidden as exc:
                 raise self._refused(stored, exc) from exc
@@ -230,16 +247,50 @@ class GcsStore:
         return stored_object(resource, self._prefix)
 
     @contextmanager
+    def _sending(self) -> Iterator[None]:
+        """Blame what was sent for a 400, unless the bucket answers so to a listing too."""
+        try:
+            yield
+        except api.BadRequest as exc:
+            self._objects.probe()
+            raise ArchiveCorrupt(f"{self.url} refused the upload: {brief(exc)}") from exc
+
+    @contextmanager
     def _translated(self, name: str | None = None) -> Iterator[None]:
         try:
             yield
         except api.NotFound as exc:
-            if name is not None:
-                raise ObjectNotFound(f"{self.url}/{name} does not exist") from exc
-            raise ArchiveUnavailable(f"bucket {self._bucket_name!r} does not exist; create it first") from exc
-        except (api.Unauthorized, api.Forbidden, google.auth.exceptions.GoogleAuthError) as exc:
-            raise ArchiveUnavailable(f"{self.url} refuses these credentials: {brief(exc)}") from exc
-        except (api.BadRequest, DataCorruption) as exc:
-            raise ArchiveCorrupt(f"{self.url} did not take what was sent: {brief(exc)}") from exc
-        except (api.GoogleAPIError, InvalidResponse, requests.RequestException, OSError) as exc:
-            raise ArchiveUnavailable(f"{self.url} can't be reached or can't serve now: {brief(exc)}") from exc
+            raise self._missing(name, exc) from exc
+        except DataCorruption as exc:
+            raise ArchiveCorrupt(f"{self.url} refused the upload: {brief(exc)}") from exc
+        except _ERRORS as exc:
+            raise self._failed(exc) from exc
+
+    def _missing(self, name: str | None, error: Exception) -> TorporError:
+        """The error for a 404: the bucket is missing if it can't be listed either, else the object with this name."""
+        try:
+            self._objects.probe()
+        except api.NotFound:
+            return ArchiveMisconfigured(f"bucket {self._bucket_name!r} does not exist; create it first")
+        except _ERRORS as exc:
+            return self._failed(exc)
+        if name is not None:
+            return ObjectNotFound(f"{self.url}/{name} does not exist")
+        return self._failed(error)
+
+    def _failed(self, error: Exception) -> ArchiveUnavailable:
+        """The error for a failure that is no object's: may it pass, or does it meet every request?"""
+        if _refuses_credentials(error):
+            return ArchiveMisconfigured(f"{self.url} refuses these credentials: {brief(error)}")
+        if isinstance(error, api.BadRequest):
+            return ArchiveMisconfigured(f"{self.url} refuses every request: {brief(error)}")
+        return ArchiveUnavailable(f"{self.url} can't be reached or can't serve now: {brief(error)}")
+
+
+def _refuses_credentials(error: Exception) -> bool:
+    """True if other credentials are needed, or other rights; False if the token's server only can't be reached."""
+    if isinstance(error, google.auth.exceptions.TransportError):
+        return False
+    if isinstance(error, google.auth.exceptions.GoogleAuthError):
+        return not error.retryable
+    return isinstance(error, (api.Unauthorized, api.Forbidden))

@@ -21,7 +21,7 @@ def make_client(threads: int) -> storage.Client:
     """A client for so many threads, with the credentials of the environment."""
     client = storage.Client()
     http: Any = client._http
-    # The session's own pool holds 10 connections and warns beyond.
+    # The session's own pool has 10 connections and warns beyond.
     adapter = requests.adapters.HTTPAdapter(pool_maxsize=threads)
     for scheme in ("https://", "http://"):
         http.mount(scheme, adapter)

@@ -36,7 +36,7 @@ _FIELDS = (
 )
 
 
-def _wait_as_told(error: Exception) -> None:
+def _wait_as_requested(error: Exception) -> None:
     """Wait for as many seconds as Retry-After says. The library's own backoff with jitter follows.
 
     Raises the error instead if that is long: the session is safe in Redis, and a later sweep comes back to it.
@@ -50,7 +50,7 @@ def _wait_as_told(error: Exception) -> None:
 
 
 # The library ignores Retry-After (google.api_core.retry, google.cloud.storage.retry).
-_RETRY = Retry(predicate=may_pass, timeout=60.0, on_error=_wait_as_told)
+_RETRY = Retry(predicate=may_pass, timeout=60.0, on_error=_wait_as_requested)
 
 
 def patiently() -> dict[str, Any]:

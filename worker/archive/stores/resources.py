@@ -13,7 +13,7 @@ from torpor.worker.archive.stores import StoredObject
 
 Resource = Mapping[str, Any]
 
-# Archives hold packed lines, JSON documents, and empty markers.
+# Archives have packed lines, JSON documents, and empty markers.
 _CONTENT_TYPES = {".gz": "application/gzip", ".json": "application/json"}
 
 

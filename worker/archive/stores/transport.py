@@ -35,7 +35,7 @@ class Answer(Protocol):
 
     @property
     def content(self) -> bytes:
-        """The whole body."""
+        """The complete body."""
 
 
 class Session(Protocol):

@@ -110,6 +110,49 @@ def test_the_lifecycle_rule_is_applied_once_and_nothing_else_is_changed(
     assert len(bucket.patches) == 1
 
 
+@pytest.mark.parametrize("options", [[], ["--json"], ["--apply"], ["--apply", "--json"]])
+@pytest.mark.parametrize("archive_url", ["gcs"], indirect=True)
+def test_a_server_that_tells_nothing_of_its_bucket_is_shown_as_it_is(
+    services: Services, torpor: Torpor, proxy: StorageProxy, options: list[str]
+) -> None:
+    fields: dict[str, Any] = {"metageneration": "7"}
+
+    def bare(exchange: Exchange) -> Reply:
+        if "/o" in exchange.path or "/iam" in exchange.path:
+            return exchange.forward()
+        if exchange.method == "PATCH":
+            fields.update(json.loads(exchange.body))
+        return Reply(200, {"Content-Type": "application/json"}, json.dumps(fields).encode())
+
+    proxy.fail(bare)
+    shown = torpor("bucket", *options)
+    assert shown.code == 0, shown
+    assert ("added: the lifecycle rule" in shown.said) is ("--apply" in options)
+    if "--json" in options:
+        assert shown.json["bucket"]["location"] is None
+    else:
+        assert "location unknown" in shown.said
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+@pytest.mark.parametrize("archive_url", ["gcs"], indirect=True)
+def test_a_rule_that_was_added_is_told_although_the_settings_can_not_be_read_afterwards(
+    services: Services, torpor: Torpor, proxy: StorageProxy, options: list[str]
+) -> None:
+    bucket = Bucket()
+
+    def once(exchange: Exchange) -> Reply:
+        if bucket.patches and "/o/" not in exchange.path and exchange.method == "GET":
+            return Reply(403, {"Content-Type": "application/json"}, b'{"error": {"message": "no"}}')
+        return bucket.act(exchange)
+
+    proxy.fail(once)
+    failed = torpor("bucket", "--apply", *options)
+    assert (failed.code, len(bucket.patches)) == (1, 1)
+    assert "added: the lifecycle rule" in failed.said
+    assert "grant storage.buckets.get" in failed.err
+
+
 @pytest.mark.parametrize("archive_url", ["gcs"], indirect=True)
 def test_a_bucket_whose_settings_may_not_be_read_or_changed_says_what_to_grant(
     services: Services, torpor: Torpor, proxy: StorageProxy

@@ -1,4 +1,4 @@
-"""torpor hold and unhold, and harmless output whatever an id or a reason holds."""
+"""torpor hold and unhold, and harmless output for any id or reason."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_an_owner_is_held_and_released(client: redis.Redis, services: Services, 
     assert torpor("unhold", "--owner", "ann", "--json").json["sessions"] == 2
     unknown = torpor("unhold", "--owner", "ann")
     assert (unknown.code, unknown.err) == (3, "torpor: there is no legal hold of owner 'ann'\n")
-    # One may be held of whom there is nothing yet.
+    # An owner without sessions can be held too.
     assert torpor("hold", "--owner", "bob", "--reason", "whatever comes").out == "held: 0 sessions, 0 objects changed\n"
     say(client, "bobs", owner="bob")
     assert torpor("purge", "--session", "bobs", "--yes").code == 1

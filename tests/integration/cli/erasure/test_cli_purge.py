@@ -27,7 +27,7 @@ from torpor.worker.wake.restore import restore_session
 
 
 def idle(client: redis.Redis, services: Services, session_id: str, seconds: float) -> None:
-    """Make a session one that was last active so long ago."""
+    """Move a session's last activity into the past."""
     key = services.sessions.deployment.keyspace.of(session_id.encode()).metadata(session_id.encode())
     client.hset(key, "active", round((time.time() - seconds) * 1000))
 
@@ -234,7 +234,7 @@ def test_a_purge_of_nothing_says_so(client: redis.Redis, services: Services, tor
         assert torpor("purge", "--session", "none", "--dry-run", *options).code == 3
         assert torpor("purge", "--owner", "nobody", "--dry-run", *options).code == 0
     assert not list(orders.open_orders(services))
-    # Asked for in earnest, an owner of whom nothing is there gets a receipt that says so.
+    # The purge of an owner without sessions gets a receipt that says so.
     assert torpor("purge", "--owner", "nobody", "--yes").out.startswith("complete: 0 sessions")
 
 

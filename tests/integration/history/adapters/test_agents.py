@@ -28,6 +28,7 @@ from torpor.history.protocol import (
     AsyncSessionStore,
     ClientMismatch,
     Expiry,
+    InvalidArgument,
     InvalidExpiry,
     MessageCorrupt,
     MessageNotSerializable,
@@ -82,7 +83,7 @@ class Sessions:
 
 @pytest.fixture
 def archive_url(scratch: Path) -> str:
-    """Which store it is does not matter here."""
+    """One kind of store is enough here."""
     return (scratch / "archive").as_uri()
 
 
@@ -96,7 +97,7 @@ def said(*texts: str) -> list[ResponseInputItemParam]:
 
 
 def item(value: Any) -> ResponseInputItemParam:
-    """For what the SDK's types do not know."""
+    """An item, also of a form that the SDK's types do not know."""
     found: ResponseInputItemParam = value
     return found
 
@@ -109,14 +110,15 @@ def test_the_runner_remembers_the_turns_of_before_also_after_the_session_has_sle
     agent = Agent(name="parrot", model=model)
 
     async def turn(session: MemorystoreSession) -> str:
-        result = await Runner.run(agent, f"turn {len(model.seen)}", session=session, run_config=OFFLINE)
+        result = await Runner.run(agent, f"turn {len(model.inputs)}", session=session, run_config=OFFLINE)
         return str(result.final_output)
 
     assert agents.run(turn) == "1 items"
     assert agents.run(turn) == "3 items"
     agents.sleep()
     assert agents.run(turn) == "5 items"
-    assert [each["content"] for each in model.seen[-1] if each.get("role") == "user"] == ["turn 0", "turn 1", "turn 2"]
+    said = [each["content"] for each in model.inputs[-1] if each.get("role") == "user"]
+    assert said == ["turn 0", "turn 1", "turn 2"]
     assert len(agents.read()) == 6
 
 
@@ -135,7 +137,7 @@ def test_tool_calls_and_their_outputs_come_back_as_the_sdk_gave_them(agents: Ses
     assert (output["call_id"], output["output"]) == (call["call_id"], "sunny in Zürich")
     assert answer["content"][0]["text"] == "3 items"
     agents.run(turn)
-    assert model.seen[-1][:4] == [question, call, output, answer]
+    assert model.inputs[-1][:4] == [question, call, output, answer]
 
 
 def test_it_is_a_session_of_the_sdk(agents: Sessions) -> None:
@@ -166,7 +168,7 @@ def test_the_last_items_are_read_without_the_rest(
     client: redis.Redis, agents: Sessions, redis_server: RedisServer
 ) -> None:
     agents.run(lambda session: session.add_items(said(*(str(number) for number in range(1_000)))))
-    agents.read()  # whole from here on
+    agents.read()  # complete from here on
     before = raw(client, "INFO", "stats")["total_net_output_bytes"]
     assert agents.run(lambda session: session.get_items(3)) == said("997", "998", "999")
     assert raw(client, "INFO", "stats")["total_net_output_bytes"] - before < 10_000
@@ -180,6 +182,27 @@ def test_the_limit_of_the_session_settings_counts_where_none_is_given(agents: Se
 
     agents.run(converse, session_settings=SessionSettings(limit=2))
     assert agents.read(session_settings=SessionSettings()) == said("a", "b", "c")
+
+
+@pytest.mark.parametrize("settings", [{"limit": 2}, SessionSettings(limit=2)], ids=["dict", "object"])
+def test_session_settings_are_taken_as_the_sdk_s_own_sessions_take_them(agents: Sessions, settings: Any) -> None:
+    async def converse(session: MemorystoreSession) -> None:
+        await session.add_items(said("a", "b", "c"))
+        assert await session.get_items() == said("b", "c")
+        assert session.session_settings == SessionSettings(limit=2)
+        session.session_settings = {"limit": 1}
+        assert await session.get_items() == said("c")
+        await Runner.run(Agent("bot", model=AgentParrot()), "d", session=session, run_config=OFFLINE)
+        await session.close()
+        assert await session.get_items(limit=9)  # the client is not the session's to close
+
+    agents.run(converse, session_settings=settings)
+
+
+@pytest.mark.parametrize("settings", [{"limits": 2}, {"limit": "two"}])
+def test_wrong_session_settings_are_refused_at_once(agents: Sessions, settings: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArgument, match="session settings"):
+        agents.run(lambda session: session.get_items(), session_settings=settings)
 
 
 def test_the_last_item_is_taken_back_and_none_where_there_is_none(agents: Sessions) -> None:
@@ -306,7 +329,7 @@ def test_a_session_that_is_closed_goes_to_sleep_at_once(agents: Sessions) -> Non
     assert sum(agents.services.sessions.due_counts().values()) == 1
 
 
-# What items can hold
+# The values that items can have
 
 STRANGE: list[Any] = [
     {"role": "user", "content": "Wie geht's? 😀 \n\u2028 \x00"},

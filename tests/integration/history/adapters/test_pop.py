@@ -50,7 +50,7 @@ A, B, C = (b'{"content":"%b"}' % name for name in (b"a", b"b", b"c"))
 
 @pytest.fixture
 def archive_url(scratch: Path) -> str:
-    """Which store it is does not matter here."""
+    """One kind of store is enough here."""
     return (scratch / "archive").as_uri()
 
 
@@ -89,7 +89,7 @@ def last_page(services: Services) -> Page:
 
 
 def whole(services: Services, *messages: bytes) -> None:
-    """A session of which nothing is in the archive alone, as the first read with an archive leaves it."""
+    """A complete session, as the first read with an archive leaves it."""
     services.sessions.append("s", messages or [A, B, C], owner="ann", expiry=Expiry(HOUR))
     restore_session(services, "s")
 
@@ -360,7 +360,7 @@ def test_a_pop_that_meets_a_key_of_another_type_changes_nothing(
 
 
 class Killed(BaseException):
-    """Stands for a process that ends here."""
+    """Ends the process here."""
 
 
 def killed(points: Points, point: str) -> None:

@@ -116,7 +116,7 @@ HAPPENINGS = list(LEFT)
 
 
 class Model(GenericFakeChatModel):
-    """A chat model that takes its time: something happens meanwhile."""
+    """A chat model during whose answer something happens."""
 
     act: Callable[[], None]
 
@@ -238,7 +238,7 @@ class Turn:
 
 
 def found(services: Services) -> list[str]:
-    """What is left of the session, asleep and awake."""
+    """The messages of the session, asleep and awake."""
     asleep = read_transcript(services, "s")
     restore_session(services, "s")
     assert services.sessions.messages("s") == asleep
@@ -461,6 +461,32 @@ def test_a_history_that_trims_itself_sees_what_is_there(services: Services, mode
     )
     chain.invoke(mode.given("five"), CONFIG)
     assert found(services) == ["four", "other", "five", "reply"]
+
+
+@pytest.mark.parametrize("mode", [MODES["list-function"], MODES["dict-prompt"]], ids=["list", "dict"])
+def test_an_asyncio_turn_over_a_blocking_client_uses_what_a_class_has_changed(services: Services, mode: Mode) -> None:
+    services.sessions.append("s", written(BEFORE))
+    history = KeepsLastFour(services.sessions.client, "s")
+    chain = RunnableWithMessageHistory(
+        mode.runnable(partial(be_used, services)), lambda session_id: history, **mode.keys
+    )
+    asyncio.run(chain.ainvoke(mode.given("five"), CONFIG))
+    assert found(services) == ["four", "other", "five", "reply"]
+
+
+@every_mode
+@pytest.mark.parametrize("call", [ainvoke, astream])
+@every_happening
+def test_whatever_happens_in_an_asyncio_turn_over_a_blocking_client_each_message_is_there_once(
+    services: Services, mode: Mode, call: Callable[..., Any], happening: Callable[[Services], None]
+) -> None:
+    services.sessions.append("s", written(BEFORE), owner="ann")
+    history = MemorystoreChatMessageHistory(services.sessions.client, "s", allow_reuse=True)
+    chain = RunnableWithMessageHistory(
+        mode.runnable(once(partial(happening, services))), lambda session_id: history, **mode.keys
+    )
+    asyncio.run(call(chain, mode.given("five")))
+    assert found(services) == dump([*LEFT[happening], HumanMessage("five"), AIMessage("reply")])
 
 
 def test_a_batch_of_turns_is_of_a_session_each(services: Services) -> None:

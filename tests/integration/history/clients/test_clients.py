@@ -282,35 +282,14 @@ def test_a_server_that_is_down_is_unavailable(name: str, tmp_path: Path, monkeyp
 
 
 @every_kind
-def test_the_wrong_sort_of_call_says_so_and_sends_nothing(
+def test_a_blocking_call_with_an_asyncio_client_says_so_and_sends_nothing(
     connection: Connection, chat: Chat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if not connection.kind.asynchronous:
+        return
     sent: list[Any] = []
     monkeypatch.setattr(connection.client, "execute_command", lambda *args, **_: sent.append(args))
     history = chat.history
-
-    async def awaited() -> None:
-        for operation in (
-            history.aget_messages,
-            partial(history.aadd_messages, TURN),
-            partial(history.alast, 1),
-            history.alen,
-            history.ainfo,
-            partial(history.aset_expiry, ttl=60),
-            history.aclose,
-            history.aclear,
-            partial(history.ahold, "case 7"),
-            history.arelease_hold,
-        ):
-            with pytest.raises(ClientMismatch, match=r"blocking client: give it one of redis\.asyncio"):
-                await operation()
-        with pytest.raises(ClientMismatch):
-            history.apages()
-
-    if not connection.kind.asynchronous:
-        asyncio.run(awaited())
-        assert sent == []
-        return
     for act in (
         lambda: history.messages,
         partial(history.add_messages, TURN),
@@ -417,3 +396,28 @@ def test_an_asyncio_client_stays_usable_though_calls_are_cancelled(
     for _ in range(3):  # over all the connections that the pool has
         found = connection.at_once([partial(chat.act, "get_messages") for chat in chats])
         assert found == [[HumanMessage(f"of {number}")] for number in range(8)]
+
+
+@every_kind
+def test_asyncio_methods_work_with_every_client(connection: Connection, chat: Chat) -> None:
+    history = chat.history
+
+    async def use() -> None:
+        await history.aadd_messages(TURN)
+        assert await history.aget_messages() == TURN
+        assert await history.alast(1) == TURN[-1:]
+        assert await history.alen() == len(TURN)
+        assert [page async for page in history.apages(2)] == [TURN[:2], TURN[2:]]
+        await history.aset_expiry(ttl=60)
+        info = await history.ainfo()
+        assert info
+        assert info.idle_timeout == timedelta(seconds=60)
+        await history.ahold("case 7")
+        with pytest.raises(SessionHeld):
+            await history.aclear()
+        assert await history.arelease_hold()
+        assert await history.aclose()
+        await history.aclear()
+        assert await history.aget_messages() == []
+
+    connection.wait(use())

@@ -1,4 +1,4 @@
-"""Each call that Torpor sends again after a lost reply: sent twice, it does what it does when it is sent once."""
+"""Each call that Torpor sends again after a lost reply has the same effect when it is sent twice."""
 
 from __future__ import annotations
 

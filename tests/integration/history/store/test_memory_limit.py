@@ -49,7 +49,7 @@ from torpor.history.protocol import (
 
 @pytest.fixture
 def full(tmp_path: Path) -> Iterator[redis.Redis]:
-    """A client of a Redis of which `at_its_limit` makes that it refuses what could need memory."""
+    """A client of a Redis that refuses writes which could need memory, as soon as `at_its_limit` is called."""
     server = start_redis(tmp_path, "--maxmemory", "100mb", "--maxmemory-policy", "noeviction")
     with server.client() as connected:
         yield connected

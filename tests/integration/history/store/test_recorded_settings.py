@@ -1,4 +1,4 @@
-"""What a worker records in Redis of its deployment, for all clients."""
+"""The settings that a worker records in Redis for all clients."""
 
 from __future__ import annotations
 

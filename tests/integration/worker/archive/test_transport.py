@@ -1,4 +1,4 @@
-"""How requests for objects are sent, to a server that says what each test wants it to say."""
+"""How requests for objects are sent, to a server that replies as each test wants."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ REFUSED = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno"
 
 @dataclass
 class Server:
-    """Says the next of its replies to each request; then it closes the connection if it is told to."""
+    """Answers each request with the next of its replies; then it closes the connection if the reply says so."""
 
     url: str
     replies: list[bytes]

@@ -1,4 +1,4 @@
-"""What has happened to sessions is told: in a stream, by `torpor events`, and to a Celery task of somebody else's."""
+"""Events of sessions: in the stream, in `torpor events`, and in a Celery task of another team."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def test_what_happens_to_a_session_is_told_in_order_and_without_its_text(service
             "kind": "session.archived",
             "session": "s",
             "owner": "ann",
-            "messages": "2",
+            "messages": 2,
             "object": archived.object_name,
-            "generation": str(archived.generation),
+            "generation": archived.generation,
         },
-        {"kind": "session.restored", "session": "s", "owner": "ann", "messages": "2"},
-        {"kind": "session.purged", "session": "s", "owner": "ann", "messages": "2"},
+        {"kind": "session.restored", "session": "s", "owner": "ann", "messages": 2},
+        {"kind": "session.purged", "session": "s", "owner": "ann", "messages": 2},
     ]
     assert "secret" not in str(raw(services.sessions.client, "XRANGE", "torpor:events", "-", "+"))
 

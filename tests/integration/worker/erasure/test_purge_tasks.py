@@ -1,4 +1,4 @@
-"""Purges by a real Celery worker and beat: asked for as tasks, and carried on by the sweep where nobody does."""
+"""Purges by a real Celery worker and beat: ordered by tasks, and continued by the sweep."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def app(deployment: Services) -> Iterator[Celery]:
 
 
 class Killed(BaseException):
-    """Stands for a process that ends here."""
+    """Ends the process here."""
 
 
 def say(services: Services, session_id: str, *elements: bytes, owner: str = "ann") -> None:

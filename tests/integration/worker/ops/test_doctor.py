@@ -1,4 +1,4 @@
-"""torpor doctor: whatever was done to the keys behind Torpor's back, nothing is lost or doubled by mending it."""
+"""torpor doctor: after any change to the keys behind Torpor's back, a repair loses and doubles nothing."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def due(client: redis.Redis) -> bytes:
     return bytes(found)
 
 
-def mended(services: Services) -> list[Ailment]:
+def repaired(services: Services) -> list[Ailment]:
     found = list(examine(services, repair=True))
-    assert all(finding.mended for finding in found)
+    assert all(finding.repaired for finding in found)
     assert list(examine(services)) == []
     return [finding.ailment for finding in found]
 
@@ -66,7 +66,7 @@ def test_an_index_entry_without_a_session_is_dropped(
     before = dump(client)
     assert list(examine(services)) == [Finding("s", Ailment.GHOST)]
     assert dump(client) == before
-    assert mended(services) == [Ailment.GHOST]
+    assert repaired(services) == [Ailment.GHOST]
     assert not raw(client, "KEYS", "*:due")
 
 
@@ -77,7 +77,7 @@ def test_a_session_without_an_index_entry_is_due_when_it_should_be(
     before = chat.info()
     client.delete(due(client))
     assert list(examine(services)) == [Finding("s", Ailment.UNINDEXED)]
-    assert mended(services) == [Ailment.UNINDEXED]
+    assert repaired(services) == [Ailment.UNINDEXED]
     assert chat.info() == before
 
 
@@ -93,7 +93,7 @@ def test_lost_metadata_is_made_anew_from_what_the_archive_has(
     client.delete(key(client, "s"))
     [finding] = examine(services)
     assert finding.ailment is Ailment.METADATA_LOST
-    assert mended(services) == [Ailment.METADATA_LOST]
+    assert repaired(services) == [Ailment.METADATA_LOST]
     assert transcript_after_a_sleep(services, chat) == [OLD, NEW]
 
 
@@ -112,11 +112,11 @@ def test_messages_that_may_be_archived_ones_by_chance_are_left_to_a_person(
     client.delete(key(client, "s"))
     before = dump(client)
     [finding] = examine(services, repair=True)
-    assert not finding.mended
+    assert not finding.repaired
     assert "--assume woken" in (finding.detail or "")
     assert dump(client) == before
     [finding] = examine(services, repair=True, assume=Assumption.WOKEN if woken else Assumption.NEW)
-    assert finding.mended
+    assert finding.repaired
     assert transcript_after_a_sleep(services, chat) == ([hello, NEW] if woken else [hello, hello, NEW])
 
 
@@ -130,7 +130,7 @@ def test_a_shard_whose_index_is_not_torpor_s_is_named_and_the_others_are_examine
     raw(client, "SET", f"{{torpor:{broken}}}:due", "not ours")
     findings = {finding.ailment: finding for finding in examine(services, repair=True)}
     assert set(findings) == {Ailment.SHARD_UNREADABLE, Ailment.GHOST}
-    assert findings[Ailment.GHOST].mended
+    assert findings[Ailment.GHOST].repaired
     assert f"shard {broken}: " in (findings[Ailment.SHARD_UNREADABLE].detail or "")
 
 
@@ -158,11 +158,11 @@ def test_lost_metadata_of_a_session_that_had_grown_during_its_archive_doubles_no
         with LeaseKeeper(services.sessions, services.settings.lease) as keeper:
             assert archive_claimed(services, keeper, lease, snapshot, rewound_before=0).outcome is Outcome.KEPT
     client.delete(key(client, "s"))
-    assert mended(services) == [Ailment.METADATA_LOST]
+    assert repaired(services) == [Ailment.METADATA_LOST]
     assert transcript_after_a_sleep(services, chat) == [HumanMessage("asleep"), OLD, NEW]
 
 
-def test_a_session_that_lost_its_metadata_is_put_aside_until_it_is_mended(
+def test_a_session_that_lost_its_metadata_is_put_aside_until_it_is_repaired(
     client: redis.Redis, services: Services, chat: MemorystoreChatMessageHistory
 ) -> None:
     chat.add_message(OLD)
@@ -175,7 +175,7 @@ def test_a_session_that_lost_its_metadata_is_put_aside_until_it_is_mended(
         drain(services, list(services.sessions.due_counts()))
         client.zadd(due(client), {"s": 1}, xx=True) if raw(client, "KEYS", "*:due") else None
     assert list(services.sessions.sessions(quarantined=True)) == ["s"]
-    assert mended(services) == [Ailment.METADATA_LOST]
+    assert repaired(services) == [Ailment.METADATA_LOST]
     assert list(services.sessions.sessions(quarantined=True)) == []
     assert transcript_after_a_sleep(services, chat) == [OLD, NEW]
 
@@ -190,7 +190,7 @@ def test_a_key_of_another_type_is_named_and_left_alone(
     client.set(name, "not ours")
     before = dump(client)
     [finding] = examine(services, repair=True)
-    assert (finding.ailment, finding.mended) == (Ailment.UNREADABLE, False)
+    assert (finding.ailment, finding.repaired) == (Ailment.UNREADABLE, False)
     assert "WRONGTYPE" in (finding.detail or "")
     assert dump(client) == before
 
@@ -201,4 +201,4 @@ def test_damaged_metadata_is_named_and_left_alone(
     chat.add_message(OLD)
     client.hset(key(client, "s"), "epoch", "yesterday")
     [finding] = examine(services, repair=True)
-    assert (finding.ailment, finding.mended) == (Ailment.UNREADABLE, False)
+    assert (finding.ailment, finding.repaired) == (Ailment.UNREADABLE, False)

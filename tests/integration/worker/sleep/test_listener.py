@@ -1,4 +1,4 @@
-"""A worker acts at the moment at which a session is due, whatever happens to what it hears."""
+"""A worker acts at the moment at which a session is due, even if announcements are lost."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ alone = pytest.mark.single_node(reason="it is about one node's connections")
 
 
 class Heard:
-    """A listener, and what it has sent for: (moment, shards) in turn."""
+    """A listener, and the drains that it has sent: (moment, shards) in turn."""
 
     def __init__(self, services: Services) -> None:
         self.sent: list[tuple[float, set[int]]] = []
@@ -60,7 +60,7 @@ def listening(services: Services, count: int = 1, *, failures: int = 0) -> Itera
 
 
 def await_listeners(services: Services, count: int) -> None:
-    # The channel matches the pattern, and is no shard's. The reply tells how many have heard.
+    # The channel matches the pattern, and is no shard's. The reply is the number of receivers.
     publish = partial(raw, services.sessions.client, "PUBLISH", "{torpor:nobody}:due", "hello")
     wait_until(lambda: publish() == count, what="all listen")
 
@@ -149,7 +149,7 @@ def test_a_connection_that_is_cut_heals_and_nothing_is_missed(tmp_path: Path) ->
                 shard = say(deployment, f"s{number}")
                 assert raw(deployment.sessions.client, "CLIENT", "KILL", "TYPE", "pubsub") == 1
                 deployment.sessions.close(f"s{number}")
-                wait_until(partial(heard.of, shard), 20, "it is heard of, or looked for")
+                wait_until(partial(heard.of, shard), 20, "the listener sends for it")
                 deployment.sessions.claim([shard], 10, LEASE)
                 await_listeners(deployment, 1)
     finally:

@@ -1,4 +1,4 @@
-"""Memory relief: a Redis that fills up is emptied of what is nearest to its due moment, and of no more than it must."""
+"""Memory relief: when Redis fills up, the sessions nearest to their due moments are archived, and no others."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def fill(services: Services, count: int) -> list[str]:
 
 
 def limit_to(services: Services, share: float) -> None:
-    """Let what is used be this share of the limit."""
+    """Set the memory limit so that this share of it is used."""
     client: Any = services.sessions.client
     raw(client, "CONFIG", "SET", "maxmemory", int(client.info("memory")["used_memory"] / share))
 

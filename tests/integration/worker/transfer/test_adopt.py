@@ -1,16 +1,17 @@
-"""Adopting what other libraries have written: all of it once, in order."""
+"""Adopting the sessions of other libraries: each message once, in order."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 import redis
-from langchain_core.messages import BaseMessage, HumanMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
 from support.adopting import (
     FORMATS,
@@ -282,9 +283,11 @@ NO_CONVERSATIONS: dict[str, tuple[str, ...]] = {
     "a hash": ("HSET", "k", "field", "value"),
     "a string": ("SET", "k", "value"),
     "a set": ("SADD", "k", "value"),
-    "no JSON": ("RPUSH", "k", '{"type": "human", "data": {}}', "hello"),
+    "no JSON": ("RPUSH", "k", '{"type": "human", "data": {"content": ""}}', "hello"),
     "no object": ("RPUSH", "k", "[]"),
-    "no data": ("RPUSH", "k", '{"type": "human", "data": {}}', '{"type": "human"}'),
+    "no data": ("RPUSH", "k", '{"type": "human", "data": {"content": ""}}', '{"type": "human"}'),
+    "data that LangChain can't read": ("RPUSH", "k", '{"type": "human", "data": {"content": 7}}'),
+    "a type that LangChain does not know": ("RPUSH", "k", '{"type": "alien", "data": {"content": "hi"}}'),
     "no type": ("RPUSH", "k", '{"type": 7, "data": {}}'),
     "a task of Celery's": ("LPUSH", "k", '{"body": "W10=", "headers": {}, "properties": {}}'),
     "nested too deeply": ("RPUSH", "k", "[" * 100_000),
@@ -310,6 +313,27 @@ def test_a_bad_message_far_from_the_first_is_found_before_anything_is_changed(cl
         len(history(client))
     assert len(theirs.elements) == 1_501
     assert leftovers(client) == []
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_messages_in_the_other_order_stay_where_they_are_unless_it_is_forced(client: redis.Redis, name: str) -> None:
+    layout = LAYOUTS[name]
+    theirs = Foreign(client, replace(layout, newest_first=not layout.newest_first))
+    theirs.add(*TURN)
+    history(client, "other", adopt=None).add_user_message("the deployment is known")
+    before = dump(client)
+    with pytest.raises(NotAdoptable, match="first: name the other layout, or insist with --force or Layout"):
+        _ = history(client, adopt=name).messages
+    assert dump(client) == before
+    assert history(client, adopt=replace(layout, check_order=False)).messages == TURN[::-1]
+
+
+def test_an_old_process_may_answer_and_hear_the_next_question_after_an_adoption(client: redis.Redis) -> None:
+    theirs = Foreign(client)
+    theirs.add(HumanMessage("a question"))
+    assert said(history(client)) == ["a question"]
+    theirs.add(AIMessage("an answer"), HumanMessage("another question"))
+    assert said(history(client)) == ["a question", "an answer", "another question"]
 
 
 def test_torpors_own_lists_are_never_adopted(client: redis.Redis) -> None:

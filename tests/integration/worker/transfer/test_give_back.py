@@ -38,7 +38,7 @@ def test_what_is_given_back_is_what_the_other_library_reads(
 
 
 def test_what_is_given_back_has_the_ttl_that_it_is_to_have(client: redis.Redis, sessions: SessionStore) -> None:
-    sessions.give_back("s", [b'{"type":"human","data":{}}'], ttl=timedelta(seconds=90))
+    sessions.give_back("s", [b'{"type":"human","data":{"content":""}}'], ttl=timedelta(seconds=90))
     assert 89_000 < raw(client, "PTTL", "s") <= 90_000
 
 
@@ -46,7 +46,7 @@ def test_a_key_that_is_in_use_is_never_replaced(client: redis.Redis, sessions: S
     Foreign(client).add("theirs")
     before = dump(client)
     with pytest.raises(SessionExists, match="the key 's' exists already"):
-        sessions.give_back("s", [b'{"type":"human","data":{}}'])
+        sessions.give_back("s", [b'{"type":"human","data":{"content":""}}'])
     assert dump(client) == before
 
 
@@ -55,7 +55,7 @@ def test_what_is_no_message_is_not_given_to_another_library(
     client: redis.Redis, sessions: SessionStore, element: bytes
 ) -> None:
     with pytest.raises(MessageCorrupt, match="message 1 of session 's'"):
-        sessions.give_back("s", [b'{"type":"human","data":{}}', element])
+        sessions.give_back("s", [b'{"type":"human","data":{"content":""}}', element])
     with pytest.raises(InvalidArgument, match="no messages"):
         sessions.give_back("s", [])
     assert not raw(client, "KEYS", "*")
@@ -74,7 +74,7 @@ def test_a_giver_that_is_killed_leaves_nothing_or_all_of_it(client: redis.Redis,
 
 
 def test_a_giving_whose_reply_was_lost_is_given_once(client: redis.Redis, sessions: SessionStore) -> None:
-    messages = [b'{"type":"human","data":{}}'] * 2
+    messages = [b'{"type":"human","data":{"content":""}}'] * 2
     place = "torpor", b"s", b"0a1b"
     for call in (
         calls.stage_return(*place, messages, staged=0, lease=timedelta(minutes=1)),

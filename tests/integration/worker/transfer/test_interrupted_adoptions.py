@@ -188,8 +188,8 @@ def test_the_doctor_finds_adoptions_at_which_nobody_is_and_finishes_them(
             [finding] = doctor.examine(services)
             assert (finding.session_id, finding.ailment) == (session_id, "adoption that was not finished")
             assert f"message_store:{session_id}" in str(finding.detail)
-            [mended] = doctor.examine(services, repair=True)
-            assert mended.mended
+            [repaired] = doctor.examine(services, repair=True)
+            assert repaired.repaired
         assert leftovers(client) == []
         assert said(history(client, session_id, adopt="community")) == ["x"]
 

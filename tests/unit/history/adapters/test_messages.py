@@ -1,4 +1,4 @@
-"""Messages as JSON bytes and back: every type, everything that JSON can hold, and what it can't."""
+"""Messages as JSON bytes and back: every type, and values that JSON can and can't represent."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def with_extra(value: object) -> HumanMessage:
 
 
 def assert_comes_back(message: BaseMessage) -> None:
-    """Equal, and of the same types all the way down: to == alone 1, 1.0 and True are the same."""
+    """Equal, and of the same types all the way down, because 1 == 1.0 == True."""
     back = decode_message(encode_message(message))
     assert type(back) is type(message)
     assert repr(back) == repr(message)
@@ -262,3 +262,46 @@ def test_what_is_no_message_is_refused(value: Any) -> None:
 def test_bytes_that_are_no_message_are_corrupt(element: bytes) -> None:
     with pytest.raises(MessageCorrupt, match=f"{len(element):,} bytes"):
         decode_message(element)
+
+
+# What LangChain could not read back
+
+
+class OwnType(BaseMessage):
+    type: str = "own"
+
+
+class Demanding(AIMessage):
+    """Reads back as an AIMessage."""
+
+    score: int
+
+
+def changed(message: BaseMessage, **values: Any) -> BaseMessage:
+    """A message whose values were set after it was made, which nothing checks."""
+    for name, value in values.items():
+        setattr(message, name, value)
+    return message
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        OwnType(content="hello"),
+        changed(HumanMessage("hello"), type="own"),
+        changed(HumanMessage("hello"), content=5),
+        changed(HumanMessage("hello"), content=[5]),
+        changed(HumanMessage("hello"), name=5),
+        changed(AIMessage("hello"), tool_calls="none"),
+        changed(ToolMessage("hello", tool_call_id="1"), status="fine"),
+        changed(AIMessage("hello"), response_metadata=[]),
+    ],
+    ids=repr,
+)
+def test_what_langchain_could_not_read_back_is_refused(message: BaseMessage) -> None:
+    with pytest.raises(MessageNotSerializable, match="read back"):
+        encode_message(message)
+
+
+def test_a_class_of_one_s_own_with_a_type_of_langchain_is_kept() -> None:
+    assert decode_message(encode_message(Demanding(content="hello", score=3))) == AIMessage("hello", score=3)

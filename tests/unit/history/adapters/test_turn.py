@@ -1,14 +1,20 @@
-"""What LangChain finds when it reads a history at the end of a turn, and what everybody else does."""
+"""The messages that LangChain reads at the end of a turn, and those that everybody else reads."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from contextvars import copy_context
 from typing import Any
 
 import pytest
+from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.chat_history import BaseChatMessageHistory
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig, RunnableLambda
+from langchain_core.runnables.config import run_in_executor
 from langchain_core.runnables.history import RunnableWithMessageHistory
 
 from torpor.history.adapters import turn
@@ -18,6 +24,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:RunnableWithMessageHistory is deprecated:langchain_core._api.deprecation.LangChainDeprecationWarning"
 )
 
+KEYS = [{}, {"input_messages_key": "question"}, {"input_messages_key": "question", "history_messages_key": "past"}]
 CONFIG: RunnableConfig = {"configurable": {"session_id": "s"}}
 
 
@@ -25,7 +32,7 @@ class InMemory(BaseChatMessageHistory):
     """A history that others can change between any two uses."""
 
     def __init__(self, *said: str) -> None:
-        self.turns = Turns()
+        self.turns = Turns(id(self))
         self.said: list[BaseMessage] = [HumanMessage(each) for each in said]
 
     @property
@@ -37,7 +44,6 @@ class InMemory(BaseChatMessageHistory):
         return found
 
     def add_messages(self, messages: Sequence[BaseMessage]) -> None:
-        self.turns.written()
         self.said += messages
 
     def clear(self) -> None:
@@ -55,12 +61,6 @@ def take_turn(history: BaseChatMessageHistory, act: Callable[[], Any], **keys: A
 
     chain = RunnableWithMessageHistory(RunnableLambda(answer), lambda session_id: history, **keys)
     chain.invoke({"question": "new"} if keys else [HumanMessage("new")], CONFIG)
-
-
-def test_langchain_has_the_functions_that_a_turn_is_known_by() -> None:
-    assert RunnableWithMessageHistory.__module__ == turn._LANGCHAIN
-    for name in turn._BEGIN | turn._END:
-        assert callable(getattr(RunnableWithMessageHistory, name))
 
 
 @pytest.mark.parametrize("meanwhile", [[], ["old"], ["old", "older"], ["old"] * 9], ids=len)
@@ -100,22 +100,26 @@ def test_what_is_read_in_a_turn_changes_nothing_of_what_it_began_with() -> None:
     assert history.texts == ["old", "old", "old", "new", "reply"]
 
 
-@pytest.mark.parametrize("keys", [{}, {"input_messages_key": "question", "history_messages_key": "past"}])
-def test_nothing_is_kept_of_a_turn_that_has_ended(keys: dict[str, Any]) -> None:
+@pytest.mark.parametrize("keys", KEYS)
+@pytest.mark.parametrize("fails", [False, True])
+def test_nothing_is_kept_of_a_turn_that_has_ended(keys: dict[str, Any], *, fails: bool) -> None:
     history = InMemory("old")
-    take_turn(history, lambda: None, **keys)
-    assert not history.turns._begun
+    with pytest.raises(ConnectionError) if fails else nullcontext():
+        take_turn(history, lambda: (_ for _ in ()).throw(ConnectionError) if fails else None, **keys)
+    assert not turn._runs.running
 
 
-def test_turns_that_fail_are_not_all_kept() -> None:
+def test_nothing_is_kept_of_a_stream_that_is_abandoned() -> None:
     history = InMemory("old")
-    for _ in range(2 * turn._REMEMBERED):
-        with pytest.raises(ConnectionError):
-            take_turn(history, lambda: (_ for _ in ()).throw(ConnectionError))
-    assert len(history.turns._begun) == turn._REMEMBERED
-    history.said = []
-    take_turn(history, history.said.clear)
-    assert history.texts == ["new", "reply"]
+
+    def answer(_: Any) -> AIMessage:
+        return AIMessage("reply")
+
+    chain = RunnableWithMessageHistory(RunnableLambda(answer), lambda session_id: history)
+    answers: Any = chain.stream([HumanMessage("new")], CONFIG)
+    next(answers)
+    answers.close()
+    assert not turn._runs.running
 
 
 def test_a_turn_within_a_turn_of_another_history_is_its_own() -> None:
@@ -148,8 +152,143 @@ class Wrapped(BaseChatMessageHistory):
         self.wrapped.clear()
 
 
-@pytest.mark.parametrize("keys", [{}, {"input_messages_key": "question", "history_messages_key": "past"}])
+@pytest.mark.parametrize("keys", KEYS)
 def test_a_history_that_is_wrapped_is_read_afresh_when_it_is_written(keys: dict[str, Any]) -> None:
     history = InMemory("old", "older")
     take_turn(Wrapped(history), lambda: history.said.append(HumanMessage("other")), **keys)
     assert history.texts == ["other", "new", "reply"]
+
+
+# Reads that are made elsewhere than where LangChain asks for them
+
+
+class Elsewhere(InMemory):
+    """A history that is read in another thread or task."""
+
+    def __init__(self, way: Callable[[Callable[[], Any]], Any], *said: str) -> None:
+        super().__init__(*said)
+        self.way = way
+
+    @property
+    def messages(self) -> list[BaseMessage]:  # type: ignore[override]
+        found: list[BaseMessage] = self.way(lambda: InMemory.messages.fget(self))  # type: ignore[attr-defined]
+        return found
+
+
+class ElsewhereAsync(Elsewhere):
+    async def aget_messages(self) -> list[BaseMessage]:
+        found: list[BaseMessage] = await self.way(lambda: InMemory.messages.fget(self))  # type: ignore[attr-defined]
+        return found
+
+    async def aadd_messages(self, messages: Sequence[BaseMessage]) -> None:
+        self.add_messages(messages)
+
+
+def in_a_thread(read: Callable[[], Any]) -> Any:
+    with ThreadPoolExecutor(1) as threads:
+        return threads.submit(copy_context().run, read).result()
+
+
+def in_a_loop(read: Callable[[], Any]) -> Any:
+    async def reading() -> Any:
+        return read()
+
+    return asyncio.run(reading())
+
+
+async def reading(read: Callable[[], Any]) -> Any:
+    return read()
+
+
+async def awaited_for(read: Callable[[], Any]) -> Any:
+    return await asyncio.wait_for(reading(read), 30)
+
+
+async def as_a_task(read: Callable[[], Any]) -> Any:
+    return await asyncio.create_task(reading(read))
+
+
+async def in_langchains_executor(read: Callable[[], Any]) -> Any:
+    return await run_in_executor(None, read)
+
+
+async def deeper_and_deeper(read: Callable[[], Any]) -> Any:
+    return await asyncio.to_thread(in_a_loop, lambda: in_a_thread(read))
+
+
+WAYS = [in_a_thread, in_a_loop]
+ASYNC_WAYS = [asyncio.to_thread, awaited_for, as_a_task, in_langchains_executor, deeper_and_deeper]
+MEANWHILE = [[], ["old"], ["old", "older"], ["old"] * 9]
+
+
+@pytest.mark.parametrize("keys", KEYS)
+@pytest.mark.parametrize("meanwhile", MEANWHILE, ids=len)
+@pytest.mark.parametrize("way", WAYS)
+def test_a_turn_is_known_in_any_thread(way: Callable[..., Any], meanwhile: list[str], keys: dict[str, Any]) -> None:
+    history = Elsewhere(way, "old", "older")
+
+    def change() -> None:
+        history.said = [HumanMessage(each) for each in meanwhile]
+
+    take_turn(history, change, **keys)
+    assert history.texts == [*meanwhile, "new", "reply"]
+
+
+@pytest.mark.parametrize("keys", KEYS)
+@pytest.mark.parametrize("meanwhile", MEANWHILE, ids=len)
+@pytest.mark.parametrize("way", ASYNC_WAYS)
+def test_a_turn_is_known_in_any_task(way: Callable[..., Any], meanwhile: list[str], keys: dict[str, Any]) -> None:
+    history = ElsewhereAsync(way, "old", "older")
+
+    async def answer(_: Any) -> AIMessage:
+        history.said = [HumanMessage(each) for each in meanwhile]
+        return AIMessage("reply")
+
+    chain = RunnableWithMessageHistory(RunnableLambda(answer), lambda session_id: history, **keys)
+    asyncio.run(chain.ainvoke({"question": "new"} if keys else [HumanMessage("new")], CONFIG))
+    assert history.texts == [*meanwhile, "new", "reply"]
+
+
+@pytest.mark.parametrize("way", ASYNC_WAYS)
+def test_turns_at_once_of_one_history_each_know_what_they_began_with(way: Callable[..., Any]) -> None:
+    history = ElsewhereAsync(way, "old")
+
+    async def converse() -> None:
+        both_run, first_is_written, grown = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+        async def answer(given: list[BaseMessage]) -> AIMessage:
+            if given[-1].content == "first":
+                history.said.append(HumanMessage("between"))  # so the second turn begins with more
+                grown.set()
+                await both_run.wait()
+            else:
+                both_run.set()
+                await first_is_written.wait()
+            return AIMessage("reply")
+
+        chain = RunnableWithMessageHistory(RunnableLambda(answer), lambda session_id: history)
+        first = asyncio.create_task(chain.ainvoke([HumanMessage("first")], CONFIG))
+        await grown.wait()
+        second = asyncio.create_task(chain.ainvoke([HumanMessage("second")], CONFIG))
+        await first
+        first_is_written.set()
+        await second
+
+    asyncio.run(converse())
+    assert history.texts == ["old", "between", "first", "reply", "second", "reply"]
+
+
+def test_langchain_still_gives_its_runs_these_names() -> None:
+    names: list[str] = []
+
+    class Names(BaseCallbackHandler):
+        def on_chain_start(self, *_: Any, **more: Any) -> None:
+            names.append(more["name"])
+
+    chain: Any = RunnableWithMessageHistory(
+        RunnableLambda(lambda _: AIMessage("reply")),  # type: ignore[arg-type]
+        lambda session_id: InMemory("old"),
+        input_messages_key="question",
+    )
+    chain.invoke({"question": "new"}, {**CONFIG, "callbacks": [Names()]})
+    assert {turn.LOAD, turn.INSERT} <= set(names)

@@ -1,4 +1,4 @@
-"""What `connect` refuses, and what it says of it: at once, with nothing opened, and with no secret in it."""
+"""`connect` refuses wrong arguments at once, before it opens a connection, and its errors have no secret."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def refusal(url: Any, **options: Any) -> str:
-    """What is said of arguments; none of it may hold the secret."""
+    """The error for these arguments, which must not have the secret."""
     with pytest.raises(InvalidArgument) as caught:
         connect(url, **options)
     chain: BaseException | None = caught.value
@@ -127,7 +127,7 @@ def test_iam_is_true_or_a_source(iam: Any) -> None:
 
 
 def test_a_credential_provider_is_not_given_by_its_name() -> None:
-    named = f"rediss://localhost?credential_provider=torpor.history.application_default&client_name={SECRET}"
+    named = f"rediss://localhost?credential_provider=torpor.application_default&client_name={SECRET}"
     assert refusal(named).startswith("a credential provider can't be given by its name")
 
 

@@ -1,4 +1,4 @@
-"""IAM tokens as credentials: when they are renewed, by whom, and what happens where they can't be."""
+"""IAM tokens as credentials: when they are renewed, by whom, and what happens if they can't be."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Object names: exactly those of the design, apart for every two sessions, and readable back."""
+"""Object names: as documented, different for any two sessions, and readable back."""
 
 from __future__ import annotations
 

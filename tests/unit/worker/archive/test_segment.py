@@ -1,4 +1,4 @@
-"""Segment bytes: what goes in comes out, and nothing else comes out without an error."""
+"""Segment bytes: messages come back as they were packed, or an error is raised."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_no_flipped_bit_gives_another_message() -> None:
             flipped = data[:position] + bytes([data[position] ^ 1 << bit]) + data[position + 1 :]
             if damaged(packed, flipped) is None:
                 harmless.add(position)
-    # Header bytes that say nothing of the content (flags, mtime, system), and the padding after the last block.
+    # Header bytes that do not describe the content (flags, mtime, system), and the padding after the last block.
     assert harmless <= {3, 4, 5, 6, 7, 8, 9, len(data) - 9}
 
 
@@ -200,8 +200,8 @@ def rewritten(packed: Packed, lines: list[bytes]) -> tuple[Packed, bytes]:
         (lambda lines: [lines[0].replace(b'"seq":3', b'"seq":' + b"3" * 5_000), *lines[1:]], "line 1 is not message 3"),
         (lambda lines: [line.replace(b'"s"', b'"t"') for line in lines], "another session or epoch"),
         (lambda lines: [line.replace(b'"epoch":17', b'"epoch":18') for line in lines], "another session or epoch"),
-        (lambda lines: [*lines[:2], lines[2].replace(b'"raw":"', b'"raw":"!'), lines[3]], "not a whole gzip file"),
-        (lambda lines: [*lines[:2], lines[2].replace(b'"raw":"', b'"raw":1"'), lines[3]], "not a whole gzip file"),
+        (lambda lines: [*lines[:2], lines[2].replace(b'"raw":"', b'"raw":"!'), lines[3]], "not a complete gzip file"),
+        (lambda lines: [*lines[:2], lines[2].replace(b'"raw":"', b'"raw":1"'), lines[3]], "not a complete gzip file"),
     ],
 )
 def test_lines_that_are_not_those_of_the_name_are_damage(change: object, said: str) -> None:

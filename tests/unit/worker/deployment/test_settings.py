@@ -311,7 +311,7 @@ def test_a_broker_that_is_the_same_redis_is_shown_the_same_tokens(monkeypatch: p
     monkeypatch.setenv("TORPOR_REDIS_IAM", "true")
     _, options = parsed(load_settings().celery_broker)
     assert options.pop("ssl_cert_reqs") == "required"
-    assert options == {"ssl_check_hostname": "false", "credential_provider": "torpor.history.application_default"}
+    assert options == {"ssl_check_hostname": "false", "credential_provider": "torpor.application_default"}
     module, _, name = options["credential_provider"].rpartition(".")
     assert getattr(import_module(module), name) is application_default
 

@@ -1,4 +1,4 @@
-"""Pace: a bounded rate, whoever asks."""
+"""The upload rate limits all threads together."""
 
 from __future__ import annotations
 

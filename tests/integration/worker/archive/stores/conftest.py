@@ -8,7 +8,7 @@ from support.storage_proxy import StorageProxy
 from torpor.worker.archive.stores import ArchiveStore
 from torpor.worker.archive.stores.url import open_archive
 
-# What a bucket is asked for. The emulator ignores holds, preconditions, the generation that is to be deleted or
+# The requests to a bucket. The emulator ignores holds, preconditions, the generation that is to be deleted or
 # amended, lifecycle rules, soft delete, retention, uniform access and IAM; it takes an earlier custom time. So these
 # tests look at what is sent, and let a proxy give the answers of Cloud Storage.
 

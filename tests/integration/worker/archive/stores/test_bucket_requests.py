@@ -46,7 +46,7 @@ from torpor.worker.errors import ArchiveCorrupt, ArchiveRefused, ArchiveUnavaila
 
 @pytest.fixture
 def versioned(bucket: str, emulator: str) -> str:
-    """A bucket that keeps what is deleted."""
+    """A bucket that keeps deleted objects."""
     requests.patch(f"{emulator}/storage/v1/b/{bucket}", json={"versioning": {"enabled": True}}, timeout=5)
     return bucket
 

@@ -43,6 +43,7 @@ def test_a_session_under_a_legal_hold_is_neither_purged_nor_cleared(services: Se
 
     assert standing.state is PurgeState.BLOCKED
     assert standing.receipt
+    assert (standing.receipt.found.sessions, standing.receipt.removed.sessions) == (2, 1)  # docs/erasure.md says so
     assert standing.receipt.kept.fields()["named"] == [
         {"session": "kept", "object": None, "why": "legal hold: case 12", "until": None}
     ]
@@ -117,7 +118,7 @@ def test_a_hold_that_was_released_is_not_in_the_way_of_an_erasure(services: Serv
     for session in ("purged", "cleared"):
         sleep(services, session, A)
         legal_hold.hold_session(services, session, "case 12")
-        services.sessions.release_hold(session)  # the objects have yet to be seen to
+        services.sessions.release_hold(session)  # the objects still have their temporary holds
 
     assert purge(services, Order.of(session="purged")).state is PurgeState.COMPLETE
     services.sessions.clear("cleared")
@@ -158,4 +159,4 @@ def test_a_hold_that_comes_during_a_restore_that_fails_is_seen_to(services: Serv
         restore_session(watched, "s")
     drain(services, SHARDS)
     [segment] = list(services.archive.list(names.session_prefix("s")))
-    assert segment.held or services.archive.url.startswith("gs:")  # the emulator does not tell of holds
+    assert segment.held or services.archive.url.startswith("gs:")  # the emulator does not show holds

@@ -1,4 +1,4 @@
-"""How long the archive keeps sessions: by the settings, by a policy, or by what the session itself asks for."""
+"""How long the archive keeps sessions: by the settings, by a policy, or by the session's own retention."""
 
 from __future__ import annotations
 
@@ -218,7 +218,7 @@ def test_older_segments_are_kept_before_a_session_leaves_redis(client: redis.Red
 
 
 class Killed(BaseException):
-    """Stands for a process that ends here."""
+    """Ends the process here."""
 
 
 @pytest.mark.parametrize("point", ["before amend", "after amend"])

@@ -136,7 +136,7 @@ def test_a_segment_that_expires_while_it_is_looked_at_is_missed_by_nobody(
 
 
 def anew(services: Services) -> None:
-    """Archive until the session sleeps: first comes the erasure of what is left of it."""
+    """Archive until the session sleeps; the first attempt erases the rest of its old part."""
     wait_until(lambda: archive_session(services, "s").outcome is Outcome.ARCHIVED)
 
 

@@ -14,7 +14,7 @@ from torpor.history.protocol import (
 
 @pytest.fixture
 def archive_url(request: pytest.FixtureRequest, archive_url: str) -> str:
-    """An empty archive that heeds holds."""
+    """An empty archive that enforces holds."""
     if archive_url.startswith("gs://"):
         proxy: StorageProxy = request.getfixturevalue("proxy")
         proxy.fail(Holder().act)

@@ -304,7 +304,7 @@ def test_a_hold_that_is_changed_while_the_worker_sees_to_the_objects_is_seen_to_
     points.at("after amend", lambda: chat(services).release_hold())
 
     assert archive_session(watched, "s").outcome is Outcome.SUPERSEDED
-    assert held(services, "s") == [False]  # by whoever saw to them, who looks again
+    assert held(services, "s") == [False]  # by the worker, which looks again
     settle(services)
 
     assert points.pending == []

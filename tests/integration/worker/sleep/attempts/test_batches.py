@@ -133,7 +133,7 @@ def test_a_drain_claims_more_while_the_last_of_a_batch_is_still_in_work_and_not_
 
 
 def fail_once(services: Services, chats: list[Chat]) -> None:
-    """Have each begun by a worker that dies."""
+    """Let a worker begin each session and die."""
     leases = services.sessions.claim(list(range(4)), len(chats), services.settings.lease)
     assert len(leases) == len(chats)
     services.sessions.snapshots(leases)

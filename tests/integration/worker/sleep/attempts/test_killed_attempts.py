@@ -29,7 +29,7 @@ from torpor.worker.sleep.outcome import Outcome
 
 
 class Killed(BaseException):
-    """Stands for a process that ends here."""
+    """Ends the process here."""
 
 
 @pytest.mark.parametrize("point", ["after read batch", "before commit batch", "after commit batch"])
@@ -106,7 +106,7 @@ def test_an_erasure_that_was_killed_is_finished_by_the_next(services: Services, 
     chat.check()
 
 
-# What an erasure that ran at the same time can leave behind; see DESIGN.md, "looks again after any lease has ended"
+# What an erasure at the same time can leave behind; see docs/design.md, "Clear"
 
 
 @pytest.mark.parametrize("erase", [clear_and_erase, Chat.purge])

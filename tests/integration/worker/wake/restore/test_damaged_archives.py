@@ -32,7 +32,7 @@ def replace(services: Services, stored: StoredObject, change: Callable[[bytes], 
 
 
 def fork(services: Services, epoch: int, start: int, messages: Iterable[bytes]) -> str:
-    """Archive a segment as a worker would have whose Redis was rewound; later than all that is there."""
+    """Archive a segment, later than all others, as a worker does whose Redis was rewound."""
     newest = max(stored.generation for stored in services.archive.list(""))
 
     def clock() -> bool:
@@ -218,7 +218,7 @@ def test_of_two_segments_that_differ_the_later_is_restored_and_the_other_named(
     result = restore_session(services, "s")
     assert (result.messages, list(result.forks)) == (len(expected), [aside])
     assert live(services) == expected
-    assert {stored.name for stored in segments(services)} >= {aside, later}  # both still hold acknowledged messages
+    assert {stored.name for stored in segments(services)} >= {aside, later}  # both still have acknowledged messages
 
 
 def test_a_fork_is_left_aside_whole_even_where_it_has_more_segments(services: Services) -> None:

@@ -1,4 +1,4 @@
-"""Restoring a session: every message, in order, once, as the very bytes."""
+"""Restoring a session: every message once, in order, with the very bytes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ POINTS = ["after begin_restore", "before list", "before open", "after stage", "b
 
 
 class Killed(BaseException):
-    """Stands for a process that ends here."""
+    """Ends the process here."""
 
 
 # What comes back

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import multiprocessing
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
@@ -13,9 +15,11 @@ import pytest
 from support.client_kinds import Chat, Connection
 from support.keyspace import dump, lasting_keys
 from support.observed import Points
+from support.servers import RedisServer
 from support.sessions import purge_session
 from support.waiting import wait_until
 from support.waking import LATE, SLEPT, events, fall_asleep, restored, watched, written
+from torpor import MemorystoreChatMessageHistory
 from torpor.history.protocol import OwnerMismatch, SessionPurged
 from torpor.worker.archive import names, ownership
 from torpor.worker.archive.stores.url import open_archive
@@ -250,3 +254,29 @@ def test_parts_of_different_owners_are_not_shown_as_one(
     with pytest.raises(OwnerMismatch):
         chat.messages  # noqa: B018
     assert services.sessions.messages("s") == written(LATE)
+
+
+# Forked processes
+
+
+def test_an_archive_that_was_used_before_a_fork_wakes_sessions_after_it(
+    services: Services, redis_server: RedisServer
+) -> None:
+    archive = SessionArchive(services.archive.url)
+
+    async def read(session_id: str) -> None:
+        client = redis_server.asyncio_client()
+        chat = MemorystoreChatMessageHistory(client, session_id, archive=archive)
+        assert await chat.aget_messages() == (SLEPT if session_id == "s" else [])
+        await client.aclose()
+
+    asyncio.run(read("other"))  # the parent's threads have begun
+    fall_asleep(services)
+    child = multiprocessing.get_context("fork").Process(target=lambda: asyncio.run(read("s")))
+    child.start()
+    try:
+        wait_until(lambda: child.exitcode is not None, 30, "the child has read the session")
+    finally:
+        child.kill()
+        child.join()
+    assert child.exitcode == 0

@@ -40,7 +40,7 @@ def in_gcs(redis_server: RedisServer, sessions: SessionStore, bucket: str, proxy
 
 
 class Killed(BaseException):
-    """Stands for a process that ends here."""
+    """Ends the process here."""
 
 
 def kill(_: Failpoint | None = None) -> None:
@@ -52,7 +52,7 @@ def kill(_: Failpoint | None = None) -> None:
 
 @pytest.fixture
 def answers(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """What each was told that has asked to wake a session."""
+    """The answers to all callers that have asked to wake a session."""
     told: list[Any] = []
     ask = SessionOperations.begin_restore
 

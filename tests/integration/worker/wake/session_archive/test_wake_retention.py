@@ -30,14 +30,14 @@ def ends(services: Services) -> set[datetime | None]:
 
 
 def fall_asleep_idle(services: Services, by: timedelta, **options: Any) -> None:
-    """Archive a session that was last used so long ago."""
+    """Archive a session that was last used as long ago as `by`."""
     services.sessions.append("s", written(SLEPT), owner="ann", **options)
     age(services.sessions.client, "s", by)
     assert archive_session(services, "s").outcome is Outcome.ARCHIVED
 
 
 def record(services: Services) -> None:
-    """What a worker does when it starts."""
+    """Record the deployment's rules, as a worker does when it starts."""
     settings = services.settings
     services.sessions.configure(
         idle=timedelta(days=1), max_age=None, retention=settings.archive_retention, policies=settings.rules
