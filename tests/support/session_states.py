@@ -252,7 +252,8 @@ STATES = {
     for each in (
         live, due, leased, quarantined,
         cleared, cleared_and_used, cleared_during_an_upload, clear_in_work, held_after_a_clear,
-        held, held_asleep, held_in_work, held_in_quarantine, held_in_quarantine_in_work, hold_applied, hold_applied_asleep, hold_released,
+        held, held_asleep, held_in_work, held_in_quarantine, held_in_quarantine_in_work,
+        hold_applied, hold_applied_asleep, hold_released,
         purged, purged_in_work, purged_and_used, known_absent,
         damaged, damaged_in_quarantine, held_damaged,
         restoring_asleep, restoring_live, restoring_a_short_one, restoring_held, restoring_in_quarantine,
