@@ -123,12 +123,12 @@ class Conversation:
     async def pop(self, decode: Callable[[Page], Sequence[T]]) -> T | None:
         """Take the last message back, for good; None if there is none. A message that `decode` refuses stays.
 
-        Raises SessionIncomplete if a part may be in the archive alone and there is no `archive`, SessionHeld, and
-        SessionPurged.
+        What `decode` leaves out because it is corrupt goes with the message before it. Raises SessionIncomplete if a
+        part may be in the archive alone and there is no `archive`, SessionHeld, and SessionPurged.
         """
         while page := await self.read(-1, touch=False):
             last = decode(page)
-            if await self._sessions.pop(self.session_id, page, owner=self._owner):
+            if await self._sessions.pop(self.session_id, page, owner=self._owner) and (last or not page.messages):
                 return last[-1] if last else None
         return None
 

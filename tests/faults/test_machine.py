@@ -250,9 +250,9 @@ class Machine(RuleBasedStateMachine):
                 self.tasks.remove(task)
 
     def check_active(self, session: str) -> None:
-        """Activity takes a session out of a worker's hands, unless it is to be erased."""
+        """Activity takes a session out of a worker's hands, unless it is empty or is to be erased."""
         info = self.sessions.info(session)
-        if info and info.floor is None and info.status is not Status.QUARANTINED:
+        if info and info.message_count and info.floor is None and info.status is not Status.QUARANTINED:
             score = self.client.zscore(self.keys.due, session)
             self.expect(bool(score and score > PRESENT and score % 1 == 0), f"{session} is used but due at {score}")
 

@@ -147,7 +147,7 @@ class Clock:
 
     def pass_by(self, session: bytes, score: float) -> bytes:
         """The score, long past, that replaces `score`."""
-        fresh = b"%d%s" % (next(self.past), b".5" if score % 1 else b"")
+        fresh = b"%d%s" % (next(self.past), {0.5: b".5", 0.25: b".25"}.get(score % 1, b""))
         for old, token in self.moved.items():
             if old[0] == session and float(token) == score:
                 self.moved[old] = fresh
