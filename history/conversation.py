@@ -26,8 +26,10 @@ _TRIES = 5
 class Archive(Protocol):
     """The archive in which sessions sleep; `torpor.SessionArchive` is one."""
 
-    async def wake(self, sessions: SessionOperations, session_id: str) -> None:
+    async def wake(self, sessions: SessionOperations, session_id: str) -> bool | None:
         """Put a session's archived messages back, before those in Redis; returns when that is done.
+
+        False if it can't be done now, and the read shall return what Redis has.
 
         If several ask at the same time, one does it. Afterwards no message of the session is in the archive alone. A
         session that the archive does not have either is remembered as empty for some time.
@@ -75,7 +77,8 @@ class Conversation:
             page = await self._sessions.transcript(self.session_id, start, stop, touch=touch)
             if self._archive is None or (page is not None and page.complete):
                 return page
-            await self._archive.wake(self._sessions, self.session_id)
+            if await self._archive.wake(self._sessions, self.session_id) is False:
+                return page
         raise TranscriptChanged(f"session {self.session_id!r} fell asleep each time it was woken: try again")
 
     async def pages(self, size: int, *, newest_first: bool = False) -> AsyncIterator[Page]:
@@ -120,12 +123,12 @@ class Conversation:
     async def pop(self, decode: Callable[[Page], Sequence[T]]) -> T | None:
         """Take the last message back, for good; None if there is none. A message that `decode` refuses stays.
 
-        Raises SessionIncomplete if a part may be in the archive alone and there is no `archive`, SessionHeld, and
-        SessionPurged.
+        What `decode` leaves out because it is corrupt goes with the message before it. Raises SessionIncomplete if a
+        part may be in the archive alone and there is no `archive`, SessionHeld, and SessionPurged.
         """
         while page := await self.read(-1, touch=False):
             last = decode(page)
-            if await self._sessions.pop(self.session_id, page, owner=self._owner):
+            if await self._sessions.pop(self.session_id, page, owner=self._owner) and (last or not page.messages):
                 return last[-1] if last else None
         return None
 

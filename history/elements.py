@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from enum import StrEnum
 from typing import Any
 
 from pydantic_core import from_json
@@ -41,6 +42,31 @@ def is_message(element: bytes) -> bool:
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return False
     return True
+
+
+class Shape(StrEnum):
+    """The frameworks' kinds of elements."""
+
+    MESSAGE = "message"  # LangChain
+    ITEM = "item"  # OpenAI Agents SDK
+
+
+def shape(element: bytes) -> Shape | None:
+    """The kind of an element as its outline tells, whether or not its framework can read it; None for neither."""
+    try:
+        value = parse_json(element)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(value, dict):
+        return None
+    if value.keys() == {"type", "data"}:
+        return Shape.MESSAGE
+    return Shape.ITEM if isinstance(value.get("role", value.get("type")), str) else None
+
+
+def is_readable(element: bytes) -> bool:
+    """True if LangChain or the Agents SDK can read the element."""
+    return shape(element) is Shape.ITEM or is_message(element)
 
 
 def find_unserializable(value: Any, path: str = "data") -> str | None:

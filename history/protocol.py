@@ -5,8 +5,8 @@ This module loads no LangChain; `torpor.history.adapters.messages` converts Lang
 - **Sessions in Redis**: `SessionStore` has every operation, blocking; `AsyncSessionStore` and `SessionOperations` have
   those of applications, as coroutines; `run_sync` runs one of these to its end. `PurgeLock` is the lock of a purge.
 - **Connections**: `connect`, and for IAM `IamCredentialProvider` and `application_default`.
-- **A session**: `SessionInfo` with its `Status`, `Expiry` and `LegalHold`; a `Page` of its messages; `parse_json` for
-  one message.
+- **A session**: `SessionInfo` with its `Status`, `Expiry` and `LegalHold`; a `Page` of its messages; `parse_json` and
+  `is_readable` for one message.
 - **Archiving**: a `Lease` and the `ClaimOutcome` without one, `CommitOutcome`, `EraseOutcome`.
 - **Waking**: a `RestoreTicket` or a `RestoreRefusal`, the `Origin` of a session, and the `RestoreEnd`.
 - **Erasure and legal holds**: a `PurgeTarget`, its `Purging` with a `PurgeOutcome`; `HoldOutcome`.
@@ -23,7 +23,7 @@ from torpor.history.adoption import Adoptable, Adoption
 from torpor.history.clients.blocking import run_sync
 from torpor.history.clients.connect import connect
 from torpor.history.clients.iam import IamCredentialProvider, application_default
-from torpor.history.elements import parse_json
+from torpor.history.elements import is_readable, parse_json
 from torpor.history.errors import (
     ClientMismatch,
     InvalidArgument,
@@ -154,6 +154,7 @@ __all__ = [
     "check_owner",
     "check_session_id",
     "connect",
+    "is_readable",
     "looks_like_torpors",
     "other_format",
     "parse_json",

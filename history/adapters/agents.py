@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+from torpor.history.adapters.decoding import decode_page
 from torpor.history.adapters.items import decode_item, encode_item
 from torpor.history.clients.kinds import Client
 from torpor.history.conversation import Archive, Conversation
-from torpor.history.errors import ClientMismatch, InvalidArgument, MessageCorrupt
+from torpor.history.elements import Shape
+from torpor.history.errors import ClientMismatch, InvalidArgument
 from torpor.history.expiry import Expiry
 from torpor.history.keys import DEFAULT_NAMESPACE
 from torpor.history.session import Page
@@ -77,8 +79,8 @@ class MemorystoreSession:
     async def get_items(self, limit: int | None = None) -> list[TResponseInputItem]:
         """The last `limit` items, oldest first, without reading the others; counts as activity.
 
-        None means the limit of `session_settings`, or all items. Raises MessageCorrupt, which names the position of
-        the element that is not an item.
+        None means the limit of `session_settings`, or all items. An element that is corrupt is left out, and a warning
+        in the log names its position. Raises MessageCorrupt, which names the position, for a LangChain message.
         """
         if limit is None and self.session_settings is not None:
             limit = self.session_settings.limit
@@ -98,7 +100,8 @@ class MemorystoreSession:
     async def pop_item(self) -> TResponseInputItem | None:
         """Take the last item back, for good; None if there is none.
 
-        Raises MessageCorrupt for an element that is not an item, which stays; SessionIncomplete if a part of the
+        Corrupt elements after it go with it, as in the SDK's own sessions. Raises MessageCorrupt for a LangChain
+        message, which stays; SessionIncomplete if a part of the
         session may be in the archive alone and no `archive` was given; SessionHeld; and SessionPurged.
         """
         return await self._conversation.pop(self._decoded)
@@ -108,13 +111,7 @@ class MemorystoreSession:
         await self._conversation.clear()
 
     def _decoded(self, page: Page) -> list[Any]:
-        return [self._decode(position, element) for position, element in enumerate(page.messages, page.start)]
-
-    def _decode(self, position: int, element: bytes) -> dict[str, Any]:
-        try:
-            return decode_item(element)
-        except MessageCorrupt as exc:
-            raise MessageCorrupt(f"item {position} of session {self.session_id!r}: {exc}") from exc
+        return decode_page(page, self.session_id, decode_item, Shape.ITEM)
 
 
 def _to_settings(settings: dict[str, Any]) -> SessionSettings:

@@ -11,13 +11,15 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 from langchain_core.chat_history import BaseChatMessageHistory
 from langchain_core.messages import BaseMessage
 
+from torpor.history.adapters.decoding import decode_page
 from torpor.history.adapters.messages import decode_message, encode_message
 from torpor.history.adapters.turn import Turns
 from torpor.history.calls import KEEP, Keep
 from torpor.history.clients.blocking import iterate_sync, run_sync
 from torpor.history.clients.kinds import Client
 from torpor.history.conversation import Archive, Conversation
-from torpor.history.errors import ClientMismatch, InvalidArgument, MessageCorrupt
+from torpor.history.elements import Shape
+from torpor.history.errors import ClientMismatch, InvalidArgument
 from torpor.history.expiry import Expiry, check_seconds
 from torpor.history.keys import DEFAULT_NAMESPACE
 from torpor.history.layout import Layout
@@ -130,8 +132,9 @@ class MemorystoreChatMessageHistory(BaseChatMessageHistory):
     async def _messages(self) -> list[BaseMessage]:
         """The session's messages, oldest first; counts as activity.
 
-        Without an `archive`, only the messages in Redis: none while the session sleeps. Raises MessageCorrupt, which
-        names the position of the element that is not a LangChain message.
+        Without an `archive`, only the messages in Redis: none while the session sleeps. An element that is corrupt is
+        left out, and a warning in the log names its position. Raises MessageCorrupt, which names the position, for an
+        item of the Agents SDK.
         """
         if (begun_with := self._turns.read_again()) is not None:
             return begun_with
@@ -268,16 +271,7 @@ class MemorystoreChatMessageHistory(BaseChatMessageHistory):
     arelease_hold = _awaited(_release_hold)
 
     def _decoded(self, page: Page | None) -> list[BaseMessage]:
-        if page is None:
-            return []
-        messages: list[BaseMessage] = []
-        try:
-            for element in page.messages:
-                messages.append(decode_message(element))  # noqa: PERF401 - their number is the position of a corrupt one
-        except MessageCorrupt as exc:
-            position = page.start + len(messages)
-            raise MessageCorrupt(f"message {position} of session {self.session_id!r}: {exc}") from exc
-        return messages
+        return decode_page(page, self.session_id, decode_message, Shape.MESSAGE) if page else []
 
     def _check_blocking(self) -> None:
         if self._conversation.asynchronous:

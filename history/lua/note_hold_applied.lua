@@ -17,7 +17,7 @@ local length = redis.call('LLEN', KEYS[1])
 if not session.epoch and length == 0 then return 'other' end
 if (legal_hold(KEYS[4], ARGV[1], session.owner) or '') ~= ARGV[3] then return 'other' end
 allow_at_memory_limit(KEYS[3])
-redis.call('HDEL', KEYS[2], FIELD.hold_pending, FIELD.attempt, FIELD.attempts)
+redis.call('HDEL', KEYS[2], FIELD.hold_pending, FIELD.attempt, FIELD.attempts, FIELD.waiting_since)
 session.hold_pending = nil
 local is_quarantined = session.state == 'quarantined'
 if not is_quarantined then redis.call('HDEL', KEYS[2], FIELD.error) end

@@ -1,8 +1,8 @@
 -- Begin an attempt at a claimed session: count the attempt and describe the session. A restore that was still running
 -- ends: its token goes, so it can't finish any more. Only an attempt that applies a legal hold lets it go on.
 -- Atomic: the description is of the state that the lease protects, and an attempt that is begun twice is counted once.
--- Uses: clock, lease, legal_hold, memory, number
--- Reads: hold_pending, restore_until, attempt, owner
+-- Uses: clock, lease, legal_hold, memory, number, waiting
+-- Reads: hold_pending, restore_until, attempt, owner, waiting_since
 -- KEYS[1] list    messages
 -- KEYS[2] hash    metadata
 -- KEYS[3] zset    due
@@ -10,6 +10,7 @@
 -- ARGV[1] session id
 -- ARGV[2] token
 -- ARGV[3] token with which the session was claimed; it names the attempt
+-- ARGV[4] due score before that
 -- Returns {now ms, length, score, hold or '', field, value, ...} | {} the lease is lost, or the session is gone
 if not owns_lease(KEYS[3], ARGV[1], ARGV[2]) then return {} end
 local length = redis.call('LLEN', KEYS[1])
@@ -23,7 +24,8 @@ if not (session.hold_pending and tonumber(session.restore_until or 0) > now_ms) 
   redis.call('HDEL', KEYS[2], FIELD.restore_token, FIELD.restore_until)
 end
 if session.attempt ~= ARGV[3] then
-  redis.call('HSET', KEYS[2], FIELD.attempt, ARGV[3])
+  local since = waiting_since(session.waiting_since, ARGV[4], now_ms)
+  redis.call('HSET', KEYS[2], FIELD.attempt, ARGV[3], FIELD.waiting_since, since)
   redis.call('HINCRBY', KEYS[2], FIELD.attempts, 1)
 end
 local hold = legal_hold(KEYS[4], ARGV[1], session.owner) or ''

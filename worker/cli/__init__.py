@@ -9,6 +9,7 @@ import atexit
 import gc
 import signal
 import sys
+from io import TextIOWrapper
 from types import FrameType
 
 # Imported modules and classes live to the end. With Python's own threshold, the garbage collector examines them again
@@ -27,6 +28,8 @@ class Interrupted(SystemExit):
 def main() -> None:
     """Run the command; turn errors and Ctrl-C into a line on standard error and an exit code."""
     gc.set_threshold(_GC_THRESHOLD)
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a character that the terminal's encoding lacks is no error
     atexit.register(gc.freeze)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else the process is to ignore it, as with nohup
         signal.signal(signal.SIGINT, _interrupt)

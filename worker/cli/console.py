@@ -21,13 +21,14 @@ if TYPE_CHECKING:
 
     from torpor.worker.cli.speech import Speech
 
-# Characters that could control a terminal: C0 except tab and line feed, DEL, C1, and marks of the text direction.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# Characters that could control a terminal: C0 except tab and line feed, DEL, C1, and marks of the text direction. And
+# halves of surrogate pairs, which have no UTF-8 form.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def printable(text: str) -> str:
     """The text with control characters shown as escapes, so that no message controls the terminal."""
-    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def one_line(text: str) -> str:
@@ -57,7 +58,8 @@ def print_json(value: Any) -> None:
     """One JSON document on one line of standard output: moments in ISO 8601, spans in seconds."""
     plain = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
     # json.dumps escapes only characters below U+0020. Outside of strings, JSON has none of these characters.
-    text = json.dumps(plain, ensure_ascii=False, default=_plain)
+    unicode = sys.stdout.encoding.lower().startswith("utf")
+    text = json.dumps(plain, ensure_ascii=not unicode, default=_plain)
     sys.stdout.write(_CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text) + "\n")
 
 

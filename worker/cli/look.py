@@ -30,6 +30,7 @@ def status(context: typer.Context, *, as_json: Json = False) -> None:
             "live in Redis": f"{overview.live:,}",
             "due": f"{overview.due:,}",
             "in work": f"{overview.in_work:,}",
+            "postponed": f"{overview.postponed:,}",
             "quarantined": f"{overview.quarantined:,}",
             "archived since start": f"{overview.archived:,}",
             "restored since start": f"{overview.restored:,}",
@@ -83,11 +84,12 @@ def sessions(
 def show(context: typer.Context, session: Session, *, as_json: Json = False) -> None:
     """Print the transcript of a session without waking it.
 
-    The messages come from Redis, from the archive, or from both.
+    The messages come from Redis, from the archive, or from both. If one can't be read, its position is shown in its
+    place, and the exit code is 1.
 
     Example: torpor show user-42
     """
-    from torpor.history.protocol import check_session_id
+    from torpor.history.protocol import MessageCorrupt, check_session_id
     from torpor.worker.transfer import json_lines
     from torpor.worker.wake.read import read_transcript
 
@@ -95,9 +97,13 @@ def show(context: typer.Context, session: Session, *, as_json: Json = False) -> 
     if as_json:
         sys.stdout.buffer.write(json_lines.export_line(session, elements))
     else:
-        from torpor.worker.cli.speech import speech  # loads LangChain
+        from torpor.worker.cli.speech import speeches  # loads LangChain
 
-        console.print_transcript(map(speech, elements))
+        corrupt: list[int] = []
+        console.print_transcript(speeches(elements, corrupt))
+        if corrupt:
+            positions = ", ".join(map(str, corrupt))
+            raise MessageCorrupt(f"message {positions} of session {session!r} can't be read; --json has all bytes")
 
 
 def events(

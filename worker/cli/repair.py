@@ -65,16 +65,20 @@ def doctor(
             "they were restored (woken), or written later (new)."
         ),
     ] = None,
+    messages: Annotated[
+        bool, typer.Option("--messages/--no-messages", help="Read every message, to find corrupt ones, or none.")
+    ] = True,
     as_json: JsonLines = False,
 ) -> None:
     """Find and repair damaged sessions and index entries.
 
-    The exit code is 1 if something is left to repair.
+    The exit code is 1 if something is left to repair. Messages that can't be read are named by session and position,
+    and stay: reads leave them out, and torpor export has their bytes.
 
     Example: torpor doctor --repair
     """
     left = 0
-    for finding in examining.examine(services_of(context), repair=repair, assume=assume):
+    for finding in examining.examine(services_of(context), repair=repair, assume=assume, messages=messages):
         left += not finding.repaired
         if as_json:
             console.print_json(finding)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,16 @@ class Speech:
     text: str
     kinds: Sequence[str] = ()
     calls: Sequence[str] = ()
+
+
+def speeches(elements: Iterable[bytes], corrupt: list[int]) -> Iterator[Speech]:
+    """The speech of each element; one that is neither a message nor an item is shown as such, and put in `corrupt`."""
+    for position, element in enumerate(elements):
+        try:
+            yield speech(element)
+        except MessageCorrupt:
+            corrupt.append(position)
+            yield Speech(f"message {position}", "", [f"can't be read: {len(element):,} bytes"])
 
 
 def speech(element: bytes) -> Speech:

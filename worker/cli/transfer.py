@@ -139,8 +139,8 @@ def _as_json(planned: Mapping[str, Adoptable]) -> list[dict[str, Any]]:
 
 def _extract(found: Adoptable) -> str:
     """The first and the last message for people."""
-    from torpor.worker.cli.speech import speech  # loads LangChain
+    from torpor.worker.cli.speech import speeches  # loads LangChain
 
     ends = [found.first, found.last][: found.total]
-    said = (f"{each.speaker}: {shorten(console.one_line(each.text), _EXTRACT)}" for each in map(speech, ends))
+    said = (f"{each.speaker}: {shorten(console.one_line(each.text), _EXTRACT)}" for each in speeches(ends, []))
     return " ... ".join(said)

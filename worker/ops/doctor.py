@@ -18,12 +18,15 @@ from torpor.history.protocol import (
     SessionStore,
     Status,
     TorporError,
+    is_readable,
     parse_json,
 )
 from torpor.worker.archive import contents
 from torpor.worker.deployment.services import Services
 
 _PAGE = 500
+# How many positions of corrupt messages a finding names.
+_NAMED = 20
 # An adoption takes milliseconds, or seconds if the session is very large. An older one was interrupted.
 _ADOPTING = timedelta(minutes=1)
 
@@ -35,6 +38,7 @@ class Ailment(StrEnum):
     UNINDEXED = "session without an index entry"
     METADATA_LOST = "messages without metadata"
     UNREADABLE = "keys or metadata that are not Torpor's"
+    CORRUPT = "messages that can't be read"
     UNADOPTED = "adoption that was not finished"
     SHARD_UNREADABLE = "a shard's index or quarantine that is not Torpor's"
 
@@ -59,11 +63,14 @@ class Finding:
     detail: str | None = None
 
 
-def examine(services: Services, *, repair: bool = False, assume: Assumption | None = None) -> Iterator[Finding]:
+def examine(
+    services: Services, *, repair: bool = False, assume: Assumption | None = None, messages: bool = True
+) -> Iterator[Finding]:
     """Examine all sessions in Redis, indexed or not, and yield what is wrong; with `repair`, repair it first.
 
-    Walks the key space once (SCAN) while applications and workers go on. Repeatable: what was repaired is not found
-    again. Unreadable keys are never changed.
+    With `messages`, reads every message to find corrupt ones, which nothing can repair. Walks the key space once (SCAN)
+    while applications and workers go on. Repeatable: what was repaired is not found again. Unreadable keys are never
+    changed.
     """
     sessions = services.sessions
     walk = chain(_indexed(sessions), sessions.stored_sessions())
@@ -73,6 +80,8 @@ def examine(services: Services, *, repair: bool = False, assume: Assumption | No
         fresh = list(dict.fromkeys(each for each in page if isinstance(each, str) and each not in found))
         for session_id, info in zip(fresh, sessions.infos(fresh), strict=True):
             finding = _examine(services, session_id, info, repair=repair, assume=assume)
+            if not finding and messages and isinstance(info, SessionInfo):
+                finding = _read(services, info)
             if finding:
                 found.add(session_id)
                 yield finding
@@ -106,6 +115,23 @@ def _examine(
     if info.due_at is None and info.status is not Status.QUARANTINED:
         return _reindex(services, Finding(session_id, Ailment.UNINDEXED), repair=repair)
     return None
+
+
+def _read(services: Services, info: SessionInfo) -> Finding | None:
+    """Read the messages of a session in Redis, and name those that no framework can read."""
+    try:
+        corrupt = [
+            position
+            for page in (services.sessions.pages(info.session_id) if info.message_count else ())
+            for position, element in enumerate(page.messages, page.start)
+            if not is_readable(element)
+        ]
+    except PermanentError as error:
+        return Finding(info.session_id, Ailment.UNREADABLE, detail=str(error))
+    if not corrupt:
+        return None
+    named = ", ".join(map(str, corrupt[:_NAMED])) + (", ..." if len(corrupt) > _NAMED else "")
+    return Finding(info.session_id, Ailment.CORRUPT, detail=f"message {named}; {len(corrupt)} of {info.message_count}")
 
 
 def _reindex(services: Services, finding: Finding, *, repair: bool) -> Finding | None:

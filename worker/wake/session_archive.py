@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
 from itertools import chain, repeat
+from typing import Literal
 
 from torpor.history.protocol import (
     DEFAULT_NAMESPACE,
@@ -22,6 +23,7 @@ from torpor.history.protocol import (
 from torpor.worker.archive import ownership
 from torpor.worker.archive.stores.url import open_archive
 from torpor.worker.deployment.events import KEPT
+from torpor.worker.errors import ArchiveUnavailable
 from torpor.worker.retention.expiry import RetentionRules
 from torpor.worker.wake.restore import Restored, RestoreOutcome, Restorer
 
@@ -41,9 +43,26 @@ class SessionArchive:
     `storage.objects.list`, `.get` and `.update`. Safe to share among threads and event loops.
     """
 
-    def __init__(self, url: str, *, threads: int = 16) -> None:
-        """`url`: the workers' TORPOR_ARCHIVE_URL; raises ValueError. `threads`: connections to the bucket."""
-        self._store = open_archive(url, threads=threads)
+    def __init__(
+        self,
+        url: str,
+        *,
+        threads: int = 16,
+        patience_seconds: float = 2.0,
+        on_archive_down: Literal["raise", "continue"] = "raise",
+    ) -> None:
+        """`url`: the workers' TORPOR_ARCHIVE_URL; raises ValueError. `threads`: connections to the bucket.
+
+        If the bucket is down, a request to it is given up within `patience_seconds`. A read then raises
+        ArchiveUnavailable. With `on_archive_down="continue"` it returns the messages in Redis instead, for a sleeping
+        session none, and a later read wakes the session. Writes to a sleeping session are safe meanwhile.
+        """
+        if not 0 < patience_seconds < float("inf"):
+            raise ValueError(f"patience_seconds must be a positive number, not {patience_seconds!r}")
+        if on_archive_down not in ("raise", "continue"):
+            raise ValueError(f"on_archive_down must be 'raise' or 'continue', not {on_archive_down!r}")
+        self._store = open_archive(url, threads=threads, patience=patience_seconds)
+        self._continues = on_archive_down == "continue"
         self._most_threads = threads
         self._pool: ThreadPoolExecutor | None = None
         self._process = os.getpid()
@@ -58,13 +77,25 @@ class SessionArchive:
         if namespace not in self._ours and ownership.is_taken(self._store, namespace):
             self._ours.add(namespace)
 
-    async def wake(self, sessions: SessionOperations, session_id: str) -> None:
+    async def wake(self, sessions: SessionOperations, session_id: str) -> bool:
         """Put a session's archived messages back. If many ask at the same time, one does it.
+
+        False if the archive is down and the read shall go on without it.
 
         Redis remembers for a minute that a session has no message anywhere, so that the turn that begins with this
         read costs one listing. Raises ArchiveTaken, ArchiveUnavailable, SegmentMissing, SegmentDamaged, OwnerMismatch
         and SessionDamaged, and TransientError if another restore of the session has gone on for a minute.
         """
+        try:
+            await self._wake(sessions, session_id)
+        except ArchiveUnavailable as error:
+            if not self._continues:
+                raise
+            log.warning("session %r is read without its archived messages: %s", session_id, error)
+            return False
+        return True
+
+    async def _wake(self, sessions: SessionOperations, session_id: str) -> None:
         namespace = (await sessions.deployed()).keyspace.namespace
         await sessions.elsewhere(partial(self.check, namespace), self._threads)
         until = time.monotonic() + _LEASE.total_seconds()

@@ -224,6 +224,51 @@ def test_control_characters_do_not_reach_the_terminal(client: redis.Redis, torpo
 
 
 @pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
+def test_a_corrupt_message_is_shown_by_its_position_among_the_others(
+    client: redis.Redis, services: Services, torpor: Torpor
+) -> None:
+    chat(client).add_messages(TURN)
+    services.sessions.append("s", [b"not JSON", b'{"type":"alien","data":{"content":"?"}}', b'{"role":"user"}'])
+    chat(client).add_messages([HumanMessage("still here?")])
+    for _ in range(2):
+        shown = torpor("show", "s")
+        assert shown.code == 1
+        assert "message 2\n  [can't be read: 8 bytes]\nmessage 3\n" in shown.out
+        assert shown.out.endswith("still here?\n")
+        assert "message 2, 3 of session 's' can't be read" in shown.said
+        as_json = torpor("show", "s", "--json")
+        assert (as_json.code, len(as_json.json["messages"])) == (0, 6)
+        torpor("archive", "s")
+
+
+def spawned(variables: dict[str, str], *arguments: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    """The command in a process of its own, whose output is a pipe with an encoding."""
+    return subprocess.run(
+        [sys.executable, "-m", "torpor", *arguments],
+        env=os.environ | {PREFIX + name: value for name, value in variables.items()} | environment,
+        capture_output=True,
+        check=False,
+        timeout=scaled(60),
+    )
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+@pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
+def test_text_that_the_terminal_can_not_write_is_shown_as_an_escape(
+    client: redis.Redis, variables: dict[str, str], encoding: str
+) -> None:
+    chat(client, "s😀").add_messages([HumanMessage("half \ud83d, whole 😀")])
+    show = ["show", "s😀"]
+    for arguments in (show, ["sessions"], [*show, "--json"], ["sessions", "--json"], ["archive", "s😀"]):
+        done = spawned(variables, *arguments, PYTHONIOENCODING=encoding, PYTHONUTF8="0")
+        assert (done.returncode, b"Traceback" in done.stderr) == (0, False), done
+        if "--json" in arguments:
+            assert json.loads(done.stdout)["session_id"] == "s😀"
+    shown = spawned(variables, *show, PYTHONIOENCODING=encoding, PYTHONUTF8="0").stdout
+    assert b"half \\ud83d, whole " + ("😀".encode() if encoding == "utf-8" else b"\\U0001f600") in shown
+
+
+@pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
 def test_a_purge_asks_first(client: redis.Redis, variables: dict[str, str]) -> None:
     chat(client).add_messages(TURN)
     environment = os.environ | {PREFIX + name: value for name, value in variables.items()}

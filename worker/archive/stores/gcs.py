@@ -56,8 +56,12 @@ class GcsStore:
     Source: https://cloud.google.com/storage/docs/request-preconditions and .../docs/data-validation
     """
 
-    def __init__(self, bucket: str, prefix: str, *, threads: int) -> None:
-        """`threads` is how many uploads may run at a time. The first use looks for credentials."""
+    def __init__(self, bucket: str, prefix: str, *, threads: int, patience: float | None = None) -> None:
+        """`threads` is how many uploads may run at a time. The first use looks for credentials.
+
+        A request that fails is given up within `patience` seconds, unless given after a minute.
+        """
+        self._patience = patience
         self._bucket_name = bucket
         self._prefix = f"{prefix}/" if prefix else ""
         self._threads = threads
@@ -103,7 +107,7 @@ class GcsStore:
                 yield io.BytesIO(self._objects.read(self._prefix + stored.name, stored.generation))
             else:
                 blob = self._bucket.blob(self._prefix + stored.name, generation=stored.generation)
-                with blob.open("rb", chunk_size=_CHUNK, raw_download=True, **patiently()) as reader:
+                with blob.open("rb", chunk_size=_CHUNK, raw_download=True, **patiently(self._patience)) as reader:
                     yield cast(BinaryIO, reader)
 
     def delete(self, stored: StoredObject) -> bool:
@@ -153,7 +157,7 @@ class GcsStore:
     @cached_property
     def _objects(self) -> Objects:
         session, server, agent = connected(self._client, self._threads)
-        return Objects(session, server, self._bucket_name, agent)
+        return Objects(session, server, self._bucket_name, agent, patience=self._patience)
 
     @cached_property
     def _bucket(self) -> storage.Bucket:
@@ -176,7 +180,7 @@ class GcsStore:
             if_generation_match=0,
             checksum="crc32c",
             crc32c_checksum_value=described["crc32c"],
-            **patiently(),
+            **patiently(self._patience),
         )
         return properties(blob)
 

@@ -36,7 +36,7 @@ _FIELDS = (
 )
 
 
-def _wait_as_requested(error: Exception) -> None:
+def _wait_as_requested(error: Exception, *, longest: float = _LONGEST_WAIT) -> None:
     """Wait for as many seconds as Retry-After says. The library's own backoff with jitter follows.
 
     Raises the error instead if that is long: the session is safe in Redis, and a later sweep comes back to it.
@@ -44,7 +44,7 @@ def _wait_as_requested(error: Exception) -> None:
     response = getattr(error, "response", None)
     seconds = "" if response is None else response.headers.get("retry-after", "")
     if re.fullmatch(r"\d{1,9}", seconds):  # if it is a date instead, the backoff is enough
-        if int(seconds) > _LONGEST_WAIT:
+        if int(seconds) > longest:
             raise error
         time.sleep(int(seconds))
 
@@ -53,21 +53,34 @@ def _wait_as_requested(error: Exception) -> None:
 _RETRY = Retry(predicate=may_pass, timeout=60.0, on_error=_wait_as_requested)
 
 
-def patiently() -> dict[str, Any]:
-    """Arguments for a request of google-cloud-storage that may be repeated."""
-    return {"retry": _RETRY, "timeout": _TIMEOUT}
+def patiently(patience: float | None = None) -> dict[str, Any]:
+    """Arguments for a request of google-cloud-storage that may be repeated, within `patience` seconds if given.
+
+    Half of them is for tries that fail, and half for the last try, which may wait for its reply.
+    """
+    if patience is None:
+        return {"retry": _RETRY, "timeout": _TIMEOUT}
+    half = patience / 2
+    retry = Retry(
+        predicate=may_pass, initial=half / 8, timeout=half, on_error=partial(_wait_as_requested, longest=half)
+    )
+    return {"retry": retry, "timeout": (half, half)}
 
 
 class Objects:
     """The objects of a bucket as Cloud Storage describes them. Their names include the archive's prefix.
 
-    A request whose error may pass is tried again for a minute. Raises google.api_core.exceptions, as
-    google-cloud-storage does, and the errors of `session`. Without a `generation`, the current one is meant.
+    A request whose error may pass is tried again for a minute, or within `patience` seconds. Raises
+    google.api_core.exceptions, as google-cloud-storage does, and the errors of `session`. Without a `generation`, the
+    current one is meant.
     """
 
-    def __init__(self, session: Session, server: str, bucket: str, agent: str) -> None:
+    def __init__(
+        self, session: Session, server: str, bucket: str, agent: str, *, patience: float | None = None
+    ) -> None:
         """`server` is the URL of Cloud Storage, `agent` our User-Agent."""
         self._session = session
+        self._patience = patience
         self._headers = {"User-Agent": agent}
         place = f"storage/v1/b/{quote(bucket, safe='')}/o"
         self._objects = f"{server}/{place}"
@@ -136,12 +149,13 @@ class Objects:
         return f"{self._objects}/{quote(name, safe='')}" + (f"?{asked}" if asked else "")
 
     def _send(self, method: str, url: str, data: bytes | None = None, **headers: str) -> Answer:
-        answer: Answer = _RETRY(partial(self._send_once, method, url, data, **headers))()
+        retry = patiently(self._patience)["retry"]
+        answer: Answer = retry(partial(self._send_once, method, url, data, **headers))()
         return answer
 
     def _send_once(self, method: str, url: str, data: bytes | None = None, **headers: str) -> Answer:
         sent = self._headers | {name.replace("_", "-"): value for name, value in headers.items()}
-        answer = self._session.request(method, url, data, sent, timeout=_TIMEOUT)
+        answer = self._session.request(method, url, data, sent, timeout=patiently(self._patience)["timeout"])
         if not 200 <= answer.status_code < 300:
             raise _failure(method, url, answer)
         return answer

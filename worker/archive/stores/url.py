@@ -12,15 +12,18 @@ from torpor.worker.archive.stores.folder import FolderStore
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 
 
-def open_archive(url: str, *, threads: int = 16) -> ArchiveStore:
-    """The archive store of a URL; raises ValueError. Imports Google's client only for a bucket."""
+def open_archive(url: str, *, threads: int = 16, patience: float | None = None) -> ArchiveStore:
+    """The archive store of a URL; raises ValueError. Imports Google's client only for a bucket.
+
+    `patience`: the seconds within which a request to a bucket that is down is given up; a minute, unless given.
+    """
     place = parse_archive_url(url)
     if isinstance(place, Path):
         return FolderStore(place)
     from torpor.worker.archive.stores.gcs import GcsStore
 
     bucket, prefix = place
-    return GcsStore(bucket, prefix, threads=threads)
+    return GcsStore(bucket, prefix, threads=threads, patience=patience)
 
 
 def parse_archive_url(url: str) -> tuple[str, str] | Path:

@@ -20,7 +20,7 @@ from pydantic import BaseModel
 
 from support.command import Torpor
 from support.fake_models import AgentParrot
-from support.keyspace import dump, raw
+from support.keyspace import raw
 from support.servers import RedisServer
 from support.sessions import purge_session
 from torpor import MemorystoreChatMessageHistory, MemorystoreSession
@@ -388,19 +388,23 @@ def test_what_json_can_not_hold_is_refused_with_its_place_and_nothing_is_written
 
 
 @pytest.mark.parametrize("element", [b"not JSON: secret", b"[]", b'"secret"', b"\xff", b"", b"[" * 100_000])
-def test_an_element_that_is_no_item_is_named_by_its_position_and_stays(
-    client: redis.Redis, agents: Sessions, element: bytes
+def test_a_corrupt_element_is_left_out_named_by_its_position_and_popped_with_the_item_before_it(
+    agents: Sessions, caplog: pytest.LogCaptureFixture, element: bytes
 ) -> None:
-    agents.run(lambda session: session.add_items(said("a")))
+    agents.run(lambda session: session.add_items(said("a", "b")))
     agents.read()
     agents.services.sessions.append("s", [element])
-    before = dump(client)
-    for attempt in (MemorystoreSession.get_items, MemorystoreSession.pop_item):
-        with pytest.raises(MessageCorrupt, match=r"item 1 of session 's'") as caught:
-            agents.run(attempt)
-        assert "secret" not in str(caught.value)
-    assert dump(client).keys() == before.keys()
-    assert agents.services.sessions.messages("s")[1] == element
+    assert agents.read() == said("a", "b")
+    assert "session 's': item 2 can't be read and is left out" in caplog.text
+    assert "secret" not in caplog.text
+    assert agents.services.sessions.messages("s")[2] == element
+    assert agents.run(MemorystoreSession.pop_item) == said("b")[0]
+    assert agents.read() == said("a")
+    agents.services.sessions.append("s", [element])
+    agents.run(lambda session: session.add_items(said("c")))
+    assert agents.run(MemorystoreSession.pop_item) == said("c")[0]
+    assert agents.run(MemorystoreSession.pop_item) == said("a")[0]
+    assert agents.run(MemorystoreSession.pop_item) is None
 
 
 def test_who_reads_what_another_library_has_written_is_told_so(client: redis.Redis, agents: Sessions) -> None:

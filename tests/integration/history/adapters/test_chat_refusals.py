@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
+from itertools import chain
 from typing import Any
 
 import pytest
 import redis
 import redis.asyncio
-from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
 from support.histories import NO_RETRY, TURN, described, history
 from support.keyspace import dump, raw
@@ -21,7 +23,6 @@ from torpor.history.protocol import (
     InvalidExpiry,
     InvalidOwner,
     InvalidSessionId,
-    MessageCorrupt,
     MessageNotSerializable,
     RedisRefused,
     RedisUnavailable,
@@ -174,12 +175,20 @@ def test_weird_ids_work_and_stay_apart(client: redis.Redis) -> None:
 
 
 @pytest.mark.parametrize("element", [b"", b"garbage", b"{}", b"\xff", b'{"type":"?","data":{}}'], ids=repr)
-def test_an_unreadable_element_is_corrupt_and_named_by_its_position(client: redis.Redis, element: bytes) -> None:
+def test_a_corrupt_element_is_left_out_and_named_by_its_position(
+    client: redis.Redis, caplog: pytest.LogCaptureFixture, element: bytes
+) -> None:
     chat = history(client)
     chat.add_messages(TURN)
     [key] = raw(client, "KEYS", "*:m:s")
     client.rpush(key, element)
     chat.add_messages(TURN)
-    with pytest.raises(MessageCorrupt, match="message 4 of session 's'"):
-        _ = chat.messages
+    readers: list[Callable[[], list[BaseMessage]]] = [lambda: chat.messages, lambda: list(chain(*chat.pages(2)))]
+    for read in readers:
+        caplog.clear()
+        assert read() == TURN * 2
+        [warning] = caplog.messages
+        assert "session 's': message 4 can't be read and is left out" in warning
+    assert chat.last(5) == TURN
+    assert SessionStore(client).messages("s")[4] == element
     assert described(chat).message_count == 9

@@ -85,10 +85,12 @@ def check(act: str, case: Case, before: Found, after: Found) -> None:
         assert not after.is_held_only or act == "release to quarantine", "a legal hold that nobody will apply"
         return
     assert after.score is not None, "no worker will ever look at it"
-    if after.score % 1:
+    if after.score % 1 == 0.5:
         assert any(float(token) == after.score for token in case.leases), "a token that nobody was given"
         assert after.score - after.now <= 3 * MINUTE_MS
         return
+    assert after.score % 1 in {0, 0.25}
+    assert not after.score % 1 or "waiting_since" in after.fields, "postponed, and nobody knows since when"
     if act.partition(" ")[0] in DELAYED and after.score > after.now and after.score != before.score:
         assert after.score <= after.now + 2 * DELAY.total_seconds() * 1000
         return

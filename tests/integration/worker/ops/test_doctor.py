@@ -202,3 +202,22 @@ def test_damaged_metadata_is_named_and_left_alone(
     client.hset(key(client, "s"), "epoch", "yesterday")
     [finding] = examine(services, repair=True)
     assert (finding.ailment, finding.repaired) == (Ailment.UNREADABLE, False)
+
+
+def test_messages_that_nobody_can_read_are_named_and_left_alone(
+    client: redis.Redis, services: Services, chat: MemorystoreChatMessageHistory
+) -> None:
+    chat.add_message(OLD)
+    services.sessions.append("s", [b"not JSON", b'{"role":"user","content":"an item"}', b'{"type":"?","data":{}}'])
+    MemorystoreChatMessageHistory(client, "long").add_message(OLD)
+    services.sessions.append("long", [b""] * 30)
+    before = dump(client)
+    first = ", ".join(map(str, range(1, 21)))
+    for repair in (False, True):
+        found = {finding.session_id: finding for finding in examine(services, repair=repair)}
+        assert found == {
+            "s": Finding("s", Ailment.CORRUPT, detail="message 1, 3; 2 of 4"),
+            "long": Finding("long", Ailment.CORRUPT, detail=f"message {first}, ...; 30 of 31"),
+        }
+        assert dump(client) == before
+    assert list(examine(services, messages=False)) == []
