@@ -26,6 +26,7 @@ STORED = {
     "recent_requests": "seen",  # the requests of the last minute, 10 bytes each
     "attempt": "attempt",  # token of the lease under which the current attempt to archive began
     "attempts": "attempts",  # how many attempts have begun since one ended well
+    "waiting_since": "since",  # moment at which it first became due since it was active; only after a claim
     "error": "error",  # why the last attempt failed
     "restore_token": "restoring",  # token of the restore that is running
     "restore_until": "restoring_until",  # moment at which that restore counts as dead

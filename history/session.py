@@ -15,6 +15,7 @@ class Status(StrEnum):
 
     LIVE = "live"
     DUE = "due"
+    POSTPONED = "postponed"  # due again in a moment, after an attempt that could not be finished
     IN_WORK = "in work"
     RESTORING = "restoring"
     QUARANTINED = "quarantined"
@@ -44,6 +45,7 @@ class SessionInfo:
     - `hold` is the legal hold of the session or of its owner.
     - `hold_pending`: the worker must still set or release the hold of the session's objects in the archive.
     - `purge` is the id of the purge that has left this tombstone.
+    - `waiting_since`: when the session first became due, if it waits to fall asleep, however often it was postponed.
     - `recheck_at`: the erasure must be checked again then, because a lease was running; None once that is past.
     """
 
@@ -69,18 +71,21 @@ class SessionInfo:
     hold_pending: bool = False
     purge: str | None = None
     recheck_at: datetime | None = None
+    waiting_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
     """A claimed session. The token is its due score, and work commits only while the score is unchanged.
 
-    `claim` is the first token of the lease; it names the attempt, however often the lease is renewed.
+    `claim` is the first token of the lease; it names the attempt, however often the lease is renewed. `due` is the due
+    score before the claim.
     """
 
     session_id: str
     token: bytes
     claim: bytes
+    due: bytes = b"0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,12 +253,16 @@ class ShardPoll:
 
 @dataclass(frozen=True, slots=True)
 class ShardOverview:
-    """Counts of one shard. `in_work` counts to 10,000 at most; `oldest_due` is the earliest due moment in the past."""
+    """Counts of one shard. `oldest_due` is the earliest due moment in the past.
+
+    `in_work` and `postponed` count to 10,000 at most.
+    """
 
     shard: int
     live: int
     due: int
     in_work: int
+    postponed: int
     quarantined: int
     oldest_due: datetime | None
     archived: int

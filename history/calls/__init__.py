@@ -24,6 +24,7 @@ from torpor.history.calls.holding import find_hold, hold, hold_owner, note_hold_
 from torpor.history.calls.index import (
     claim,
     claim_one,
+    claimed,
     due,
     end_election,
     list_sessions,
@@ -49,6 +50,7 @@ __all__ = [
     "begin_restore",
     "claim",
     "claim_one",
+    "claimed",
     "clear",
     "close",
     "commit",

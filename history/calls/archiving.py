@@ -25,7 +25,7 @@ def snapshot(deployment: Deployment, lease: Lease) -> Call[SessionInfo | None]:
     return Call(
         script("snapshot"),
         [keys.messages(session), keys.metadata(session), keys.due, keys.holds],
-        [session, lease.token, lease.claim],
+        [session, lease.token, lease.claim, lease.due],
         lambda reply: to_session_info(deployment, lease.session_id, reply),
     )
 
@@ -71,11 +71,18 @@ def commit(deployment: Deployment, lease: Lease, archived: SessionInfo) -> Call[
 
 
 def release(
-    deployment: Deployment, lease: Lease, delay: timedelta | None, *, counted: bool, error: str = ""
+    deployment: Deployment,
+    lease: Lease,
+    delay: timedelta | None,
+    *,
+    counted: bool,
+    error: str = "",
+    waiting: bool = True,
 ) -> Call[bool]:
     """Give a session back, due after `delay`, or put it in quarantine with None; False if the lease is lost.
 
-    If not `counted`, the attempt that the claim began is forgotten.
+    If not `counted`, the attempt that the claim began is forgotten. If not `waiting`, it counts as overdue only after
+    the delay.
     """
     session = encode_session_id(lease.session_id)
     keys = deployment.keyspace.of(session)
@@ -83,7 +90,14 @@ def release(
     return Call(
         script("release"),
         [keys.metadata(session), keys.due, keys.quarantine],
-        [session, lease.token, delay_arg, b"" if counted else lease.claim, error.encode(errors="replace")],
+        [
+            session,
+            lease.token,
+            delay_arg,
+            b"" if counted else lease.claim,
+            error.encode(errors="replace"),
+            lease.due if waiting else b"",
+        ],
         bool,
     )
 

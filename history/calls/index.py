@@ -50,12 +50,13 @@ def overview(deployment: Deployment, shard: int) -> Call[ShardOverview]:
     keys = deployment.keyspace.shard(shard)
 
     def decode(reply: Any) -> ShardOverview:
-        now, live, due, in_work, quarantined, oldest, archived, restored, tombstones = reply
+        now, live, due, in_work, postponed, quarantined, oldest, archived, restored, tombstones = reply
         return ShardOverview(
             shard=shard,
             live=int(live),
             due=int(due),
             in_work=int(in_work),
+            postponed=int(postponed),
             quarantined=int(quarantined),
             oldest_due=to_moment_or_none(oldest),
             archived=int(archived),
@@ -89,6 +90,12 @@ def nearest(deployment: Deployment, shard: int, limit: int) -> Call[list[tuple[f
     return Call(script("nearest"), [deployment.keyspace.shard(shard).due], [limit], decode)
 
 
+def claimed(deployment: Deployment, shard: int, limit: int) -> Call[list[str]]:
+    """List the sessions of a shard that are leased or postponed, `limit` at most of those due and of the others."""
+    keys = deployment.keyspace.shard(shard)
+    return Call(script("claimed"), [keys.due], [limit], lambda reply: [session.decode() for session in reply])
+
+
 def claim(
     deployment: Deployment, shards: Sequence[int], limit: int, lease: timedelta
 ) -> Call[list[list[Lease] | TorporError]]:
@@ -96,8 +103,9 @@ def claim(
     keys = [deployment.keyspace.shard(shard).due for shard in shards]
 
     def decode(_: int, reply: Any) -> list[Lease]:
-        token, *sessions = reply
-        return [Lease(session.decode(), token, token) for session in sessions]
+        token, *claimed = reply
+        pairs = zip(claimed[::2], claimed[1::2], strict=True)
+        return [Lease(session.decode(), token, token, score) for session, score in pairs]
 
     # Sent again, it would lease other sessions, and the first ones would wait for the end of their lease.
     return Call(script("claim"), keys, [limit, span_ms(lease)], _of_each(shards, decode), repeatable=False)
@@ -110,7 +118,7 @@ def claim_one(deployment: Deployment, session_id: str, lease: timedelta) -> Call
 
     def decode(reply: Any) -> Lease | ClaimOutcome:
         if reply[0] == b"token":
-            return Lease(session_id, reply[1], reply[1])
+            return Lease(session_id, reply[1], reply[1], reply[2])
         return ClaimOutcome(reply[0].decode())
 
     # Sent again, it would take its own lease for that of another worker.

@@ -11,6 +11,9 @@ from torpor.history.expiry import Expiry
 from torpor.history.fields import by_name
 from torpor.history.session import LegalHold, SessionInfo, Status
 
+# The fraction of a due score that is ahead -> the state of the session.
+_OF_FRACTIONS = {0.5: Status.IN_WORK, 0.25: Status.POSTPONED}
+
 
 def to_session_info(deployment: Deployment, session_id: str, reply: Any) -> SessionInfo | None:
     """The session in a reply {now ms, length, score, hold, stored field, value, ...}, or None if the reply is empty."""
@@ -46,9 +49,10 @@ def _to_session_info(
     active_ms = int(fields.get("last_active", born_ms))
     recheck_ms = int(fields.get("recheck_at", 0))
     expiry = Expiry(*(to_span(fields.get(name)) for name in ("idle", "max_age", "retention")))
+    status = _status(fields, float(score or 0), now_ms)
     return SessionInfo(
         session_id=session_id,
-        status=_status(fields, float(score or 0), now_ms),
+        status=status,
         epoch=epoch,
         created=to_moment(int(fields.get("created", born_ms))),
         last_active=to_moment(active_ms),
@@ -69,6 +73,7 @@ def _to_session_info(
         hold_pending="hold_pending" in fields,
         purge=fields["purge"].decode(errors="replace") if fields.get("state") == b"purged" else None,
         recheck_at=to_moment_or_none(recheck_ms) if recheck_ms > now_ms else None,
+        waiting_since=to_moment_or_none(_waiting_since(fields, status, score)),
     )
 
 
@@ -89,4 +94,11 @@ def _status(fields: Mapping[str, bytes], score: float, now_ms: int) -> Status:
         return Status.DUE
     if "restore_token" in fields:
         return Status.RESTORING
-    return Status.IN_WORK if score % 1 else Status.LIVE
+    return _OF_FRACTIONS.get(score % 1, Status.LIVE)
+
+
+def _waiting_since(fields: Mapping[str, bytes], status: Status, score: bytes) -> bytes | int | None:
+    """When a session first became due (ms), None if it does not wait. If its score has a fraction, it was claimed."""
+    if status not in (Status.DUE, Status.POSTPONED, Status.IN_WORK):
+        return None
+    return fields.get("waiting_since", score) if float(score or 0) % 1 else score

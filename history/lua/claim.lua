@@ -5,16 +5,16 @@
 -- KEYS[1] zset    due
 -- ARGV[1] how many sessions of a shard at most
 -- ARGV[2] lease (ms)
--- Returns for each shard {token, session id...}, or its error
+-- Returns for each shard {token, session id, due score until now, ...}, or its error
 local now_ms = clock_ms()
 local token = lease_token(now_ms, ARGV[2])
 return each_shard(1, function(KEYS)
   allow_at_memory_limit(KEYS[1])
   local reply, scores = {token}, {}
-  for _, session_id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', int(now_ms), 'LIMIT', 0, ARGV[1])) do
-    reply[#reply + 1] = session_id
-    scores[#scores + 1] = token
-    scores[#scores + 1] = session_id
+  local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', int(now_ms), 'WITHSCORES', 'LIMIT', 0, ARGV[1])
+  for index = 1, #due, 2 do
+    reply[index + 1], reply[index + 2] = due[index], due[index + 1]
+    scores[index], scores[index + 1] = token, due[index]
   end
   for from = 1, #scores, 2000 do
     redis.call('ZADD', KEYS[1], 'XX', unpack(scores, from, math.min(from + 1999, #scores)))

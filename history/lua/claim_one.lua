@@ -5,7 +5,7 @@
 -- KEYS[2] zset    quarantine
 -- ARGV[1] session id
 -- ARGV[2] lease (ms)
--- Returns {'token', token} | {'busy'} another worker has leased it | {'quarantined'} | {'missing'} not in Redis
+-- Returns {'token', token, due score until now} | {'busy'} another worker has leased it | {'quarantined'} | {'missing'} not in Redis
 local score = redis.call('ZSCORE', KEYS[1], ARGV[1])
 if not score then
   if redis.call('ZSCORE', KEYS[2], ARGV[1]) then return {'quarantined'} end
@@ -16,4 +16,4 @@ if tonumber(score) > now_ms and is_lease(score) then return {'busy'} end
 allow_at_memory_limit(KEYS[1])
 local token = lease_token(now_ms, ARGV[2])
 redis.call('ZADD', KEYS[1], token, ARGV[1])
-return {'token', token}
+return {'token', token, score}

@@ -43,7 +43,7 @@ end
 -- A Redis that knows the attempt also has the messages that were counted. A promoted replica may lack both.
 if session.attempt == ARGV[6] and length >= count then
   redis.call('HSET', KEYS[2], FIELD.archived_count, int(math.max(tonumber(session.archived_count or 0), count)))
-  redis.call('HDEL', KEYS[2], FIELD.attempt, FIELD.attempts, FIELD.error)
+  redis.call('HDEL', KEYS[2], FIELD.attempt, FIELD.attempts, FIELD.error, FIELD.waiting_since)
 end
 if is_owned then schedule(KEYS[3], ARGV[1], session, tonumber(session.last_active), ARGV[7], ARGV[8]) end
 return 'kept'

@@ -18,7 +18,7 @@ if session.floor ~= ARGV[3] then return 'other' end
 local now_ms = clock_ms()
 local is_owned = owns_lease(KEYS[3], ARGV[1], ARGV[2])
 -- The attempt has not failed, so attempts before the recheck must never add up to a quarantine.
-redis.call('HDEL', KEYS[2], FIELD.attempt, FIELD.attempts, FIELD.error)
+redis.call('HDEL', KEYS[2], FIELD.attempt, FIELD.attempts, FIELD.error, FIELD.waiting_since)
 local wait_until_ms = math.max(tonumber(session.recheck_at or 0), tonumber(session.tombstone_until or 0))
 if wait_until_ms > now_ms then
   if is_owned then set_due(KEYS[3], ARGV[1], wait_until_ms) end

@@ -15,7 +15,7 @@
 local session = read_session(KEYS[2])
 if not session.epoch or (legal_hold(KEYS[4], ARGV[1], session.owner) or '') ~= ARGV[3] then return 'other' end
 allow_at_memory_limit(KEYS[3])
-redis.call('HDEL', KEYS[2], FIELD.hold_pending, FIELD.attempt, FIELD.attempts, FIELD.error)
+redis.call('HDEL', KEYS[2], FIELD.hold_pending, FIELD.attempt, FIELD.attempts, FIELD.error, FIELD.waiting_since)
 if not owns_lease(KEYS[3], ARGV[1], ARGV[2]) then return 'done' end
 if redis.call('LLEN', KEYS[1]) > 0 and not session.floor then
   schedule(KEYS[3], ARGV[1], session, tonumber(session.last_active), ARGV[4], ARGV[5])

@@ -1,6 +1,6 @@
 -- Give a claimed session back after a failure: due again after a delay, or in quarantine.
 -- Atomic: only the owner of the lease decides.
--- Uses: clock, due, lease, memory, number
+-- Uses: clock, due, lease, memory, number, waiting
 -- KEYS[1] hash    metadata
 -- KEYS[2] zset    due
 -- KEYS[3] zset    quarantine
@@ -9,6 +9,7 @@
 -- ARGV[3] delay (ms), '' for quarantine
 -- ARGV[4] token with which an attempt began that shall not count, '' if the attempt counts
 -- ARGV[5] the error, '' for none
+-- ARGV[6] due score before the claim if the session waits to fall asleep, else ''
 -- Returns 1 | 0 the lease is lost
 if not owns_lease(KEYS[2], ARGV[1], ARGV[2]) then return 0 end
 allow_at_memory_limit(KEYS[2])
@@ -17,8 +18,13 @@ if ARGV[3] == '' then
   redis.call('ZADD', KEYS[3], int(now_ms), ARGV[1])
   redis.call('ZREM', KEYS[2], ARGV[1])
   redis.call('HSET', KEYS[1], FIELD.state, 'quarantined')
-else
+elseif ARGV[6] == '' then
   set_due(KEYS[2], ARGV[1], now_ms + tonumber(ARGV[3]))
+else
+  local since = waiting_since(redis.call('HGET', KEYS[1], FIELD.waiting_since), ARGV[6], now_ms)
+  redis.call('HSET', KEYS[1], FIELD.waiting_since, since)
+  -- One less, because the quarter would put a session that is due at once into the next millisecond.
+  set_due(KEYS[2], ARGV[1], now_ms + tonumber(ARGV[3]) - 1, POSTPONED)
 end
 if ARGV[4] ~= '' and redis.call('HGET', KEYS[1], FIELD.attempt) == ARGV[4] then
   redis.call('HINCRBY', KEYS[1], FIELD.attempts, -1)

@@ -1,7 +1,7 @@
 -- Begin an attempt at a claimed session: count the attempt and describe the session. A restore that was still running
 -- ends: its token goes, so it can't finish any more.
 -- Atomic: the description is of the state that the lease protects, and an attempt that is begun twice is counted once.
--- Uses: clock, lease, legal_hold, memory, number
+-- Uses: clock, lease, legal_hold, memory, number, waiting
 -- KEYS[1] list    messages
 -- KEYS[2] hash    metadata
 -- KEYS[3] zset    due
@@ -9,6 +9,7 @@
 -- ARGV[1] session id
 -- ARGV[2] token
 -- ARGV[3] token with which the session was claimed; it names the attempt
+-- ARGV[4] due score before that
 -- Returns {now ms, length, score, hold or '', field, value, ...} | {} the lease is lost, or the session is gone
 if not owns_lease(KEYS[3], ARGV[1], ARGV[2]) then return {} end
 local length = redis.call('LLEN', KEYS[1])
@@ -18,9 +19,12 @@ if length == 0 and redis.call('EXISTS', KEYS[2]) == 0 then
 end
 allow_at_memory_limit(KEYS[3])
 redis.call('HDEL', KEYS[2], FIELD.restore_token, FIELD.restore_until)
-if redis.call('HGET', KEYS[2], FIELD.attempt) ~= ARGV[3] then
-  redis.call('HSET', KEYS[2], FIELD.attempt, ARGV[3])
+local now_ms = clock_ms()
+local before = redis.call('HMGET', KEYS[2], FIELD.attempt, FIELD.waiting_since)
+if before[1] ~= ARGV[3] then
+  local since = waiting_since(before[2], ARGV[4], now_ms)
+  redis.call('HSET', KEYS[2], FIELD.attempt, ARGV[3], FIELD.waiting_since, since)
   redis.call('HINCRBY', KEYS[2], FIELD.attempts, 1)
 end
 local hold = legal_hold(KEYS[4], ARGV[1], redis.call('HGET', KEYS[2], FIELD.owner)) or ''
-return {int(clock_ms()), int(length), ARGV[2], hold, unpack(redis.call('HGETALL', KEYS[2]))}
+return {int(now_ms), int(length), ARGV[2], hold, unpack(redis.call('HGETALL', KEYS[2]))}

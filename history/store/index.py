@@ -27,6 +27,8 @@ log = logging.getLogger("history.store")
 # milliseconds.
 _TOGETHER = 32
 _CLAIMED_TOGETHER = 1_000
+# How many sessions of a shard are looked at for claimed ones, before and after now.
+_CLAIMED_LISTED = 2_000
 # How many sessions that can't be archived now may be nearer to their due moment than those that can.
 _LEFT_ALONE = 200
 
@@ -53,8 +55,8 @@ class Index(BlockingRunner):
 
         Shards that don't answer are left out, with a warning; raises if none answers.
         """
-        seen = self._ask(partial(calls.poll_shards, self.deployment, election=election), shards)
-        return [poll for _, poll in _answered(seen)]
+        answers = self._ask(partial(calls.poll_shards, self.deployment, election=election), shards)
+        return [poll for _, poll in _answered(answers)]
 
     def announcements(self) -> Announcements:
         """A subscription to the announcements of first due moments."""
@@ -69,6 +71,17 @@ class Index(BlockingRunner):
         shards = range(deployment.keyspace.shards)
         described = self.run_many([calls.overview(deployment, shard) for shard in shards])
         return [overview for _, overview in _answered(zip(shards, described, strict=True))]
+
+    def claimed(self) -> list[SessionInfo]:
+        """The sessions that are leased or postponed, of each shard up to 2,000 due ones and as many others.
+
+        Two pipelines. Shards that don't answer are left out, with a warning; raises if none answers.
+        """
+        deployment = self.deployment
+        shards = range(deployment.keyspace.shards)
+        listed = self.run_many([calls.claimed(deployment, shard, _CLAIMED_LISTED) for shard in shards])
+        found = [session for _, sessions in _answered(zip(shards, listed, strict=True)) for session in sessions]
+        return [info for info in self.infos(found) if isinstance(info, SessionInfo)]
 
     def now(self) -> datetime:
         """The time by Redis's clock; the latest of all shards."""
@@ -186,5 +199,5 @@ def _answered(outcomes: Iterable[tuple[int, T | TorporError]]) -> list[tuple[int
 
 def _is_free(info: SessionInfo) -> bool:
     """True if the session can be archived now: it is due, or nothing else is to be done with it."""
-    idle = info.status is Status.LIVE and info.attempts == 0 and info.floor is None
+    idle = info.status in (Status.LIVE, Status.POSTPONED) and info.attempts == 0 and info.floor is None
     return info.status is Status.DUE or idle

@@ -131,7 +131,7 @@ class Straight:
         return act()
 
 
-Heard = Callable[[Call[Any], object], None]  # called once for each call that was made
+OnCall = Callable[[Call[Any], object], None]  # called once for each call that was made
 
 
 @dataclass
@@ -147,7 +147,7 @@ class Clock:
 
     def pass_by(self, session: bytes, score: float) -> bytes:
         """The score, long past, that replaces `score`."""
-        fresh = b"%d%s" % (next(self.past), b".5" if score % 1 else b"")
+        fresh = b"%d%s" % (next(self.past), {0.5: b".5", 0.25: b".25"}.get(score % 1, b""))
         for old, token in self.moved.items():
             if old[0] == session and float(token) == score:
                 self.moved[old] = fresh
@@ -172,14 +172,14 @@ class SteppedStore(ObservedStore):
 
     interceptor: Task | Straight
 
-    def __init__(self, client: Any, interceptor: Task | Straight, clock: Clock, heard: Heard) -> None:
+    def __init__(self, client: Any, interceptor: Task | Straight, clock: Clock, on_call: OnCall) -> None:
         super().__init__(client, interceptor, shards=1)
         self.clock = clock
-        self.heard = heard
+        self.on_call = on_call
 
     def of(self, interceptor: Task | Straight) -> SteppedStore:
         """The same store for a task."""
-        return SteppedStore(self.client, interceptor, self.clock, self.heard)
+        return SteppedStore(self.client, interceptor, self.clock, self.on_call)
 
     async def perform(self, call: Call[T]) -> T:
         if call.script.name == "read" and isinstance(self.interceptor, Task):
@@ -189,7 +189,7 @@ class SteppedStore(ObservedStore):
         def act() -> T:
             result = self.send(self._moved(call))
             if next(sent) == 0:
-                self.heard(call, result)
+                self.on_call(call, result)
             self._note(call, result)
             return result
 

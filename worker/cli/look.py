@@ -30,6 +30,7 @@ def status(context: typer.Context, *, as_json: Json = False) -> None:
             "live in Redis": f"{overview.live:,}",
             "due": f"{overview.due:,}",
             "in work": f"{overview.in_work:,}",
+            "postponed": f"{overview.postponed:,}",
             "quarantined": f"{overview.quarantined:,}",
             "archived since start": f"{overview.archived:,}",
             "restored since start": f"{overview.restored:,}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from torpor.history.protocol import SessionInfo, ShardOverview
 from torpor.worker.deployment import memory
 from torpor.worker.deployment.memory import NodeMemory
 from torpor.worker.deployment.services import Services
@@ -14,12 +15,16 @@ from torpor.worker.deployment.services import Services
 class Overview:
     """Sessions in Redis by state, and sessions archived and restored since the deployment's start.
 
-    `live` counts all sessions that are due at some time. The memory counts all nodes; None if they do not show it.
+    `live` counts all sessions that are due at some time. A session waits from the moment at which it first became due
+    until it is asleep: it is due, in work, or postponed after a failure. The memory counts all nodes; None if they do
+    not show it.
     """
 
     live: int
     due: int
     in_work: int
+    postponed: int
+    waiting: int
     quarantined: int
     archived: int
     restored: int
@@ -35,24 +40,35 @@ class Overview:
 def overview(services: Services) -> Overview:
     """Ask all shards in one pipeline, and each node for its memory."""
     shards = services.sessions.overview()
-    overdue = [shard.now - shard.oldest_due for shard in shards if shard.oldest_due]
+    due, in_work = sum(shard.due for shard in shards), sum(shard.in_work for shard in shards)
+    postponed = sum(shard.postponed for shard in shards)
     nodes = memory.nodes(services)
     limits = [node.limit for node in nodes if node.limit]
     return Overview(
         live=sum(shard.live for shard in shards),
-        due=sum(shard.due for shard in shards),
-        in_work=sum(shard.in_work for shard in shards),
+        due=due,
+        in_work=in_work,
+        postponed=postponed,
+        waiting=due + in_work + postponed,
         quarantined=sum(shard.quarantined for shard in shards),
         archived=sum(shard.archived for shard in shards),
         restored=sum(shard.restored for shard in shards),
         tombstones=sum(shard.tombstones for shard in shards),
-        oldest_overdue_seconds=max(overdue).total_seconds() if overdue else None,
+        oldest_overdue_seconds=_longest_wait(shards, services.sessions.claimed()),
         memory_bytes=sum(node.used for node in nodes) or None,
         memory_limit_bytes=sum(limits) or None,
         shards=len(shards),
         archive=services.archive.url,
         warnings=[*_warnings(services, nodes)],
     )
+
+
+def _longest_wait(shards: Sequence[ShardOverview], claimed: Sequence[SessionInfo]) -> float | None:
+    """For how many seconds the session that first became due longest ago has been waiting."""
+    now = max(shard.now for shard in shards)
+    since = [shard.oldest_due for shard in shards if shard.oldest_due]
+    since += [info.waiting_since for info in claimed if info.waiting_since]
+    return max((now - min(since)).total_seconds(), 0.0) if since else None
 
 
 def _warnings(services: Services, nodes: Sequence[NodeMemory]) -> Iterator[str]:

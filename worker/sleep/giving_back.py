@@ -109,7 +109,8 @@ def _give_back(
         elif outcome is Outcome.QUARANTINED:
             ours = services.sessions.quarantine(newest, str(known))
         else:
-            ours = services.sessions.release(newest, delay, counted=counted, error=str(known))
+            waiting = delay is not _ERASE_AGAIN
+            ours = services.sessions.release(newest, delay, counted=counted, error=str(known), waiting=waiting)
     except TorporError as failed:
         _warn_of_lease(lease, failed)
         ours = True

@@ -1,10 +1,10 @@
 -- The due index: for each session the moment (ms) at which the worker must look at it.
 -- Uses: clock, lease, number
 
--- Set the due moment of a session. If the session is now the first of its shard, publish the moment on the channel with
+-- Set the due moment of a session, with the fraction '.25' if it is postponed. If the session is now the first of its shard, publish the moment on the channel with
 -- the name of the due key. The message is only a hint, so a user who may not publish can still write.
-local function set_due(due_key, session_id, due_ms)
-  due_ms = int(due_ms)
+local function set_due(due_key, session_id, due_ms, fraction)
+  due_ms = int(due_ms) .. (fraction or '')
   redis.call('ZADD', due_key, due_ms, session_id)
   if redis.call('ZRANK', due_key, session_id) == 0 then redis.pcall('PUBLISH', due_key, due_ms) end
 end

@@ -109,7 +109,7 @@ def test_a_session_whose_store_stays_down_is_kept_uncounted_and_tried_again_late
     assert (result.outcome, type(result.error)) == (Outcome.POSTPONED, ArchiveUnavailable)
     info = services.sessions.info("s")
     assert info
-    assert (info.status, info.attempts, info.error) == (Status.LIVE, 0, str(result.error))
+    assert (info.status, info.attempts, info.error) == (Status.POSTPONED, 0, str(result.error))
     assert services.sessions.messages("s", touch=False) == acknowledged
     proxy.heal()
     assert archive_session(services, "s").outcome is Outcome.ARCHIVED

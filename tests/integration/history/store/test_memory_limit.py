@@ -103,7 +103,7 @@ def test_at_the_memory_limit_what_fails_is_tried_again_later_or_put_in_quarantin
     assert store.release(later, HOUR, counted=False, error="not now")
     assert store.quarantine(never, "never")
     postponed = described(store, "later")
-    assert (postponed.status, postponed.attempts, postponed.error) == (Status.LIVE, 0, "not now")
+    assert (postponed.status, postponed.attempts, postponed.error) == (Status.POSTPONED, 0, "not now")
     assert described(store, "never").status is Status.QUARANTINED
     assert store.claim(ALL, 10, MINUTE) == []
 

@@ -30,7 +30,7 @@ HOUR = timedelta(hours=1)
 DEPLOYMENT = Deployment(Keyspace("torpor", 256), max_age=HOUR)
 SHARDS = [7, 8, 9]
 EXPIRY = Expiry(idle=HOUR, max_age=HOUR, retention=HOUR)
-LEASE = Lease("s", b"1700000000000.5", b"1600000000000.5")
+LEASE = Lease("s", b"1700000000000.5", b"1600000000000.5", b"1500000000000")
 TICKET = RestoreTicket("s", b"0a1b2c3d", 1, 0)
 ADOPTION = Adoption("s", LAYOUTS["memorystore"], "0a1b2c3d", "4e5f", 500, 1_700_000_000_000)
 UNOWNED = SessionInfo(
@@ -91,6 +91,7 @@ SAMPLES: dict[str, list[Call[Any]]] = {
         calls.list_sessions(DEPLOYMENT, 7, b"0", 500, quarantined=True),
     ],
     "claim": [calls.claim(DEPLOYMENT, [7], 10, HOUR), calls.claim(DEPLOYMENT, SHARDS, 10, HOUR)],
+    "claimed": [calls.claimed(DEPLOYMENT, 7, 10)],
     "nearest": [calls.nearest(DEPLOYMENT, 7, 10)],
     "end_election": [calls.end_election(DEPLOYMENT, [7]), calls.end_election(DEPLOYMENT, SHARDS)],
     "claim_one": [calls.claim_one(DEPLOYMENT, "s", HOUR)],
