@@ -1,10 +1,11 @@
 """The Lua scripts: loaded here and nowhere else.
 
 Two lines in the head of a Lua file say what the loader puts before it:
-`-- Uses: clock, due`    the files lua/lib/clock.lua and lua/lib/due.lua, and the files that they use, each once
-`-- Reads: epoch, floor` the function read_session(metadata_key), which reads these fields into a table with these names
-In a Lua file, FIELD.floor stands for the name that Redis stores for the field `floor`. The loader replaces it by that
-name, since a table of all names would have to be made each time that a script runs.
+`-- Uses: clock, due`    what it needs of the files lua/lib/clock.lua and lua/lib/due.lua, and of those that they use
+`-- Reads: epoch, floor` the function read_session(metadata_key), which reads these fields of a session
+In a Lua file, FIELD.floor stands for the name that Redis stores for the field `floor`, and session.floor for its value
+in what read_session returned. The loader replaces them by that name and by session[2], the place in the reply of Redis,
+since a table with names would have to be made each time that a script runs.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from importlib.resources import files
 from torpor.history.fields import STORED
 
 _FOLDER = files(__package__) / "lua"
+_COMMENTS = re.compile(r"--.*")
+# (name, text) of each function and constant of an include; the text ends before the comment of the next one.
+_PARTS = re.compile(r"^(?=local (?:function )?(\w+))(local .+?)(?=^(?:--|local )|\Z)", re.MULTILINE | re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,10 @@ def all_scripts() -> list[Script]:
 @cache
 def script(name: str) -> Script:
     """The script `lua/<name>.lua`, after the files that it uses."""
-    source = "\n".join(map(_with_fields, [*(_read(f"lib/{each}") for each in _includes(name)), _read(name)])).encode()
+    includes = [_read(f"lib/{each}") for each in _includes(name)]
+    lua = _read(name)
+    reads = [field for each in (*includes, lua) for field in named(each, "Reads")]
+    source = _with_fields(_with_includes(lua, includes), reads).encode()
     return Script(name, source, hashlib.sha1(source, usedforsecurity=False).hexdigest())
 
 
@@ -65,19 +72,21 @@ def _walk(name: str) -> Iterator[str]:
         yield include
 
 
-def _with_fields(lua: str) -> str:
-    """A Lua file with the stored names of the fields, after its function read_session if it needs one."""
+def _with_includes(lua: str, includes: list[str]) -> str:
+    """A script after the parts of its includes that it needs: each one costs time whenever the script runs."""
+    for name, part in reversed([found for include in includes for found in _PARTS.findall(include)]):
+        if re.search(rf"\b{name}\b", _COMMENTS.sub("", lua)):
+            lua = part + lua
+    return lua
+
+
+def _with_fields(lua: str, reads: list[str]) -> str:
+    """A script with stored names and places in place of the fields' names, after read_session if it needs that."""
     lua = re.sub(r"\bFIELD\.(\w+)", lambda field: f"'{STORED[field[1]]}'", lua)
-    names = named(lua, "Reads")
-    return _read_session(names) + lua if names else lua
+    lua = re.sub(r"\bsession\.(\w+)", lambda field: f"session[{reads.index(field[1]) + 1}]", lua)
+    return _read_session(reads) + lua if reads else lua
 
 
 def _read_session(names: list[str]) -> str:
     stored = ", ".join(f"'{STORED[name]}'" for name in names)
-    session = ", ".join(f"{name} = values[{index}]" for index, name in enumerate(names, 1))
-    return (
-        "local function read_session(metadata_key)\n"
-        f"  local values = redis.call('HMGET', metadata_key, {stored})\n"
-        f"  return {{{session}}}\n"
-        "end\n"
-    )
+    return f"local function read_session(metadata_key) return redis.call('HMGET', metadata_key, {stored}) end\n"

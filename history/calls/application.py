@@ -190,7 +190,7 @@ def update(
 
     return Call(
         script("update"),
-        [keys.metadata(session), keys.due],
+        [keys.messages(session), keys.metadata(session), keys.due],
         [
             session,
             b"" if isinstance(idle, Keep) else _to_record(given.idle),

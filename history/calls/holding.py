@@ -64,14 +64,14 @@ def find_hold(deployment: Deployment, session_id: str, owners: Sequence[str]) ->
     )
 
 
-def note_hold_applied(deployment: Deployment, lease: Lease, seen: SessionInfo) -> Call[bool]:
-    """Note that a session's objects carry the legal hold in `seen`, or none; False if the hold has changed since."""
+def note_hold_applied(deployment: Deployment, lease: Lease, info: SessionInfo) -> Call[bool]:
+    """Note that a session's objects carry the legal hold in `info`, or none; False if the hold has changed since."""
     session = encode_session_id(lease.session_id)
     keys = deployment.keyspace.of(session)
     return Call(
         script("note_hold_applied"),
         [keys.messages(session), keys.metadata(session), keys.due, keys.holds],
-        [session, lease.token, seen.hold.value if seen.hold else b"", *deployment.defaults],
+        [session, lease.token, info.hold.value if info.hold else b"", *deployment.defaults],
         lambda reply: bool(reply == b"done"),
     )
 

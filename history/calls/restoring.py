@@ -39,7 +39,7 @@ def begin_restore(
     return Call(
         script("begin_restore"),
         [keys.messages(session), keys.metadata(session), keys.due, keys.tally, keys.recent_requests(session)],
-        [session, token, span_ms(lease), int(alone)],
+        [session, token, span_ms(lease), int(alone), *deployment.defaults],
         decode,
     )
 
@@ -61,8 +61,8 @@ def stage(
 
     return Call(
         script("stage"),
-        [keys.metadata(session), keys.due, keys.staging(session, ticket.token)],
-        [session, ticket.token, span_ms(lease), staged, *messages],
+        [keys.messages(session), keys.metadata(session), keys.due, keys.staging(session, ticket.token)],
+        [session, ticket.token, span_ms(lease), staged, *deployment.defaults, *messages],
         decode,
     )
 

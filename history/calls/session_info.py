@@ -92,7 +92,7 @@ def _status(fields: Mapping[str, bytes], score: float, now_ms: int) -> Status:
         return Status.PURGED
     if score <= now_ms:
         return Status.DUE
-    if "restore_token" in fields:
+    if int(fields.get("restore_until", 0)) > now_ms:
         return Status.RESTORING
     return _OF_FRACTIONS.get(score % 1, Status.LIVE)
 

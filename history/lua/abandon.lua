@@ -1,7 +1,7 @@
 -- Give up a restore and leave the session as it was before.
 -- Atomic: a session that the restore has created is deleted only if it is still empty.
 -- Uses: clock, due
--- Reads: restore_token, epoch, last_active, idle, max_age, state, hold_pending
+-- Reads: restore_token, restore_until, epoch, last_active, idle, max_age, state, floor, hold_pending, tombstone_until
 -- KEYS[1] list    messages
 -- KEYS[2] hash    metadata
 -- KEYS[3] zset    due
@@ -14,16 +14,14 @@
 redis.call('UNLINK', KEYS[4])
 local session = read_session(KEYS[2])
 if session.restore_token ~= ARGV[2] then return 0 end
--- A legal hold that was set during the restore has yet to be applied to the objects in the archive.
-if redis.call('LLEN', KEYS[1]) == 0 and not session.hold_pending then
+local length = redis.call('LLEN', KEYS[1])
+-- A session in quarantine was there before. A legal hold that was set meanwhile has yet to be applied to the archive.
+if length == 0 and session.state ~= 'quarantined' and not session.hold_pending then
   redis.call('UNLINK', KEYS[2])
   redis.call('ZREM', KEYS[3], ARGV[1])
   return 1
 end
 redis.call('HDEL', KEYS[2], FIELD.restore_token, FIELD.restore_until)
-if session.hold_pending then
-  set_due(KEYS[3], ARGV[1], clock_ms())
-elseif session.state ~= 'quarantined' then
-  schedule(KEYS[3], ARGV[1], session, tonumber(session.last_active), ARGV[3], ARGV[4])
-end
+session.restore_until = nil
+reschedule(KEYS[3], ARGV[1], session, length, clock_ms(), ARGV[3], ARGV[4])
 return 1

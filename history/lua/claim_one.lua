@@ -5,12 +5,12 @@
 -- KEYS[2] zset    quarantine
 -- ARGV[1] session id
 -- ARGV[2] lease (ms)
--- Returns {'token', token, due score until now} | {'busy'} another worker has leased it | {'quarantined'} | {'missing'} not in Redis
+-- Returns {'token', token, due score until now} | {'busy'} another worker has leased it | {'quarantined'}
+--   | {'missing'} not in Redis
+-- A session in quarantine has a due moment while its legal hold is pending. Only `claim` leases it then.
+if redis.call('ZSCORE', KEYS[2], ARGV[1]) then return {'quarantined'} end
 local score = redis.call('ZSCORE', KEYS[1], ARGV[1])
-if not score then
-  if redis.call('ZSCORE', KEYS[2], ARGV[1]) then return {'quarantined'} end
-  return {'missing'}
-end
+if not score then return {'missing'} end
 local now_ms = clock_ms()
 if tonumber(score) > now_ms and is_lease(score) then return {'busy'} end
 allow_at_memory_limit(KEYS[1])

@@ -3,7 +3,7 @@
 -- Atomic: the promise "verify, then delete" stands on this compare-and-delete.
 -- Uses: clock, due, epoch, lease, memory, number, requests
 -- Reads: epoch, restored_count, restore_token, floor, archived_count, last_active, idle, max_age, attempt,
---   recent_requests, hold_pending
+--   recent_requests, hold_pending, state, restore_until, tombstone_until
 -- KEYS[1] list    messages
 -- KEYS[2] hash    metadata
 -- KEYS[3] zset    due
@@ -45,5 +45,5 @@ if session.attempt == ARGV[6] and length >= count then
   redis.call('HSET', KEYS[2], FIELD.archived_count, int(math.max(tonumber(session.archived_count or 0), count)))
   redis.call('HDEL', KEYS[2], FIELD.attempt, FIELD.attempts, FIELD.error, FIELD.waiting_since)
 end
-if is_owned then schedule(KEYS[3], ARGV[1], session, tonumber(session.last_active), ARGV[7], ARGV[8]) end
+if is_owned then schedule(KEYS[3], ARGV[1], session, length, clock_ms(), ARGV[7], ARGV[8]) end
 return 'kept'

@@ -1,7 +1,8 @@
 -- Finish a restore: put the staged messages before the messages that were written meanwhile.
 -- Atomic: readers see either the live messages alone or the complete transcript.
 -- Uses: clock, due, memory, number
--- Reads: restore_token, epoch, restored_count, archived_count, state, owner, hold_pending, idle, max_age
+-- Reads: restore_token, restore_until, epoch, restored_count, archived_count, state, owner, hold_pending, idle, max_age,
+--   last_active, last_written, floor, tombstone_until
 -- KEYS[1] list    messages
 -- KEYS[2] hash    metadata
 -- KEYS[3] zset    due
@@ -30,14 +31,12 @@ local live = redis.call('LLEN', KEYS[1])
 local now_ms = clock_ms()
 
 local function finish_without_messages()
-  if not session.hold_pending and ARGV[11] == '' then
+  redis.call('HDEL', KEYS[2], FIELD.restore_token, FIELD.restore_until)
+  -- A session in quarantine was there before. A legal hold that was set meanwhile has yet to be applied to the archive.
+  if session.state == 'quarantined' or session.hold_pending then return end
+  if ARGV[11] == '' then
     redis.call('UNLINK', KEYS[2])
     redis.call('ZREM', KEYS[3], ARGV[1])
-    return
-  end
-  redis.call('HDEL', KEYS[2], FIELD.restore_token, FIELD.restore_until)
-  if session.hold_pending then -- a legal hold that was set meanwhile has yet to be applied to the archive
-    set_due(KEYS[3], ARGV[1], now_ms)
   else -- the turn that begins now need not ask the archive again
     redis.call('HSET', KEYS[2], FIELD.complete, '1', FIELD.known_absent, '1')
     set_due(KEYS[3], ARGV[1], now_ms + tonumber(ARGV[11]))
@@ -68,11 +67,9 @@ if staged > 0 then put_staged_first() end
 for index, field in ipairs({FIELD.created, FIELD.idle, FIELD.max_age, FIELD.retention, FIELD.owner}) do
   if ARGV[5 + index] ~= '' then redis.call('HSETNX', KEYS[2], field, ARGV[5 + index]) end
 end
-redis.call('HSET', KEYS[2], FIELD.complete, '1')
+redis.call('HSET', KEYS[2], FIELD.complete, '1', FIELD.last_active, now_ms,
+  FIELD.last_written, session.last_written or session.last_active or now_ms)
 redis.call('HDEL', KEYS[2], FIELD.restore_token, FIELD.restore_until)
-if session.hold_pending then
-  set_due(KEYS[3], ARGV[1], now_ms)
-elseif session.state ~= 'quarantined' then
-  schedule(KEYS[3], ARGV[1], read_session(KEYS[2]), now_ms, ARGV[4], ARGV[5])
-end
+session = read_session(KEYS[2])
+reschedule(KEYS[3], ARGV[1], session, staged + live, now_ms, ARGV[4], ARGV[5])
 return 'restored'

@@ -2,7 +2,7 @@
 -- archive.
 -- Atomic: a clear or a purge either comes before the hold or is refused.
 -- Uses: clock, due, epoch, number
--- Reads: epoch, state
+-- Reads: epoch, state, last_active, idle, max_age, floor, hold_pending, restore_until, tombstone_until
 -- KEYS[1] list    messages
 -- KEYS[2] hash    metadata
 -- KEYS[3] zset    due
@@ -20,10 +20,14 @@ if ARGV[2] == 'set' then
 elseif ARGV[2] == 'release' and redis.call('HDEL', KEYS[5], 's' .. ARGV[1]) == 0 then
   return 'none'
 end
-if not session.epoch and redis.call('LLEN', KEYS[1]) == 0 then
+local length = redis.call('LLEN', KEYS[1])
+if not session.epoch and length == 0 then
   redis.call('HSET', KEYS[2], FIELD.epoch, int(next_epoch(KEYS[4])), FIELD.last_active, int(now_ms))
 end
-redis.call('HSET', KEYS[2], FIELD.hold_pending, '1')
+session.hold_pending = '1'
+redis.call('HSET', KEYS[2], FIELD.hold_pending, session.hold_pending)
 redis.call('HDEL', KEYS[2], FIELD.known_absent) -- `info` must describe a session that is under a hold
-if session.state ~= 'quarantined' then set_due(KEYS[3], ARGV[1], now_ms) end
+-- The failed attempts of a session in quarantine were attempts to archive it.
+if session.state == 'quarantined' then redis.call('HDEL', KEYS[2], FIELD.attempts) end
+schedule(KEYS[3], ARGV[1], session, length, now_ms)
 return 'noted'

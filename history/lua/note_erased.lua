@@ -1,8 +1,8 @@
 -- Note that the archive below a cleared session's floor is erased, so that the session can be archived again.
--- A session without messages is due at once, because Redis has nothing to keep. A tombstone goes when its time is over.
+-- A tombstone goes when its time is over.
 -- Atomic: a later clear keeps its own floor.
 -- Uses: clock, due, epoch, lease
--- Reads: epoch, floor, last_active, idle, max_age, recheck_at, state, tombstone_until
+-- Reads: epoch, floor, last_active, idle, max_age, recheck_at, state, tombstone_until, hold_pending, restore_until
 -- KEYS[1] list    messages
 -- KEYS[2] hash    metadata
 -- KEYS[3] zset    due
@@ -32,9 +32,6 @@ if session.state == 'purged' then
   return 'done'
 end
 redis.call('HDEL', KEYS[2], FIELD.floor, FIELD.recheck_at)
-if is_owned and redis.call('LLEN', KEYS[1]) > 0 then
-  schedule(KEYS[3], ARGV[1], session, tonumber(session.last_active), ARGV[4], ARGV[5])
-elseif is_owned then
-  set_due(KEYS[3], ARGV[1], now_ms)
-end
+session.floor = nil
+if is_owned then schedule(KEYS[3], ARGV[1], session, redis.call('LLEN', KEYS[1]), now_ms, ARGV[4], ARGV[5]) end
 return 'done'

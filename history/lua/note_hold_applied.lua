@@ -1,7 +1,7 @@
 -- Note that a session's objects in the archive carry its legal hold, or carry none any more.
 -- Atomic: a hold that was set or released meanwhile has yet to be applied.
 -- Uses: clock, due, lease, legal_hold, memory
--- Reads: epoch, owner, last_active, idle, max_age, floor
+-- Reads: epoch, owner, last_active, idle, max_age, floor, state, hold_pending, restore_until, tombstone_until
 -- KEYS[1] list    messages
 -- KEYS[2] hash    metadata
 -- KEYS[3] zset    due
@@ -13,13 +13,16 @@
 -- ARGV[5] default maximum age (ms) or ''
 -- Returns 'done' | 'other' there is another hold by now, or no session
 local session = read_session(KEYS[2])
-if not session.epoch or (legal_hold(KEYS[4], ARGV[1], session.owner) or '') ~= ARGV[3] then return 'other' end
+local length = redis.call('LLEN', KEYS[1])
+if not session.epoch and length == 0 then return 'other' end
+if (legal_hold(KEYS[4], ARGV[1], session.owner) or '') ~= ARGV[3] then return 'other' end
 allow_at_memory_limit(KEYS[3])
-redis.call('HDEL', KEYS[2], FIELD.hold_pending, FIELD.attempt, FIELD.attempts, FIELD.error, FIELD.waiting_since)
-if not owns_lease(KEYS[3], ARGV[1], ARGV[2]) then return 'done' end
-if redis.call('LLEN', KEYS[1]) > 0 and not session.floor then
-  schedule(KEYS[3], ARGV[1], session, tonumber(session.last_active), ARGV[4], ARGV[5])
-else
-  set_due(KEYS[3], ARGV[1], clock_ms())
+redis.call('HDEL', KEYS[2], FIELD.hold_pending, FIELD.attempt, FIELD.attempts, FIELD.waiting_since)
+session.hold_pending = nil
+local is_quarantined = session.state == 'quarantined'
+if not is_quarantined then redis.call('HDEL', KEYS[2], FIELD.error) end
+-- A session in quarantine leaves the due index in any case: nobody may archive it.
+if is_quarantined or owns_lease(KEYS[3], ARGV[1], ARGV[2]) then
+  schedule(KEYS[3], ARGV[1], session, length, clock_ms(), ARGV[4], ARGV[5])
 end
 return 'done'

@@ -1,7 +1,8 @@
 -- Read a page of messages; it can count as activity.
 -- Atomic: the page and the state that it belongs to (epoch, restored count, total) are from the same moment.
 -- Uses: clock, due, memory, number, page
--- Reads: epoch, restored_count, idle, max_age, state, floor, last_active, complete, hold_pending, last_written
+-- Reads: epoch, restored_count, idle, max_age, state, floor, last_active, complete, hold_pending, last_written,
+--   restore_until, tombstone_until
 -- KEYS[1] list    messages
 -- KEYS[2] hash    metadata
 -- KEYS[3] zset    due
@@ -23,10 +24,9 @@ if ARGV[2] == '1' and session.epoch and session.state ~= 'purged' then
   allow_at_memory_limit(KEYS[3])
   redis.call('HSET', KEYS[2], FIELD.last_active, int(now_ms),
     FIELD.last_written, session.last_written or session.last_active or int(now_ms))
+  session.last_active = now_ms
   -- A session without messages is remembered only for a while, and reads do not prolong that.
-  if total > 0 and session.state ~= 'quarantined' and not (session.floor or session.hold_pending) then
-    schedule(KEYS[3], ARGV[1], session, now_ms, ARGV[3], ARGV[4], now_ms)
-  end
+  if total > 0 then reschedule(KEYS[3], ARGV[1], session, total, now_ms, ARGV[3], ARGV[4]) end
 end
 local from = tonumber(ARGV[5])
 if from < 0 then from = math.max(0, total + from) end

@@ -1,7 +1,7 @@
 -- Repair the index entry of a session: add a missing one, and drop one that has no session.
 -- Atomic: a session that comes or goes at the same time keeps or loses its entry with it.
 -- Uses: clock, due, number
--- Reads: epoch, last_active, idle, max_age, floor, state
+-- Reads: epoch, last_active, idle, max_age, floor, state, hold_pending, restore_until, tombstone_until
 -- KEYS[1] list    messages
 -- KEYS[2] hash    metadata
 -- KEYS[3] zset    due
@@ -19,12 +19,7 @@ if not exists then
   return 'dropped'
 end
 local session = read_session(KEYS[2])
-local now_ms = int(clock_ms())
-if session.state == 'quarantined' then
-  redis.call('ZADD', KEYS[4], now_ms, ARGV[1])
-elseif session.floor or not (session.epoch and session.last_active) then
-  set_due(KEYS[3], ARGV[1], now_ms)
-else
-  schedule(KEYS[3], ARGV[1], session, tonumber(session.last_active), ARGV[2], ARGV[3])
-end
+local now_ms = clock_ms()
+if session.state == 'quarantined' then redis.call('ZADD', KEYS[4], int(now_ms), ARGV[1]) end
+schedule(KEYS[3], ARGV[1], session, redis.call('LLEN', KEYS[1]), now_ms, ARGV[2], ARGV[3])
 return 'added'

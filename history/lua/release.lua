@@ -1,6 +1,8 @@
--- Give a claimed session back after a failure: due again after a delay, or in quarantine.
+-- Give a claimed session back after a failure: due again after a delay, or in quarantine. A tombstone never goes there,
+-- because a session in quarantine can be written to.
 -- Atomic: only the owner of the lease decides.
 -- Uses: clock, due, lease, memory, number, waiting
+-- Reads: state, attempt, waiting_since
 -- KEYS[1] hash    metadata
 -- KEYS[2] zset    due
 -- KEYS[3] zset    quarantine
@@ -13,20 +15,21 @@
 -- Returns 1 | 0 the lease is lost
 if not owns_lease(KEYS[2], ARGV[1], ARGV[2]) then return 0 end
 allow_at_memory_limit(KEYS[2])
-local now_ms = clock_ms()
-if ARGV[3] == '' then
+local TOMBSTONE_DELAY_MS = 600000
+local session, now_ms = read_session(KEYS[1]), clock_ms()
+local due_ms = now_ms + (tonumber(ARGV[3]) or TOMBSTONE_DELAY_MS)
+if ARGV[3] == '' and session.state ~= 'purged' then
   redis.call('ZADD', KEYS[3], int(now_ms), ARGV[1])
   redis.call('ZREM', KEYS[2], ARGV[1])
   redis.call('HSET', KEYS[1], FIELD.state, 'quarantined')
 elseif ARGV[6] == '' then
-  set_due(KEYS[2], ARGV[1], now_ms + tonumber(ARGV[3]))
+  set_due(KEYS[2], ARGV[1], due_ms)
 else
-  local since = waiting_since(redis.call('HGET', KEYS[1], FIELD.waiting_since), ARGV[6], now_ms)
-  redis.call('HSET', KEYS[1], FIELD.waiting_since, since)
+  redis.call('HSET', KEYS[1], FIELD.waiting_since, waiting_since(session.waiting_since, ARGV[6], now_ms))
   -- One less, because the quarter would put a session that is due at once into the next millisecond.
-  set_due(KEYS[2], ARGV[1], now_ms + tonumber(ARGV[3]) - 1, POSTPONED)
+  set_due(KEYS[2], ARGV[1], due_ms - 1 + POSTPONED)
 end
-if ARGV[4] ~= '' and redis.call('HGET', KEYS[1], FIELD.attempt) == ARGV[4] then
+if ARGV[4] ~= '' and session.attempt == ARGV[4] then
   redis.call('HINCRBY', KEYS[1], FIELD.attempts, -1)
 end
 -- The attempt is over. A claim in the same millisecond has the same token and would else be taken for it.

@@ -1,7 +1,8 @@
 -- Begin an attempt at a claimed session: count the attempt and describe the session. A restore that was still running
--- ends: its token goes, so it can't finish any more.
+-- ends: its token goes, so it can't finish any more. Only an attempt that applies a legal hold lets it go on.
 -- Atomic: the description is of the state that the lease protects, and an attempt that is begun twice is counted once.
 -- Uses: clock, lease, legal_hold, memory, number, waiting
+-- Reads: hold_pending, restore_until, attempt, owner, waiting_since
 -- KEYS[1] list    messages
 -- KEYS[2] hash    metadata
 -- KEYS[3] zset    due
@@ -18,13 +19,14 @@ if length == 0 and redis.call('EXISTS', KEYS[2]) == 0 then
   return {}
 end
 allow_at_memory_limit(KEYS[3])
-redis.call('HDEL', KEYS[2], FIELD.restore_token, FIELD.restore_until)
-local now_ms = clock_ms()
-local before = redis.call('HMGET', KEYS[2], FIELD.attempt, FIELD.waiting_since)
-if before[1] ~= ARGV[3] then
-  local since = waiting_since(before[2], ARGV[4], now_ms)
+local session, now_ms = read_session(KEYS[2]), clock_ms()
+if not (session.hold_pending and tonumber(session.restore_until or 0) > now_ms) then
+  redis.call('HDEL', KEYS[2], FIELD.restore_token, FIELD.restore_until)
+end
+if session.attempt ~= ARGV[3] then
+  local since = waiting_since(session.waiting_since, ARGV[4], now_ms)
   redis.call('HSET', KEYS[2], FIELD.attempt, ARGV[3], FIELD.waiting_since, since)
   redis.call('HINCRBY', KEYS[2], FIELD.attempts, 1)
 end
-local hold = legal_hold(KEYS[4], ARGV[1], redis.call('HGET', KEYS[2], FIELD.owner)) or ''
+local hold = legal_hold(KEYS[4], ARGV[1], session.owner) or ''
 return {int(now_ms), int(length), ARGV[2], hold, unpack(redis.call('HGETALL', KEYS[2]))}

@@ -1,9 +1,10 @@
 -- Change a session's expiry, and with it the moment at which the session is due.
 -- Atomic: metadata and due moment change together, and a worker that has leased the session loses the lease.
--- Uses: due
--- Reads: epoch, last_active, state, floor, known_absent, idle, max_age
--- KEYS[1] hash    metadata
--- KEYS[2] zset    due
+-- Uses: clock, due
+-- Reads: epoch, last_active, state, floor, known_absent, idle, max_age, hold_pending, restore_until, tombstone_until
+-- KEYS[1] list    messages
+-- KEYS[2] hash    metadata
+-- KEYS[3] zset    due
 -- ARGV[1] session id
 -- ARGV[2] idle timeout (ms), '' to keep it, '-' for the default
 -- ARGV[3] maximum age (ms) likewise
@@ -11,17 +12,15 @@
 -- ARGV[5] default idle timeout (ms)
 -- ARGV[6] default maximum age (ms) or ''
 -- Returns 1 | 0 not in Redis, or purged
-local session = read_session(KEYS[1])
+local session = read_session(KEYS[2])
 if not session.epoch or session.state == 'purged' or session.known_absent then return 0 end
 for index, field in ipairs({FIELD.idle, FIELD.max_age, FIELD.retention}) do
   local value = ARGV[index + 1]
   if value == '-' then
-    redis.call('HDEL', KEYS[1], field)
+    redis.call('HDEL', KEYS[2], field)
   elseif value ~= '' then
-    redis.call('HSET', KEYS[1], field, value)
+    redis.call('HSET', KEYS[2], field, value)
   end
 end
-if session.state ~= 'quarantined' and not session.floor then
-  schedule(KEYS[2], ARGV[1], read_session(KEYS[1]), tonumber(session.last_active), ARGV[5], ARGV[6])
-end
+reschedule(KEYS[3], ARGV[1], read_session(KEYS[2]), redis.call('LLEN', KEYS[1]), clock_ms(), ARGV[5], ARGV[6])
 return 1

@@ -73,14 +73,14 @@ class Archiving(BlockingRunner):
     requeue = Operation(calls.requeue)
     note_erased = Operation(calls.note_erased)
 
-    def begin_anew(self, seen: SessionInfo, archived_owners: Sequence[str]) -> Purging:
+    def begin_anew(self, info: SessionInfo, archived_owners: Sequence[str]) -> Purging:
         """Keep a session's messages in Redis, in a new epoch, and have the archive below it erased.
 
-        The outcome is CHANGED if its epoch is not that of `seen`, and HELD if it is under a legal hold. It has no floor
+        The outcome is CHANGED if its epoch is not that of `info`, and HELD if it is under a legal hold. It has no floor
         if the session was purged.
         """
-        target = PurgeTarget(seen.session_id, seen.owner, archived_owners)
-        return self.run(calls.rebase(self._recorded, target, idle=None, epoch=seen.epoch))
+        target = PurgeTarget(info.session_id, info.owner, archived_owners)
+        return self.run(calls.rebase(self._recorded, target, idle=None, epoch=info.epoch))
 
     def _in_turns(self, many: Sequence[Call[T]]) -> list[T | TorporError]:
         """As `run_many`, in several pipelines with gaps for other clients."""

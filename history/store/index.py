@@ -55,8 +55,8 @@ class Index(BlockingRunner):
 
         Shards that don't answer are left out, with a warning; raises if none answers.
         """
-        seen = self._ask(partial(calls.poll_shards, self.deployment, election=election), shards)
-        return [poll for _, poll in _answered(seen)]
+        answers = self._ask(partial(calls.poll_shards, self.deployment, election=election), shards)
+        return [poll for _, poll in _answered(answers)]
 
     def announcements(self) -> Announcements:
         """A subscription to the announcements of first due moments."""

@@ -177,7 +177,7 @@ ROWS = [
         memory_to_archive,
         [Reach(16)],
         "peak RSS of a process that has archived a small session before, less what it was",
-        "the plain script: LRANGE of the whole, gzip, upload",
+        "the plain script: LRANGE of all messages, gzip, upload",
         most_rounds=5,
         warm=False,
         profiled=False,

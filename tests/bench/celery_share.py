@@ -91,8 +91,8 @@ class Worker:
         self._app.send_task(task, arguments, queue=self._services.settings.namespace)
 
     def _ended(self) -> list[Note]:
-        whole = [line.split("\t") for line in self._notes.read_text().splitlines(keepends=True) if line[-1] == "\n"]
-        return [Note(name, float(seconds), returned) for name, seconds, returned in whole]
+        complete = [line.split("\t") for line in self._notes.read_text().splitlines(keepends=True) if line[-1] == "\n"]
+        return [Note(name, float(seconds), returned) for name, seconds, returned in complete]
 
     def _cpu(self) -> float:
         """Seconds that the worker and the processes of its pool have taken."""

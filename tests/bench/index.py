@@ -116,17 +116,17 @@ def claims(bench: Bench) -> Iterator[Sides]:
 
 def _scan(client: redis.Redis, keys: int) -> None:
     """Walk `keys` keys like a script without an index: the TTL of each key shows how long it has been idle."""
-    seen = 0
+    walked = 0
     cursor = 0
-    while seen < keys:
+    while walked < keys:
         reply: Any = client.scan(cursor, count=1_000)
         cursor, names = reply
         pipeline = client.pipeline(transaction=False)
         for name in names:
             pipeline.pttl(name)
         pipeline.execute()
-        seen += len(names)
-        assert cursor or seen >= keys
+        walked += len(names)
+        assert cursor or walked >= keys
 
 
 @contextmanager
@@ -157,7 +157,7 @@ ROWS = [
         claims,
         [Reach(1.5, Side.FLOOR), Reach(8), Reach(0.01, Side.PEER)],
         "a sweep's `due_counts` over 256 shards and one `claim` of all that it has found",
-        f"SCAN with COUNT 1000 and a PTTL for each key, which tells how long it has been idle; {_SCANNED:,} keys are "
+        f"SCAN with COUNT 1000 and a PTTL for each key, which shows how long it has been idle; {_SCANNED:,} keys are "
         "walked, and their time is taken times 10, for a key space of 1,000,000 keys",
         "ours among 10,000 sessions in the same Redis",
         why="Three pipelines of eight scripts, 32 shards each. Half of it is Redis's, which moves 1,000 sessions in "

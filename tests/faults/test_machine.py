@@ -111,7 +111,7 @@ class Machine(RuleBasedStateMachine):
         self.touched: set[str] = set()
         self.tasks: list[Task] = []
         self.ended: set[bytes] = set()
-        self.sessions = SteppedStore(self.client, Straight(), Clock(), self.hear)
+        self.sessions = SteppedStore(self.client, Straight(), Clock(), self.note_call)
         self.services = Services(SETTINGS, self.sessions, next(self.archives))
         self.keys = self.sessions.deployment.keyspace.shard(0)
 
@@ -307,7 +307,7 @@ class Machine(RuleBasedStateMachine):
         messages = [b'{"n":%d}' % number for number in range(first, self.numbered)]
         return sessions.append(session, messages, expiry=expiry, owner=OWNERS[session], allow_reuse=True)
 
-    def hear(self, call: Call[object], result: object) -> None:
+    def note_call(self, call: Call[object], result: object) -> None:
         session = call.args[0] if call.args else b""
         if isinstance(session, bytes) and (name := session.decode()) in OWNERS and call.script.name not in LOOKING:
             self.touched.add(name)

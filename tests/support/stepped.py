@@ -131,7 +131,7 @@ class Straight:
         return act()
 
 
-Heard = Callable[[Call[Any], object], None]  # called once for each call that was made
+OnCall = Callable[[Call[Any], object], None]  # called once for each call that was made
 
 
 @dataclass
@@ -172,14 +172,14 @@ class SteppedStore(ObservedStore):
 
     interceptor: Task | Straight
 
-    def __init__(self, client: Any, interceptor: Task | Straight, clock: Clock, heard: Heard) -> None:
+    def __init__(self, client: Any, interceptor: Task | Straight, clock: Clock, on_call: OnCall) -> None:
         super().__init__(client, interceptor, shards=1)
         self.clock = clock
-        self.heard = heard
+        self.on_call = on_call
 
     def of(self, interceptor: Task | Straight) -> SteppedStore:
         """The same store for a task."""
-        return SteppedStore(self.client, interceptor, self.clock, self.heard)
+        return SteppedStore(self.client, interceptor, self.clock, self.on_call)
 
     async def perform(self, call: Call[T]) -> T:
         if call.script.name == "read" and isinstance(self.interceptor, Task):
@@ -189,7 +189,7 @@ class SteppedStore(ObservedStore):
         def act() -> T:
             result = self.send(self._moved(call))
             if next(sent) == 0:
-                self.heard(call, result)
+                self.on_call(call, result)
             self._note(call, result)
             return result
 

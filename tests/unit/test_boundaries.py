@@ -214,6 +214,14 @@ def test_each_floor_may_import_from_floors_below_it_only() -> None:
         below.add(floor)
 
 
+def test_the_design_page_shows_these_floors() -> None:
+    page = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    section = page.partition("\n## Floors\n")[2].partition("\n## ")[0]
+    cells = re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)
+    shown = [name for cell in cells for name in re.findall(r"`(\w+)/?`", cell) if name != "lua"]
+    assert shown == [floor.partition(".")[2] for floor in FLOORS]
+
+
 @pytest.mark.parametrize("floor", FLOORS)
 def test_a_floor_imports_what_it_may_import(floor: str) -> None:
     package = floor.partition(".")[0] + "."

@@ -58,8 +58,8 @@ def bucket(
     services = services_of(context)
     changed = apply and services.archive.apply_lifecycle()
     if changed:  # at once: the settings may not be readable any more
-        told = console.warn if as_json else console.say
-        told("added: the lifecycle rule that deletes expired archives")
+        say = console.warn if as_json else console.say
+        say("added: the lifecycle rule that deletes expired archives")
     found = services.archive.safeguards()
     warnings = [] if found is None else [*bucket_check.warnings(found)]
     if as_json:

@@ -40,15 +40,15 @@ def survey(services: Services, pool: Executor, session_ids: Sequence[str], order
     sessions = services.sessions
     infos = [_info(each) for each in sessions.infos(session_ids)]
     listings = pool.map(lambda session_id: _objects(services, session_id, order), session_ids)
-    seen = [_surveyed(*each, order) for each in zip(session_ids, infos, listings, strict=True)]
-    holds = sessions.find_holds([(each.found.session, each.found.owners) for each in seen])
-    return [replace(each, hold=hold) for each, hold in zip(seen, holds, strict=True)]
+    surveyed = [_surveyed(*each, order) for each in zip(session_ids, infos, listings, strict=True)]
+    holds = sessions.find_holds([(each.found.session, each.found.owners) for each in surveyed])
+    return [replace(each, hold=hold) for each, hold in zip(surveyed, holds, strict=True)]
 
 
-def _info(seen: SessionInfo | TorporError | None) -> SessionInfo | None:
-    if isinstance(seen, TorporError):
-        raise seen
-    return seen
+def _info(info: SessionInfo | TorporError | None) -> SessionInfo | None:
+    if isinstance(info, TorporError):
+        raise info
+    return info
 
 
 def _objects(services: Services, session_id: str, order: Order) -> _Objects:

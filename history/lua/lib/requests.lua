@@ -12,11 +12,12 @@ end
 local function with_request(requests, request, now_ms)
   local now = math.floor(now_ms / 4000) % 65536
   local kept = string.sub(requests or '', -10 * 63)
-  -- A moment in the next 36 hours means that the clock was set back since.
-  local function age_s()
+  while #kept >= 10 do
     local high, low = string.byte(kept, 9, 10)
-    return ((now - 256 * high - low + 32768) % 65536 - 32768) * 4
+    -- A moment in the next 36 hours means that the clock was set back since.
+    local age_s = ((now - 256 * high - low + 32768) % 65536 - 32768) * 4
+    if age_s <= RETRY_WINDOW_S then break end
+    kept = string.sub(kept, 11)
   end
-  while #kept >= 10 and age_s() > RETRY_WINDOW_S do kept = string.sub(kept, 11) end
   return kept .. request .. string.char(math.floor(now / 256), now % 256)
 end

@@ -1,7 +1,7 @@
 -- Write messages to a session, and create the session if it is not in Redis. It counts as activity.
 -- Uses: clock, due, epoch, number, push, requests, tombstone
--- Reads: epoch, idle, max_age, owner, state, floor, recent_requests, tombstone_until, retention, last_written,
---   hold_pending, known_absent
+-- Reads: epoch, idle, max_age, owner, state, floor, recent_requests, tombstone_until, retention, last_active,
+--   last_written, hold_pending, known_absent, restore_until
 
 -- The reply of append.lua if the session may not be written to, else nil.
 local function refusal(session, given)
@@ -18,7 +18,8 @@ end
 
 -- Give `session` the values that it lacks and the caller has. Returns the fields to store: field, value, ...
 local function complete_session(keys, given, session, requests, now_ms)
-  local fields = {FIELD.last_active, int(now_ms)}
+  session.last_active = now_ms
+  local fields = {FIELD.last_active, now_ms}
   if given.request then requests = with_request(requests, given.request, now_ms) end
   if requests then add(fields, FIELD.recent_requests, requests) end
   -- Messages without an epoch have lost their metadata, and nothing tells which of them the archive has. They get no
@@ -43,17 +44,6 @@ local function complete_session(keys, given, session, requests, now_ms)
   return fields
 end
 
--- Set the due moment after a write. A quarantined session waits for a person. A cleared one stays due until its archive
--- is erased, and one whose legal hold has changed stays due until its objects in the archive are updated.
-local function set_due_after_write(keys, given, session, now_ms)
-  if session.state == 'quarantined' then return end
-  if session.state == 'purged' or not session.epoch then
-    set_due(keys.due, given.session_id, now_ms)
-  elseif not (session.floor or session.hold_pending) then
-    schedule(keys.due, given.session_id, session, now_ms, given.default_idle, given.default_max_age, now_ms)
-  end
-end
-
 -- Delete the fields that a write makes untrue. The field `purge` stays, in case the same purge is sent again.
 local function delete_outdated_fields(keys, session)
   if session.last_written or session.known_absent then
@@ -76,7 +66,11 @@ local function write_messages(keys, given, values, first)
   if refused then return refused end
   local now_ms = clock_ms()
   local fields = complete_session(keys, given, session, requests, now_ms)
-  set_due_after_write(keys, given, session, now_ms)
+  if session.state == 'purged' then
+    set_due(keys.due, given.session_id, now_ms) -- the tombstone ends here, and its archive is erased now
+  else
+    reschedule(keys.due, given.session_id, session, 1, now_ms, given.default_idle, given.default_max_age)
+  end
   -- Now every key has proved to be of its type, and Redis has not refused the first write at its memory limit: nothing
   -- can stop the turn halfway.
   local length = push(keys.messages, values, first, #values) or redis.call('LLEN', keys.messages)

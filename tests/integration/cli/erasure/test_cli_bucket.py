@@ -170,4 +170,4 @@ def test_a_bucket_whose_settings_may_not_be_read_or_changed_says_what_to_grant(
         assert harmless(refused)
     proxy.fail(Bucket().act)
     missing = torpor("bucket", ARCHIVE_URL="gs://no-such-bucket/chats")
-    assert (missing.code, "does not exist; create it first" in missing.said) == (4, True)
+    assert (missing.code, "does not exist; create it first" in missing.said) == (2, True)

@@ -91,7 +91,7 @@ def test_ids_and_reasons_with_control_characters_are_printed_harmlessly(
     run("hold", "--session", NASTY, "--reason", NASTY)
     for option in ("--session", "--owner"):
         shown = run("purge", option, NASTY, "--dry-run")
-        assert "s\\x1b[2J\\x9b31m\\x202e\\n[bold]x[/bold]: 1 sessions" in shown.out
+        assert "s\\x1b[2J\\x9b31m\\u202e\\n[bold]x[/bold]: 1 sessions" in shown.out
         assert run("purge", option, NASTY, "--dry-run", "--json").lines[0]["session"] == NASTY
     run("purge", "--session", NASTY, "--by", NASTY, "--reason", NASTY, "--yes", code=1)
     blocked = the_id(services)

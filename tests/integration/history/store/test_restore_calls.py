@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import redis
@@ -182,10 +182,24 @@ def test_a_worker_that_begins_to_archive_supersedes_a_restore(store: SessionStor
     assert commit(store, lease, snapshot) is CommitOutcome.DELETED
 
 
-def test_a_restore_keeps_the_worker_away_for_its_lease(store: SessionStore) -> None:
-    fill(store, "s")
-    store.close("s")
+def test_a_worker_that_applies_a_legal_hold_lets_a_restore_go_on(store: SessionStore) -> None:
+    fill(store, "s", messages=[C])
     ticket = begun(store)
+    store.hold("s", "why")
+    lease = claim_due(store)
+    snapshot = snapshot_of(store, lease)
+    assert store.stage(ticket, 0, [A, B], MINUTE)
+    assert store.finish_restore(ticket, 2, Origin()) is RestoreEnd.RESTORED
+    assert store.messages("s", touch=False) == [A, B, C]
+    assert store.note_hold_applied(lease, snapshot)
+    found = described(store)
+    assert (found.hold_pending, found.status) == (False, Status.LIVE)
+
+
+def test_a_restore_keeps_the_worker_away_for_its_lease(store: SessionStore) -> None:
+    store.append("s", [A, B], expiry=Expiry(idle=timedelta(milliseconds=1)))
+    ticket = begun(store)
+    assert store.append("s", [C]) == 3
     assert store.claim(ALL, 10, MINUTE) == []
     first = described(store).due_at
     assert store.stage(ticket, 0, [C], HOUR)

@@ -368,13 +368,28 @@ def test_every_include_is_used_and_none_uses_itself_by_way_of_others() -> None:
     assert not beneath
 
 
-def test_a_script_has_each_include_once_and_after_those_that_it_uses() -> None:
-    sent = script("append").source.decode()
-    first_lines = {name: lua(f"lib/{name}").splitlines()[0] for name in INCLUDES}
-    places = {name: sent.index(line) for name, line in first_lines.items() if line in sent}
-    assert set(places) == {"clock", "due", "epoch", "lease", "number", "push", "requests", "tombstone", "write"}
-    assert all(sent.count(first_lines[name]) == 1 for name in places)
-    assert all(places[used] < place for name, place in places.items() for used in uses(f"lib/{name}"))
+def test_a_script_has_each_function_that_it_needs_once_and_after_those_that_it_calls_itself() -> None:
+    needed = {
+        "append": "clock_us to_ms clock_ms int is_lease set_due due_at schedule reschedule highest_epoch next_epoch "
+        "push RETRY_WINDOW_S is_recent with_request refuses_writes refusal add complete_session "
+        "delete_outdated_fields write_messages",
+        "close": "clock_us to_ms clock_ms set_due allow_at_memory_limit",
+        "renew": "owns_lease allow_at_memory_limit",
+        "attempts": "",
+    }
+    for name, functions in needed.items():
+        sent = script(name).source.decode()
+        before_body = sent[: sent.index(lua(name).splitlines()[0])]
+        found = re.findall(r"^local (?:function )?(\w+)", before_body, re.MULTILINE)
+        assert [each for each in found if each != "read_session"] == functions.split()
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_calls_only_what_is_defined_before(name: str) -> None:
+    sent = re.sub(r"--.*", "", script(name).source.decode())
+    for function in set.union(*map(defined_in, INCLUDES)):
+        if calls_of_it := re.search(rf"\b{function}\(", sent.replace(f"local function {function}(", "")):
+            assert 0 <= sent.find(f"local function {function}(") <= calls_of_it.start()
 
 
 @pytest.mark.parametrize("name", LUA)
@@ -385,6 +400,32 @@ def test_a_script_takes_the_names_of_a_sessions_fields_from_the_table(name: str)
     assert set(re.findall(r"'(\w+)'", "".join(passed))) <= {"0", "1", "purged", "quarantined"}
 
 
+def test_due_moments_are_decided_in_one_place_and_other_scripts_have_a_fixed_one() -> None:
+    """`due_at` decides from what the session is; these scripts are about the moment itself."""
+    names_one = {
+        "close": "now",
+        "clear": "now, to erase the archive",
+        "pop": "now, to erase the archive",
+        "rebase": "now, to erase the archive",
+        "lib/write": "now, to erase the archive of a session whose tombstone ends",
+        "purge": "the end of the tombstone",
+        "note_erased": "the next look at the archive",
+        "finish_restore": "the end of the memory that the session is nowhere",
+        "release": "after a delay",
+        "requeue": "now",
+        "rebuild_metadata": "now",
+    }
+    leases = {"claim", "claim_one", "renew"}
+    assert {name for name in LUA if "set_due(" in body_of(name)} - {"lib/due"} == names_one.keys()
+    of_due_keys = ((name, *key) for name in LUA for key in head_of(name).numbered("KEYS"))
+    adding = {
+        name
+        for name, number, text in of_due_keys
+        if text.endswith("due") and f"'ZADD', KEYS[{number}]" in body_of(name)
+    }
+    assert adding == leases
+
+
 def test_every_field_of_a_session_is_used_by_a_script_and_is_stored_under_a_name_of_its_own() -> None:
     used = {field for name in LUA for field in re.findall(r"\bFIELD\.(\w+)", body_of(name))}
     assert used | {field for name in LUA for field in named(lua(name), "Reads")} == STORED.keys()
@@ -393,10 +434,11 @@ def test_every_field_of_a_session_is_used_by_a_script_and_is_stored_under_a_name
 
 def test_python_and_lua_call_a_stored_field_by_the_same_name() -> None:
     assert by_name([b"again", b"7", b"unknown", b"1", b"base", b"2"]) == {"recheck_at": b"7", "restored_count": b"2"}
+    sent = script("begin_adoption").source.decode()
+    assert "redis.call('HMGET', metadata_key, 'owner', 'state', 'until')" in sent
+    assert "if session[1] and ARGV[3] ~= '' and session[1] ~= ARGV[3] then return {'owner'} end" in sent
     sent = script("stage").source.decode()
-    assert "redis.call('HMGET', metadata_key, 'restoring', 'state')" in sent
-    assert "return {restore_token = values[1], state = values[2]}" in sent
-    assert "redis.call('HSET', KEYS[1], 'restoring_until', int(lease_end_ms))" in sent
+    assert "redis.call('HSET', KEYS[2], 'restoring_until', session[2])" in sent
     assert "FIELD." not in sent
 
 

@@ -199,7 +199,7 @@ def test_a_session_that_does_not_exist_yet_can_be_held(services: Services) -> No
     assert held(services, "s") == [True]
 
 
-def test_a_quarantined_session_is_protected_at_once_and_its_objects_are_seen_to_when_it_is_requeued(
+def test_a_quarantined_session_is_protected_at_once_and_its_objects_are_held_while_it_stays_there(
     client: redis.Redis, services: Services
 ) -> None:
     sleep(services, "s", A)
@@ -216,16 +216,23 @@ def test_a_quarantined_session_is_protected_at_once_and_its_objects_are_seen_to_
     info = chat(services).info()
     assert info
     assert (info.status, info.hold is not None) == (Status.QUARANTINED, True)
-    assert not drain(services, SHARDS)
+    assert archive_session(services, "s").outcome is Outcome.QUARANTINED
+    drain(services, SHARDS)
+    assert held(services, "s") == [True]
     with pytest.raises(SessionHeld):
         chat(services).clear()
     assert purge(services, Order.of(session="s")).state is PurgeState.BLOCKED
     info = chat(services).info()
     assert info
-    assert info.status is Status.QUARANTINED
+    assert (info.status, info.error, info.attempts) == (Status.QUARANTINED, "it is broken", 0)
+    assert (info.hold_pending, info.due_at) == (False, None)
+
+    assert chat(services).release_hold()
+    drain(services, SHARDS)
+    assert held(services, "s") == [False]
     services.sessions.requeue("s")
     assert archive_session(services, "s").outcome is Outcome.ARCHIVED
-    assert held(services, "s") == [True, True]
+    assert held(services, "s") == [False, False]
 
 
 def test_whoever_holds_by_the_command_sees_to_the_objects_at_once(services: Services) -> None:
