@@ -15,7 +15,7 @@ SECONDS ?= 60
 # Three test files at a time, because tests mostly wait; each test process has its own servers.
 TOGETHER := -n 3 --dist loadfile
 
-.PHONY: help demo test faults versions ledger bench latency purge-bench door lint types compose schemas format build docs clean
+.PHONY: help demo test packaging faults versions ledger bench latency purge-bench door lint types compose schemas format build docs clean
 
 help: ## List the commands.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,9 +23,14 @@ help: ## List the commands.
 demo: $(VENV)/demo ## Watch sessions go to sleep and wake up; ARGS="--conversations FILE.jsonl" plays your own.
 	@$(BIN)/torpor demo $(ARGS)
 
-test: $(VENV)/dev ## Run the unit, integration and packaging tests; ARGS="-k name" runs some of them.
+test: $(VENV)/dev ## Run the unit and integration tests; ARGS="-k name" runs some of them.
 	@echo "== running the tests"
-	@$(BIN)/pytest $(TOGETHER) tests/unit tests/integration tests/packaging $(ARGS)
+	@$(BIN)/pytest $(TOGETHER) tests/unit tests/integration $(ARGS)
+
+# Each builds the wheel or installs it in an environment of its own.
+packaging: $(VENV)/dev ## Run the tests of what is built and installed.
+	@echo "== running the tests of the wheel"
+	@$(BIN)/pytest $(TOGETHER) tests/packaging $(ARGS)
 
 # Workers that are killed and servers that are cut off need real processes, so these tests take minutes.
 faults: $(VENV)/dev ## Run the fault tests, which kill workers and cut servers off.
