@@ -44,7 +44,12 @@ def test_a_session_goes_to_sleep_and_wakes_up_byte_for_byte(client: redis.Redis,
     due = services.sessions.due_counts()
     assert sum(due.values()) == 1
     assert drain(services, list(due)) == {Outcome.ARCHIVED: 1}
-    assert {key.rpartition(b":")[2] for key in lasting_keys(client)} == {b"config", b"events", b"t"}
+    assert {key.rpartition(b":")[2] for key in lasting_keys(client)} == {
+        b"archive",
+        b"config",
+        b"events",
+        b"t",
+    }
 
     restored = restore_session(services, "s")
     assert (restored.outcome, restored.messages) == (RestoreOutcome.RESTORED, 2)
