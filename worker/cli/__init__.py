@@ -33,6 +33,7 @@ def main() -> None:
     atexit.register(gc.freeze)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else the process is to ignore it, as with nohup
         signal.signal(signal.SIGINT, _interrupt)
+        sys.unraisablehook = _interrupt_again
     try:
         from torpor.worker.cli.commands import app
 
@@ -54,4 +55,16 @@ def main() -> None:
 def _interrupt(number: int, _: FrameType | None) -> None:
     """End the process as an error would, threads included; a second Ctrl-C ends it at once."""
     signal.signal(number, signal.SIG_DFL)
-    raise Interrupted(128 + number)
+    raise Interrupted(128 + signal.SIGINT)
+
+
+def _interrupt_again(ignored: sys.UnraisableHookArgs) -> None:
+    """Raise Interrupted a moment later, if it came up in a callback, where Python ignores exceptions.
+
+    Each import runs such a callback: https://docs.python.org/3/library/sys.html#sys.unraisablehook
+    """
+    if isinstance(ignored.exc_value, Interrupted):
+        signal.signal(signal.SIGALRM, _interrupt)
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+    else:
+        sys.__unraisablehook__(ignored)

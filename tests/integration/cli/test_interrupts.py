@@ -58,6 +58,15 @@ def silent() -> Iterator[socket.socket]:
         yield server
 
 
+def ended(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """What a process has printed; one that does not end is killed, and the failure says where it was."""
+    try:
+        return process.communicate(timeout=scaled(30))
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGABRT)
+        pytest.fail("\n".join(process.communicate()))
+
+
 @pytest.mark.parametrize("arguments", CALLS, ids=" ".join)
 def test_ctrl_c_ends_a_command_that_waits_with_one_line(
     silent: socket.socket, tmp_path: Path, arguments: list[str]
@@ -72,6 +81,7 @@ def test_ctrl_c_ends_a_command_that_waits_with_one_line(
             f"{PREFIX}REDIS_URL": f"redis://{place}/0",
             f"{PREFIX}ARCHIVE_URL": "gs://bucket/chats",
             "STORAGE_EMULATOR_HOST": f"http://{place}",
+            "PYTHONFAULTHANDLER": "1",
         },
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -80,10 +90,40 @@ def test_ctrl_c_ends_a_command_that_waits_with_one_line(
     connection, _ = silent.accept()
     with connection:
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=scaled(30))
+        out, err = ended(process)
     told = [line for line in err.splitlines() if "torpor purge --resume" not in line]
     assert (process.returncode, out, told[-1:]) == (130, "", ["torpor: interrupted"])
     assert "Traceback" not in err
+
+
+PRESSED_IN_A_CALLBACK = """
+import os, signal, sys, time, weakref
+from torpor.worker import cli
+from torpor.worker.cli import commands
+
+class Thing:
+    pass
+
+def wait() -> None:
+    thing = Thing()
+    kept = weakref.ref(thing, lambda _: os.kill(os.getpid(), signal.SIGINT))
+    del thing
+    time.sleep(60)
+
+commands.app = wait
+cli.main()
+"""
+
+
+def test_ctrl_c_ends_a_command_also_if_python_is_in_a_callback_that_ignores_exceptions() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-X", "faulthandler", "-c", PRESSED_IN_A_CALLBACK],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert ended(process) == ("", "torpor: interrupted\n")
+    assert process.returncode == 130
 
 
 def test_no_command_is_forgotten_here() -> None:
