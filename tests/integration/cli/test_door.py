@@ -45,6 +45,7 @@ def test_help_loads_no_module_of_a_command(option: str) -> None:
     assert not loaded_by(option) & (HEAVY | {"redis", "pydantic", "rich"})
 
 
+@pytest.mark.single_node(reason="a broker URL of its own is checked by kombu")
 @pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
 def test_status_of_a_folder_loads_neither_langchain_nor_celery_nor_google(
     client: redis.Redis, variables: dict[str, str]
