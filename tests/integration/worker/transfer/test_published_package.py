@@ -30,6 +30,10 @@ COUNT = 10
 
 Peer = Callable[..., dict[str, str]]
 
+pytestmark = pytest.mark.skipif(
+    sys.version_info >= (3, 13), reason=f"{PACKAGE} needs a NumPy that has no wheel for Python 3.13"
+)
+
 
 @pytest.fixture(scope="module")
 def peer_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
