@@ -22,7 +22,7 @@ _NAMESPACE = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 # The keys of all deployments.
 _KEYS = re.compile(
     rb"\{[A-Za-z0-9_.:-]{1,64}:\d{1,5}\}:((due|q|t|l|h|a)$|[mswor]:)"
-    rb"|[A-Za-z0-9_.:-]{1,64}:(config$|events$|archive$|purge:|celery:|adopting:|returning:)"
+    rb"|[A-Za-z0-9_.:-]{1,64}:(config$|events$|purge:|celery:|adopting:|returning:)"
 )
 
 # The lists of all deployments: messages, staged messages, taken messages, messages to give back.
@@ -94,11 +94,6 @@ def purge_failure_key(namespace: str, purge: str) -> bytes:
     return f"{namespace}:purge:{purge}:failure".encode()
 
 
-def archive_health_key(namespace: str) -> bytes:
-    """Hash: what the workers have noted of the archive."""
-    return f"{namespace}:archive".encode()
-
-
 def events_key(namespace: str) -> bytes:
     """Stream: the events of a deployment."""
     return f"{namespace}:events".encode()
@@ -117,7 +112,7 @@ def looks_like_torpors(key: bytes) -> bool:
 def own_keys(namespace: str) -> re.Pattern[bytes]:
     """A pattern of the beginning of each key of a deployment, and of each list of the other deployments."""
     name = re.escape(namespace.encode())
-    return re.compile(rb"\{%b:\d+\}:|%b:(config$|events$|archive$|purge:|celery:)|%b" % (name, name, _LISTS.pattern))
+    return re.compile(rb"\{%b:\d+\}:|%b:(config$|events$|purge:|celery:)|%b" % (name, name, _LISTS.pattern))
 
 
 def slot_tag(key: bytes) -> bytes:

@@ -11,7 +11,6 @@ This module loads no LangChain; `torpor.history.adapters.messages` converts Lang
 - **Waking**: a `RestoreTicket` or a `RestoreRefusal`, the `Origin` of a session, and the `RestoreEnd`.
 - **Erasure and legal holds**: a `PurgeTarget`, its `Purging` with a `PurgeOutcome`; `HoldOutcome`.
 - **Shards**: a listener's `ShardPoll`, a `ShardOverview` for status.
-- **The archive's health**: `ArchiveHealth` with a `WorkerNote` of each worker, `ArchiveState`.
 - **Repair**: `IndexOutcome` and `RebuiltMetadata`.
 - **Other libraries' sessions**: `Layout`, the known `LAYOUTS`, an `Adoption`, and what is `Adoptable`;
   `other_format` and `looks_like_torpors` tell by a key's name whose it is.
@@ -66,8 +65,6 @@ from torpor.history.keys import (
 from torpor.history.layout import LAYOUTS, Layout, other_format
 from torpor.history.policy import Policies
 from torpor.history.session import (
-    ArchiveHealth,
-    ArchiveState,
     ClaimOutcome,
     CommitOutcome,
     EraseOutcome,
@@ -88,7 +85,6 @@ from torpor.history.session import (
     ShardOverview,
     ShardPoll,
     Status,
-    WorkerNote,
 )
 from torpor.history.store import AsyncSessionStore, PurgeLock, SessionOperations, SessionStore
 
@@ -98,8 +94,6 @@ __all__ = [
     "MAX_SHARDS",
     "Adoptable",
     "Adoption",
-    "ArchiveHealth",
-    "ArchiveState",
     "AsyncSessionStore",
     "ClaimOutcome",
     "ClientMismatch",
@@ -155,7 +149,6 @@ __all__ = [
     "TorporError",
     "TranscriptChanged",
     "TransientError",
-    "WorkerNote",
     "application_default",
     "check_namespace",
     "check_owner",

@@ -269,28 +269,3 @@ class ShardOverview:
     restored: int
     tombstones: int
     now: datetime
-
-
-class ArchiveState(StrEnum):
-    """The state of the archive, as its workers see it."""
-
-    AVAILABLE = "available"
-    UNAVAILABLE = "unavailable"
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerNote:
-    """When the archive has last worked for a worker, and when it has last failed, with the error."""
-
-    worker: str
-    last_success: datetime | None
-    last_failure: datetime | None
-    error: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class ArchiveHealth:
-    """The notes of all workers. `unavailable_since` is None while the archive works for all of them."""
-
-    unavailable_since: datetime | None
-    workers: Sequence[WorkerNote]

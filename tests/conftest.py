@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +26,6 @@ from torpor.worker.archive.stores import ArchiveStore
 from torpor.worker.archive.stores.url import open_archive
 from torpor.worker.deployment.services import Services
 from torpor.worker.deployment.settings import Settings
-from torpor.worker.sleep.breaker import Breaker
 
 # Slow generation of values says that the machine is busy, not that a test is wrong.
 hypothesis.settings.register_profile("busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
@@ -159,7 +159,7 @@ def torpor(variables: dict[str, str], monkeypatch: pytest.MonkeyPatch, capfd: py
 @pytest.fixture(autouse=True)
 def _closed_breaker(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reset the circuit breaker, which one test's archive may have set, before the next test."""
-    monkeypatch.setattr("torpor.worker.sleep.breaker.BREAKER", Breaker())
+    monkeypatch.setattr("torpor.worker.sleep.pool._archive_down", threading.Event())
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,6 @@ from torpor.history.calls.adoption import (
     take_list,
 )
 from torpor.history.calls.application import append, clear, close, configure, info, pop, read, update
-from torpor.history.calls.archive_health import archive_health, note_archive
 from torpor.history.calls.archiving import attempts, commit, note_erased, release, renew, requeue, snapshot
 from torpor.history.calls.call import KEEP, Call, Deployment, Keep
 from torpor.history.calls.erasure import drop_live, owned, purge, rebase
@@ -46,7 +45,6 @@ __all__ = [
     "adopt",
     "adoptions",
     "append",
-    "archive_health",
     "attempts",
     "begin_adoption",
     "begin_restore",
@@ -70,7 +68,6 @@ __all__ = [
     "info",
     "list_sessions",
     "nearest",
-    "note_archive",
     "note_erased",
     "note_hold_applied",
     "note_owner_hold",

@@ -1,21 +1,16 @@
-"""What has happened in a deployment: the stream of events, and the health of the archive."""
+"""The stream of events: what has happened to sessions."""
 
 from __future__ import annotations
 
 from itertools import chain
 from typing import Any
 
-from torpor.history import calls
 from torpor.history.keys import events_key
-from torpor.history.store.operation import Operation
 from torpor.history.store.runner import BlockingRunner
 
 
 class Events(BlockingRunner):
-    """Reads the deployment's stream of events, and keeps the archive's health."""
-
-    note_archive = Operation(calls.note_archive)
-    archive_health = Operation(calls.archive_health)
+    """Reads the deployment's stream of events."""
 
     def last_events(self, count: int) -> list[tuple[str, dict[str, str]]]:
         """The stream's last events with their ids, oldest first."""

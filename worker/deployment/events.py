@@ -39,22 +39,19 @@ class EventKind(StrEnum):
     PURGED = "session.purged"
     FAILED = "session.failed"  # a counted failure; it is tried again
     QUARANTINED = "session.quarantined"
-    UNAVAILABLE = "archive.unavailable"  # the archive fails for a first worker; sessions stay in Redis
-    AVAILABLE = "archive.available"  # it works again for all workers
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event. `messages` is a count; `object` is a name in the archive. Events of the archive have a `worker`."""
+    """One event. `messages` is a count; `object` is a name in the archive."""
 
     kind: EventKind
-    session: str | None = None
+    session: str
     owner: str | None = None
-    messages: int | None = 0
+    messages: int = 0
     object: str | None = None
     generation: int | None = None
     error: str | None = None
-    worker: str | None = None
 
     def fields(self) -> dict[str, str]:
         """The event as the stream and the task get it, without the fields that are None."""

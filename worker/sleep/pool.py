@@ -16,7 +16,7 @@ from torpor.history.protocol import CommitOutcome, Lease, Page, SessionInfo, Tor
 from torpor.worker.deployment.events import EventKind, record_events
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import ArchiveUnavailable
-from torpor.worker.sleep import breaker, shutdown
+from torpor.worker.sleep import shutdown
 from torpor.worker.sleep.attempt import Verified, commit, end, verify
 from torpor.worker.sleep.giving_back import release, returned
 from torpor.worker.sleep.leases import LeaseKeeper
@@ -26,8 +26,10 @@ P = ParamSpec("P")
 
 log = logging.getLogger("torpor.archiver")
 
-# After these outcomes the archive has answered.
-_ASKED = frozenset({Outcome.ERASED, Outcome.ERASING, Outcome.HOLD_APPLIED})
+# The circuit breaker of this process: set when the archive is down, cleared when it works again. While it is set, a
+# drain claims a single session, so that an archive which does not answer costs one time-out, not one a thread.
+_archive_down = threading.Event()
+_WORKED = frozenset({Outcome.ARCHIVED, Outcome.KEPT, Outcome.ERASED, Outcome.ERASING, Outcome.HOLD_APPLIED})
 # So many bytes of each session are read with the others of its batch. Most sessions have less.
 _HEAD_BYTES = 64 * 1024
 # At most so many sessions are committed together, and one waits so long for the next. Committing eight takes little
@@ -36,6 +38,11 @@ _TOGETHER = 16
 _TOGETHER_SECONDS = 0.005
 # How often a wait for finished sessions looks for a shutdown.
 _WAIT_SECONDS = 0.5
+
+
+def archive_is_down() -> bool:
+    """True if the archive was down when it was last tried. Then claim a single session, to try it again."""
+    return _archive_down.is_set()
 
 
 class Pool:
@@ -181,9 +188,9 @@ class Pool:
                 log.warning("archiving stops for now: %s", result.error)
             self._down.set()
         if isinstance(result.error, ArchiveUnavailable):
-            breaker.BREAKER.open(self._services, result.error)
-        elif _asked_archive(result) and not self._down.is_set():
-            breaker.BREAKER.close(self._services)
+            _archive_down.set()
+        elif result.outcome in _WORKED and not self._down.is_set():
+            _archive_down.clear()
         return result
 
     def _is_over(self) -> bool:
@@ -216,8 +223,3 @@ class Pool:
             self._in_work.pop(result.session_id, None)
             self.totals[result.outcome] += 1
         record_events(self._services, events_of(results, self._event))
-
-
-def _asked_archive(result: AttemptResult) -> bool:
-    """True if the archive has answered during the attempt; for a session without messages nobody asks it."""
-    return result.outcome in _ASKED or (result.outcome in COMMITTED.values() and result.messages > 0)

@@ -13,9 +13,8 @@ from torpor.worker.deployment.periodic import PeriodicThread
 from torpor.worker.deployment.services import Services, open_deployment
 from torpor.worker.deployment.settings import Settings
 from torpor.worker.sleep import shutdown
-from torpor.worker.sleep.breaker import archive_is_down
 from torpor.worker.sleep.outcome import Outcome
-from torpor.worker.sleep.pool import Pool
+from torpor.worker.sleep.pool import Pool, archive_is_down
 
 log = logging.getLogger("torpor.relief")
 

@@ -145,10 +145,11 @@ class FolderStore:
 
     def _check_root(self) -> None:
         """Raise ArchiveMisconfigured if the root was there and is not any more: an empty one hides the archive."""
+        seen = self._seen  # read first: another thread may make the root after this one has looked
         there = self._root.is_dir()
-        if self._seen and not there:
+        if seen and not there:
             raise ArchiveMisconfigured(f"{self.url} has disappeared: mount its file system again")
-        self._seen = there
+        self._seen = seen or there
 
     @contextmanager
     def _temporary(self) -> Iterator[tuple[Path, BinaryIO]]:

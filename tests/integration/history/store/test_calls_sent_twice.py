@@ -119,10 +119,6 @@ def _release(store: SessionStore) -> Call[Any]:
     return calls.release(store.deployment, lease, HOUR, counted=False, error="why")
 
 
-def _note_archive(store: SessionStore) -> Call[Any]:
-    return calls.note_archive(store.deployment, "host", note=b"12345678", error="why", counts=HOUR, kept=HOUR)
-
-
 def _note_erased(store: SessionStore) -> Call[Any]:
     awake(store)
     floor = store.clear("s")
@@ -206,7 +202,7 @@ CHANGING: dict[str, Make] = {
 }
 # These look, and change nothing but what the call before them has changed.
 LOOKING = {"info", "due", "overview", "list_sessions", "nearest", "attempts", "peek_list", "adoptions", "owned"}
-LOOKING |= {"find_hold", "claimed", "archive_health"}
+LOOKING |= {"find_hold", "claimed"}
 # These are not sent again: their second reply would be wrong, or their second effect another one.
 ONCE = {"claim", "claim_one", "poll_shards", "add_events", "requeue", "release_hold", "reindex", "rebuild_metadata"}
 ONCE |= {"rebase", "drop_live"}

@@ -91,11 +91,6 @@ SAMPLES: dict[str, list[Call[Any]]] = {
         calls.list_sessions(DEPLOYMENT, 7, b"0", 500, quarantined=True),
     ],
     "claim": [calls.claim(DEPLOYMENT, [7], 10, HOUR), calls.claim(DEPLOYMENT, SHARDS, 10, HOUR)],
-    "note_archive": [
-        calls.note_archive(DEPLOYMENT, "host", note=b"12345678", error=error, counts=HOUR, kept=HOUR)
-        for error in ("why", "")
-    ],
-    "archive_health": [calls.archive_health(DEPLOYMENT)],
     "claimed": [calls.claimed(DEPLOYMENT, 7, 10)],
     "nearest": [calls.nearest(DEPLOYMENT, 7, 10)],
     "end_election": [calls.end_election(DEPLOYMENT, [7]), calls.end_election(DEPLOYMENT, SHARDS)],
@@ -164,7 +159,7 @@ LUA = [*SCRIPTS, *(f"lib/{name}" for name in INCLUDES)]
 
 # What the end of a key's name says about its type (see history/keys.py).
 TYPES = [
-    (rb"torpor:(config|archive)", "hash"),
+    (rb"torpor:config", "hash"),
     (rb"torpor:events", "stream"),
     (rb"\{torpor:\d+\}:(due|q)", "zset"),
     (rb"\{torpor:\d+\}:(t|h|a)", "hash"),
