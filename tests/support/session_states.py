@@ -371,6 +371,4 @@ APART |= {
     "hold_owner",
     "find_hold",
     "begin_adoption",
-    "note_archive",
-    "archive_health",
 }
