@@ -14,8 +14,8 @@ This module loads no LangChain; `torpor.history.adapters.messages` converts Lang
 - **Repair**: `IndexOutcome` and `RebuiltMetadata`.
 - **Other libraries' sessions**: `Layout`, the known `LAYOUTS`, an `Adoption`, and what is `Adoptable`;
   `other_format` and `looks_like_torpors` tell by a key's name whose it is.
-- **A deployment's rules**: `Policies`; `DEFAULT_NAMESPACE` and `MAX_SHARDS`; `check_namespace`, `check_owner` and
-  `check_session_id` raise InvalidArgument.
+- **A deployment**: the `Identity` that Redis has recorded, and its `Policies`; `DEFAULT_NAMESPACE` and `MAX_SHARDS`;
+  `check_namespace`, `check_owner` and `check_session_id` raise InvalidArgument.
 - **Errors**: all those of `torpor.history.errors`, whose first lines show their tree.
 """
 
@@ -69,6 +69,7 @@ from torpor.history.session import (
     CommitOutcome,
     EraseOutcome,
     HoldOutcome,
+    Identity,
     IndexOutcome,
     Lease,
     LegalHold,
@@ -102,6 +103,7 @@ __all__ = [
     "Expiry",
     "HoldOutcome",
     "IamCredentialProvider",
+    "Identity",
     "IndexOutcome",
     "InvalidArgument",
     "InvalidExpiry",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -20,6 +20,21 @@ class Status(StrEnum):
     RESTORING = "restoring"
     QUARANTINED = "quarantined"
     PURGED = "purged"  # a tombstone, which refuses late writes
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which deployment a Redis belongs to: the deployment's id and the URL of its archive, as Redis has recorded them.
+
+    With a `deployment` but no `archive`, a first use was interrupted. `configured`: a worker has recorded the
+    deployment's configuration, so the deployment has been at work. `redis` is the address, without credentials, as the
+    client has it.
+    """
+
+    redis: str = field(compare=False)
+    deployment: str | None = None
+    archive: str | None = None
+    configured: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,30 +2,48 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from celery import bootsteps
 from celery.signals import worker_init, worker_shutting_down
 
+from torpor.history.protocol import TorporError
 from torpor.worker.deployment.celery_config import make_app
-from torpor.worker.deployment.services import connect
+from torpor.worker.deployment.services import connect, open_deployment
 from torpor.worker.deployment.settings import Settings, load_settings
-from torpor.worker.errors import SettingsError
+from torpor.worker.errors import DeploymentMismatch, SettingsError
 from torpor.worker.sleep import shutdown
 from torpor.worker.sleep.listener import Listener
 from torpor.worker.sleep.relief import Reliever
 from torpor.worker.sleep.sweep import send_drains
+
+log = logging.getLogger("torpor.worker")
 
 
 def _settings() -> Settings:
     try:
         return load_settings()
     except SettingsError as error:
-        sys.stderr.write(f"torpor: {error}\n")  # Celery's own command would print a traceback
-        sys.exit(2)  # as the commands of torpor do
+        _refuse(error)
+
+
+def _refuse(error: Exception) -> NoReturn:
+    sys.stderr.write(f"torpor: {error}\n")  # Celery's own command would print a traceback
+    sys.exit(2)  # as the commands of torpor do
+
+
+def _check_deployment(settings: Settings) -> None:
+    """End the process if Redis and the archive do not belong together. If one is down, the tasks look later."""
+    try:
+        open_deployment(settings)
+    except DeploymentMismatch as error:
+        _refuse(error)
+    except TorporError as error:
+        log.warning("nobody knows yet whether Redis and the archive belong together: %s", error)
 
 
 class _WatchingStep(bootsteps.StartStopStep):  # type: ignore[misc] # Celery is untyped
@@ -40,6 +58,7 @@ class _WatchingStep(bootsteps.StartStopStep):  # type: ignore[misc] # Celery is 
 
     def start(self, _worker: Any) -> None:
         settings = _settings()
+        _check_deployment(settings)
         watching: list[Listener | Reliever] = [Reliever(settings)]
         if settings.listen:
             watching.append(Listener(lambda: connect(settings), send_drains))

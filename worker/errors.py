@@ -18,7 +18,8 @@ TorporError
     ├── PurgeNotFound         there is no purge of this id
     ├── HoldNotFound          there is no such legal hold to release
     ├── DocumentDamaged       an order, inventory or receipt of a purge is damaged
-    ├── ArchiveTaken          the archive belongs to a deployment of another namespace
+    ├── DeploymentMismatch    Redis and the archive do not belong to one deployment
+    │   └── ArchiveTaken      the archive belongs to a deployment of another namespace
     └── ImportFailed          a line of an import file is wrong
 """
 
@@ -97,7 +98,11 @@ class DocumentDamaged(PermanentError):
     """An order, inventory or receipt of a purge is damaged."""
 
 
-class ArchiveTaken(PermanentError):
+class DeploymentMismatch(PermanentError):
+    """Redis and the archive do not belong to one deployment; nothing was changed. The message names the way out."""
+
+
+class ArchiveTaken(DeploymentMismatch):
     """The archive belongs to a deployment of another namespace; nothing was written."""
 
 

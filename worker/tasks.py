@@ -12,7 +12,8 @@ from celery import Task, shared_task
 
 from torpor.history.protocol import InvalidArgument, RedisMemoryFull, TorporError
 from torpor.worker.deployment.celery_config import HINT_SECONDS
-from torpor.worker.deployment.services import Services, open_deployment
+from torpor.worker.deployment.identity import Watch
+from torpor.worker.deployment.services import Services, connect
 from torpor.worker.deployment.settings import load_settings
 from torpor.worker.erasure import orders, receipts
 from torpor.worker.erasure import purge as purging
@@ -25,10 +26,19 @@ from torpor.worker.wake import restore
 log = logging.getLogger("torpor.tasks")
 
 
-@cache
 def services() -> Services:
-    """The services of the process; the first call records the deployment's default expiry and policies."""
-    connected = open_deployment(load_settings())
+    """The services of the process. Each call makes sure that Redis and the archive belong together still."""
+    connected, watch = _opened()
+    watch.look()
+    return connected
+
+
+@cache
+def _opened() -> tuple[Services, Watch]:
+    """Connect, and record the deployment's default expiry and policies."""
+    connected = connect(load_settings())
+    watch = Watch(connected.sessions, connected.archive)
+    watch.look()
     connected.sessions.load_scripts()
     settings = connected.settings
     max_age = settings.max_age_seconds
@@ -41,7 +51,7 @@ def services() -> Services:
         )
     except RedisMemoryFull as error:
         log.warning("the default expiry and policies were not recorded: %s", error)  # archiving comes first
-    return connected
+    return connected, watch
 
 
 @shared_task(name="torpor.sweep")

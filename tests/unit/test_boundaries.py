@@ -128,7 +128,7 @@ FLOORS: dict[str, list[str]] = {
     "worker.errors": [],
     "worker.failpoints": [],
     "worker.archive": ["worker.errors"],
-    "worker.deployment": ["worker.errors", "worker.archive"],
+    "worker.deployment": ["worker.errors", "worker.failpoints", "worker.archive"],
     "worker.retention": ["worker.errors", "worker.archive", "worker.deployment"],
     "worker.wake": ["worker.errors", "worker.failpoints", "worker.archive", "worker.deployment", "worker.retention"],
     "worker.transfer": ["worker.errors", "worker.archive", "worker.deployment", "worker.wake"],
@@ -148,7 +148,7 @@ FLOORS: dict[str, list[str]] = {
         "worker.retention",
         "worker.erasure",
     ],
-    "worker.ops": ["worker.archive", "worker.deployment"],
+    "worker.ops": ["worker.errors", "worker.failpoints", "worker.archive", "worker.deployment"],
     "worker.tasks": ["worker.deployment", "worker.wake", "worker.erasure", "worker.sleep"],
     "worker.app": ["worker.errors", "worker.deployment", "worker.sleep"],
     "worker.cli": [

@@ -10,6 +10,7 @@ import typer
 from torpor.history.protocol import InvalidArgument, SessionNotFound, TorporError, TransientError
 from torpor.worker.cli import Interrupted, console
 from torpor.worker.cli.shared import JsonLines, services_of, span_of
+from torpor.worker.deployment import identity
 from torpor.worker.deployment.services import Services
 from torpor.worker.erasure import orders
 from torpor.worker.erasure import purge as purging
@@ -50,7 +51,7 @@ def purge(
     Example: torpor purge --idle-for 365d --scope archive
 
     """
-    services = services_of(context, changes_archive=not dry_run)
+    services = services_of(context, identity.check if dry_run else identity.require)
     if resume is not None:
         if session or owner or idle_for or dry_run:
             raise InvalidArgument("--resume continues a purge as it was ordered: give no other option")
@@ -65,7 +66,7 @@ def purge(
         reason=reason,
     )
     if dry_run:
-        if not _list(purging.preview(services, order), as_json=as_json) and session is not None:
+        if not _list(services, order, as_json=as_json) and session is not None:
             raise SessionNotFound(f"there is nothing of session {session!r} to purge")
         return
     if session is not None:
@@ -75,7 +76,7 @@ def purge(
         if not total.sessions and not held:
             raise SessionNotFound("there is nothing to purge")
         if not yes:
-            typer.confirm(f"Remove for good: {_text(total)}?", abort=True, err=True)
+            typer.confirm(f"Remove for good: {_text(total)}, {_place_text(services)}?", abort=True, err=True)
     _tell(_carry_out(services, orders.place(services, order).id), as_json=as_json)
 
 
@@ -199,22 +200,23 @@ def _tell_open(unfinished: Iterator[Standing], *, as_json: bool) -> None:
     )
 
 
-def _list(surveyed: Iterator[Surveyed], *, as_json: bool) -> int:
-    """Print what would be removed; returns how many sessions were found."""
+def _list(services: Services, order: Order, *, as_json: bool) -> int:
+    """Print what would be removed, and from where; returns how many sessions were found."""
     total, count = Tally(), 0
-    for each in surveyed:
+    place = _place(services)
+    for each in purging.preview(services, order):
         found = each.found
         count += 1
         if each.hold is None:
             total += found.tally
         if as_json:
-            console.print_json({**found.fields(), "hold": each.hold.reason if each.hold else None})
+            console.print_json({**found.fields(), "hold": each.hold.reason if each.hold else None, **place})
             continue
         where = f"{_text(found.tally)}, {found.live_messages:,} of the messages in Redis"
         kept = f"; kept by a legal hold: {each.hold.reason}" if each.hold else ""
         console.say(console.one_line(f"{found.session}: {where}{kept}"))
     if not as_json:
-        console.say(f"would purge: {_text(total)}")
+        console.say(f"would purge: {_text(total)}, {_place_text(services)}")
     return count
 
 
@@ -225,6 +227,18 @@ def _count(surveyed: Iterator[Surveyed]) -> tuple[Tally, int]:
             held += each.hold is not None
             total += Tally() if each.hold else each.found.tally
     return total, held
+
+
+def _place(services: Services) -> dict[str, str | None]:
+    """Where a purge removes sessions."""
+    recorded = services.sessions.identity()
+    return {"redis": recorded.redis, "archive": services.archive.url, "deployment": recorded.deployment}
+
+
+def _place_text(services: Services) -> str:
+    place = _place(services)
+    named = f"of deployment {place['deployment']}" if place["deployment"] else "of no deployment yet"
+    return f"from Redis {place['redis']} and {place['archive']}, {named}"
 
 
 def _text(tally: Tally) -> str:

@@ -13,7 +13,8 @@ import typer
 
 from torpor.history.protocol import LAYOUTS, Adoptable, Expiry, parse_json
 from torpor.worker.cli import console
-from torpor.worker.cli.shared import Json, services_of
+from torpor.worker.cli.shared import Json, redis_of, services_of
+from torpor.worker.deployment import identity
 from torpor.worker.transfer import adopt as adopting
 from torpor.worker.transfer import json_lines
 
@@ -52,7 +53,7 @@ def import_(
     with console.progress(total) as bars:
         task = bars.add_task("checking" if dry_run else "importing", total=total)
         result = json_lines.import_file(
-            services_of(context, changes_archive=not dry_run),
+            services_of(context, identity.check if dry_run else identity.make),
             file,
             expiry=expiry,
             dry_run=dry_run,
@@ -104,7 +105,7 @@ def adopt(
     with console.progress(None) as bars:
         task = bars.add_task("looking" if dry_run else "adopting", total=None)
         result = adopting.adopt(
-            services_of(context),
+            redis_of(context),
             replace(theirs, check_order=not force),
             match,
             expiry=Expiry.of_seconds(ttl),

@@ -12,6 +12,7 @@ from itertools import chain, groupby, islice, product
 
 from torpor.history.protocol import PermanentError, SessionInfo, TorporError
 from torpor.worker.archive import contents, names
+from torpor.worker.archive.stores import StoredObject
 from torpor.worker.deployment.services import Services
 
 _PAGE = 500
@@ -74,6 +75,16 @@ def owned_and_idle(services: Services, owner: str, since: datetime, *, archived:
             yield session_id
 
 
+def stored_sessions(services: Services) -> Iterator[tuple[str, list[StoredObject]]]:
+    """The sessions in the archive, each with its objects."""
+    for spread in names.SPREADS:
+        for folder, group in groupby(services.archive.list(spread), key=lambda each: names.folder_of(each.name)):
+            objects = list(group)
+            session_id = names.stored_session(folder, objects[0].metadata)
+            if session_id is not None:
+                yield session_id, objects
+
+
 def _indexed(services: Services, unreadable: Callable[[str, PermanentError], None]) -> Iterator[str]:
     for shard, quarantined in product(range(services.sessions.deployment.keyspace.shards), (False, True)):
         try:
@@ -99,9 +110,6 @@ def _marked(services: Services, owner: str) -> Iterator[str]:
 
 
 def _archived(services: Services, idle_since: datetime | None) -> Iterator[str]:
-    for spread in names.SPREADS:
-        for folder, group in groupby(services.archive.list(spread), key=lambda stored: names.folder_of(stored.name)):
-            objects = list(group)
-            session_id = names.stored_session(folder, objects[0].metadata)
-            if session_id is not None and (idle_since is None or contents.last_active(objects) <= idle_since):
-                yield session_id
+    for session_id, objects in stored_sessions(services):
+        if idle_since is None or contents.last_active(objects) <= idle_since:
+            yield session_id

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 from torpor.history.protocol import SessionStore
 from torpor.history.protocol import connect as connect_redis
-from torpor.worker.archive import ownership
 from torpor.worker.archive.stores import ArchiveStore
 from torpor.worker.archive.stores.url import open_archive
+from torpor.worker.deployment import identity
 from torpor.worker.deployment.settings import Settings
 from torpor.worker.deployment.upload_rate import UploadRate
 
@@ -44,7 +44,7 @@ def connect(settings: Settings) -> Services:
 
 
 def open_deployment(settings: Settings) -> Services:
-    """As `connect`, for writers: makes sure that the archive is this deployment's; raises ArchiveTaken."""
+    """As `connect`, for workers: makes sure that Redis and the archive belong together; raises DeploymentMismatch."""
     services = connect(settings)
-    ownership.take(services.archive, settings.namespace)
+    identity.make(services.sessions, services.archive)
     return services

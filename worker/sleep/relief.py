@@ -8,9 +8,10 @@ from collections import Counter
 
 from torpor.worker.deployment import memory
 from torpor.worker.deployment.events import EventKind
+from torpor.worker.deployment.identity import Watch
 from torpor.worker.deployment.memory import NodeMemory
 from torpor.worker.deployment.periodic import PeriodicThread
-from torpor.worker.deployment.services import Services, open_deployment
+from torpor.worker.deployment.services import Services, connect
 from torpor.worker.deployment.settings import Settings
 from torpor.worker.sleep import shutdown
 from torpor.worker.sleep.outcome import Outcome
@@ -55,7 +56,7 @@ class Reliever:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._services: Services | None = None
+        self._opened: tuple[Services, Watch] | None = None
         self._relief = PeriodicThread(
             "torpor-reliever", self._relieve, pause=self._pause, log=log, failure="no memory relief"
         )
@@ -76,5 +77,9 @@ class Reliever:
         return self._settings.sweep_interval_seconds * random.uniform(0.75, 1.25)  # so that workers take turns
 
     def _relieve(self) -> None:
-        self._services = self._services or open_deployment(self._settings)
-        relieve(self._services)
+        if self._opened is None:
+            connected = connect(self._settings)
+            self._opened = connected, Watch(connected.sessions, connected.archive)
+        services, watch = self._opened
+        watch.look()
+        relieve(services)

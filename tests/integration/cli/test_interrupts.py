@@ -28,6 +28,8 @@ from torpor.worker.failpoints import Failpoint
 PURGE = "20260101T120000Z-0000000a"
 CALLS = [
     ["status"],
+    ["deployment"],
+    ["deployment", "recover", "--yes"],
     ["sessions"],
     ["show", "s"],
     ["archive", "s"],

@@ -39,6 +39,7 @@ DONE, OPEN = "20260101T120000Z-0000000a", "20260101T120000Z-0000000b"
 
 # For people: the arguments of a call, and what it must print as a whole.
 TOLD: list[tuple[list[str], list[str]]] = [
+    (["deployment"], ["torpor", "archive", "agree"]),
     (["sessions"], [AWAKE, BAD, OWNER]),
     (["show", AWAKE], [TEXT, f'-> sky({{"at": "{TEXT}"}})']),
     (["purge", "--owner", OWNER, "--dry-run"], [AWAKE, ASLEEP]),
@@ -63,6 +64,7 @@ TOLD: list[tuple[list[str], list[str]]] = [
 # For programs: a call of each command that takes --json.
 FOR_PROGRAMS = [
     ["status"],
+    ["deployment"],
     ["sessions"],
     ["show", AWAKE],
     ["archive", AWAKE],

@@ -23,7 +23,17 @@ from torpor.history.keys import Keyspace
 from torpor.history.layout import LAYOUTS
 from torpor.history.policy import Policies
 from torpor.history.scripts import all_scripts, named, script
-from torpor.history.session import Lease, Origin, Page, PurgeTarget, RebuiltMetadata, RestoreTicket, SessionInfo, Status
+from torpor.history.session import (
+    Identity,
+    Lease,
+    Origin,
+    Page,
+    PurgeTarget,
+    RebuiltMetadata,
+    RestoreTicket,
+    SessionInfo,
+    Status,
+)
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -61,6 +71,11 @@ SAMPLES: dict[str, list[Call[Any]]] = {
         calls.configure("torpor", 256, HOUR, HOUR, retention=HOUR, policies=Policies(), record=True),
         calls.configure("torpor", 256, None, KEEP, retention=KEEP, policies=None, record=False),
     ],
+    "identify": [
+        calls.identify("torpor", Identity("here:1/0"), "0a1b", None),
+        calls.identify("torpor", Identity("here:1/0", "0a1b"), "0a1b", "file:///archive"),
+    ],
+    "note_epoch": [calls.note_epoch(DEPLOYMENT, 7, 9)],
     "append": [
         calls.append(DEPLOYMENT, "s", [b"{}", b"{}"], request=b"12345678", expiry=EXPIRY, owner="ann", only_new=True),
         calls.append(DEPLOYMENT, "s", [b"{}"], request=b"12345678"),
