@@ -11,6 +11,8 @@ This module loads no LangChain; `torpor.history.adapters.messages` converts Lang
 - **Waking**: a `RestoreTicket` or a `RestoreRefusal`, the `Origin` of a session, and the `RestoreEnd`.
 - **Erasure and legal holds**: a `PurgeTarget`, its `Purging` with a `PurgeOutcome`; `HoldOutcome`.
 - **Shards**: a listener's `ShardPoll`, a `ShardOverview` for status.
+- **The archive's health**: a worker's `ArchiveNote`, the `ArchiveState`, and `ArchiveHealth` with each
+  `WorkerHealth`.
 - **Repair**: `IndexOutcome` and `RebuiltMetadata`.
 - **Other libraries' sessions**: `Layout`, the known `LAYOUTS`, an `Adoption`, and what is `Adoptable`;
   `other_format` and `looks_like_torpors` tell by a key's name whose it is.
@@ -65,6 +67,9 @@ from torpor.history.keys import (
 from torpor.history.layout import LAYOUTS, Layout, other_format
 from torpor.history.policy import Policies
 from torpor.history.session import (
+    ArchiveHealth,
+    ArchiveNote,
+    ArchiveState,
     ClaimOutcome,
     CommitOutcome,
     EraseOutcome,
@@ -85,6 +90,7 @@ from torpor.history.session import (
     ShardOverview,
     ShardPoll,
     Status,
+    WorkerHealth,
 )
 from torpor.history.store import AsyncSessionStore, PurgeLock, SessionOperations, SessionStore
 
@@ -94,6 +100,9 @@ __all__ = [
     "MAX_SHARDS",
     "Adoptable",
     "Adoption",
+    "ArchiveHealth",
+    "ArchiveNote",
+    "ArchiveState",
     "AsyncSessionStore",
     "ClaimOutcome",
     "ClientMismatch",
@@ -149,6 +158,7 @@ __all__ = [
     "TorporError",
     "TranscriptChanged",
     "TransientError",
+    "WorkerHealth",
     "application_default",
     "check_namespace",
     "check_owner",

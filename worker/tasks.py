@@ -12,7 +12,7 @@ from celery import Task, shared_task
 
 from torpor.history.protocol import InvalidArgument, RedisMemoryFull, SessionNotFound, TorporError
 from torpor.worker.deployment.celery_config import HINT_SECONDS
-from torpor.worker.deployment.services import Services, open_deployment
+from torpor.worker.deployment.services import Services
 from torpor.worker.deployment.settings import load_settings
 from torpor.worker.erasure import known, orders, receipts
 from torpor.worker.erasure import purge as purging
@@ -21,6 +21,8 @@ from torpor.worker.erasure.order import Order, Scope
 from torpor.worker.errors import OwnerNotFound
 from torpor.worker.sleep import attempt
 from torpor.worker.sleep import drain as draining
+from torpor.worker.sleep.breaker import look_again
+from torpor.worker.sleep.opening import open_for_work
 from torpor.worker.sleep.sweep import send_drains
 from torpor.worker.wake import restore
 
@@ -30,7 +32,7 @@ log = logging.getLogger("torpor.tasks")
 @cache
 def services() -> Services:
     """The services of the process; the first call records the deployment's default expiry and policies."""
-    connected = open_deployment(load_settings())
+    connected = open_for_work(load_settings())
     connected.sessions.load_scripts()
     settings = connected.settings
     max_age = settings.max_age_seconds
@@ -48,8 +50,11 @@ def services() -> Services:
 
 @shared_task(name="torpor.sweep")
 def sweep() -> int:
-    """Send drains for all due sessions; returns how many drains were sent."""
-    return send_drains(services().sessions.due_counts())
+    """Send drains for all due sessions, or see whether an outage has ended; returns how many drains were sent."""
+    sent = send_drains(services().sessions.due_counts())
+    if not sent:
+        look_again(services())
+    return sent
 
 
 @shared_task(name="torpor.drain")
