@@ -23,11 +23,12 @@ from datetime import timedelta
 
 from torpor.history import calls
 from torpor.history.adoption import Adoptable, Adoption, Look
-from torpor.history.elements import is_message
+from torpor.history.elements import has_message_outline, is_message
 from torpor.history.errors import InvalidArgument, MessageCorrupt, NotAdoptable, SessionPurged
 from torpor.history.expiry import Expiry
 from torpor.history.keys import is_torpors_list
 from torpor.history.layout import LAYOUTS, Layout
+from torpor.history.limits import MAX_MESSAGE_BYTES, is_too_deep
 from torpor.history.order import Order
 from torpor.history.session import SessionInfo, Status
 from torpor.history.store.reading import PAGE_BYTES
@@ -49,24 +50,28 @@ class Adopting(Operations):
         expiry: Expiry = Expiry(),  # noqa: B008 - frozen
         owner: str | None = None,
         allow_reuse: bool = False,
+        max_bytes: int = MAX_MESSAGE_BYTES,
     ) -> int:
         """Move another library's messages of a session to the end of ours; returns how many messages were moved.
 
         One round trip if there are none. If it is killed anywhere, the next call finishes it. If several run at once,
         each message is written once. Messages that the other library adds meanwhile come last. If `expiry` has no idle
-        timeout, the rest of the key's TTL becomes the session's. Raises NotAdoptable, OwnerMismatch and SessionPurged,
-        and then the key stays as it is.
+        timeout, the rest of the key's TTL becomes the session's. A message that is nested too deep to be read is moved
+        as it is. Raises NotAdoptable, also for a message of more than `max_bytes`, OwnerMismatch and SessionPurged, and
+        then the key stays as it is.
         """
-        return await _Adopter(self.runner, session_id, layout, expiry, owner, allow_reuse).run()
+        return await _Adopter(self.runner, session_id, layout, expiry, owner, allow_reuse, max_bytes).run()
 
     async def finish_adoption(self, adoption: Adoption) -> int:
         """Finish an adoption that has begun; returns how many messages were moved."""
         adopter = _Adopter(self.runner, adoption.session_id, adoption.layout)
         return await adopter.carry_on(adoption)
 
-    async def adoptable(self, session_id: str, layout: Layout) -> Adoptable | None:
+    async def adoptable(
+        self, session_id: str, layout: Layout, *, max_bytes: int = MAX_MESSAGE_BYTES
+    ) -> Adoptable | None:
         """Look at what `adopt` would take; changes nothing. Raises NotAdoptable and SessionPurged."""
-        return await _Adopter(self.runner, session_id, layout).look()
+        return await _Adopter(self.runner, session_id, layout, max_bytes=max_bytes).look()
 
     async def give_back(self, session_id: str, messages: Sequence[bytes], *, ttl: timedelta | None = None) -> None:
         """Write messages to the key that langchain-google-memorystore-redis reads: all of them, or none.
@@ -95,6 +100,7 @@ class _Adopter:
     expiry: Expiry = Expiry()  # noqa: RUF009 - frozen
     owner: str | None = None
     allow_reuse: bool = False
+    max_bytes: int = MAX_MESSAGE_BYTES
 
     async def run(self) -> int:
         """Adopt until the other library has no messages of the session."""
@@ -128,9 +134,10 @@ class _Adopter:
         found = await self._peek(0)
         while found and found.token is None:
             for position, element in enumerate(found.messages, found.start):
-                if not is_message(element):
+                if is_message(element):
+                    order.add(element)
+                elif not (is_too_deep(element) and has_message_outline(element)):
                     raise NotAdoptable(key, "not all of it is LangChain messages", f"message {position}: ")
-                order.add(element)
             if found.stop >= found.total:
                 await self._check_order(key, order)
                 break
@@ -173,7 +180,14 @@ class _Adopter:
 
     async def _peek(self, start: int) -> Look | None:
         return await self.runner.perform(
-            calls.peek_list(self.runner.namespace, self.session_id, self.layout, start, PAGE_BYTES)
+            calls.peek_list(
+                self.runner.namespace,
+                self.session_id,
+                self.layout,
+                start,
+                page_bytes=PAGE_BYTES,
+                max_bytes=self.max_bytes,
+            )
         )
 
     async def _begin(self) -> Adoption:

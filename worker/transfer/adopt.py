@@ -124,8 +124,9 @@ def _adopt(
         session_id = layout.session_id(key)
         if other := other_format(layout, key):
             raise NotAdoptable(key, f"it has the prefix of another format: --format {other}")
+        max_bytes = services.settings.max_message_bytes
         if dry_run:
-            return services.sessions.adoptable(session_id, layout) or 0
-        return services.sessions.adopt(session_id, layout, expiry=expiry)
+            return services.sessions.adoptable(session_id, layout, max_bytes=max_bytes) or 0
+        return services.sessions.adopt(session_id, layout, expiry=expiry, max_bytes=max_bytes)
     except (NotAdoptable, SessionPurged) as error:
         return error
