@@ -13,9 +13,10 @@ This module loads no LangChain; `torpor.history.adapters.messages` converts Lang
 - **Shards**: a listener's `ShardPoll`, a `ShardOverview` for status.
 - **Repair**: `IndexOutcome` and `RebuiltMetadata`.
 - **Other libraries' sessions**: `Layout`, the known `LAYOUTS`, an `Adoption`, and what is `Adoptable`;
-  `other_format` and `looks_like_torpors` tell by a key's name whose it is.
-- **A deployment's rules**: `Policies`; `DEFAULT_NAMESPACE`, `MAX_SHARDS` and `MAX_MESSAGE_BYTES`; `check_namespace`,
-  `check_owner` and `check_session_id` raise InvalidArgument.
+  `is_celerys` and `looks_like_torpors` tell by a key's name whose it is, and `check_return_key` refuses
+  both; sessions go back below the `RETURN_PREFIX`.
+- **A deployment's rules**: `Policies`; `DEFAULT_NAMESPACE`, `MAX_SHARDS`, `MAX_MESSAGE_BYTES` and
+  `MOST_MESSAGE_BYTES`; `check_namespace`, `check_owner` and `check_session_id` raise InvalidArgument.
 - **Errors**: all those of `torpor.history.errors`, whose first lines show their tree.
 """
 
@@ -63,7 +64,7 @@ from torpor.history.keys import (
     check_session_id,
     looks_like_torpors,
 )
-from torpor.history.layout import LAYOUTS, Layout, other_format
+from torpor.history.layout import LAYOUTS, RETURN_PREFIX, Layout, check_return_key, is_celerys
 from torpor.history.limits import MAX_MESSAGE_BYTES, MOST_MESSAGE_BYTES, is_too_deep
 from torpor.history.policy import Policies
 from torpor.history.session import (
@@ -96,6 +97,7 @@ __all__ = [
     "MAX_MESSAGE_BYTES",
     "MAX_SHARDS",
     "MOST_MESSAGE_BYTES",
+    "RETURN_PREFIX",
     "Adoptable",
     "Adoption",
     "AsyncSessionStore",
@@ -157,12 +159,13 @@ __all__ = [
     "application_default",
     "check_namespace",
     "check_owner",
+    "check_return_key",
     "check_session_id",
     "connect",
+    "is_celerys",
     "is_readable",
     "is_too_deep",
     "looks_like_torpors",
-    "other_format",
     "parse_json",
     "run_sync",
 ]
