@@ -11,6 +11,8 @@ This module loads no LangChain; `torpor.history.adapters.messages` converts Lang
 - **Waking**: a `RestoreTicket` or a `RestoreRefusal`, the `Origin` of a session, and the `RestoreEnd`.
 - **Erasure and legal holds**: a `PurgeTarget`, its `Purging` with a `PurgeOutcome`; `HoldOutcome`.
 - **Shards**: a listener's `ShardPoll`, a `ShardOverview` for status.
+- **The archive's health**: a worker's `ArchiveNote`, the `ArchiveState`, and `ArchiveHealth` with each
+  `WorkerHealth`.
 - **Repair**: `IndexOutcome` and `RebuiltMetadata`.
 - **Other libraries' sessions**: `Layout`, the known `LAYOUTS`, an `Adoption`, and what is `Adoptable`;
   `is_celerys` and `looks_like_torpors` tell by a key's name whose it is, and `check_return_key` refuses
@@ -68,6 +70,9 @@ from torpor.history.layout import LAYOUTS, RETURN_PREFIX, Layout, check_return_k
 from torpor.history.limits import MAX_MESSAGE_BYTES, MOST_MESSAGE_BYTES, is_too_deep
 from torpor.history.policy import Policies
 from torpor.history.session import (
+    ArchiveHealth,
+    ArchiveNote,
+    ArchiveState,
     ClaimOutcome,
     CommitOutcome,
     EraseOutcome,
@@ -88,6 +93,7 @@ from torpor.history.session import (
     ShardOverview,
     ShardPoll,
     Status,
+    WorkerHealth,
 )
 from torpor.history.store import AsyncSessionStore, PurgeLock, SessionOperations, SessionStore
 
@@ -100,6 +106,9 @@ __all__ = [
     "RETURN_PREFIX",
     "Adoptable",
     "Adoption",
+    "ArchiveHealth",
+    "ArchiveNote",
+    "ArchiveState",
     "AsyncSessionStore",
     "ClaimOutcome",
     "ClientMismatch",
@@ -156,6 +165,7 @@ __all__ = [
     "TorporError",
     "TranscriptChanged",
     "TransientError",
+    "WorkerHealth",
     "application_default",
     "check_namespace",
     "check_owner",

@@ -155,7 +155,7 @@ FLOORS: dict[str, list[str]] = {
         "worker.erasure",
     ],
     "worker.ops": ["worker.archive", "worker.deployment"],
-    "worker.tasks": ["worker.deployment", "worker.wake", "worker.erasure", "worker.sleep"],
+    "worker.tasks": ["worker.errors", "worker.deployment", "worker.wake", "worker.erasure", "worker.sleep"],
     "worker.app": ["worker.errors", "worker.deployment", "worker.sleep"],
     "worker.cli": [
         "worker.errors",
