@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -17,8 +16,8 @@ from torpor.history.protocol import (
     OwnerMismatch,
     PermanentError,
     SessionPurged,
+    is_celerys,
     looks_like_torpors,
-    other_format,
 )
 from torpor.worker.archive import contents
 from torpor.worker.deployment.services import Services
@@ -31,9 +30,6 @@ _REASONS: dict[type[PermanentError], str] = {
     SessionPurged: "its session was purged",
     OwnerMismatch: "its session belongs to another owner",
 }
-
-# The keys of Celery's Redis transport and results, in whatever application.
-_CELERY = re.compile(rb"_kombu\.binding\.|celery-task-meta-|unacked(_index|_mutex)?$|celery(\x06\x16\d+)?$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +66,7 @@ class Adopted:
             self.sessions += outcome > 0
             self.messages += outcome
             return
-        if isinstance(outcome, NotAdoptable) and (looks_like_torpors(key) or _CELERY.match(key)):
+        if isinstance(outcome, NotAdoptable) and (looks_like_torpors(key) or is_celerys(key)):
             return
         reason = outcome.reason if isinstance(outcome, NotAdoptable) else _REASONS[type(outcome)]
         before = self.left.get(reason, Left(0, key.decode(errors="replace")))
@@ -136,12 +132,10 @@ class _Adopter:
         sessions, layout = self.services.sessions, self.layout
         try:
             session_id = layout.session_id(key)
-            if other := other_format(layout, key):
-                raise NotAdoptable(key, f"it has the prefix of another format: --format {other}")
-            owner = self._owner(session_id, key)
+            owner, max_bytes = self._owner(session_id, key), self.services.settings.max_message_bytes
             if self.dry_run:
-                return sessions.adoptable(session_id, layout, owner=owner) or 0
-            return sessions.adopt(session_id, layout, expiry=self.expiry, owner=owner)
+                return sessions.adoptable(session_id, layout, owner=owner, max_bytes=max_bytes) or 0
+            return sessions.adopt(session_id, layout, expiry=self.expiry, owner=owner, max_bytes=max_bytes)
         except (NotAdoptable, OwnerMismatch, SessionPurged) as error:
             return error
 

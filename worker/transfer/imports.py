@@ -104,7 +104,13 @@ def _write(services: Services, conversation: Conversation, expiry: Expiry, *, dr
         return None
     try:
         services.sessions.append(
-            conversation.session_id, conversation.elements, expiry=expiry, owner=conversation.owner, only_new=True
+            conversation.session_id,
+            conversation.elements,
+            expiry=expiry,
+            owner=conversation.owner,
+            only_new=True,
+            max_bytes=services.settings.max_message_bytes,
+            max_depth=None,  # an export has what Redis had, and the depth of other messages is checked before
         )
     except (SessionExists, SessionPurged):
         return _look(services, conversation.session_id)

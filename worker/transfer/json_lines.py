@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from torpor.history.protocol import check_owner, check_session_id
+from torpor.history.protocol import check_owner, check_session_id, is_too_deep
 from torpor.worker.errors import ImportFailed
 from torpor.worker.transfer import json_texts
 
@@ -161,7 +161,10 @@ def _encoded(message: Any) -> bytes:
         raise TypeError(f"a message must be an object, not {type(message).__name__}")
     if not isinstance(message.get("data"), dict) or "content" in message:
         message = {"type": message["type"], "data": {key: value for key, value in message.items() if key != "type"}}
-    return encode_message(messages_from_dict([message])[0])
+    element = encode_message(messages_from_dict([message])[0])
+    if is_too_deep(element):
+        raise ValueError("a message is nested too deep")
+    return element
 
 
 def _reason(error: Exception) -> str:
