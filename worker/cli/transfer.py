@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from torpor.history.protocol import LAYOUTS, Adoptable, Expiry, parse_json
+from torpor.history.protocol import LAYOUTS, Adoptable, Expiry, is_too_deep, parse_json
 from torpor.worker.cli import console
 from torpor.worker.cli.shared import Json, services_of
 from torpor.worker.transfer import adopt as adopting
@@ -130,11 +130,16 @@ def _as_json(planned: Mapping[str, Adoptable]) -> list[dict[str, Any]]:
         {
             "session_id": session_id,
             "messages": found.total,
-            "first": parse_json(found.first),
-            "last": parse_json(found.last),
+            "first": _value(found.first),
+            "last": _value(found.last),
         }
         for session_id, found in planned.items()
     ]
+
+
+def _value(element: bytes) -> Any:
+    """The message as JSON; its length alone if it is nested too deep to be read."""
+    return f"{len(element):,} bytes" if is_too_deep(element) else parse_json(element)
 
 
 def _extract(found: Adoptable) -> str:
@@ -142,5 +147,8 @@ def _extract(found: Adoptable) -> str:
     from torpor.worker.cli.speech import speeches  # loads LangChain
 
     ends = [found.first, found.last][: found.total]
-    said = (f"{each.speaker}: {shorten(console.one_line(each.text), _EXTRACT)}" for each in speeches(ends, []))
+    said = (
+        f"{each.speaker}: {shorten(console.one_line(each.text or ', '.join(each.kinds)), _EXTRACT)}"
+        for each in speeches(ends, [])
+    )
     return " ... ".join(said)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -17,17 +16,14 @@ from torpor.history.protocol import (
     NotAdoptable,
     PermanentError,
     SessionPurged,
+    is_celerys,
     looks_like_torpors,
-    other_format,
 )
 from torpor.worker.deployment.services import Services
 
 log = logging.getLogger("torpor.adopt")
 
 _BATCH = 500
-
-# The keys of Celery's Redis transport and results, in whatever application.
-_CELERY = re.compile(rb"_kombu\.binding\.|celery-task-meta-|unacked(_index|_mutex)?$|celery(\x06\x16\d+)?$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +60,7 @@ class Adopted:
             self.sessions += outcome > 0
             self.messages += outcome
             return
-        if isinstance(outcome, NotAdoptable) and (looks_like_torpors(key) or _CELERY.match(key)):
+        if isinstance(outcome, NotAdoptable) and (looks_like_torpors(key) or is_celerys(key)):
             return
         reason = outcome.reason if isinstance(outcome, NotAdoptable) else "its session was purged"
         before = self.left.get(reason, Left(0, key.decode(errors="replace")))
@@ -122,10 +118,9 @@ def _adopt(
 ) -> int | Adoptable | PermanentError:
     try:
         session_id = layout.session_id(key)
-        if other := other_format(layout, key):
-            raise NotAdoptable(key, f"it has the prefix of another format: --format {other}")
+        max_bytes = services.settings.max_message_bytes
         if dry_run:
-            return services.sessions.adoptable(session_id, layout) or 0
-        return services.sessions.adopt(session_id, layout, expiry=expiry)
+            return services.sessions.adoptable(session_id, layout, max_bytes=max_bytes) or 0
+        return services.sessions.adopt(session_id, layout, expiry=expiry, max_bytes=max_bytes)
     except (NotAdoptable, SessionPurged) as error:
         return error

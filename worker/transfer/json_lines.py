@@ -23,6 +23,7 @@ from torpor.history.protocol import (
     SessionPurged,
     Status,
     check_session_id,
+    is_too_deep,
 )
 from torpor.worker.archive import contents
 from torpor.worker.deployment.services import Services
@@ -133,7 +134,14 @@ def _import(services: Services, conversation: Conversation, expiry: Expiry, *, d
     if live or contents.look(services.archive, session_id):
         raise SessionExists(f"session {session_id!r} exists already")
     if not dry_run:
-        services.sessions.append(session_id, conversation.elements, expiry=expiry, only_new=True)
+        services.sessions.append(
+            session_id,
+            conversation.elements,
+            expiry=expiry,
+            only_new=True,
+            max_bytes=services.settings.max_message_bytes,
+            max_depth=None,  # an export has what Redis had, and the depth of other messages is checked before
+        )
 
 
 def _embedded(element: bytes) -> bytes:
@@ -185,7 +193,10 @@ def _encoded(message: Any) -> bytes:
         raise TypeError(f"a message must be an object, not {type(message).__name__}")
     if not isinstance(message.get("data"), dict) or "content" in message:
         message = {"type": message["type"], "data": {key: value for key, value in message.items() if key != "type"}}
-    return encode_message(messages_from_dict([message])[0])
+    element = encode_message(messages_from_dict([message])[0])
+    if is_too_deep(element):
+        raise ValueError("a message is nested too deep")
+    return element
 
 
 def _reason(error: Exception) -> str:

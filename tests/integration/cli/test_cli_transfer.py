@@ -125,7 +125,7 @@ def test_a_shard_that_can_not_be_read_does_not_stop_an_export(client: redis.Redi
     result = torpor("export", "--all")
     assert (result.code, len(result.out.splitlines())) == (1, 3)
     assert "not exported: shard " in result.err
-    assert torpor("export", "--all", "--to-memorystore").code == 1
+    assert torpor("export", "--all", "--to-memorystore", "--prefix", "").code == 1
     assert sum(raw(client, "EXISTS", LAYOUTS["memorystore"].key(f"s{number}")) for number in range(4)) == 3
 
 
