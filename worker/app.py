@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from celery import bootsteps
-from celery.signals import worker_init, worker_shutting_down
+from celery.signals import celeryd_init, worker_init, worker_shutting_down
 
-from torpor.history.protocol import TorporError
+from torpor.worker.deployment import worker_name
 from torpor.worker.deployment.celery_config import make_app
-from torpor.worker.deployment.services import connect, open_deployment
+from torpor.worker.deployment.services import connect
 from torpor.worker.deployment.settings import Settings, load_settings
 from torpor.worker.errors import DeploymentMismatch, SettingsError
 from torpor.worker.sleep import shutdown
 from torpor.worker.sleep.listener import Listener
 from torpor.worker.sleep.relief import Reliever
 from torpor.worker.sleep.sweep import send_drains
-
-log = logging.getLogger("torpor.worker")
 
 
 def _settings() -> Settings:
@@ -36,16 +33,6 @@ def _refuse(error: Exception) -> NoReturn:
     sys.exit(2)  # as the commands of torpor do
 
 
-def _check_deployment(settings: Settings) -> None:
-    """End the process if Redis and the archive do not belong together. If one is down, the tasks look later."""
-    try:
-        open_deployment(settings)
-    except DeploymentMismatch as error:
-        _refuse(error)
-    except TorporError as error:
-        log.warning("nobody knows yet whether Redis and the archive belong together: %s", error)
-
-
 class _WatchingStep(bootsteps.StartStopStep):  # type: ignore[misc] # Celery is untyped
     """Watches Redis from the worker's main process, by a Reliever and a Listener.
 
@@ -58,12 +45,14 @@ class _WatchingStep(bootsteps.StartStopStep):  # type: ignore[misc] # Celery is 
 
     def start(self, _worker: Any) -> None:
         settings = _settings()
-        _check_deployment(settings)
         watching: list[Listener | Reliever] = [Reliever(settings)]
         if settings.listen:
             watching.append(Listener(lambda: connect(settings), send_drains))
         for each in watching:
-            each.start()
+            try:
+                each.start()
+            except DeploymentMismatch as error:
+                _refuse(error)
         self._watching = watching
 
     def stop(self, _worker: Any) -> None:
@@ -72,6 +61,12 @@ class _WatchingStep(bootsteps.StartStopStep):  # type: ignore[misc] # Celery is 
             each.stop()
 
     terminate = stop
+
+
+def _name(sender: str, instance: Any, **_: Any) -> None:
+    """Take Celery's name of this node over. Another app's worker may have imported this module."""
+    if instance.app is app:
+        worker_name.set_name(sender)
 
 
 def _give_way(sender: Any, **_: Any) -> None:
@@ -83,6 +78,7 @@ def _give_way(sender: Any, **_: Any) -> None:
         os.nice(load_settings().nice)
 
 
+celeryd_init.connect(_name)
 worker_init.connect(_give_way)
 worker_shutting_down.connect(shutdown.begin)
 

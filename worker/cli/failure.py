@@ -12,6 +12,7 @@ from torpor.worker.errors import (
     DeploymentMismatch,
     HoldNotFound,
     ImportFailed,
+    OwnerNotFound,
     PurgeNotFound,
     SettingsError,
 )
@@ -24,6 +25,7 @@ _EXIT_CODES: list[tuple[type[TorporError], int]] = [
     (SessionNotFound, 3),
     (PurgeNotFound, 3),
     (HoldNotFound, 3),
+    (OwnerNotFound, 3),
     (ArchiveMisconfigured, 2),
     (DeploymentMismatch, 2),
     (TransientError, 4),

@@ -6,6 +6,7 @@ killed is finished by the next one, and two deployments never get the same archi
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
 from contextlib import suppress
@@ -16,8 +17,10 @@ from torpor.history.protocol import Identity, SessionStore
 from torpor.worker.archive import ownership
 from torpor.worker.archive.ownership import ArchiveIdentity
 from torpor.worker.archive.stores import ArchiveStore
-from torpor.worker.errors import ArchiveConflict, DeploymentMismatch
+from torpor.worker.errors import ArchiveConflict, ArchiveUnavailable, DeploymentMismatch
 from torpor.worker.failpoints import Failpoint, reach
+
+log = logging.getLogger("torpor.identity")
 
 # How long a process relies on what it has read of the archive's identity. It asks Redis more often.
 _RELY_SECONDS = 300
@@ -149,10 +152,17 @@ class Watch:
         self._until = 0.0
 
     def look(self) -> None:
-        """As `make`."""
-        if self._sessions.identity() != self._agreed or time.monotonic() > self._until:
+        """As `make`. While the archive is down, a process relies on what it has read before."""
+        changed = self._sessions.identity() != self._agreed
+        if not changed and time.monotonic() < self._until:
+            return
+        self._until = time.monotonic() + _RELY_SECONDS
+        try:
             self._agreed = make(self._sessions, self._archive)
-            self._until = time.monotonic() + _RELY_SECONDS
+        except ArchiveUnavailable as error:
+            if changed:
+                raise
+            log.warning("the archive's identity can't be read again: %s", error)
 
 
 def new_id() -> str:

@@ -8,7 +8,6 @@ from torpor.history.protocol import SessionStore
 from torpor.history.protocol import connect as connect_redis
 from torpor.worker.archive.stores import ArchiveStore
 from torpor.worker.archive.stores.url import open_archive
-from torpor.worker.deployment import identity
 from torpor.worker.deployment.settings import Settings
 from torpor.worker.deployment.upload_rate import UploadRate
 
@@ -41,10 +40,3 @@ def connect(settings: Settings) -> Services:
     sessions = SessionStore(client, namespace=settings.namespace, shards=settings.shards)
     archive = open_archive(settings.archive_url, threads=settings.concurrency)
     return Services(settings, sessions, archive, UploadRate(settings.uploads_per_second))
-
-
-def open_deployment(settings: Settings) -> Services:
-    """As `connect`, for workers: makes sure that Redis and the archive belong together; raises DeploymentMismatch."""
-    services = connect(settings)
-    identity.make(services.sessions, services.archive)
-    return services

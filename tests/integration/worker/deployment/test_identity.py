@@ -30,7 +30,7 @@ from torpor.worker.deployment import identity
 from torpor.worker.deployment.identity import State, Watch, compare_sides, make
 from torpor.worker.deployment.services import Services
 from torpor.worker.deployment.settings import PREFIX, environment
-from torpor.worker.errors import ArchiveMisconfigured, DeploymentMismatch
+from torpor.worker.errors import ArchiveMisconfigured, ArchiveUnavailable, DeploymentMismatch
 from torpor.worker.failpoints import Failpoint
 
 
@@ -137,6 +137,25 @@ def test_a_process_finds_a_redis_that_was_emptied_at_its_next_task_and_asks_the_
     client.flushall()
     with pytest.raises(DeploymentMismatch, match="torpor deployment recover"):
         watch.look()
+
+
+def test_a_process_relies_on_what_it_knows_of_an_archive_that_is_down_but_not_for_another_redis(
+    client: redis.Redis, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = Watch(services.sessions, services.archive)
+    watch.look()
+
+    def down(*_: object) -> None:
+        raise ArchiveUnavailable("the archive is down")
+
+    monkeypatch.setattr(services.archive, "list", down)
+    monkeypatch.setattr(watch, "_until", 0.0)
+    watch.look()
+    client.flushall()
+    with pytest.raises(ArchiveUnavailable):
+        watch.look()
+    with pytest.raises(ArchiveUnavailable):
+        Watch(services.sessions, services.archive).look()
 
 
 def test_a_task_does_nothing_once_its_redis_was_emptied(
