@@ -25,6 +25,7 @@ from torpor.history.adoption import Adoptable, Adoption
 from torpor.history.clients.blocking import run_sync
 from torpor.history.clients.connect import connect
 from torpor.history.clients.iam import IamCredentialProvider, application_default
+from torpor.history.clients.trust import is_instances_own
 from torpor.history.elements import is_readable, parse_json
 from torpor.history.errors import (
     ClientMismatch,
@@ -164,6 +165,7 @@ __all__ = [
     "check_owner",
     "check_session_id",
     "connect",
+    "is_instances_own",
     "is_readable",
     "looks_like_torpors",
     "other_format",
