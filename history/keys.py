@@ -122,6 +122,11 @@ def own_keys(namespace: str) -> re.Pattern[bytes]:
     return re.compile(rb"\{%b:(\d+|events)\}:|%b:(%b)|%b" % (name, name, single, _LISTS.pattern))
 
 
+def of_namespace(namespace: str, key: bytes) -> bool:
+    """True if a deployment, or its broker, has keys that begin like this one; or any deployment a list of its name."""
+    return key.startswith((f"{namespace}:".encode(), b"{%b:" % namespace.encode())) or is_torpors_list(key)
+
+
 def slot_tag(key: bytes) -> bytes:
     """A hash tag for other keys in the slot of `key`; it has no closing brace.
 

@@ -12,7 +12,16 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from torpor.history.protocol import DEFAULT_NAMESPACE, MAX_SHARDS, InvalidArgument, Policies, check_namespace, connect
+from torpor.history.protocol import (
+    DEFAULT_NAMESPACE,
+    MAX_MESSAGE_BYTES,
+    MAX_SHARDS,
+    MOST_MESSAGE_BYTES,
+    InvalidArgument,
+    Policies,
+    check_namespace,
+    connect,
+)
 from torpor.worker.archive.stores.url import parse_archive_url
 from torpor.worker.deployment.broker_url import for_celery, is_broker_url
 from torpor.worker.deployment.policy_settings import PolicySettings, WholeSeconds, policies_of, read_rules, write_rules
@@ -183,6 +192,13 @@ class Settings(BaseSettings):
     )
     retry_delay_seconds: Seconds = Field(
         default=30, description="When to try again after a failure, with jitter of half of it."
+    )
+
+    max_message_bytes: int = Field(
+        default=MAX_MESSAGE_BYTES,
+        ge=1,
+        le=MOST_MESSAGE_BYTES,
+        description="The largest message that is imported, adopted, or read from a packed segment.",
     )
 
     @property

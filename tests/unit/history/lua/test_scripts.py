@@ -135,7 +135,9 @@ SAMPLES: dict[str, list[Call[Any]]] = {
     ],
     "attempts": [calls.attempts(DEPLOYMENT, "s")],
     "abandon": [calls.abandon(DEPLOYMENT, TICKET)],
-    "peek_list": [calls.peek_list("torpor", "s", layout, 0, 1024) for layout in LAYOUTS.values()],
+    "peek_list": [
+        calls.peek_list("torpor", "s", layout, 0, page_bytes=1024, max_bytes=4096) for layout in LAYOUTS.values()
+    ],
     "begin_adoption": [
         calls.begin_adoption(DEPLOYMENT, ADOPTION, owner="ann", allow_reuse=True),
         calls.begin_adoption(DEPLOYMENT, ADOPTION, owner=None, allow_reuse=False),

@@ -76,6 +76,7 @@ def test_only_the_archive_url_must_be_set() -> None:
         "grace_seconds": 20,
         "max_attempts": 5,
         "retry_delay_seconds": 30,
+        "max_message_bytes": 16_777_216,
     }
     assert settings.lease == timedelta(minutes=5)
     assert settings.celery_broker == "redis://localhost:6379/0"
@@ -124,6 +125,7 @@ def test_every_setting_is_read_from_its_variable(ca_file: Path, monkeypatch: pyt
         "GRACE_SECONDS": ("5", 5.0),
         "MAX_ATTEMPTS": ("3", 3),
         "RETRY_DELAY_SECONDS": ("1", 1.0),
+        "MAX_MESSAGE_BYTES": ("1000", 1_000),
     }
     assert {name.lower() for name in values} == set(Settings.model_fields)
     for name, (text, _) in values.items():
@@ -172,6 +174,7 @@ WRONG = {
     "GRACE_SECONDS": "soon",
     "MAX_ATTEMPTS": "0",
     "RETRY_DELAY_SECONDS": "-0.1",
+    "MAX_MESSAGE_BYTES": "536870913",
 }
 
 
