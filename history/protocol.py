@@ -4,7 +4,8 @@ This module loads no LangChain; `torpor.history.adapters.messages` converts Lang
 
 - **Sessions in Redis**: `SessionStore` has every operation, blocking; `AsyncSessionStore` and `SessionOperations` have
   those of applications, as coroutines; `run_sync` runs one of these to its end. `PurgeLock` is the lock of a purge.
-- **Connections**: `connect`, and for IAM `IamCredentialProvider` and `application_default`.
+- **Connections**: `connect`, `is_instances_own` of a CA file, and for IAM `IamCredentialProvider` and
+  `application_default`.
 - **A session**: `SessionInfo` with its `Status`, `Expiry` and `LegalHold`; a `Page` of its messages; `parse_json`,
   `is_readable` and `is_too_deep` for one message.
 - **Archiving**: a `Lease` and the `ClaimOutcome` without one, `CommitOutcome`, `EraseOutcome`.
