@@ -57,7 +57,10 @@ def begin_adoption(
 
     def decode(reply: Any) -> Adoption:
         _check_refusal(reply[0], adoption, owner)
-        return Adoption.parse(adoption.session_id, reply[1])
+        running = Adoption.parse(adoption.session_id, reply[1])
+        if None not in (owner, running.owner) and owner != running.owner:
+            _check_refusal(b"owner", adoption, owner)
+        return running
 
     return Call(
         script("begin_adoption"),

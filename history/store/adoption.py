@@ -24,7 +24,7 @@ from datetime import timedelta
 from torpor.history import calls
 from torpor.history.adoption import Adoptable, Adoption, Look
 from torpor.history.elements import Shape, has_message_outline, is_message, shape
-from torpor.history.errors import InvalidArgument, MessageCorrupt, NotAdoptable, SessionPurged
+from torpor.history.errors import InvalidArgument, MessageCorrupt, NotAdoptable, OwnerMismatch, SessionPurged
 from torpor.history.expiry import Expiry
 from torpor.history.keys import is_torpors_list
 from torpor.history.layout import RETURN_PREFIX, Layout, check_return_key, other_format
@@ -64,14 +64,14 @@ class Adopting(Operations):
 
     async def finish_adoption(self, adoption: Adoption) -> int:
         """Finish an adoption that has begun; returns how many messages were moved."""
-        adopter = _Adopter(self.runner, adoption.session_id, adoption.layout)
+        adopter = _Adopter(self.runner, adoption.session_id, adoption.layout, owner=adoption.owner)
         return await adopter.carry_on(adoption)
 
     async def adoptable(
-        self, session_id: str, layout: Layout, *, max_bytes: int = MAX_MESSAGE_BYTES
+        self, session_id: str, layout: Layout, *, owner: str | None = None, max_bytes: int = MAX_MESSAGE_BYTES
     ) -> Adoptable | None:
-        """Look at what `adopt` would take; changes nothing. Raises NotAdoptable and SessionPurged."""
-        return await _Adopter(self.runner, session_id, layout, max_bytes=max_bytes).look()
+        """Look at what `adopt` would take; changes nothing. Raises NotAdoptable, OwnerMismatch and SessionPurged."""
+        return await _Adopter(self.runner, session_id, layout, owner=owner, max_bytes=max_bytes).look()
 
     async def give_back(
         self,
@@ -121,7 +121,8 @@ class _Adopter:
             adoption = await self._begin()
             if found.token is None and adoption.layout == self.layout:
                 await self._take(found)
-            moved += await replace(self, layout=adoption.layout).carry_on(adoption)
+            owner = adoption.owner if self.owner is None else self.owner
+            moved += await replace(self, layout=adoption.layout, owner=owner).carry_on(adoption)
         return moved
 
     async def look(self) -> Adoptable | None:
@@ -134,6 +135,8 @@ class _Adopter:
         info = await self._info()
         if info and info.status is Status.PURGED and not self.allow_reuse:
             raise SessionPurged(f"session {self.session_id!r} was purged")
+        if info and None not in (info.owner, self.owner) and info.owner != self.owner:
+            raise OwnerMismatch(f"session {self.session_id!r} belongs to another owner than {self.owner!r}")
         return Adoptable(first.total, first.messages[0], last.messages[-1])
 
     async def find(self) -> Look | None:
@@ -209,7 +212,7 @@ class _Adopter:
         )
 
     async def _begin(self) -> Adoption:
-        new = Adoption.new(self.session_id, self.layout)
+        new = Adoption.new(self.session_id, self.layout, self.owner)
         deployment = await self.runner.deployed(record=True)
         return await self.runner.perform(
             calls.begin_adoption(deployment, new, owner=self.owner, allow_reuse=self.allow_reuse)

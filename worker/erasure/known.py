@@ -50,7 +50,9 @@ def check(services: Services, order: Order, *, record_nothing_found: bool = Fals
 def _is_known(services: Services, order: Order) -> bool:
     if order.session is not None:
         return any(True for _ in purging.preview(services, order))
-    return order.owner is None or any(True for _ in catalog.owned(services, order.owner))
+    if order.owner is None or any(True for _ in catalog.owned(services, order.owner)):
+        return True
+    return any(adoption.owner == order.owner for adoption in services.sessions.adoptions())
 
 
 def _unfinished(services: Services, target: Target) -> str | None:
