@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
-from itertools import groupby, pairwise
+from itertools import chain, groupby, pairwise, zip_longest
 
-from torpor.history.protocol import Expiry, Origin, OwnerMismatch
+from torpor.history.protocol import MAX_MESSAGE_BYTES, Expiry, Origin, OwnerMismatch
 from torpor.worker.archive import names
 from torpor.worker.archive.names import FloorName, SegmentName
 from torpor.worker.archive.segment import unpack
 from torpor.worker.archive.segment_metadata import SegmentMetadata
 from torpor.worker.archive.stores import ArchiveStore, StoredObject
 from torpor.worker.errors import SegmentDamaged, SegmentMissing
+
+# How much larger than its object a message above the limit may be.
+_EXPANSION = 4
+_IN_MEMORY = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,7 @@ class Plan:
     slices: Sequence[Slice]
     forks: Sequence[str]
     origin: Origin
+    max_message_bytes: int = MAX_MESSAGE_BYTES
 
     @property
     def count(self) -> int:
@@ -110,7 +116,13 @@ def _active(stored: StoredObject) -> datetime:
         return stored.created or datetime.now(UTC)
 
 
-def plan(archive: ArchiveStore, contents: Contents, *, below: int | None = None) -> Plan:
+def plan(
+    archive: ArchiveStore,
+    contents: Contents,
+    *,
+    below: int | None = None,
+    max_message_bytes: int = MAX_MESSAGE_BYTES,
+) -> Plan:
     """Plan the transcript of the epochs `below` one, or of all.
 
     Segments of one epoch that overlap have the same messages, unless a failover has rewound Redis. Then the segment
@@ -126,12 +138,16 @@ def plan(archive: ArchiveStore, contents: Contents, *, below: int | None = None)
         segments = list(group)
         before += _check_complete(archive, contents.session_id, epoch, segments, before)
         if any(earlier.name.stop > later.name.start for earlier, later in pairwise(segments)):
-            pieces, aside = _resolve(archive, contents.session_id, segments)
+            pieces, aside = _resolve(
+                contents.session_id,
+                segments,
+                lambda segment: _pages(archive, contents.session_id, segment, max_message_bytes),
+            )
             slices += pieces
             forks += aside
         else:
             slices += [Slice(segment, 0, segment.name.stop - segment.name.start) for segment in segments]
-    return Plan(contents.session_id, slices, forks, _origin(archive, used))
+    return Plan(contents.session_id, slices, forks, _origin(archive, used), max_message_bytes)
 
 
 def read(archive: ArchiveStore, planned: Plan) -> Iterator[list[bytes]]:
@@ -147,7 +163,7 @@ def read(archive: ArchiveStore, planned: Plan) -> Iterator[list[bytes]]:
         )
     for piece in (piece for piece in planned.slices if piece.take):
         before = 0
-        for page in _pages(archive, planned.session_id, piece.segment):
+        for page in _pages(archive, planned.session_id, piece.segment, planned.max_message_bytes):
             if wanted := page[max(piece.skip - before, 0) : max(piece.skip + piece.take - before, 0)]:
                 yield wanted
             before += len(page)
@@ -191,34 +207,55 @@ def _check_complete(
     return reached
 
 
-def _pages(archive: ArchiveStore, session_id: str, segment: Segment) -> Iterator[list[bytes]]:
+def _pages(archive: ArchiveStore, session_id: str, segment: Segment, max_message_bytes: int) -> Iterator[list[bytes]]:
+    most_bytes = max(max_message_bytes, _EXPANSION * segment.stored.size)
     described = SegmentMetadata.read(archive, segment.stored)
     try:
         if described.session not in (None, session_id):
             raise SegmentDamaged("it belongs to another session")
         with archive.open(segment.stored) as body:
-            yield from unpack(session_id, segment.name, described.sha256, body)
+            yield from unpack(session_id, segment.name, described.sha256, body, most_bytes)
     except SegmentDamaged as exc:
         raise SegmentDamaged(f"{archive.url}/{segment.stored.name} is damaged: {exc}") from exc
 
 
-def _resolve(archive: ArchiveStore, session_id: str, segments: Sequence[Segment]) -> tuple[list[Slice], list[str]]:
-    """Slice overlapping segments of one epoch; a message that was archived later counts. Returns slices and forks."""
-    resolved: list[tuple[bytes, Segment]] = []  # for each position: the digest of its message, a segment that has it
+def _resolve(
+    session_id: str, segments: Sequence[Segment], pages: Callable[[Segment], Iterator[list[bytes]]]
+) -> tuple[list[Slice], list[str]]:
+    """Slice overlapping segments of one epoch; a message that was archived later counts. Returns slices and forks.
+
+    The digests of the messages stand in a temporary file, because a segment may have millions.
+    """
+    runs: list[tuple[int, Segment]] = []  # from which position on a segment's messages count
     forks: list[str] = []
+    reached = 0
     waiting = sorted(segments, key=lambda segment: segment.stored.generation)
-    while waiting:
-        segment = _next(session_id, waiting, len(resolved))
-        waiting.remove(segment)
-        start = segment.name.start
-        digests = [sha256(element).digest() for page in _pages(archive, session_id, segment) for element in page]
-        overlap = list(zip(resolved[start:], digests, strict=False))
-        differs = next((at for at, ((old, _), new) in enumerate(overlap) if old != new), None)
-        if differs is not None:
-            forks += dict.fromkeys(each.stored.name for _, each in resolved[start + differs :])
-            del resolved[start + differs :]
-        resolved += [(digest, segment) for digest in digests[len(resolved) - start :]]
-    return _slices([segment for _, segment in resolved]), forks
+    with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as digests:
+        while waiting:
+            segment = _next(session_id, waiting, reached)
+            waiting.remove(segment)
+            position = segment.name.start
+            for element in chain.from_iterable(pages(segment)):
+                digest = sha256(element).digest()
+                digests.seek(position * len(digest))
+                if position < reached and digests.read(len(digest)) != digest:
+                    forks += dict.fromkeys(each.stored.name for each in _after(runs, position))
+                    runs = [run for run in runs if run[0] < position]
+                    reached = position
+                if position == reached:
+                    digests.seek(position * len(digest))
+                    digests.write(digest)
+                    reached += 1
+                    if not runs or runs[-1][1] is not segment:
+                        runs.append((position, segment))
+                position += 1
+    return _slices(runs, reached), forks
+
+
+def _after(runs: Sequence[tuple[int, Segment]], position: int) -> list[Segment]:
+    """The segments whose messages count at a position or after it."""
+    ends = [first for first, _ in runs[1:]]
+    return [segment for (_, segment), end in zip_longest(runs, ends) if end is None or end > position]
 
 
 def _next(session_id: str, waiting: Sequence[Segment], reached: int) -> Segment:
@@ -234,12 +271,11 @@ def _next(session_id: str, waiting: Sequence[Segment], reached: int) -> Segment:
     )
 
 
-def _slices(segments: Sequence[Segment]) -> list[Slice]:
+def _slices(runs: Sequence[tuple[int, Segment]], reached: int) -> list[Slice]:
     """Slices by the segment of each position."""
-    slices: list[Slice] = []
-    position = 0
-    for segment, run in groupby(segments):
-        take = len(list(run))
-        slices.append(Slice(segment, position - segment.name.start, take))
-        position += take
-    return slices
+    ends = [*(first for first, _ in runs[1:]), reached]
+    return [
+        Slice(segment, first - segment.name.start, end - first)
+        for (first, segment), end in zip(runs, ends, strict=True)
+        if end > first
+    ]
