@@ -4,7 +4,8 @@ This module loads no LangChain; `torpor.history.adapters.messages` converts Lang
 
 - **Sessions in Redis**: `SessionStore` has every operation, blocking; `AsyncSessionStore` and `SessionOperations` have
   those of applications, as coroutines; `run_sync` runs one of these to its end. `PurgeLock` is the lock of a purge.
-- **Connections**: `connect`, and for IAM `IamCredentialProvider` and `application_default`.
+- **Connections**: `connect`, `is_instances_own` of a CA file, and for IAM `IamCredentialProvider` and
+  `application_default`.
 - **A session**: `SessionInfo` with its `Status`, `Expiry` and `LegalHold`; a `Page` of its messages; `parse_json`,
   `is_readable` and `is_too_deep` for one message.
 - **Archiving**: a `Lease` and the `ClaimOutcome` without one, `CommitOutcome`, `EraseOutcome`.
@@ -18,8 +19,8 @@ This module loads no LangChain; `torpor.history.adapters.messages` converts Lang
   `is_celerys` and `looks_like_torpors` tell by a key's name whose it is, and `check_return_key` refuses
   both; sessions go back below the `RETURN_PREFIX`.
 - **A deployment**: the `Identity` that Redis has recorded, and its `Policies`; `DEFAULT_NAMESPACE`, `MAX_SHARDS`,
-  `MAX_MESSAGE_BYTES` and `MOST_MESSAGE_BYTES`; `check_namespace`, `check_owner` and `check_session_id` raise
-  InvalidArgument.
+  `MAX_MESSAGE_BYTES` and `MOST_MESSAGE_BYTES`; `check_max_message_bytes`, `check_namespace`, `check_owner` and
+  `check_session_id` raise InvalidArgument.
 - **Errors**: all those of `torpor.history.errors`, whose first lines show their tree.
 """
 
@@ -27,6 +28,7 @@ from torpor.history.adoption import Adoptable, Adoption
 from torpor.history.clients.blocking import run_sync
 from torpor.history.clients.connect import connect
 from torpor.history.clients.iam import IamCredentialProvider, application_default
+from torpor.history.clients.trust import is_instances_own
 from torpor.history.elements import is_readable, parse_json
 from torpor.history.errors import (
     ClientMismatch,
@@ -68,7 +70,7 @@ from torpor.history.keys import (
     looks_like_torpors,
 )
 from torpor.history.layout import LAYOUTS, RETURN_PREFIX, Layout, check_return_key, is_celerys
-from torpor.history.limits import MAX_MESSAGE_BYTES, MOST_MESSAGE_BYTES, is_too_deep
+from torpor.history.limits import MAX_MESSAGE_BYTES, MOST_MESSAGE_BYTES, check_max_message_bytes, is_too_deep
 from torpor.history.policy import Policies
 from torpor.history.session import (
     ArchiveHealth,
@@ -170,12 +172,14 @@ __all__ = [
     "TransientError",
     "WorkerHealth",
     "application_default",
+    "check_max_message_bytes",
     "check_namespace",
     "check_owner",
     "check_return_key",
     "check_session_id",
     "connect",
     "is_celerys",
+    "is_instances_own",
     "is_readable",
     "is_too_deep",
     "looks_like_torpors",

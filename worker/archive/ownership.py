@@ -15,6 +15,9 @@ from torpor.worker.archive import names
 from torpor.worker.archive.stores import ArchiveStore, StoredObject
 from torpor.worker.errors import ArchiveConflict, ArchiveCorrupt, ArchiveTaken
 
+# More than any identity has; whoever can write to the archive must not fill our memory.
+_MOST_BYTES = 1024 * 1024
+
 
 @dataclass(frozen=True, slots=True)
 class ArchiveIdentity:
@@ -33,7 +36,7 @@ def read(archive: ArchiveStore) -> ArchiveIdentity:
     if not stored:
         return ArchiveIdentity(archive.url, _namespace(archive))
     with archive.open(stored[-1]) as body:
-        text = body.read()
+        text = body.read(_MOST_BYTES)
     try:
         written = json.loads(text)
         number = names.identity_number(stored[-1].name)
@@ -84,5 +87,5 @@ def _is_identity(stored: StoredObject) -> bool:
 def _namespace(archive: ArchiveStore) -> str | None:
     for stored in archive.list(names.DEPLOYMENT):
         with archive.open(stored) as body:
-            return body.read().decode(errors="replace")
+            return body.read(_MOST_BYTES).decode(errors="replace")
     return None

@@ -80,7 +80,7 @@ def stored_sessions(services: Services) -> Iterator[tuple[str, list[StoredObject
     for spread in names.SPREADS:
         for folder, group in groupby(services.archive.list(spread), key=lambda each: names.folder_of(each.name)):
             objects = list(group)
-            session_id = names.stored_session(folder, objects[0].metadata)
+            session_id = names.stored_session(folder, (each.metadata for each in objects))
             if session_id is not None:
                 yield session_id, objects
 

@@ -10,11 +10,9 @@ import redis
 
 from support.cli_sessions import chat, say, sleep
 from support.command import Result, Torpor
-from support.held import Holder
 from support.keyspace import raw
 from support.objects import put
 from support.rewinding import killed_at
-from support.storage_proxy import StorageProxy
 from support.two_sides import OTHERS, contents_of, recorded
 from torpor.worker.archive import contents, ownership
 from torpor.worker.archive.stores import ArchiveStore
@@ -30,16 +28,9 @@ from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain
 from torpor.worker.sleep.outcome import Outcome
 
+pytestmark = pytest.mark.usefixtures("as_in_cloud_storage")
+
 SHARDS = list(range(256))
-
-
-@pytest.fixture
-def archive_url(request: pytest.FixtureRequest, archive_url: str) -> str:
-    """An empty archive that has and enforces holds."""
-    if archive_url.startswith("gs://"):
-        proxy: StorageProxy = request.getfixturevalue("proxy")
-        proxy.fail(Holder().act)
-    return archive_url
 
 
 def copied(services: Services) -> Services:
