@@ -51,8 +51,15 @@ def send(
         remembered = remembered or covered
     # A sleeping session that a hold or a restore has put into Redis, without messages, does not know its expiry.
     knows_expiry = snapshot.message_count > 0 or snapshot.complete
-    if remembered and knows_expiry and remembered.expiry != snapshot.expiry:
+    if remembered and knows_expiry and not _remembers(remembered, snapshot):
         sent.append(_remember(services, keeper, claimed))
+    if snapshot.owner is not None and not snapshot.message_count:
+        sent += _record_owner(services, snapshot, snapshot.owner)
+
+
+def _remembers(archived: Origin, snapshot: SessionInfo) -> bool:
+    """True if a restore would give the session the expiry and the owner that it has."""
+    return archived.expiry == snapshot.expiry and snapshot.owner in (None, archived.owner)
 
 
 def _send(services: Services, keeper: LeaseKeeper, claimed: Claimed, first: int) -> StoredObject:
@@ -99,16 +106,53 @@ def _mark(services: Services, snapshot: SessionInfo, owner: str, until: datetime
 
 
 def _remember(services: Services, keeper: LeaseKeeper, claimed: Claimed) -> StoredObject:
-    """Upload a segment without messages after the others, to record an expiry that was changed without a write."""
+    """Upload a segment without messages after the others, to record what was changed without a write."""
     snapshot = claimed.snapshot
     stored = _send(services, keeper, claimed, snapshot.message_count)
-    if SegmentMetadata.read(services.archive, stored).origin.expiry != snapshot.expiry:
+    if not _remembers(SegmentMetadata.read(services.archive, stored).origin, snapshot):
         try:
             services.archive.delete(stored)  # the new one has the same name; only the older expiry is lost
         except ArchiveRefused:
             return stored  # the older expiry stays for as long as the hold does
         stored = _send(services, keeper, claimed, snapshot.message_count)
     return stored
+
+
+def _record_owner(services: Services, snapshot: SessionInfo, owner: str) -> list[StoredObject]:
+    """Record the owner that a sleeping session was assigned, in a segment without messages; returns what was uploaded.
+
+    The segment is of the epoch that the assignment has given to the session, and repeats the properties of the newest
+    segment. Nothing is uploaded if the archive has nothing of the session, or knows its owner: that one counts.
+    """
+    found = expiry.unexpired(contents.look(services.archive, snapshot.session_id))
+    if not found or found.owners:
+        return []
+    newest = found.segments[-1].stored
+    until = newest.custom_time
+    known = SegmentMetadata.read(services.archive, newest)
+    packed = pack(snapshot.session_id, snapshot.epoch, 0, 0, iter(()))
+    described = SegmentMetadata.of(snapshot, packed).model_copy(
+        update={
+            "base": known.base,
+            "created": known.created,
+            "active": contents.last_active([newest]),
+            "idle_ms": known.idle_ms,
+            "max_age_ms": known.max_age_ms,
+            "retention_ms": known.retention_ms,
+        }
+    )
+    with packed.body:
+        _mark(services, snapshot, owner, until)
+        stored = services.archive.put(
+            names.segment_name(snapshot.session_id, packed.name),
+            packed.body,
+            packed.size,
+            metadata=described.stored(),
+            custom_time=until,
+            held=snapshot.hold is not None,
+        )
+    reach(Failpoint.ARCHIVE_SENT)
+    return [stored]
 
 
 def _pages(services: Services, keeper: LeaseKeeper, claimed: Claimed, first: int) -> Iterator[list[bytes]]:
