@@ -12,9 +12,9 @@ from torpor.worker.archive import contents, names
 from torpor.worker.archive.contents import Contents
 from torpor.worker.archive.segment import pack
 from torpor.worker.archive.segment_metadata import SegmentMetadata
-from torpor.worker.archive.stores import StoredObject
+from torpor.worker.archive.stores import Confirm, StoredObject
 from torpor.worker.deployment.services import Services
-from torpor.worker.errors import ArchiveRefused, ClearForgotten, SegmentMissing
+from torpor.worker.errors import ClearForgotten, SegmentMissing
 from torpor.worker.failpoints import Failpoint, reach
 from torpor.worker.retention import expiry
 from torpor.worker.sleep.leases import LeaseKeeper
@@ -42,19 +42,18 @@ def send(
     remembered = None
     if snapshot.message_count > snapshot.archived_count:
         sent.append(_send(services, keeper, claimed, snapshot.archived_count))
-        remembered = SegmentMetadata.read(services.archive, sent[0]).origin
     relies_on_older = snapshot.archived_count > 0 or snapshot.epoch < rewound_before
     if relies_on_older or (sent and expiry.may_expire(services.settings, snapshot)):
         archived = expiry.expire_together(services, snapshot)
     if relies_on_older:
-        covered = _verify_covered(services, snapshot, archived)
-        remembered = remembered or covered
+        remembered = _verify_covered(services, snapshot, archived)
     # A sleeping session that a hold or a restore has put into Redis, without messages, does not know its expiry.
     knows_expiry = snapshot.message_count > 0 or snapshot.complete
     if remembered and knows_expiry and not _remembers(remembered, snapshot):
-        sent.append(_remember(services, keeper, claimed))
+        # A segment without messages, after the others, records what was changed without a write.
+        sent.append(_send(services, keeper, claimed, snapshot.message_count))
     if snapshot.owner is not None and not snapshot.message_count:
-        sent += _record_owner(services, snapshot, snapshot.owner)
+        sent += _record_owner(services, keeper, claimed, snapshot.owner)
 
 
 def _remembers(archived: Origin, snapshot: SessionInfo) -> bool:
@@ -73,12 +72,13 @@ def _send(services: Services, keeper: LeaseKeeper, claimed: Claimed, first: int)
         round(snapshot.last_written.timestamp() * 1000),
         _pages(services, keeper, claimed, first),
     )
+    confirm = _confirming(keeper, claimed)
     with packed.body:
         if packed.count != snapshot.message_count - first or keeper.lost(claimed.lease):
             raise Superseded  # its messages left Redis while they were read
         reach(Failpoint.ARCHIVE_PACKED)
         if snapshot.owner is not None:
-            _mark(services, snapshot, snapshot.owner, until)
+            _mark(services, snapshot, snapshot.owner, until, confirm)
         services.uploads.wait()
         stored = services.archive.put(
             names.segment_name(snapshot.session_id, packed.name),
@@ -87,12 +87,23 @@ def _send(services: Services, keeper: LeaseKeeper, claimed: Claimed, first: int)
             metadata=SegmentMetadata.of(snapshot, packed).stored(),
             custom_time=until,
             held=snapshot.hold is not None,
+            confirm=confirm,
         )
     reach(Failpoint.ARCHIVE_SENT)
     return stored
 
 
-def _mark(services: Services, snapshot: SessionInfo, owner: str, until: datetime | None) -> None:
+def _confirming(keeper: LeaseKeeper, claimed: Claimed) -> Confirm:
+    """Let the attempt that Redis knows as the newest one decide about an object that another one has left."""
+
+    def confirm() -> None:
+        if not keeper.still_owns(claimed.lease):
+            raise Superseded
+
+    return confirm
+
+
+def _mark(services: Services, snapshot: SessionInfo, owner: str, until: datetime | None, confirm: Confirm) -> None:
     """Write the marker by which a purge finds the owner's session, before the segment that it leads to."""
     services.archive.put(
         names.owner_marker(owner, snapshot.session_id, snapshot.epoch),
@@ -101,29 +112,18 @@ def _mark(services: Services, snapshot: SessionInfo, owner: str, until: datetime
         metadata={"session": snapshot.session_id, "owner": owner},
         custom_time=expiry.marker_ends_at(until),
         held=snapshot.hold is not None,
+        confirm=confirm,
     )
     reach(Failpoint.ARCHIVE_MARKED)
 
 
-def _remember(services: Services, keeper: LeaseKeeper, claimed: Claimed) -> StoredObject:
-    """Upload a segment without messages after the others, to record what was changed without a write."""
-    snapshot = claimed.snapshot
-    stored = _send(services, keeper, claimed, snapshot.message_count)
-    if not _remembers(SegmentMetadata.read(services.archive, stored).origin, snapshot):
-        try:
-            services.archive.delete(stored)  # the new one has the same name; only the older expiry is lost
-        except ArchiveRefused:
-            return stored  # the older expiry stays for as long as the hold does
-        stored = _send(services, keeper, claimed, snapshot.message_count)
-    return stored
-
-
-def _record_owner(services: Services, snapshot: SessionInfo, owner: str) -> list[StoredObject]:
+def _record_owner(services: Services, keeper: LeaseKeeper, claimed: Claimed, owner: str) -> list[StoredObject]:
     """Record the owner that a sleeping session was assigned, in a segment without messages; returns what was uploaded.
 
     The segment is of the epoch that the assignment has given to the session, and repeats the properties of the newest
     segment. Nothing is uploaded if the archive has nothing of the session, or knows its owner: that one counts.
     """
+    snapshot, confirm = claimed.snapshot, _confirming(keeper, claimed)
     found = expiry.unexpired(contents.look(services.archive, snapshot.session_id))
     if not found or found.owners:
         return []
@@ -142,7 +142,8 @@ def _record_owner(services: Services, snapshot: SessionInfo, owner: str) -> list
         }
     )
     with packed.body:
-        _mark(services, snapshot, owner, until)
+        _mark(services, snapshot, owner, until, confirm)
+        services.uploads.wait()
         stored = services.archive.put(
             names.segment_name(snapshot.session_id, packed.name),
             packed.body,
@@ -150,6 +151,7 @@ def _record_owner(services: Services, snapshot: SessionInfo, owner: str) -> list
             metadata=described.stored(),
             custom_time=until,
             held=snapshot.hold is not None,
+            confirm=confirm,
         )
     reach(Failpoint.ARCHIVE_SENT)
     return [stored]
@@ -196,6 +198,7 @@ def _check_covered(services: Services, snapshot: SessionInfo, archived: Contents
             "export what it has now if it is wanted, then purge it"
         )
     planned = contents.plan(services.archive, archived, below=snapshot.epoch + 1)
+    contents.check_owner(planned)
     own = sum(piece.take for piece in planned.slices if piece.segment.name.epoch == snapshot.epoch)
     older = planned.count - own
     restored, added = snapshot.restored_count, snapshot.message_count - snapshot.restored_count

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from torpor.worker.archive.stores import Safeguards, StoredObject, disk, unpacks_to
+from torpor.worker.archive.stores import Confirm, Safeguards, StoredObject, disk, is_same
 from torpor.worker.archive.stores.folder_description import Description, description_path
 from torpor.worker.archive.stores.folder_names import TEMPORARY, object_names
 from torpor.worker.errors import (
@@ -26,6 +26,8 @@ from torpor.worker.errors import (
 log = logging.getLogger("worker.stores.folder")
 
 _ATTEMPTS = 100
+# The generation of an object and its description, None if that is lost or damaged.
+_Version = tuple[int, Description | None]
 # Errors that meet every session until someone changes a setting of the machine.
 _SETTINGS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOENT, errno.ELOOP}
 
@@ -57,6 +59,7 @@ class FolderStore:
         metadata: Mapping[str, str],
         custom_time: datetime | None = None,
         held: bool = False,
+        confirm: Confirm | None = None,
     ) -> StoredObject:
         """See ArchiveStore."""
         path = self._root / name
@@ -67,13 +70,15 @@ class FolderStore:
             self._seen = True
             with self._temporary() as (temporary, handle):
                 disk.copy(body, handle)
-                with self._made(path.parent):
-                    if not path.exists():
-                        self._create(path, temporary, described)
-                    disk.sync_folder(path.parent)  # the writer of an older file may have died before it did
-                    self._verify(path, body, metadata.get("sha256"))
-                    self._amend(path, described, custom_time=custom_time, held=held or None)
-                    return self._stored(path)
+                confirmed: _Version | None = None
+                while True:
+                    with self._made(path.parent):
+                        there = self._version(path)
+                        if there is None or there == confirmed or confirm is None:
+                            self._write(path, temporary, described, body, contested=confirm is not None)
+                            return self._stored(path)
+                    confirm()  # nobody waits for its answer: the folder is not locked
+                    confirmed = there
 
     def list(self, prefix: str, *, generations: bool = False) -> Iterator[StoredObject]:
         """See ArchiveStore."""
@@ -97,14 +102,19 @@ class FolderStore:
 
     def delete(self, stored: StoredObject) -> bool:
         """See ArchiveStore."""
-        path = self._root / stored.name
-        with _translated(self.url), disk.locked(path.parent) as is_locked:
-            if not is_locked or _generation(path) != stored.generation:
-                self._check_root()
+        with self._locked(stored) as path:
+            if path is not None:
+                self._delete(path)
+            return path is not None
+
+    def discard(self, stored: StoredObject) -> bool:
+        """See ArchiveStore."""
+        with self._locked(stored) as path:
+            if path is None:
+                return True
+            if (self._described(path) or Description()).metageneration != stored.metageneration:
                 return False
-            if path.exists() and (described := self._described(path)) and described.held:
-                raise ArchiveRefused(f"{self.url}/{stored.name} may not be deleted: it is held", held=True)
-            self._remove(path)
+            self._delete(path)
             return True
 
     def amend(self, stored: StoredObject, *, custom_time: datetime | None = None, held: bool | None = None) -> None:
@@ -114,7 +124,11 @@ class FolderStore:
             if not is_locked or not path.exists() or _generation(path) != stored.generation:
                 self._check_root()
                 raise ObjectNotFound(f"{self.url}/{stored.name} does not exist")
-            self._amend(path, Description(), custom_time=custom_time, held=held)
+            there = self._described(path)
+            amended = (there or Description()).amended(custom_time=custom_time, held=held)
+            if amended != there:
+                self._describe(path, amended)
+                disk.sync_folder(path.parent)
 
     def expire(self, now: datetime) -> int:
         """See ArchiveStore. Also removes the descriptions that crashes have left behind."""
@@ -174,6 +188,51 @@ class FolderStore:
                 if not left:
                     raise
 
+    @contextmanager
+    def _locked(self, stored: StoredObject) -> Iterator[Path | None]:
+        """The path of an object, whose folder is locked; None if this generation does not exist (any more)."""
+        path = self._root / stored.name
+        with _translated(self.url), disk.locked(path.parent) as is_locked:
+            if is_locked and _generation(path) == stored.generation:
+                yield path
+            else:
+                self._check_root()
+                yield None
+
+    def _delete(self, path: Path) -> None:
+        if path.exists() and (described := self._described(path)) and described.held:
+            raise ArchiveRefused(f"{self.url}/{self._name(path)} may not be deleted: it is held", held=True)
+        self._remove(path)
+
+    def _version(self, path: Path) -> _Version | None:
+        """The generation and the description of an object; None if there is no object."""
+        try:
+            return path.stat().st_mtime_ns, self._readable(path)
+        except FileNotFoundError:
+            return None
+
+    def _write(self, path: Path, temporary: Path, described: Description, body: BinaryIO, *, contested: bool) -> None:
+        """Create an object, or amend the one that is there; returns when it is on disk and verified."""
+        if path.exists():
+            self._put_again(path, temporary, described, body, contested=contested)
+        else:
+            self._create(path, temporary, described)
+        disk.sync_folder(path.parent)  # the writer of an older file may have died before it did
+        if not self._is_same(path, body, described):
+            raise ArchiveCorrupt(f"{self.url}/{self._name(path)} is not what was sent")
+
+    def _put_again(
+        self, path: Path, temporary: Path, described: Description, body: BinaryIO, *, contested: bool
+    ) -> None:
+        """Give an object another description, and replace it if it is damaged. The description comes first."""
+        damaged = not self._is_same(path, body, described)
+        there = self._readable(path)
+        amended = there.described_as(described, contested=contested) if there else described
+        if amended != there:
+            self._describe(path, amended)
+        if damaged:
+            temporary.replace(path)
+
     def _create(self, path: Path, temporary: Path, described: Description) -> None:
         """Give a complete file its name. Its description comes first: nobody sees an object without its hold."""
         self._describe(path, described)
@@ -183,19 +242,22 @@ class FolderStore:
             description_path(path).unlink()
             raise
 
-    def _verify(self, path: Path, body: BinaryIO, sha256: str | None) -> None:
-        """Raise ArchiveConflict unless the file on disk has the content of `body`."""
+    def _is_same(self, path: Path, body: BinaryIO, described: Description) -> bool:
+        """True if the file on disk has the content of `body`, False if it is damaged; else raises ArchiveConflict."""
         with path.open("rb") as there:
-            if not disk.same_content(body, there) and not unpacks_to(there, sha256):
-                raise ArchiveConflict(f"{self.url}/{self._name(path)} exists with other content")
+            if disk.same_content(body, there):
+                return True
+            recorded = self._readable(path) or Description()
+            same = is_same(there, recorded.metadata.get("sha256"), described.metadata.get("sha256"))
+        if same is False:
+            raise ArchiveConflict(f"{self.url}/{self._name(path)} exists with other content")
+        return bool(same)
 
-    def _amend(self, path: Path, otherwise: Description, *, custom_time: datetime | None, held: bool | None) -> None:
-        """Amend a description, or `otherwise` if a crash of the machine lost it."""
-        there = self._described(path)
-        amended = (there or otherwise).amended(custom_time=custom_time, held=held)
-        if amended != there:
-            self._describe(path, amended)
-            disk.sync_folder(path.parent)
+    def _readable(self, path: Path) -> Description | None:
+        """The description of an object; None if it is lost or damaged."""
+        with suppress(ArchiveCorrupt):
+            return self._described(path)
+        return None
 
     def _describe(self, path: Path, described: Description) -> None:
         with self._temporary() as (temporary, handle):
@@ -262,6 +324,7 @@ class FolderStore:
             described.custom_time,
             described.held,
             created=_moment(stat),
+            metageneration=described.metageneration,
         )
 
     def _left_behind(self, path: Path) -> StoredObject:

@@ -29,9 +29,13 @@ _CHUNK = 1024 * 1024
 _TIMEOUT = (5.0, 30.0)
 _LONGEST_WAIT = 30
 _PAGE = 1_000
+# The most bytes of a description or an error, and of a page of a listing: Cloud Storage allows 8 KiB of metadata and
+# 1 KiB of name for each object, and JSON can make six times as many of them.
+_DESCRIPTION = 256 * 1024
+_LISTING = _PAGE * 64 * 1024
 # The fields that a listing asks for. All fields would be twice as many bytes.
 _FIELDS = (
-    "name,size,generation,metadata,customTime,temporaryHold,eventBasedHold,retentionExpirationTime,retention,"
+    "name,size,generation,metageneration,metadata,customTime,temporaryHold,eventBasedHold,retentionExpirationTime,retention,"
     "timeCreated,timeDeleted"
 )
 
@@ -84,10 +88,12 @@ class Objects:
         self._headers = {"User-Agent": agent}
         place = f"storage/v1/b/{quote(bucket, safe='')}/o"
         self._objects = f"{server}/{place}"
-        self._insert = f"{server}/upload/{place}?uploadType=multipart&ifGenerationMatch=0"
+        self._insert = f"{server}/upload/{place}?uploadType=multipart"
 
-    def insert(self, described: Resource, content: bytes) -> Resource:
+    def insert(self, described: Resource, content: bytes, replacing: Resource | None = None) -> Resource:
         """Create an object; returns its description. Raises PreconditionFailed if there is one of its name.
+
+        With `replacing`, take the place of an object that was described before, if nobody has changed it since.
 
         Source: https://cloud.google.com/storage/docs/json_api/v1/objects/insert and .../docs/uploading-objects
         """
@@ -100,7 +106,8 @@ class Objects:
             content,
             boundary.encode(),
         )
-        return _parsed(self._send("POST", self._insert, body, content_type=f"multipart/related; boundary={boundary}"))
+        url = f"{self._insert}&{urlencode(creating(replacing))}"
+        return _parsed(self._send("POST", url, body, content_type=f"multipart/related; boundary={boundary}"))
 
     def list(self, prefix: str, *, generations: bool = False) -> Iterator[Resource]:
         """The objects whose names begin with a prefix, in the order of their names. Asks for a page at a time."""
@@ -108,7 +115,7 @@ class Objects:
         if generations:
             query["versions"] = "true"
         while True:
-            page = _parsed(self._send("GET", f"{self._objects}?{urlencode(query)}"))
+            page = _parsed(self._send("GET", f"{self._objects}?{urlencode(query)}", most=_LISTING))
             yield from page.get("items", ())
             if not page.get("nextPageToken"):
                 return
@@ -122,43 +129,64 @@ class Objects:
         """The description of an object; raises NotFound, as the methods below do."""
         return _parsed(self._send("GET", self._url(name, generation=generation)))
 
-    def read(self, name: str, generation: int) -> bytes:
-        """The content as it was uploaded; raises ArchiveCorrupt if it has another CRC32C.
+    def read(self, name: str, generation: int, size: int) -> bytes:
+        """The content as it was uploaded, of `size` bytes; raises ArchiveCorrupt if it has another CRC32C.
 
         Source: https://cloud.google.com/storage/docs/json_api/v1/objects/get and .../docs/xml-api/reference-headers
         """
         # Without this header, Cloud Storage may unpack gzip before it sends it.
-        answer = self._send("GET", self._url(name, alt="media", generation=generation), accept_encoding="gzip")
+        answer = self._send(
+            "GET", self._url(name, alt="media", generation=generation), most=size, accept_encoding="gzip"
+        )
         sent = re.search(r"crc32c=([\w+/=]+)", answer.headers.get("x-goog-hash", ""))
         if sent and sent[1] != crc32c(io.BytesIO(answer.content)):
             raise ArchiveCorrupt(f"{name} is not what was sent: its CRC32C is not {sent[1]}")
         return answer.content
 
-    def patch(self, described: Resource, changes: Resource) -> None:
-        """Change an object that was described before; raises PreconditionFailed if somebody has changed it since."""
+    def patch(self, described: Resource, changes: Resource) -> Resource:
+        """Change an object that was described before; returns its new description.
+
+        Raises PreconditionFailed if somebody has changed it since.
+        Source: https://cloud.google.com/storage/docs/json_api/v1/objects/patch
+        """
         expected = {"generation": described["generation"], "ifMetagenerationMatch": described["metageneration"]}
         url = self._url(described["name"], **expected)
-        self._send("PATCH", url, orjson.dumps(changes), content_type="application/json")
+        return _parsed(self._send("PATCH", url, orjson.dumps(changes), content_type="application/json"))
 
-    def delete(self, name: str, generation: int) -> None:
-        """Delete a generation for good, also in a versioned bucket."""
-        self._send("DELETE", self._url(name, generation=generation))
+    def delete(self, name: str, generation: int, metageneration: int | None = None) -> None:
+        """Delete a generation for good, also in a versioned bucket; with a metageneration, only if it has that one."""
+        self._send("DELETE", self._url(name, generation=generation, ifMetagenerationMatch=metageneration))
 
     def _url(self, name: str, **query: str | int | None) -> str:
         asked = urlencode({key: value for key, value in query.items() if value is not None})
         return f"{self._objects}/{quote(name, safe='')}" + (f"?{asked}" if asked else "")
 
-    def _send(self, method: str, url: str, data: bytes | None = None, **headers: str) -> Answer:
+    def _send(
+        self, method: str, url: str, data: bytes | None = None, *, most: int = _DESCRIPTION, **headers: str
+    ) -> Answer:
         retry = patiently(self._patience)["retry"]
-        answer: Answer = retry(partial(self._send_once, method, url, data, **headers))()
+        answer: Answer = retry(partial(self._send_once, method, url, data, most=most, **headers))()
         return answer
 
-    def _send_once(self, method: str, url: str, data: bytes | None = None, **headers: str) -> Answer:
+    def _send_once(
+        self, method: str, url: str, data: bytes | None = None, *, most: int = _DESCRIPTION, **headers: str
+    ) -> Answer:
         sent = self._headers | {name.replace("_", "-"): value for name, value in headers.items()}
-        answer = self._session.request(method, url, data, sent, timeout=patiently(self._patience)["timeout"])
+        timeout, most = patiently(self._patience)["timeout"], max(most, _DESCRIPTION)  # the reply may be an error
+        answer = self._session.request(method, url, data, sent, timeout=timeout, most=most)
         if not 200 <= answer.status_code < 300:
             raise _failure(method, url, answer)
         return answer
+
+
+def creating(replacing: Resource | None) -> dict[str, int]:
+    """The preconditions of an upload: no object of its name, or this very one."""
+    if replacing is None:
+        return {"ifGenerationMatch": 0}
+    return {
+        "ifGenerationMatch": int(replacing["generation"]),
+        "ifMetagenerationMatch": int(replacing["metageneration"]),
+    }
 
 
 def crc32c(body: BinaryIO) -> str:
