@@ -25,7 +25,7 @@ from torpor.worker.retention import legal_hold
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain
 from torpor.worker.sleep.outcome import Outcome
-from torpor.worker.wake.read import read_session
+from torpor.worker.wake.read import open_transcript, read_transcript
 from torpor.worker.wake.restore import restore_session
 
 A, B, C = b'{"a":1}', b'{"b":2}', b'{"c":3}'
@@ -120,6 +120,12 @@ def named(client: redis.Redis, services: Services, owner: str = "ann") -> list[o
     return keys + objects
 
 
+def owner_of(services: Services) -> str | None:
+    """The session's owner, as an export of it has."""
+    with open_transcript(services, "s") as transcript:
+        return transcript.owner
+
+
 def expiry_of(services: Services) -> Expiry:
     """The session's own expiry, as it is awake or would wake up."""
     info = services.sessions.info("s")
@@ -133,16 +139,16 @@ def test_a_purge_finds_the_session_from_then_on_and_it_is_otherwise_as_it_was(
     client: redis.Redis, services: Services, state: State
 ) -> None:
     state(services)
-    before, expiry, info = read_session(services, "s"), expiry_of(services), services.sessions.info("s")
+    before, expiry, info = read_transcript(services, "s"), expiry_of(services), services.sessions.info("s")
     objects = {each.name for each in services.archive.list("v1/")}
     assert judge(services, "s", "ann") is Verdict.ASSIGNED
     assert {each.name for each in services.archive.list("v1/")} == objects
-    assert before.owner is None
+    assert owner_of(services) is None
 
     assert assign(services, "s", "ann") is Verdict.ASSIGNED
 
     assert of_owner(services) == {"s"}
-    assert (read_session(services, "s").elements, read_session(services, "s").owner) == (before.elements, "ann")
+    assert (read_transcript(services, "s"), owner_of(services)) == (before, "ann")
     assert expiry_of(services) == expiry
     now = services.sessions.info("s")
     if state in ASLEEP:
@@ -159,8 +165,8 @@ def test_a_purge_finds_the_session_from_then_on_and_it_is_otherwise_as_it_was(
         assert archive_session(services, "s").outcome in (Outcome.ARCHIVED, Outcome.MISSING)
         assert (services.sessions.info("s"), of_owner(services)) == (None, {"s"})
         restore_session(services, "s")
-        assert (read_session(services, "s").owner, expiry_of(services)) == ("ann", expiry)
-        assert services.sessions.messages("s") == before.elements
+        assert (owner_of(services), expiry_of(services)) == ("ann", expiry)
+        assert services.sessions.messages("s") == before
     services.sessions.append("s", [C], owner="ann")
     archive_session(services, "s")
     assert purge(services, Order.of(owner="ann")).state is PurgeState.COMPLETE
@@ -243,10 +249,10 @@ def test_an_assignment_that_was_killed_is_found_and_is_finished(
 ) -> None:
     quick = with_settings(services, lease_seconds=1, tombstone_seconds=1)
     asleep_again(quick)
-    before = read_session(quick, "s").elements
+    before = read_transcript(quick, "s")
     killed(quick, step)
     assert of_owner(quick) == {"s"}
-    assert read_session(quick, "s").elements == before
+    assert read_transcript(quick, "s") == before
     if again == "assign":
         assert assign(quick, "s", "ann") in (Verdict.ASSIGNED, Verdict.ALREADY)
     if again == "clear":
@@ -255,8 +261,8 @@ def test_an_assignment_that_was_killed_is_found_and_is_finished(
         assert purge(quick, Order.of(owner="ann")).state in (PurgeState.COMPLETE, PurgeState.RUNNING)
     wait_until(lambda: drain(quick, range(256)) is not None and not raw(client, "KEYS", "*:s:s"), 20, "all is done")
     if again in ("assign", "worker"):
-        assert (of_owner(quick), read_session(quick, "s").owner) == ({"s"}, "ann")
-        assert read_session(quick, "s").elements == before
+        assert (of_owner(quick), owner_of(quick)) == ({"s"}, "ann")
+        assert read_transcript(quick, "s") == before
     else:
         assert named(client, quick) == []
     assert raw(client, "KEYS", "*:o:ann") == []
@@ -268,7 +274,7 @@ def test_a_worker_that_archives_the_session_meanwhile_does_not_lose_its_owner(
     services: Services, state: State, step: Failpoint
 ) -> None:
     state(services)
-    before = read_session(services, "s").elements
+    before = read_transcript(services, "s")
     verdicts: list[Verdict] = []
 
     def meanwhile(at: Failpoint) -> None:
@@ -281,7 +287,7 @@ def test_a_worker_that_archives_the_session_meanwhile_does_not_lose_its_owner(
     failpoints.arm()
     assert of_owner(services) == ({"s"} if verdicts else set())
     archive_session(services, "s")
-    assert (services.sessions.info("s"), read_session(services, "s").elements) == (None, before)
+    assert (services.sessions.info("s"), read_transcript(services, "s")) == (None, before)
     assert of_owner(services) == ({"s"} if verdicts == [Verdict.ASSIGNED] else set())
     assert verdicts == [Verdict.ASSIGNED] or (state is woken and step is Failpoint.ARCHIVE_SENT)
 
@@ -292,7 +298,7 @@ def test_a_session_that_wakes_up_meanwhile_has_its_owner(
     client: redis.Redis, services: Services, state: State, ends: str
 ) -> None:
     state(services)
-    before = read_session(services, "s").elements
+    before = read_transcript(services, "s")
     if ends == "finished":
         failpoints.arm(lambda at: assigned(services) if at is Failpoint.RESTORE_READ else None)
         restore_session(services, "s")
@@ -308,7 +314,7 @@ def test_a_session_that_wakes_up_meanwhile_has_its_owner(
     assert of_owner(services) == {"s"}
     archive_session(services, "s")
     assert (services.sessions.info("s"), of_owner(services)) == (None, {"s"})
-    assert (read_session(services, "s").elements, read_session(services, "s").owner) == (before, "ann")
+    assert (read_transcript(services, "s"), owner_of(services)) == (before, "ann")
     assert raw(client, "KEYS", "*:o:ann") == []
 
 
@@ -322,10 +328,10 @@ def test_a_legal_hold_of_the_owner_that_was_set_before_keeps_the_session(service
     found = contents.look(services.archive, "s").segments
     assert [each.stored.held for each in found] == [True] * len(found)
     assert bool(found) is (state is not live)
-    before = read_session(services, "s").elements
+    before = read_transcript(services, "s")
     standing = purge(services, Order.of(owner="ann"))
     assert standing.state is PurgeState.BLOCKED
-    assert read_session(services, "s").elements == before
+    assert read_transcript(services, "s") == before
     legal_hold.hold_owner(services, "ann", None)
     assert purge(services, Order.of(owner="ann")).state is PurgeState.COMPLETE
 
