@@ -135,7 +135,7 @@ class Restorer:
         planned = contents.plan(self.archive, found, below=below)
         if self.rules is None:
             return planned
-        kept = expiry.restart_retention(self.archive, self.rules, found, planned.origin)
+        kept = expiry.restart_retention(self.archive, self.rules, found, planned.origin, below)
         return planned if kept is found else contents.plan(self.archive, kept, below=below)
 
     async def _stage(self, ticket: RestoreTicket, pages: Iterator[list[bytes]]) -> bool:
