@@ -18,6 +18,7 @@ wrong.
 from __future__ import annotations
 
 import argparse
+import math
 import random
 import shutil
 import signal
@@ -36,6 +37,7 @@ _ROUND_SECONDS = 100
 def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Kill and break everything, and count every message.")
     parser.add_argument("--seconds", type=float, default=60, help="the seconds of writing, all rounds together")
+    parser.add_argument("--stores", nargs="+", default=["gcs", "folder"], help="the archives of the rounds, in turn")
     parser.add_argument("--sessions", type=int, default=240)
     parser.add_argument("--writers", type=int, default=8)
     parser.add_argument("--chance", type=float, default=0.005, help="the chance of a death at each failpoint")
@@ -48,14 +50,15 @@ def main(given: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     in_memory = Path("/dev/shm")
     top = Path(tempfile.mkdtemp(prefix="torpor-ledger-", dir=in_memory if in_memory.is_dir() else None))
-    rounds = max(1, round(options.seconds / _ROUND_SECONDS + 0.49))
+    stores = len(options.stores)
+    rounds = stores * math.ceil(options.seconds / _ROUND_SECONDS / stores)  # as many on each
     print(f"seed {options.seed}, {rounds} rounds in {top}", flush=True)
     tally, well = Tally(), True
     try:
         for number in range(rounds):
             folder = top / f"round-{number}"
             folder.mkdir()
-            store = ("gcs", "folder")[number % 2]
+            store = options.stores[number % stores]
             well = Round(number, store, options.seconds / rounds, options, folder, tally).run() and well
     except Failed as error:
         print(f"FAILED: {error}")
