@@ -143,6 +143,13 @@ def archive_url(request: pytest.FixtureRequest, scratch: Path) -> str:
 
 
 @pytest.fixture
+def as_in_cloud_storage(request: pytest.FixtureRequest, archive_url: str) -> None:
+    """Preconditions, holds and the removal of metadata, which the emulator lacks."""
+    if archive_url.startswith("gs://"):
+        request.getfixturevalue("proxy")
+
+
+@pytest.fixture
 def archive(archive_url: str) -> ArchiveStore:
     return open_archive(archive_url)
 

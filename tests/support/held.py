@@ -1,18 +1,9 @@
-"""Sessions and owners under a legal hold.
-
-The emulator ignores temporary holds, so a proxy remembers and enforces them for a bucket.
-"""
+"""Sessions and owners under a legal hold."""
 
 from __future__ import annotations
 
-import json
-import re
-from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
-from urllib.parse import unquote, urlsplit
 
-from support.storage_proxy import Exchange, Reply
 from support.waiting import wait_until
 from torpor import MemorystoreChatMessageHistory
 from torpor.history.protocol import (
@@ -31,41 +22,6 @@ SHARDS = list(range(4))
 
 class Killed(BaseException):
     """Ends the process here."""
-
-
-@dataclass
-class Holder:
-    """Keeps the temporary holds of objects, and enforces them, because the emulator does not."""
-
-    held: set[tuple[str, str]] = field(default_factory=set)
-
-    def act(self, exchange: Exchange) -> Reply:
-        name = unquote(urlsplit(exchange.path).path.partition("/o/")[2])
-        if exchange.method == "DELETE" and any(each == name for each, _ in self.held):
-            body = json.dumps({"error": {"code": 403, "message": "under active Temporary hold"}}).encode()
-            return Reply(403, {"Content-Type": "application/json"}, body)
-        reply = exchange.forward()
-        if reply.status != 200 or exchange.kind in ("read", "delete"):
-            return reply
-        answer = json.loads(reply.body)
-        if exchange.kind in ("upload", "patch"):
-            self._note(exchange, answer)
-        for stored in answer.get("items", [answer]):
-            if self._key(stored) in self.held:
-                stored["temporaryHold"] = True
-        return Reply(200, reply.headers, json.dumps(answer).encode())
-
-    def _note(self, exchange: Exchange, stored: dict[str, Any]) -> None:
-        body = exchange.body
-        sent = json.loads(re.split(rb"\r\n\r\n|\r\n--", body)[1] if exchange.kind == "upload" else body)
-        if sent.get("temporaryHold") is True:
-            self.held.add(self._key(stored))
-        elif sent.get("temporaryHold") is False:
-            self.held.discard(self._key(stored))
-
-    @staticmethod
-    def _key(stored: dict[str, Any]) -> tuple[str, str]:
-        return str(stored.get("name")), str(stored.get("generation"))
 
 
 def chat(services: Services, session_id: str = "s", owner: str | None = "ann") -> MemorystoreChatMessageHistory:

@@ -14,7 +14,7 @@ import pytest
 from google.cloud import storage
 
 from support.storage_proxy import Exchange, Fault, Reply, StorageProxy, answered
-from torpor.worker.archive.stores import ArchiveStore, StoredObject
+from torpor.worker.archive.stores import ArchiveStore, Confirm, StoredObject
 from torpor.worker.errors import ArchiveUnavailable
 
 MIB = 1024 * 1024
@@ -29,9 +29,12 @@ def put(
     content: bytes,
     metadata: dict[str, str] | None = None,
     at: datetime | None = None,
-    **options: bool,
+    *,
+    held: bool = False,
+    confirm: Confirm | None = None,
 ) -> StoredObject:
-    return archive.put(name, io.BytesIO(content), len(content), metadata=metadata or {}, custom_time=at, **options)
+    body = io.BytesIO(content)
+    return archive.put(name, body, len(content), metadata=metadata or {}, custom_time=at, held=held, confirm=confirm)
 
 
 def content(archive: ArchiveStore, stored: StoredObject) -> bytes:
@@ -126,11 +129,11 @@ def query(exchange: Exchange) -> dict[str, list[str]]:
 def conflicting(times: int) -> Fault:
     """Change the resource, like another program, before each of `times` requests that would change it."""
     left = iter(range(times))
-    generations = iter(range(2, 100))
 
     def act(exchange: Exchange) -> Reply:
-        if exchange.method == "PATCH" and next(left, None) is not None:
+        if exchange.method == "PATCH" and (number := next(left, None)) is not None:
+            assert exchange.forward(json.dumps({"metadata": {"changed": str(number)}}).encode()).status == 200
             return answered(412)(exchange)
-        return forged(metageneration=str(next(generations)) if exchange.method == "GET" else "")(exchange)
+        return exchange.forward()
 
     return act

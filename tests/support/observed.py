@@ -20,7 +20,7 @@ from torpor.history.calls import Call
 from torpor.history.clients.blocking import run_sync
 from torpor.history.protocol import SessionStore, TorporError
 from torpor.worker.archive import names
-from torpor.worker.archive.stores import ArchiveStore, Safeguards, StoredObject
+from torpor.worker.archive.stores import ArchiveStore, Confirm, Safeguards, StoredObject
 from torpor.worker.deployment.services import Services
 
 T = TypeVar("T")
@@ -84,12 +84,15 @@ class ObservedArchive:
         metadata: Mapping[str, str],
         custom_time: datetime | None = None,
         held: bool = False,
+        confirm: Confirm | None = None,
     ) -> StoredObject:
         segment = name.endswith(".jsonl.gz") and not name.startswith(names.RECEIPTS)
         return self._make(
             "put segment" if segment else "put marker",
             name,
-            lambda: self.real.put(name, body, size, metadata=metadata, custom_time=custom_time, held=held),
+            lambda: self.real.put(
+                name, body, size, metadata=metadata, custom_time=custom_time, held=held, confirm=confirm
+            ),
         )
 
     def list(self, prefix: str, *, generations: bool = False) -> Iterator[StoredObject]:
@@ -110,6 +113,9 @@ class ObservedArchive:
 
     def delete(self, stored: StoredObject) -> bool:
         return self._make("delete", stored.name, lambda: self.real.delete(stored))
+
+    def discard(self, stored: StoredObject) -> bool:
+        return self._make("discard", stored.name, lambda: self.real.discard(stored))
 
     def amend(self, stored: StoredObject, *, custom_time: datetime | None = None, held: bool | None = None) -> None:
         self._make("amend", stored.name, lambda: self.real.amend(stored, custom_time=custom_time, held=held))

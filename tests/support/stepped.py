@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, Self, TypeVar
 from support.observed import ObservedStore, StoreCall
 from torpor.history.calls import Call
 from torpor.history.protocol import Lease, RedisUnavailable, TorporError
-from torpor.worker.archive.stores import Safeguards, StoredObject
+from torpor.worker.archive.stores import NEVER, Confirm, Safeguards, StoredObject
 from torpor.worker.errors import ArchiveConflict, ArchiveRefused, ArchiveUnavailable, ObjectNotFound
 from torpor.worker.sleep.leases import LeaseKeeper
 
@@ -264,15 +264,22 @@ class MemoryArchive:
         metadata: Mapping[str, str],
         custom_time: datetime | None = None,
         held: bool = False,
+        confirm: Confirm | None = None,
     ) -> StoredObject:
         body.seek(0)
         content = body.read()
         assert len(content) == size
-        new = StoredObject(name, size, next(self._generations), dict(metadata), custom_time, held)
+        new = StoredObject(name, size, next(self._generations), dict(metadata), custom_time, held, metageneration=1)
         stored, there = self._objects.setdefault(name, (new, content))
         if there != content:
             raise ArchiveConflict(f"{name} exists with other content")
-        self.amend(stored, custom_time=custom_time, held=held or None)
+        if stored is not new:
+            if confirm:
+                confirm()
+            self.amend(stored, custom_time=custom_time or (NEVER if stored.custom_time else None), held=held or None)
+            stored = self._objects[name][0]
+            relied = replace(stored, metadata=dict(metadata), metageneration=stored.metageneration + 1)
+            self._objects[name] = relied, content
         return self._objects[name][0]
 
     def list(self, prefix: str, *, generations: bool = False) -> Iterator[StoredObject]:
@@ -295,12 +302,20 @@ class MemoryArchive:
         del self._objects[stored.name]
         return True
 
+    def discard(self, stored: StoredObject) -> bool:
+        there = self._generation(stored)
+        if there and there.metageneration != stored.metageneration:
+            return False
+        return self.delete(stored) or True
+
     def amend(self, stored: StoredObject, *, custom_time: datetime | None = None, held: bool | None = None) -> None:
         if not (there := self._generation(stored)):
             raise ObjectNotFound(f"{stored.name} does not exist")
         moments = [moment for moment in (there.custom_time, custom_time) if moment]
         held = there.held if held is None else held
         amended = replace(there, custom_time=max(moments, default=None), held=held)
+        if amended != there:
+            amended = replace(amended, metageneration=there.metageneration + 1)
         self._objects[stored.name] = amended, self._objects[stored.name][1]
 
     def expire(self, now: datetime) -> int:

@@ -1,29 +1,28 @@
-"""An HTTP proxy between the Cloud Storage client and the emulator: it counts requests and makes some of them fail."""
+"""An HTTP proxy between the Cloud Storage client and the emulator.
+
+It counts requests, makes some of them fail, alters them, or holds them back (`Gate`), several kinds at a time. Over the
+emulator it answers as Cloud Storage does (`support.cloud_storage`): it enforces preconditions, checksums and holds.
+"""
 
 from __future__ import annotations
 
+import json
 import socket
 import struct
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPResponse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from support.cloud_storage import CloudStorage, sent_object
+from support.cloud_storage import Reply as Reply  # noqa: PLC0414 - many tests take it from here
+
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "host", "date", "server"}
-
-
-@dataclass(frozen=True)
-class Reply:
-    """An answer, from the store or in its place."""
-
-    status: int
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes = b""
 
 
 class _Gone(Exception):
@@ -60,30 +59,29 @@ class Exchange:
         return self.method.lower()
 
     def forward(self, body: bytes | None = None) -> Reply:
-        """The store's answer to the request, or to another body.
+        """The answer of Cloud Storage to the request, or to another body.
 
         A chunk that the store has already gets the same answer again: Cloud Storage ignores what is sent a second
         time (https://cloud.google.com/storage/docs/performing-resumable-uploads), but the emulator appends it.
         """
         if self.method != "PUT":
-            return self._forwarded(body)
+            return self._answered(body)
         chunk = self.path, self._headers["content-range"]
         if chunk not in self._proxy.chunks:
-            self._proxy.chunks[chunk] = self._forwarded(body)
+            self._proxy.chunks[chunk] = self._answered(body)
         return self._proxy.chunks[chunk]
 
-    def _forwarded(self, body: bytes | None) -> Reply:
-        place = urlsplit(self._proxy.store)
-        connection = HTTPConnection(str(place.hostname), place.port)
-        try:
-            connection.request(self.method, self.path, self.body if body is None else body, self._headers)
-            reply: HTTPResponse = connection.getresponse()
-            kept = {name: value for name, value in reply.getheaders() if name.lower() not in _HOP_BY_HOP}
-            if "Location" in kept:  # of a resumable upload
-                kept["Location"] = kept["Location"].replace(self._proxy.store, self._proxy.url)
-            return Reply(reply.status, kept, reply.read())
-        finally:
-            connection.close()
+    def _answered(self, body: bytes | None) -> Reply:
+        sent = self.body if body is None else body
+        rules = self._proxy.rules
+        return rules.answer(self.kind, self.path, sent, self._forwarded)
+
+    def _forwarded(self, body: bytes) -> Reply:
+        reply = self._proxy.send(self.method, self.path, body, self._headers)
+        if "Location" not in reply.headers:
+            return reply
+        location = reply.headers["Location"].replace(self._proxy.store, self._proxy.url)  # of a resumable upload
+        return Reply(reply.status, {**reply.headers, "Location": location}, reply.body)
 
     def reset(self) -> Reply:
         """Break the connection as a dying peer does."""
@@ -148,6 +146,49 @@ def stalled_after(exchange: Exchange) -> Reply:
     return exchange.stall()
 
 
+def altered(change: Callable[[dict[str, Any]], object]) -> Fault:
+    """The description of an object changes on its way to the store."""
+
+    def act(exchange: Exchange) -> Reply:
+        if exchange.kind != "upload":
+            described = json.loads(exchange.body)
+            change(described)
+            return exchange.forward(json.dumps(described).encode())
+        described, _ = sent_object(exchange.body)
+        change(described)
+        boundary, rest = exchange.body.split(b"\r\n\r\n", 1)
+        content = rest[rest.index(b"\r\n") :]
+        return exchange.forward(b"%b\r\n\r\n%b%b" % (boundary, json.dumps(described).encode(), content))
+
+    return act
+
+
+class Gate:
+    """Holds requests back until it is opened. `arrived` is set as soon as one waits."""
+
+    def __init__(self) -> None:
+        self.arrived = threading.Event()
+        self._opened = threading.Event()
+
+    def before(self, exchange: Exchange) -> Reply:
+        """The request arrives late, even if the client has given it up."""
+        self._wait()
+        return exchange.forward()
+
+    def after(self, exchange: Exchange) -> Reply:
+        """The answer comes late."""
+        reply = exchange.forward()
+        self._wait()
+        return reply
+
+    def open(self) -> None:
+        self._opened.set()
+
+    def _wait(self) -> None:
+        self.arrived.set()
+        self._opened.wait()
+
+
 def corrupted_up(exchange: Exchange) -> Reply:
     """A byte of the content changes on its way to the store."""
     return exchange.forward(_flipped(exchange.body))
@@ -171,15 +212,33 @@ def _flipped(body: bytes) -> bytes:
     return body[:at] + bytes([body[at] ^ 1]) + body[at + 1 :] if body else body
 
 
+@dataclass
+class _Armed:
+    """A fault of the matching requests from number `first` to number `last`."""
+
+    fault: Fault
+    kind: str
+    first: int
+    last: int
+    matched: int = 0
+
+    def takes(self, exchange: Exchange) -> bool:
+        if self.kind not in ("", exchange.kind):
+            return False
+        self.matched += 1
+        return self.first < self.matched <= self.last
+
+
 class StorageProxy:
-    """Stands before `store`. `seen` has all requests; at most one kind of fault is armed at a time."""
+    """Stands before `store`, and answers by `rules`. `seen` has all requests."""
 
     def __init__(self, store: str) -> None:
         self.store = store
+        self.rules = CloudStorage(lambda method, path, body: self.send(method, path, body, {}))
         self.seen: list[Exchange] = []
         self.chunks: dict[tuple[str, str], Reply] = {}
         self._lock = threading.Lock()
-        self._fault: Fault | None = None
+        self._armed: list[_Armed] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
@@ -187,14 +246,18 @@ class StorageProxy:
         """From now on, `after` requests of a kind (all without one) are served, and then so many `times` fail."""
         with self._lock:
             self.seen.clear()
-            self._fault, self._kind, self._first, self._last = fault, kind, after, after + times
-            self._matched = 0
+            self._armed = [_Armed(fault, kind, after, after + times)]
+
+    def also_fail(self, fault: Fault, kind: str = "", *, after: int = 0, times: int = 1_000_000) -> None:
+        """As `fail`, besides the faults that are armed. Of several that take a request, the first one counts."""
+        with self._lock:
+            self._armed.append(_Armed(fault, kind, after, after + times))
 
     def heal(self) -> None:
         """Serve everything from now on, and forget earlier exchanges."""
         with self._lock:
             self.seen.clear()
-            self._fault = None
+            self._armed = []
 
     def kinds(self) -> list[str]:
         """The kinds of the requests since the last `fail` or `heal`."""
@@ -203,10 +266,20 @@ class StorageProxy:
     def _next_fault(self, exchange: Exchange) -> Fault:
         with self._lock:
             self.seen.append(exchange)
-            if self._fault is None or self._kind not in ("", exchange.kind):
-                return Exchange.forward
-            self._matched += 1
-            return self._fault if self._first < self._matched <= self._last else Exchange.forward
+            taking = [armed.fault for armed in self._armed if armed.takes(exchange)]
+            return taking[0] if taking else Exchange.forward
+
+    def send(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> Reply:
+        """The store's own answer to a request."""
+        place = urlsplit(self.store)
+        connection = HTTPConnection(str(place.hostname), place.port)
+        try:
+            connection.request(method, path, body, dict(headers))
+            reply: HTTPResponse = connection.getresponse()
+            kept = {name: value for name, value in reply.getheaders() if name.lower() not in _HOP_BY_HOP}
+            return Reply(reply.status, kept, reply.read())
+        finally:
+            connection.close()
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         proxy = self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -38,13 +39,15 @@ class Slice:
 class Plan:
     """The slices that make up a transcript, in order. `forks` names the segments that the transcript leaves out.
 
-    Forks come from a Redis that was rewound by a failover and then went on differently.
+    Forks come from a Redis that was rewound by a failover and then went on differently. `damaged` names the segments
+    that can't be read and whose messages are in other segments: uploads that went wrong and were never committed.
     """
 
     session_id: str
     slices: Sequence[Slice]
     forks: Sequence[str]
     origin: Origin
+    damaged: Sequence[str] = ()
 
     @property
     def count(self) -> int:
@@ -115,10 +118,12 @@ def plan(archive: ArchiveStore, contents: Contents, *, below: int | None = None)
     """
     slices: list[Slice] = []
     before = 0
-    used = [segment for segment in contents.segments if below is None or segment.name.epoch < below]
+    used: list[Segment] = []
+    damaged: list[str] = []
     forks = [segment.stored.name for segment in contents.segments if below is not None and segment.name.epoch > below]
-    for epoch, group in groupby(used, key=lambda segment: segment.name.epoch):
-        segments = list(group)
+    planned = [segment for segment in contents.segments if below is None or segment.name.epoch < below]
+    for epoch, group in groupby(planned, key=lambda segment: segment.name.epoch):
+        segments, unreadable = _readable(archive, contents.session_id, list(group))
         before += _check_complete(archive, contents.session_id, epoch, segments, before)
         if any(earlier.name.stop > later.name.start for earlier, later in pairwise(segments)):
             pieces, aside = _resolve(archive, contents.session_id, segments)
@@ -126,7 +131,9 @@ def plan(archive: ArchiveStore, contents: Contents, *, below: int | None = None)
             forks += aside
         else:
             slices += [Slice(segment, 0, segment.name.stop - segment.name.start) for segment in segments]
-    return Plan(contents.session_id, slices, forks, _origin(archive, used))
+        used += segments
+        damaged += [segment.stored.name for segment in unreadable]
+    return Plan(contents.session_id, slices, forks, _origin(archive, used), damaged)
 
 
 def read(archive: ArchiveStore, planned: Plan) -> Iterator[list[bytes]]:
@@ -135,17 +142,49 @@ def read(archive: ArchiveStore, planned: Plan) -> Iterator[list[bytes]]:
     Raises OwnerMismatch if the segments have several owners, who used the same session id at different times. Raises
     SegmentDamaged, which names the object, perhaps only at the end: use no message before the last one has come.
     """
-    owners = {piece.segment.stored.metadata.get("owner") for piece in planned.slices} - {None}
-    if len(owners) > 1:
-        raise OwnerMismatch(
-            f"the archive has session {planned.session_id!r} of {len(owners)} owners; nobody may read it"
-        )
+    check_owner(planned)
     for piece in (piece for piece in planned.slices if piece.take):
         before = 0
         for page in _pages(archive, planned.session_id, piece.segment):
             if wanted := page[max(piece.skip - before, 0) : max(piece.skip + piece.take - before, 0)]:
                 yield wanted
             before += len(page)
+
+
+def check_owner(planned: Plan) -> None:
+    """Raise OwnerMismatch if the segments of a plan have several owners."""
+    owners = {piece.segment.stored.metadata.get("owner") for piece in planned.slices} - {None}
+    if len(owners) > 1:
+        raise OwnerMismatch(
+            f"the archive has session {planned.session_id!r} of {len(owners)} owners; nobody may read it"
+        )
+
+
+def _readable(
+    archive: ArchiveStore, session_id: str, segments: Sequence[Segment]
+) -> tuple[list[Segment], list[Segment]]:
+    """The segments of an epoch that can be used, and the damaged ones, whose messages the others have too.
+
+    A worker that died can have left a damaged upload, which the session has outgrown since. Raises SegmentDamaged if
+    the others do not have its messages. Reads content only if segments overlap.
+    """
+    faults: dict[SegmentName, SegmentDamaged] = {}
+    overlap = any(earlier.name.stop > later.name.start for earlier, later in pairwise(segments))
+    for segment in segments:
+        try:
+            _described(archive, session_id, segment)
+            if overlap:
+                deque(_pages(archive, session_id, segment), maxlen=0)
+        except SegmentDamaged as damage:
+            faults[segment.name] = damage
+    sound = [segment for segment in segments if segment.name not in faults]
+    reached = 0
+    for segment in sound:
+        reached = max(reached, segment.name.stop) if segment.name.start <= reached else reached
+    for name, fault in faults.items():
+        if name.stop > reached:
+            raise fault
+    return sound, [segment for segment in segments if segment.name in faults]
 
 
 def _origin(archive: ArchiveStore, segments: Sequence[Segment]) -> Origin:
@@ -187,14 +226,19 @@ def _check_complete(
 
 
 def _pages(archive: ArchiveStore, session_id: str, segment: Segment) -> Iterator[list[bytes]]:
-    described = SegmentMetadata.read(archive, segment.stored)
+    described = _described(archive, session_id, segment)
     try:
-        if described.session not in (None, session_id):
-            raise SegmentDamaged("it belongs to another session")
         with archive.open(segment.stored) as body:
             yield from unpack(session_id, segment.name, described.sha256, body)
     except SegmentDamaged as exc:
         raise SegmentDamaged(f"{archive.url}/{segment.stored.name} is damaged: {exc}") from exc
+
+
+def _described(archive: ArchiveStore, session_id: str, segment: Segment) -> SegmentMetadata:
+    described = SegmentMetadata.read(archive, segment.stored)
+    if described.session not in (None, session_id):
+        raise SegmentDamaged(f"{archive.url}/{segment.stored.name} is damaged: it belongs to another session")
+    return described
 
 
 def _resolve(archive: ArchiveStore, session_id: str, segments: Sequence[Segment]) -> tuple[list[Slice], list[str]]:

@@ -5,7 +5,10 @@ A store keeps it as text, under the names that `stored` gives.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from typing import Annotated, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
@@ -18,6 +21,8 @@ from torpor.worker.errors import SegmentDamaged
 _MILLISECOND = timedelta(milliseconds=1)
 # Nothing depends on the others, so damage to them must not keep a session asleep.
 _NEEDED = ("session", "base", "sha256", "created", "owner", "idle_ms", "max_age_ms", "retention_ms")
+# The entry that covers those, because no checksum of a store covers metadata.
+_CHECK = "check"
 
 
 def _moment(value: str | datetime) -> datetime:
@@ -80,7 +85,9 @@ class SegmentMetadata(BaseModel):
     @classmethod
     def read(cls, archive: ArchiveStore, segment: StoredObject) -> Self:
         """The metadata that a restore needs; raises SegmentDamaged."""
-        needed = {name: segment.metadata[name] for name in _NEEDED if name in segment.metadata}
+        needed = _needed(segment.metadata)
+        if segment.metadata.get(_CHECK) not in (None, _checksum(needed)):
+            raise _damaged(archive, segment, "it is not what was written")
         try:
             read = cls.model_validate(needed)
             _ = read.origin
@@ -93,13 +100,22 @@ class SegmentMetadata(BaseModel):
 
     def stored(self) -> dict[str, str]:
         """The metadata as a store keeps it, without the fields that are None."""
-        return self.model_dump(by_alias=True, exclude_none=True)
+        described: dict[str, str] = self.model_dump(by_alias=True, exclude_none=True)
+        return described | {_CHECK: _checksum(_needed(described))}
 
     @property
     def origin(self) -> Origin:
         """The properties of the session that a restore gives back to it."""
         expiry = Expiry(_span(self.idle_ms), _span(self.max_age_ms), _span(self.retention_ms))
         return Origin(self.created, expiry, self.owner)
+
+
+def _needed(metadata: Mapping[str, str]) -> dict[str, str]:
+    return {name: metadata[name] for name in _NEEDED if name in metadata}
+
+
+def _checksum(needed: Mapping[str, str]) -> str:
+    return sha256(json.dumps(needed, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _damaged(archive: ArchiveStore, segment: StoredObject, fault: str) -> SegmentDamaged:

@@ -99,19 +99,25 @@ class Removal:
         elif info is not None and info.floor is None:
             if info.hold_pending:  # nothing would remind a worker of it any more
                 legal_hold.apply_hold(self.services, found.session)
-            self._trim(info)
+            trimmed = self._trim(info)
             reach(Failpoint.PURGE_TRIMMED)
-            outcome = sessions.drop_live(lease, epoch=info.epoch, idle=self.order.idle, owner=info.owner).outcome
+            if trimmed:
+                outcome = sessions.drop_live(lease, epoch=info.epoch, idle=self.order.idle, owner=info.owner).outcome
         if outcome is not PurgeOutcome.PURGED:
             sessions.release(lease, timedelta(), counted=False)
         return outcome
 
-    def _trim(self, info: SessionInfo) -> None:
-        """Delete segments that were uploaded and never committed: they would bring the dropped messages back."""
+    def _trim(self, info: SessionInfo) -> bool:
+        """Discard segments that were uploaded and never committed: they would bring the dropped messages back.
+
+        False if somebody else has put or changed one of them meanwhile: it may be committed by now.
+        """
         committed = info.archived_count - info.restored_count
-        for segment in contents.look(self.services.archive, info.session_id).segments:
-            if segment.name.epoch == info.epoch and segment.name.stop > committed:
-                self.services.archive.delete(segment.stored)
+        return all(
+            self.services.archive.discard(segment.stored)
+            for segment in contents.look(self.services.archive, info.session_id).segments
+            if segment.name.epoch == info.epoch and segment.name.stop > committed
+        )
 
     def _purge_in_redis(self, founds: Sequence[Found]) -> list[Purging]:
         """One pipeline; raises the error that Redis replies for a session."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from torpor.history.protocol import Origin, Policies, PurgeOutcome, SessionInfo
 from torpor.worker.archive.contents import Contents, Segment, look, owner_markers
-from torpor.worker.archive.stores import ArchiveStore, StoredObject
+from torpor.worker.archive.stores import NEVER, ArchiveStore, StoredObject
 from torpor.worker.errors import ObjectNotFound
 
 if TYPE_CHECKING:  # applications that wake sessions import neither
@@ -26,8 +26,6 @@ if TYPE_CHECKING:  # applications that wake sessions import neither
 
 log = logging.getLogger("torpor.retention")
 
-# A custom time can't be removed. An archive that is to be kept for ever after all gets this one.
-NEVER = datetime(9999, 1, 1, tzinfo=UTC)
 # A store deletes expired objects later and in any order. The marker by which a purge finds segments must go last.
 _MARKER_OUTLIVES = timedelta(days=2)
 

@@ -56,6 +56,18 @@ class LeaseKeeper:
         with self._lock:
             return self._kept.get(_claim_of(lease), lease) is None
 
+    def still_owns(self, lease: Lease) -> bool:
+        """Ask Redis whether nobody else has claimed or used the session since; renews the lease if that is so."""
+        with self._lock:
+            newest = self._kept.get(_claim_of(lease), lease)
+            if newest is None:
+                return False
+            [renewed] = self._sessions.renew([newest], self._duration / 3)
+            if isinstance(renewed, TorporError):
+                raise renewed
+            self._kept[_claim_of(lease)] = renewed
+            return renewed is not None
+
     def take(self, lease: Lease) -> Lease | None:
         """Stop renewing a lease and return its newest token; None if the lease is lost."""
         with self._lock:

@@ -12,9 +12,9 @@ from torpor.worker.archive import contents, names
 from torpor.worker.archive.contents import Contents
 from torpor.worker.archive.segment import pack
 from torpor.worker.archive.segment_metadata import SegmentMetadata
-from torpor.worker.archive.stores import StoredObject
+from torpor.worker.archive.stores import Confirm, StoredObject
 from torpor.worker.deployment.services import Services
-from torpor.worker.errors import ArchiveRefused, ClearForgotten, SegmentMissing
+from torpor.worker.errors import ClearForgotten, SegmentMissing
 from torpor.worker.failpoints import Failpoint, reach
 from torpor.worker.retention import expiry
 from torpor.worker.sleep.leases import LeaseKeeper
@@ -42,17 +42,21 @@ def send(
     remembered = None
     if snapshot.message_count > snapshot.archived_count:
         sent.append(_send(services, keeper, claimed, snapshot.archived_count))
-        remembered = SegmentMetadata.read(services.archive, sent[0]).origin
     relies_on_older = snapshot.archived_count > 0 or snapshot.epoch < rewound_before
     if relies_on_older or (sent and expiry.may_expire(services.settings, snapshot)):
         archived = expiry.expire_together(services, snapshot)
     if relies_on_older:
-        covered = _verify_covered(services, snapshot, archived)
-        remembered = remembered or covered
+        remembered = _verify_covered(services, snapshot, archived)
     # A sleeping session that a hold or a restore has put into Redis, without messages, does not know its expiry.
     knows_expiry = snapshot.message_count > 0 or snapshot.complete
-    if remembered and knows_expiry and remembered.expiry != snapshot.expiry:
-        sent.append(_remember(services, keeper, claimed))
+    if remembered and knows_expiry and not _remembers(remembered, snapshot):
+        # A segment without messages, after the others, records what was changed without a write.
+        sent.append(_send(services, keeper, claimed, snapshot.message_count))
+
+
+def _remembers(archived: Origin, snapshot: SessionInfo) -> bool:
+    """True if a restore would give the session the expiry and the owner that it has."""
+    return archived.expiry == snapshot.expiry and snapshot.owner in (None, archived.owner)
 
 
 def _send(services: Services, keeper: LeaseKeeper, claimed: Claimed, first: int) -> StoredObject:
@@ -66,12 +70,18 @@ def _send(services: Services, keeper: LeaseKeeper, claimed: Claimed, first: int)
         round(snapshot.last_written.timestamp() * 1000),
         _pages(services, keeper, claimed, first),
     )
+
+    def confirm() -> None:
+        """Let the attempt that Redis knows as the newest one decide about an object that another one has left."""
+        if not keeper.still_owns(claimed.lease):
+            raise Superseded
+
     with packed.body:
         if packed.count != snapshot.message_count - first or keeper.lost(claimed.lease):
             raise Superseded  # its messages left Redis while they were read
         reach(Failpoint.ARCHIVE_PACKED)
         if snapshot.owner is not None:
-            _mark(services, snapshot, snapshot.owner, until)
+            _mark(services, snapshot, snapshot.owner, until, confirm)
         services.uploads.wait()
         stored = services.archive.put(
             names.segment_name(snapshot.session_id, packed.name),
@@ -80,12 +90,13 @@ def _send(services: Services, keeper: LeaseKeeper, claimed: Claimed, first: int)
             metadata=SegmentMetadata.of(snapshot, packed).stored(),
             custom_time=until,
             held=snapshot.hold is not None,
+            confirm=confirm,
         )
     reach(Failpoint.ARCHIVE_SENT)
     return stored
 
 
-def _mark(services: Services, snapshot: SessionInfo, owner: str, until: datetime | None) -> None:
+def _mark(services: Services, snapshot: SessionInfo, owner: str, until: datetime | None, confirm: Confirm) -> None:
     """Write the marker by which a purge finds the owner's session, before the segment that it leads to."""
     services.archive.put(
         names.owner_marker(owner, snapshot.session_id, snapshot.epoch),
@@ -94,21 +105,9 @@ def _mark(services: Services, snapshot: SessionInfo, owner: str, until: datetime
         metadata={"session": snapshot.session_id, "owner": owner},
         custom_time=expiry.marker_ends_at(until),
         held=snapshot.hold is not None,
+        confirm=confirm,
     )
     reach(Failpoint.ARCHIVE_MARKED)
-
-
-def _remember(services: Services, keeper: LeaseKeeper, claimed: Claimed) -> StoredObject:
-    """Upload a segment without messages after the others, to record an expiry that was changed without a write."""
-    snapshot = claimed.snapshot
-    stored = _send(services, keeper, claimed, snapshot.message_count)
-    if SegmentMetadata.read(services.archive, stored).origin.expiry != snapshot.expiry:
-        try:
-            services.archive.delete(stored)  # the new one has the same name; only the older expiry is lost
-        except ArchiveRefused:
-            return stored  # the older expiry stays for as long as the hold does
-        stored = _send(services, keeper, claimed, snapshot.message_count)
-    return stored
 
 
 def _pages(services: Services, keeper: LeaseKeeper, claimed: Claimed, first: int) -> Iterator[list[bytes]]:
@@ -152,6 +151,7 @@ def _check_covered(services: Services, snapshot: SessionInfo, archived: Contents
             "export what it has now if it is wanted, then purge it"
         )
     planned = contents.plan(services.archive, archived, below=snapshot.epoch + 1)
+    contents.check_owner(planned)
     own = sum(piece.take for piece in planned.slices if piece.segment.name.epoch == snapshot.epoch)
     older = planned.count - own
     restored, added = snapshot.restored_count, snapshot.message_count - snapshot.restored_count

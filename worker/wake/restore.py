@@ -121,6 +121,8 @@ class Restorer:
         planned = await self.sessions.elsewhere(partial(self._plan, ticket), self.threads)
         for name in planned.forks:
             log.warning("session %r: %s differs from what was archived later", ticket.session_id, name)
+        for name in planned.damaged:
+            log.warning("session %r: %s is damaged and not needed: it is left out", ticket.session_id, name)
         if not await self._stage(ticket, contents.read(self.archive, planned)):
             return planned, RestoreEnd.SUPERSEDED
         reach(Failpoint.RESTORE_READ)

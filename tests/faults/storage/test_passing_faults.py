@@ -56,7 +56,9 @@ def test_reading_listing_amending_and_deleting_survive_a_fault_that_passes(
         assert content(archive, stored) == data
         proxy.fail(fault, "patch", times=1)
         archive.amend(stored, custom_time=LATER)
-        assert proxy.kinds() == ["describe", "patch", "patch"]
+        # An amendment that was done is told 412 the second time, and looks.
+        assert proxy.kinds()[:3] == ["describe", "patch", "patch"]
+        assert proxy.kinds()[3:] in ([], ["describe"])
         assert [amended.custom_time for amended in archive.list("v1/")] == [LATER]
         proxy.fail(fault, "delete", times=1)
         archive.delete(stored)  # where its reply was lost, it finds nothing the second time

@@ -5,17 +5,23 @@ from __future__ import annotations
 import gzip
 import hashlib
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, BinaryIO, Protocol
+
+# A custom time can't be removed. An object that is to be kept for ever after all gets this one.
+NEVER = datetime(9999, 1, 1, tzinfo=UTC)
+# Raises an error unless the caller may still change the object that it has looked at.
+Confirm = Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
     """An object in the archive. An object that is created later has a higher `generation`.
 
+    Each change of its description raises its `metageneration`; content never changes within a generation.
     At `custom_time` its retention in the archive ends, and the store may delete it. Before `retained_until` the store
     refuses to delete it; while it is `held`, too. An object that is not `current` was deleted or replaced, and the
     store keeps it nevertheless.
@@ -30,6 +36,7 @@ class StoredObject:
     retained_until: datetime | None = None
     created: datetime | None = None
     current: bool = True
+    metageneration: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +64,30 @@ class Safeguards:
     expires: bool
 
 
-def unpacks_to(body: BinaryIO, sha256: str | None) -> bool:
-    """True if `body` is gzip of bytes with this SHA-256. An object that is no transcript has none."""
+def unpacked_sha256(body: BinaryIO) -> str | None:
+    """The SHA-256 of what `body` unpacks to; None if it is no complete gzip."""
     digest = hashlib.sha256()
     try:
         with gzip.GzipFile(fileobj=body) as unpacked:
             while chunk := unpacked.read(1024 * 1024):
                 digest.update(chunk)
     except (EOFError, zlib.error, gzip.BadGzipFile):
+        return None
+    return digest.hexdigest()
+
+
+def is_same(there: BinaryIO, recorded: str | None, ours: str | None) -> bool | None:
+    """Compare an object whose bytes differ from ours, by the SHA-256 of what it unpacks to.
+
+    True: it is the same transcript, which another zlib has packed. None: it is damaged, because it is not what its own
+    metadata recorded. False: it is intact, and something else. An object without a SHA-256 is always something else.
+    """
+    if ours is None:
         return False
-    return digest.hexdigest() == sha256
+    found = unpacked_sha256(there)
+    if found is None:
+        return None
+    return True if found == ours else False if recorded in (None, found) else None
 
 
 class ArchiveStore(Protocol):
@@ -89,14 +110,23 @@ class ArchiveStore(Protocol):
         metadata: Mapping[str, str],
         custom_time: datetime | None = None,
         held: bool = False,
+        confirm: Confirm | None = None,
     ) -> StoredObject:
         """Create an object from `body`, read from its start, and return once it is verified to be stored.
 
-        Create-only. An object that is `held` never exists without its hold. If there is an object of this name with the
-        same content, the put succeeds: a retry, another worker or an upload whose reply was lost has written it. The
-        put also succeeds if the object unpacks to the `sha256` of the metadata, because another zlib packs the same
-        transcript differently. The object then gets this custom time and hold, as by `amend`. Raises ArchiveConflict
-        if its content differs, and ArchiveCorrupt if the stored object is not the one that was sent.
+        An object that is `held` never exists without its hold. If there is an object of this name with the same
+        content, the put succeeds: a retry, another worker or an upload whose reply was lost has written it. The same
+        content also means that the object unpacks to the `sha256` of the metadata, because another zlib packs the same
+        transcript differently. The object then gets this metadata, this hold, and the later one of both custom times.
+        An object that is damaged is replaced.
+
+        Several attempts may put one object with other metadata: they give `confirm`. It is called after a look at an
+        object that is there and before that is changed or replaced; if it has changed since the look, all of this
+        happens again. The object gets a new metageneration even if nothing differs, so whoever meant to `discard` it
+        can't do so any more.
+
+        Raises ArchiveConflict if there is an object with other content, and ArchiveCorrupt if the stored object is not
+        the one that was sent. That one is discarded.
         """
 
     def list(self, prefix: str, *, generations: bool = False) -> Iterator[StoredObject]:
@@ -112,7 +142,14 @@ class ArchiveStore(Protocol):
     def delete(self, stored: StoredObject) -> bool:
         """Delete this very generation for good; False if it does not exist (any more).
 
-        Raises ArchiveRefused if a hold, a retention or a missing permission forbids it.
+        Only for what nobody may rely on: objects below a floor, and documents that have served. Raises ArchiveRefused
+        if a hold, a retention or a missing permission forbids it.
+        """
+
+    def discard(self, stored: StoredObject) -> bool:
+        """As `delete`, but only if nobody has changed the object since it was described, or has put it again.
+
+        True if it is gone, False if somebody else may rely on it: leave it alone.
         """
 
     def amend(self, stored: StoredObject, *, custom_time: datetime | None = None, held: bool | None = None) -> None:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from torpor.worker.archive.stores import Safeguards, StoredObject, disk, unpacks_to
+from torpor.worker.archive.stores import Confirm, Safeguards, StoredObject, disk, is_same
 from torpor.worker.archive.stores.folder_description import Description, description_path
 from torpor.worker.archive.stores.folder_names import TEMPORARY, object_names
 from torpor.worker.errors import (
@@ -57,6 +57,7 @@ class FolderStore:
         metadata: Mapping[str, str],
         custom_time: datetime | None = None,
         held: bool = False,
+        confirm: Confirm | None = None,
     ) -> StoredObject:
         """See ArchiveStore."""
         path = self._root / name
@@ -68,11 +69,13 @@ class FolderStore:
             with self._temporary() as (temporary, handle):
                 disk.copy(body, handle)
                 with self._made(path.parent):
-                    if not path.exists():
+                    if path.exists():
+                        self._put_again(path, temporary, described, body, confirm)
+                    else:
                         self._create(path, temporary, described)
                     disk.sync_folder(path.parent)  # the writer of an older file may have died before it did
-                    self._verify(path, body, metadata.get("sha256"))
-                    self._amend(path, described, custom_time=custom_time, held=held or None)
+                    if not self._is_same(path, body, described):
+                        raise ArchiveCorrupt(f"{self.url}/{name} is not what was sent")
                     return self._stored(path)
 
     def list(self, prefix: str, *, generations: bool = False) -> Iterator[StoredObject]:
@@ -97,14 +100,19 @@ class FolderStore:
 
     def delete(self, stored: StoredObject) -> bool:
         """See ArchiveStore."""
-        path = self._root / stored.name
-        with _translated(self.url), disk.locked(path.parent) as is_locked:
-            if not is_locked or _generation(path) != stored.generation:
-                self._check_root()
+        with self._locked(stored) as path:
+            if path is not None:
+                self._delete(path)
+            return path is not None
+
+    def discard(self, stored: StoredObject) -> bool:
+        """See ArchiveStore."""
+        with self._locked(stored) as path:
+            if path is None:
+                return True
+            if (self._described(path) or Description()).metageneration != stored.metageneration:
                 return False
-            if path.exists() and (described := self._described(path)) and described.held:
-                raise ArchiveRefused(f"{self.url}/{stored.name} may not be deleted: it is held", held=True)
-            self._remove(path)
+            self._delete(path)
             return True
 
     def amend(self, stored: StoredObject, *, custom_time: datetime | None = None, held: bool | None = None) -> None:
@@ -114,7 +122,11 @@ class FolderStore:
             if not is_locked or not path.exists() or _generation(path) != stored.generation:
                 self._check_root()
                 raise ObjectNotFound(f"{self.url}/{stored.name} does not exist")
-            self._amend(path, Description(), custom_time=custom_time, held=held)
+            there = self._described(path)
+            amended = (there or Description()).amended(custom_time=custom_time, held=held)
+            if amended != there:
+                self._describe(path, amended)
+                disk.sync_folder(path.parent)
 
     def expire(self, now: datetime) -> int:
         """See ArchiveStore. Also removes the descriptions that crashes have left behind."""
@@ -174,6 +186,39 @@ class FolderStore:
                 if not left:
                     raise
 
+    @contextmanager
+    def _locked(self, stored: StoredObject) -> Iterator[Path | None]:
+        """The path of an object, whose folder is locked; None if this generation does not exist (any more)."""
+        path = self._root / stored.name
+        with _translated(self.url), disk.locked(path.parent) as is_locked:
+            if is_locked and _generation(path) == stored.generation:
+                yield path
+            else:
+                self._check_root()
+                yield None
+
+    def _delete(self, path: Path) -> None:
+        if path.exists() and (described := self._described(path)) and described.held:
+            raise ArchiveRefused(f"{self.url}/{self._name(path)} may not be deleted: it is held", held=True)
+        self._remove(path)
+
+    def _put_again(
+        self, path: Path, temporary: Path, described: Description, body: BinaryIO, confirm: Confirm | None
+    ) -> None:
+        """Rely on an object that is there, or replace it if it is damaged. Its new description comes first."""
+        damaged = not self._is_same(path, body, described)
+        if confirm:
+            confirm()
+        try:
+            there = self._described(path)
+        except ArchiveCorrupt:
+            there = None
+        amended = there.described_as(described, contested=confirm is not None) if there else described
+        if amended != there:
+            self._describe(path, amended)
+        if damaged:
+            temporary.replace(path)
+
     def _create(self, path: Path, temporary: Path, described: Description) -> None:
         """Give a complete file its name. Its description comes first: nobody sees an object without its hold."""
         self._describe(path, described)
@@ -183,19 +228,21 @@ class FolderStore:
             description_path(path).unlink()
             raise
 
-    def _verify(self, path: Path, body: BinaryIO, sha256: str | None) -> None:
-        """Raise ArchiveConflict unless the file on disk has the content of `body`."""
+    def _is_same(self, path: Path, body: BinaryIO, described: Description) -> bool:
+        """True if the file on disk has the content of `body`, False if it is damaged; else raises ArchiveConflict."""
         with path.open("rb") as there:
-            if not disk.same_content(body, there) and not unpacks_to(there, sha256):
-                raise ArchiveConflict(f"{self.url}/{self._name(path)} exists with other content")
+            if disk.same_content(body, there):
+                return True
+            same = is_same(there, self._recorded_sha256(path), described.metadata.get("sha256"))
+        if same is False:
+            raise ArchiveConflict(f"{self.url}/{self._name(path)} exists with other content")
+        return bool(same)
 
-    def _amend(self, path: Path, otherwise: Description, *, custom_time: datetime | None, held: bool | None) -> None:
-        """Amend a description, or `otherwise` if a crash of the machine lost it."""
-        there = self._described(path)
-        amended = (there or otherwise).amended(custom_time=custom_time, held=held)
-        if amended != there:
-            self._describe(path, amended)
-            disk.sync_folder(path.parent)
+    def _recorded_sha256(self, path: Path) -> str | None:
+        with suppress(ArchiveCorrupt):
+            described = self._described(path)
+            return described.metadata.get("sha256") if described else None
+        return None
 
     def _describe(self, path: Path, described: Description) -> None:
         with self._temporary() as (temporary, handle):
@@ -262,6 +309,7 @@ class FolderStore:
             described.custom_time,
             described.held,
             created=_moment(stat),
+            metageneration=described.metageneration,
         )
 
     def _left_behind(self, path: Path) -> StoredObject:

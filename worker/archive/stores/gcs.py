@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import count
 from typing import BinaryIO, cast
 
 import google.auth.exceptions
@@ -17,11 +18,18 @@ from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
 
 from torpor.history.protocol import TorporError
 from torpor.worker.archive import names
-from torpor.worker.archive.stores import Safeguards, StoredObject, unpacks_to
+from torpor.worker.archive.stores import Confirm, Safeguards, StoredObject, is_same
 from torpor.worker.archive.stores.bucket import BucketSettings, brief, ungranted
 from torpor.worker.archive.stores.google_client import DescribedBlob, connected, make_client, properties
-from torpor.worker.archive.stores.objects import Objects, crc32c, patiently
-from torpor.worker.archive.stores.resources import Resource, changes, new_resource, stored_object
+from torpor.worker.archive.stores.objects import Objects, crc32c, creating, patiently
+from torpor.worker.archive.stores.resources import (
+    Resource,
+    changes,
+    differences,
+    new_resource,
+    reliance,
+    stored_object,
+)
 from torpor.worker.errors import (
     ArchiveConflict,
     ArchiveCorrupt,
@@ -80,18 +88,28 @@ class GcsStore:
         metadata: Mapping[str, str],
         custom_time: datetime | None = None,
         held: bool = False,
+        confirm: Confirm | None = None,
     ) -> StoredObject:
         """See ArchiveStore."""
         checksum = crc32c(body)
         described = new_resource(self._prefix + name, metadata, checksum, custom_time, held=held)
+        replacing: Resource | None = None
+        tries = count(1)
         with self._translated(), self._sending():
-            try:
-                created = self._create(described, body, size)
-            except api.PreconditionFailed:
-                there = self._objects.describe(described["name"])
-                self._check_same(there, size, described)
-                return self._amend(there, custom_time=custom_time, held=held or None)
-        return self._verified(created, size, described)
+            while True:
+                try:
+                    return self._create(described, body, size, replacing)
+                except api.PreconditionFailed:
+                    if next(tries) == _ATTEMPTS:
+                        raise
+                with suppress(api.NotFound):  # somebody deletes it meanwhile: the name is free
+                    there = self._objects.describe(described["name"])
+                    if self._is_same(there, size, described):
+                        wanted = partial(reliance, described=described, contested=confirm is not None)
+                        return self._stored(self._change(there, wanted, confirm))
+                    if confirm:
+                        confirm()
+                    replacing = there
 
     def list(self, prefix: str, *, generations: bool = False) -> Iterator[StoredObject]:
         """See ArchiveStore."""
@@ -125,11 +143,24 @@ class GcsStore:
                 raise self._refused(stored, exc) from exc
             return True
 
+    def discard(self, stored: StoredObject) -> bool:
+        """See ArchiveStore."""
+        with self._translated():
+            try:
+                self._objects.delete(self._prefix + stored.name, stored.generation, stored.metageneration)
+            except api.NotFound:
+                self._objects.probe()  # a missing bucket is no deleted object
+            except api.PreconditionFailed:
+                return False
+            except api.Forbidden as exc:
+                raise self._refused(stored, exc) from exc
+            return True
+
     def amend(self, stored: StoredObject, *, custom_time: datetime | None = None, held: bool | None = None) -> None:
         """See ArchiveStore."""
         with self._translated(stored.name):
             resource = self._objects.describe(self._prefix + stored.name, stored.generation)
-            self._amend(resource, custom_time=custom_time, held=held)
+            self._change(resource, lambda now: changes(now, custom_time, held))
 
     def expire(self, now: datetime) -> int:  # noqa: ARG002 - of the protocol
         """See ArchiveStore."""
@@ -167,54 +198,67 @@ class GcsStore:
     def _settings(self) -> BucketSettings:
         return BucketSettings(self._bucket, f"{self._prefix}{names.ROOT}/", self.url)
 
-    def _create(self, described: Resource, body: BinaryIO, size: int) -> Resource:
-        """Upload a new object; returns what Cloud Storage says of it."""
+    def _create(self, described: Resource, body: BinaryIO, size: int, replacing: Resource | None) -> StoredObject:
+        """Upload an object, and return it if it is what was sent; else it is discarded, and ArchiveCorrupt raised."""
+        try:
+            created = self._upload(described, body, size, replacing)
+        except api.Forbidden as exc:
+            if replacing is None:
+                raise
+            raise self._refused(self._stored(replacing), exc) from exc
+        url = f"gs://{self._bucket_name}/{described['name']}"
+        if created.get("name") != described["name"]:
+            raise ArchiveUnavailable(f"the reply to an upload of {url} is of another object")
+        # A restore needs the description too, which no checksum covers.
+        if differences(created, described, size):
+            created = self._objects.describe(created["name"], int(created["generation"]))  # only the reply is wrong?
+        if wrong := differences(created, described, size):
+            self._discard_created(created)
+            raise ArchiveCorrupt(f"{url} is not what was sent: another {', '.join(wrong)}")
+        return self._stored(created)
+
+    def _upload(self, described: Resource, body: BinaryIO, size: int, replacing: Resource | None) -> Resource:
+        """Upload an object; returns what Cloud Storage says of it."""
         body.seek(0)
         if size <= _SENT_AT_ONCE:
-            return self._objects.insert(described, body.read())
+            return self._objects.insert(described, body.read(), replacing)
+        expected = creating(replacing)
         blob = DescribedBlob(described, self._bucket, part=_PART)
         blob.upload_from_file(
             body,
             size=size,
             content_type=described["contentType"],
-            if_generation_match=0,
+            if_generation_match=expected["ifGenerationMatch"],
+            if_metageneration_match=expected.get("ifMetagenerationMatch"),
             checksum="crc32c",
             crc32c_checksum_value=described["crc32c"],
             **patiently(self._patience),
         )
         return properties(blob)
 
-    def _check_same(self, resource: Resource, size: int, described: Resource) -> None:
-        """Raise ArchiveConflict unless an object has the size and the content that are described."""
+    def _is_same(self, resource: Resource, size: int, described: Resource) -> bool:
+        """True if an object has the content that is described, False if it is damaged; else raises ArchiveConflict."""
         if (int(resource["size"]), resource["crc32c"]) == (size, described["crc32c"]):
-            return
+            return True
         stored = self._stored(resource)
         with self.open(stored) as body:
-            if not unpacks_to(body, described["metadata"].get("sha256")):
-                raise ArchiveConflict(f"{self.url}/{stored.name} exists with other content") from None
+            same = is_same(body, stored.metadata.get("sha256"), described["metadata"].get("sha256"))
+        if same is False:
+            raise ArchiveConflict(f"{self.url}/{stored.name} exists with other content") from None
+        return bool(same)
 
-    def _verified(self, created: Resource, size: int, described: Resource) -> StoredObject:
-        """An object that was just created, if it is what was sent; else it is deleted, and ArchiveCorrupt raised."""
-        url = f"gs://{self._bucket_name}/{described['name']}"
-        if created.get("name") != described["name"]:
-            raise ArchiveUnavailable(f"the reply to an upload of {url} is of another object")
-        stored = self._stored(created)
-        # A restore needs the metadata too, which no checksum covers.
-        if (stored.size, created["crc32c"], stored.metadata) != (size, described["crc32c"], described["metadata"]):
-            self._discard(stored)
-            raise ArchiveCorrupt(f"{url} is not what was sent: {stored.size} bytes, {created['crc32c']}")
-        return stored
-
-    def _amend(self, resource: Resource, *, custom_time: datetime | None, held: bool | None) -> StoredObject:
-        """Amend an object that was described just now; returns the amended object. Sends only the differences."""
+    def _change(
+        self, resource: Resource, changing: Callable[[Resource], Resource], confirm: Confirm | None = None
+    ) -> Resource:
+        """Make the changes that an object needs, as it was described just now; returns its new description."""
         for left in reversed(range(_ATTEMPTS)):
-            changed = changes(resource, custom_time, held)
+            changed = changing(resource)
             if not changed:
                 break
+            if confirm:
+                confirm()
             try:
-                self._objects.patch(resource, changed)
-                resource = {**resource, **changed}
-                break
+                return {**resource, **self._objects.patch(resource, changed)}
             except api.Forbidden as exc:
                 name = resource["name"].removeprefix(self._prefix)
                 raise ungranted(self.url, f"amend {name}", "storage.objects.update", exc) from exc
@@ -222,14 +266,15 @@ class GcsStore:
                 if not left:
                     raise
                 resource = self._objects.describe(resource["name"], int(resource["generation"]))
-        return self._stored(resource)
+        return resource
 
-    def _discard(self, stored: StoredObject) -> None:
-        """Delete the generation that was just created, so that the next attempt finds the name free."""
-        with suppress(ArchiveRefused, ObjectNotFound):
-            if stored.held:
-                self.amend(stored, held=False)
-            self.delete(stored)
+    def _discard_created(self, created: Resource) -> None:
+        """Discard what was just created wrongly, so that the next attempt finds the name free."""
+        # Or somebody else relies on it by now, or it stays, and the next put finds that it is damaged.
+        with suppress(ArchiveRefused, api.Forbidden, api.NotFound, api.PreconditionFailed):
+            if created.get("temporaryHold"):
+                created = {**created, **self._objects.patch(created, {"temporaryHold": False})}
+            self.discard(self._stored(created))
 
     def _refused(self, stored: StoredObject, error: Exception) -> ArchiveRefused:
         """The error for an object that may not be deleted: why, and until when. Looks at it again, as it is now."""

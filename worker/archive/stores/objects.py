@@ -31,7 +31,7 @@ _LONGEST_WAIT = 30
 _PAGE = 1_000
 # The fields that a listing asks for. All fields would be twice as many bytes.
 _FIELDS = (
-    "name,size,generation,metadata,customTime,temporaryHold,eventBasedHold,retentionExpirationTime,retention,"
+    "name,size,generation,metageneration,metadata,customTime,temporaryHold,eventBasedHold,retentionExpirationTime,retention,"
     "timeCreated,timeDeleted"
 )
 
@@ -84,10 +84,12 @@ class Objects:
         self._headers = {"User-Agent": agent}
         place = f"storage/v1/b/{quote(bucket, safe='')}/o"
         self._objects = f"{server}/{place}"
-        self._insert = f"{server}/upload/{place}?uploadType=multipart&ifGenerationMatch=0"
+        self._insert = f"{server}/upload/{place}?uploadType=multipart"
 
-    def insert(self, described: Resource, content: bytes) -> Resource:
+    def insert(self, described: Resource, content: bytes, replacing: Resource | None = None) -> Resource:
         """Create an object; returns its description. Raises PreconditionFailed if there is one of its name.
+
+        With `replacing`, take the place of an object that was described before, if nobody has changed it since.
 
         Source: https://cloud.google.com/storage/docs/json_api/v1/objects/insert and .../docs/uploading-objects
         """
@@ -100,7 +102,8 @@ class Objects:
             content,
             boundary.encode(),
         )
-        return _parsed(self._send("POST", self._insert, body, content_type=f"multipart/related; boundary={boundary}"))
+        url = f"{self._insert}&{urlencode(creating(replacing))}"
+        return _parsed(self._send("POST", url, body, content_type=f"multipart/related; boundary={boundary}"))
 
     def list(self, prefix: str, *, generations: bool = False) -> Iterator[Resource]:
         """The objects whose names begin with a prefix, in the order of their names. Asks for a page at a time."""
@@ -134,15 +137,19 @@ class Objects:
             raise ArchiveCorrupt(f"{name} is not what was sent: its CRC32C is not {sent[1]}")
         return answer.content
 
-    def patch(self, described: Resource, changes: Resource) -> None:
-        """Change an object that was described before; raises PreconditionFailed if somebody has changed it since."""
+    def patch(self, described: Resource, changes: Resource) -> Resource:
+        """Change an object that was described before; returns its new description.
+
+        Raises PreconditionFailed if somebody has changed it since.
+        Source: https://cloud.google.com/storage/docs/json_api/v1/objects/patch
+        """
         expected = {"generation": described["generation"], "ifMetagenerationMatch": described["metageneration"]}
         url = self._url(described["name"], **expected)
-        self._send("PATCH", url, orjson.dumps(changes), content_type="application/json")
+        return _parsed(self._send("PATCH", url, orjson.dumps(changes), content_type="application/json"))
 
-    def delete(self, name: str, generation: int) -> None:
-        """Delete a generation for good, also in a versioned bucket."""
-        self._send("DELETE", self._url(name, generation=generation))
+    def delete(self, name: str, generation: int, metageneration: int | None = None) -> None:
+        """Delete a generation for good, also in a versioned bucket; with a metageneration, only if it has that one."""
+        self._send("DELETE", self._url(name, generation=generation, ifMetagenerationMatch=metageneration))
 
     def _url(self, name: str, **query: str | int | None) -> str:
         asked = urlencode({key: value for key, value in query.items() if value is not None})
@@ -159,6 +166,16 @@ class Objects:
         if not 200 <= answer.status_code < 300:
             raise _failure(method, url, answer)
         return answer
+
+
+def creating(replacing: Resource | None) -> dict[str, int]:
+    """The preconditions of an upload: no object of its name, or this very one."""
+    if replacing is None:
+        return {"ifGenerationMatch": 0}
+    return {
+        "ifGenerationMatch": int(replacing["generation"]),
+        "ifMetagenerationMatch": int(replacing["metageneration"]),
+    }
 
 
 def crc32c(body: BinaryIO) -> str:

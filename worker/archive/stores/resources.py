@@ -9,12 +9,15 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from torpor.worker.archive.stores import StoredObject
+from torpor.worker.archive.stores import NEVER, StoredObject
 
 Resource = Mapping[str, Any]
 
 # Archives have packed lines, JSON documents, and empty markers.
 _CONTENT_TYPES = {".gz": "application/gzip", ".json": "application/json"}
+# The entry of an object's metadata by which a put tells that it relies on an object that was there: the metageneration
+# that it saw. It differs each time, so the entry makes a new metageneration.
+_RELIED = "relied"
 
 
 def new_resource(
@@ -41,13 +44,43 @@ def stored_object(resource: Resource, prefix: str) -> StoredObject:
         resource["name"].removeprefix(prefix),
         int(resource["size"]),
         int(resource["generation"]),
-        resource.get("metadata", {}),
+        _metadata(resource),
         _moment(resource.get("customTime")),
         bool(resource.get("temporaryHold") or resource.get("eventBasedHold")),
         max(filter(None, map(_moment, retained)), default=None),
         _moment(resource.get("timeCreated")),
         "timeDeleted" not in resource,
+        int(resource.get("metageneration", 0)),
     )
+
+
+def differences(resource: Resource, described: Resource, size: int) -> list[str]:
+    """The properties in which an object that was just created is not the one that was described."""
+    same = {
+        "content": (int(resource["size"]), resource["crc32c"]) == (size, described["crc32c"]),
+        "metadata": resource.get("metadata", {}) == described["metadata"],
+        "content type": _is_stored_alike(resource, described),
+        "custom time": _moment(resource.get("customTime")) == _moment(described.get("customTime")),
+        "hold": resource.get("temporaryHold", False) == described.get("temporaryHold", False),
+    }
+    return [name for name, is_same in same.items() if not is_same]
+
+
+def reliance(resource: Resource, described: Resource, *, contested: bool) -> Resource:
+    """The changes that make an object with the right content the one that is described.
+
+    If it is `contested`, there always is one. A custom time only moves later, and a hold is only set: Cloud Storage
+    allows nothing else, or others may need it.
+    """
+    custom_time = _moment(described.get("customTime")) or (NEVER if "customTime" in resource else None)
+    changed = dict(changes(resource, custom_time, described.get("temporaryHold")))
+    there, wanted = _metadata(resource), described["metadata"]
+    if contested or there != wanted:
+        relied = {_RELIED: str(resource["metageneration"])} if contested else {}
+        changed["metadata"] = {**dict.fromkeys(there.keys() - wanted.keys()), **wanted, **relied}
+    if not _is_stored_alike(resource, described):
+        changed |= {"contentType": described["contentType"], "contentEncoding": ""}
+    return changed
 
 
 def changes(resource: Resource, custom_time: datetime | None, held: bool | None) -> Resource:  # noqa: FBT001
@@ -59,6 +92,15 @@ def changes(resource: Resource, custom_time: datetime | None, held: bool | None)
     if held is not None and resource.get("temporaryHold", False) != held:
         changed["temporaryHold"] = held
     return changed
+
+
+def _metadata(resource: Resource) -> dict[str, str]:
+    return {key: value for key, value in resource.get("metadata", {}).items() if key != _RELIED}
+
+
+def _is_stored_alike(resource: Resource, described: Resource) -> bool:
+    """True if a reader gets the bytes as they were sent: of the type that was described, and without an encoding."""
+    return resource.get("contentType") == described["contentType"] and not resource.get("contentEncoding")
 
 
 def _content_type(name: str) -> str:

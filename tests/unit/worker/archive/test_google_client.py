@@ -21,6 +21,8 @@ PRIVATE = {
     "_properties": "bucket",
     "_predicate": "retry",
     "_get_writable_metadata": "blob",
+    # Not private, but the library calls it on its own.
+    "delete": "blob",
 }
 
 

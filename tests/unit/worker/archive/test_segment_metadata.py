@@ -64,7 +64,25 @@ def test_the_stored_names_and_texts_stay_as_archives_have_them() -> None:
         ("idle_ms", "3600000"),
         ("max_age_ms", "2592000000"),
         ("retention_ms", "31536000000"),
+        ("check", "d8155e43b1988f14"),
     ]
+
+
+@pytest.mark.parametrize(
+    "field", ["session", "base", "sha256", "created", "owner", "idle_ms", "max_age_ms", "retention_ms"]
+)
+def test_metadata_of_which_an_entry_was_altered_lost_or_added_is_damaged(field: str) -> None:
+    written = SegmentMetadata.of(SESSION, PACKED).stored()
+    short = SegmentMetadata.of(replace(SESSION, owner=None, expiry=Expiry()), PACKED).stored()
+    without = {name: text for name, text in written.items() if name != field}
+    for altered in (written | {field: "7"}, without, *([short | {field: "7"}] if field not in short else [])):
+        with pytest.raises(SegmentDamaged, match="it is not what was written"):
+            SegmentMetadata.read(ARCHIVE, stored(**altered))
+
+
+def test_entries_that_others_add_damage_nothing() -> None:
+    written = SegmentMetadata.of(SESSION, PACKED).stored()
+    assert SegmentMetadata.read(ARCHIVE, stored(**written, label="legal")).owner == "ann"
 
 
 def test_what_a_session_does_not_have_is_not_stored() -> None:

@@ -8,9 +8,8 @@ from support.storage_proxy import StorageProxy
 from torpor.worker.archive.stores import ArchiveStore
 from torpor.worker.archive.stores.url import open_archive
 
-# The requests to a bucket. The emulator ignores holds, preconditions, the generation that is to be deleted or
-# amended, lifecycle rules, soft delete, retention, uniform access and IAM; it takes an earlier custom time. So these
-# tests look at what is sent, and let a proxy give the answers of Cloud Storage.
+# The emulator ignores lifecycle rules, soft delete, retention, uniform access and IAM. So these tests look at the
+# requests, and let the proxy give the answers of Cloud Storage. By itself it enforces preconditions and holds.
 
 
 @pytest.fixture

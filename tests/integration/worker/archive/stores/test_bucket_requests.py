@@ -1,14 +1,16 @@
 """The requests that a bucket gets.
 
-The emulator ignores holds, preconditions, the generation to delete or amend, lifecycle rules, soft delete, retention,
-uniform access and IAM, and it accepts an earlier custom time. So these tests look at the requests, and a proxy gives
-the answers of Cloud Storage.
+The emulator ignores lifecycle rules, soft delete, retention, uniform access and IAM. So these tests look at the
+requests, and a proxy gives the answers of Cloud Storage.
 """
 
 from __future__ import annotations
 
 import base64
+import gzip
+import hashlib
 import json
+import random
 import re
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -85,7 +87,8 @@ def test_names_and_content_of_every_kind_arrive_as_they_are(store: ArchiveStore,
 
 
 @pytest.mark.parametrize(
-    ("held", "requests_"), [(False, ["upload", "delete"]), (True, ["upload", "describe", "patch", "delete"])]
+    ("held", "requests_"),
+    [(False, ["upload", "describe", "delete"]), (True, ["upload", "describe", "patch", "delete"])],
 )
 @pytest.mark.parametrize("field", ["crc32c", "size", "metadata"])
 def test_what_is_not_stored_as_it_was_sent_is_taken_back(
@@ -104,8 +107,93 @@ def test_what_is_not_stored_as_it_was_sent_is_taken_back(
     with pytest.raises(ArchiveCorrupt, match="is not what was sent"):
         put(store, NAME, b"hello", {"session": "s"}, held=held)
     assert proxy.kinds() == requests_
+    assert "ifMetagenerationMatch" in query(proxy.seen[-1])
     proxy.heal()
     assert object_names(store) == []
+
+
+@pytest.mark.parametrize("field", ["crc32c", "size", "metadata", "customTime", "contentType", "temporaryHold"])
+def test_a_reply_that_tells_something_else_than_is_stored_is_not_believed(
+    store: ArchiveStore, proxy: StorageProxy, field: str
+) -> None:
+    wrong = {"size": "6", "metadata": {"session": "r"}, "temporaryHold": True, "customTime": "2031-01-01T00:00:00Z"}
+
+    def misunderstood(exchange: Exchange) -> Reply:
+        reply = exchange.forward()
+        return Reply(reply.status, reply.headers, json.dumps(reply.resource | {field: wrong.get(field, "x")}).encode())
+
+    proxy.fail(misunderstood, "upload")
+    stored = put(store, NAME, b"hello", DESCRIBED, MOMENT)
+    assert proxy.kinds() == ["upload", "describe"]
+    assert list(store.list(NAME)) == [stored]
+
+
+def test_a_put_that_may_have_rivals_makes_a_new_metageneration(store: ArchiveStore, proxy: StorageProxy) -> None:
+    first = put(store, NAME, b"hello", DESCRIBED, MOMENT)
+    proxy.heal()
+    asked: list[str] = []
+    again = put(store, NAME, b"hello", DESCRIBED, MOMENT, confirm=lambda: asked.append("asked"))
+    assert (proxy.kinds(), asked) == (["upload", "describe", "patch"], ["asked"])
+    assert query(proxy.seen[-1])["ifMetagenerationMatch"] == [str(first.metageneration)]
+    assert again == replace(first, metageneration=first.metageneration + 1)
+    assert list(store.list(NAME)) == [again]
+
+
+def test_what_is_deleted_between_the_look_and_the_amendment_is_put_anew(
+    store: ArchiveStore, proxy: StorageProxy
+) -> None:
+    first = put(store, NAME, b"hello", DESCRIBED)
+
+    def deleted_first(exchange: Exchange) -> Reply:
+        store.delete(first)
+        return exchange.forward()
+
+    for kind in ("describe", "patch"):
+        proxy.fail(deleted_first, kind, times=1)
+        again = put(store, NAME, b"hello", DESCRIBED, confirm=lambda: None)
+        assert proxy.kinds()[-1] == "upload"
+        assert again.generation > first.generation
+        first = again
+
+
+def test_a_rival_that_comes_between_is_looked_at_again_and_asked_about(
+    store: ArchiveStore, proxy: StorageProxy
+) -> None:
+    put(store, NAME, b"hello", DESCRIBED)
+    asked: list[str] = []
+
+    def overtaken(exchange: Exchange) -> Reply:
+        proxy.heal()
+        put(store, NAME, b"hello", {"session": "rival"}, confirm=lambda: None)
+        return exchange.forward()
+
+    proxy.fail(overtaken, "patch", times=1)
+    put(store, NAME, b"hello", DESCRIBED, confirm=lambda: asked.append("asked"))
+    assert asked == ["asked", "asked"]
+    assert [each.metadata for each in store.list(NAME)] == [DESCRIBED]
+
+
+@pytest.mark.parametrize("size", [5, 9 * MIB])
+def test_a_damaged_object_is_replaced_only_if_nobody_has_replaced_it_since(
+    store: ArchiveStore, proxy: StorageProxy, size: int
+) -> None:
+    packed = gzip.compress(random.Random(size).randbytes(size), 0, mtime=0)
+    told = {"sha256": hashlib.sha256(gzip.decompress(packed)).hexdigest()}
+    damaged = put(store, NAME, b"hello", told)
+    proxy.heal()
+    put(store, NAME, packed, told)
+    upload = [each for each in proxy.seen if each.kind in ("upload", "initiate")][-1]
+    assert query(upload)["ifGenerationMatch"] == [str(damaged.generation)]
+    assert query(upload)["ifMetagenerationMatch"] == [str(damaged.metageneration)]
+
+
+def test_a_damaged_object_that_may_not_be_replaced_is_refused(store: ArchiveStore, proxy: StorageProxy) -> None:
+    packed = gzip.compress(b"words", mtime=0)
+    told = {"sha256": hashlib.sha256(b"words").hexdigest()}
+    put(store, NAME, b"hello", told)
+    proxy.fail(answered(403), "upload", after=1)
+    with pytest.raises(ArchiveRefused, match="may not be deleted"):
+        put(store, NAME, packed, told)
 
 
 def test_a_reply_that_is_of_another_object_deletes_nothing(store: ArchiveStore, proxy: StorageProxy) -> None:
@@ -163,7 +251,7 @@ def test_a_hold_is_set_on_an_object_of_a_bucket_that_is_there_already(store: Arc
     proxy.heal()
     assert put(store, NAME, b"hello", held=True).held
     assert patches(proxy) == [{"temporaryHold": True}]
-    proxy.fail(forged(temporaryHold=True))
+    proxy.heal()
     assert put(store, NAME, b"hello", held=True).held
     assert put(store, NAME, b"hello").held
     assert patches(proxy) == []
@@ -219,12 +307,12 @@ def test_an_earlier_custom_time_is_never_sent(store: ArchiveStore, proxy: Storag
 def test_a_hold_is_set_and_released_where_that_changes_anything(store: ArchiveStore, proxy: StorageProxy) -> None:
     stored = put(store, NAME, b"hello")
     for fields, held, sent in (
-        ({}, True, [{"temporaryHold": True}]),
-        ({}, False, []),
+        ({"temporaryHold": False}, True, [{"temporaryHold": True}]),
+        ({"temporaryHold": False}, False, []),
         ({"temporaryHold": True}, True, []),
         ({"temporaryHold": True}, False, [{"temporaryHold": False}]),
-        ({"eventBasedHold": True}, False, []),  # it is not Torpor's to release
-        ({"eventBasedHold": True}, True, [{"temporaryHold": True}]),
+        ({"temporaryHold": False, "eventBasedHold": True}, False, []),  # it is not Torpor's to release
+        ({"temporaryHold": False, "eventBasedHold": True}, True, [{"temporaryHold": True}]),
     ):
         proxy.fail(forged(**fields))
         store.amend(stored, held=held)
@@ -236,7 +324,7 @@ def test_an_amendment_of_what_somebody_else_amends_reads_it_again(store: Archive
     proxy.fail(conflicting(2))
     store.amend(stored, custom_time=MOMENT)
     assert proxy.kinds() == ["describe", "patch"] * 3
-    assert [query(exchange)["ifMetagenerationMatch"] for exchange in proxy.seen[1::2]] == [["2"], ["3"], ["4"]]
+    assert [query(exchange)["ifMetagenerationMatch"] for exchange in proxy.seen[1::2]] == [["1"], ["2"], ["3"]]
     assert [amended.custom_time for amended in store.list("v1/")] == [MOMENT]
     proxy.fail(conflicting(99))
     with pytest.raises(ArchiveUnavailable, match="412"):

@@ -8,6 +8,7 @@ import io
 import pickle
 import random
 import re
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -30,7 +31,7 @@ from support.objects import (
 from support.ports import free_port
 from torpor.worker.archive import names
 from torpor.worker.archive.names import SegmentName
-from torpor.worker.archive.stores import ArchiveStore, StoredObject
+from torpor.worker.archive.stores import NEVER, ArchiveStore, StoredObject
 from torpor.worker.archive.stores import objects as objects_module
 from torpor.worker.archive.stores.url import open_archive
 from torpor.worker.errors import ArchiveConflict, ArchiveRefused, ArchiveUnavailable, ObjectNotFound
@@ -59,10 +60,9 @@ def test_the_body_is_read_from_its_start_wherever_it_stands(archive: ArchiveStor
     assert content(archive, archive.put(NAME, body, 5, metadata={})) == b"hello"
 
 
-def test_the_same_content_again_is_success_and_changes_nothing(archive: ArchiveStore) -> None:
+def test_the_same_object_again_is_success_and_changes_nothing(archive: ArchiveStore) -> None:
     first = put(archive, NAME, b"hello", {"writer": "one"}, MOMENT)
-    again = put(archive, NAME, b"hello", {"writer": "two"})
-    assert again == first
+    assert put(archive, NAME, b"hello", {"writer": "one"}, MOMENT) == first
     assert list(archive.list("v1/")) == [first]
     assert custom_time(archive, NAME) == MOMENT
 
@@ -206,6 +206,44 @@ def test_the_same_transcript_that_another_zlib_packed_is_success_and_changes_not
         with pytest.raises(ArchiveConflict):
             put(archive, NAME, conflicting, {"sha256": hashlib.sha256(conflicting).hexdigest()})
     assert content(archive, first) == one
+    assert list(archive.list("v1/")) == [first]
+
+
+PACKED = gzip.compress(b"the words", mtime=0)
+WORDS = {"sha256": hashlib.sha256(b"the words").hexdigest()}
+
+
+@pytest.mark.parametrize(
+    ("damaged", "recorded"),
+    [
+        (PACKED[:-5], WORDS),
+        (b"no gzip", WORDS),
+        (b"", WORDS),
+        (PACKED[:-5], {}),
+        (gzip.compress(b"others", mtime=0), WORDS),
+    ],
+    ids=["truncated", "not packed", "empty", "without metadata", "other words than it says"],
+)
+def test_an_object_that_is_damaged_is_replaced(archive: ArchiveStore, damaged: bytes, recorded: dict[str, str]) -> None:
+    first = put(archive, NAME, damaged, recorded, MOMENT)
+    confirmed: list[str] = []
+    stored = put(archive, NAME, PACKED, WORDS, LATER, confirm=lambda: confirmed.append("asked"))
+    assert content(archive, stored) == PACKED
+    assert (stored.metadata, stored.custom_time, confirmed) == (WORDS, LATER, ["asked"])
+    assert stored.generation > first.generation
+    assert list(archive.list("v1/")) == [stored]
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_nothing_is_changed_by_a_put_that_is_not_confirmed(archive: ArchiveStore, *, damaged: bool) -> None:
+    def refuse() -> None:
+        raise LookupError("somebody else is newer")
+
+    put(archive, NAME, PACKED[:-5] if damaged else PACKED, WORDS, MOMENT)
+    before = list(archive.list("v1/"))
+    with pytest.raises(LookupError, match="newer"):
+        put(archive, NAME, PACKED, {**WORDS, "writer": "two"}, LATER, confirm=refuse)
+    assert list(archive.list("v1/")) == before
 
 
 def at_once(archive: ArchiveStore, contents: Sequence[bytes]) -> list[StoredObject | Exception]:
@@ -282,12 +320,79 @@ def test_a_custom_time_is_moved_to_a_later_moment_only(archive: ArchiveStore, th
     assert custom_time(archive, NAME) == LATER
 
 
-def test_what_is_put_again_is_amended_and_its_content_and_metadata_stay(archive: ArchiveStore) -> None:
-    first = put(archive, NAME, b"hello", {"writer": "one"}, MOMENT)
-    for moment, expected in ((EARLIER, MOMENT), (LATER, LATER), (MOMENT, LATER), (None, LATER)):
-        again = put(archive, NAME, b"hello", {"writer": "two"}, moment)
+@pytest.mark.usefixtures("as_in_cloud_storage")
+def test_what_is_put_again_gets_the_newest_metadata_and_the_later_custom_time(archive: ArchiveStore) -> None:
+    first = put(archive, NAME, b"hello", {"writer": "one", "owner": "ann"}, MOMENT)
+    put(archive, "v1/for ever", b"hello")
+    for moment, expected in ((EARLIER, MOMENT), (LATER, LATER), (MOMENT, LATER), (None, NEVER)):
+        again = put(archive, NAME, b"hello", {"writer": f"until {moment}"}, moment)
         assert again.custom_time == custom_time(archive, NAME) == expected
-        assert (again.generation, again.metadata) == (first.generation, first.metadata)
+        assert (again.generation, again.metadata) == (first.generation, {"writer": f"until {moment}"})
+        assert list(archive.list(NAME)) == [again]
+    assert put(archive, "v1/for ever", b"hello").custom_time is None
+
+
+@pytest.mark.usefixtures("as_in_cloud_storage")
+def test_what_nobody_has_touched_since_is_discarded(archive: ArchiveStore) -> None:
+    stored = put(archive, NAME, b"hello", DESCRIBED)
+    assert archive.discard(stored)
+    assert archive.discard(stored), "it is gone"
+    assert object_names(archive) == []
+    put(archive, NAME, b"hello", DESCRIBED)
+    assert archive.discard(stored), "another object has its name by now"
+    assert object_names(archive) == [NAME]
+
+
+@pytest.mark.usefixtures("as_in_cloud_storage")
+@pytest.mark.parametrize("touch", ["put", "put with other metadata", "amend", "hold"])
+def test_what_somebody_relies_on_or_has_changed_is_not_discarded(archive: ArchiveStore, touch: str) -> None:
+    seen = put(archive, NAME, b"hello", DESCRIBED, MOMENT)
+    if touch.startswith("put"):
+        metadata = DESCRIBED if touch == "put" else {"session": "s"}
+        touched = put(archive, NAME, b"hello", metadata, MOMENT, confirm=lambda: None)
+        assert (touched.generation, touched.metadata) == (seen.generation, metadata)
+    elif touch == "amend":
+        archive.amend(seen, custom_time=LATER)
+    else:
+        archive.amend(seen, held=True)
+    assert not archive.discard(seen)
+    [there] = archive.list("v1/")
+    assert there.metageneration > seen.metageneration
+    archive.amend(there, held=False)
+    [there] = archive.list("v1/")
+    assert archive.discard(there)
+
+
+@pytest.mark.usefixtures("as_in_cloud_storage")
+def test_what_is_held_is_not_discarded(archive: ArchiveStore) -> None:
+    stored = put(archive, NAME, b"hello", held=True)
+    with pytest.raises(ArchiveRefused) as caught:
+        archive.discard(stored)
+    assert caught.value.held
+    assert object_names(archive) == [NAME]
+
+
+@pytest.mark.usefixtures("as_in_cloud_storage")
+def test_of_attempts_that_put_and_one_that_discards_the_object_survives(archive: ArchiveStore) -> None:
+    for turn in range(20):
+        name = f"v1/{turn}"
+        seen = put(archive, name, b"hello", DESCRIBED)
+        together = threading.Barrier(3)
+
+        def relying(name: str = name, together: threading.Barrier = together) -> StoredObject:
+            together.wait(10)
+            return put(archive, name, b"hello", DESCRIBED, confirm=lambda: None)
+
+        def discarding(seen: StoredObject = seen, together: threading.Barrier = together) -> bool:
+            together.wait(10)
+            return archive.discard(seen)
+
+        with ThreadPoolExecutor(3) as pool:
+            relied, discarded = [pool.submit(relying) for _ in range(2)], pool.submit(discarding)
+            results = [each.result() for each in relied]
+        assert isinstance(discarded.result(), bool)
+        [there] = archive.list(name)
+        assert {each.generation for each in results} == {there.generation}
 
 
 def test_what_does_not_exist_can_not_be_amended(archive: ArchiveStore) -> None:

@@ -31,11 +31,11 @@ from support.waiting import wait_until
 from torpor import MemorystoreChatMessageHistory
 from torpor.history.protocol import Expiry, SessionNotFound, SessionStore
 from torpor.worker import tasks
+from torpor.worker.archive.stores import NEVER
 from torpor.worker.archive.stores.url import open_archive
 from torpor.worker.deployment.policy_settings import PolicySettings
 from torpor.worker.deployment.services import Services
 from torpor.worker.deployment.settings import Settings
-from torpor.worker.retention.expiry import NEVER
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.outcome import Outcome
 from torpor.worker.wake.read import read_transcript

@@ -235,6 +235,7 @@ def test_a_session_of_which_the_archive_has_what_redis_has_not_is_left_as_it_is(
     assert name in [stored.name for stored in segments(monthly)]
 
 
+@pytest.mark.usefixtures("as_in_cloud_storage")
 def test_a_session_under_a_legal_hold_is_left_as_it_is(monthly: Services) -> None:
     say(monthly, 1, owner="ann")
     fall_asleep(monthly)
