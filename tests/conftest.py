@@ -50,7 +50,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print how many pairs of faults were tried; see tests/pairs."""
-    reports = [report for reports in terminalreporter.stats.values() for report in reports]
+    reports = [
+        each for reports in terminalreporter.stats.values() for each in reports if getattr(each, "when", "") == "call"
+    ]
     tried = [
         value for report in reports for name, value in getattr(report, "user_properties", ()) if name == "fault_pairs"
     ]

@@ -20,8 +20,9 @@ from pairs.attempt import Attempt, Fault, Strike
 from pairs.sessions import BETWEEN, Between, Path
 from torpor.worker.archive.stores import ArchiveStore
 
-# Other lots give other cases: PAIRS_SEED=2 make faults ARGS="-k pairs"
+# Other lots, and more cases: PAIRS_SEED=2 PAIRS_SHARE=1 make faults ARGS="-k pairs"
 _SEED = os.environ.get("PAIRS_SEED", "1")
+_SHARE = float(os.environ.get("PAIRS_SHARE", "0"))
 
 
 class Way(Protocol):
@@ -59,7 +60,7 @@ def cases(way: Way, path: Path, steps: Sequence[str], first: Fault, share: float
     for at in _struck(steps, first):
         for second in way.faults:
             lot = random.Random(f"{path}/{first}/{at}/{second}/{_SEED}")
-            if lot.random() > share:
+            if lot.random() > max(share, _SHARE):
                 continue
             strikes_b = first.kills or lot.random() < 0.5
             later = lot.randrange(len(steps) if strikes_b else 4)

@@ -13,9 +13,8 @@ from torpor.history.fields import STORED
 from torpor.history.protocol import Expiry, SessionInfo, SessionNotFound
 from torpor.worker.archive import contents
 from torpor.worker.archive.contents import Contents
-from torpor.worker.archive.stores import StoredObject
+from torpor.worker.archive.stores import NEVER, StoredObject
 from torpor.worker.deployment.services import Services
-from torpor.worker.retention.expiry import NEVER
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.outcome import Outcome
 from torpor.worker.wake.read import read_transcript
@@ -49,7 +48,8 @@ class Subject:
         self.messages = []
 
     def change_expiry(self) -> None:
-        if self.services.sessions.info(self.session_id) is None:
+        info = self.services.sessions.info(self.session_id)
+        if info is None or not info.complete:
             self.wake()
         self.expiry = replace(self.expiry, idle=timedelta(hours=2), retention=2 * MONTH)
         idle, retention = self.expiry.idle, self.expiry.retention

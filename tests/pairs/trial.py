@@ -5,10 +5,12 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 from pairs.attempt import Attempt, Fault, Strike, at_failpoint
 from pairs.matrix import Case, Way, cases
 from pairs.sessions import Path, Subject, Work, sleep
+from support.keyspace import raw
 from support.observed import ObservedStore
 from torpor.history.protocol import TorporError
 from torpor.worker import failpoints
@@ -18,12 +20,15 @@ from torpor.worker.deployment.services import Services
 Record = Callable[[str, object], None]
 
 
-def check(way: Way, services: Services, path: Path, first: Fault, record: Record, *, share: float = 1) -> None:
-    """Run the cases that begin with a fault, and raise AssertionError with all that went wrong."""
+def check(
+    way: Way, services: Services, path: Path, firsts: Sequence[Fault], record: Record, *, share: float = 1
+) -> None:
+    """Run a share of the cases that begin with these faults, and raise AssertionError with all that went wrong."""
     failpoints.arm(at_failpoint)
+    steps = _steps(way, services, path)
     count = met_both = 0
     wrong: list[str] = []
-    for case in cases(way, path, _steps(way, services, path), first, share):
+    for case in chain.from_iterable(cases(way, path, steps, first, share) for first in firsts):
         count += 1
         trial = Trial(way, case, Subject(services, f"{path} {count}"))
         try:
@@ -33,6 +38,7 @@ def check(way: Way, services: Services, path: Path, first: Fault, record: Record
             wrong.append(f"{case}\n    {trial}\n    {where.line}: {error!r}")
         met_both += len(trial.met) == 2
     record("fault_pairs", (count, met_both))
+    _end_stagings(services)
     assert not wrong, f"{len(wrong)} of {count} cases:\n" + "\n".join(wrong)
 
 
@@ -44,6 +50,13 @@ def _steps(way: Way, services: Services, path: Path) -> list[str]:
     attempt.end()
     assert attempt.error is None, attempt.error
     return attempt.steps
+
+
+def _end_stagings(services: Services) -> None:
+    """Delete what restores that were killed have staged, which would expire by itself."""
+    for key in raw(services.sessions.client, "KEYS", "*:r:*"):
+        assert raw(services.sessions.client, "PTTL", key) > 0
+        raw(services.sessions.client, "DEL", key)
 
 
 def _begin(way: Way, subject: Subject, work: Work, strikes: Sequence[Strike] = ()) -> Attempt:
@@ -97,8 +110,9 @@ class Trial:
         b.end()
         if left := [Strike(each.fault, 0) for attempt in (a, b) for each in attempt.strikes]:
             self._begin(sleep, left).end()
+        assert user.error is None, f"the user met {user.error!r}"
         for each in self.attempts:
-            assert each.error is None or isinstance(each.error, TorporError), each.error
+            assert each.error is None or isinstance(each.error, TorporError), f"a worker met {each.error!r}"
 
     def _begin(self, work: Work, strikes: Sequence[Strike] = ()) -> Attempt:
         attempt = _begin(self.way, self.subject, work, strikes)
