@@ -46,7 +46,8 @@ class Adoptable:
 class Adoption:
     """An adoption that has begun: the first `written` messages of the list taken under `token` are in the session.
 
-    While the token is None, no message is written.
+    While the token is None, no message is written. `owner` is the session's, as whoever began the adoption named it:
+    another process that finishes it writes the messages with the same owner.
     """
 
     session_id: str
@@ -55,19 +56,21 @@ class Adoption:
     token: str | None = None
     written: int = 0
     since_ms: int = 0
+    owner: str | None = None
 
     @classmethod
-    def new(cls, session_id: str, layout: Layout) -> Self:
+    def new(cls, session_id: str, layout: Layout, owner: str | None = None) -> Self:
         """A new adoption, whose random name distinguishes it from all others."""
-        return cls(session_id, layout, os.urandom(8).hex())
+        return cls(session_id, layout, os.urandom(8).hex(), owner=owner)
 
     @classmethod
     def parse(cls, session_id: str, value: bytes) -> Self:
         """The adoption that is recorded in Redis as `value`, which `bytes` makes; raises MessageCorrupt."""
         try:
             since, _, state = value.partition(b":")
-            name, prefix, newest_first, token, written = json.loads(state)
-            return cls(session_id, Layout(prefix, newest_first), name, token, int(written), int(since))
+            name, prefix, newest_first, token, written, *owners = json.loads(state)
+            [owner] = owners or [None]
+            return cls(session_id, Layout(prefix, newest_first), name, token, int(written), int(since), owner)
         except (ValueError, TypeError) as exc:
             raise MessageCorrupt(f"the record of the adoption of session {session_id!r} is damaged: {exc}") from exc
 
@@ -84,7 +87,10 @@ class Adoption:
     @property
     def state(self) -> bytes:
         """The record without the time of its beginning, which Redis puts before it."""
-        return json.dumps([self.name, self.layout.prefix, self.layout.newest_first, self.token, self.written]).encode()
+        owners = [] if self.owner is None else [self.owner]
+        return json.dumps(
+            [self.name, self.layout.prefix, self.layout.newest_first, self.token, self.written, *owners]
+        ).encode()
 
     def __bytes__(self) -> bytes:
         return b"%d:%b" % (self.since_ms, self.state)

@@ -13,6 +13,7 @@ from torpor.history.errors import InvalidArgument, SessionPurged, TranscriptChan
 from torpor.history.expiry import Expiry
 from torpor.history.keys import DEFAULT_NAMESPACE, check_owner, check_session_id
 from torpor.history.layout import Layout, to_layout
+from torpor.history.limits import MAX_MESSAGE_BYTES, check_max_message_bytes
 from torpor.history.session import HoldOutcome, Page, SessionInfo
 from torpor.history.store import SessionOperations
 from torpor.history.store.runner import Runner
@@ -53,6 +54,7 @@ class Conversation:
         allow_reuse: bool = False,
         archive: Archive | None = None,
         adopt: str | Layout | None = None,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
         namespace: str = DEFAULT_NAMESPACE,
         shards: int | None = None,
     ) -> None:
@@ -66,6 +68,7 @@ class Conversation:
         self._allow_reuse = allow_reuse
         self._archive = archive
         self._adopts = None if adopt is None else to_layout(adopt)
+        self._max_message_bytes = check_max_message_bytes(max_message_bytes)
 
     async def read(self, start: int = 0, stop: int | None = None, *, touch: bool = True) -> Page | None:
         """Messages `[start, stop)` as one page of one state; a negative `start` counts from the end.
@@ -113,6 +116,7 @@ class Conversation:
             expiry=self._expiry,
             owner=self._owner,
             allow_reuse=self._allow_reuse,
+            max_bytes=self._max_message_bytes,
         )
 
     async def clear(self) -> None:
@@ -166,6 +170,11 @@ class Conversation:
             return
         with suppress(SessionPurged):
             await self._sessions.adopt(
-                self.session_id, self._adopts, expiry=self._expiry, owner=self._owner, allow_reuse=self._allow_reuse
+                self.session_id,
+                self._adopts,
+                expiry=self._expiry,
+                owner=self._owner,
+                allow_reuse=self._allow_reuse,
+                max_bytes=self._max_message_bytes,
             )
         self._adopts = None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from contextlib import suppress
 from enum import StrEnum
 from typing import Any
 
@@ -12,13 +14,18 @@ from pydantic_core import from_json
 _AS_TEXT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _AS_ASCII = json.JSONEncoder(separators=(",", ":"))
 
+# As LangChain's own histories and Torpor write it: the type comes first.
+_OUTLINE = re.compile(rb'\s*\{\s*"type"\s*:\s*"[^"\\]{1,100}"\s*,\s*"data"\s*:\s*\{')
+
 
 def parse_json(element: bytes) -> Any:
-    """The JSON value of an element, with Python's NaN and long integers; raises ValueError or RecursionError."""
-    try:
+    """The JSON value of an element, with Python's NaN and long integers; raises ValueError, also if it is too deep."""
+    with suppress(ValueError):
         return from_json(element)
-    except ValueError:
-        return json.loads(element)  # only the standard library reads lone surrogates
+    try:
+        return json.loads(element)  # only the standard library reads lone surrogates, and more than 201 levels
+    except RecursionError:
+        raise ValueError("the JSON is nested too deep to be read") from None
 
 
 def to_json_line(value: Any) -> bytes:
@@ -44,6 +51,11 @@ def is_message(element: bytes) -> bool:
     return True
 
 
+def has_message_outline(element: bytes) -> bool:
+    """True if an element that is nested too deep to be read begins and ends as a LangChain message would."""
+    return _OUTLINE.match(element) is not None and element.rstrip().endswith(b"}}")
+
+
 class Shape(StrEnum):
     """The frameworks' kinds of elements."""
 
@@ -55,7 +67,7 @@ def shape(element: bytes) -> Shape | None:
     """The kind of an element as its outline tells, whether or not its framework can read it; None for neither."""
     try:
         value = parse_json(element)
-    except (ValueError, RecursionError):
+    except ValueError:
         return None
     if not isinstance(value, dict):
         return None

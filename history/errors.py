@@ -14,7 +14,8 @@ TorporError
     │   ├── InvalidOwner
     │   ├── InvalidExpiry
     │   ├── InvalidReason
-    │   └── MessageNotSerializable
+    │   ├── MessageNotSerializable
+    │   └── MessageTooLarge
     ├── MessageCorrupt        a stored element is not a message
     ├── SessionNotFound       the session is not in Redis
     │   └── SessionPurged     the session was purged; its tombstone refuses late writes
@@ -85,7 +86,11 @@ class InvalidExpiry(InvalidArgument):
 
 
 class MessageNotSerializable(InvalidArgument, TypeError):
-    """A message has a value that JSON can't represent; nothing was written."""
+    """A message has a value that JSON can't represent, or is nested too deep; nothing was written."""
+
+
+class MessageTooLarge(InvalidArgument):
+    """A message has more bytes than the limit; nothing was written."""
 
 
 class MessageCorrupt(PermanentError):

@@ -22,6 +22,7 @@ _NAMESPACE = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 # The keys of all deployments.
 _KEYS = re.compile(
     rb"\{[A-Za-z0-9_.:-]{1,64}:\d{1,5}\}:((due|q|t|l|h|a)$|[mswor]:)"
+    rb"|\{[A-Za-z0-9_.:-]{1,64}:events\}:archive$"
     rb"|[A-Za-z0-9_.:-]{1,64}:(config$|events$|purge:|celery:|adopting:|returning:)"
 )
 
@@ -99,6 +100,11 @@ def events_key(namespace: str) -> bytes:
     return f"{namespace}:events".encode()
 
 
+def archive_health_key(namespace: str) -> bytes:
+    """Hash: what the workers have noted of the archive; in the slot of the events."""
+    return b"{%b}:archive" % events_key(namespace)
+
+
 def is_torpors_list(key: bytes) -> bool:
     """True if a deployment of Torpor, in any namespace, keeps messages in a list of this name."""
     return _LISTS.match(key) is not None
@@ -112,7 +118,13 @@ def looks_like_torpors(key: bytes) -> bool:
 def own_keys(namespace: str) -> re.Pattern[bytes]:
     """A pattern of the beginning of each key of a deployment, and of each list of the other deployments."""
     name = re.escape(namespace.encode())
-    return re.compile(rb"\{%b:\d+\}:|%b:(config$|events$|purge:|celery:)|%b" % (name, name, _LISTS.pattern))
+    single = rb"config$|events$|purge:|celery:"
+    return re.compile(rb"\{%b:(\d+|events)\}:|%b:(%b)|%b" % (name, name, single, _LISTS.pattern))
+
+
+def of_namespace(namespace: str, key: bytes) -> bool:
+    """True if a deployment, or its broker, has keys that begin like this one; or any deployment a list of its name."""
+    return key.startswith((f"{namespace}:".encode(), b"{%b:" % namespace.encode())) or is_torpors_list(key)
 
 
 def slot_tag(key: bytes) -> bytes:

@@ -4,18 +4,22 @@ This module loads no LangChain; `torpor.history.adapters.messages` converts Lang
 
 - **Sessions in Redis**: `SessionStore` has every operation, blocking; `AsyncSessionStore` and `SessionOperations` have
   those of applications, as coroutines; `run_sync` runs one of these to its end. `PurgeLock` is the lock of a purge.
-- **Connections**: `connect`, and for IAM `IamCredentialProvider` and `application_default`.
-- **A session**: `SessionInfo` with its `Status`, `Expiry` and `LegalHold`; a `Page` of its messages; `parse_json` and
-  `is_readable` for one message.
+- **Connections**: `connect`, `is_instances_own` of a CA file, and for IAM `IamCredentialProvider` and
+  `application_default`.
+- **A session**: `SessionInfo` with its `Status`, `Expiry` and `LegalHold`; a `Page` of its messages; `parse_json`,
+  `is_readable` and `is_too_deep` for one message.
 - **Archiving**: a `Lease` and the `ClaimOutcome` without one, `CommitOutcome`, `EraseOutcome`.
 - **Waking**: a `RestoreTicket` or a `RestoreRefusal`, the `Origin` of a session, and the `RestoreEnd`.
 - **Erasure and legal holds**: a `PurgeTarget`, its `Purging` with a `PurgeOutcome`; `HoldOutcome`.
 - **Shards**: a listener's `ShardPoll`, a `ShardOverview` for status.
+- **The archive's health**: a worker's `ArchiveNote`, the `ArchiveState`, and `ArchiveHealth` with each
+  `WorkerHealth`.
 - **Repair**: `IndexOutcome` and `RebuiltMetadata`.
 - **Other libraries' sessions**: `Layout`, the known `LAYOUTS`, an `Adoption`, and what is `Adoptable`;
-  `other_format` and `looks_like_torpors` tell by a key's name whose it is.
-- **A deployment's rules**: `Policies`; `DEFAULT_NAMESPACE` and `MAX_SHARDS`; `check_namespace`, `check_owner` and
-  `check_session_id` raise InvalidArgument.
+  `is_celerys` and `looks_like_torpors` tell by a key's name whose it is, and `check_return_key` refuses
+  both; sessions go back below the `RETURN_PREFIX`.
+- **A deployment's rules**: `Policies`; `DEFAULT_NAMESPACE`, `MAX_SHARDS`, `MAX_MESSAGE_BYTES` and
+  `MOST_MESSAGE_BYTES`; `check_namespace`, `check_owner` and `check_session_id` raise InvalidArgument.
 - **Errors**: all those of `torpor.history.errors`, whose first lines show their tree.
 """
 
@@ -23,6 +27,7 @@ from torpor.history.adoption import Adoptable, Adoption
 from torpor.history.clients.blocking import run_sync
 from torpor.history.clients.connect import connect
 from torpor.history.clients.iam import IamCredentialProvider, application_default
+from torpor.history.clients.trust import is_instances_own
 from torpor.history.elements import is_readable, parse_json
 from torpor.history.errors import (
     ClientMismatch,
@@ -33,6 +38,7 @@ from torpor.history.errors import (
     InvalidSessionId,
     MessageCorrupt,
     MessageNotSerializable,
+    MessageTooLarge,
     NoFreeConnection,
     NotAdoptable,
     OwnerMismatch,
@@ -62,9 +68,13 @@ from torpor.history.keys import (
     check_session_id,
     looks_like_torpors,
 )
-from torpor.history.layout import LAYOUTS, Layout, other_format
+from torpor.history.layout import LAYOUTS, RETURN_PREFIX, Layout, check_return_key, is_celerys
+from torpor.history.limits import MAX_MESSAGE_BYTES, MOST_MESSAGE_BYTES, is_too_deep
 from torpor.history.policy import Policies
 from torpor.history.session import (
+    ArchiveHealth,
+    ArchiveNote,
+    ArchiveState,
     ClaimOutcome,
     CommitOutcome,
     EraseOutcome,
@@ -85,15 +95,22 @@ from torpor.history.session import (
     ShardOverview,
     ShardPoll,
     Status,
+    WorkerHealth,
 )
 from torpor.history.store import AsyncSessionStore, PurgeLock, SessionOperations, SessionStore
 
 __all__ = [
     "DEFAULT_NAMESPACE",
     "LAYOUTS",
+    "MAX_MESSAGE_BYTES",
     "MAX_SHARDS",
+    "MOST_MESSAGE_BYTES",
+    "RETURN_PREFIX",
     "Adoptable",
     "Adoption",
+    "ArchiveHealth",
+    "ArchiveNote",
+    "ArchiveState",
     "AsyncSessionStore",
     "ClaimOutcome",
     "ClientMismatch",
@@ -113,6 +130,7 @@ __all__ = [
     "LegalHold",
     "MessageCorrupt",
     "MessageNotSerializable",
+    "MessageTooLarge",
     "NoFreeConnection",
     "NotAdoptable",
     "Origin",
@@ -149,14 +167,18 @@ __all__ = [
     "TorporError",
     "TranscriptChanged",
     "TransientError",
+    "WorkerHealth",
     "application_default",
     "check_namespace",
     "check_owner",
+    "check_return_key",
     "check_session_id",
     "connect",
+    "is_celerys",
+    "is_instances_own",
     "is_readable",
+    "is_too_deep",
     "looks_like_torpors",
-    "other_format",
     "parse_json",
     "run_sync",
 ]

@@ -269,3 +269,42 @@ class ShardOverview:
     restored: int
     tombstones: int
     now: datetime
+
+
+class ArchiveState(StrEnum):
+    """The state of the archive, as its workers see it."""
+
+    AVAILABLE = "available"
+    UNAVAILABLE = "unavailable"
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveNote:
+    """What a worker notes of the archive: its error, empty if it has worked.
+
+    A failure counts for the span `counts` if the worker notes nothing more. Its notes are forgotten after `kept`.
+    """
+
+    worker: str
+    error: str = ""
+    counts: timedelta = timedelta(minutes=10)
+    kept: timedelta = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerHealth:
+    """When the archive has last worked for a worker, and when it has last failed, with the error."""
+
+    worker: str
+    is_failing: bool
+    last_success: datetime | None
+    last_failure: datetime | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveHealth:
+    """The notes of all workers. `unavailable_since` is None while the archive works for all of them."""
+
+    unavailable_since: datetime | None
+    workers: Sequence[WorkerHealth]

@@ -179,7 +179,7 @@ def torpor(variables: dict[str, str], monkeypatch: pytest.MonkeyPatch, capfd: py
 @pytest.fixture(autouse=True)
 def _closed_breaker(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reset the circuit breaker, which one test's archive may have set, before the next test."""
-    monkeypatch.setattr("torpor.worker.sleep.pool._archive_down", threading.Event())
+    monkeypatch.setattr("torpor.worker.sleep.breaker._open", threading.Event())
 
 
 @pytest.fixture(autouse=True)

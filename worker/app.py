@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from celery import bootsteps
-from celery.signals import worker_init, worker_shutting_down
+from celery.signals import celeryd_init, worker_init, worker_shutting_down
 
+from torpor.worker.deployment import worker_name
 from torpor.worker.deployment.celery_config import make_app
 from torpor.worker.deployment.services import connect
 from torpor.worker.deployment.settings import Settings, load_settings
@@ -55,6 +56,12 @@ class _WatchingStep(bootsteps.StartStopStep):  # type: ignore[misc] # Celery is 
     terminate = stop
 
 
+def _name(sender: str, instance: Any, **_: Any) -> None:
+    """Take Celery's name of this node over. Another app's worker may have imported this module."""
+    if instance.app is app:
+        worker_name.set_name(sender)
+
+
 def _give_way(sender: Any, **_: Any) -> None:
     """Leave the machine's cores to applications and Redis when they want them: nobody waits for an archive.
 
@@ -64,6 +71,7 @@ def _give_way(sender: Any, **_: Any) -> None:
         os.nice(load_settings().nice)
 
 
+celeryd_init.connect(_name)
 worker_init.connect(_give_way)
 worker_shutting_down.connect(shutdown.begin)
 

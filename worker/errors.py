@@ -17,6 +17,7 @@ TorporError
     ├── ObjectNotFound        the archive has no object of this name
     ├── PurgeNotFound         there is no purge of this id
     ├── HoldNotFound          there is no such legal hold to release
+    ├── OwnerNotFound         nothing is known of an owner whose sessions are to be purged
     ├── DocumentDamaged       an order, inventory or receipt of a purge is damaged
     ├── ArchiveTaken          the archive belongs to a deployment of another namespace
     └── ImportFailed          a line of an import file is wrong
@@ -91,6 +92,10 @@ class PurgeNotFound(PermanentError, LookupError):
 
 class HoldNotFound(PermanentError, LookupError):
     """There is no such legal hold to release."""
+
+
+class OwnerNotFound(PermanentError, LookupError):
+    """Neither Redis nor the archive has a session of this owner."""
 
 
 class DocumentDamaged(PermanentError):

@@ -10,15 +10,19 @@ from typing import Any
 
 from celery import Task, shared_task
 
-from torpor.history.protocol import InvalidArgument, RedisMemoryFull, TorporError
+from torpor.history.protocol import InvalidArgument, RedisMemoryFull, SessionNotFound, TorporError
 from torpor.worker.deployment.celery_config import HINT_SECONDS
-from torpor.worker.deployment.services import Services, open_deployment
+from torpor.worker.deployment.services import Services
 from torpor.worker.deployment.settings import load_settings
-from torpor.worker.erasure import orders, receipts
+from torpor.worker.erasure import known, orders, receipts
 from torpor.worker.erasure import purge as purging
+from torpor.worker.erasure.inventory import Tally
 from torpor.worker.erasure.order import Order, Scope
+from torpor.worker.errors import OwnerNotFound
 from torpor.worker.sleep import attempt
 from torpor.worker.sleep import drain as draining
+from torpor.worker.sleep.breaker import look_again
+from torpor.worker.sleep.opening import open_for_work
 from torpor.worker.sleep.sweep import send_drains
 from torpor.worker.wake import restore
 
@@ -28,7 +32,7 @@ log = logging.getLogger("torpor.tasks")
 @cache
 def services() -> Services:
     """The services of the process; the first call records the deployment's default expiry and policies."""
-    connected = open_deployment(load_settings())
+    connected = open_for_work(load_settings())
     connected.sessions.load_scripts()
     settings = connected.settings
     max_age = settings.max_age_seconds
@@ -46,8 +50,11 @@ def services() -> Services:
 
 @shared_task(name="torpor.sweep")
 def sweep() -> int:
-    """Send drains for all due sessions; returns how many drains were sent."""
-    return send_drains(services().sessions.due_counts())
+    """Send drains for all due sessions, or see whether an outage has ended; returns how many drains were sent."""
+    sent = send_drains(services().sessions.due_counts())
+    if not sent:
+        look_again(services())
+    return sent
 
 
 @shared_task(name="torpor.drain")
@@ -76,18 +83,33 @@ def expire() -> int:
 
 @shared_task(name="torpor.purge_session", bind=True, ignore_result=False)
 def purge_session(
-    self: Task, session_id: str, requested_by: str = "", reason: str = "", scope: str = Scope.EVERYWHERE
+    self: Task,
+    session_id: str,
+    requested_by: str = "",
+    reason: str = "",
+    scope: str = Scope.EVERYWHERE,
+    *,
+    record_nothing_found: bool = False,
 ) -> dict[str, Any]:
-    """Purge one session; returns the state of the purge, whose id is the id of the task."""
-    return _purge(self, session=session_id, requested_by=requested_by, reason=reason, scope=scope)
+    """Purge one session; returns the state of the purge, whose id is the id of the task.
+
+    If nothing is known of the session, the state is `unknown` and there is no purge, unless `record_nothing_found`.
+    """
+    return _purge(self, record_nothing_found, session=session_id, requested_by=requested_by, reason=reason, scope=scope)
 
 
 @shared_task(name="torpor.purge_owner", bind=True, ignore_result=False)
 def purge_owner(
-    self: Task, owner: str, requested_by: str = "", reason: str = "", scope: str = Scope.EVERYWHERE
+    self: Task,
+    owner: str,
+    requested_by: str = "",
+    reason: str = "",
+    scope: str = Scope.EVERYWHERE,
+    *,
+    record_nothing_found: bool = False,
 ) -> dict[str, Any]:
     """Purge all sessions of an owner, as `purge_session` does for one."""
-    return _purge(self, owner=owner, requested_by=requested_by, reason=reason, scope=scope)
+    return _purge(self, record_nothing_found, owner=owner, requested_by=requested_by, reason=reason, scope=scope)
 
 
 @shared_task(name="torpor.purge_idle", bind=True, ignore_result=False)
@@ -99,10 +121,13 @@ def purge_idle(
     requested_by: str = "",
     reason: str = "",
     scope: str = Scope.EVERYWHERE,
+    record_nothing_found: bool = False,
 ) -> dict[str, Any]:
     """Purge all sessions, or those of an owner, that have been idle for `idle_seconds`; see `purge_session`."""
     idle = timedelta(seconds=idle_seconds)
-    return _purge(self, owner=owner, idle=idle, requested_by=requested_by, reason=reason, scope=scope)
+    return _purge(
+        self, record_nothing_found, owner=owner, idle=idle, requested_by=requested_by, reason=reason, scope=scope
+    )
 
 
 @shared_task(name="torpor.sweep_purges")
@@ -120,13 +145,19 @@ def purge(purge_id: str) -> dict[str, Any]:
     return _carry_out(purge_id)
 
 
-def _purge(task: Task, *, scope: str, **order: Any) -> dict[str, Any]:
+def _purge(task: Task, record_nothing_found: bool, *, scope: str, **fields: Any) -> dict[str, Any]:  # noqa: FBT001
     """Place an order and carry it out. A task that is delivered again places the same one."""
     try:
         where = Scope(scope)
     except ValueError as exc:
         raise InvalidArgument(f"the scope of a purge is {', '.join(Scope)}, not {scope!r}") from exc
-    return _carry_out(orders.place(services(), Order.of(scope=where, id=task.request.id, **order)).id)
+    order = Order.of(scope=where, id=task.request.id, **fields)
+    try:
+        placed = known.place(services(), order, record_nothing_found=record_nothing_found)
+    except (SessionNotFound, OwnerNotFound) as error:
+        log.warning("purge %s was not ordered: %s", order.id, error)
+        return {"purge": order.id, "state": "unknown", "found": asdict(Tally()), "error": str(error)}
+    return _carry_out(placed.id)
 
 
 def _carry_out(purge_id: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from torpor.history.elements import Shape
 from torpor.history.errors import ClientMismatch, InvalidArgument
 from torpor.history.expiry import Expiry
 from torpor.history.keys import DEFAULT_NAMESPACE
+from torpor.history.limits import MAX_MESSAGE_BYTES
 from torpor.history.session import Page
 
 if TYPE_CHECKING:  # the SDK is not needed at run time
@@ -40,6 +41,7 @@ class MemorystoreSession:
         owner: str | None = None,
         allow_reuse: bool = False,
         archive: Archive | None = None,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
         namespace: str = DEFAULT_NAMESPACE,
         shards: int | None = None,
         session_settings: SessionSettings | dict[str, Any] | None = None,
@@ -56,6 +58,7 @@ class MemorystoreSession:
             owner=owner,
             allow_reuse=allow_reuse,
             archive=archive,
+            max_message_bytes=max_message_bytes,
             namespace=namespace,
             shards=shards,
         )
@@ -92,7 +95,7 @@ class MemorystoreSession:
     async def add_items(self, items: Sequence[TResponseInputItem]) -> None:
         """Append items: all of them or none, in one round trip.
 
-        Raises MessageNotSerializable before anything is written, OwnerMismatch, and SessionPurged.
+        Raises MessageNotSerializable and MessageTooLarge before anything is written, OwnerMismatch, and SessionPurged.
         """
         if items:
             await self._conversation.append([encode_item(item) for item in items])

@@ -23,6 +23,7 @@ from torpor.history.errors import ClientMismatch, InvalidArgument
 from torpor.history.expiry import Expiry, check_seconds
 from torpor.history.keys import DEFAULT_NAMESPACE
 from torpor.history.layout import Layout
+from torpor.history.limits import MAX_MESSAGE_BYTES
 from torpor.history.session import Page, SessionInfo
 
 T = TypeVar("T")
@@ -87,6 +88,7 @@ class MemorystoreChatMessageHistory(BaseChatMessageHistory):
         allow_reuse: bool = False,
         archive: Archive | None = None,
         adopt: str | Layout | None = None,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
         namespace: str = DEFAULT_NAMESPACE,
         shards: int | None = None,
     ) -> None:
@@ -100,6 +102,8 @@ class MemorystoreChatMessageHistory(BaseChatMessageHistory):
 
         A session that was purged refuses late writes for some time (SessionPurged). With `allow_reuse` a write begins
         it anew instead, for applications that give the same id to another conversation.
+
+        A message of more than `max_message_bytes` as JSON is refused (MessageTooLarge).
 
         With `archive`, the first read wakes a session that sleeps, and can raise the archive's errors.
 
@@ -117,6 +121,7 @@ class MemorystoreChatMessageHistory(BaseChatMessageHistory):
             allow_reuse=allow_reuse,
             archive=archive,
             adopt=adopt,
+            max_message_bytes=max_message_bytes,
             namespace=namespace,
             shards=shards,
         )
@@ -156,7 +161,7 @@ class MemorystoreChatMessageHistory(BaseChatMessageHistory):
     async def _add_messages(self, messages: Sequence[BaseMessage]) -> None:
         """Append the messages of one turn: all of them or none, in one round trip.
 
-        Raises MessageNotSerializable before anything is written, OwnerMismatch, and SessionPurged.
+        Raises MessageNotSerializable and MessageTooLarge before anything is written, OwnerMismatch, and SessionPurged.
         """
         elements = [encode_message(message) for message in messages]
         if elements:

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from torpor.history.elements import find_unserializable, parse_json, to_json_line
 from torpor.history.errors import MessageCorrupt, MessageNotSerializable
+from torpor.history.limits import nested_too_deep
 
 
 def encode_item(item: Any) -> bytes:
@@ -21,7 +22,9 @@ def encode_item(item: Any) -> bytes:
         raise MessageNotSerializable(f"expected an item of the Agents SDK, not {type(item).__name__}")
     try:
         return to_json_line(plain)
-    except (TypeError, ValueError, RecursionError) as exc:
+    except RecursionError:
+        raise nested_too_deep() from None
+    except (TypeError, ValueError) as exc:
         place = find_unserializable(plain, "item") or "a value"
         raise MessageNotSerializable(f"JSON can't represent {place}") from exc
 
@@ -30,7 +33,7 @@ def decode_item(element: bytes) -> dict[str, Any]:
     """The item that `encode_item` was given; raises MessageCorrupt for anything else, also for a LangChain message."""
     try:
         item = parse_json(element)
-    except (ValueError, RecursionError):
+    except ValueError:
         item = None
     if not isinstance(item, dict) or _is_message(item):
         raise MessageCorrupt(f"a stored element of {len(element):,} bytes is not an item of the Agents SDK")

@@ -25,6 +25,7 @@ from pydantic_core import to_json
 
 from torpor.history.elements import find_unserializable, parse_json, to_json_line
 from torpor.history.errors import MessageCorrupt, MessageNotSerializable
+from torpor.history.limits import nested_too_deep
 
 # The constructors of these classes only call the validator if the data has content and no content_blocks.
 _CLASSES: dict[str, type[BaseMessage]] = {
@@ -50,12 +51,16 @@ def encode_message(message: BaseMessage) -> bytes:
 def _encode(message: BaseMessage) -> bytes:
     try:
         return _to_line({"type": message.type, "data": _without_defaults(message)})
-    except (TypeError, ValueError, RecursionError):
+    except RecursionError:
+        raise nested_too_deep() from None
+    except (TypeError, ValueError):
         pass  # the message has a pydantic model, which only pydantic can dump
     as_dict = message_to_dict(message)
     try:
         return _to_line(as_dict)
-    except (TypeError, ValueError, RecursionError) as exc:
+    except RecursionError:
+        raise nested_too_deep() from None
+    except (TypeError, ValueError) as exc:
         place = find_unserializable(as_dict["data"]) or "a value"
         raise MessageNotSerializable(f"JSON can't represent {place} of this {message.type} message") from exc
 

@@ -19,7 +19,7 @@ from torpor.history.calls.application import append, clear, close, configure, in
 from torpor.history.calls.archiving import attempts, commit, note_erased, release, renew, requeue, snapshot
 from torpor.history.calls.call import KEEP, Call, Deployment, Keep
 from torpor.history.calls.erasure import drop_live, owned, purge, rebase
-from torpor.history.calls.events import add_events
+from torpor.history.calls.events import add_events, archive_health
 from torpor.history.calls.holding import find_hold, hold, hold_owner, note_hold_applied, note_owner_hold, release_hold
 from torpor.history.calls.index import (
     claim,
@@ -45,6 +45,7 @@ __all__ = [
     "adopt",
     "adoptions",
     "append",
+    "archive_health",
     "attempts",
     "begin_adoption",
     "begin_restore",

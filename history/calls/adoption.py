@@ -15,8 +15,13 @@ from torpor.history.layout import Layout
 from torpor.history.scripts import script
 
 
-def peek_list(namespace: str, session_id: str, layout: Layout, start: int, page_bytes: int) -> Call[Look | None]:
-    """Look at a page of another library's messages, or of those that were taken from it; raises NotAdoptable."""
+def peek_list(
+    namespace: str, session_id: str, layout: Layout, start: int, *, page_bytes: int, max_bytes: int
+) -> Call[Look | None]:
+    """Look at a page of another library's messages, or of those that were taken from it.
+
+    Raises NotAdoptable, also for a message of more than `max_bytes` that was not taken yet.
+    """
     key = layout.key(session_id)
 
     def decode(reply: Any) -> Look | None:
@@ -25,6 +30,9 @@ def peek_list(namespace: str, session_id: str, layout: Layout, start: int, page_
                 return None
             case [kind]:
                 raise NotAdoptable(key, f"it is a {kind.decode()} and no list")
+            case [b"large", position]:
+                reason = f"a message has more than {max_bytes:,} bytes (max_message_bytes, TORPOR_MAX_MESSAGE_BYTES)"
+                raise NotAdoptable(key, reason, f"message {int(position)}: ")
         mark, total, ttl, *messages = reply
         token = mark.rpartition(b":")[0].decode() or None
         return Look(token, int(total), _to_idle(int(ttl)), start, messages)
@@ -32,7 +40,7 @@ def peek_list(namespace: str, session_id: str, layout: Layout, start: int, page_
     return Call(
         script("peek_list"),
         [key, adopting_key(namespace, key)],
-        [start, int(layout.newest_first), page_bytes, PAGE_MESSAGES],
+        [start, int(layout.newest_first), page_bytes, PAGE_MESSAGES, max_bytes],
         decode,
     )
 
@@ -49,7 +57,10 @@ def begin_adoption(
 
     def decode(reply: Any) -> Adoption:
         _check_refusal(reply[0], adoption, owner)
-        return Adoption.parse(adoption.session_id, reply[1])
+        running = Adoption.parse(adoption.session_id, reply[1])
+        if None not in (owner, running.owner) and owner != running.owner:
+            _check_refusal(b"owner", adoption, owner)
+        return running
 
     return Call(
         script("begin_adoption"),

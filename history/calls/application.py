@@ -20,6 +20,7 @@ from torpor.history.errors import (
 )
 from torpor.history.expiry import DEFAULT_IDLE, Expiry
 from torpor.history.keys import Keyspace, config_key, encode_owner, encode_session_id
+from torpor.history.limits import MAX_DEPTH, MAX_MESSAGE_BYTES, check_elements
 from torpor.history.policy import Policies
 from torpor.history.scripts import script
 from torpor.history.session import Page, SessionInfo
@@ -77,6 +78,8 @@ def append(
     owner: str | None = None,
     only_new: bool = False,
     allow_reuse: bool = False,
+    max_bytes: int = MAX_MESSAGE_BYTES,
+    max_depth: int | None = MAX_DEPTH,
     request: bytes | None = None,
 ) -> Call[int]:
     """Append the JSON bytes of one turn, oldest first; the result is the length of the list in Redis.
@@ -84,10 +87,12 @@ def append(
     There is at least one, unless `only_new` makes an empty session.
     A retry by the client after a lost reply does not write the turn again, because it has the same `request` id (a
     random one, unless given). `expiry`, within the deployment's policies, and `owner` count only if the session has
-    none yet. Raises OwnerMismatch, SessionPurged unless `allow_reuse`, and SessionExists with `only_new`.
+    none yet. Raises OwnerMismatch, SessionPurged unless `allow_reuse`, SessionExists with `only_new`, MessageTooLarge
+    for a message of more than `max_bytes`, and MessageNotSerializable for one that is nested deeper than `max_depth`.
     """
     if not messages and not only_new:
         raise InvalidArgument("a turn has at least one message")
+    check_elements(messages, max_bytes, max_depth)
     session = encode_session_id(session_id)
     keys = deployment.keyspace.of(session)
     given = deployment.resolve(session_id, owner, expiry)

@@ -7,7 +7,6 @@ https://cloud.google.com/memorystore/docs/cluster/about-iam-auth; both are alike
 from __future__ import annotations
 
 import os
-import ssl
 import time
 from collections.abc import Iterable, Mapping
 from functools import partial
@@ -23,6 +22,7 @@ import redis.exceptions
 import redis.retry
 from redis.backoff import ExponentialWithJitterBackoff
 
+from torpor.history.clients import trust
 from torpor.history.clients.blocking import run_sync
 from torpor.history.clients.iam import IamCredentialProvider, TokenSource, application_default
 from torpor.history.clients.resending import Resending, persistently
@@ -112,7 +112,10 @@ def connect(
 ) -> Any:
     """A redis-py client of `redis://[:password@]host:port`, `rediss://` (TLS) or `unix://`, with time-outs and retries.
 
-    `ca_file` has the certificates of the instance's certificate authorities, in PEM. With `iam`, access tokens replace
+    `ca_file` has the certificate of the instance's own certificate authority, in PEM. Then no other authority is
+    trusted, and host names are not checked, because Memorystore's certificates have none. If the file has several
+    authorities or a public one, names are checked, unless you say `ssl_check_hostname=False`: then all of
+    the file's authorities are the instance's own, as during a rotation. With `iam`, access tokens replace
     the password: those of Google's application default credentials, or those of your own source. `options` are
     redis-py's and override the values set here; options in the URL override both. If more operations run at once than
     `max_connections` (redis-py's default is 100), the others wait up to 20 s for a free connection.
@@ -125,25 +128,32 @@ def connect(
     in_url = _check(pool, url, {}, wrong="must be redis://, rediss:// or unix://, percent-encoded, with valid options")
     options = {
         **_endurance(url, asynchronous=asynchronous),
-        **_encryption(url, ca_file),
-        **_authentication(url, {*in_url, *options}, iam=iam),
+        **_encryption(url, {**in_url, **options}, ca_file),
+        **_authentication(url, {**options, **in_url}, iam=iam, ca_file=ca_file),
         **options,
     }
     own = _CLUSTER_OPTIONS if cluster else _CLIENT_OPTIONS
     found = _check(pool, url, {name: value for name, value in options.items() if name not in own})
     if cluster and (found.get("db") or "host" not in found):
         raise InvalidArgument("the URL of a Cluster needs a host, and has neither a database nor a unix socket")
-    made = partial(_made, _CLIENTS[bool(cluster), bool(asynchronous)], url, options)
+    kind = bool(cluster), bool(asynchronous)
+    own_only = ca_file is not None and not trust.names_are_checked(found)
+    if own_only and not asynchronous:
+        options |= trust.own_connections(cluster=kind[0])
+    made = partial(_made, _CLIENTS[kind], url, options, own_only=own_only)
     return run_sync(persistently(made, resending=Resending, pause=_pause, repeatable=True))
 
 
-async def _made(client_class: Any, url: str, options: Mapping[str, Any]) -> Any:
+async def _made(client_class: Any, url: str, options: Mapping[str, Any], *, own_only: bool) -> Any:
     try:
-        return client_class.from_url(url, **options)
+        client = client_class.from_url(url, **options)
     except TypeError as exc:
         raise InvalidArgument(f"{_UNFIT}: {exc}") from None
     except (redis.exceptions.RedisError, redis.exceptions.RedisClusterException) as exc:
         raise translate(exc) from exc
+    if own_only and isinstance(client, (redis.asyncio.Redis, redis.asyncio.RedisCluster)):
+        trust.use_own_connections(client)
+    return client
 
 
 async def _pause(seconds: float) -> None:
@@ -175,25 +185,31 @@ def _endurance(url: str, *, asynchronous: bool) -> dict[str, Any]:
     return options if url.startswith("unix://") else {**options, **network}
 
 
-def _encryption(url: str, ca_file: str | os.PathLike[str] | None) -> dict[str, Any]:
+def _encryption(url: str, given: Iterable[str], ca_file: str | os.PathLike[str] | None) -> dict[str, Any]:
     if ca_file is None:
         return {}
+    if {"ssl_ca_certs", "ssl_ca_data", "ssl_ca_path", "connection_class"}.intersection(given):
+        raise InvalidArgument("ca_file takes the place of redis-py's options for authorities and of a connection class")
     if not url.startswith("rediss://"):
         raise InvalidArgument("ca_file needs a rediss:// URL")
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(ca_file)
+        is_own = trust.is_instances_own(ca_file)
     except (OSError, TypeError, ValueError) as exc:
         raise InvalidArgument(f"ca_file must be a file of certificates in PEM: {exc}") from exc
-    # Each instance has its own CA, so a certificate signed by that CA is the instance's. Host names can't be checked:
-    # the certificate has an address as its common name, which Python ignores, and a Cluster names nodes by address.
-    return {"ssl_ca_certs": os.fspath(ca_file), "ssl_check_hostname": False}
+    # Host names can't be checked: Memorystore's certificates have an address as their common name, which Python
+    # ignores, and a Cluster names nodes by address.
+    return {"ssl_ca_certs": os.fspath(ca_file), "ssl_check_hostname": not is_own}
 
 
-def _authentication(url: str, given: Iterable[str], *, iam: bool | TokenSource) -> dict[str, Any]:
+def _authentication(url: str, given: Mapping[str, Any], *, iam: bool | TokenSource, ca_file: object) -> dict[str, Any]:
     if not iam:
         return {}
     if not url.startswith("rediss://"):
         raise InvalidArgument("iam needs a rediss:// URL: a token must not cross the network in the clear")
+    if not trust.is_checked(given):
+        raise InvalidArgument("iam needs ssl_cert_reqs=required: whoever answers would be sent the token")
+    if ca_file is None and not trust.names_are_checked(given):
+        raise InvalidArgument("iam without ssl_check_hostname needs a ca_file, whose authorities alone are trusted")
     if {"username", "password", "credential_provider"}.intersection(given):
         raise InvalidArgument("iam takes the place of a user name, a password and a credential provider")
     if iam is True:

@@ -1,13 +1,32 @@
--- Add events to the deployment's stream, which keeps about the newest ones.
--- Atomic: the events of a call stand together, in their order.
+-- Add events to the deployment's stream, which keeps about the newest ones, and note whether the archive has worked for
+-- a worker. If that changes the archive's state, the stream gets an event of it too.
+-- Atomic: the events of a call stand together, in their order. Of several workers that see the same change of the
+-- archive one records it.
+-- Uses: archive_health, clock
 -- KEYS[1] stream  events
+-- KEYS[2] hash    archive health
 -- ARGV[1] how many events to keep
--- ARGV[2...] for each event the number of its parts, then field, value, ...
--- Returns 1
-local from = 2
+-- ARGV[2] the worker, '' if nothing is noted of the archive
+-- ARGV[3] the archive's error, '' if it has worked
+-- ARGV[4] how long (ms) a failure counts if its worker notes nothing more
+-- ARGV[5] how long (ms) the notes of a worker are kept
+-- ARGV[6...] for each event the number of its parts, then field, value, ...
+-- Returns 'unavailable' | 'available' if the state of the archive has changed, else ''
+local function to_stream(...) redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', ...) end
+
+local change = ''
+if ARGV[2] ~= '' then
+  change = note_archive(KEYS[2], ARGV[2], ARGV[3], clock_ms(), tonumber(ARGV[4]), tonumber(ARGV[5]))
+end
+if change == 'unavailable' then
+  to_stream('kind', 'archive.unavailable', 'error', ARGV[3], 'worker', ARGV[2])
+elseif change == 'available' then
+  to_stream('kind', 'archive.available', 'worker', ARGV[2])
+end
+local from = 6
 while from <= #ARGV do
   local parts = tonumber(ARGV[from])
-  redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', unpack(ARGV, from + 1, from + parts))
+  to_stream(unpack(ARGV, from + 1, from + parts))
   from = from + 1 + parts
 end
-return 1
+return change

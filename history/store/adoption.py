@@ -17,17 +17,18 @@ the record's is a new one, because the record's own list has been written and de
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from torpor.history import calls
 from torpor.history.adoption import Adoptable, Adoption, Look
-from torpor.history.elements import is_message
-from torpor.history.errors import InvalidArgument, MessageCorrupt, NotAdoptable, SessionPurged
+from torpor.history.elements import Shape, has_message_outline, is_message, shape
+from torpor.history.errors import InvalidArgument, MessageCorrupt, NotAdoptable, OwnerMismatch, SessionPurged
 from torpor.history.expiry import Expiry
 from torpor.history.keys import is_torpors_list
-from torpor.history.layout import LAYOUTS, Layout
+from torpor.history.layout import RETURN_PREFIX, Layout, check_return_key, other_format
+from torpor.history.limits import MAX_MESSAGE_BYTES, is_too_deep
 from torpor.history.order import Order
 from torpor.history.session import SessionInfo, Status
 from torpor.history.store.reading import PAGE_BYTES
@@ -49,36 +50,51 @@ class Adopting(Operations):
         expiry: Expiry = Expiry(),  # noqa: B008 - frozen
         owner: str | None = None,
         allow_reuse: bool = False,
+        max_bytes: int = MAX_MESSAGE_BYTES,
     ) -> int:
         """Move another library's messages of a session to the end of ours; returns how many messages were moved.
 
         One round trip if there are none. If it is killed anywhere, the next call finishes it. If several run at once,
         each message is written once. Messages that the other library adds meanwhile come last. If `expiry` has no idle
-        timeout, the rest of the key's TTL becomes the session's. Raises NotAdoptable, OwnerMismatch and SessionPurged,
-        and then the key stays as it is.
+        timeout, the rest of the key's TTL becomes the session's. A message that is nested too deep to be read is moved
+        as it is. Raises NotAdoptable, also for a message of more than `max_bytes`, OwnerMismatch and SessionPurged, and
+        then the key stays as it is.
         """
-        return await _Adopter(self.runner, session_id, layout, expiry, owner, allow_reuse).run()
+        return await _Adopter(self.runner, session_id, layout, expiry, owner, allow_reuse, max_bytes).run()
 
     async def finish_adoption(self, adoption: Adoption) -> int:
         """Finish an adoption that has begun; returns how many messages were moved."""
-        adopter = _Adopter(self.runner, adoption.session_id, adoption.layout)
+        adopter = _Adopter(self.runner, adoption.session_id, adoption.layout, owner=adoption.owner)
         return await adopter.carry_on(adoption)
 
-    async def adoptable(self, session_id: str, layout: Layout) -> Adoptable | None:
-        """Look at what `adopt` would take; changes nothing. Raises NotAdoptable and SessionPurged."""
-        return await _Adopter(self.runner, session_id, layout).look()
+    async def adoptable(
+        self, session_id: str, layout: Layout, *, owner: str | None = None, max_bytes: int = MAX_MESSAGE_BYTES
+    ) -> Adoptable | None:
+        """Look at what `adopt` would take; changes nothing. Raises NotAdoptable, OwnerMismatch and SessionPurged."""
+        return await _Adopter(self.runner, session_id, layout, owner=owner, max_bytes=max_bytes).look()
 
-    async def give_back(self, session_id: str, messages: Sequence[bytes], *, ttl: timedelta | None = None) -> None:
-        """Write messages to the key that langchain-google-memorystore-redis reads: all of them, or none.
+    async def give_back(
+        self,
+        session_id: str,
+        messages: Sequence[bytes],
+        *,
+        prefix: str = RETURN_PREFIX,
+        queues: Collection[str] = (),
+        ttl: timedelta | None = None,
+    ) -> None:
+        """Write messages to a key that langchain-google-memorystore-redis reads as `prefix` + id: all, or none.
 
-        Raises SessionExists if the key is in use, and MessageCorrupt for an element that is not a LangChain message.
+        `queues` are names of Celery's queues. Raises InvalidArgument if the key is Torpor's or Celery's, SessionExists
+        if it is in use, and MessageCorrupt for an element that is not exactly a LangChain message.
         """
+        namespace = self.runner.namespace
+        key = check_return_key(namespace, Layout(prefix).key(session_id), queues)
         if not messages:
             raise InvalidArgument(f"session {session_id!r} has no messages to give back")
         for position, message in enumerate(messages):
-            if not is_message(message):
+            if shape(message) is not Shape.MESSAGE or not is_message(message):
                 raise MessageCorrupt(f"message {position} of session {session_id!r} is not a LangChain message")
-        place = self.runner.namespace, LAYOUTS["memorystore"].key(session_id), os.urandom(8).hex().encode()
+        place = namespace, key, os.urandom(8).hex().encode()
         for start in range(0, len(messages), _PAGE):
             page = messages[start : start + _PAGE]
             await self.runner.perform(calls.stage_return(*place, page, staged=start, lease=_LEASE))
@@ -95,6 +111,7 @@ class _Adopter:
     expiry: Expiry = Expiry()  # noqa: RUF009 - frozen
     owner: str | None = None
     allow_reuse: bool = False
+    max_bytes: int = MAX_MESSAGE_BYTES
 
     async def run(self) -> int:
         """Adopt until the other library has no messages of the session."""
@@ -104,7 +121,8 @@ class _Adopter:
             adoption = await self._begin()
             if found.token is None and adoption.layout == self.layout:
                 await self._take(found)
-            moved += await replace(self, layout=adoption.layout).carry_on(adoption)
+            owner = adoption.owner if self.owner is None else self.owner
+            moved += await replace(self, layout=adoption.layout, owner=owner).carry_on(adoption)
         return moved
 
     async def look(self) -> Adoptable | None:
@@ -117,25 +135,35 @@ class _Adopter:
         info = await self._info()
         if info and info.status is Status.PURGED and not self.allow_reuse:
             raise SessionPurged(f"session {self.session_id!r} was purged")
+        if info and None not in (info.owner, self.owner) and info.owner != self.owner:
+            raise OwnerMismatch(f"session {self.session_id!r} belongs to another owner than {self.owner!r}")
         return Adoptable(first.total, first.messages[0], last.messages[-1])
 
     async def find(self) -> Look | None:
         """Find the messages to adopt, and check all of them unless they are taken already; raises NotAdoptable."""
-        key = self.layout.key(self.session_id)
-        if is_torpors_list(key):
-            raise NotAdoptable(key, "it is Torpor's own")
+        key = self._checked_key()
         order = Order()
         found = await self._peek(0)
         while found and found.token is None:
             for position, element in enumerate(found.messages, found.start):
-                if not is_message(element):
+                if is_message(element):
+                    order.add(element)
+                elif not (is_too_deep(element) and has_message_outline(element)):
                     raise NotAdoptable(key, "not all of it is LangChain messages", f"message {position}: ")
-                order.add(element)
             if found.stop >= found.total:
                 await self._check_order(key, order)
                 break
             found = await self._peek(found.stop)
         return found
+
+    def _checked_key(self) -> bytes:
+        """The other library's key; raises NotAdoptable if it is another's, whatever stands there."""
+        key = self.layout.key(self.session_id)
+        if is_torpors_list(key):
+            raise NotAdoptable(key, "it is Torpor's own")
+        if other := other_format(self.layout, key):
+            raise NotAdoptable(key, f"it has the prefix of another format: --format {other}")
+        return key
 
     async def carry_on(self, adoption: Adoption) -> int:
         """Write the taken messages, delete their list and end the adoption; returns how many this adopter wrote."""
@@ -173,11 +201,18 @@ class _Adopter:
 
     async def _peek(self, start: int) -> Look | None:
         return await self.runner.perform(
-            calls.peek_list(self.runner.namespace, self.session_id, self.layout, start, PAGE_BYTES)
+            calls.peek_list(
+                self.runner.namespace,
+                self.session_id,
+                self.layout,
+                start,
+                page_bytes=PAGE_BYTES,
+                max_bytes=self.max_bytes,
+            )
         )
 
     async def _begin(self) -> Adoption:
-        new = Adoption.new(self.session_id, self.layout)
+        new = Adoption.new(self.session_id, self.layout, self.owner)
         deployment = await self.runner.deployed(record=True)
         return await self.runner.perform(
             calls.begin_adoption(deployment, new, owner=self.owner, allow_reuse=self.allow_reuse)

@@ -1,16 +1,20 @@
-"""The stream of events: what has happened to sessions."""
+"""What has happened in a deployment: the stream of events, and the health of the archive."""
 
 from __future__ import annotations
 
 from itertools import chain
 from typing import Any
 
+from torpor.history import calls
 from torpor.history.keys import events_key
+from torpor.history.store.operation import Operation
 from torpor.history.store.runner import BlockingRunner
 
 
 class Events(BlockingRunner):
-    """Reads the deployment's stream of events."""
+    """Reads the deployment's stream of events, and the archive's health."""
+
+    archive_health = Operation(calls.archive_health)
 
     def last_events(self, count: int) -> list[tuple[str, dict[str, str]]]:
         """The stream's last events with their ids, oldest first."""

@@ -45,6 +45,7 @@ def test_a_session_goes_to_sleep_and_wakes_up_byte_for_byte(client: redis.Redis,
     assert sum(due.values()) == 1
     assert drain(services, list(due)) == {Outcome.ARCHIVED: 1}
     assert {key.rpartition(b":")[2] for key in lasting_keys(client)} == {
+        b"archive",
         b"config",
         b"events",
         b"t",

@@ -127,7 +127,7 @@ def query(exchange: Exchange) -> dict[str, list[str]]:
 
 
 def conflicting(times: int) -> Fault:
-    """Change the resource, like another program, before each of `times` requests that would change it."""
+    """Change the object, like another program, before each of `times` requests that would change it."""
     left = iter(range(times))
 
     def act(exchange: Exchange) -> Reply:

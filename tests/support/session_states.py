@@ -364,11 +364,4 @@ ACTS: dict[str, Callable[[Case], Any]] = {
 # Operations of `calls` that change no session's state.
 APART = {"configure", "info", "due", "poll_shards", "end_election", "overview", "list_sessions", "nearest", "attempts"}
 APART |= {"add_events", "peek_list", "take_list", "delete_taken", "end_adoption", "adoptions", "stage_return"}
-APART |= {
-    "claimed",
-    "give_back",
-    "owned",
-    "hold_owner",
-    "find_hold",
-    "begin_adoption",
-}
+APART |= {"claimed", "give_back", "owned", "hold_owner", "find_hold", "begin_adoption", "archive_health"}

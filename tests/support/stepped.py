@@ -270,12 +270,16 @@ class MemoryArchive:
         content = body.read()
         assert len(content) == size
         new = StoredObject(name, size, next(self._generations), dict(metadata), custom_time, held, metageneration=1)
-        stored, there = self._objects.setdefault(name, (new, content))
-        if there != content:
-            raise ArchiveConflict(f"{name} exists with other content")
-        if stored is not new:
-            if confirm:
+        while True:
+            found = self._objects.setdefault(name, (new, content))
+            stored, there = found
+            if there != content:
+                raise ArchiveConflict(f"{name} exists with other content")
+            if confirm and stored is not new:
                 confirm()
+            if self._objects.get(name) is found:  # nobody has changed it while we asked
+                break
+        if stored is not new:
             self.amend(stored, custom_time=custom_time or (NEVER if stored.custom_time else None), held=held or None)
             stored = self._objects[name][0]
             relied = replace(stored, metadata=dict(metadata), metageneration=stored.metageneration + 1)

@@ -68,6 +68,12 @@ def make_authority(folder: Path, *, alternative: bool = False) -> Authority:
     return authority
 
 
+def intermediate(authority: Authority) -> bytes:
+    """The certificate of an authority that another one has issued, in PEM."""
+    key = ec.generate_private_key(ec.SECP256R1()).public_key()
+    return _certificate(authority, _name("intermediate"), key, ca=True).public_bytes(Encoding.PEM)
+
+
 def _name(common: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
 

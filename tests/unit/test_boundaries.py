@@ -57,6 +57,7 @@ FOREIGN = ("torpor.worker", "celery", "kombu", "google", "pydantic_settings", "t
 FLOORS: dict[str, list[str]] = {
     "history.errors": [],
     "history.fields": [],
+    "history.limits": ["history.errors"],
     "history.elements": [],
     "history.order": ["history.elements"],
     "history.keys": ["history.errors"],
@@ -70,6 +71,7 @@ FLOORS: dict[str, list[str]] = {
     "history.calls": [
         "history.errors",
         "history.fields",
+        "history.limits",
         "history.keys",
         "history.expiry",
         "history.session",
@@ -80,6 +82,7 @@ FLOORS: dict[str, list[str]] = {
     ],
     "history.store": [
         "history.errors",
+        "history.limits",
         "history.elements",
         "history.order",
         "history.keys",
@@ -94,6 +97,7 @@ FLOORS: dict[str, list[str]] = {
     ],
     "history.conversation": [
         "history.errors",
+        "history.limits",
         "history.keys",
         "history.expiry",
         "history.session",
@@ -104,6 +108,7 @@ FLOORS: dict[str, list[str]] = {
     ],
     "history.adapters": [
         "history.errors",
+        "history.limits",
         "history.elements",
         "history.keys",
         "history.expiry",
@@ -115,6 +120,7 @@ FLOORS: dict[str, list[str]] = {
     ],
     "history.protocol": [
         "history.errors",
+        "history.limits",
         "history.elements",
         "history.keys",
         "history.expiry",
@@ -149,7 +155,7 @@ FLOORS: dict[str, list[str]] = {
         "worker.erasure",
     ],
     "worker.ops": ["worker.archive", "worker.deployment"],
-    "worker.tasks": ["worker.deployment", "worker.wake", "worker.erasure", "worker.sleep"],
+    "worker.tasks": ["worker.errors", "worker.deployment", "worker.wake", "worker.erasure", "worker.sleep"],
     "worker.app": ["worker.errors", "worker.deployment", "worker.sleep"],
     "worker.cli": [
         "worker.errors",

@@ -67,6 +67,11 @@ class Contents:
     def __bool__(self) -> bool:
         return bool(self.segments)
 
+    @property
+    def owners(self) -> set[str]:
+        """The owners that the segments name: one at most, unless several people used the same session id."""
+        return {each.stored.metadata["owner"] for each in self.segments if "owner" in each.stored.metadata}
+
 
 def look(archive: ArchiveStore, session_id: str, *, generations: bool = False) -> Contents:
     """List a session's objects, by one listing. With `generations`, `erasable` has those that are not current, too."""

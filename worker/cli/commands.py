@@ -14,8 +14,8 @@ from torpor.worker.cli import processes
 _HELP = """
 Chat sessions that sleep in Cloud Storage and wake up in Memorystore.
 
-Exit codes: 0 done, 1 failed, or a purge is blocked, 2 wrong usage, settings or input, 3 no such session, purge or hold,
-4 Redis, the archive or a worker is in the way for now: try again, 130 interrupted by Ctrl-C: run it again.
+Exit codes: 0 done, 1 failed, or a purge is blocked, 2 wrong usage, settings or input, 3 no such session, owner, purge
+or hold, 4 Redis, the archive or a worker is in the way for now: try again, 130 interrupted by Ctrl-C: run it again.
 """
 _HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
 

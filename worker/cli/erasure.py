@@ -11,7 +11,7 @@ from torpor.history.protocol import InvalidArgument, SessionNotFound, TorporErro
 from torpor.worker.cli import Interrupted, console
 from torpor.worker.cli.shared import JsonLines, services_of, span_of
 from torpor.worker.deployment.services import Services
-from torpor.worker.erasure import orders
+from torpor.worker.erasure import known, orders
 from torpor.worker.erasure import purge as purging
 from torpor.worker.erasure import receipts as receipting
 from torpor.worker.erasure.inventory import Tally
@@ -25,8 +25,8 @@ from torpor.worker.transfer import adopt
 def purge(
     context: typer.Context,
     *,
-    session: Annotated[str | None, typer.Option(help="Purge one session.")] = None,
-    owner: Annotated[str | None, typer.Option(help="Purge all sessions of an owner.")] = None,
+    sessions: Annotated[list[str] | None, typer.Option("--session", help="Purge one session.")] = None,
+    owners: Annotated[list[str] | None, typer.Option("--owner", help="Purge all sessions of an owner.")] = None,
     idle_for: Annotated[
         str | None,
         typer.Option(metavar="SPAN", help="Purge the sessions of --owner, or all, that are idle for 90d, 12h or 30m."),
@@ -35,13 +35,20 @@ def purge(
     requested_by: Annotated[str, typer.Option("--by", help="Write into the receipt who asks for it.")] = "",
     reason: Annotated[str, typer.Option(help="Write the reason into the receipt.")] = "",
     resume: Annotated[str | None, typer.Option(metavar="ID", help="Continue an unfinished purge.")] = None,
+    record_nothing_found: Annotated[
+        bool,
+        typer.Option(
+            "--record-nothing-found", help="Write a receipt also if nothing is known of the session or owner."
+        ),
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be removed.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON; with --dry-run one object a line.")] = False,
 ) -> None:
     """Remove sessions for good, and write a receipt.
 
-    They are removed from Redis and from the archive, unless --scope names one of the two.
+    They are removed from Redis and from the archive, unless --scope names one of the two. If nothing is known of the
+    session or the owner, the exit code is 3, and there is no receipt. One purge is for one session or one owner.
 
     Example: torpor purge --session user-42 --dry-run
 
@@ -50,6 +57,7 @@ def purge(
     Example: torpor purge --idle-for 365d --scope archive
 
     """
+    session, owner = _only(sessions, "--session"), _only(owners, "--owner")
     services = services_of(context, changes_archive=not dry_run)
     if resume is not None:
         if session or owner or idle_for or dry_run:
@@ -64,18 +72,14 @@ def purge(
         requested_by=requested_by,
         reason=reason,
     )
+    if not dry_run:
+        adopt.finish(services, order.session)
+    known.check(services, order, record_nothing_found=record_nothing_found)
     if dry_run:
-        if not _list(purging.preview(services, order), as_json=as_json) and session is not None:
-            raise SessionNotFound(f"there is nothing of session {session!r} to purge")
+        _list(purging.preview(services, order), as_json=as_json)
         return
-    if session is not None:
-        adopt.finish(services, session)
-    if session is not None or not yes:
-        total, held = _count(purging.preview(services, order))
-        if not total.sessions and not held:
-            raise SessionNotFound("there is nothing to purge")
-        if not yes:
-            typer.confirm(f"Remove for good: {_text(total)}?", abort=True, err=True)
+    if not yes:
+        _confirm(services, order, record_nothing_found=record_nothing_found)
     _tell(_carry_out(services, orders.place(services, order).id), as_json=as_json)
 
 
@@ -153,6 +157,13 @@ def receipts(
     )
 
 
+def _only(values: list[str] | None, option: str) -> str | None:
+    """The value of an option that may be given once: of two, the first would be dropped without a word."""
+    if values and len(values) > 1:
+        raise InvalidArgument(f"a purge has one {option}: order one for each")
+    return values[0] if values else None
+
+
 def _carry_out(services: Services, purge_id: str) -> Standing:
     try:
         with console.working("purging") as status:
@@ -199,12 +210,11 @@ def _tell_open(unfinished: Iterator[Standing], *, as_json: bool) -> None:
     )
 
 
-def _list(surveyed: Iterator[Surveyed], *, as_json: bool) -> int:
-    """Print what would be removed; returns how many sessions were found."""
-    total, count = Tally(), 0
+def _list(surveyed: Iterator[Surveyed], *, as_json: bool) -> None:
+    """Print what would be removed."""
+    total = Tally()
     for each in surveyed:
         found = each.found
-        count += 1
         if each.hold is None:
             total += found.tally
         if as_json:
@@ -215,7 +225,15 @@ def _list(surveyed: Iterator[Surveyed], *, as_json: bool) -> int:
         console.say(console.one_line(f"{found.session}: {where}{kept}"))
     if not as_json:
         console.say(f"would purge: {_text(total)}")
-    return count
+
+
+def _confirm(services: Services, order: Order, *, record_nothing_found: bool) -> None:
+    """Ask, unless there is nothing to remove; raises SessionNotFound if that is not to be recorded either."""
+    total, held = _count(purging.preview(services, order))
+    if total.sessions or held:
+        typer.confirm(f"Remove for good: {_text(total)}?", abort=True, err=True)
+    elif not record_nothing_found:
+        raise SessionNotFound("there is nothing to purge")
 
 
 def _count(surveyed: Iterator[Surveyed]) -> tuple[Tally, int]:

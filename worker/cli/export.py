@@ -10,8 +10,10 @@ from typing import Annotated
 import typer
 
 from torpor.history.protocol import (
+    RETURN_PREFIX,
     Expiry,
     InvalidArgument,
+    Layout,
     PermanentError,
     SessionExists,
     SessionNotFound,
@@ -24,8 +26,8 @@ from torpor.worker.cli.shared import services_of
 from torpor.worker.deployment import catalog
 from torpor.worker.deployment.services import Services
 from torpor.worker.transfer import adopt, json_lines, output_file
-from torpor.worker.transfer.give_back import give_back
-from torpor.worker.wake.read import read_transcript
+from torpor.worker.transfer.give_back import check_keys, give_back
+from torpor.worker.wake.read import read_session
 
 
 def export(
@@ -37,8 +39,15 @@ def export(
         Path | None, typer.Option("--output", "-o", help="Write to this file instead of standard output.")
     ] = None,
     to_memorystore: Annotated[
-        bool, typer.Option("--to-memorystore", help="Write to the keys that langchain-google-memorystore-redis reads.")
+        bool, typer.Option("--to-memorystore", help="Write to keys that langchain-google-memorystore-redis reads.")
     ] = False,
+    prefix: Annotated[
+        str | None,
+        typer.Option(
+            help="With --to-memorystore: what stands before the ids in the keys, and in the session ids that your "
+            f"application gives to that library; {RETURN_PREFIX} unless given, '' for nothing."
+        ),
+    ] = None,
     ttl: Annotated[int | None, typer.Option(help="With --to-memorystore: the TTL of the keys, in seconds.")] = None,
 ) -> None:
     """Copy sessions to a file, or back to another library.
@@ -50,7 +59,8 @@ def export(
     then stays as it is, and the others are in FILE.incomplete.
 
     Before you give sessions back with --to-memorystore, remove adopt= from the history of your application: it would
-    adopt them again.
+    adopt them again. The copies stand below a prefix, so that no session id names a key of another program. A session
+    whose key would be one of Torpor's or Celery's is refused.
 
     Example: torpor export user-42 -o user-42.jsonl
 
@@ -59,22 +69,24 @@ def export(
     """
     if bool(session) == all_:
         raise InvalidArgument("name sessions, or give --all")
-    if (to_memorystore and output) or (ttl is not None and not to_memorystore):
-        raise InvalidArgument("--output is for JSON lines, --ttl for --to-memorystore")
+    if (to_memorystore and output) or ((ttl, prefix) != (None, None) and not to_memorystore):
+        raise InvalidArgument("--output is for JSON lines, --ttl and --prefix are for --to-memorystore")
+    place = Layout(RETURN_PREFIX if prefix is None else prefix)
     expiry = Expiry.of_seconds(ttl)
     services = services_of(context)
     named = [check_session_id(each) for each in session or []]
     if to_memorystore:
+        check_keys(services, named, place.prefix)
         adopt.finish(services)
     failures = _Failures()
     if all_ and to_memorystore:
-        _give_all_back(services, expiry, failures)
+        _give_all_back(services, place.prefix, expiry, failures)
     elif all_:
         _write(_all_lines(services, failures), output, failures)
     elif to_memorystore:
         for each in named:
-            count = give_back(services, each, expiry.idle)
-            console.say(f"given back: {console.one_line(each)}, {count:,} messages")
+            count = give_back(services, each, place.prefix, expiry.idle)
+            console.say(f"given back: {console.one_line(place.prefix + each)}, {count:,} messages")
     else:
         _write(_lines(services, named), output, failures)
 
@@ -97,7 +109,8 @@ class _Failures:
 
 def _lines(services: Services, session_ids: Iterable[str]) -> Iterator[bytes]:
     for session_id in session_ids:
-        yield json_lines.export_line(session_id, read_transcript(services, session_id))
+        transcript = read_session(services, session_id)
+        yield json_lines.export_line(session_id, transcript.elements, transcript.owner)
 
 
 def _all_lines(services: Services, failures: _Failures) -> Iterator[bytes]:
@@ -122,14 +135,14 @@ def _write(lines: Iterator[bytes], output: Path | None, failures: _Failures) -> 
     failures.check(f"; the others are in {written}")
 
 
-def _give_all_back(services: Services, expiry: Expiry, failures: _Failures) -> None:
+def _give_all_back(services: Services, prefix: str, expiry: Expiry, failures: _Failures) -> None:
     """A session whose key exists is counted as given back by an earlier run."""
     given = there = 0
     with console.progress(None) as bars:
         task = bars.add_task("giving back", total=None)
         for session_id in catalog.everything(services, failures.add):
             try:
-                give_back(services, session_id, expiry.idle)
+                give_back(services, session_id, prefix, expiry.idle)
                 given += 1
             except SessionExists:
                 there += 1

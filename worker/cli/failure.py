@@ -7,7 +7,14 @@ from typing import NoReturn
 
 from torpor.history.protocol import InvalidArgument, SessionNotFound, TorporError, TransientError
 from torpor.worker.cli import console
-from torpor.worker.errors import ArchiveMisconfigured, HoldNotFound, ImportFailed, PurgeNotFound, SettingsError
+from torpor.worker.errors import (
+    ArchiveMisconfigured,
+    HoldNotFound,
+    ImportFailed,
+    OwnerNotFound,
+    PurgeNotFound,
+    SettingsError,
+)
 
 # The first class that matches the error decides. The help of `torpor` documents the codes.
 _EXIT_CODES: list[tuple[type[TorporError], int]] = [
@@ -17,6 +24,7 @@ _EXIT_CODES: list[tuple[type[TorporError], int]] = [
     (SessionNotFound, 3),
     (PurgeNotFound, 3),
     (HoldNotFound, 3),
+    (OwnerNotFound, 3),
     (ArchiveMisconfigured, 2),
     (TransientError, 4),
     (TorporError, 1),

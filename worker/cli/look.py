@@ -5,12 +5,15 @@ from __future__ import annotations
 import sys
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from torpor.worker.cli import console
 from torpor.worker.cli.shared import Json, JsonLines, Session, services_of, walk
+
+if TYPE_CHECKING:
+    from torpor.history.protocol import ArchiveHealth, WorkerHealth
 
 
 def status(context: typer.Context, *, as_json: Json = False) -> None:
@@ -27,6 +30,7 @@ def status(context: typer.Context, *, as_json: Json = False) -> None:
     limit = overview.memory_limit_bytes
     console.print_facts(
         {
+            "archive health": _health_of(overview.archive_health),
             "live in Redis": f"{overview.live:,}",
             "due": f"{overview.due:,}",
             "in work": f"{overview.in_work:,}",
@@ -39,10 +43,26 @@ def status(context: typer.Context, *, as_json: Json = False) -> None:
             "Redis memory": console.size(overview.memory_bytes) + (f" of {console.size(limit)}" if limit else ""),
             "shards": str(overview.shards),
             "archive": overview.archive,
+            **{f"archive for {each.worker}": _notes_of(each) for each in overview.archive_health.workers},
         }
     )
     for warning in overview.warnings:
-        console.warn(f"warning: {warning}")
+        console.warn(f"warning: {console.one_line(warning)}")
+
+
+def _health_of(health: ArchiveHealth) -> str:
+    """Whether the archive works, in a word."""
+    if health.unavailable_since:
+        return f"unavailable for {console.span(max(datetime.now(UTC) - health.unavailable_since, timedelta()))}"
+    return "available" if health.workers else "no worker has used the archive in the last day"
+
+
+def _notes_of(worker: WorkerHealth) -> str:
+    """When the archive has last worked for a worker, and when and why it has failed."""
+    now = datetime.now(UTC)
+    moments = {"worked": worker.last_success, "failed": worker.last_failure}
+    ago = [f"{what} {console.span(max(now - at, timedelta()))} ago" for what, at in moments.items() if at]
+    return ", ".join(ago) + (f": {worker.error}" if worker.error else "")
 
 
 def sessions(
@@ -91,16 +111,16 @@ def show(context: typer.Context, session: Session, *, as_json: Json = False) -> 
     """
     from torpor.history.protocol import MessageCorrupt, check_session_id
     from torpor.worker.transfer import json_lines
-    from torpor.worker.wake.read import read_transcript
+    from torpor.worker.wake.read import read_session
 
-    elements = read_transcript(services_of(context), check_session_id(session))
+    transcript = read_session(services_of(context), check_session_id(session))
     if as_json:
-        sys.stdout.buffer.write(json_lines.export_line(session, elements))
+        sys.stdout.buffer.write(json_lines.export_line(session, transcript.elements, transcript.owner))
     else:
         from torpor.worker.cli.speech import speeches  # loads LangChain
 
         corrupt: list[int] = []
-        console.print_transcript(speeches(elements, corrupt))
+        console.print_transcript(speeches(transcript.elements, corrupt))
         if corrupt:
             positions = ", ".join(map(str, corrupt))
             raise MessageCorrupt(f"message {positions} of session {session!r} can't be read; --json has all bytes")
@@ -117,7 +137,7 @@ def events(
 ) -> None:
     """List what happened to sessions, oldest first.
 
-    A session was archived, restored or purged, or an attempt has failed.
+    A session was archived, restored or purged, an attempt has failed, or the archive is unavailable or available again.
 
     Example: torpor events --follow --json | jq 'select(.kind == "session.quarantined")'
     """
@@ -129,5 +149,5 @@ def events(
             continue
         at = datetime.fromtimestamp(int(identity.partition("-")[0]) / 1000, UTC)
         rest = " ".join(f"{name}={value}" for name, value in fields.items() if name not in ("kind", "session"))
-        what = f"{at:%Y-%m-%d %H:%M:%S} {fields.get('kind')} {fields.get('session')} {rest}"
+        what = f"{at:%Y-%m-%d %H:%M:%S} {fields.get('kind')} {fields.get('session', '-')} {rest}"
         console.say(console.one_line(what))

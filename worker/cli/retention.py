@@ -30,11 +30,15 @@ def hold(
 ) -> None:
     """Put a session or an owner under a legal hold.
 
-    The sessions are archived as always, but nobody can clear or purge them, and they do not expire.
+    The sessions are archived as always, but nobody can clear or purge them, and they do not expire. The hold of an
+    owner may come before the owner's first session.
 
     Example: torpor hold --owner ann --reason "case 12/2026"
     """
-    _tell(_set(context, session, owner, reason), "held", as_json=as_json)
+    held = _set(context, session, owner, reason)
+    _tell(held, "held", as_json=as_json)
+    if owner is not None and not held.sessions:
+        console.warn(f"nothing is known of owner {owner!r} yet: the hold is for sessions to come")
 
 
 def unhold(context: typer.Context, *, session: _Session = None, owner: _Owner = None, as_json: Json = False) -> None:

@@ -47,7 +47,7 @@ def speech(element: bytes) -> Speech:
 def _object(element: bytes) -> dict[str, Any] | None:
     try:
         value = parse_json(element)
-    except (ValueError, RecursionError):
+    except ValueError:
         return None
     return value if isinstance(value, dict) else None
 

@@ -11,12 +11,18 @@ from typing import Annotated, Any
 
 import typer
 
-from torpor.history.protocol import LAYOUTS, Adoptable, Expiry, parse_json
+from torpor.history.protocol import LAYOUTS, Adoptable, Expiry, check_owner, is_too_deep, parse_json
 from torpor.worker.cli import console
 from torpor.worker.cli.shared import Json, services_of
 from torpor.worker.transfer import adopt as adopting
-from torpor.worker.transfer import json_lines
+from torpor.worker.transfer import imports, json_lines
+from torpor.worker.transfer.json_lines import OwnerSource
+from torpor.worker.transfer.owner_rule import OwnerRule
 
+OwnerPattern = Annotated[
+    str | None,
+    typer.Option(metavar="REGEX", help="A regular expression whose group finds the owner in a session id: '([^:]+):'."),
+]
 _Ttl = Annotated[int | None, typer.Option(help="Idle timeout of the sessions, in seconds.")]
 
 
@@ -33,9 +39,13 @@ class Format(StrEnum):
 
 def import_(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help='Lines of {"session_id", "messages": [...]}.')],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help='Lines of {"session_id", "owner", "messages": [...]}.')],
     *,
     ttl: _Ttl = None,
+    owner: Annotated[str | None, typer.Option(help="All sessions of the file are this owner's.")] = None,
+    owner_field: Annotated[
+        str | None, typer.Option(metavar="FIELD", help="The field of each line that names its owner.")
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only check the file, and count the new sessions.")
     ] = False,
@@ -45,15 +55,23 @@ def import_(
 
     Sessions that exist are skipped, so the command can be run again. Purged ones are passed over and counted.
 
+    The owner of a session is the "owner" of its line, or what --owner or --owner-field says. If an existing session has
+    another owner, the line is named, and nothing is imported.
+
     Example: torpor import conversations.jsonl --ttl 3600
+
+    Example: torpor import dump.jsonl --owner-field user_id --dry-run
+
     """
-    total = json_lines.count(file)
+    owners = OwnerSource(None if owner is None else check_owner(owner), owner_field)
+    total = json_lines.count(file, owners)
     expiry = Expiry.of_seconds(ttl)
     with console.progress(total) as bars:
         task = bars.add_task("checking" if dry_run else "importing", total=total)
-        result = json_lines.import_file(
+        result = imports.import_file(
             services_of(context, changes_archive=not dry_run),
             file,
+            owners=owners,
             expiry=expiry,
             dry_run=dry_run,
             progress=lambda: bars.advance(task),
@@ -66,6 +84,8 @@ def import_(
         f"{verb}: {result.sessions:,} sessions, {result.messages:,} messages; {result.skipped:,} sessions exist already"
         + (f", {result.purged:,} were purged" if result.purged else "")
     )
+    if result.unowned:
+        console.warn(f"{result.unowned:,} of the sessions that exist have no owner: see torpor assign-owner")
 
 
 def adopt(
@@ -84,6 +104,8 @@ def adopt(
     ttl: Annotated[
         int | None, typer.Option(help="Idle timeout in seconds. Without it, the rest of a key's TTL counts.")
     ] = None,
+    owner: Annotated[str | None, typer.Option(help="All of these sessions are this owner's.")] = None,
+    owner_pattern: OwnerPattern = None,
     force: Annotated[
         bool, typer.Option("--force", help="Also adopt messages that look as if they stood in the other order.")
     ] = False,
@@ -97,9 +119,11 @@ def adopt(
     It can be run again, and while that library goes on writing. Change your application first, so that its history
     has adopt=: adopted messages go to the end of a session. A session that can't be read, or whose messages look as if
     they stood in the other order than the format has, is left as it is; so are keys with the prefix of another format.
+    The other library knows no owners: name them with --owner or --owner-pattern, or later with torpor assign-owner.
 
     Example: torpor adopt --match 'user-*' --format memorystore --dry-run
     """
+    owners = OwnerRule.of(owner, owner_pattern)
     theirs = LAYOUTS[layout] if prefix is None else replace(LAYOUTS[layout], prefix=prefix)
     with console.progress(None) as bars:
         task = bars.add_task("looking" if dry_run else "adopting", total=None)
@@ -108,33 +132,42 @@ def adopt(
             replace(theirs, check_order=not force),
             match,
             expiry=Expiry.of_seconds(ttl),
+            owners=owners,
             dry_run=dry_run,
             progress=lambda: bars.advance(task),
         )
     if as_json:
-        planned = {"planned": _as_json(result.planned)} if dry_run else {}
+        planned = {"planned": _as_json(result.planned, owners)} if dry_run else {}
         left_alone = {reason: asdict(each) for reason, each in result.left.items()}
         counts = {"sessions": result.sessions, "messages": result.messages, "left": left_alone}
         console.print_json({**counts, **planned, "dry_run": dry_run})
         return
     verb = "would adopt" if dry_run else "adopted"
     for session_id, found in result.planned.items():
-        console.say(f"{console.one_line(session_id)}: {found.total:,} messages, {_extract(found)}")
+        owner = owners.owner(session_id)
+        of_owner = "" if owner is None else f"of owner {console.one_line(owner)}, "
+        console.say(f"{console.one_line(session_id)}: {of_owner}{found.total:,} messages, {_extract(found)}")
     console.say(f"{verb}: {result.sessions:,} sessions, {result.messages:,} messages")
     for reason, left in result.left.items():
         console.say(f"not adopted: {left.count:,}, such as {console.one_line(left.example)}: {reason}")
 
 
-def _as_json(planned: Mapping[str, Adoptable]) -> list[dict[str, Any]]:
+def _as_json(planned: Mapping[str, Adoptable], owners: OwnerRule) -> list[dict[str, Any]]:
     return [
         {
             "session_id": session_id,
+            "owner": owners.owner(session_id),
             "messages": found.total,
-            "first": parse_json(found.first),
-            "last": parse_json(found.last),
+            "first": _value(found.first),
+            "last": _value(found.last),
         }
         for session_id, found in planned.items()
     ]
+
+
+def _value(element: bytes) -> Any:
+    """The message as JSON; its length alone if it is nested too deep to be read."""
+    return f"{len(element):,} bytes" if is_too_deep(element) else parse_json(element)
 
 
 def _extract(found: Adoptable) -> str:
@@ -142,5 +175,8 @@ def _extract(found: Adoptable) -> str:
     from torpor.worker.cli.speech import speeches  # loads LangChain
 
     ends = [found.first, found.last][: found.total]
-    said = (f"{each.speaker}: {shorten(console.one_line(each.text), _EXTRACT)}" for each in speeches(ends, []))
+    said = (
+        f"{each.speaker}: {shorten(console.one_line(each.text or ', '.join(each.kinds)), _EXTRACT)}"
+        for each in speeches(ends, [])
+    )
     return " ... ".join(said)

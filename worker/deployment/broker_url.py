@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
+from torpor.history.protocol import InvalidArgument, is_instances_own
+
 
 def is_broker_url(urls: str) -> bool:
     """True if each of these URLs, separated by ';', is of a transport that Celery has."""
@@ -22,15 +24,20 @@ def for_celery(urls: str, redis_url: str, *, ca_file: Path | None, iam: bool) ->
 
 def _for_celery(url: str, redis_url: str, *, ca_file: Path | None, iam: bool) -> str:
     parts = urlsplit(url)
+    given = dict(parse_qsl(parts.query))
     if parts.scheme == "rediss":
         # kombu and Celery's result backend read these from the query. Without the first, kombu trusts any certificate.
         options = {"ssl_cert_reqs": "required"}
         if _address(url) == _address(redis_url):
-            if ca_file:
-                options |= {"ssl_ca_certs": str(ca_file), "ssl_check_hostname": "false"}
+            if ca_file and "ssl_ca_certs" not in given:
+                names = "false" if is_instances_own(ca_file) else "true"
+                options |= {"ssl_ca_certs": str(ca_file), "ssl_check_hostname": names}
             if iam:
                 options |= {"credential_provider": "torpor.application_default"}
-        url = parts._replace(query=urlencode({**options, **dict(parse_qsl(parts.query))})).geturl()
+        given = options | given
+        url = parts._replace(query=urlencode(given)).geturl()
+    if "credential_provider" in given and given.get("ssl_cert_reqs") != "required":
+        raise InvalidArgument("IAM needs rediss:// with ssl_cert_reqs=required: anybody could be sent the token")
     return re.sub(r"^unix://", "redis+socket://", url)
 
 

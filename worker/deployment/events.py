@@ -14,7 +14,7 @@ from enum import StrEnum
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from torpor.history.protocol import TorporError
+from torpor.history.protocol import ArchiveNote, ArchiveState, TorporError
 
 if TYPE_CHECKING:  # applications that wake sessions need neither
     from celery import Celery
@@ -39,11 +39,13 @@ class EventKind(StrEnum):
     PURGED = "session.purged"
     FAILED = "session.failed"  # a counted failure; it is tried again
     QUARANTINED = "session.quarantined"
+    UNAVAILABLE = "archive.unavailable"  # the archive fails for a first worker; sessions stay in Redis
+    AVAILABLE = "archive.available"  # it works again for all workers
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event. `messages` is a count; `object` is a name in the archive."""
+    """One event of a session. `messages` is a count; `object` is a name in the archive."""
 
     kind: EventKind
     session: str
@@ -58,18 +60,22 @@ class Event:
         return {name: str(value) for name in self.__slots__ if (value := getattr(self, name)) is not None}
 
 
-def record_events(services: Services, events: Sequence[Event]) -> None:
+def record_events(services: Services, events: Sequence[Event], note: ArchiveNote | None = None) -> None:
     """Append events to the stream, and send each to the task that the settings name, if any.
 
+    A `note` of the archive's health is recorded with them; if it changes the archive's state, that is an event too.
     Logs errors and raises none: an event that is not recorded must not undo the work that it is about.
     """
-    if not events:
+    if not (events or note):
         return
     recorded = [event.fields() for event in events]
     try:
-        services.sessions.add_events(recorded, keep=KEPT)
+        changed = services.sessions.add_events(recorded, keep=KEPT, note=note)
     except TorporError as error:
         log.warning("%d events were not recorded: %s", len(recorded), error)
+    else:
+        if note and changed:
+            recorded.insert(0, _of_archive(changed, note))
     task = services.settings.on_event_task
     if task is None:
         return
@@ -79,6 +85,13 @@ def record_events(services: Services, events: Sequence[Event]) -> None:
             _sender(services.settings).send_task(task, args=[fields], queue=queue, retry=False)
     except Exception as error:  # the broker's transport may raise anything
         log.warning("events were not sent to %s: %s", task, type(error).__name__)
+
+
+def _of_archive(state: ArchiveState, note: ArchiveNote) -> dict[str, str]:
+    """The event that `add_events` has recorded of the archive, as the task gets it."""
+    kind = EventKind.AVAILABLE if state is ArchiveState.AVAILABLE else EventKind.UNAVAILABLE
+    log.warning("%s: %s", kind, note.error or "it works again for all workers")
+    return {"kind": kind, **({"error": note.error} if note.error else {}), "worker": note.worker}
 
 
 @cache

@@ -46,5 +46,10 @@ def connect(settings: Settings) -> Services:
 def open_deployment(settings: Settings) -> Services:
     """As `connect`, for writers: makes sure that the archive is this deployment's; raises ArchiveTaken."""
     services = connect(settings)
-    ownership.take(services.archive, settings.namespace)
+    own(services)
     return services
+
+
+def own(services: Services) -> None:
+    """Make sure that the archive is this deployment's; raises ArchiveTaken and ArchiveUnavailable."""
+    ownership.take(services.archive, services.settings.namespace)

@@ -12,7 +12,16 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from torpor.history.protocol import DEFAULT_NAMESPACE, MAX_SHARDS, InvalidArgument, Policies, check_namespace, connect
+from torpor.history.protocol import (
+    DEFAULT_NAMESPACE,
+    MAX_MESSAGE_BYTES,
+    MAX_SHARDS,
+    MOST_MESSAGE_BYTES,
+    InvalidArgument,
+    Policies,
+    check_namespace,
+    connect,
+)
 from torpor.worker.archive.stores.url import parse_archive_url
 from torpor.worker.deployment.broker_url import for_celery, is_broker_url
 from torpor.worker.deployment.policy_settings import PolicySettings, WholeSeconds, policies_of, read_rules, write_rules
@@ -47,7 +56,7 @@ def _redis_ca_file(path: Path | None, info: ValidationInfo) -> Path | None:
 
 
 def _redis_iam(iam: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - pydantic's signature
-    connect(info.data.get("redis_url", _ENCRYPTED).get_secret_value(), iam=iam)
+    connect(info.data.get("redis_url", _ENCRYPTED).get_secret_value(), iam=iam, ca_file=info.data.get("redis_ca_file"))
     return iam
 
 
@@ -56,7 +65,14 @@ def _broker_url(url: SecretStr | None, info: ValidationInfo) -> SecretStr | None
         raise ValueError(f"is required with {PREFIX}REDIS_CLUSTER, since Celery can't use a Cluster as its broker")
     if url and not is_broker_url(url.get_secret_value()):
         raise ValueError("must be a URL of a transport that Celery has, such as redis://host:6379/0")
+    if url and "redis_url" in info.data:
+        iam = info.data.get("redis_iam", False)
+        _celery_broker(url, info.data["redis_url"], info.data.get("redis_ca_file"), iam=iam)
     return url
+
+
+def _celery_broker(url: SecretStr, redis_url: SecretStr, ca_file: Path | None, *, iam: bool) -> str:
+    return for_celery(url.get_secret_value(), redis_url.get_secret_value(), ca_file=ca_file, iam=iam)
 
 
 def _memory_low(share: float, info: ValidationInfo) -> float:
@@ -96,7 +112,7 @@ class Settings(BaseSettings):
         description="Whether TORPOR_REDIS_URL is a node of a Redis Cluster; TORPOR_BROKER_URL is then required.",
     )
     redis_ca_file: Annotated[Path | None, BeforeValidator(_none), AfterValidator(_redis_ca_file)] = Field(
-        default=None, description="A PEM file with the CA certificates of a rediss:// instance of Memorystore."
+        default=None, description="A PEM file with the CA certificate of a rediss:// instance of Memorystore."
     )
     redis_iam: Annotated[bool, AfterValidator(_redis_iam)] = Field(
         default=False, description="Whether IAM access tokens replace a password; needs rediss://."
@@ -178,6 +194,13 @@ class Settings(BaseSettings):
         default=30, description="When to try again after a failure, with jitter of half of it."
     )
 
+    max_message_bytes: int = Field(
+        default=MAX_MESSAGE_BYTES,
+        ge=1,
+        le=MOST_MESSAGE_BYTES,
+        description="The largest message that is imported, adopted, or read from a packed segment.",
+    )
+
     @property
     def lease(self) -> timedelta:
         """How long a claim lasts unless it is renewed."""
@@ -196,9 +219,7 @@ class Settings(BaseSettings):
     @property
     def celery_broker(self) -> str:
         """The broker's URL as Celery wants it, with the password, and with the options for encryption and IAM."""
-        redis_url = self.redis_url.get_secret_value()
-        urls = self.broker_url.get_secret_value() if self.broker_url else redis_url
-        return for_celery(urls, redis_url, ca_file=self.redis_ca_file, iam=self.redis_iam)
+        return _celery_broker(self.broker_url or self.redis_url, self.redis_url, self.redis_ca_file, iam=self.redis_iam)
 
 
 def load_settings(overrides: Mapping[str, Any] | None = None) -> Settings:

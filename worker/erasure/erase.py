@@ -45,10 +45,14 @@ def below_floor(services: Services, session_id: str, floor: int, owners: Iterabl
     return Erased(unmarked.objects - marked + erased.objects, [*unmarked.refused, *erased.refused])
 
 
-def floor_markers(services: Services, session_id: str) -> None:
-    """Delete the floor markers of a purged session, when its tombstone's time is over."""
+def floor_markers(services: Services, session_id: str, floor: int) -> None:
+    """Delete the floor markers of a purged session, when the time of its tombstone, of epoch `floor`, is over.
+
+    A worker that is late leaves the marker of a newer clear.
+    """
     for stored in services.archive.list(names.session_prefix(session_id), generations=True):
-        if _is_floor(session_id, stored):
+        name = names.parse(session_id, stored.name)
+        if isinstance(name, names.FloorName) and name.epoch <= floor:
             services.archive.delete(stored)
 
 

@@ -77,8 +77,8 @@ class Found(Document):
 
     @property
     def tally(self) -> Tally:
-        """The counts of this session."""
-        return Tally(1, self.messages, len(self.objects), sum(each.size for each in self.objects))
+        """The counts of this session, which is none if nothing of it was found."""
+        return Tally(int(bool(self)), self.messages, len(self.objects), sum(each.size for each in self.objects))
 
 
 def write(services: Services, purge: str, number: int, founds: Sequence[Found]) -> None:

@@ -32,6 +32,11 @@ def place(services: Services, order: Order) -> Order:
     return placed
 
 
+def is_placed(services: Services, purge: str) -> bool:
+    """True if an order was placed under this id, finished or not."""
+    return any(any(services.archive.list(name)) for name in (names.order_name(purge), names.receipt_name(purge)))
+
+
 def _finished(services: Services, purge: str) -> Order | None:
     """The order that the receipt of a purge repeats, if there is a receipt."""
     with suppress(PurgeNotFound):

@@ -23,6 +23,7 @@ from torpor.history.protocol import (
 )
 from torpor.worker.archive import contents
 from torpor.worker.deployment.services import Services
+from torpor.worker.ops.status import unavailable
 
 _PAGE = 500
 # How many positions of corrupt messages a finding names.
@@ -32,7 +33,7 @@ _ADOPTING = timedelta(minutes=1)
 
 
 class Ailment(StrEnum):
-    """What can be wrong in Redis."""
+    """What can be wrong in Redis, and with the archive."""
 
     GHOST = "index entry without a session"
     UNINDEXED = "session without an index entry"
@@ -40,6 +41,7 @@ class Ailment(StrEnum):
     UNREADABLE = "keys or metadata that are not Torpor's"
     CORRUPT = "messages that can't be read"
     UNADOPTED = "adoption that was not finished"
+    ARCHIVE_UNAVAILABLE = "archive that fails for a worker"
     SHARD_UNREADABLE = "a shard's index or quarantine that is not Torpor's"
 
 
@@ -54,7 +56,7 @@ class Assumption(StrEnum):
 class Finding:
     """Something that is wrong, and whether it is repaired. `detail` says more, or why it can't be repaired.
 
-    The session id is None if the shard itself is unreadable.
+    The session id is None if the shard itself is unreadable, or the archive fails.
     """
 
     session_id: str | None
@@ -73,6 +75,8 @@ def examine(
     changed.
     """
     sessions = services.sessions
+    if outage := unavailable(sessions.archive_health()):
+        yield Finding(None, Ailment.ARCHIVE_UNAVAILABLE, detail=outage)
     walk = chain(_indexed(sessions), sessions.stored_sessions())
     found: set[str] = set()
     while page := list(islice(walk, _PAGE)):

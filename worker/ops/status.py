@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from torpor.history.protocol import SessionInfo, ShardOverview
+from torpor.history.protocol import ArchiveHealth, SessionInfo, ShardOverview
 from torpor.worker.deployment import memory
 from torpor.worker.deployment.memory import NodeMemory
 from torpor.worker.deployment.services import Services
@@ -34,6 +34,7 @@ class Overview:
     memory_limit_bytes: int | None
     shards: int
     archive: str
+    archive_health: ArchiveHealth
     warnings: Sequence[str]
 
 
@@ -42,6 +43,7 @@ def overview(services: Services) -> Overview:
     shards = services.sessions.overview()
     due, in_work = sum(shard.due for shard in shards), sum(shard.in_work for shard in shards)
     postponed = sum(shard.postponed for shard in shards)
+    health = services.sessions.archive_health()
     nodes = memory.nodes(services)
     limits = [node.limit for node in nodes if node.limit]
     return Overview(
@@ -59,7 +61,8 @@ def overview(services: Services) -> Overview:
         memory_limit_bytes=sum(limits) or None,
         shards=len(shards),
         archive=services.archive.url,
-        warnings=[*_warnings(services, nodes)],
+        archive_health=health,
+        warnings=[*_warnings(services, nodes, health)],
     )
 
 
@@ -71,10 +74,21 @@ def _longest_wait(shards: Sequence[ShardOverview], claimed: Sequence[SessionInfo
     return max((now - min(since)).total_seconds(), 0.0) if since else None
 
 
-def _warnings(services: Services, nodes: Sequence[NodeMemory]) -> Iterator[str]:
+def _warnings(services: Services, nodes: Sequence[NodeMemory], health: ArchiveHealth) -> Iterator[str]:
+    if outage := unavailable(health):
+        yield f"the archive is unavailable {outage}"
     for policy in sorted({node.policy for node in nodes if node.policy.startswith("allkeys-")}):
         yield f"maxmemory-policy is {policy}, which deletes live sessions: set noeviction"
     full = sum(node.above(services.settings.memory_high) for node in nodes)
     if full:
         share = services.settings.memory_high
         yield f"{full} of {len(nodes)} nodes use more than {share:.0%} of their memory: sessions are archived early"
+
+
+def unavailable(health: ArchiveHealth) -> str | None:
+    """Since when the archive fails, and the latest error of the worker that has met it last; None if it works."""
+    if health.unavailable_since is None:
+        return None
+    failed = [(each.last_failure, each.worker, each.error) for each in health.workers if each.last_failure]
+    says = "".join(f", says {worker}: {error}" for _, worker, error in sorted(failed)[-1:])
+    return f"since {health.unavailable_since.isoformat(timespec='seconds')}{says}"

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 
 from torpor.history.protocol import Lease
 from torpor.worker.deployment.services import Services
+from torpor.worker.sleep.breaker import archive_is_down
 from torpor.worker.sleep.outcome import Outcome
-from torpor.worker.sleep.pool import Pool, archive_is_down
+from torpor.worker.sleep.pool import Pool
 
 log = logging.getLogger("torpor.drain")
 

@@ -15,8 +15,7 @@ from typing import ParamSpec, Self
 from torpor.history.protocol import CommitOutcome, Lease, Page, SessionInfo, TorporError, TransientError
 from torpor.worker.deployment.events import EventKind, record_events
 from torpor.worker.deployment.services import Services
-from torpor.worker.errors import ArchiveUnavailable
-from torpor.worker.sleep import shutdown
+from torpor.worker.sleep import breaker, shutdown
 from torpor.worker.sleep.attempt import Verified, commit, end, verify
 from torpor.worker.sleep.giving_back import release, returned
 from torpor.worker.sleep.leases import LeaseKeeper
@@ -26,10 +25,6 @@ P = ParamSpec("P")
 
 log = logging.getLogger("torpor.archiver")
 
-# The circuit breaker of this process: set when the archive is down, cleared when it works again. While it is set, a
-# drain claims a single session, so that an archive which does not answer costs one time-out, not one a thread.
-_archive_down = threading.Event()
-_WORKED = frozenset({Outcome.ARCHIVED, Outcome.KEPT, Outcome.ERASED, Outcome.ERASING, Outcome.HOLD_APPLIED})
 # So many bytes of each session are read with the others of its batch. Most sessions have less.
 _HEAD_BYTES = 64 * 1024
 # At most so many sessions are committed together, and one waits so long for the next. Committing eight takes little
@@ -38,11 +33,6 @@ _TOGETHER = 16
 _TOGETHER_SECONDS = 0.005
 # How often a wait for finished sessions looks for a shutdown.
 _WAIT_SECONDS = 0.5
-
-
-def archive_is_down() -> bool:
-    """True if the archive was down when it was last tried. Then claim a single session, to try it again."""
-    return _archive_down.is_set()
 
 
 class Pool:
@@ -187,10 +177,7 @@ class Pool:
             if not self._down.is_set():
                 log.warning("archiving stops for now: %s", result.error)
             self._down.set()
-        if isinstance(result.error, ArchiveUnavailable):
-            _archive_down.set()
-        elif result.outcome in _WORKED and not self._down.is_set():
-            _archive_down.clear()
+        breaker.update(result, others_failed=self._down.is_set())
         return result
 
     def _is_over(self) -> bool:
@@ -222,4 +209,5 @@ class Pool:
         for result in results:
             self._in_work.pop(result.session_id, None)
             self.totals[result.outcome] += 1
-        record_events(self._services, events_of(results, self._event))
+        note = breaker.note_of(results, others_failed=self._down.is_set())
+        record_events(self._services, events_of(results, self._event), note)

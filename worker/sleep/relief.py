@@ -10,11 +10,13 @@ from torpor.worker.deployment import memory
 from torpor.worker.deployment.events import EventKind
 from torpor.worker.deployment.memory import NodeMemory
 from torpor.worker.deployment.periodic import PeriodicThread
-from torpor.worker.deployment.services import Services, open_deployment
+from torpor.worker.deployment.services import Services
 from torpor.worker.deployment.settings import Settings
 from torpor.worker.sleep import shutdown
+from torpor.worker.sleep.breaker import archive_is_down
+from torpor.worker.sleep.opening import open_for_work
 from torpor.worker.sleep.outcome import Outcome
-from torpor.worker.sleep.pool import Pool, archive_is_down
+from torpor.worker.sleep.pool import Pool
 
 log = logging.getLogger("torpor.relief")
 
@@ -76,5 +78,5 @@ class Reliever:
         return self._settings.sweep_interval_seconds * random.uniform(0.75, 1.25)  # so that workers take turns
 
     def _relieve(self) -> None:
-        self._services = self._services or open_deployment(self._settings)
+        self._services = self._services or open_for_work(self._settings)
         relieve(self._services)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import partial
 from itertools import islice
 
 from torpor.history.protocol import (
@@ -15,19 +13,23 @@ from torpor.history.protocol import (
     Expiry,
     Layout,
     NotAdoptable,
+    OwnerMismatch,
     PermanentError,
     SessionPurged,
+    is_celerys,
     looks_like_torpors,
-    other_format,
 )
+from torpor.worker.archive import contents
 from torpor.worker.deployment.services import Services
+from torpor.worker.transfer.owner_rule import OwnerRule
 
 log = logging.getLogger("torpor.adopt")
 
 _BATCH = 500
-
-# The keys of Celery's Redis transport and results, in whatever application.
-_CELERY = re.compile(rb"_kombu\.binding\.|celery-task-meta-|unacked(_index|_mutex)?$|celery(\x06\x16\d+)?$")
+_REASONS: dict[type[PermanentError], str] = {
+    SessionPurged: "its session was purged",
+    OwnerMismatch: "its session belongs to another owner",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +66,9 @@ class Adopted:
             self.sessions += outcome > 0
             self.messages += outcome
             return
-        if isinstance(outcome, NotAdoptable) and (looks_like_torpors(key) or _CELERY.match(key)):
+        if isinstance(outcome, NotAdoptable) and (looks_like_torpors(key) or is_celerys(key)):
             return
-        reason = outcome.reason if isinstance(outcome, NotAdoptable) else "its session was purged"
+        reason = outcome.reason if isinstance(outcome, NotAdoptable) else _REASONS[type(outcome)]
         before = self.left.get(reason, Left(0, key.decode(errors="replace")))
         self.left[reason] = replace(before, count=before.count + 1)
 
@@ -77,19 +79,21 @@ def adopt(
     match: str,
     *,
     expiry: Expiry = Expiry(),  # noqa: B008 - frozen
+    owners: OwnerRule = OwnerRule(),  # noqa: B008 - frozen
     dry_run: bool = False,
     progress: Callable[[], None] = lambda: None,
 ) -> Adopted:
     """Adopt another library's sessions whose ids match a glob-style pattern, as Redis's KEYS has it.
 
     Repeatable, also while that library goes on writing. Unfinished adoptions come first. Walks the key space, and works
-    at Redis's memory limit. A key that is no conversation, or that is another format's, is left unchanged. `progress`
-    is called after each key.
+    at Redis's memory limit. A key that is no conversation, or that is another format's, is left unchanged. So is one of
+    whose session `owners` says nothing, or another owner than Redis or the archive has. `progress` is called after each
+    key.
     """
     adopted = Adopted()
     seen: set[bytes] = set()
     keys = services.sessions.adoptable_keys(layout, match)
-    one = partial(_adopt, services, layout, expiry, dry_run)
+    one = _Adopter(services, layout, expiry, owners, dry_run).adopt
     with ThreadPoolExecutor(services.settings.concurrency) as pool:
         while batch := list(islice(keys, _BATCH)):
             fresh = list(dict.fromkeys(key for key in batch if key not in seen))
@@ -113,19 +117,35 @@ def finish(services: Services, session_id: str | None = None) -> None:
                 log.warning("the adoption of session %r is not finished: %s", adoption.session_id, error)
 
 
-def _adopt(
-    services: Services,
-    layout: Layout,
-    expiry: Expiry,
-    dry_run: bool,  # noqa: FBT001
-    key: bytes,
-) -> int | Adoptable | PermanentError:
-    try:
-        session_id = layout.session_id(key)
-        if other := other_format(layout, key):
-            raise NotAdoptable(key, f"it has the prefix of another format: --format {other}")
-        if dry_run:
-            return services.sessions.adoptable(session_id, layout) or 0
-        return services.sessions.adopt(session_id, layout, expiry=expiry)
-    except (NotAdoptable, SessionPurged) as error:
-        return error
+@dataclass(frozen=True, slots=True)
+class _Adopter:
+    """Adopts one session after the other."""
+
+    services: Services
+    layout: Layout
+    expiry: Expiry
+    owners: OwnerRule
+    dry_run: bool
+
+    def adopt(self, key: bytes) -> int | Adoptable | PermanentError:
+        """Adopt the session of a key, or show it; an error says why not."""
+        sessions, layout = self.services.sessions, self.layout
+        try:
+            session_id = layout.session_id(key)
+            owner, max_bytes = self._owner(session_id, key), self.services.settings.max_message_bytes
+            if self.dry_run:
+                return sessions.adoptable(session_id, layout, owner=owner, max_bytes=max_bytes) or 0
+            return sessions.adopt(session_id, layout, expiry=self.expiry, owner=owner, max_bytes=max_bytes)
+        except (NotAdoptable, OwnerMismatch, SessionPurged) as error:
+            return error
+
+    def _owner(self, session_id: str, key: bytes) -> str | None:
+        """The owner that the rule names; raises NotAdoptable if it names none, and OwnerMismatch."""
+        if not self.owners:
+            return None
+        owner = self.owners.owner(session_id)
+        if owner is None:
+            raise NotAdoptable(key, "its id does not match the pattern of owners")
+        if contents.look(self.services.archive, session_id).owners - {owner}:
+            raise OwnerMismatch(f"the archive has session {session_id!r} for another owner than {owner!r}")
+        return owner

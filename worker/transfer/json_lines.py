@@ -1,8 +1,9 @@
-"""JSON lines: conversations from and to files, each {"session_id": str, "messages": [...]}.
+"""JSON lines: conversations from and to files, each {"session_id": str, "owner": str, "messages": [...]}.
 
-In a file that people write, a message is in LangChain's stored form, {"type", "data": {...}}, or flat, {"type",
-"content", ...}. An export adds "format", and then "messages" has the stored elements themselves, of whatever kind. An
-element that can't stand in a line, because it is not JSON or has a line break, is {"raw": its bytes in base64}.
+The owner may be missing. In a file that people write, a message is in LangChain's stored form, {"type", "data": {...}},
+or flat, {"type", "content", ...}. An export adds "format", and then "messages" has the stored elements themselves, of
+whatever kind. An element that can't stand in a line, because it is not JSON or has a line break, is {"raw": its bytes
+in base64}.
 """
 
 from __future__ import annotations
@@ -10,22 +11,14 @@ from __future__ import annotations
 import json
 import re
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from torpor.history.protocol import (
-    Expiry,
-    SessionExists,
-    SessionPurged,
-    Status,
-    check_session_id,
-)
-from torpor.worker.archive import contents
-from torpor.worker.deployment.services import Services
+from torpor.history.protocol import check_owner, check_session_id, is_too_deep
 from torpor.worker.errors import ImportFailed
 from torpor.worker.transfer import json_texts
 
@@ -38,11 +31,34 @@ _DEEP = 100
 
 
 @dataclass(frozen=True, slots=True)
+class OwnerSource:
+    """Where the owner of a line's session comes from: `name` for all lines, or the value of a `field` in each line.
+
+    A line may always name it as "owner". A line without the `field`, or that names two owners, is wrong.
+    """
+
+    name: str | None = None
+    field: str | None = None
+
+    def owner(self, texts: Mapping[str, str]) -> str | None:
+        """The owner of a line, by the texts of its members; raises ValueError and InvalidOwner."""
+        of_field = None if self.field is None else _owner(texts, self.field)
+        if self.field is not None and of_field is None:
+            raise ValueError(f"{self.field!r} is missing")
+        found = {self.name, _owner(texts, "owner"), of_field} - {None}
+        if len(found) > 1:
+            raise ValueError(f"it names {len(found)} owners: {', '.join(sorted(map(repr, found)))}")
+        return found.pop() if found else None
+
+
+@dataclass(frozen=True, slots=True)
 class Conversation:
-    """One line of a file; each element is what Redis stores of a message."""
+    """One line of a file; each element is what Redis stores of a message. `line` is the line's number."""
 
     session_id: str
     elements: list[bytes]
+    owner: str | None = None
+    line: int = field(default=0, compare=False)
 
     @property
     def messages(self) -> list[BaseMessage]:
@@ -52,20 +68,7 @@ class Conversation:
         return [decode_message(element) for element in self.elements]
 
 
-@dataclass(slots=True)
-class Imported:
-    """The counts of an import, done or planned.
-
-    `skipped` sessions were in Redis or the archive already; `purged` ones stay away, because somebody had them erased.
-    """
-
-    sessions: int = 0
-    messages: int = 0
-    skipped: int = 0
-    purged: int = 0
-
-
-def read_conversations(path: Path) -> Iterator[Conversation]:
+def read_conversations(path: Path, owners: OwnerSource = OwnerSource()) -> Iterator[Conversation]:
     """The conversations of a file; raises ImportFailed, with the number of the line, for any other line."""
     seen: dict[str, int] = {}
     try:
@@ -74,7 +77,7 @@ def read_conversations(path: Path) -> Iterator[Conversation]:
                 if not line.strip():
                     continue
                 try:
-                    conversation = _conversation(line.decode("utf-8-sig"))
+                    conversation = replace(_conversation(line.decode("utf-8-sig"), owners), line=number)
                 except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as exc:
                     raise ImportFailed(f"{path}, line {number}: {_reason(exc)}") from exc
                 first = seen.setdefault(conversation.session_id, number)
@@ -85,55 +88,16 @@ def read_conversations(path: Path) -> Iterator[Conversation]:
         raise ImportFailed(f"{path} can't be read: {exc.strerror}") from exc
 
 
-def count(path: Path) -> int:
+def count(path: Path, owners: OwnerSource = OwnerSource()) -> int:
     """Check all conversations of a file, and return how many there are; raises ImportFailed."""
-    return sum(1 for _ in read_conversations(path))
+    return sum(1 for _ in read_conversations(path, owners))
 
 
-def import_file(
-    services: Services,
-    path: Path,
-    *,
-    expiry: Expiry = Expiry(),  # noqa: B008 - frozen
-    dry_run: bool = False,
-    progress: Callable[[], None] = lambda: None,
-) -> Imported:
-    """Write a file's conversations to Redis, each in one atomic turn; `progress` is called after each.
-
-    Repeatable: a session that is in Redis or the archive already is skipped, and one that was purged is passed over.
-    Call `count` first, because it raises ImportFailed for a bad line before anything is written.
-    """
-    imported = Imported()
-    for conversation in read_conversations(path):
-        try:
-            _import(services, conversation, expiry, dry_run=dry_run)
-        except SessionExists:
-            imported.skipped += 1
-        except SessionPurged:
-            imported.purged += 1
-        else:
-            imported.sessions += 1
-            imported.messages += len(conversation.elements)
-        progress()
-    return imported
-
-
-def export_line(session_id: str, elements: list[bytes]) -> bytes:
+def export_line(session_id: str, elements: list[bytes], owner: str | None = None) -> bytes:
     """A session's stored elements, of whatever kind, as one line from which an import writes the same bytes."""
-    parts = (orjson.dumps(session_id), orjson.dumps(FORMAT), b",".join(map(_embedded, elements)))
-    return b'{"session_id":%b,"format":%b,"messages":[%b]}\n' % parts
-
-
-def _import(services: Services, conversation: Conversation, expiry: Expiry, *, dry_run: bool) -> None:
-    """Raises SessionExists, and SessionPurged; with `dry_run` as the import would, and nothing is written."""
-    session_id = conversation.session_id
-    live = services.sessions.info(session_id)
-    if live and live.status is Status.PURGED:
-        raise SessionPurged(f"session {session_id!r} was purged")
-    if live or contents.look(services.archive, session_id):
-        raise SessionExists(f"session {session_id!r} exists already")
-    if not dry_run:
-        services.sessions.append(session_id, conversation.elements, expiry=expiry, only_new=True)
+    owned = b"" if owner is None else b'"owner":%b,' % orjson.dumps(owner)
+    parts = (orjson.dumps(session_id), owned, orjson.dumps(FORMAT), b",".join(map(_embedded, elements)))
+    return b'{"session_id":%b,%b"format":%b,"messages":[%b]}\n' % parts
 
 
 def _embedded(element: bytes) -> bytes:
@@ -156,17 +120,29 @@ def _is_raw(value: Any) -> bool:
     return isinstance(value, dict) and value.keys() == {"raw"}
 
 
-def _conversation(line: str) -> Conversation:
+def _owner(texts: Mapping[str, str], name: str) -> str | None:
+    """The owner that a member names, as text or as a whole number; None if it is missing or null."""
+    value = json.loads(texts.get(name, "null"))
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str | None):
+        raise TypeError(f"{name!r} must be an owner as text, not {type(value).__name__}")
+    return None if value is None else check_owner(value)
+
+
+def _conversation(line: str, owners: OwnerSource) -> Conversation:
     texts = json_texts.members(line)
     session_id, messages = (json.loads(texts[name]) for name in ("session_id", "messages"))
     if not isinstance(messages, list):
         raise TypeError('expected {"session_id": ..., "messages": [...]}')
     given = json.loads(texts.get("format", "null"))
-    if given is None:
-        return Conversation(check_session_id(session_id), [_encoded(message) for message in messages])
-    if given != FORMAT:
+    if given not in (None, FORMAT):
         raise ValueError(f"its format is {given!r}; this version of Torpor reads {FORMAT!r}")
-    return Conversation(check_session_id(session_id), [_stored(text) for text in json_texts.items(texts["messages"])])
+    if given is None:
+        elements = [_encoded(message) for message in messages]
+    else:
+        elements = [_stored(text) for text in json_texts.items(texts["messages"])]
+    return Conversation(check_session_id(session_id), elements, owners.owner(texts))
 
 
 def _stored(text: str) -> bytes:
@@ -185,7 +161,10 @@ def _encoded(message: Any) -> bytes:
         raise TypeError(f"a message must be an object, not {type(message).__name__}")
     if not isinstance(message.get("data"), dict) or "content" in message:
         message = {"type": message["type"], "data": {key: value for key, value in message.items() if key != "type"}}
-    return encode_message(messages_from_dict([message])[0])
+    element = encode_message(messages_from_dict([message])[0])
+    if is_too_deep(element):
+        raise ValueError("a message is nested too deep")
+    return element
 
 
 def _reason(error: Exception) -> str:

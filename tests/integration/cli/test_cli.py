@@ -114,7 +114,7 @@ def test_what_is_exported_can_be_imported_elsewhere(client: redis.Redis, torpor:
     assert torpor("export", "a/b\n😀", "-o", str(file)).code == 0
     assert torpor("export", "a/b\n😀").out == file.read_text()
     imported = torpor("import", str(file), "--json", "--ttl", "60", NAMESPACE="elsewhere")
-    assert imported.json == {"sessions": 1, "messages": 2, "skipped": 0, "purged": 0, "dry_run": False}
+    assert imported.json == {"sessions": 1, "messages": 2, "skipped": 0, "unowned": 0, "purged": 0, "dry_run": False}
     there = MemorystoreChatMessageHistory(client, "a/b\n😀", namespace="elsewhere")
     assert there.messages == TURN
     info = there.info()

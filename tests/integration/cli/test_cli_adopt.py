@@ -47,7 +47,8 @@ def test_a_dry_run_tells_what_the_run_does_and_changes_nothing(client: redis.Red
     assert told == {"sessions": 3, "messages": 6, "left": {}, "dry_run": True}
     first, last = map(message_to_dict, TURN)
     assert sorted(planned, key=lambda each: str(each["session_id"])) == [
-        {"session_id": f"user-{number}", "messages": 2, "first": first, "last": last} for number in range(3)
+        {"session_id": f"user-{number}", "owner": None, "messages": 2, "first": first, "last": last}
+        for number in range(3)
     ]
     said = torpor("adopt", "--match", "user-*", "--format", form, "--dry-run").out.splitlines()
     assert "user-1: 2 messages, human: what is up? ... ai: the sky" in said
@@ -233,7 +234,7 @@ def test_sessions_are_given_back_from_redis_and_from_the_archive_without_being_w
     for session_id in ("asleep", "half"):
         archive_session(services, session_id)
     chat(client, "half").add_user_message("more")
-    result = torpor("export", "awake", "asleep", "half", "--to-memorystore", "--ttl", "600")
+    result = torpor("export", "awake", "asleep", "half", "--to-memorystore", "--prefix", "", "--ttl", "600")
     assert (result.code, result.out.splitlines()) == (
         0,
         ["given back: awake, 2 messages", "given back: asleep, 2 messages", "given back: half, 3 messages"],
@@ -244,7 +245,7 @@ def test_sessions_are_given_back_from_redis_and_from_the_archive_without_being_w
     assert 590_000 < raw(client, "PTTL", "asleep") <= 600_000
     assert services.sessions.info("asleep") is None
     assert chat(client, "awake").messages == TURN
-    again = torpor("export", "awake", "--to-memorystore")
+    again = torpor("export", "awake", "--to-memorystore", "--prefix", "")
     assert (again.code, "the key 'awake' exists already" in again.said) == (1, True)
 
 
@@ -256,9 +257,15 @@ def test_all_are_given_back_once_however_often_it_is_run(
     archive_session(services, "s0")
     chat(client, "purged").add_messages(TURN)
     torpor("purge", "--session", "purged", "--yes")
-    assert torpor("export", "--all", "--to-memorystore").out == "given back: 5 sessions; 0 have their key already\n"
+    assert (
+        torpor("export", "--all", "--to-memorystore", "--prefix", "").out
+        == "given back: 5 sessions; 0 have their key already\n"
+    )
     raw(client, "DEL", "s3")
-    assert torpor("export", "--all", "--to-memorystore").out == "given back: 1 sessions; 4 have their key already\n"
+    assert (
+        torpor("export", "--all", "--to-memorystore", "--prefix", "").out
+        == "given back: 1 sessions; 4 have their key already\n"
+    )
     for number in range(5):
         assert Foreign(client, session_id=f"s{number}").messages == TURN
     assert not raw(client, "EXISTS", "purged")
@@ -269,7 +276,7 @@ def test_a_session_that_can_not_be_given_back_is_named_and_the_others_are(
 ) -> None:
     chat(client, "good").add_messages(TURN)
     services.sessions.append("bad", [b"no message"])
-    result = torpor("export", "--all", "--to-memorystore")
+    result = torpor("export", "--all", "--to-memorystore", "--prefix", "")
     assert result.code == 1
     assert "message 0 of session 'bad' is not a LangChain message" in result.said
     assert "1 sessions or shards could not be exported" in result.said
@@ -292,7 +299,7 @@ def test_what_is_given_back_purged_and_adopted_again_has_made_the_round(client: 
     Foreign(client, ttl=600).add(*TURN)
     adopt(torpor)
     assert torpor("archive", "s").code == 0
-    assert torpor("export", "--all", "--to-memorystore").code == 0
+    assert torpor("export", "--all", "--to-memorystore", "--prefix", "").code == 0
     assert torpor("purge", "--session", "s", "--yes").code == 0
     assert Foreign(client).messages == TURN
     assert adopt(torpor, "--dry-run", match="s")["left"] == adopt(torpor, match="s")["left"]

@@ -40,6 +40,7 @@ def test_the_commands_do_what_the_page_says_in_its_order(client: redis.Redis, to
         Foreign(client, session_id=f"user-{number}").add("a")
         Foreign(client, LAYOUTS["community"], f"c-{number}").add("a")
         Foreign(client, Layout("chat:", newest_first=True), f"p-{number}").add("a")
+    Foreign(client, session_id="ann:7").add("a")
     *moves, purge = COMMANDS
     said = [torpor(*command) for command in moves]
     assert [result.code for result in said] == [0] * len(moves)
@@ -47,9 +48,10 @@ def test_the_commands_do_what_the_page_says_in_its_order(client: redis.Redis, to
         "would adopt: 5 sessions, 5 messages",
         "adopted: 5 sessions, 5 messages",
         "adopted: 5 sessions, 5 messages",
-        "given back: user-42, 1 messages",
+        "would adopt: 1 sessions, 1 messages",
+        "given back: returned:user-42, 1 messages",
         "given back: 14 sessions; 1 have their key already",
     ]
     wait_until(lambda: torpor(*purge, "--dry-run").out.splitlines()[-1].startswith("would purge: 15 sessions"))
     assert torpor(*purge, "--yes").out.startswith("complete: 15 sessions, 15 messages")
-    assert [message.content for message in Foreign(client, session_id="p-44").messages] == ["a"]
+    assert [message.content for message in Foreign(client, session_id="returned:p-44").messages] == ["a"]

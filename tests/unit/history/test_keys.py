@@ -19,6 +19,7 @@ from torpor.history.keys import (
     adopted_key,
     adopting_key,
     adopting_pattern,
+    archive_health_key,
     check_namespace,
     check_shards,
     config_key,
@@ -171,6 +172,7 @@ def test_lists_of_torpors_own_are_known_whatever_the_namespace(key: bytes, *, ou
 def test_all_keys_of_a_deployment_are_known_as_its_own_and_no_others() -> None:
     ours = own_keys("torpor.1")
     mine = [*all_keys("s", Keyspace("torpor.1", 9)), config_key("torpor.1"), events_key("torpor.1")]
+    mine += [archive_health_key("torpor.1")]
     assert all(map(ours.match, [*mine, purge_lock_key("torpor.1", "p"), adopting_key("torpor.1", b"s")]))
     assert not any(map(ours.match, [b"s", b"torpor.1", b"torpor.1:s", b"torporx1:config", b"{user:7}:chat"]))
 

@@ -26,6 +26,8 @@ from torpor.worker.errors import (
 log = logging.getLogger("worker.stores.folder")
 
 _ATTEMPTS = 100
+# The generation of an object and its description, None if that is lost or damaged.
+_Version = tuple[int, Description | None]
 # Errors that meet every session until someone changes a setting of the machine.
 _SETTINGS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOENT, errno.ELOOP}
 
@@ -68,15 +70,15 @@ class FolderStore:
             self._seen = True
             with self._temporary() as (temporary, handle):
                 disk.copy(body, handle)
-                with self._made(path.parent):
-                    if path.exists():
-                        self._put_again(path, temporary, described, body, confirm)
-                    else:
-                        self._create(path, temporary, described)
-                    disk.sync_folder(path.parent)  # the writer of an older file may have died before it did
-                    if not self._is_same(path, body, described):
-                        raise ArchiveCorrupt(f"{self.url}/{name} is not what was sent")
-                    return self._stored(path)
+                confirmed: _Version | None = None
+                while True:
+                    with self._made(path.parent):
+                        there = self._version(path)
+                        if there is None or there == confirmed or confirm is None:
+                            self._write(path, temporary, described, body, contested=confirm is not None)
+                            return self._stored(path)
+                    confirm()  # nobody waits for its answer: the folder is not locked
+                    confirmed = there
 
     def list(self, prefix: str, *, generations: bool = False) -> Iterator[StoredObject]:
         """See ArchiveStore."""
@@ -204,18 +206,30 @@ class FolderStore:
             raise ArchiveRefused(f"{self.url}/{self._name(path)} may not be deleted: it is held", held=True)
         self._remove(path)
 
-    def _put_again(
-        self, path: Path, temporary: Path, described: Description, body: BinaryIO, confirm: Confirm | None
-    ) -> None:
-        """Rely on an object that is there, or replace it if it is damaged. Its new description comes first."""
-        damaged = not self._is_same(path, body, described)
-        if confirm:
-            confirm()
+    def _version(self, path: Path) -> _Version | None:
+        """The generation and the description of an object; None if there is no object."""
         try:
-            there = self._described(path)
-        except ArchiveCorrupt:
-            there = None
-        amended = there.described_as(described, contested=confirm is not None) if there else described
+            return path.stat().st_mtime_ns, self._readable(path)
+        except FileNotFoundError:
+            return None
+
+    def _write(self, path: Path, temporary: Path, described: Description, body: BinaryIO, *, contested: bool) -> None:
+        """Create an object, or amend the one that is there; returns when it is on disk and verified."""
+        if path.exists():
+            self._put_again(path, temporary, described, body, contested=contested)
+        else:
+            self._create(path, temporary, described)
+        disk.sync_folder(path.parent)  # the writer of an older file may have died before it did
+        if not self._is_same(path, body, described):
+            raise ArchiveCorrupt(f"{self.url}/{self._name(path)} is not what was sent")
+
+    def _put_again(
+        self, path: Path, temporary: Path, described: Description, body: BinaryIO, *, contested: bool
+    ) -> None:
+        """Give an object another description, and replace it if it is damaged. The description comes first."""
+        damaged = not self._is_same(path, body, described)
+        there = self._readable(path)
+        amended = there.described_as(described, contested=contested) if there else described
         if amended != there:
             self._describe(path, amended)
         if damaged:
@@ -235,15 +249,16 @@ class FolderStore:
         with path.open("rb") as there:
             if disk.same_content(body, there):
                 return True
-            same = is_same(there, self._recorded_sha256(path), described.metadata.get("sha256"))
+            recorded = self._readable(path) or Description()
+            same = is_same(there, recorded.metadata.get("sha256"), described.metadata.get("sha256"))
         if same is False:
             raise ArchiveConflict(f"{self.url}/{self._name(path)} exists with other content")
         return bool(same)
 
-    def _recorded_sha256(self, path: Path) -> str | None:
+    def _readable(self, path: Path) -> Description | None:
+        """The description of an object; None if it is lost or damaged."""
         with suppress(ArchiveCorrupt):
-            described = self._described(path)
-            return described.metadata.get("sha256") if described else None
+            return self._described(path)
         return None
 
     def _describe(self, path: Path, described: Description) -> None:

@@ -44,7 +44,9 @@ def test_an_owner_is_held_and_released(client: redis.Redis, services: Services, 
     unknown = torpor("unhold", "--owner", "ann")
     assert (unknown.code, unknown.err) == (3, "torpor: there is no legal hold of owner 'ann'\n")
     # An owner without sessions can be held too.
-    assert torpor("hold", "--owner", "bob", "--reason", "whatever comes").out == "held: 0 sessions, 0 objects changed\n"
+    early = torpor("hold", "--owner", "bob", "--reason", "whatever comes")
+    assert (early.code, early.out) == (0, "held: 0 sessions, 0 objects changed\n")
+    assert early.err == "nothing is known of owner 'bob' yet: the hold is for sessions to come\n"
     say(client, "bobs", owner="bob")
     assert torpor("purge", "--session", "bobs", "--yes").code == 1
 

@@ -120,7 +120,10 @@ def test_the_scope_tells_where_from(
     assert bool(chat(client, "live").messages) is (scope == "archive")
     assert bool(segments(services, "asleep")) is (scope == "live")
     again = torpor("purge", "--owner", "ann", "--scope", scope, "--dry-run")
-    assert again.out == "would purge: 0 sessions, 0 messages, 0 objects (0 B)\n"
+    if scope == "everywhere":
+        assert (again.code, again.out) == (3, "")
+    else:
+        assert again.out == "would purge: 0 sessions, 0 messages, 0 objects (0 B)\n"
 
 
 @pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
@@ -152,6 +155,8 @@ def test_wrong_usage_is_told_and_places_no_order(client: redis.Redis, services: 
         ([], "a purge is of a session, or of an owner's or idle sessions"),
         (["--session", "s", "--owner", "ann"], "a purge is of a session, or"),
         (["--session", "s", "--idle-for", "1d"], "a purge is of a session, or"),
+        (["--session", "s", "--session", "t"], "a purge has one --session: order one for each"),
+        (["--owner", "ann", "--owner", "bob"], "a purge has one --owner: order one for each"),
         (["--session", ""], "session id must not be empty"),
         (["--owner", ""], "owner must not be empty"),
         (["--owner", "\udce4"], "surrogate"),
@@ -226,16 +231,77 @@ def test_a_purge_proves_who_asked_and_why_and_what_is_gone(
     assert name not in [each for each, _ in stored(services)]
 
 
-def test_a_purge_of_nothing_says_so(client: redis.Redis, services: Services, torpor: Torpor) -> None:
-    for arguments in (["--session", "none"], ["--session", "none", "--yes"], ["--owner", "nobody"]):
-        result = torpor("purge", *arguments)
-        assert (result.code, result.out, result.err) == (3, "", "torpor: there is nothing to purge\n")
-    for options in ([], ["--json"]):
-        assert torpor("purge", "--session", "none", "--dry-run", *options).code == 3
-        assert torpor("purge", "--owner", "nobody", "--dry-run", *options).code == 0
-    assert not list(orders.open_orders(services))
-    # The purge of an owner without sessions gets a receipt that says so.
-    assert torpor("purge", "--owner", "nobody", "--yes").out.startswith("complete: 0 sessions")
+NOBODY = {
+    "a session": ["--session", "none"],
+    "an owner": ["--owner", "An"],
+    "an owner, idle": ["--owner", "An", "--idle-for", "1s"],
+    "an owner, live": ["--owner", "An", "--scope", "live"],
+    "an owner, archived": ["--owner", "An", "--scope", "archive"],
+    "a held owner": ["--owner", "held"],
+}
+
+
+@pytest.mark.parametrize("options", [[], ["--yes"], ["--json", "--yes"], ["--dry-run"], ["--dry-run", "--json"]])
+@pytest.mark.parametrize("target", NOBODY.values(), ids=NOBODY)
+@pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
+def test_a_purge_of_whom_nothing_is_known_is_refused_and_leaves_no_receipt(
+    client: redis.Redis, services: Services, torpor: Torpor, target: list[str], options: list[str]
+) -> None:
+    say(client, "anns")
+    torpor("hold", "--owner", "held", "--reason", "comes first")
+    before = dump(client)
+    result = torpor("purge", *target, *options)
+    assert (result.code, result.out) == (3, ""), result
+    assert "nothing" in result.err
+    assert target[1] in result.err
+    assert dump(client) == before
+    assert not list(services.archive.list(names.ORDERS))
+    assert not list(services.archive.list(names.RECEIPTS))
+
+
+@pytest.mark.parametrize("target", NOBODY.values(), ids=NOBODY)
+@pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
+def test_that_nothing_was_found_is_recorded_on_request(
+    client: redis.Redis, services: Services, torpor: Torpor, target: list[str]
+) -> None:
+    say(client, "anns")
+    done = torpor("purge", *target, "--record-nothing-found", "--json")
+    assert (done.code, done.err) == (0, ""), done  # and nobody was asked
+    receipt = torpor("receipts", done.json["purge"]).json
+    assert (receipt["state"], receipt["found"]) == ("complete", dict.fromkeys(receipt["found"], 0))
+    assert torpor("purge", *target, "--record-nothing-found", "--yes").out.startswith("complete: 0 sessions")
+    assert torpor("purge", *target, "--record-nothing-found", "--dry-run").code == 0
+    assert torpor("purge", "--owner", "ann", "--yes").out.startswith("complete: 1 sessions")
+    assert torpor("purge", "--owner", "ann", "--yes").code == 3
+
+
+@pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
+@pytest.mark.parametrize("asleep", [False, True])
+def test_an_owner_is_known_by_any_session_in_the_scope_of_the_purge_or_not(
+    client: redis.Redis, services: Services, torpor: Torpor, *, asleep: bool
+) -> None:
+    (sleep(client, services, "s") if asleep else say(client, "s"))
+    other = "live" if asleep else "archive"
+    for options in (["--scope", other], ["--idle-for", "90d"], ["--scope", other, "--idle-for", "90d"]):
+        for dry in (["--dry-run"], ["--yes"]):
+            done = torpor("purge", "--owner", "ann", *options, *dry)
+            assert (done.code, ": 0 sessions" in done.out) == (0, True), done
+    assert torpor("purge", "--idle-for", "90d", "--yes").code == 0  # names nobody
+
+
+def test_a_second_purge_of_an_owner_waits_for_the_first_to_end(
+    client: redis.Redis, services: Services, torpor: Torpor
+) -> None:
+    say(client, "s")
+    assert not isinstance(services.sessions.claim_one("s", timedelta(seconds=4)), ClaimOutcome)
+    assert torpor("purge", "--owner", "ann", "--yes").code == 4
+    first = the_id(services)
+    for options in (["--yes"], ["--yes", "--record-nothing-found"], ["--dry-run"]):
+        again = torpor("purge", "--owner", "ann", *options)
+        assert (again.code, f"torpor purge --resume {first}" in again.err) == (4, True), again
+    assert the_id(services) == first
+    wait_until(lambda: torpor("purge", "--resume", first).code == 0)
+    assert torpor("purge", "--owner", "ann", "--yes").code == 3
 
 
 def test_a_purge_of_what_is_held_is_blocked(client: redis.Redis, services: Services, torpor: Torpor) -> None:

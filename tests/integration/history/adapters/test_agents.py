@@ -393,14 +393,14 @@ def test_a_corrupt_element_is_left_out_named_by_its_position_and_popped_with_the
 ) -> None:
     agents.run(lambda session: session.add_items(said("a", "b")))
     agents.read()
-    agents.services.sessions.append("s", [element])
+    agents.services.sessions.append("s", [element], max_depth=None)
     assert agents.read() == said("a", "b")
     assert "session 's': item 2 can't be read and is left out" in caplog.text
     assert "secret" not in caplog.text
     assert agents.services.sessions.messages("s")[2] == element
     assert agents.run(MemorystoreSession.pop_item) == said("b")[0]
     assert agents.read() == said("a")
-    agents.services.sessions.append("s", [element])
+    agents.services.sessions.append("s", [element], max_depth=None)
     agents.run(lambda session: session.add_items(said("c")))
     assert agents.run(MemorystoreSession.pop_item) == said("c")[0]
     assert agents.run(MemorystoreSession.pop_item) == said("a")[0]

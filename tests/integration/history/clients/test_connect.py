@@ -126,6 +126,49 @@ def test_an_asyncio_client_refuses_it_too(server: EncryptedServer, tmp_path: Pat
         asyncio.run(talk())
 
 
+async def ping(url: str, **options: Any) -> None:
+    """Send a command with a client of any kind."""
+    if options.get("asynchronous"):
+        retry = redis.asyncio.retry.Retry(NoBackoff(), 0)
+        async with connect(url, retry=retry, **options) as client:
+            await client.set("key", "value")
+    else:
+        with contextlib.closing(connect(url, retry=ONCE, **options)) as client:
+            client.set("key", "value")
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize("cluster", [False, True])
+def test_the_systems_authorities_do_not_count_where_names_are_not_checked(  # noqa: PLR0917
+    cluster: bool,  # noqa: FBT001
+    asynchronous: bool,  # noqa: FBT001
+    server: EncryptedServer,
+    nodes: Sequence[EncryptedServer],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Anybody can have a certificate of a public authority, for a name of their own."""
+    url, own = (nodes[0] if cluster else server).url(PASSWORD), server.authority.file
+    options: dict[str, Any] = {"cluster": cluster, "asynchronous": asynchronous}
+    asyncio.run(ping(url, ca_file=own, **options))
+    monkeypatch.setenv("SSL_CERT_FILE", str(own))  # the server's authority is a public one
+    for others in (
+        {"ca_file": wrong_authority(tmp_path)},
+        {"ca_file": tmp_path / "another" / "ca.pem", "ssl_check_hostname": False},
+    ):
+        errors = (redis.exceptions.RedisError, redis.exceptions.RedisClusterException, RedisUnavailable)
+        with pytest.raises(errors, match="CERTIFICATE_VERIFY_FAILED"):
+            asyncio.run(ping(url, **others, **options))
+
+
+def test_a_file_with_several_authorities_does_not_do_without_the_name(server: EncryptedServer, tmp_path: Path) -> None:
+    both = tmp_path / "both.pem"
+    both.write_bytes(server.authority.file.read_bytes() + wrong_authority(tmp_path).read_bytes())
+    with pytest.raises(redis.exceptions.ConnectionError, match="certificate is not valid for"):
+        asyncio.run(ping(server.url(PASSWORD), ca_file=both))
+    asyncio.run(ping(f"{server.url(PASSWORD)}?ssl_check_hostname=false", ca_file=both))
+
+
 def test_the_name_in_a_certificate_counts_where_the_url_or_the_caller_says_so(server: EncryptedServer) -> None:
     ca_file = server.authority.file
     for client in (

@@ -30,6 +30,8 @@ from support.stored_sessions import (
 )
 from torpor.history.errors import translate
 from torpor.history.protocol import (
+    ArchiveNote,
+    ArchiveState,
     CommitOutcome,
     EraseOutcome,
     Expiry,
@@ -214,3 +216,14 @@ def test_at_the_memory_limit_everybody_who_attends_is_elected(full: redis.Redis)
     store.close("s")
     at_its_limit(full)
     assert [store.poll_shards(ALL, MINUTE)[0].elected for _ in range(2)] == [True, True]
+
+
+def test_at_the_memory_limit_the_health_of_the_archive_is_noted(full: redis.Redis) -> None:
+    """An outage of the archive fills Redis up, and must be told then."""
+    store = SessionStore(full, shards=1)
+    store.load_scripts()
+    at_its_limit(full)
+    assert store.add_events([], keep=9, note=ArchiveNote("one", "it is away")) is ArchiveState.UNAVAILABLE
+    assert store.archive_health().unavailable_since
+    assert store.add_events([], keep=9, note=ArchiveNote("one")) is ArchiveState.AVAILABLE
+    assert [event["kind"] for _, event in store.last_events(9)] == ["archive.unavailable", "archive.available"]

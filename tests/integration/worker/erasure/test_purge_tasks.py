@@ -23,6 +23,7 @@ from torpor.worker.erasure import orders, receipts
 from torpor.worker.erasure.order import Order
 from torpor.worker.erasure.purge import carry_out
 from torpor.worker.erasure.receipt import PurgeState
+from torpor.worker.errors import PurgeNotFound
 from torpor.worker.failpoints import Failpoint
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.outcome import Outcome
@@ -85,8 +86,15 @@ def test_a_purge_that_is_sent_as_a_task_tells_what_became_of_it(
         )
         assert receipt.fields()["found"] == receipt.fields()["removed"] == done["found"]
 
-        again_id, again = ask(app, "torpor.purge_session", "s", "dpo")
-        assert (again["state"], again["found"]["objects"], again_id != task_id) == ("complete", 0, True)
+        for name, arguments in (("session", ["s"]), ("owner", ["An"]), ("idle", [1])):
+            given = {"owner": "An"} if name == "idle" else {}
+            again_id, again = ask(app, f"torpor.purge_{name}", *arguments, requested_by="dpo", **given)
+            assert (again["purge"], again["state"], again["found"]["sessions"]) == (again_id, "unknown", 0)
+            assert "nothing" in again["error"]
+            with pytest.raises(PurgeNotFound):
+                receipts.standing(deployment, again_id)
+            again_id, again = ask(app, f"torpor.purge_{name}", *arguments, record_nothing_found=True, **given)
+            assert (again["purge"], again["state"], again["found"]["sessions"]) == (again_id, "complete", 0)
 
         owners_id, owners = ask(app, "torpor.purge_owner", "ann", requested_by="dpo", scope="archive")
         assert (owners["purge"], owners["state"], owners["found"]["sessions"]) == (owners_id, "complete", 2)
@@ -105,8 +113,9 @@ def test_a_purge_that_is_sent_as_a_task_tells_what_became_of_it(
         assert kept
         assert kept.kept.named[0].why == "legal hold: case 12"
 
+        say(deployment, "t", A)
         once = [app.send_task("torpor.purge_session", ["t"], task_id="once").get(timeout=scaled(60)) for _ in range(2)]
-        assert once[0] == once[1]  # as where a task is delivered twice
+        assert (once[0]["state"], once[0]) == ("complete", once[1])  # as where a task is delivered twice
         assert [each.id for each in receipts.receipts(deployment)].count("once") == 1
 
         for name, arguments, keywords in (
@@ -156,7 +165,7 @@ def test_a_purge_of_what_a_dead_worker_has_leased_becomes_complete_by_itself(
 ) -> None:
     say(deployment, "s", A, B)
     with image("worker", deployment, tmp_path), image("beat", deployment, tmp_path):
-        ask(app, "torpor.purge_session", "any")  # it is there
+        ask(app, "torpor.purge_session", "any")  # the worker is there
         assert not isinstance(deployment.sessions.claim_one("s", timedelta(seconds=4)), ClaimOutcome)
         purge_id, begun = ask(app, "torpor.purge_session", "s")
         assert (begun["state"], begun["found"]["messages"]) == ("running", 2)

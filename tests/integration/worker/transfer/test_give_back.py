@@ -29,7 +29,7 @@ def test_what_is_given_back_is_what_the_other_library_reads(
 ) -> None:
     chat = history(client, session_id)
     chat.add_messages(TURN * 60)
-    sessions.give_back(session_id, sessions.messages(session_id))
+    sessions.give_back(session_id, sessions.messages(session_id), prefix="")
     theirs = Foreign(client, session_id=session_id)
     assert theirs.messages == TURN * 60
     assert theirs.elements == sessions.messages(session_id)
@@ -38,7 +38,7 @@ def test_what_is_given_back_is_what_the_other_library_reads(
 
 
 def test_what_is_given_back_has_the_ttl_that_it_is_to_have(client: redis.Redis, sessions: SessionStore) -> None:
-    sessions.give_back("s", [b'{"type":"human","data":{"content":""}}'], ttl=timedelta(seconds=90))
+    sessions.give_back("s", [b'{"type":"human","data":{"content":""}}'], ttl=timedelta(seconds=90), prefix="")
     assert 89_000 < raw(client, "PTTL", "s") <= 90_000
 
 
@@ -46,7 +46,7 @@ def test_a_key_that_is_in_use_is_never_replaced(client: redis.Redis, sessions: S
     Foreign(client).add("theirs")
     before = dump(client)
     with pytest.raises(SessionExists, match="the key 's' exists already"):
-        sessions.give_back("s", [b'{"type":"human","data":{"content":""}}'])
+        sessions.give_back("s", [b'{"type":"human","data":{"content":""}}'], prefix="")
     assert dump(client) == before
 
 
@@ -55,9 +55,9 @@ def test_what_is_no_message_is_not_given_to_another_library(
     client: redis.Redis, sessions: SessionStore, element: bytes
 ) -> None:
     with pytest.raises(MessageCorrupt, match="message 1 of session 's'"):
-        sessions.give_back("s", [b'{"type":"human","data":{"content":""}}', element])
+        sessions.give_back("s", [b'{"type":"human","data":{"content":""}}', element], prefix="")
     with pytest.raises(InvalidArgument, match="no messages"):
-        sessions.give_back("s", [])
+        sessions.give_back("s", [], prefix="")
     assert not raw(client, "KEYS", "*")
 
 
@@ -68,7 +68,7 @@ def test_a_giver_that_is_killed_leaves_nothing_or_all_of_it(client: redis.Redis,
     passing.passed, passing.dies_at = 0, dies_at
     messages = [b'{"type":"human","data":{"content":"%d"}}' % number for number in range(250)]
     with pytest.raises(Killed):
-        store.give_back("s", messages)
+        store.give_back("s", messages, prefix="")
     assert Foreign(client).elements == (messages if dies_at == 7 else [])
     assert all(raw(client, "PTTL", key) > 0 for key in raw(client, "KEYS", "torpor:returning:*"))
 

@@ -80,7 +80,7 @@ def test_what_it_has_written_is_adopted_archived_restored_and_given_back_equal(
         assert archive_session(services, session_id).outcome is Outcome.ARCHIVED
         assert services.sessions.info(session_id) is None
         assert restore_session(services, session_id).outcome is RestoreOutcome.RESTORED
-    assert torpor("export", "--all", "--to-memorystore").code == 0
+    assert torpor("export", "--all", "--to-memorystore", "--prefix", "").code == 0
     assert peer("read", *written) == written
 
 
@@ -93,5 +93,5 @@ def test_what_ours_has_written_is_given_to_it_and_reads_the_same(
     copy = MemorystoreChatMessageHistory(client, "copy")
     copy.add_messages(chat.messages)
     torpor("archive", "copy")
-    assert torpor("export", "copy", "--to-memorystore").code == 0
+    assert torpor("export", "copy", "--to-memorystore", "--prefix", "").code == 0
     assert peer("read", "copy")["copy"] == written["plain"]

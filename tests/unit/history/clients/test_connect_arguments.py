@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import ssl
 from functools import partial
 from pathlib import Path
 from ssl import VerifyMode
@@ -16,9 +17,9 @@ import redis.asyncio.cluster
 from redis.credentials import UsernamePasswordCredentialProvider
 
 from support.paths import ROOT
-from support.tls import make_authority
+from support.tls import intermediate, make_authority
 from support.tokens import Tokens
-from torpor.history.protocol import InvalidArgument, connect
+from torpor.history.protocol import InvalidArgument, connect, is_instances_own
 from torpor.worker.deployment.celery_config import make_app
 from torpor.worker.deployment.settings import load_settings
 
@@ -105,6 +106,85 @@ def test_a_ca_file_holds_certificates(content: bytes | None, tmp_path: Path) -> 
 def test_a_token_is_only_sent_over_encrypted_connections(url: str) -> None:
     for iam in (True, Tokens()):
         assert refusal(url, iam=iam).startswith("iam needs a rediss:// URL")
+
+
+@pytest.mark.parametrize("client", EVERY_CLIENT, ids=str)
+@pytest.mark.parametrize("wanted", ["none", "optional", VerifyMode.CERT_NONE, VerifyMode.CERT_OPTIONAL, None])
+def test_a_token_is_sent_to_no_server_that_shows_no_certificate(wanted: Any, client: dict[str, Any]) -> None:
+    for iam in (True, Tokens()):
+        assert refusal("rediss://localhost", iam=iam, ssl_cert_reqs=wanted, **client).startswith("iam needs ssl_cert_")
+        if isinstance(wanted, str):
+            url = f"rediss://localhost?ssl_cert_reqs={wanted}"
+            for given in ({}, {"ssl_cert_reqs": "required"}):  # the URL counts
+                assert refusal(url, iam=iam, **given, **client).startswith("iam needs ssl_cert_reqs=required")
+
+
+def test_a_token_is_sent_to_no_server_with_a_certificate_for_another_name(tmp_path: Path) -> None:
+    ways: list[tuple[str, dict[str, Any]]] = [
+        ("rediss://localhost?ssl_check_hostname=false", {}),
+        ("rediss://localhost", {"ssl_check_hostname": False}),
+    ]
+    for url, options in ways:
+        assert refusal(url, iam=Tokens(), **options).startswith("iam without ssl_check_hostname needs a ca_file")
+        connect(url, iam=Tokens(), ca_file=make_authority(tmp_path / str(len(options))).file, **options)
+
+
+@pytest.mark.parametrize(
+    ("files", "public", "names"),
+    [
+        (["one"], [], False),
+        (["one", "one"], [], False),
+        (["one", "two"], [], True),
+        (["one"], ["one"], True),
+        (["one"], ["two"], False),
+    ],
+)
+@pytest.mark.parametrize("client", EVERY_CLIENT[:2] + EVERY_CLIENT[3:], ids=str)
+def test_names_are_checked_unless_the_file_has_the_instances_own_authority_alone(  # noqa: PLR0917
+    files: list[str],
+    public: list[str],
+    names: bool,  # noqa: FBT001
+    client: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    made = {name: make_authority(tmp_path / name).file.read_bytes() for name in ("one", "two")}
+    (tmp_path / "system").mkdir()
+    for name in public:
+        (tmp_path / "system" / f"{name}.crt").write_bytes(made[name])
+    paths = ssl.get_default_verify_paths()._replace(cafile="", capath=str(tmp_path / "system"))
+    monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: paths)
+    ca_file = tmp_path / "ca.pem"
+    ca_file.write_bytes(b"".join(made[name] for name in files))
+
+    def checked(url: str, **options: Any) -> bool:
+        made: Any = connect(url, ca_file=ca_file, **options, **client)
+        kwargs = made.connection_kwargs if client["cluster"] else made.connection_pool.connection_kwargs
+        return bool(kwargs["ssl_check_hostname"])
+
+    assert checked("rediss://localhost") == names
+    assert ("host names are checked, unless" in caplog.text) == names
+    assert not checked("rediss://localhost?ssl_check_hostname=false")
+    assert not checked("rediss://localhost", ssl_check_hostname=False)
+    assert checked("rediss://localhost?ssl_check_hostname=true")
+
+
+def test_an_authority_with_its_chain_is_one(tmp_path: Path) -> None:
+    chain, root = tmp_path / "chain.pem", make_authority(tmp_path / "root")
+    issued = intermediate(root)
+    chain.write_bytes(issued + root.file.read_bytes())
+    assert is_instances_own(chain)
+    chain.write_bytes(issued + root.file.read_bytes() + make_authority(tmp_path / "another").file.read_bytes())
+    assert not is_instances_own(chain)
+
+
+@pytest.mark.parametrize("option", ["ssl_ca_certs", "ssl_ca_data", "ssl_ca_path"])
+def test_a_ca_file_takes_the_place_of_other_authorities(option: str, tmp_path: Path) -> None:
+    ca_file = make_authority(tmp_path / "one").file
+    assert refusal("rediss://localhost", ca_file=ca_file, **{option: "x"}).startswith("ca_file takes the place of")
+    assert refusal(f"rediss://localhost?{option}=x", ca_file=ca_file).startswith("ca_file takes the place of")
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,17 @@ from torpor.history.keys import Keyspace
 from torpor.history.layout import LAYOUTS
 from torpor.history.policy import Policies
 from torpor.history.scripts import all_scripts, named, script
-from torpor.history.session import Lease, Origin, Page, PurgeTarget, RebuiltMetadata, RestoreTicket, SessionInfo, Status
+from torpor.history.session import (
+    ArchiveNote,
+    Lease,
+    Origin,
+    Page,
+    PurgeTarget,
+    RebuiltMetadata,
+    RestoreTicket,
+    SessionInfo,
+    Status,
+)
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -91,6 +101,7 @@ SAMPLES: dict[str, list[Call[Any]]] = {
         calls.list_sessions(DEPLOYMENT, 7, b"0", 500, quarantined=True),
     ],
     "claim": [calls.claim(DEPLOYMENT, [7], 10, HOUR), calls.claim(DEPLOYMENT, SHARDS, 10, HOUR)],
+    "archive_health": [calls.archive_health(DEPLOYMENT)],
     "claimed": [calls.claimed(DEPLOYMENT, 7, 10)],
     "nearest": [calls.nearest(DEPLOYMENT, 7, 10)],
     "end_election": [calls.end_election(DEPLOYMENT, [7]), calls.end_election(DEPLOYMENT, SHARDS)],
@@ -112,10 +123,21 @@ SAMPLES: dict[str, list[Call[Any]]] = {
         calls.finish_restore(DEPLOYMENT, TICKET, 3, Origin(MOMENT, EXPIRY, "ann"), remember=HOUR),
         calls.finish_restore(DEPLOYMENT, TICKET, 3, Origin()),
     ],
-    "add_events": [calls.add_events(DEPLOYMENT, [{"kind": "session.archived", "session": "s"}] * 2, keep=9)],
+    "add_events": [
+        calls.add_events(
+            DEPLOYMENT,
+            [{"kind": "session.archived", "session": "s"}] * 2,
+            keep=9,
+            note=ArchiveNote("celery@host", "the bucket is away"),
+        ),
+        calls.add_events(DEPLOYMENT, [], keep=9, note=ArchiveNote("celery@host")),
+        calls.add_events(DEPLOYMENT, [{"kind": "session.archived", "session": "s"}], keep=9),
+    ],
     "attempts": [calls.attempts(DEPLOYMENT, "s")],
     "abandon": [calls.abandon(DEPLOYMENT, TICKET)],
-    "peek_list": [calls.peek_list("torpor", "s", layout, 0, 1024) for layout in LAYOUTS.values()],
+    "peek_list": [
+        calls.peek_list("torpor", "s", layout, 0, page_bytes=1024, max_bytes=4096) for layout in LAYOUTS.values()
+    ],
     "begin_adoption": [
         calls.begin_adoption(DEPLOYMENT, ADOPTION, owner="ann", allow_reuse=True),
         calls.begin_adoption(DEPLOYMENT, ADOPTION, owner=None, allow_reuse=False),
@@ -159,7 +181,7 @@ LUA = [*SCRIPTS, *(f"lib/{name}" for name in INCLUDES)]
 
 # What the end of a key's name says about its type (see history/keys.py).
 TYPES = [
-    (rb"torpor:config", "hash"),
+    (rb"torpor:config|\{torpor:events\}:archive", "hash"),
     (rb"torpor:events", "stream"),
     (rb"\{torpor:\d+\}:(due|q)", "zset"),
     (rb"\{torpor:\d+\}:(t|h|a)", "hash"),

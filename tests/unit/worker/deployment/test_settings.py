@@ -76,6 +76,7 @@ def test_only_the_archive_url_must_be_set() -> None:
         "grace_seconds": 20,
         "max_attempts": 5,
         "retry_delay_seconds": 30,
+        "max_message_bytes": 16_777_216,
     }
     assert settings.lease == timedelta(minutes=5)
     assert settings.celery_broker == "redis://localhost:6379/0"
@@ -124,6 +125,7 @@ def test_every_setting_is_read_from_its_variable(ca_file: Path, monkeypatch: pyt
         "GRACE_SECONDS": ("5", 5.0),
         "MAX_ATTEMPTS": ("3", 3),
         "RETRY_DELAY_SECONDS": ("1", 1.0),
+        "MAX_MESSAGE_BYTES": ("1000", 1_000),
     }
     assert {name.lower() for name in values} == set(Settings.model_fields)
     for name, (text, _) in values.items():
@@ -172,6 +174,7 @@ WRONG = {
     "GRACE_SECONDS": "soon",
     "MAX_ATTEMPTS": "0",
     "RETRY_DELAY_SECONDS": "-0.1",
+    "MAX_MESSAGE_BYTES": "536870913",
 }
 
 
@@ -307,13 +310,40 @@ def test_a_broker_that_is_the_same_redis_is_trusted_as_it_is(
 
 
 def test_a_broker_that_is_the_same_redis_is_shown_the_same_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TORPOR_REDIS_URL", "rediss://10.0.0.3?ssl_check_hostname=false")
+    monkeypatch.setenv("TORPOR_REDIS_URL", "rediss://10.0.0.3?socket_timeout=9")
     monkeypatch.setenv("TORPOR_REDIS_IAM", "true")
     _, options = parsed(load_settings().celery_broker)
     assert options.pop("ssl_cert_reqs") == "required"
-    assert options == {"ssl_check_hostname": "false", "credential_provider": "torpor.application_default"}
+    assert options == {"socket_timeout": "9", "credential_provider": "torpor.application_default"}
     module, _, name = options["credential_provider"].rpartition(".")
     assert getattr(import_module(module), name) is application_default
+
+
+def test_a_token_is_sent_to_no_broker_that_shows_no_certificate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORPOR_REDIS_URL", "rediss://10.0.0.3")
+    monkeypatch.setenv("TORPOR_REDIS_IAM", "true")
+    for broker in (
+        "rediss://10.0.0.3/1?ssl_cert_reqs=none",
+        "rediss://10.0.0.3/1?ssl_cert_reqs=optional",
+        "rediss://10.0.0.4?credential_provider=torpor.application_default&ssl_cert_reqs=none",
+        "redis://10.0.0.4?credential_provider=torpor.application_default",
+        "rediss://10.0.0.4;rediss://10.0.0.3?ssl_cert_reqs=none",
+    ):
+        monkeypatch.setenv("TORPOR_BROKER_URL", broker)
+        assert [fault.partition(" with ")[0] for fault in faults()] == ["TORPOR_BROKER_URL: IAM needs rediss://"]
+
+
+def test_a_broker_with_several_authorities_must_show_its_name(
+    ca_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = tmp_path / "both.pem"
+    both.write_bytes(ca_file.read_bytes() + make_authority(tmp_path / "another").file.read_bytes())
+    monkeypatch.setenv("TORPOR_REDIS_URL", "rediss://10.0.0.3")
+    monkeypatch.setenv("TORPOR_REDIS_CA_FILE", str(both))
+    assert parsed(load_settings().celery_broker)[1]["ssl_check_hostname"] == "true"
+    monkeypatch.setenv("TORPOR_REDIS_CA_FILE", str(ca_file))
+    monkeypatch.setenv("TORPOR_BROKER_URL", f"rediss://10.0.0.3?ssl_ca_certs={both}")
+    assert "ssl_check_hostname" not in parsed(load_settings().celery_broker)[1]
 
 
 def test_each_of_several_brokers_must_show_its_certificate(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -187,6 +187,25 @@ def test_a_damaged_object_is_replaced_only_if_nobody_has_replaced_it_since(
     assert query(upload)["ifMetagenerationMatch"] == [str(damaged.metageneration)]
 
 
+def test_an_upload_in_parts_that_was_damaged_is_left_to_the_next_put(store: ArchiveStore, proxy: StorageProxy) -> None:
+    """The library would delete it, whoever relies on it by then."""
+    packed = gzip.compress(random.Random(1).randbytes(9 * MIB), 0, mtime=0)
+    told = {"sha256": hashlib.sha256(gzip.decompress(packed)).hexdigest()}
+
+    def misunderstood(exchange: Exchange) -> Reply:
+        reply = exchange.forward()
+        if reply.status != 200:
+            return reply
+        return Reply(200, reply.headers, json.dumps(reply.resource | {"crc32c": "AAAAAA=="}).encode())
+
+    proxy.fail(misunderstood, "chunk")
+    with pytest.raises(ArchiveCorrupt):
+        put(store, NAME, packed, told)
+    assert set(proxy.kinds()) == {"initiate", "chunk"}
+    proxy.heal()
+    assert list(store.list(NAME)) == [put(store, NAME, packed, told)]
+
+
 def test_a_damaged_object_that_may_not_be_replaced_is_refused(store: ArchiveStore, proxy: StorageProxy) -> None:
     packed = gzip.compress(b"words", mtime=0)
     told = {"sha256": hashlib.sha256(b"words").hexdigest()}
