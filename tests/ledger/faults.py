@@ -74,7 +74,7 @@ class Faults:
             (0.15, self._cut_broker),
             (0.10, self._cut_all),
             (0.30, partial(self._storage.strike, follow_with_nothing)),
-            (0.60, self._pair),
+            (1.20, self._pair),
         ]
         parts.proxy.plan = self._fail_command
 

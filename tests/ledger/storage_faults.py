@@ -35,7 +35,8 @@ Count = Callable[[str], None]
 
 _STATUSES = [408, 429, 500, 502, 503, 504]
 # How long a fault lasts that has an end. A lease is two seconds: a worker that is held back for longer is overtaken.
-_SHORT, _LONG = 0.2, 3.0
+# What meets every worker is over sooner, so that some work is done between.
+_SHORT, _LONG, _LONGEST_FOR_ALL = 0.1, 2.5, 0.7
 
 
 class StorageFaults(Protocol):
@@ -138,8 +139,8 @@ class FolderFaults:
             for end in over:
                 end()
 
-    def _lasts(self, end: Callable[[], None]) -> None:
-        self._ends.append((time.monotonic() + self._dice.uniform(_SHORT, _LONG), end))
+    def _lasts(self, end: Callable[[], None], at_most: float) -> None:
+        self._ends.append((time.monotonic() + self._dice.uniform(_SHORT, at_most), end))
 
     # Each returns the process that meets the fault, 0 for any, None if the fault could not be caused.
 
@@ -148,7 +149,7 @@ class FolderFaults:
         worker = self._dice.choice(self._workers)
         processes = worker.processes
         _limit_files(processes, 0)
-        self._lasts(lambda: _limit_files([*processes, *worker.processes], resource.RLIM_INFINITY))
+        self._lasts(lambda: _limit_files([*processes, *worker.processes], resource.RLIM_INFINITY), _LONGEST_FOR_ALL)
         return processes[-1] if processes else None
 
     def _no_temporary_files(self) -> int | None:
@@ -165,7 +166,7 @@ class FolderFaults:
             if place.is_file():
                 place.unlink()
 
-        self._lasts(end)
+        self._lasts(end, _LONGEST_FOR_ALL)
         return 0
 
     def _locked(self) -> int | None:
@@ -175,7 +176,7 @@ class FolderFaults:
             return None
         with suppress(FileNotFoundError, BlockingIOError):
             descriptor = os.open(self._dice.choice(folders), os.O_RDONLY | os.O_DIRECTORY)
-            self._lasts(lambda: os.close(descriptor))
+            self._lasts(lambda: os.close(descriptor), _LONG)
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return 0
         return None
