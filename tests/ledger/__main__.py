@@ -5,12 +5,13 @@
 Writers in several processes add numbered messages to sessions with idle timeouts of 1 to 3 s, and close, clear, read
 and restore some. Real Celery workers and beat put them to sleep. Meanwhile processes are killed -9, at random and at
 failpoints, or frozen, commands to Redis are cut or lose their reply, the broker loses its connections and all its
-messages, and the archive fails: one by one, and in pairs of faults. In the end clean workers finish, every session is restored, and each
-acknowledged message must be there once and in order. A message that was not acknowledged may be there, once.
+messages, and the archive fails: one by one, and in pairs of faults. In the end clean workers finish, every session is
+restored, and each acknowledged message must be there once and in order. A message that was not acknowledged may be
+there, once.
 
 It runs in rounds of up to 100 s, each on a Redis and an archive of its own, because a bucket of the emulator gets
-slower with each object. A bucket behind a faulty proxy and a folder take turns, as many rounds each. The exit code is 1 if anything is
-wrong.
+slower with each object. A bucket behind a faulty proxy and a folder take turns, as many rounds each. The exit code is
+1 if anything is wrong.
 """
 
 # ruff: noqa: T201 - a program prints its progress
