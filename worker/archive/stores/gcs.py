@@ -122,7 +122,7 @@ class GcsStore:
         """See ArchiveStore."""
         with self._translated(stored.name):
             if stored.size <= _READ_AT_ONCE:
-                yield io.BytesIO(self._objects.read(self._prefix + stored.name, stored.generation))
+                yield io.BytesIO(self._objects.read(self._prefix + stored.name, stored.generation, stored.size))
             else:
                 blob = self._bucket.blob(self._prefix + stored.name, generation=stored.generation)
                 with blob.open("rb", chunk_size=_CHUNK, raw_download=True, **patiently(self._patience)) as reader:

@@ -6,7 +6,7 @@ A test fails if the library renames one, and if another file uses one.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 from urllib.request import getproxies
 
 import certifi
@@ -14,7 +14,7 @@ import requests.adapters
 from google.cloud import storage
 from google.cloud.storage.retry import DEFAULT_RETRY
 
-from torpor.worker.archive.stores.transport import Session, Transport
+from torpor.worker.archive.stores.transport import Authorized, Session, Transport
 
 
 def make_client(threads: int) -> storage.Client:
@@ -46,14 +46,14 @@ class Connected(NamedTuple):
 def connected(client: storage.Client, threads: int) -> Connected:
     """A client's connection for requests of our own.
 
-    The session is a Transport, or the client's own session if there is a proxy, a client certificate or a server whose
-    certificate is not to be checked.
+    The session is a Transport, or goes through the client's own session if there is a proxy, a client certificate or
+    a server whose certificate is not to be checked.
     """
     connection = client._connection
     server = connection.get_api_base_url_for_mtls()
     http: Any = client._http
     if getproxies() or http.is_mtls or not http.verify:
-        return Connected(cast(Session, http), server, connection.user_agent)
+        return Connected(Authorized(http), server, connection.user_agent)
     trusted = certifi.where() if http.verify is True else http.verify
     session = Transport(server, client._credentials, threads=threads, ca_certs=trusted)
     return Connected(session, server, connection.user_agent)

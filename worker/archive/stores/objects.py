@@ -29,6 +29,10 @@ _CHUNK = 1024 * 1024
 _TIMEOUT = (5.0, 30.0)
 _LONGEST_WAIT = 30
 _PAGE = 1_000
+# The most bytes of a description or an error, and of a page of a listing: Cloud Storage allows 8 KiB of metadata and
+# 1 KiB of name for each object, and JSON can make six times as many of them.
+_DESCRIPTION = 256 * 1024
+_LISTING = _PAGE * 64 * 1024
 # The fields that a listing asks for. All fields would be twice as many bytes.
 _FIELDS = (
     "name,size,generation,metageneration,metadata,customTime,temporaryHold,eventBasedHold,retentionExpirationTime,retention,"
@@ -111,7 +115,7 @@ class Objects:
         if generations:
             query["versions"] = "true"
         while True:
-            page = _parsed(self._send("GET", f"{self._objects}?{urlencode(query)}"))
+            page = _parsed(self._send("GET", f"{self._objects}?{urlencode(query)}", most=_LISTING))
             yield from page.get("items", ())
             if not page.get("nextPageToken"):
                 return
@@ -125,13 +129,15 @@ class Objects:
         """The description of an object; raises NotFound, as the methods below do."""
         return _parsed(self._send("GET", self._url(name, generation=generation)))
 
-    def read(self, name: str, generation: int) -> bytes:
-        """The content as it was uploaded; raises ArchiveCorrupt if it has another CRC32C.
+    def read(self, name: str, generation: int, size: int) -> bytes:
+        """The content as it was uploaded, of `size` bytes; raises ArchiveCorrupt if it has another CRC32C.
 
         Source: https://cloud.google.com/storage/docs/json_api/v1/objects/get and .../docs/xml-api/reference-headers
         """
         # Without this header, Cloud Storage may unpack gzip before it sends it.
-        answer = self._send("GET", self._url(name, alt="media", generation=generation), accept_encoding="gzip")
+        answer = self._send(
+            "GET", self._url(name, alt="media", generation=generation), most=size, accept_encoding="gzip"
+        )
         sent = re.search(r"crc32c=([\w+/=]+)", answer.headers.get("x-goog-hash", ""))
         if sent and sent[1] != crc32c(io.BytesIO(answer.content)):
             raise ArchiveCorrupt(f"{name} is not what was sent: its CRC32C is not {sent[1]}")
@@ -155,14 +161,19 @@ class Objects:
         asked = urlencode({key: value for key, value in query.items() if value is not None})
         return f"{self._objects}/{quote(name, safe='')}" + (f"?{asked}" if asked else "")
 
-    def _send(self, method: str, url: str, data: bytes | None = None, **headers: str) -> Answer:
+    def _send(
+        self, method: str, url: str, data: bytes | None = None, *, most: int = _DESCRIPTION, **headers: str
+    ) -> Answer:
         retry = patiently(self._patience)["retry"]
-        answer: Answer = retry(partial(self._send_once, method, url, data, **headers))()
+        answer: Answer = retry(partial(self._send_once, method, url, data, most=most, **headers))()
         return answer
 
-    def _send_once(self, method: str, url: str, data: bytes | None = None, **headers: str) -> Answer:
+    def _send_once(
+        self, method: str, url: str, data: bytes | None = None, *, most: int = _DESCRIPTION, **headers: str
+    ) -> Answer:
         sent = self._headers | {name.replace("_", "-"): value for name, value in headers.items()}
-        answer = self._session.request(method, url, data, sent, timeout=patiently(self._patience)["timeout"])
+        timeout, most = patiently(self._patience)["timeout"], max(most, _DESCRIPTION)  # the reply may be an error
+        answer = self._session.request(method, url, data, sent, timeout=timeout, most=most)
         if not 200 <= answer.status_code < 300:
             raise _failure(method, url, answer)
         return answer

@@ -5,21 +5,25 @@ from __future__ import annotations
 import os
 import socket
 import ssl
+import time
 import weakref
 from collections import deque
 from collections.abc import Mapping
 from http import HTTPStatus
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 from google.auth.credentials import Credentials
 from google.auth.transport import DEFAULT_MAX_REFRESH_ATTEMPTS, DEFAULT_REFRESH_STATUS_CODES
 from google.auth.transport.requests import Request
 from httptools import HttpParserError, HttpResponseParser
+from urllib3.exceptions import HTTPError
 from urllib3.util import wait_for_read
 
 _RECEIVE = 64 * 1024
+# Beside the body: the head of a reply, interim replies, and what chunks add.
+_HEAD = 64 * 1024
 
 
 class Answer(Protocol):
@@ -39,12 +43,22 @@ class Answer(Protocol):
 
 
 class Session(Protocol):
-    """Sends requests with credentials: a Transport, or google-auth's AuthorizedSession."""
+    """Sends requests with credentials: a Transport, or an Authorized session."""
 
     def request(
-        self, method: str, url: str, data: bytes | None, headers: Mapping[str, str], *, timeout: tuple[float, float]
+        self,
+        method: str,
+        url: str,
+        data: bytes | None,
+        headers: Mapping[str, str],
+        *,
+        timeout: tuple[float, float],
+        most: int,
     ) -> Answer:
-        """Send one request. `timeout`: the seconds for connecting, and for each wait for more of the reply."""
+        """Send one request. `timeout`: the seconds for connecting, and for all of the request and its reply.
+
+        A reply with more than `most` bytes is given up.
+        """
 
 
 class Reply(NamedTuple):
@@ -53,6 +67,38 @@ class Reply(NamedTuple):
     status_code: int
     headers: Mapping[str, str]
     content: bytes
+
+
+class Authorized:
+    """A Session over google-auth's AuthorizedSession, for proxies and client certificates.
+
+    The time begins with the body of the reply; each wait for more of its head is as long.
+    """
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        data: bytes | None,
+        headers: Mapping[str, str],
+        *,
+        timeout: tuple[float, float],
+        most: int,
+    ) -> Reply:
+        """See Session."""
+        with self._session.request(method, url, data, headers, timeout=timeout, stream=True) as answer:
+            limits, body = _Limits(timeout[1], most), []
+            try:
+                while part := answer.raw.read1(_RECEIVE, decode_content=True):
+                    body.append(part)
+                    limits.check(len(part), len(part))
+            except (OSError, HTTPError) as exc:
+                raise ConnectionError(f"{url}: {exc}") from exc
+            named = {name.lower(): value for name, value in answer.headers.items()}
+            return Reply(answer.status_code, named, b"".join(body))
 
 
 class Transport:
@@ -77,14 +123,21 @@ class Transport:
         weakref.finalize(self, _close_all, self._idle)
 
     def request(
-        self, method: str, url: str, data: bytes | None, headers: Mapping[str, str], *, timeout: tuple[float, float]
+        self,
+        method: str,
+        url: str,
+        data: bytes | None,
+        headers: Mapping[str, str],
+        *,
+        timeout: tuple[float, float],
+        most: int,
     ) -> Reply:
         """See Session. Renews a refused token. Raises ConnectionError, and the errors of google-auth."""
         target = url.removeprefix(self._origin)
         for left in reversed(range(1 + DEFAULT_MAX_REFRESH_ATTEMPTS)):
             sent = dict(headers)
             self._credentials.before_request(self._renewal, method, url, sent)
-            reply = self._exchange(self._written(method, target, sent, data or b""), timeout)
+            reply = self._exchange(self._written(method, target, sent, data or b""), timeout, most)
             if not left or reply.status_code not in DEFAULT_REFRESH_STATUS_CODES:
                 break
             self._credentials.refresh(self._renewal)
@@ -95,11 +148,11 @@ class Transport:
         lines = "".join([f"{name}: {value}\r\n" for name, value in fields.items()])
         return f"{method} {target} HTTP/1.1\r\n{lines}\r\n".encode("latin-1") + data
 
-    def _exchange(self, request: bytes, timeout: tuple[float, float]) -> Reply:
+    def _exchange(self, request: bytes, timeout: tuple[float, float], most: int) -> Reply:
         connect, read = timeout
         try:
             connection = self._kept() or _Connection(self._address, connect, self._tls)
-            reply, stays_open = connection.exchange(request, read)
+            reply, stays_open = connection.exchange(request, _Limits(read, most))
         except (OSError, HttpParserError) as exc:
             raise ConnectionError(f"{self._origin}: {exc}") from exc
         if stays_open and len(self._idle) < self._threads:
@@ -123,6 +176,31 @@ class Transport:
             connection.close()
 
 
+class _Limits:
+    """How long a request with its reply may take from now on, and how large the reply's body may be."""
+
+    def __init__(self, seconds: float, most: int) -> None:
+        self._end = time.monotonic() + seconds
+        self._most = most
+        self._received = self._body = 0
+
+    @property
+    def seconds_left(self) -> float:
+        """The seconds that are left; raises TimeoutError."""
+        left = self._end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the request timed out")
+        return left
+
+    def check(self, received: int, body: int) -> None:
+        """Count bytes that have arrived, and those of the body among them; raises ConnectionError and TimeoutError."""
+        self._received += received
+        self._body += body
+        if self._body > self._most or self._received > 2 * self._most + _HEAD:
+            raise ConnectionError(f"the reply is larger than the {self._most} bytes that were asked for")
+        _ = self.seconds_left
+
+
 class _Connection:
     """A connection for one request after the other."""
 
@@ -140,18 +218,20 @@ class _Connection:
         """Between replies the socket becomes readable only when the server has closed it."""
         return not wait_for_read(self._socket, 0)
 
-    def exchange(self, request: bytes, timeout: float) -> tuple[Reply, bool]:
+    def exchange(self, request: bytes, limits: _Limits) -> tuple[Reply, bool]:
         """The reply, and True if another request may follow. Closes the connection if the exchange fails."""
         arriving = _Arriving()
         parser = arriving.parser
         try:
-            self._socket.settimeout(timeout)
-            self._socket.sendall(request)
+            self._send(request, limits)
             while not arriving.complete:
+                self._socket.settimeout(limits.seconds_left)
                 data = self._socket.recv(_RECEIVE)
                 if not data:
                     raise ConnectionError("the connection was closed before the end of the reply")
+                before = arriving.size
                 parser.feed_data(data)
+                limits.check(len(data), arriving.size - before)
         except BaseException:
             self.close()
             raise
@@ -159,6 +239,12 @@ class _Connection:
             del arriving.parser  # the two refer to each other
         reply = Reply(parser.get_status_code(), arriving.headers, b"".join(arriving.body))
         return reply, arriving.stays_open
+
+    def _send(self, request: bytes, limits: _Limits) -> None:
+        unsent = memoryview(request)
+        while unsent:
+            self._socket.settimeout(limits.seconds_left)
+            unsent = unsent[self._socket.send(unsent) :]
 
     def close(self) -> None:
         """Close the socket, also in the middle of an exchange."""
@@ -172,6 +258,7 @@ class _Arriving:
         self.parser = HttpResponseParser(self)
         self.headers: dict[str, str] = {}
         self.body: list[bytes] = []
+        self.size = 0
         self.complete = self.stays_open = False
 
     def on_message_begin(self) -> None:
@@ -184,6 +271,7 @@ class _Arriving:
 
     def on_body(self, body: bytes) -> None:
         self.body.append(body)
+        self.size += len(body)
 
     def on_message_complete(self) -> None:
         if self.parser.get_status_code() < HTTPStatus.OK:

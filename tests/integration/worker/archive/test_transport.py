@@ -5,20 +5,22 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from google.auth.credentials import AnonymousCredentials, Credentials
 from google.auth.exceptions import GoogleAuthError, RefreshError
 
 from support.ports import free_port
 from support.tls import HOST, Authority, make_authority
-from support.waiting import wait_until
-from torpor.worker.archive.stores.transport import Reply, Transport
+from support.waiting import scaled, wait_until
+from torpor.worker.archive.stores.transport import Answer, Authorized, Reply, Session, Transport
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -105,14 +107,14 @@ def transport(url: str, credentials: Credentials | None = None, *, threads: int 
     return Transport(url, trusted, threads=threads, ca_certs=ca_certs)
 
 
-def get(sender: Transport, url: str, *, read: float = 5.0, headers: Mapping[str, str] | None = None) -> Reply:
-    return sender.request("GET", f"{url}/a/b?c=d", None, headers or {}, timeout=(1.0, read))
+def get(sender: Session, url: str, *, read: float = 5.0, most: int = 1_000_000) -> Answer:
+    return sender.request("GET", f"{url}/a/b?c=d", None, {}, timeout=(1.0, read), most=most)
 
 
 def test_a_request_is_sent_as_it_is_told() -> None:
     with serving(OK) as server:
         reply = transport(server.url, Tokens(0)).request(
-            "POST", f"{server.url}/a%2Fb?c=d", b"\r\n\r\nbody", {"Content-Type": "x/y"}, timeout=(1.0, 5.0)
+            "POST", f"{server.url}/a%2Fb?c=d", b"\r\n\r\nbody", {"Content-Type": "x/y"}, timeout=(1.0, 5.0), most=9
         )
     assert (reply.status_code, reply.content, reply.headers) == (200, b"ok", {"content-length": "2"})
     [request] = server.requests
@@ -230,6 +232,82 @@ def test_a_server_that_can_not_be_reached_or_never_answers_is_a_broken_connectio
     ):
         url = f"http://{HOST}:{silent.getsockname()[1]}"
         get(transport(url), url, read=0.05)
+
+
+DRIPPING = {
+    "a head": b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 10_000,
+    "interim replies": b"HTTP/1.1 103 Early Hints\r\n\r\n" * 10_000,
+    "a body": b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + b"x" * 100_000,
+    "chunks": CHUNKED + b"1\r\nx\r\n" * 10_000,
+}
+
+
+@contextmanager
+def pouring(said: bytes, *, at_a_time: int, pause: float) -> Iterator[str]:
+    """A server that begins each reply anew until the other side has had enough."""
+    with socket.create_server((HOST, 0)) as listening:
+
+        def pour() -> None:
+            with suppress(OSError):
+                while True:
+                    connection, _ = listening.accept()
+                    with connection, suppress(OSError):
+                        connection.recv(65_536)
+                        for first in range(0, len(said), at_a_time):
+                            connection.sendall(said[first : first + at_a_time])
+                            enough.wait(pause)
+
+        enough = threading.Event()
+        thread = threading.Thread(target=pour, daemon=True)
+        thread.start()
+        yield f"http://{HOST}:{listening.getsockname()[1]}"
+        enough.set()
+        listening.shutdown(socket.SHUT_RDWR)
+    thread.join(5)
+
+
+@pytest.mark.parametrize("said", DRIPPING.values(), ids=DRIPPING.keys())
+def test_a_reply_that_drips_does_not_outlive_its_time(said: bytes) -> None:
+    with pouring(said, at_a_time=4, pause=0.01) as url:
+        began = time.monotonic()
+        with pytest.raises(ConnectionError, match="timed out"):
+            get(transport(url), url, read=0.2)
+        assert time.monotonic() - began < scaled(2)
+
+
+def test_a_request_that_nobody_takes_does_not_outlive_its_time() -> None:
+    with socket.create_server((HOST, 0)) as listening:
+        url = f"http://{HOST}:{listening.getsockname()[1]}"
+        with pytest.raises(ConnectionError, match="timed out"):
+            transport(url).request("POST", f"{url}/a", b"x" * 50_000_000, {}, timeout=(1.0, 0.2), most=9)
+
+
+POURED = {
+    "a long head": b"HTTP/1.1 200 OK\r\n" + b"".join(b"X-%d: y\r\n" % number for number in range(40_000)),
+    "interim replies": b"HTTP/1.1 103 Early Hints\r\n\r\n" * 40_000,
+    "a body": b"HTTP/1.1 200 OK\r\nContent-Length: 400000000\r\n\r\n" + b"x" * 1_000_000,
+    "chunks": CHUNKED + b"10000\r\n%b\r\n" % (b"x" * 0x10000) * 20,
+    "an error": b"HTTP/1.1 503 \r\nContent-Length: 400000000\r\n\r\n" + b"x" * 1_000_000,
+}
+
+
+@pytest.mark.parametrize("said", POURED.values(), ids=POURED.keys())
+def test_no_more_is_taken_than_was_asked_for(said: bytes) -> None:
+    with pouring(said, at_a_time=10_000, pause=0.0) as url, pytest.raises(ConnectionError, match=r"larger than|Header"):
+        get(transport(url), url, most=100_000)
+
+
+def test_through_a_proxy_too_a_reply_has_an_end() -> None:
+    """Google's session, which knows proxies, is bounded by the same limits."""
+    with pouring(OK, at_a_time=1_000, pause=0.0) as url:
+        assert get(Authorized(requests.Session()), url, most=2).content == b"ok"
+    with pouring(POURED["a body"], at_a_time=10_000, pause=0.0) as url, pytest.raises(ConnectionError, match="larger"):
+        get(Authorized(requests.Session()), url, most=100_000)
+    with (
+        pouring(DRIPPING["a body"], at_a_time=50, pause=0.01) as url,
+        pytest.raises(ConnectionError, match="timed out"),
+    ):
+        get(Authorized(requests.Session()), url, read=0.2)
 
 
 @pytest.mark.parametrize(
