@@ -19,6 +19,7 @@ from torpor.history.store.expiry import ChangingExpiry
 from torpor.history.store.identity import Identities
 from torpor.history.store.index import Index
 from torpor.history.store.legal_holds import LegalHolds
+from torpor.history.store.owners import Owners
 from torpor.history.store.purge_lock import PurgeLock, PurgeLocks
 from torpor.history.store.reading import Reading
 from torpor.history.store.repair import Repair
@@ -46,7 +47,7 @@ class AsyncSessionStore(SessionOperations):
             raise InvalidArgument(f"{type(client).__module__} is a blocking client; this store needs one of asyncio")
 
 
-class SessionStore(SingleCalls, Index, Archiving, Erasure, PurgeLocks, LegalHolds, Repair, Events, Identities):
+class SessionStore(SingleCalls, Index, Archiving, Erasure, PurgeLocks, LegalHolds, Owners, Repair, Events, Identities):
     """The sessions of one deployment, with a blocking client. Nothing is sent before the first operation.
 
     Each operation is one atomic round trip (a Lua script on one hash slot) unless it says otherwise. All of them can

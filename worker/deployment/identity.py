@@ -99,6 +99,11 @@ def check(sessions: SessionStore, archive: ArchiveStore) -> Comparison:
     return found
 
 
+def check_first_use(sessions: SessionStore, archive: ArchiveStore) -> None:
+    """As `make`, but changes nothing: for the dry run of a command that may be the first use."""
+    compare_sides(sessions, archive).check()
+
+
 def require(sessions: SessionStore, archive: ArchiveStore) -> None:
     """As `check`, but also raises DeploymentMismatch if both sides were never used together.
 

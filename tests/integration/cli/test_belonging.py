@@ -19,7 +19,8 @@ from torpor.worker.deployment.settings import PREFIX
 from torpor.worker.errors import ArchiveMisconfigured, DeploymentMismatch
 
 # The first use may be one of these.
-MAKING = ["archive none", "import {file}"]
+MAKING = ["archive none", "import {file}", "adopt --match zz* --format memorystore"]
+BEFORE_MAKING = ["import {file} --dry-run", "adopt --match zz* --format memorystore --dry-run"]
 # These rely on the archive being the right one, and so on a first use that was before them.
 RELYING = [
     "purge --session none --yes",
@@ -30,6 +31,7 @@ RELYING = [
     "hold --owner nobody --reason why",
     "unhold --session none",
     "restore none",
+    "assign-owner --match zz* --owner ann --yes",
 ]
 LOOKING = [
     "show none",
@@ -41,10 +43,9 @@ LOOKING = [
     "purge --idle-for 1s --dry-run --json",
     "purge-status",
     "receipts",
-    "import {file} --dry-run",
 ]
 # These ask Redis alone, and so work while the archive is down.
-OF_REDIS = ["status", "sessions", "events", "quarantine", "requeue --all", "adopt --match zz* --format memorystore"]
+OF_REDIS = ["status", "sessions", "events", "quarantine", "requeue --all"]
 # Not doors: the identity itself, a deployment of its own, and processes that the tests below start.
 APART = {"deployment", "demo", "worker", "beat"}
 
@@ -91,18 +92,19 @@ def test_each_door_lets_in_who_belongs_together_and_refuses_the_others_with_noth
     services: Services, torpor: Torpor, file: Path, at_redis: str, at_archive: str
 ) -> None:
     sides = set_up(services, at_redis, at_archive)
-    for door in (*LOOKING, *OF_REDIS, *RELYING):
+    for door in (*LOOKING, *BEFORE_MAKING, *OF_REDIS, *RELYING):
         before = contents_of(services.sessions, services.archive)
         done = torpor(*door.format(file=file).split())
         assert (done.code == 2) == is_refused(sides, door), (door, done)
         assert done.code != 2 or names_both(done, sides), (door, done)
-        if done.code == 2 or door in LOOKING:
+        if done.code == 2 or door in LOOKING or door in BEFORE_MAKING:
             assert contents_of(services.sessions, services.archive) == before, door
 
 
 MAKERS: dict[str, Callable[[Torpor, Services, str], object]] = {
     "archive": lambda torpor, _, __: torpor("archive", "none").code == 3,
     "import": lambda torpor, _, file: torpor("import", file).code == 0,
+    "adopt": lambda torpor, _, __: torpor("adopt", "--match", "zz*", "--format", "memorystore").code == 0,
     "worker": lambda _, services, __: identity.make(services.sessions, services.archive),
     "task": lambda _, __, ___: tasks._opened.__wrapped__(),
 }
