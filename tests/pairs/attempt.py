@@ -90,7 +90,8 @@ class Attempt:
     error: Exception | None = None
     dead: bool = False
     place: str = ""  # below which the calls of the file system are steps
-    deferred: list[Callable[[], object]] = field(default_factory=list)  # requests that arrive when it is let go
+    again: list[Callable[[], object]] = field(default_factory=list)  # requests that arrive once more at its end
+    deferred: list[Callable[[], object]] = field(default_factory=list)  # requests that arrive after the next worker's
     _from: int = 0
     _lasting: Fault | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -165,4 +166,6 @@ class Attempt:
                 self.result = work()
             except Exception as error:  # the case judges it
                 self.error = error
+        for arrive in self.again:
+            arrive()
         self._stopped.set()

@@ -2,7 +2,8 @@
 
 Not among the faults, since they can't be: Cloud Storage lists every object that exists, and answers 404 and 412 only
 if that is so (https://cloud.google.com/storage/docs/consistency). TLS protects descriptions on their way down, and a
-request that is lost once is sent again (tests/faults/storage/test_each_request.py).
+request that is lost once is sent again (tests/faults/storage/test_each_request.py). An upload whose connection broke
+arrives while its sender is still at work, if it does.
 """
 
 from __future__ import annotations
@@ -63,6 +64,11 @@ def _held_back(step: Step) -> Reply:
     return step.exchange.forward()
 
 
+def _again(step: Step) -> Reply:
+    step.attempt.again.append(step.exchange.forward)
+    return step.exchange.reset()
+
+
 def _late(step: Step) -> Reply:
     step.attempt.deferred.append(step.exchange.forward)
     return step.exchange.reset()
@@ -81,7 +87,8 @@ FAULTS = [
     Fault("content altered", {UPLOAD}, _on_the_way(corrupted_up)),
     Fault("content altered on the way down", {READ}, _on_the_way(corrupted_down)),
     Fault("held back", _ALL, _held_back, holds=True),
-    Fault("late, after its next try", _CHANGES, _late),
+    Fault("arrives after its next try", {UPLOAD}, _again),
+    Fault("arrives after the next worker's", {PATCH, DELETE}, _late),
     Fault("worker killed", _ALL | {FAILPOINT}, _on_the_way(reset_before), kills=True),
     Fault("done, and worker killed", _CHANGES, _on_the_way(reset_after), kills=True),
 ]

@@ -20,11 +20,10 @@ def way(proxy: StorageProxy, bucket: str, monkeypatch: pytest.MonkeyPatch) -> It
         yield made
 
 
-# A third of the cases takes minutes.
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("path", PATHS, ids=str)
 @pytest.mark.parametrize("first", BucketWay.faults, ids=str)
 def test_no_two_faults_lose_double_or_revive_a_message(
     services: Services, way: BucketWay, path: Path, first: Fault, record_property: Record
 ) -> None:
-    check(way, services, path, [first], record_property, share=1 / 3)
+    check(way, services, path, [first], record_property, share=0.15)

@@ -24,4 +24,4 @@ def archive_url(scratch: FilePath) -> str:
 def test_no_two_faults_lose_double_or_revive_a_message(
     services: Services, scratch: FilePath, path: Path, first: Fault, record_property: Record
 ) -> None:
-    check(FolderWay(scratch / "archive"), services, path, [first], record_property)
+    check(FolderWay(scratch / "archive"), services, path, [first], record_property, share=0.4)
