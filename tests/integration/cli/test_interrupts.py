@@ -47,6 +47,7 @@ CALLS = [
     ["doctor"],
     ["import", "{file}"],
     ["export", "--all"],
+    ["assign-owner", "--match", "*", "--owner", "ann", "--yes"],
     ["adopt", "--match", "*", "--format", "memorystore"],
     ["demo", "--redis-url", "{redis}", "--archive-url", "gs://bucket/chats"],
 ]

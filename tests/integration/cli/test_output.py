@@ -60,6 +60,7 @@ TOLD: list[tuple[list[str], list[str]]] = [
     (["adopt", "--match", "*", "--format", "community"], ["adopted"]),
     (["import", "{file}"], ["imported"]),
     (["hold", "--session", AWAKE, "--reason", "r"], ["held"]),
+    (["assign-owner", "--match", AWAKE, "--owner", OWNER, "--dry-run"], ["assign"]),
 ]
 # For programs: a call of each command that takes --json.
 FOR_PROGRAMS = [
@@ -83,6 +84,7 @@ FOR_PROGRAMS = [
     ["doctor"],
     ["import", "{file}", "--dry-run"],
     ["adopt", "--match", "*", "--format", "memorystore", "--dry-run"],
+    ["assign-owner", "--match", AWAKE, "--owner", OWNER, "--dry-run"],
 ]
 # Commands that print no results of their own, or take no --json.
 NOT_FOR_PROGRAMS = {"demo", "worker", "beat", "export", "requeue"}
