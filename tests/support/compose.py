@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from support.identity import bind
 from support.paths import ROOT
 from support.servers import RedisServer
 from support.waiting import scaled
@@ -54,7 +55,9 @@ def deployment_of(redis_server: RedisServer, archive_url: str, **settings: Any) 
         "idle_timeout_seconds": 1,
         "sweep_interval_seconds": 0.5,
     }
-    return connect(load_settings(given | settings))
+    services = connect(load_settings(given | settings))
+    bind(services)
+    return services
 
 
 def archived(services: Services) -> int:

@@ -153,8 +153,9 @@ class FolderStore:
         """See ArchiveStore."""
         with _translated(self.url):
             self._check_root()
-            if not self._root.is_dir():
+            if not self._root.exists():
                 raise ArchiveMisconfigured(f"{self.url} does not exist: check TORPOR_ARCHIVE_URL, or mount the folder")
+            os.scandir(self._root).close()
             if not os.access(self._root, os.R_OK | os.W_OK | os.X_OK):
                 raise ArchiveMisconfigured(f"{self.url} can't be read and written by this user")
 

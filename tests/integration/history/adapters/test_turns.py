@@ -22,6 +22,7 @@ from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 from langchain_core.runnables.history import RunnableWithMessageHistory
 
+from support.identity import bind
 from support.servers import RedisServer
 from support.sessions import purge_session
 from support.watched_clients import Watched
@@ -48,7 +49,10 @@ CONFIG: RunnableConfig = {"configurable": {"session_id": "s"}}
 @pytest.fixture
 def services(redis_server: RedisServer, sessions: SessionStore, scratch: Path) -> Services:
     archive = open_archive((scratch / "archive").as_uri())
-    return Services(Settings(**redis_server.settings, archive_url=archive.url, lease_seconds=30), sessions, archive)
+    settings = Settings(**redis_server.settings, archive_url=archive.url, lease_seconds=30)
+    connected = Services(settings, sessions, archive)
+    bind(connected)
+    return connected
 
 
 # What happens to the session, and what is left of it but for the turn

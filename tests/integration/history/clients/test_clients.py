@@ -16,6 +16,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 
 from support.client_kinds import ALL, KINDS, SOME, Chat, Connection, Kind, Place, started
 from support.clusters import ClusterServer
+from support.identity import bind
 from support.keyspace import raw
 from support.slot_moves import moving
 from torpor.history.adapters.messages import encode_message
@@ -107,7 +108,9 @@ def admin(connection: Connection, place: Callable[[str], Place]) -> Iterator[Any
 @pytest.fixture
 def services(admin: Any, scratch: Path) -> Services:
     archive = open_archive((scratch / "archive").as_uri())
-    return Services(Settings(archive_url=archive.url), SessionStore(admin), archive)
+    connected = Services(Settings(archive_url=archive.url), SessionStore(admin), archive)
+    bind(connected)
+    return connected
 
 
 def names(cases: list[tuple[Kind, dict[str, Any]]]) -> list[str]:

@@ -28,7 +28,13 @@ from support.objects import (
 )
 from torpor.worker.archive.stores import ArchiveStore, disk
 from torpor.worker.archive.stores.url import open_archive
-from torpor.worker.errors import ArchiveCorrupt, ArchiveRefused, ArchiveUnavailable, ObjectNotFound
+from torpor.worker.errors import (
+    ArchiveCorrupt,
+    ArchiveMisconfigured,
+    ArchiveRefused,
+    ArchiveUnavailable,
+    ObjectNotFound,
+)
 
 
 @pytest.mark.parametrize("blocked", ["archive", "archive/v1", "archive/v1/ab/s", "archive/v1/ab/s/7"])
@@ -46,6 +52,13 @@ def test_a_file_where_the_archive_should_be_is_no_empty_archive(tmp_path: Path) 
     (tmp_path / "archive").write_text("in the way")
     for said in uses(open_archive((tmp_path / "archive").as_uri())):
         assert "can't be used" in said
+
+
+def test_a_check_makes_no_folder(tmp_path: Path) -> None:
+    missing = open_archive((tmp_path / "archve").as_uri())
+    with pytest.raises(ArchiveMisconfigured, match="archve does not exist"):
+        missing.check()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_put_that_fails_leaves_no_object_and_no_temporary_file(
