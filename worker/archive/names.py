@@ -20,9 +20,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
+
+from torpor.history.protocol import InvalidSessionId, check_session_id
 
 ROOT = "v1"
 DEPLOYMENT = f"{ROOT}/deployment"
@@ -103,16 +106,16 @@ def marked_epoch(owner: str, session_id: str, object_name: str) -> int | None:
 def marked_session(owner: str, object_name: str, metadata: Mapping[str, str]) -> str | None:
     """The session of an owner marker; None if the name is no marker of this owner."""
     component = object_name.removeprefix(all_owner_markers(owner)).partition("/")[0]
-    session_id = metadata.get("session", unquote(component))
     epoch = object_name.rpartition("/")[2]
-    is_marker = re.fullmatch(_NUMBER, epoch) and object_name == owner_marker(owner, session_id, int(epoch))
-    return session_id if is_marker else None
+    if not re.fullmatch(_NUMBER, epoch):
+        return None
+    return _session(component, metadata, lambda each: object_name == owner_marker(owner, each, int(epoch)))
 
 
 def stored_session(folder: str, metadata: Mapping[str, str]) -> str | None:
     """The session of a folder, by the metadata of one of its objects; None if the folder is no session's."""
-    session_id = metadata.get("session", unquote(folder.rstrip("/").rpartition("/")[2]))
-    return session_id if folder == session_prefix(session_id) else None
+    component = folder.rstrip("/").rpartition("/")[2]
+    return _session(component, metadata, lambda each: folder == session_prefix(each))
 
 
 def folder_of(object_name: str) -> str:
@@ -164,6 +167,16 @@ def parse(session_id: str, object_name: str) -> SegmentName | FloorName | None:
         return SegmentName(int(match["epoch"]), int(match["start"]), int(match["stop"]), match["digest"])
     if match := _FLOOR.fullmatch(object_name, len(prefix)):
         return FloorName(int(match["epoch"]))
+    return None
+
+
+def _session(component: str, metadata: Mapping[str, str], fits: Callable[[str], bool]) -> str | None:
+    """The session that the metadata name if it fits, else that of the component: damage must not hide a session."""
+    for session_id in (metadata.get("session"), unquote(component)):
+        if session_id is not None:
+            with suppress(InvalidSessionId):
+                if fits(check_session_id(session_id)):
+                    return session_id
     return None
 
 

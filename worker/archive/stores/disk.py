@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -13,6 +15,27 @@ from typing import BinaryIO
 
 _CHUNK = 1024 * 1024
 _LEFT_BEHIND_SECONDS = 3600
+
+
+class Irregular(Exception):
+    """A name in a folder is that of a link, a pipe, a device or a folder, and not of a file."""
+
+
+def open_file(path: Path) -> BinaryIO:
+    """Open a file to read it, without following a link and without waiting for a pipe's writer.
+
+    Raises Irregular for what is no file.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as exc:
+        if exc.errno in (errno.ELOOP, errno.ENXIO):  # a link; a socket
+            raise Irregular("it is a link, or no file") from exc
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise Irregular("it is no file")
+    return os.fdopen(descriptor, "rb")
 
 
 @contextmanager
