@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -99,7 +99,7 @@ class Page:
     restored_count: int
     total: int
     start: int
-    messages: list[bytes]
+    messages: list[bytes] = field(repr=False)
     complete: bool = False
 
     @property

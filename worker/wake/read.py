@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 
 from torpor.history.protocol import OwnerMismatch, SessionInfo, SessionNotFound, SessionPurged, TranscriptChanged
@@ -18,7 +18,7 @@ _TRIES = 5
 class Transcript:
     """A session's messages as JSON bytes, oldest first, and its owner."""
 
-    elements: list[bytes]
+    elements: list[bytes] = field(repr=False)
     owner: str | None
 
 

@@ -153,7 +153,7 @@ class FolderStore:
         """See ArchiveStore."""
         with _translated(self.url):
             self._check_root()
-            self._root.mkdir(parents=True, exist_ok=True)
+            self._root.mkdir(mode=disk.PRIVATE, parents=True, exist_ok=True)
             if not os.access(self._root, os.R_OK | os.W_OK | os.X_OK):
                 raise ArchiveMisconfigured(f"{self.url} can't be read and written by this user")
 
