@@ -11,6 +11,7 @@ This module loads no LangChain; `torpor.history.adapters.messages` converts Lang
 - **Archiving**: a `Lease` and the `ClaimOutcome` without one, `CommitOutcome`, `EraseOutcome`.
 - **Waking**: a `RestoreTicket` or a `RestoreRefusal`, the `Origin` of a session, and the `RestoreEnd`.
 - **Erasure and legal holds**: a `PurgeTarget`, its `Purging` with a `PurgeOutcome`; `HoldOutcome`.
+- **Owners**: the `AssignOutcome` of giving a session one.
 - **Shards**: a listener's `ShardPoll`, a `ShardOverview` for status.
 - **The archive's health**: a worker's `ArchiveNote`, the `ArchiveState`, and `ArchiveHealth` with each
   `WorkerHealth`.
@@ -19,7 +20,8 @@ This module loads no LangChain; `torpor.history.adapters.messages` converts Lang
   `is_celerys` and `looks_like_torpors` tell by a key's name whose it is, and `check_return_key` refuses
   both; sessions go back below the `RETURN_PREFIX`.
 - **A deployment's rules**: `Policies`; `DEFAULT_NAMESPACE`, `MAX_SHARDS`, `MAX_MESSAGE_BYTES` and
-  `MOST_MESSAGE_BYTES`; `check_namespace`, `check_owner` and `check_session_id` raise InvalidArgument.
+  `MOST_MESSAGE_BYTES`; `check_max_message_bytes`, `check_namespace`, `check_owner` and
+  `check_session_id` raise InvalidArgument.
 - **Errors**: all those of `torpor.history.errors`, whose first lines show their tree.
 """
 
@@ -69,12 +71,13 @@ from torpor.history.keys import (
     looks_like_torpors,
 )
 from torpor.history.layout import LAYOUTS, RETURN_PREFIX, Layout, check_return_key, is_celerys
-from torpor.history.limits import MAX_MESSAGE_BYTES, MOST_MESSAGE_BYTES, is_too_deep
+from torpor.history.limits import MAX_MESSAGE_BYTES, MOST_MESSAGE_BYTES, check_max_message_bytes, is_too_deep
 from torpor.history.policy import Policies
 from torpor.history.session import (
     ArchiveHealth,
     ArchiveNote,
     ArchiveState,
+    AssignOutcome,
     ClaimOutcome,
     CommitOutcome,
     EraseOutcome,
@@ -111,6 +114,7 @@ __all__ = [
     "ArchiveHealth",
     "ArchiveNote",
     "ArchiveState",
+    "AssignOutcome",
     "AsyncSessionStore",
     "ClaimOutcome",
     "ClientMismatch",
@@ -169,6 +173,7 @@ __all__ = [
     "TransientError",
     "WorkerHealth",
     "application_default",
+    "check_max_message_bytes",
     "check_namespace",
     "check_owner",
     "check_return_key",

@@ -170,6 +170,16 @@ class HoldOutcome(StrEnum):
     PURGED = "purged"  # the session is purged already
 
 
+class AssignOutcome(StrEnum):
+    """The outcome of giving a session an owner."""
+
+    ASSIGNED = "assigned"  # the session is the owner's, perhaps since earlier
+    OTHER = "other"  # it is another owner's
+    PURGED = "purged"
+    ABSENT = "absent"  # neither in Redis nor in the archive
+    DAMAGED = "damaged"  # its metadata was lost
+
+
 class ClaimOutcome(StrEnum):
     """Why a session could not be claimed at once."""
 

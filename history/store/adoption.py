@@ -17,9 +17,10 @@ the record's is a new one, because the record's own list has been written and de
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sized
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import Protocol
 
 from torpor.history import calls
 from torpor.history.adoption import Adoptable, Adoption, Look
@@ -37,6 +38,23 @@ from torpor.history.store.runner import Operations, Runner
 # The time after which the list of a return expires if the process that writes it has died.
 _LEASE = timedelta(hours=1)
 _PAGE = 100
+
+
+class Messages(Sized, Iterable[bytes], Protocol):
+    """Messages that can be counted, and read more than once, wherever they stand."""
+
+
+def _in_pages(messages: Iterable[bytes]) -> Iterator[list[bytes]]:
+    page: list[bytes] = []
+    size = 0
+    for message in messages:
+        page.append(message)
+        size += len(message)
+        if len(page) == _PAGE or size >= PAGE_BYTES:
+            yield page
+            page, size = [], 0
+    if page:
+        yield page
 
 
 class Adopting(Operations):
@@ -76,7 +94,7 @@ class Adopting(Operations):
     async def give_back(
         self,
         session_id: str,
-        messages: Sequence[bytes],
+        messages: Messages,
         *,
         prefix: str = RETURN_PREFIX,
         queues: Collection[str] = (),
@@ -95,9 +113,10 @@ class Adopting(Operations):
             if shape(message) is not Shape.MESSAGE or not is_message(message):
                 raise MessageCorrupt(f"message {position} of session {session_id!r} is not a LangChain message")
         place = namespace, key, os.urandom(8).hex().encode()
-        for start in range(0, len(messages), _PAGE):
-            page = messages[start : start + _PAGE]
-            await self.runner.perform(calls.stage_return(*place, page, staged=start, lease=_LEASE))
+        staged = 0
+        for page in _in_pages(messages):
+            await self.runner.perform(calls.stage_return(*place, page, staged=staged, lease=_LEASE))
+            staged += len(page)
         await self.runner.perform(calls.give_back(*place, len(messages), ttl))
 
 

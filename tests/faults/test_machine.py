@@ -411,7 +411,7 @@ def drain_once(services: Services, limit: int) -> list[AttemptResult]:
 @pytest.fixture(autouse=True)
 def small_pages(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """A few messages are staged in several pages; leases are renewed when the machine says so."""
-    monkeypatch.setattr("torpor.worker.archive.segment._READ_BYTES", 150)
+    monkeypatch.setattr("torpor.worker.archive.lines._READ_BYTES", 150)
     monkeypatch.setattr("torpor.worker.sleep.attempt.LeaseKeeper", Keeper)
     caplog.set_level("CRITICAL", "torpor")  # failures are injected by the thousand
 

@@ -154,7 +154,14 @@ FLOORS: dict[str, list[str]] = {
         "worker.retention",
         "worker.erasure",
     ],
-    "worker.ops": ["worker.archive", "worker.deployment"],
+    "worker.ops": [
+        "worker.failpoints",
+        "worker.archive",
+        "worker.deployment",
+        "worker.retention",
+        "worker.transfer",
+        "worker.sleep",
+    ],
     "worker.tasks": ["worker.errors", "worker.deployment", "worker.wake", "worker.erasure", "worker.sleep"],
     "worker.app": ["worker.errors", "worker.deployment", "worker.sleep"],
     "worker.cli": [

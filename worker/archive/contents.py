@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
-from itertools import groupby, pairwise
+from itertools import chain, groupby, pairwise, zip_longest
 
-from torpor.history.protocol import Expiry, Origin, OwnerMismatch
+from torpor.history.protocol import MAX_MESSAGE_BYTES, Expiry, Origin, OwnerMismatch
 from torpor.worker.archive import names
 from torpor.worker.archive.names import FloorName, SegmentName
 from torpor.worker.archive.segment import unpack
 from torpor.worker.archive.segment_metadata import SegmentMetadata
 from torpor.worker.archive.stores import ArchiveStore, StoredObject
 from torpor.worker.errors import SegmentDamaged, SegmentMissing
+
+# How much larger than its object a message above the limit may be.
+_EXPANSION = 4
+_IN_MEMORY = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +29,9 @@ class Segment:
 
     name: SegmentName
     stored: StoredObject
+
+
+_Pages = Callable[[Segment], Iterator[list[bytes]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +56,7 @@ class Plan:
     forks: Sequence[str]
     origin: Origin
     damaged: Sequence[str] = ()
+    max_message_bytes: int = MAX_MESSAGE_BYTES
 
     @property
     def count(self) -> int:
@@ -113,7 +122,13 @@ def _active(stored: StoredObject) -> datetime:
         return stored.created or datetime.now(UTC)
 
 
-def plan(archive: ArchiveStore, contents: Contents, *, below: int | None = None) -> Plan:
+def plan(
+    archive: ArchiveStore,
+    contents: Contents,
+    *,
+    below: int | None = None,
+    max_message_bytes: int = MAX_MESSAGE_BYTES,
+) -> Plan:
     """Plan the transcript of the epochs `below` one, or of all.
 
     Segments of one epoch that overlap have the same messages, unless a failover has rewound Redis. Then the segment
@@ -121,6 +136,10 @@ def plan(archive: ArchiveStore, contents: Contents, *, below: int | None = None)
     Redis was rewound to a time before them. Reads only segments that overlap.
     Raises SegmentMissing, which names the gap, and SegmentDamaged.
     """
+
+    def pages(segment: Segment) -> Iterator[list[bytes]]:
+        return _pages(archive, contents.session_id, segment, max_message_bytes)
+
     slices: list[Slice] = []
     before = 0
     used: list[Segment] = []
@@ -128,17 +147,17 @@ def plan(archive: ArchiveStore, contents: Contents, *, below: int | None = None)
     forks = [segment.stored.name for segment in contents.segments if below is not None and segment.name.epoch > below]
     planned = [segment for segment in contents.segments if below is None or segment.name.epoch < below]
     for epoch, group in groupby(planned, key=lambda segment: segment.name.epoch):
-        segments, unreadable = _readable(archive, contents.session_id, list(group))
+        segments, unreadable = _readable(archive, contents.session_id, list(group), pages)
         before += _check_complete(archive, contents.session_id, epoch, segments, before)
         if any(earlier.name.stop > later.name.start for earlier, later in pairwise(segments)):
-            pieces, aside = _resolve(archive, contents.session_id, segments)
+            pieces, aside = _resolve(contents.session_id, segments, pages)
             slices += pieces
             forks += aside
         else:
             slices += [Slice(segment, 0, segment.name.stop - segment.name.start) for segment in segments]
         used += segments
         damaged += [segment.stored.name for segment in unreadable]
-    return Plan(contents.session_id, slices, forks, _origin(archive, used), damaged)
+    return Plan(contents.session_id, slices, forks, _origin(archive, used), damaged, max_message_bytes)
 
 
 def read(archive: ArchiveStore, planned: Plan) -> Iterator[list[bytes]]:
@@ -150,7 +169,7 @@ def read(archive: ArchiveStore, planned: Plan) -> Iterator[list[bytes]]:
     check_owner(planned)
     for piece in (piece for piece in planned.slices if piece.take):
         before = 0
-        for page in _pages(archive, planned.session_id, piece.segment):
+        for page in _pages(archive, planned.session_id, piece.segment, planned.max_message_bytes):
             if wanted := page[max(piece.skip - before, 0) : max(piece.skip + piece.take - before, 0)]:
                 yield wanted
             before += len(page)
@@ -166,7 +185,7 @@ def check_owner(planned: Plan) -> None:
 
 
 def _readable(
-    archive: ArchiveStore, session_id: str, segments: Sequence[Segment]
+    archive: ArchiveStore, session_id: str, segments: Sequence[Segment], pages: _Pages
 ) -> tuple[list[Segment], list[Segment]]:
     """The segments of an epoch that can be used, and the damaged ones, whose messages the others have too.
 
@@ -179,7 +198,7 @@ def _readable(
         try:
             _described(archive, session_id, segment)
             if overlap:
-                deque(_pages(archive, session_id, segment), maxlen=0)
+                deque(pages(segment), maxlen=0)
         except SegmentDamaged as damage:
             faults[segment.name] = damage
     sound = [segment for segment in segments if segment.name not in faults]
@@ -230,11 +249,12 @@ def _check_complete(
     return reached
 
 
-def _pages(archive: ArchiveStore, session_id: str, segment: Segment) -> Iterator[list[bytes]]:
+def _pages(archive: ArchiveStore, session_id: str, segment: Segment, max_message_bytes: int) -> Iterator[list[bytes]]:
+    most_bytes = max(max_message_bytes, _EXPANSION * segment.stored.size)
     described = _described(archive, session_id, segment)
     try:
         with archive.open(segment.stored) as body:
-            yield from unpack(session_id, segment.name, described.sha256, body)
+            yield from unpack(session_id, segment.name, described.sha256, body, most_bytes)
     except SegmentDamaged as exc:
         raise SegmentDamaged(f"{archive.url}/{segment.stored.name} is damaged: {exc}") from exc
 
@@ -246,23 +266,41 @@ def _described(archive: ArchiveStore, session_id: str, segment: Segment) -> Segm
     return described
 
 
-def _resolve(archive: ArchiveStore, session_id: str, segments: Sequence[Segment]) -> tuple[list[Slice], list[str]]:
-    """Slice overlapping segments of one epoch; a message that was archived later counts. Returns slices and forks."""
-    resolved: list[tuple[bytes, Segment]] = []  # for each position: the digest of its message, a segment that has it
+def _resolve(session_id: str, segments: Sequence[Segment], pages: _Pages) -> tuple[list[Slice], list[str]]:
+    """Slice overlapping segments of one epoch; a message that was archived later counts. Returns slices and forks.
+
+    The digests of the messages stand in a temporary file, because a segment may have millions.
+    """
+    runs: list[tuple[int, Segment]] = []  # from which position on a segment's messages count
     forks: list[str] = []
+    reached = 0
     waiting = sorted(segments, key=lambda segment: segment.stored.generation)
-    while waiting:
-        segment = _next(session_id, waiting, len(resolved))
-        waiting.remove(segment)
-        start = segment.name.start
-        digests = [sha256(element).digest() for page in _pages(archive, session_id, segment) for element in page]
-        overlap = list(zip(resolved[start:], digests, strict=False))
-        differs = next((at for at, ((old, _), new) in enumerate(overlap) if old != new), None)
-        if differs is not None:
-            forks += dict.fromkeys(each.stored.name for _, each in resolved[start + differs :])
-            del resolved[start + differs :]
-        resolved += [(digest, segment) for digest in digests[len(resolved) - start :]]
-    return _slices([segment for _, segment in resolved]), forks
+    with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as digests:
+        while waiting:
+            segment = _next(session_id, waiting, reached)
+            waiting.remove(segment)
+            position = segment.name.start
+            for element in chain.from_iterable(pages(segment)):
+                digest = sha256(element).digest()
+                digests.seek(position * len(digest))
+                if position < reached and digests.read(len(digest)) != digest:
+                    forks += dict.fromkeys(each.stored.name for each in _after(runs, position))
+                    runs = [run for run in runs if run[0] < position]
+                    reached = position
+                if position == reached:
+                    digests.seek(position * len(digest))
+                    digests.write(digest)
+                    reached += 1
+                    if not runs or runs[-1][1] is not segment:
+                        runs.append((position, segment))
+                position += 1
+    return _slices(runs, reached), forks
+
+
+def _after(runs: Sequence[tuple[int, Segment]], position: int) -> list[Segment]:
+    """The segments whose messages count at a position or after it."""
+    ends = [first for first, _ in runs[1:]]
+    return [segment for (_, segment), end in zip_longest(runs, ends) if end is None or end > position]
 
 
 def _next(session_id: str, waiting: Sequence[Segment], reached: int) -> Segment:
@@ -278,12 +316,11 @@ def _next(session_id: str, waiting: Sequence[Segment], reached: int) -> Segment:
     )
 
 
-def _slices(segments: Sequence[Segment]) -> list[Slice]:
+def _slices(runs: Sequence[tuple[int, Segment]], reached: int) -> list[Slice]:
     """Slices by the segment of each position."""
-    slices: list[Slice] = []
-    position = 0
-    for segment, run in groupby(segments):
-        take = len(list(run))
-        slices.append(Slice(segment, position - segment.name.start, take))
-        position += take
-    return slices
+    ends = [*(first for first, _ in runs[1:]), reached]
+    return [
+        Slice(segment, first - segment.name.start, end - first)
+        for (first, segment), end in zip(runs, ends, strict=True)
+        if end > first
+    ]

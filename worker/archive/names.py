@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
@@ -103,16 +103,23 @@ def marked_epoch(owner: str, session_id: str, object_name: str) -> int | None:
 def marked_session(owner: str, object_name: str, metadata: Mapping[str, str]) -> str | None:
     """The session of an owner marker; None if the name is no marker of this owner."""
     component = object_name.removeprefix(all_owner_markers(owner)).partition("/")[0]
-    session_id = metadata.get("session", unquote(component))
     epoch = object_name.rpartition("/")[2]
-    is_marker = re.fullmatch(_NUMBER, epoch) and object_name == owner_marker(owner, session_id, int(epoch))
-    return session_id if is_marker else None
+    for session_id in _candidates(component, [metadata]):
+        if re.fullmatch(_NUMBER, epoch) and object_name == owner_marker(owner, session_id, int(epoch)):
+            return session_id
+    return None
 
 
-def stored_session(folder: str, metadata: Mapping[str, str]) -> str | None:
-    """The session of a folder, by the metadata of one of its objects; None if the folder is no session's."""
-    session_id = metadata.get("session", unquote(folder.rstrip("/").rpartition("/")[2]))
-    return session_id if folder == session_prefix(session_id) else None
+def stored_session(folder: str, metadata: Iterable[Mapping[str, str]]) -> str | None:
+    """The session of a folder, by its name and the metadata of its objects; None if the folder is no session's."""
+    candidates = _candidates(folder.rstrip("/").rpartition("/")[2], metadata)
+    return next((session_id for session_id in candidates if folder == session_prefix(session_id)), None)
+
+
+def _candidates(component: str, metadata: Iterable[Mapping[str, str]]) -> Iterator[str]:
+    """What a session id may be, by the part of a name that stands for it. Metadata may be missing or wrong."""
+    yield unquote(component)
+    yield from (each["session"] for each in metadata if "session" in each)
 
 
 def folder_of(object_name: str) -> str:

@@ -25,7 +25,7 @@ def is_taken(archive: ArchiveStore, namespace: str) -> bool:
     """True if the archive is this deployment's, False if it is nobody's yet. Raises ArchiveTaken and ObjectNotFound."""
     for stored in archive.list(names.DEPLOYMENT):
         with archive.open(stored) as body:
-            if body.read() != namespace.encode():
+            if body.read(len(namespace) + 1) != namespace.encode():
                 raise _taken(archive, namespace)
         return True
     return False

@@ -31,7 +31,7 @@ def _write_and_read(archive: ArchiveStore) -> None:
     metadata = {"sha256": hashlib.sha256(_CONTENT).hexdigest()}
     stored = archive.put(names.PROBE, io.BytesIO(_CONTENT), len(_CONTENT), metadata=metadata)
     with suppress(ObjectNotFound), archive.open(stored) as body:  # another probe may have deleted it
-        if body.read() != _CONTENT:
+        if body.read(len(_CONTENT) + 1) != _CONTENT:
             raise ArchiveUnavailable(f"{archive.url} gives back other bytes than it was sent")
     with suppress(ArchiveRefused):
         archive.delete(stored)

@@ -17,18 +17,23 @@ import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import IO, BinaryIO, cast
+from itertools import groupby
+from typing import IO, BinaryIO, Self, cast
 
 import orjson
 from isal.igzip import IGzipFile
-from isal.isal_zlib import IsalError
 
+from torpor.history.protocol import MAX_MESSAGE_BYTES
+from torpor.worker.archive.lines import NOT_GZIP, LineTooLong, pieces
 from torpor.worker.archive.names import SegmentName
 from torpor.worker.errors import SegmentDamaged
 
 FORMAT = "torpor-transcript/1"
 _SPOOL_BYTES = 4 * 1024 * 1024
-_READ_BYTES = 512 * 1024
+# A longer line is not compressed, so that no reader need trust a small object that unpacks to a large message.
+_LARGE = MAX_MESSAGE_BYTES
+# The most bytes of a line beside its session, its epoch and its message.
+_NUMBERS_BYTES = 100
 _LINE = re.compile(
     rb'\{"session_id":(?P<session>"(?:[^"\\]|\\.)*"),"epoch":(?P<epoch>\d{1,20}),"seq":(?P<seq>\d{1,20}),"at":\d+,'
     rb'"(?P<kind>message|raw)":(?P<body>.*)\}',
@@ -61,17 +66,16 @@ def pack(session_id: str, epoch: int, start: int, at_ms: int, pages: Iterable[It
     stop = start
     head = b'{"session_id":%b,"epoch":%d,"seq":' % (_json_text(session_id), epoch)
     try:
-        # Nearly as small as zlib's level 6, in a fraction of its time.
-        with IGzipFile(filename="", mode="wb", compresslevel=1, fileobj=spool, mtime=0) as zipped:
+        with _Zipped(spool) as zipped:
             # One call for a page: each call of zlib lets another thread run, which costs more than to pack a line.
             for page in pages:
                 lines = [
                     b'%b%d,"at":%d,%b}\n' % (head, seq, at_ms, _member(message))
                     for seq, message in enumerate(page, stop)
                 ]
-                text = b"".join(lines)
-                sha256.update(text)
-                zipped.write(text)
+                for text in _joined(lines):
+                    sha256.update(text)
+                    zipped.write(text)
                 stop += len(lines)
     except BaseException:
         spool.close()
@@ -82,19 +86,61 @@ def pack(session_id: str, epoch: int, start: int, at_ms: int, pages: Iterable[It
     return Packed(SegmentName(epoch, start, stop, digest[:8]), spool, size, digest)
 
 
-def unpack(session_id: str, name: SegmentName, sha256: str | None, body: IO[bytes]) -> Iterator[list[bytes]]:
-    """Yield the stored bytes of a segment's messages, in order, some at a time.
+def _joined(lines: list[bytes]) -> list[bytes]:
+    """The lines in one piece; but each large one is a piece of its own."""
+    if max(map(len, lines), default=0) <= _LARGE:
+        return [b"".join(lines)]
+    return [b"".join(group) for _, group in groupby(lines, key=lambda line: len(line) > _LARGE and line)]
+
+
+class _Zipped:
+    """Writes gzip. A large line becomes a member of its own, stored as it is (RFC 1952, 2.2: members are joined)."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def __enter__(self) -> Self:
+        self._begin()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._member.close()
+
+    def write(self, text: bytes) -> None:
+        """Add text; a line of more than _LARGE bytes must come alone."""
+        if len(text) > _LARGE and text.find(b"\n") == len(text) - 1:
+            self._member.close()
+            self._file.write(gzip.compress(text, compresslevel=0, mtime=0))
+            self._begin()
+        else:
+            self._member.write(text)
+
+    def _begin(self) -> None:
+        # Nearly as small as zlib's level 6, in a fraction of its time.
+        self._member = IGzipFile(filename="", mode="wb", compresslevel=1, fileobj=self._file, mtime=0)
+
+
+def unpack(
+    session_id: str, name: SegmentName, sha256: str | None, body: IO[bytes], most_bytes: int
+) -> Iterator[list[bytes]]:
+    """Yield the stored bytes of a segment's messages, in order, some at a time; none has more than `most_bytes`.
 
     Raises SegmentDamaged, perhaps only at the end: use no message before the last one has come.
     """
     lines = _Lines(session_id, name)
     digest = hashlib.sha256()
     try:
-        with IGzipFile(fileobj=body, mode="rb") as zipped:
-            while text := zipped.read(_READ_BYTES) + zipped.readline():
-                digest.update(text)
-                yield lines.elements(text)
-    except (EOFError, IsalError, gzip.BadGzipFile, binascii.Error) as exc:  # type: ignore[misc] # declared as an instance
+        for text in pieces(body, lines.longest(most_bytes)):
+            digest.update(text)
+            yield lines.elements(text)
+            if lines.seq > name.stop:
+                break
+    except LineTooLong as exc:
+        raise SegmentDamaged(
+            f"it unpacks to a message of more than {most_bytes:,} bytes; if that is wanted, raise "
+            "TORPOR_MAX_MESSAGE_BYTES, or max_message_bytes of the SessionArchive"
+        ) from exc
+    except (*NOT_GZIP, binascii.Error) as exc:  # type: ignore[misc] # isal declares its error as an instance
         raise SegmentDamaged(f"it is not a complete gzip file: {exc}") from exc
     if lines.seq != name.stop:
         raise SegmentDamaged(f"it ends after message {lines.seq - 1}, not {name.stop - 1}")
@@ -111,6 +157,10 @@ class _Lines:
         self._expected = (_json_text(session_id), b"%d" % name.epoch)
         self._head = b'{"session_id":%b,"epoch":%b,"seq":' % self._expected
         self._tail = b"\n"  # the bytes between number and message in the line before; no line has these
+
+    def longest(self, most_bytes: int) -> int:
+        """The length of the longest line whose message may have so many bytes, if that is in base64."""
+        return len(self._head) + _NUMBERS_BYTES + 4 * (most_bytes // 3 + 1)
 
     def elements(self, text: bytes) -> list[bytes]:
         """The stored bytes of the messages in some lines."""

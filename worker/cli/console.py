@@ -65,11 +65,11 @@ def print_json(value: Any) -> None:
     sys.stdout.write(_escaped(text) + "\n")
 
 
-def print_json_line(line: bytes) -> None:
-    """A line that is JSON already, as it is but for control characters, which are escaped as JSON does it."""
-    # Outside of strings JSON allows only spaces, and a tab and breaks of lines, which are spaces here.
-    text = line.decode().replace("\r", " ")
-    sys.stdout.buffer.write(_escaped(text).encode())
+def print_json_parts(parts: Iterable[bytes]) -> None:
+    """Parts of a line that is JSON already, as they are, but with control characters escaped as JSON does it."""
+    for part in parts:
+        # Outside of strings JSON allows only spaces, and a tab and breaks of lines, which are spaces here.
+        sys.stdout.buffer.write(_escaped(part.decode().replace("\r", " ")).encode())
 
 
 def _escaped(json_text: str) -> str:

@@ -27,7 +27,7 @@ from torpor.worker.deployment import catalog
 from torpor.worker.deployment.services import Services
 from torpor.worker.transfer import adopt, json_lines, output_file
 from torpor.worker.transfer.give_back import check_keys, give_back
-from torpor.worker.wake.read import read_session
+from torpor.worker.wake.read import open_transcript
 
 
 def export(
@@ -109,8 +109,8 @@ class _Failures:
 
 def _lines(services: Services, session_ids: Iterable[str]) -> Iterator[bytes]:
     for session_id in session_ids:
-        transcript = read_session(services, session_id)
-        yield json_lines.export_line(session_id, transcript.elements, transcript.owner)
+        with open_transcript(services, session_id) as transcript:
+            yield from json_lines.export_line(session_id, transcript.elements, transcript.owner)
 
 
 def _all_lines(services: Services, failures: _Failures) -> Iterator[bytes]:

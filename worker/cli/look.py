@@ -110,19 +110,19 @@ def show(context: typer.Context, session: Session, *, as_json: Json = False) -> 
     """
     from torpor.history.protocol import MessageCorrupt, check_session_id
     from torpor.worker.transfer import json_lines
-    from torpor.worker.wake.read import read_session
+    from torpor.worker.wake.read import open_transcript
 
-    transcript = read_session(services_of(context), check_session_id(session))
-    if as_json:
-        console.print_json_line(json_lines.export_line(session, transcript.elements, transcript.owner))
-    else:
-        from torpor.worker.cli.speech import speeches  # loads LangChain
+    with open_transcript(services_of(context), check_session_id(session)) as transcript:
+        if as_json:
+            console.print_json_parts(json_lines.export_line(session, transcript.elements, transcript.owner))
+            return
+        from torpor.worker.cli.speech import NAMED, speeches  # loads LangChain
 
         corrupt: list[int] = []
         console.print_transcript(speeches(transcript.elements, corrupt))
-        if corrupt:
-            positions = ", ".join(map(str, corrupt))
-            raise MessageCorrupt(f"message {positions} of session {session!r} can't be read; --json has all bytes")
+    if corrupt:
+        positions = ", ".join(map(str, corrupt[:NAMED])) + (", ..." if len(corrupt) > NAMED else "")
+        raise MessageCorrupt(f"message {positions} of session {session!r} can't be read; --json has all bytes")
 
 
 def events(

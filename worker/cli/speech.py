@@ -12,6 +12,9 @@ from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from torpor.history.adapters.messages import decode_message
 from torpor.history.protocol import MessageCorrupt, parse_json
 
+# How many positions of corrupt messages are named.
+NAMED = 20
+
 
 @dataclass(frozen=True, slots=True)
 class Speech:
@@ -24,12 +27,16 @@ class Speech:
 
 
 def speeches(elements: Iterable[bytes], corrupt: list[int]) -> Iterator[Speech]:
-    """The speech of each element; one that is neither a message nor an item is shown as such, and put in `corrupt`."""
+    """The speech of each element; one that is neither a message nor an item is shown as such, and put in `corrupt`.
+
+    Only the first positions are: one more than NAMED says that there are others.
+    """
     for position, element in enumerate(elements):
         try:
             yield speech(element)
         except MessageCorrupt:
-            corrupt.append(position)
+            if len(corrupt) <= NAMED:
+                corrupt.append(position)
             yield Speech(f"message {position}", "", [f"can't be read: {len(element):,} bytes"])
 
 

@@ -102,6 +102,6 @@ def _archived(services: Services, idle_since: datetime | None) -> Iterator[str]:
     for spread in names.SPREADS:
         for folder, group in groupby(services.archive.list(spread), key=lambda stored: names.folder_of(stored.name)):
             objects = list(group)
-            session_id = names.stored_session(folder, objects[0].metadata)
+            session_id = names.stored_session(folder, (each.metadata for each in objects))
             if session_id is not None and (idle_since is None or contents.last_active(objects) <= idle_since):
                 yield session_id

@@ -5,15 +5,18 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from torpor.worker.archive.lines import NOT_GZIP, LineTooLong, pieces
 from torpor.worker.archive.stores import ArchiveStore, StoredObject
 from torpor.worker.errors import DocumentDamaged, ObjectNotFound, PurgeNotFound
+
+# No document is longer, and no line of one: an inventory has a line for each session, with all its objects.
+_MOST_BYTES = 16 * 1024 * 1024
 
 
 class Document(BaseModel):
@@ -41,8 +44,10 @@ def read(archive: ArchiveStore, name: str, model: type[D]) -> D:
         stored = next((each for each in archive.list(name) if each.name == name), None)
         if stored is None:
             raise PurgeNotFound(f"{archive.url}/{name} does not exist")
+        if stored.size > _MOST_BYTES:
+            raise DocumentDamaged(f"{archive.url}/{name} is damaged: it has more than {_MOST_BYTES:,} bytes")
         with archive.open(stored) as body:
-            text = body.read()
+            text = body.read(stored.size)
     except ObjectNotFound as exc:
         raise PurgeNotFound(str(exc)) from exc
     return _parse(archive, name, text, model)
@@ -62,10 +67,10 @@ def read_lines(archive: ArchiveStore, stored: StoredObject, model: type[D]) -> I
     """The documents of an object of lines, as a stream; raises DocumentDamaged."""
     with archive.open(stored) as body:
         try:  # inside, because a store takes BadGzipFile, an OSError, for one of its own
-            with gzip.GzipFile(fileobj=body) as lines:
-                for line in lines:
+            for text in pieces(body, _MOST_BYTES):
+                for line in text.splitlines():
                     yield _parse(archive, stored.name, line, model)
-        except (EOFError, zlib.error, gzip.BadGzipFile) as exc:
+        except (*NOT_GZIP, LineTooLong) as exc:  # type: ignore[misc] # isal declares its error as an instance
             raise DocumentDamaged(f"{archive.url}/{stored.name} is damaged: {exc}") from exc
 
 

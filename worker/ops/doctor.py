@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
@@ -22,6 +22,7 @@ from torpor.history.protocol import (
     parse_json,
 )
 from torpor.worker.archive import contents
+from torpor.worker.archive.spool import Spool
 from torpor.worker.deployment.services import Services
 from torpor.worker.ops.status import unavailable
 
@@ -163,25 +164,34 @@ def _compare(services: Services, session_id: str, live: list[bytes], assume: Ass
 
     Raises SessionDamaged if they may begin so by chance and `assume` is not given.
     """
-    planned = contents.plan(services.archive, contents.look(services.archive, session_id))
-    archived = [*chain.from_iterable(contents.read(services.archive, planned))]
-    new = RebuiltMetadata(len(live), None, 0, 0, complete=not archived)
-    if not archived or assume is Assumption.NEW:
+    limit = services.settings.max_message_bytes
+    planned = contents.plan(services.archive, contents.look(services.archive, session_id), max_message_bytes=limit)
+    new = RebuiltMetadata(len(live), None, 0, 0, complete=not planned.count)
+    if not planned.count or assume is Assumption.NEW:
         return new
     newest = planned.slices[-1].segment.name.epoch
-    own = archived[sum(piece.take for piece in planned.slices if piece.segment.name.epoch != newest) :]
-    if live[: len(archived)] == archived:
-        same, rebuilt = archived, RebuiltMetadata(len(live), None, len(archived), len(archived), complete=True)
-    elif own and live[: len(own)] == own:
-        same, rebuilt = own, RebuiltMetadata(len(live), newest, 0, len(own), complete=False)
-    else:
-        return new
-    if assume is None and not any(map(_has_id, same)):
+    older = sum(piece.take for piece in planned.slices if piece.segment.name.epoch != newest)
+    with Spool() as archived:
+        for page in contents.read(services.archive, planned):
+            archived.add(page)
+        if _begins(live, archived):
+            same, rebuilt = len(archived), RebuiltMetadata(len(live), None, len(archived), len(archived), complete=True)
+        elif (own := len(archived) - older) and _begins(live, islice(archived, older, None)):
+            same, rebuilt = own, RebuiltMetadata(len(live), newest, 0, own, complete=False)
+        else:
+            return new
+    if assume is None and not any(map(_has_id, live[:same])):
         raise SessionDamaged(
-            f"its first {len(same):,} messages are equal to archived ones and have no ids, so that it may be chance: "
+            f"its first {same:,} messages are equal to archived ones and have no ids, so that it may be chance: "
             "if they were restored, --assume woken; if they were written after the archived ones, --assume new"
         )
     return rebuilt
+
+
+def _begins(live: list[bytes], archived: Iterable[bytes]) -> bool:
+    """True if the live messages begin with all of the archived ones."""
+    there = iter(live)
+    return all(element == next(there, None) for element in archived)
 
 
 def _unadopted(services: Services, *, repair: bool) -> Iterator[Finding]:

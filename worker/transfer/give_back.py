@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from torpor.history.protocol import Layout, check_return_key
 from torpor.worker.deployment.services import Services
-from torpor.worker.wake.read import read_transcript
+from torpor.worker.wake.read import open_transcript
 
 
 def check_keys(services: Services, session_ids: Iterable[str], prefix: str) -> None:
@@ -20,12 +20,13 @@ def give_back(services: Services, session_id: str, prefix: str, ttl: timedelta |
     """Copy a session to where langchain-google-memorystore-redis reads it as `prefix` + id; returns how many messages.
 
     Finish adoptions first. Raises SessionExists if the key is in use, MessageCorrupt, and the errors of `check_keys`
-    and `read_transcript`.
+    and `open_transcript`.
     """
     check_keys(services, [session_id], prefix)
-    messages = read_transcript(services, session_id)
-    services.sessions.give_back(session_id, messages, prefix=prefix, queues=_queues(services), ttl=ttl)
-    return len(messages)
+    with open_transcript(services, session_id) as transcript:
+        elements = transcript.elements
+        services.sessions.give_back(session_id, elements, prefix=prefix, queues=_queues(services), ttl=ttl)
+        return len(elements)
 
 
 def _queues(services: Services) -> tuple[str, str]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from base64 import b64decode, b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,11 +93,18 @@ def count(path: Path, owners: OwnerSource = OwnerSource()) -> int:
     return sum(1 for _ in read_conversations(path, owners))
 
 
-def export_line(session_id: str, elements: list[bytes], owner: str | None = None) -> bytes:
-    """A session's stored elements, of whatever kind, as one line from which an import writes the same bytes."""
+def export_line(session_id: str, elements: Iterable[bytes], owner: str | None = None) -> Iterator[bytes]:
+    """A session's stored elements, of whatever kind, as one line from which an import writes the same bytes.
+
+    The line comes in parts, one for each element.
+    """
     owned = b"" if owner is None else b'"owner":%b,' % orjson.dumps(owner)
-    parts = (orjson.dumps(session_id), owned, orjson.dumps(FORMAT), b",".join(map(_embedded, elements)))
-    return b'{"session_id":%b,%b"format":%b,"messages":[%b]}\n' % parts
+    parts = (orjson.dumps(session_id), owned, orjson.dumps(FORMAT))
+    before = b'{"session_id":%b,%b"format":%b,"messages":[' % parts
+    for element in elements:
+        yield before + _embedded(element)
+        before = b","
+    yield (b"" if before == b"," else before) + b"]}\n"
 
 
 def _embedded(element: bytes) -> bytes:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from itertools import chain
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 from torpor.history.protocol import OwnerMismatch, SessionInfo, SessionNotFound, SessionPurged, TranscriptChanged
 from torpor.worker.archive import contents
+from torpor.worker.archive.spool import Spool
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import ObjectNotFound, SegmentMissing
 from torpor.worker.retention import expiry
@@ -18,49 +20,66 @@ _TRIES = 5
 class Transcript:
     """A session's messages as JSON bytes, oldest first, and its owner."""
 
-    elements: list[bytes] = field(repr=False)
+    elements: Spool
     owner: str | None
 
 
-def read_transcript(services: Services, session_id: str) -> list[bytes]:
-    """The messages of `read_session`."""
-    return read_session(services, session_id).elements
-
-
-def read_session(services: Services, session_id: str) -> Transcript:
-    """A session's messages and its owner, from Redis and the archive.
+@contextmanager
+def open_transcript(services: Services, session_id: str) -> Iterator[Transcript]:
+    """A session's messages and its owner, from Redis and the archive: complete and checked, a page of them in memory.
 
     Raises SessionNotFound, SessionPurged, OwnerMismatch, SegmentMissing, SegmentDamaged, and TranscriptChanged if the
     session changes at each try.
     """
-    for _ in range(_TRIES):
-        before = services.sessions.info(session_id)
-        if before and before.purge is not None:
-            raise SessionPurged(f"session {session_id!r} was purged")
-        live = services.sessions.messages(session_id, touch=False) if before else []
-        try:
-            archived = None if before and before.complete else _archived(services, session_id, before)
-        except ObjectNotFound:
-            continue  # it was erased after the listing
-        except SegmentMissing:
-            if _moved(services, session_id, before):
-                continue
-            raise
-        if not _moved(services, session_id, before):
-            if before is None and not (archived and archived.elements):
-                raise SessionNotFound(f"session {session_id!r} is neither in Redis nor in the archive")
-            owner = (before.owner if before else None) or (archived.owner if archived else None)
-            return Transcript((archived.elements if archived else []) + live, owner)
+    with Spool() as elements:
+        for _ in range(_TRIES):
+            elements.clear()
+            if transcript := _read(services, session_id, elements):
+                yield transcript
+                return
     raise TranscriptChanged(f"session {session_id!r} keeps changing between Redis and the archive; try again")
 
 
-def _archived(services: Services, session_id: str, live: SessionInfo | None) -> Transcript:
-    """The messages that only the archive has, and their owner."""
+def read_transcript(services: Services, session_id: str) -> list[bytes]:
+    """The messages of `open_transcript`, all at once: for sessions that are known to be small."""
+    with open_transcript(services, session_id) as transcript:
+        return list(transcript.elements)
+
+
+def _read(services: Services, session_id: str, elements: Spool) -> Transcript | None:
+    """Read the session once; None if it has changed meanwhile."""
+    before = services.sessions.info(session_id)
+    if before and before.purge is not None:
+        raise SessionPurged(f"session {session_id!r} was purged")
+    owner = before.owner if before else None
+    try:
+        if not (before and before.complete):
+            owner = _add_archived(services, session_id, before, elements) or owner
+    except ObjectNotFound:
+        return None  # it was erased after the listing
+    except SegmentMissing:
+        if _moved(services, session_id, before):
+            return None
+        raise
+    for page in services.sessions.pages(session_id) if before else ():
+        elements.add(page.messages)
+    if _moved(services, session_id, before):
+        return None
+    if before is None and not elements:
+        raise SessionNotFound(f"session {session_id!r} is neither in Redis nor in the archive")
+    return Transcript(elements, owner)
+
+
+def _add_archived(services: Services, session_id: str, live: SessionInfo | None, elements: Spool) -> str | None:
+    """Add the messages that only the archive has; returns their owner."""
     found = expiry.unexpired(contents.look(services.archive, session_id))
-    planned = contents.plan(services.archive, found, below=live.epoch if live and live.message_count else None)
+    below = live.epoch if live and live.message_count else None
+    planned = contents.plan(services.archive, found, below=below, max_message_bytes=services.settings.max_message_bytes)
     if live and live.owner and planned.origin.owner not in (None, live.owner):
         raise OwnerMismatch(f"the archive has session {session_id!r} for another owner than Redis")
-    return Transcript([*chain.from_iterable(contents.read(services.archive, planned))], planned.origin.owner)
+    for page in contents.read(services.archive, planned):
+        elements.add(page)
+    return planned.origin.owner
 
 
 def _moved(services: Services, session_id: str, before: SessionInfo | None) -> bool:

@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from torpor.history.protocol import (
+    MAX_MESSAGE_BYTES,
     RestoreEnd,
     RestoreRefusal,
     RestoreTicket,
@@ -71,6 +72,7 @@ class Restorer:
     `rules` is None if no worker has recorded how long archives are kept: a restore then leaves their custom times.
     `remember`: how long Redis keeps a session without a message anywhere as an empty one.
     `threads` read the archive for an event loop, which must not wait for it.
+    `max_message_bytes`: a segment that unpacks to a larger message is damaged, unless the object itself is large.
     """
 
     sessions: SessionOperations
@@ -79,6 +81,7 @@ class Restorer:
     lease: timedelta
     remember: timedelta | None = None
     threads: Executor | None = None
+    max_message_bytes: int = MAX_MESSAGE_BYTES
 
     async def restore(self, session_id: str) -> Restored:
         """As `restore_session`, but records no event, and NOTHING is an outcome."""
@@ -134,11 +137,13 @@ class Restorer:
         found = expiry.unexpired(contents.look(self.archive, ticket.session_id))
         # A session without live messages has no epoch that could be newer than an archived one.
         below = ticket.epoch if ticket.message_count else None
-        planned = contents.plan(self.archive, found, below=below)
+        planned = contents.plan(self.archive, found, below=below, max_message_bytes=self.max_message_bytes)
         if self.rules is None:
             return planned
-        kept = expiry.restart_retention(self.archive, self.rules, found, planned.origin)
-        return planned if kept is found else contents.plan(self.archive, kept, below=below)
+        kept = expiry.restart_retention(self.archive, self.rules, found, planned.origin, below)
+        if kept is found:
+            return planned
+        return contents.plan(self.archive, kept, below=below, max_message_bytes=self.max_message_bytes)
 
     async def _stage(self, ticket: RestoreTicket, pages: Iterator[list[bytes]]) -> bool:
         staged = 0
@@ -158,7 +163,11 @@ def restore_session(services: Services, session_id: str) -> Restored:
     Redis is then as it was before.
     """
     restorer = Restorer(
-        services.sessions.operations, services.archive, RetentionRules.of(services.settings), services.settings.lease
+        services.sessions.operations,
+        services.archive,
+        RetentionRules.of(services.settings),
+        services.settings.lease,
+        max_message_bytes=services.settings.max_message_bytes,
     )
     result = run_sync(restorer.restore(session_id))
     if result.outcome is RestoreOutcome.NOTHING:

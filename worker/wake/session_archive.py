@@ -13,12 +13,14 @@ from typing import Literal
 
 from torpor.history.protocol import (
     DEFAULT_NAMESPACE,
+    MAX_MESSAGE_BYTES,
     RestoreRefusal,
     RestoreTicket,
     SessionOperations,
     SessionPurged,
     TorporError,
     TransientError,
+    check_max_message_bytes,
 )
 from torpor.worker.archive import ownership
 from torpor.worker.archive.stores.url import open_archive
@@ -50,12 +52,16 @@ class SessionArchive:
         threads: int = 16,
         patience_seconds: float = 2.0,
         on_archive_down: Literal["raise", "continue"] = "raise",
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
     ) -> None:
         """`url`: the workers' TORPOR_ARCHIVE_URL; raises ValueError. `threads`: connections to the bucket.
 
         If the bucket is down, a request to it is given up within `patience_seconds`. A read then raises
         ArchiveUnavailable. With `on_archive_down="continue"` it returns the messages in Redis instead, for a sleeping
         session none, and a later read wakes the session. Writes to a sleeping session are safe meanwhile.
+
+        A segment that unpacks to a message of more than `max_message_bytes` is damaged, unless the object itself is
+        large: then a message was written above the limit.
         """
         if not 0 < patience_seconds < float("inf"):
             raise ValueError(f"patience_seconds must be a positive number, not {patience_seconds!r}")
@@ -63,6 +69,7 @@ class SessionArchive:
             raise ValueError(f"on_archive_down must be 'raise' or 'continue', not {on_archive_down!r}")
         self._store = open_archive(url, threads=threads, patience=patience_seconds)
         self._continues = on_archive_down == "continue"
+        self._max_message_bytes = check_max_message_bytes(max_message_bytes)
         self._most_threads = threads
         self._pool: ThreadPoolExecutor | None = None
         self._process = os.getpid()
@@ -124,7 +131,15 @@ class SessionArchive:
     async def _restorer(self, sessions: SessionOperations) -> Restorer:
         deployed = await sessions.deployed(afresh=True)  # a custom time that was set too late can't be moved back
         rules = RetentionRules(deployed.policies, deployed.retention) if deployed.retention_known else None
-        return Restorer(sessions, self._store, rules, _LEASE, remember=_LEASE, threads=self._threads)
+        return Restorer(
+            sessions,
+            self._store,
+            rules,
+            _LEASE,
+            remember=_LEASE,
+            threads=self._threads,
+            max_message_bytes=self._max_message_bytes,
+        )
 
 
 async def _begin(sessions: SessionOperations, session_id: str, until: float) -> RestoreTicket | None:

@@ -19,7 +19,7 @@ from torpor.worker.deployment.services import Services
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several pages in each direction for a few messages."""
     monkeypatch.setattr("torpor.history.store.reading.PAGE_BYTES", 100)
-    monkeypatch.setattr("torpor.worker.archive.segment._READ_BYTES", 350)
+    monkeypatch.setattr("torpor.worker.archive.lines._READ_BYTES", 350)
 
 
 @pytest.fixture(scope="module")

@@ -196,6 +196,8 @@ class FolderStore:
             if is_locked and _generation(path) == stored.generation:
                 yield path
             else:
+                if is_locked and not path.exists() and description_path(path).exists():
+                    self._remove(path)  # an interrupted deletion has left a part of the object
                 self._check_root()
                 yield None
 

@@ -20,6 +20,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from torpor.history.protocol import MAX_MESSAGE_BYTES
 from torpor.worker.archive import segment
 from torpor.worker.archive.names import SegmentName
 from torpor.worker.archive.segment import Packed, is_plain
@@ -74,7 +75,7 @@ def pack(messages: list[bytes], session_id: str = "s", epoch: int = 17, start: i
 
 
 def unpacked(name: SegmentName, sha256: str | None, body: BinaryIO, session_id: str = "s") -> list[bytes]:
-    return [*chain.from_iterable(segment.unpack(session_id, name, sha256, body))]
+    return [*chain.from_iterable(segment.unpack(session_id, name, sha256, body, MAX_MESSAGE_BYTES))]
 
 
 def unpack(packed: Packed, data: bytes, session_id: str = "s") -> list[bytes]:
@@ -140,7 +141,7 @@ def damaged(packed: Packed, data: bytes) -> str | None:
     """What unpack says of the bytes; None: nothing, and the messages are the right ones."""
     came: list[bytes] = []
     try:
-        for page in segment.unpack("s", packed.name, packed.sha256, io.BytesIO(data)):
+        for page in segment.unpack("s", packed.name, packed.sha256, io.BytesIO(data), MAX_MESSAGE_BYTES):
             came += page
     except SegmentDamaged as exc:
         return str(exc)

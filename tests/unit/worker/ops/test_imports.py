@@ -19,7 +19,10 @@ NOT_FOR_STATUS = {"langchain_core", "celery", "google.cloud.storage", "httptools
             "from torpor.worker.ops import status; from torpor.worker.archive.stores import url; url.open_archive('file:///x')",
             NOT_FOR_STATUS,
         ),
-        ("from torpor.worker.transfer import json_lines; json_lines.export_line('s', [b'{}'])", {"langchain_core"}),
+        (
+            "from torpor.worker.transfer import json_lines; list(json_lines.export_line('s', [b'{}']))",
+            {"langchain_core"},
+        ),
         ("from torpor.worker.ops import doctor", NOT_FOR_STATUS),
     ],
     ids=["status", "export", "doctor"],

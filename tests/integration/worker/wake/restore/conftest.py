@@ -18,4 +18,4 @@ def sessions(client: redis.Redis) -> SessionStore:
 
 @pytest.fixture(autouse=True)
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torpor.worker.archive.segment._READ_BYTES", 250)  # three messages
+    monkeypatch.setattr("torpor.worker.archive.lines._READ_BYTES", 250)  # three messages
