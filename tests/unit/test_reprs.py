@@ -31,7 +31,7 @@ def data_classes() -> Iterator[type[Any]]:
             continue
         # isinstance() would ask Celery's proxies, which then want their configuration.
         for each in vars(importlib.import_module(module.name)).values():
-            if issubclass(type(each), type) and dataclasses.is_dataclass(each) and each.__module__ == module.name:
+            if issubclass(type(each), type) and isinstance(each, type) and dataclasses.is_dataclass(each) and each.__module__ == module.name:
                 yield each
 
 
