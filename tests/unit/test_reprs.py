@@ -29,9 +29,11 @@ def data_classes() -> Iterator[type[Any]]:
     for module in pkgutil.walk_packages(torpor.__path__, "torpor."):
         if module.name in ("torpor.__main__", "torpor.worker.app"):  # these are programs
             continue
-        # isinstance() would ask Celery's proxies, which then want their configuration.
         for each in vars(importlib.import_module(module.name)).values():
-            if issubclass(type(each), type) and isinstance(each, type) and dataclasses.is_dataclass(each) and each.__module__ == module.name:
+            # isinstance() alone would ask Celery's proxies, which then want their configuration.
+            if not (issubclass(type(each), type) and isinstance(each, type)):
+                continue
+            if dataclasses.is_dataclass(each) and each.__module__ == module.name:
                 yield each
 
 
