@@ -11,6 +11,7 @@ This module loads no LangChain; `torpor.history.adapters.messages` converts Lang
 - **Archiving**: a `Lease` and the `ClaimOutcome` without one, `CommitOutcome`, `EraseOutcome`.
 - **Waking**: a `RestoreTicket` or a `RestoreRefusal`, the `Origin` of a session, and the `RestoreEnd`.
 - **Erasure and legal holds**: a `PurgeTarget`, its `Purging` with a `PurgeOutcome`; `HoldOutcome`.
+- **Owners**: the `AssignOutcome` of giving a session one.
 - **Shards**: a listener's `ShardPoll`, a `ShardOverview` for status.
 - **The archive's health**: a worker's `ArchiveNote`, the `ArchiveState`, and `ArchiveHealth` with each
   `WorkerHealth`.
@@ -76,6 +77,7 @@ from torpor.history.session import (
     ArchiveHealth,
     ArchiveNote,
     ArchiveState,
+    AssignOutcome,
     ClaimOutcome,
     CommitOutcome,
     EraseOutcome,
@@ -112,6 +114,7 @@ __all__ = [
     "ArchiveHealth",
     "ArchiveNote",
     "ArchiveState",
+    "AssignOutcome",
     "AsyncSessionStore",
     "ClaimOutcome",
     "ClientMismatch",

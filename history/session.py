@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -99,7 +99,7 @@ class Page:
     restored_count: int
     total: int
     start: int
-    messages: list[bytes]
+    messages: list[bytes] = field(repr=False)
     complete: bool = False
 
     @property
@@ -168,6 +168,16 @@ class HoldOutcome(StrEnum):
     NOTED = "noted"
     NONE = "none"  # there was none to release
     PURGED = "purged"  # the session is purged already
+
+
+class AssignOutcome(StrEnum):
+    """The outcome of giving a session an owner."""
+
+    ASSIGNED = "assigned"  # the session is the owner's, perhaps since earlier
+    OTHER = "other"  # it is another owner's
+    PURGED = "purged"
+    ABSENT = "absent"  # neither in Redis nor in the archive
+    DAMAGED = "damaged"  # its metadata was lost
 
 
 class ClaimOutcome(StrEnum):

@@ -48,6 +48,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(pytest.mark.skip(reason=f"not on a Cluster: {mark.kwargs['reason']}"))
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print how many pairs of faults were tried; see tests/pairs."""
+    reports = [
+        each for reports in terminalreporter.stats.values() for each in reports if getattr(each, "when", "") == "call"
+    ]
+    tried = [
+        value for report in reports for name, value in getattr(report, "user_properties", ()) if name == "fault_pairs"
+    ]
+    if tried:
+        cases, met_both = map(sum, zip(*tried, strict=True))
+        terminalreporter.write_line(f"pairs of faults: {cases:,} cases, of which {met_both:,} met both")
+
+
 @pytest.hookimpl(tryfirst=True, wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """Give tests with real servers more time on a busy machine, before pytest-timeout reads their time-outs."""

@@ -25,6 +25,7 @@ class Failpoint(StrEnum):
     RESTORE_STAGED = "restore.staged"
     RESTORE_READ = "restore.read"
     RESTORE_FINISHED = "restore.finished"
+    OWNER_ASSIGNED = "owner.assigned"
     PURGE_LISTED = "purge.listed"
     PURGE_DROPPED = "purge.dropped"
     PURGE_TRIMMED = "purge.trimmed"

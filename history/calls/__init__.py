@@ -18,7 +18,7 @@ from torpor.history.calls.adoption import (
 from torpor.history.calls.application import append, clear, close, configure, info, pop, read, update
 from torpor.history.calls.archiving import attempts, commit, note_erased, release, renew, requeue, snapshot
 from torpor.history.calls.call import KEEP, Call, Deployment, Keep
-from torpor.history.calls.erasure import drop_live, owned, purge, rebase
+from torpor.history.calls.erasure import drop_live, purge, rebase
 from torpor.history.calls.events import add_events, archive_health
 from torpor.history.calls.holding import find_hold, hold, hold_owner, note_hold_applied, note_owner_hold, release_hold
 from torpor.history.calls.index import (
@@ -32,6 +32,7 @@ from torpor.history.calls.index import (
     overview,
     poll_shards,
 )
+from torpor.history.calls.owners import assign_owner, owned
 from torpor.history.calls.repair import rebuild_metadata, reindex
 from torpor.history.calls.restoring import abandon, begin_restore, finish_restore, stage
 
@@ -46,6 +47,7 @@ __all__ = [
     "adoptions",
     "append",
     "archive_health",
+    "assign_owner",
     "attempts",
     "begin_adoption",
     "begin_restore",

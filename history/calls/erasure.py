@@ -87,24 +87,14 @@ def drop_live(
     """Drop a claimed session from Redis, archived or not; the archived part can still be restored."""
     session = encode_session_id(lease.session_id)
     keys = deployment.keyspace.of(session)
-    owner_keys = [] if owner is None else [keys.owner(encode_owner(owner))]
+    seen_owner = b"" if owner is None else encode_owner(owner)
+    owner_keys = [keys.owner(seen_owner)] if seen_owner else []
     return Call(
         script("drop_live"),
         [keys.messages(session), keys.metadata(session), keys.due, keys.tally, keys.holds, *owner_keys],
-        [session, lease.token, span_ms(idle), epoch],
+        [session, lease.token, span_ms(idle), epoch, seen_owner],
         _decode({b"dropped": lambda reply: Purging(PurgeOutcome.PURGED, None, int(reply[1]))}),
         repeatable=False,  # sent again, it would say that the session has changed
-    )
-
-
-def owned(deployment: Deployment, shard: int, owner: str, cursor: bytes, count: int) -> Call[tuple[bytes, list[str]]]:
-    """Do one step of a walk over an owner's sessions in a shard: the next cursor, b"0" at the end, and session ids."""
-    key = deployment.keyspace.shard(shard).owner(encode_owner(owner))
-    return Call(
-        script("owned"),
-        [key],
-        [cursor, count],
-        lambda reply: (reply[0], [session.decode() for session in reply[1:]]),
     )
 
 

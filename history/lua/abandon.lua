@@ -1,7 +1,8 @@
 -- Give up a restore and leave the session as it was before.
 -- Atomic: a session that the restore has created is deleted only if it is still empty.
 -- Uses: clock, due
--- Reads: restore_token, restore_until, epoch, last_active, idle, max_age, state, floor, hold_pending, tombstone_until
+-- Reads: restore_token, restore_until, epoch, last_active, idle, max_age, state, floor, hold_pending, tombstone_until,
+--   owner
 -- KEYS[1] list    messages
 -- KEYS[2] hash    metadata
 -- KEYS[3] zset    due
@@ -15,8 +16,8 @@ redis.call('UNLINK', KEYS[4])
 local session = read_session(KEYS[2])
 if session.restore_token ~= ARGV[2] then return 0 end
 local length = redis.call('LLEN', KEYS[1])
--- A session in quarantine was there before. A legal hold that was set meanwhile has yet to be applied to the archive.
-if length == 0 and session.state ~= 'quarantined' and not session.hold_pending then
+-- A session in quarantine was there before. A legal hold or an owner that was set meanwhile has yet to get to the archive.
+if length == 0 and session.state ~= 'quarantined' and not (session.hold_pending or session.owner) then
   redis.call('UNLINK', KEYS[2])
   redis.call('ZREM', KEYS[3], ARGV[1])
   return 1

@@ -12,11 +12,12 @@
 -- ARGV[2] token
 -- ARGV[3] how long (ms) the session must have been idle, '' for any time
 -- ARGV[4] epoch that the caller saw
+-- ARGV[5] owner that the caller saw, or ''
 -- Returns {'dropped', messages} | {'held', hold} | {'active'} used too recently
---   | {'changed'} the lease is lost, an erasure is pending, or a worker may still be uploading
+--   | {'changed'} the lease is lost, an erasure is pending, it has got an owner, or a worker may still be uploading
 local session = read_session(KEYS[2])
 if not owns_lease(KEYS[3], ARGV[1], ARGV[2]) then return {'changed'} end
-if session.epoch ~= ARGV[4] or session.floor then return {'changed'} end
+if session.epoch ~= ARGV[4] or session.floor or (session.owner or '') ~= ARGV[5] then return {'changed'} end
 -- A worker whose lease was overwritten by activity may still be uploading.
 local now_ms = clock_ms()
 if session.attempt and tonumber(session.attempt) > now_ms then return {'changed'} end

@@ -34,7 +34,10 @@ local function finish_without_messages()
   redis.call('HDEL', KEYS[2], FIELD.restore_token, FIELD.restore_until)
   -- A session in quarantine was there before. A legal hold that was set meanwhile has yet to be applied to the archive.
   if session.state == 'quarantined' or session.hold_pending then return end
-  if ARGV[11] == '' then
+  if ARGV[11] == '' and session.owner then -- it was assigned meanwhile: the worker takes it out of the owner's index
+    session.restore_until = nil
+    schedule(KEYS[3], ARGV[1], session, 0, now_ms)
+  elseif ARGV[11] == '' then
     redis.call('UNLINK', KEYS[2])
     redis.call('ZREM', KEYS[3], ARGV[1])
   else -- the turn that begins now need not ask the archive again

@@ -1,7 +1,7 @@
 -- Change a session's expiry, and with it the moment at which the session is due.
 -- Atomic: metadata and due moment change together, and a worker that has leased the session loses the lease.
 -- Uses: clock, due
--- Reads: epoch, last_active, state, floor, known_absent, idle, max_age, hold_pending, restore_until, tombstone_until
+-- Reads: epoch, last_active, state, floor, complete, known_absent, idle, max_age, hold_pending, restore_until, tombstone_until
 -- KEYS[1] list    messages
 -- KEYS[2] hash    metadata
 -- KEYS[3] zset    due
@@ -11,9 +11,12 @@
 -- ARGV[4] retention in the archive (ms) likewise
 -- ARGV[5] default idle timeout (ms)
 -- ARGV[6] default maximum age (ms) or ''
--- Returns 1 | 0 not in Redis, or purged
+-- Returns 1 | 0 not in Redis, asleep, or purged
 local session = read_session(KEYS[2])
 if not session.epoch or session.state == 'purged' or session.known_absent then return 0 end
+local count = redis.call('LLEN', KEYS[1])
+-- Asleep, though a restore that is running or a legal hold needs its metadata: the archive alone knows its expiry.
+if count == 0 and not session.complete then return 0 end
 for index, field in ipairs({FIELD.idle, FIELD.max_age, FIELD.retention}) do
   local value = ARGV[index + 1]
   if value == '-' then
@@ -22,5 +25,5 @@ for index, field in ipairs({FIELD.idle, FIELD.max_age, FIELD.retention}) do
     redis.call('HSET', KEYS[2], field, value)
   end
 end
-reschedule(KEYS[3], ARGV[1], read_session(KEYS[2]), redis.call('LLEN', KEYS[1]), clock_ms(), ARGV[5], ARGV[6])
+reschedule(KEYS[3], ARGV[1], read_session(KEYS[2]), count, clock_ms(), ARGV[5], ARGV[6])
 return 1

@@ -18,6 +18,7 @@ from torpor.history.store.events import Events
 from torpor.history.store.expiry import ChangingExpiry
 from torpor.history.store.index import Index
 from torpor.history.store.legal_holds import LegalHolds
+from torpor.history.store.owners import Owners
 from torpor.history.store.purge_lock import PurgeLock, PurgeLocks
 from torpor.history.store.reading import Reading
 from torpor.history.store.repair import Repair
@@ -45,7 +46,7 @@ class AsyncSessionStore(SessionOperations):
             raise InvalidArgument(f"{type(client).__module__} is a blocking client; this store needs one of asyncio")
 
 
-class SessionStore(SingleCalls, Index, Archiving, Erasure, PurgeLocks, LegalHolds, Repair, Events):
+class SessionStore(SingleCalls, Index, Archiving, Erasure, PurgeLocks, LegalHolds, Owners, Repair, Events):
     """The sessions of one deployment, with a blocking client. Nothing is sent before the first operation.
 
     Each operation is one atomic round trip (a Lua script on one hash slot) unless it says otherwise. All of them can

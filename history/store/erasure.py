@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 
 from torpor.history import calls
@@ -36,21 +36,3 @@ class Erasure(BlockingRunner):
         return self.run_many([calls.rebase(self._recorded, target, idle=idle) for target in targets])
 
     drop_live = Operation(calls.drop_live)
-
-    def owned(self, owner: str) -> Iterator[str]:
-        """Walk the ids of an owner's sessions in Redis, shard by shard; an id may come twice.
-
-        One pipeline for each 16 shards, and one round trip for each further page of a shard. Raises InvalidOwner.
-        """
-        shards = range(self.deployment.keyspace.shards)
-        for first in range(0, len(shards), 16):
-            some = shards[first : first + 16]
-            steps = self.run_many([calls.owned(self.deployment, shard, owner, b"0", 100) for shard in some])
-            for shard, step in zip(some, steps, strict=True):
-                if isinstance(step, TorporError):
-                    raise step
-                cursor, found = step
-                yield from found
-                while cursor != b"0":
-                    cursor, found = self.run(calls.owned(self.deployment, shard, owner, cursor, 100))
-                    yield from found

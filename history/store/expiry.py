@@ -20,7 +20,9 @@ class ChangingExpiry(Operations):
         max_age: timedelta | Keep | None = KEEP,
         retention: timedelta | Keep | None = KEEP,
     ) -> None:
-        """Change the expiry of a session; None sets the deployment's default. Raises SessionNotFound.
+        """Change the expiry of a session; None sets the deployment's default.
+
+        Raises SessionNotFound if it is asleep or unknown.
 
         If the deployment's policies depend on the owner, one more round trip asks for the session's.
         """

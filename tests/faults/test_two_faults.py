@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,11 +13,14 @@ import pytest
 
 from support.observed import watch
 from support.overtaken import EXPIRY, OTHER, WORDS, check_woken, dies, say
-from torpor.worker.archive import contents
+from torpor.worker.archive import contents, names, ownership
 from torpor.worker.archive.stores import NEVER, StoredObject
 from torpor.worker.archive.stores import folder as folder_module
 from torpor.worker.archive.stores.folder_description import description_path
+from torpor.worker.deployment import catalog
 from torpor.worker.deployment.services import Services
+from torpor.worker.erasure import erase, inventory, orders
+from torpor.worker.erasure.inventory import Found
 from torpor.worker.erasure.order import Order, Scope
 from torpor.worker.erasure.purge import purge
 from torpor.worker.failpoints import Failpoint
@@ -136,6 +140,70 @@ def test_altered_metadata_of_the_archived_part_keeps_a_session_in_redis(
     assert failed.outcome is Outcome.FAILED
     assert segment.name in str(failed.error)
     assert services.sessions.messages("s", touch=False) == [*WORDS, b'{"content":"more"}']
+
+
+# Every object that is written once
+
+
+def _found(services: Services) -> Found:
+    return Found(
+        session="s", owner="ann", owners=["ann"], epoch=7, in_redis=True, live_messages=1, messages=1, objects=[]
+    )
+
+
+ORDER = Order.of(session="s", id="20260101-000000-0123abcd")
+WRITERS: dict[str, tuple[str, Callable[[Services], object]]] = {
+    "floor marker": (
+        names.floor_name("s", 7),
+        lambda services: erase.below_floor(services, "s", 7, []),
+    ),
+    "order": (names.order_name(ORDER.id), lambda services: orders.place(services, ORDER)),
+    "inventory": (
+        names.inventory_name(ORDER.id, 1),
+        lambda services: inventory.write(services, ORDER.id, 1, [_found(services)]),
+    ),
+    "note of a removed inventory": (
+        names.removed_name(ORDER.id, 1),
+        lambda services: inventory.note_removed(services, ORDER.id, 1),
+    ),
+    "note of all inventories": (
+        names.listed_name(ORDER.id),
+        lambda services: inventory.complete(services, ORDER.id),
+    ),
+    "record of the deployment": (
+        names.DEPLOYMENT,
+        lambda services: ownership.take(services.archive, services.settings.namespace),
+    ),
+}
+
+
+@pytest.mark.parametrize(("name", "write"), WRITERS.values(), ids=WRITERS.keys())
+def test_whatever_is_written_again_gets_the_metadata_that_it_should_have(
+    services: Services, name: str, write: Callable[[Services], object]
+) -> None:
+    write(services)
+    [right] = services.archive.list(name)
+    alter(services, right, {"session": "r", "sha256": None, "sessions": "9", "label": "x"})
+    [altered] = services.archive.list(name)
+    assert altered.metadata != right.metadata
+    write(services)
+    [again] = services.archive.list(name)
+    assert (again.metadata, again.generation) == (right.metadata, right.generation)
+
+
+@pytest.mark.parametrize("entries", ALTERED.values(), ids=ALTERED.keys())
+def test_a_session_with_an_altered_upload_is_found_by_every_walk(
+    services: Services, entries: dict[str, str | None]
+) -> None:
+    say(services)
+    dies(services)
+    for stored in objects(services):
+        alter(services, stored, entries)
+    services.archive.put(names.floor_name("s", 1), io.BytesIO(), 0, metadata={"session": "s"})
+    assert set(catalog.owned(services, "ann")) == {"s"}
+    assert set(catalog.everything(services, lambda *_: None)) == {"s"}
+    services.sessions.client.flushall()
+    assert list(catalog.asleep(services)) == ["s"]
 
 
 # Somebody discards an upload while another attempt relies on it

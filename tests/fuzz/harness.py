@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import logging
 import os
 import shutil
@@ -38,6 +37,7 @@ from torpor.worker.wake.restore import restore_session
 
 KINDS = [*(f"object: {name}" for name in OBJECTS), *(f"element: {name}" for name in ELEMENTS)]
 SAID = [b'{"type":"human","data":{"content":"message %d"}}' % number for number in range(5)]
+_NOWHERE = Path(os.devnull)
 MIB = 1024 * 1024
 BOUND = 16 * MIB
 SECONDS = 10.0
@@ -109,11 +109,12 @@ class Harness:
         return {**steps, "the next session": self._check_sound}
 
     def _show(self) -> None:
-        with open_transcript(self.services, BAD) as transcript, contextlib.redirect_stdout(io.StringIO()):
-            console.print_transcript(speeches(transcript.elements, []))
+        with open_transcript(self.services, BAD) as transcript, _NOWHERE.open("w") as out:
+            with contextlib.redirect_stdout(out):
+                console.print_transcript(speeches(transcript.elements, []))
 
     def _export(self) -> None:
-        with open_transcript(self.services, BAD) as transcript, open(os.devnull, "wb") as out:  # noqa: PTH123
+        with open_transcript(self.services, BAD) as transcript, _NOWHERE.open("wb") as out:
             out.writelines(json_lines.export_line(BAD, transcript.elements, transcript.owner))
 
     def _check_sound(self) -> None:

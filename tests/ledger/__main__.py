@@ -4,13 +4,14 @@
 
 Writers in several processes add numbered messages to sessions with idle timeouts of 1 to 3 s, and close, clear, read
 and restore some. Real Celery workers and beat put them to sleep. Meanwhile processes are killed -9, at random and at
-failpoints, commands to Redis are cut or lose their reply, the broker loses its connections and all its messages, and
-the bucket answers with errors or not at all. In the end clean workers finish, every session is restored, and each
-acknowledged message must be there once and in order. A message that was not acknowledged may be there, once.
+failpoints, or frozen, commands to Redis are cut or lose their reply, the broker loses its connections and all its
+messages, and the archive fails: one by one, and in pairs of faults. In the end clean workers finish, every session is
+restored, and each acknowledged message must be there once and in order. A message that was not acknowledged may be
+there, once.
 
 It runs in rounds of up to 100 s, each on a Redis and an archive of its own, because a bucket of the emulator gets
-slower with each object. A bucket behind a faulty proxy and a folder take turns. The exit code is 1 if anything is
-wrong.
+slower with each object. A bucket behind a faulty proxy and a folder take turns, as many rounds each. The exit code is
+1 if anything is wrong.
 """
 
 # ruff: noqa: T201 - a program prints its progress
@@ -18,6 +19,7 @@ wrong.
 from __future__ import annotations
 
 import argparse
+import math
 import random
 import shutil
 import signal
@@ -36,6 +38,7 @@ _ROUND_SECONDS = 100
 def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Kill and break everything, and count every message.")
     parser.add_argument("--seconds", type=float, default=60, help="the seconds of writing, all rounds together")
+    parser.add_argument("--stores", nargs="+", default=["gcs", "folder"], help="the archives of the rounds, in turn")
     parser.add_argument("--sessions", type=int, default=240)
     parser.add_argument("--writers", type=int, default=8)
     parser.add_argument("--chance", type=float, default=0.005, help="the chance of a death at each failpoint")
@@ -48,14 +51,15 @@ def main(given: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     in_memory = Path("/dev/shm")
     top = Path(tempfile.mkdtemp(prefix="torpor-ledger-", dir=in_memory if in_memory.is_dir() else None))
-    rounds = max(1, round(options.seconds / _ROUND_SECONDS + 0.49))
+    stores = len(options.stores)
+    rounds = stores * math.ceil(options.seconds / _ROUND_SECONDS / stores)  # as many on each
     print(f"seed {options.seed}, {rounds} rounds in {top}", flush=True)
     tally, well = Tally(), True
     try:
         for number in range(rounds):
             folder = top / f"round-{number}"
             folder.mkdir()
-            store = ("gcs", "folder")[number % 2]
+            store = options.stores[number % stores]
             well = Round(number, store, options.seconds / rounds, options, folder, tally).run() and well
     except Failed as error:
         print(f"FAILED: {error}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -45,7 +44,8 @@ class Parts:
 
     deployment: Deployment
     proxy: Proxy
-    storage: StorageProxy | None
+    storage: StorageProxy | None  # before a bucket
+    folder: Path  # of the archive, if there is no bucket
     broker: redis.Redis
     emulator: dict[str, str]
 
@@ -84,7 +84,7 @@ def started(folder: Path, store: str, seed: str, sessions: int, writers: int) ->
             emulator={"STORAGE_EMULATOR_HOST": storage.url} if storage else {},
         )
         os.environ.update(emulator)
-        yield Parts(deployment, proxy, storage, broker, emulator)
+        yield Parts(deployment, proxy, storage, folder / "archive", broker, emulator)
 
 
 class Program:
@@ -123,14 +123,13 @@ class Program:
         os.kill(self._process.pid, signal.SIGKILL)
         self._orphaned = time.monotonic() + orphans_for
 
-    def kill_child(self, dice: random.Random) -> bool:
+    @property
+    def processes(self) -> list[int]:
+        """The process and its children; empty if it has died."""
         pid = self._process.pid
         with suppress(FileNotFoundError, ProcessLookupError):
-            children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-            if children:
-                os.kill(int(dice.choice(children)), signal.SIGKILL)
-                return True
-        return False
+            return [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+        return []
 
     def keep_up(self) -> None:
         """Replace programs that have died."""

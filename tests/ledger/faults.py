@@ -1,15 +1,31 @@
-"""The faults of a round, at random moments."""
+"""The faults of a round, at random moments: one by one, and in pairs."""
 
 from __future__ import annotations
 
+import os
 import random
+import signal
+import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 
 from ledger.deployment import Parts, Program
+from ledger.storage_faults import BucketFaults, FolderFaults, StorageFaults, Struck, follow_with_nothing
 from support.redis_proxy import Fault, no_fault
-from support.storage_proxy import Exchange, Reply, answered, answered_after, reset_after, reset_before
+
+# The commands of a worker at a session: the others are an application's too.
+_OF_WORKERS = {"claim", "snapshot", "read", "renew", "commit", "release", "note_erased"}
+_PAIRS = [
+    ("storage", "storage"),
+    ("storage", "kill"),
+    ("storage", "command"),
+    ("command", "storage"),
+    ("kill", "storage"),
+]
 
 
 @dataclass
@@ -19,6 +35,7 @@ class Tally:
     acknowledged: int = 0
     faults: int = 0
     kills: int = 0
+    pairs: int = 0
     lost: int = 0
     doubled: int = 0
     reordered: int = 0
@@ -34,26 +51,37 @@ class Faults:
         self.kinds: Counter[str] = Counter()
         self._dice = random.Random(seed)
         self._tally = tally
+        self._counting = threading.Lock()
         self._broker = parts.broker
         self._broker_keys = f"{parts.deployment.direct.namespace}:celery:*"
         self._proxy = parts.proxy
-        self._storage = parts.storage
         *self._workers, self._beat = programs
+        self._storage: StorageFaults = (
+            BucketFaults(parts.storage, self._workers, self._dice, self._count)
+            if parts.storage
+            else FolderFaults(parts.folder, self._workers, self._dice, self._count)
+        )
+        self._frozen: list[tuple[float, int]] = []
+        self._next_command: list[Struck] = []  # what follows a fault of the next command of a worker
         # How often in a second.
         self._rates: list[tuple[float, Callable[[], None]]] = [
-            (0.30, self._kill_child),
+            (0.25, partial(self._kill, follow_with_nothing, None)),
             (0.06, self._kill_worker),
             (0.06, self._kill_head),
             (0.05, self._kill_beat),
+            (0.10, self._freeze),
             (0.10, self._lose_messages),
             (0.15, self._cut_broker),
             (0.10, self._cut_all),
-            (0.40, self._fail_storage),
+            (0.30, partial(self._storage.strike, follow_with_nothing)),
+            (1.20, self._pair),
         ]
         parts.proxy.plan = self._fail_command
 
     def step(self, seconds: float) -> None:
-        """Cause the faults that chance brings in the next `seconds`."""
+        """Cause the faults that chance brings in the next `seconds`, and end those whose time is over."""
+        self._storage.step()
+        self._thaw(time.monotonic())
         for rate, act in self._rates:
             if self._dice.random() < rate * seconds:
                 act()
@@ -61,19 +89,18 @@ class Faults:
 
     def end(self) -> None:
         self._proxy.plan = no_fault
-        if self._storage:
-            self._storage.heal()
+        self._storage.heal()
+        self._thaw(float("inf"))
 
     def _count(self, kind: str, *, kill: bool = False) -> None:
-        self.kinds[kind] += 1
-        if kill:
-            self._tally.kills += 1
-        else:
-            self._tally.faults += 1
+        with self._counting:
+            self.kinds[kind] += 1
+            if kill:
+                self._tally.kills += 1
+            else:
+                self._tally.faults += 1
 
-    def _kill_child(self) -> None:
-        if self._dice.choice(self._workers).kill_child(self._dice):
-            self._count("child killed", kill=True)
+    # One by one
 
     def _kill_worker(self) -> None:
         worker = self._dice.choice(self._workers)
@@ -109,24 +136,57 @@ class Faults:
         self._proxy.cut()
         self._count("all connections cut")
 
+    def _freeze(self) -> None:
+        """Stop a worker's process at whatever it does, perhaps for longer than its lease, and let it go on."""
+        if pid := self._some_child():
+            os.kill(pid, signal.SIGSTOP)
+            self._frozen.append((time.monotonic() + self._dice.uniform(0.5, 4), pid))
+            self._count("worker frozen")
+
+    def _thaw(self, moment: float) -> None:
+        for _, pid in (each for each in self._frozen if each[0] <= moment):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+        self._frozen = [each for each in self._frozen if each[0] > moment]
+
     def _fail_command(self, command: str) -> Fault | None:
         # The proxy's threads call it, one at a time. A retry could double an append.
-        if self._dice.random() > (0.01 if command == "append" else 0.0015):
+        if command in _OF_WORKERS and self._next_command:
+            struck = self._next_command.pop()
+            threading.Thread(target=struck, args=[None], daemon=True).start()
+        elif self._dice.random() > (0.01 if command == "append" else 0.0015):
             return None
         fault = self._dice.choice([Fault.CUT_BEFORE, Fault.LOSE_REPLY, Fault.LOSE_REPLY, Fault.HALF_REPLY])
         self._count(f"command: {fault}")
         return fault
 
-    def _fail_storage(self) -> None:
-        if not self._storage:
-            return
-        statuses = [408, 429, 500, 502, 503, 504]
-        fault = self._dice.choice(
-            [answered(self._dice.choice(statuses)), answered_after(503), reset_before, reset_after]
-        )
+    # In pairs: each calls `struck` when its fault has happened
 
-        def counted(exchange: Exchange) -> Reply:
-            self._count("storage fault")
-            return fault(exchange)
+    def _pair(self) -> None:
+        """Cause a fault and, as soon as it has happened, another one, to the same process if it is known."""
+        acts = {"storage": self._storage_fault, "command": self._command_fault, "kill": self._kill}
+        first, second = self._dice.choice(_PAIRS)
 
-        self._storage.fail(counted, times=self._dice.randint(1, 4))
+        def both(_: int | None) -> None:
+            with self._counting:
+                self.kinds[f"pair: {first}, then {second}"] += 1
+                self._tally.pairs += 1
+
+        acts[first](lambda pid: acts[second](both, pid), None)
+
+    def _storage_fault(self, struck: Struck, _: int | None) -> None:
+        self._storage.strike(struck)
+
+    def _command_fault(self, struck: Struck, _: int | None) -> None:
+        self._next_command.append(struck)
+
+    def _kill(self, struck: Struck, pid: int | None) -> None:
+        if pid := pid or self._some_child():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+                self._count("child killed", kill=True)
+                struck(pid)
+
+    def _some_child(self) -> int | None:
+        _, *children = self._dice.choice(self._workers).processes or [0]
+        return self._dice.choice(children) if children else None

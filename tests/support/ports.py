@@ -1,9 +1,12 @@
-"""Free TCP ports of this machine."""
+"""TCP ports of this machine: free ones, and the processes that use the others."""
 
 from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
 
 
 def free_port() -> int:
@@ -17,3 +20,17 @@ def free_port() -> int:
             port: int = probe.getsockname()[1]
         if port // 2 % shares == share:  # Linux gives ports of one parity only
             return port
+
+
+def process_of(port: int, candidates: Iterable[int]) -> int | None:
+    """The process whose connection to this machine begins at a local port, if it is one of the candidates."""
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    sockets = {f"socket:[{fields[9]}]" for fields in lines if int(fields[1].rpartition(":")[2], 16) == port}
+    return next((pid for pid in candidates if sockets & set(_open_files(pid))), None)
+
+
+def _open_files(pid: int) -> Iterable[str]:
+    with suppress(FileNotFoundError):
+        for each in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(FileNotFoundError):
+                yield str(each.readlink())

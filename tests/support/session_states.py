@@ -79,6 +79,10 @@ def live(case: Case) -> None:
     case.run(calls.append, "s", [A, B], expiry=OWN)
 
 
+def owned(case: Case) -> None:
+    case.run(calls.append, "s", [A, B], expiry=OWN, owner="ann")
+
+
 def due(case: Case) -> None:
     live(case)
     case.run(calls.close, "s")
@@ -232,6 +236,16 @@ def restoring_in_quarantine(case: Case) -> None:
     case.restoring()
 
 
+def assigned_asleep(case: Case) -> None:
+    """Metadata without messages, until the archive has the owner too."""
+    case.run(calls.assign_owner, "s", "ann", archived=True)
+
+
+def restoring_assigned(case: Case) -> None:
+    restoring_asleep(case)
+    case.run(calls.assign_owner, "s", "ann")
+
+
 def absent(case: Case) -> None:
     """Nothing in Redis."""
 
@@ -250,14 +264,14 @@ def without_index(state: Callable[[Case], None]) -> Callable[[Case], None]:
 STATES = {
     each.__name__.replace("_", " "): each
     for each in (
-        live, due, leased, quarantined,
+        live, owned, due, leased, quarantined,
         cleared, cleared_and_used, cleared_during_an_upload, clear_in_work, held_after_a_clear,
         held, held_asleep, held_in_work, held_in_quarantine, held_in_quarantine_in_work,
         hold_applied, hold_applied_asleep, hold_released,
         purged, purged_in_work, purged_and_used, known_absent,
         damaged, damaged_in_quarantine, held_damaged,
         restoring_asleep, restoring_live, restoring_a_short_one, restoring_held, restoring_in_quarantine,
-        absent,
+        assigned_asleep, restoring_assigned, absent,
     )
 }  # fmt: skip
 
@@ -309,6 +323,11 @@ def _finish(case: Case, messages: list[bytes], remember: timedelta | None) -> No
     case.run(calls.finish_restore, ticket, len(messages), Origin(), remember=remember)
 
 
+def _assign_held(case: Case) -> None:
+    case.run(calls.hold_owner, 0, "ann", "why")
+    case.run(calls.assign_owner, "s", "ann", archived=True)
+
+
 def _renew(case: Case) -> None:
     renewed = case.run(calls.renew, case.claimed(), MINUTE)
     if renewed:
@@ -358,6 +377,9 @@ ACTS: dict[str, Callable[[Case], Any]] = {
     "finish_restore of nothing": lambda case: _finish(case, [], None),
     "finish_restore of nothing, remembered": lambda case: _finish(case, [], MINUTE),
     "abandon": lambda case: case.run(calls.abandon, case.restoring()),
+    "assign_owner": lambda case: case.run(calls.assign_owner, "s", "ann"),
+    "assign_owner to what the archive has": lambda case: case.run(calls.assign_owner, "s", "ann", archived=True),
+    "assign_owner under a hold": _assign_held,
     "reindex": lambda case: case.run(calls.reindex, "s"),
     "rebuild_metadata": _rebuild,
 }

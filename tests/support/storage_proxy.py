@@ -39,6 +39,7 @@ class Exchange:
         self.arrived = time.monotonic()
         self.answer: Reply | None = None
         self._headers = {name: value for name, value in handler.headers.items() if name.lower() not in _HOP_BY_HOP}
+        self.port: int = handler.client_address[1]  # of the client
         self._connection = handler.connection
         self._proxy = proxy
 

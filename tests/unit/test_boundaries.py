@@ -154,7 +154,15 @@ FLOORS: dict[str, list[str]] = {
         "worker.retention",
         "worker.erasure",
     ],
-    "worker.ops": ["worker.errors", "worker.archive", "worker.deployment"],
+    "worker.ops": [
+        "worker.errors",
+        "worker.failpoints",
+        "worker.archive",
+        "worker.deployment",
+        "worker.retention",
+        "worker.transfer",
+        "worker.sleep",
+    ],
     "worker.tasks": ["worker.errors", "worker.deployment", "worker.wake", "worker.erasure", "worker.sleep"],
     "worker.app": ["worker.errors", "worker.deployment", "worker.sleep"],
     "worker.cli": [

@@ -20,9 +20,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from urllib.parse import quote, unquote
 
 from torpor.history.protocol import InvalidSessionId, check_session_id
@@ -107,15 +108,23 @@ def marked_session(owner: str, object_name: str, metadata: Mapping[str, str]) ->
     """The session of an owner marker; None if the name is no marker of this owner."""
     component = object_name.removeprefix(all_owner_markers(owner)).partition("/")[0]
     epoch = object_name.rpartition("/")[2]
-    if not re.fullmatch(_NUMBER, epoch):
-        return None
-    return _session(component, metadata, lambda each: object_name == owner_marker(owner, each, int(epoch)))
+    for session_id in _candidates(component, [metadata]):
+        if re.fullmatch(_NUMBER, epoch) and object_name == owner_marker(owner, session_id, int(epoch)):
+            return session_id
+    return None
 
 
-def stored_session(folder: str, metadata: Mapping[str, str]) -> str | None:
-    """The session of a folder, by the metadata of one of its objects; None if the folder is no session's."""
-    component = folder.rstrip("/").rpartition("/")[2]
-    return _session(component, metadata, lambda each: folder == session_prefix(each))
+def stored_session(folder: str, metadata: Iterable[Mapping[str, str]]) -> str | None:
+    """The session of a folder, by its name and the metadata of its objects; None if the folder is no session's."""
+    candidates = _candidates(folder.rstrip("/").rpartition("/")[2], metadata)
+    return next((session_id for session_id in candidates if folder == session_prefix(session_id)), None)
+
+
+def _candidates(component: str, metadata: Iterable[Mapping[str, str]]) -> Iterator[str]:
+    """What a session id may be, by the part of a name that stands for it. Metadata may be missing or wrong."""
+    for candidate in chain([unquote(component)], (each["session"] for each in metadata if "session" in each)):
+        with suppress(InvalidSessionId):
+            yield check_session_id(candidate)
 
 
 def folder_of(object_name: str) -> str:
@@ -167,16 +176,6 @@ def parse(session_id: str, object_name: str) -> SegmentName | FloorName | None:
         return SegmentName(int(match["epoch"]), int(match["start"]), int(match["stop"]), match["digest"])
     if match := _FLOOR.fullmatch(object_name, len(prefix)):
         return FloorName(int(match["epoch"]))
-    return None
-
-
-def _session(component: str, metadata: Mapping[str, str], fits: Callable[[str], bool]) -> str | None:
-    """The session that the metadata name if it fits, else that of the component: damage must not hide a session."""
-    for session_id in (metadata.get("session"), unquote(component)):
-        if session_id is not None:
-            with suppress(InvalidSessionId):
-                if fits(check_session_id(session_id)):
-                    return session_id
     return None
 
 

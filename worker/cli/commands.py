@@ -39,6 +39,7 @@ COMMANDS = {
     "import": ("transfer.import_", "Write conversations from a file to Redis."),
     "export": ("export.export", "Copy sessions to a file, or back to another library."),
     "adopt": ("transfer.adopt", "Take over sessions that another library has written to this Redis."),
+    "assign-owner": ("owners.assign_owner", "Give sessions that have no owner one, awake or asleep."),
     "demo": ("tour.demo", "Watch sessions go to sleep and wake up, on a built-in Redis and a local folder."),
 }
 

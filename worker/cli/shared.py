@@ -18,6 +18,11 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 JsonLines = Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")]
 Session = Annotated[str, typer.Argument(metavar="SESSION", help="The session id.")]
 
+OwnerPattern = Annotated[
+    str | None,
+    typer.Option(metavar="REGEX", help="A regular expression whose group finds the owner in a session id: '([^:]+):'."),
+]
+
 
 _SPAN = re.compile(r"(\d{1,9})([smhdw]?)")
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}

@@ -13,16 +13,12 @@ import typer
 
 from torpor.history.protocol import LAYOUTS, Adoptable, Expiry, check_owner, is_too_deep, parse_json
 from torpor.worker.cli import console
-from torpor.worker.cli.shared import Json, services_of
+from torpor.worker.cli.shared import Json, OwnerPattern, services_of
 from torpor.worker.transfer import adopt as adopting
 from torpor.worker.transfer import imports, json_lines
 from torpor.worker.transfer.json_lines import OwnerSource
 from torpor.worker.transfer.owner_rule import OwnerRule
 
-OwnerPattern = Annotated[
-    str | None,
-    typer.Option(metavar="REGEX", help="A regular expression whose group finds the owner in a session id: '([^:]+):'."),
-]
 _Ttl = Annotated[int | None, typer.Option(help="Idle timeout of the sessions, in seconds.")]
 
 

@@ -111,8 +111,7 @@ def _archived(services: Services, idle_since: datetime | None) -> Iterator[str]:
     for spread in names.SPREADS:
         for folder, group in groupby(services.archive.list(spread), key=lambda stored: names.folder_of(stored.name)):
             objects = list(group)
-            known = (names.stored_session(folder, each.metadata) for each in objects)  # the first one may be damaged
-            session_id = next(filter(None, known), None)
+            session_id = names.stored_session(folder, (each.metadata for each in objects))
             if session_id is not None and (idle_since is None or _is_idle(session_id, objects, idle_since)):
                 yield session_id
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -34,21 +34,25 @@ def below_floor(services: Services, session_id: str, floor: int, owners: Iterabl
     services.archive.put(marker, io.BytesIO(), 0, metadata={"session": session_id})
     reach(Failpoint.ERASE_MARKED)
     erasable = contents.look(services.archive, session_id, generations=True).erasable
-    markers = [
-        marker
-        for owner in {*owners, *(stored.metadata["owner"] for stored in erasable if "owner" in stored.metadata)}
-        for marker in owner_markers(services, owner, session_id, floor)
-    ]
+    owners = {*owners, *(stored.metadata["owner"] for stored in erasable if "owner" in stored.metadata)}
+    markers = [each for owner in owners for each in owner_markers(services, owner, session_id, floor)]
     unmarked = _delete(services, session_id, markers, Failpoint.ERASE_UNMARKED)
     erased = _delete(services, session_id, erasable, Failpoint.ERASE_DELETED)
     marked = _mark_again(services, session_id, [stored for stored, _ in erased.refused])
-    return Erased(unmarked.objects - marked + erased.objects, [*unmarked.refused, *erased.refused])
+    orphaned = _orphaned(services, session_id, floor, owners, refused=bool(marked)) if erasable else []
+    unmarked_again = _delete(services, session_id, orphaned, Failpoint.ERASE_UNMARKED)
+    deleted = unmarked.objects - marked + erased.objects + unmarked_again.objects
+    return Erased(deleted, [*unmarked.refused, *erased.refused])
 
 
-def floor_markers(services: Services, session_id: str) -> None:
-    """Delete the floor markers of a purged session, when its tombstone's time is over."""
+def floor_markers(services: Services, session_id: str, floor: int) -> None:
+    """Delete the floor markers of a purged session, when the time of its tombstone, of epoch `floor`, is over.
+
+    A worker that is late leaves the marker of a newer clear.
+    """
     for stored in services.archive.list(names.session_prefix(session_id), generations=True):
-        if _is_floor(session_id, stored):
+        name = names.parse(session_id, stored.name)
+        if isinstance(name, names.FloorName) and name.epoch <= floor:
             services.archive.delete(stored)
 
 
@@ -111,3 +115,21 @@ def _mark_again(services: Services, session_id: str, segments: Iterable[StoredOb
         described = {"session": session_id, "owner": owner}
         services.archive.put(names.owner_marker(owner, session_id, epoch), io.BytesIO(), 0, metadata=described)
     return len(marked)
+
+
+def _orphaned(
+    services: Services, session_id: str, floor: int, owners: Iterable[str], *, refused: bool
+) -> Iterator[StoredObject]:
+    """The owners' markers below the floor whose segments are gone.
+
+    A worker whose deletions are `refused` restores markers while another one may delete the segments. Both look here
+    afterwards, so the later one finds what is left.
+    """
+    left = contents.look(services.archive, session_id, generations=True).erasable if refused else []
+    kept = {
+        (stored.metadata.get("owner"), name.epoch) for stored in left if (name := names.parse(session_id, stored.name))
+    }
+    for owner in owners:
+        for epoch, stored in contents.owner_markers(services.archive, owner, session_id, generations=True):
+            if epoch < floor and (owner, epoch) not in kept:
+                yield stored

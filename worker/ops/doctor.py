@@ -209,7 +209,7 @@ def _damaged_objects(services: Services) -> Iterator[Finding]:
         for stored in services.archive.list(f"{names.ROOT}/"):
             damage = stored.damage or segment_metadata.damage_of(services.archive, stored)
             if damage:
-                session_id = names.stored_session(names.folder_of(stored.name), stored.metadata)
+                session_id = names.stored_session(names.folder_of(stored.name), [stored.metadata])
                 yield Finding(session_id, Ailment.OBJECT_DAMAGED, detail=damage)
     except ArchiveUnavailable as error:
         yield Finding(None, Ailment.ARCHIVE_UNAVAILABLE, detail=str(error))

@@ -77,14 +77,18 @@ def expire_together(services: Services, snapshot: SessionInfo) -> Contents:
     return _prolong(services.archive, contents, late, until)
 
 
-def restart_retention(archive: ArchiveStore, rules: RetentionRules, contents: Contents, origin: Origin) -> Contents:
+def restart_retention(
+    archive: ArchiveStore, rules: RetentionRules, contents: Contents, origin: Origin, below: int | None
+) -> Contents:
     """Keep the segments of a session that wakes up for its full retention from now on; returns those that are left.
 
-    Segments that are kept for ever stay so.
+    Only the epochs `below` one wake up, unless it is None, and `origin` is theirs. Segments that are kept for ever
+    stay so.
     """
     span = rules.span(contents.session_id, origin.owner, origin.expiry.retention)
     until = None if span is None else datetime.now(UTC) + span
-    late = [each for each in contents.segments if each.stored.custom_time and _ends_before(each, until)]
+    woken = [each for each in contents.segments if below is None or each.name.epoch < below]
+    late = [each for each in woken if each.stored.custom_time and _ends_before(each, until)]
     return _prolong(archive, contents, late, until)
 
 

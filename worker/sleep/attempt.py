@@ -180,7 +180,7 @@ def _erase(services: Services, keeper: LeaseKeeper, lease: Lease, snapshot: Sess
     if erased.refused:
         raise erased.refused[0][1]
     if snapshot.purge is not None and snapshot.status is not Status.PURGED:
-        erase.floor_markers(services, lease.session_id)
+        erase.floor_markers(services, lease.session_id, floor)
     reach(Failpoint.ERASE_DONE)
     with keeper.taken(lease) as newest:
         outcome = services.sessions.note_erased(newest, floor) if newest else EraseOutcome.OTHER

@@ -52,6 +52,8 @@ def send(
     if remembered and knows_expiry and not _remembers(remembered, snapshot):
         # A segment without messages, after the others, records what was changed without a write.
         sent.append(_send(services, keeper, claimed, snapshot.message_count))
+    if snapshot.owner is not None and not snapshot.message_count:
+        sent += _record_owner(services, keeper, claimed, snapshot.owner)
 
 
 def _remembers(archived: Origin, snapshot: SessionInfo) -> bool:
@@ -70,12 +72,7 @@ def _send(services: Services, keeper: LeaseKeeper, claimed: Claimed, first: int)
         round(snapshot.last_written.timestamp() * 1000),
         _pages(services, keeper, claimed, first),
     )
-
-    def confirm() -> None:
-        """Let the attempt that Redis knows as the newest one decide about an object that another one has left."""
-        if not keeper.still_owns(claimed.lease):
-            raise Superseded
-
+    confirm = _confirming(keeper, claimed)
     with packed.body:
         if packed.count != snapshot.message_count - first or keeper.lost(claimed.lease):
             raise Superseded  # its messages left Redis while they were read
@@ -96,6 +93,16 @@ def _send(services: Services, keeper: LeaseKeeper, claimed: Claimed, first: int)
     return stored
 
 
+def _confirming(keeper: LeaseKeeper, claimed: Claimed) -> Confirm:
+    """Let the attempt that Redis knows as the newest one decide about an object that another one has left."""
+
+    def confirm() -> None:
+        if not keeper.still_owns(claimed.lease):
+            raise Superseded
+
+    return confirm
+
+
 def _mark(services: Services, snapshot: SessionInfo, owner: str, until: datetime | None, confirm: Confirm) -> None:
     """Write the marker by which a purge finds the owner's session, before the segment that it leads to."""
     services.archive.put(
@@ -108,6 +115,46 @@ def _mark(services: Services, snapshot: SessionInfo, owner: str, until: datetime
         confirm=confirm,
     )
     reach(Failpoint.ARCHIVE_MARKED)
+
+
+def _record_owner(services: Services, keeper: LeaseKeeper, claimed: Claimed, owner: str) -> list[StoredObject]:
+    """Record the owner that a sleeping session was assigned, in a segment without messages; returns what was uploaded.
+
+    The segment is of the epoch that the assignment has given to the session, and repeats the properties of the newest
+    segment. Nothing is uploaded if the archive has nothing of the session, or knows its owner: that one counts.
+    """
+    snapshot, confirm = claimed.snapshot, _confirming(keeper, claimed)
+    found = expiry.unexpired(contents.look(services.archive, snapshot.session_id))
+    if not found or found.owners:
+        return []
+    newest = found.segments[-1].stored
+    until = newest.custom_time
+    known = SegmentMetadata.read(services.archive, newest)
+    packed = pack(snapshot.session_id, snapshot.epoch, 0, 0, iter(()))
+    described = SegmentMetadata.of(snapshot, packed).model_copy(
+        update={
+            "base": known.base,
+            "created": known.created,
+            "active": contents.last_active([newest]),
+            "idle_ms": known.idle_ms,
+            "max_age_ms": known.max_age_ms,
+            "retention_ms": known.retention_ms,
+        }
+    )
+    with packed.body:
+        _mark(services, snapshot, owner, until, confirm)
+        services.uploads.wait()
+        stored = services.archive.put(
+            names.segment_name(snapshot.session_id, packed.name),
+            packed.body,
+            packed.size,
+            metadata=described.stored(),
+            custom_time=until,
+            held=snapshot.hold is not None,
+            confirm=confirm,
+        )
+    reach(Failpoint.ARCHIVE_SENT)
+    return [stored]
 
 
 def _pages(services: Services, keeper: LeaseKeeper, claimed: Claimed, first: int) -> Iterator[list[bytes]]:

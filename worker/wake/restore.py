@@ -140,7 +140,7 @@ class Restorer:
         planned = contents.plan(self.archive, found, below=below, max_message_bytes=self.max_message_bytes)
         if self.rules is None:
             return planned
-        kept = expiry.restart_retention(self.archive, self.rules, found, planned.origin)
+        kept = expiry.restart_retention(self.archive, self.rules, found, planned.origin, below)
         if kept is found:
             return planned
         return contents.plan(self.archive, kept, below=below, max_message_bytes=self.max_message_bytes)

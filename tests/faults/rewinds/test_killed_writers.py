@@ -28,6 +28,18 @@ from torpor.worker.wake.restore import restore_session
 NAME = "v1/ab/s/1/0-1-01234567.jsonl.gz"
 
 
+def unlink_one_file(patch: pytest.MonkeyPatch) -> None:
+    """Die between an object's file and its description."""
+    unlink = Path.unlink
+
+    def unlink_one(path: Path, **options: Any) -> None:
+        if path.name.endswith(".json"):
+            die()
+        unlink(path, **options)
+
+    patch.setattr(Path, "unlink", unlink_one)
+
+
 @dataclass
 class Folder:
     root: Path
@@ -100,20 +112,27 @@ def test_what_a_killed_put_knew_of_an_object_is_removed_by_an_erasure_and_by_the
 
 def test_a_deletion_that_is_killed_is_finished_by_the_next(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     folder.put()
-    unlink = Path.unlink
-
-    def unlink_one(path: Path, **options: Any) -> None:
-        if path.name.endswith(".json"):
-            die()
-        unlink(path, **options)
-
     with monkeypatch.context() as killing:
-        killing.setattr(Path, "unlink", unlink_one)
+        unlink_one_file(killing)
         with pytest.raises(Killed):
             folder.erase()
     assert folder.list() == []
     folder.erase()
     assert not (folder.root / "v1").exists()
+
+
+def test_a_deletion_that_is_killed_is_finished_by_one_who_had_listed_the_object_before(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.put()
+    store = FolderStore(folder.root)
+    [listed] = store.list(NAME)
+    with monkeypatch.context() as killing:
+        unlink_one_file(killing)
+        with pytest.raises(Killed):
+            folder.erase()
+    assert store.delete(listed) is False
+    assert list(store.list("", generations=True)) == []
 
 
 def test_what_killed_puts_left_is_removed_an_hour_later_by_the_next_process(

@@ -161,7 +161,7 @@ class FolderStore:
         """See ArchiveStore."""
         with _translated(self.url):
             self._check_root()
-            self._root.mkdir(parents=True, exist_ok=True)
+            self._root.mkdir(mode=disk.PRIVATE, parents=True, exist_ok=True)
             if not os.access(self._root, os.R_OK | os.W_OK | os.X_OK):
                 raise ArchiveMisconfigured(f"{self.url} can't be read and written by this user")
 
@@ -204,6 +204,8 @@ class FolderStore:
             if is_locked and _generation(path) == stored.generation:
                 yield path
             else:
+                if is_locked and not path.exists() and description_path(path).exists():
+                    self._remove(path)  # an interrupted deletion has left a part of the object
                 self._check_root()
                 yield None
 

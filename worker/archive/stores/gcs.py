@@ -102,7 +102,8 @@ class GcsStore:
                 except api.PreconditionFailed:
                     if next(tries) == _ATTEMPTS:
                         raise
-                with suppress(api.NotFound):  # somebody deletes it meanwhile: the name is free
+                replacing = None
+                with suppress(api.NotFound, ObjectNotFound):  # somebody deletes it meanwhile: the name is free
                     there = self._objects.describe(described["name"])
                     if self._is_same(there, size, described):
                         wanted = partial(reliance, described=described, contested=confirm is not None)

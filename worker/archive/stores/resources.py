@@ -6,7 +6,7 @@ Source: https://cloud.google.com/storage/docs/json_api/v1/objects#resource-repre
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from torpor.worker.archive.stores import NEVER, StoredObject
@@ -60,7 +60,7 @@ def differences(resource: Resource, described: Resource, size: int) -> list[str]
         "content": (int(resource["size"]), resource["crc32c"]) == (size, described["crc32c"]),
         "metadata": resource.get("metadata", {}) == described["metadata"],
         "content type": _is_stored_alike(resource, described),
-        "custom time": _moment(resource.get("customTime")) == _moment(described.get("customTime")),
+        "custom time": _is_alike(_moment(resource.get("customTime")), _moment(described.get("customTime"))),
         "hold": resource.get("temporaryHold", False) == described.get("temporaryHold", False),
     }
     return [name for name, is_same in same.items() if not is_same]
@@ -96,6 +96,11 @@ def changes(resource: Resource, custom_time: datetime | None, held: bool | None)
 
 def _metadata(resource: Resource) -> dict[str, str]:
     return {key: value for key, value in resource.get("metadata", {}).items() if key != _RELIED}
+
+
+def _is_alike(one: datetime | None, other: datetime | None) -> bool:
+    """True if two custom times are the same; a store may keep fewer digits than it was sent."""
+    return one == other if one is None or other is None else abs(one - other) < timedelta(seconds=1)
 
 
 def _is_stored_alike(resource: Resource, described: Resource) -> bool:

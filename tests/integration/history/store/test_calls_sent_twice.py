@@ -48,6 +48,10 @@ def adopting(store: SessionStore) -> Adoption:
     return found
 
 
+def _assign_owner(store: SessionStore) -> Call[Any]:
+    return calls.assign_owner(store.deployment, "asleep", "ann", archived=True)
+
+
 def _append(store: SessionStore) -> Call[Any]:
     return calls.append(store.deployment, "s", [A], request=REQUEST, owner="ann", expiry=Expiry(idle=HOUR))
 

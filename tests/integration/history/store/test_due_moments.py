@@ -33,6 +33,7 @@ class Found:
     length: int
     score: float | None
     quarantined: bool
+    owned: bool
     now: int
 
     @classmethod
@@ -47,6 +48,7 @@ class Found:
             raw(client, "LLEN", "{torpor:0}:m:s"),
             None if score is None else float(score),
             raw(client, "ZSCORE", QUARANTINE, "s") is not None,
+            bool(raw(client, "SISMEMBER", "{torpor:0}:o:ann", "s")),
             seconds * 1000 + micros // 1000,
         )
 
@@ -76,6 +78,7 @@ class Found:
 def check(act: str, case: Case, before: Found, after: Found) -> None:
     """What must hold after any script, whatever came before."""
     state = after.fields.get("state")
+    assert after.owned == (after.fields.get("owner") == b"ann"), "the owner's index and the session differ"
     if not after.exists:
         assert (after.score, after.quarantined) == (None, False), "an index entry without a session"
         return

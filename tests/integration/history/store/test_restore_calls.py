@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -265,6 +266,18 @@ def test_what_is_remembered_as_empty_counts_as_absent_until_it_is_written_to(sto
     assert described(store).complete
     with pytest.raises(SessionExists):
         store.append("s", [A], only_new=True)
+
+
+@pytest.mark.parametrize("begin", [begun, lambda store: store.hold("s", "a lawsuit")], ids=["a restore", "a hold"])
+def test_the_expiry_of_a_sleeping_session_is_not_changed_in_passing(
+    store: SessionStore, client: redis.Redis, begin: Callable[[SessionStore], object]
+) -> None:
+    """It has metadata in Redis, which are gone when the session is back in the archive alone."""
+    begin(store)
+    before = dump(client)
+    with pytest.raises(SessionNotFound):
+        store.update("s", idle=HOUR)
+    assert dump(client) == before
 
 
 @pytest.mark.parametrize("pending", ["a hold", "an erasure"])

@@ -164,6 +164,7 @@ SAMPLES: dict[str, list[Call[Any]]] = {
         calls.drop_live(DEPLOYMENT, LEASE, epoch=1, idle=HOUR, owner="ann"),
         calls.drop_live(DEPLOYMENT, LEASE, epoch=1, idle=None, owner=None),
     ],
+    "assign_owner": [calls.assign_owner(DEPLOYMENT, "s", "ann", archived=each) for each in (True, False)],
     "owned": [calls.owned(DEPLOYMENT, 7, "ann", b"0", 500)],
     "hold": [calls.hold(DEPLOYMENT, "s", "why")],
     "release_hold": [calls.release_hold(DEPLOYMENT, "s")],

@@ -168,6 +168,19 @@ def test_a_foreign_name_tells_nothing(rest: str) -> None:
     assert names.parse("s", names.session_prefix("s") + rest) is None
 
 
+@pytest.mark.parametrize("session_id", ["s", "a/b", ".", "x" * 1024])
+@pytest.mark.parametrize("wrong", [{}, {"session": "r"}, {"session": ""}])
+def test_wrong_metadata_of_one_object_hides_no_session(session_id: str, wrong: dict[str, str]) -> None:
+    folder, right = names.session_prefix(session_id), {"session": session_id}
+    assert names.stored_session(folder, [wrong, right]) == session_id
+    assert names.stored_session(folder + "more/", [wrong, right]) is None
+    marker = names.owner_marker("ann", session_id, 7)
+    assert names.marked_session("ann", marker, right) == session_id
+    if len(session_id) < 200:
+        assert names.stored_session(folder, [wrong]) == session_id
+        assert names.marked_session("ann", marker, wrong) == session_id
+
+
 def test_the_name_of_another_session_tells_nothing() -> None:
     assert names.parse("s", names.segment_name("t", SEGMENT)) is None
     assert names.parse("s", "7/floor") is None

@@ -156,6 +156,40 @@ def test_what_is_deleted_between_the_look_and_the_amendment_is_put_anew(
         first = again
 
 
+@pytest.mark.parametrize("kind", ["read", "upload"])
+def test_a_damaged_object_that_is_deleted_meanwhile_is_put_anew(
+    store: ArchiveStore, proxy: StorageProxy, kind: str
+) -> None:
+    packed = gzip.compress(b"words", mtime=0)
+    told = {"sha256": hashlib.sha256(b"words").hexdigest()}
+    damaged = put(store, NAME, b"hello", told)
+
+    def deleted_first(exchange: Exchange) -> Reply:
+        store.delete(damaged)
+        return exchange.forward()
+
+    proxy.fail(deleted_first, kind, after=1 if kind == "upload" else 0, times=1)
+    stored = put(store, NAME, packed, told)
+    assert list(store.list(NAME)) == [stored]
+    assert content(store, stored) == packed
+
+
+def test_a_custom_time_of_which_the_store_keeps_fewer_digits_is_the_same(
+    store: ArchiveStore, proxy: StorageProxy
+) -> None:
+    moment = MOMENT.replace(microsecond=678_901)
+
+    def rounded(exchange: Exchange) -> Reply:
+        reply = exchange.forward()
+        return Reply(
+            reply.status, reply.headers, json.dumps(reply.resource | {"customTime": f"{MOMENT:%FT%TZ}"}).encode()
+        )
+
+    proxy.fail(rounded, "upload")
+    put(store, NAME, b"hello", DESCRIBED, moment)
+    assert proxy.kinds() == ["upload"]
+
+
 def test_a_rival_that_comes_between_is_looked_at_again_and_asked_about(
     store: ArchiveStore, proxy: StorageProxy
 ) -> None:
@@ -185,6 +219,25 @@ def test_a_damaged_object_is_replaced_only_if_nobody_has_replaced_it_since(
     upload = [each for each in proxy.seen if each.kind in ("upload", "initiate")][-1]
     assert query(upload)["ifGenerationMatch"] == [str(damaged.generation)]
     assert query(upload)["ifMetagenerationMatch"] == [str(damaged.metageneration)]
+
+
+def test_an_upload_in_parts_that_was_damaged_is_left_to_the_next_put(store: ArchiveStore, proxy: StorageProxy) -> None:
+    """The library would delete it, whoever relies on it by then."""
+    packed = gzip.compress(random.Random(1).randbytes(9 * MIB), 0, mtime=0)
+    told = {"sha256": hashlib.sha256(gzip.decompress(packed)).hexdigest()}
+
+    def misunderstood(exchange: Exchange) -> Reply:
+        reply = exchange.forward()
+        if reply.status != 200:
+            return reply
+        return Reply(200, reply.headers, json.dumps(reply.resource | {"crc32c": "AAAAAA=="}).encode())
+
+    proxy.fail(misunderstood, "chunk")
+    with pytest.raises(ArchiveCorrupt):
+        put(store, NAME, packed, told)
+    assert set(proxy.kinds()) == {"initiate", "chunk"}
+    proxy.heal()
+    assert list(store.list(NAME)) == [put(store, NAME, packed, told)]
 
 
 def test_a_damaged_object_that_may_not_be_replaced_is_refused(store: ArchiveStore, proxy: StorageProxy) -> None:

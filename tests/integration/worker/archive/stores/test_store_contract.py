@@ -12,6 +12,7 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -231,6 +232,33 @@ def test_an_object_that_is_damaged_is_replaced(archive: ArchiveStore, damaged: b
     assert content(archive, stored) == PACKED
     assert (stored.metadata, stored.custom_time, confirmed) == (WORDS, LATER, ["asked"])
     assert stored.generation > first.generation
+    assert list(archive.list("v1/")) == [stored]
+
+
+class Killed(BaseException):
+    """Ends the process here."""
+
+
+@pytest.mark.parametrize(("damaged", "renamed"), [(False, 0), (True, 0), (True, 1)])
+def test_a_put_that_is_killed_before_it_renames_one_of_its_two_files_is_finished_by_the_next(
+    scratch: Path, monkeypatch: pytest.MonkeyPatch, *, damaged: bool, renamed: int
+) -> None:
+    archive = open_archive((scratch / "archive").as_uri())
+    put(archive, NAME, PACKED[:-5] if damaged else PACKED, WORDS, MOMENT)
+    described = {**WORDS, "writer": "two"}
+    rename, left = Path.replace, iter(range(renamed))
+
+    def die(path: Path, target: Path) -> Path:
+        if next(left, None) is None:
+            raise Killed
+        return rename(path, target)
+
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(Path, "replace", die)
+        put(archive, NAME, PACKED, described, LATER, confirm=lambda: None)
+    assert [each.size for each in archive.list("v1/")] == [len(PACKED) - (5 if damaged else 0)]
+    stored = put(archive, NAME, PACKED, described, LATER, confirm=lambda: None)
+    assert (content(archive, stored), stored.metadata, stored.custom_time) == (PACKED, described, LATER)
     assert list(archive.list("v1/")) == [stored]
 
 

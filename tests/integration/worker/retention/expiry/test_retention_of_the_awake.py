@@ -25,7 +25,7 @@ from support.retained import (
 )
 from support.sessions import age, with_settings
 from support.waiting import wait_until
-from torpor.history.protocol import PurgeOutcome, SessionNotFound
+from torpor.history.protocol import Expiry, PurgeOutcome, SessionNotFound
 from torpor.worker.archive import names
 from torpor.worker.archive.segment import pack
 from torpor.worker.deployment.services import Services
@@ -60,6 +60,17 @@ def test_waking_does_not_end_what_is_kept_for_ever(services: Services) -> None:
     restore_session(with_settings(services, archive_retention_seconds=MONTH_SECONDS), "s")
     assert ends(services) == {None}
     assert marker_ends(services) == [None]
+
+
+def test_waking_leaves_the_end_of_what_is_awake_already(services: Services) -> None:
+    """A message that came during the upload keeps the session in Redis: what was uploaded does not wake up."""
+    say(services, 1, owner="ann", expiry=Expiry(retention=MONTH))
+    watched, points = watch(services)
+    points.at("before commit batch", lambda: say(services, 2))
+    assert archive_session(watched, "s").outcome is Outcome.KEPT
+    before = ends(services)
+    assert restore_session(services, "s").outcome is RestoreOutcome.RESTORED
+    assert ends(services) == before
 
 
 def test_what_has_expired_is_not_read_though_the_store_has_a_part_of_it_still(

@@ -23,6 +23,7 @@ from support.observed import Points, watch
 from support.waiting import wait_until
 from torpor.worker.archive import contents
 from torpor.worker.deployment.services import Services
+from torpor.worker.errors import ArchiveRefused
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain
 from torpor.worker.sleep.outcome import Outcome
@@ -148,6 +149,29 @@ def test_a_purge_during_an_upload_leaves_nothing_that_names_the_owner(services: 
     assert archive_session(watched, "s").outcome is Outcome.SUPERSEDED
     wait_until(lambda: erased_for_good(services), what="the erasure has looked again after the lease")
     assert [stored.name for stored in services.archive.list("v1/owners/")] == []
+
+
+def test_a_marker_that_is_restored_after_another_worker_has_erased_its_segment_is_taken_back(
+    services: Services,
+) -> None:
+    chat = Chat(services)
+    chat.say(3)
+    archive_session(services, "s")
+    chat.clear()
+    watched, points = watch(services)
+
+    def refuse() -> None:
+        points.at("before put marker", erase_by_another)
+        raise ArchiveRefused("forbidden for a moment")
+
+    def erase_by_another() -> None:
+        services.sessions.close("s")
+        assert archive_session(services, "s").outcome in (Outcome.MISSING, Outcome.ERASED, Outcome.ARCHIVED)
+
+    points.at("after delete", lambda: points.at("before delete", refuse))  # the marker comes first
+    assert archive_session(watched, "s").outcome is Outcome.SUPERSEDED
+    assert not points.pending
+    assert [stored.name for stored in services.archive.list("v1/owners/", generations=True)] == []
 
 
 def erased_for_good(services: Services) -> bool:

@@ -1,0 +1,37 @@
+"""An owner's sessions: which they are, and giving a session that has no owner one."""
+
+from __future__ import annotations
+
+from torpor.history.calls.call import Call, Deployment
+from torpor.history.keys import encode_owner, encode_session_id
+from torpor.history.scripts import script
+from torpor.history.session import AssignOutcome
+
+
+def owned(deployment: Deployment, shard: int, owner: str, cursor: bytes, count: int) -> Call[tuple[bytes, list[str]]]:
+    """Do one step of a walk over an owner's sessions in a shard: the next cursor, b"0" at the end, and session ids."""
+    key = deployment.keyspace.shard(shard).owner(encode_owner(owner))
+    return Call(
+        script("owned"),
+        [key],
+        [cursor, count],
+        lambda reply: (reply[0], [session.decode() for session in reply[1:]]),
+    )
+
+
+def assign_owner(deployment: Deployment, session_id: str, owner: str, *, archived: bool = False) -> Call[AssignOutcome]:
+    """Give an owner to a session that has none; one that is another owner's stays so.
+
+    `archived`: the archive has the session, which may be asleep. It then gets metadata in Redis, by which a purge of
+    the owner finds it, and is due at once: the attempt records the owner in the archive. A legal hold of the owner
+    counts from now on. The expiry stays as it is. Raises InvalidOwner.
+    """
+    session = encode_session_id(session_id)
+    keys = deployment.keyspace.of(session)
+    encoded = encode_owner(owner)
+    return Call(
+        script("assign_owner"),
+        [keys.messages(session), keys.metadata(session), keys.due, keys.tally, keys.holds, keys.owner(encoded)],
+        [session, encoded, int(archived), *deployment.defaults],
+        lambda reply: AssignOutcome(reply.decode()),
+    )
