@@ -52,7 +52,7 @@ def test_a_session_is_shown_archived_shown_again_restored_and_purged(client: red
         assert (gone.code, gone.out, "session 's' was purged" in gone.said) == (3, "", True), gone
     assert torpor("archive", "s").code == 4  # it is being erased
     again = torpor("purge", "--session", "s")
-    assert (again.code, again.out, "there is nothing to purge" in again.said) == (3, "", True)
+    assert (again.code, again.out, "there is nothing of session 's' to purge" in again.said) == (3, "", True)
     for name in ("show", "archive", "restore", "export"):
         unknown = torpor(name, "none")
         assert (unknown.code, unknown.out) == (3, "")
