@@ -112,8 +112,11 @@ class Harness:
         return {**steps, "the next session": self._check_sound}
 
     def _show(self) -> None:
-        nowhere = _NOWHERE.open("w")
-        with open_transcript(self.services, BAD) as transcript, nowhere, contextlib.redirect_stdout(nowhere):
+        with (
+            _NOWHERE.open("w") as out,
+            contextlib.redirect_stdout(out),
+            open_transcript(self.services, BAD) as transcript,
+        ):
             console.print_transcript(speeches(transcript.elements, []))
 
     def _export(self) -> None:
