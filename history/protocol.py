@@ -19,8 +19,8 @@ This module loads no LangChain; `torpor.history.adapters.messages` converts Lang
 - **Other libraries' sessions**: `Layout`, the known `LAYOUTS`, an `Adoption`, and what is `Adoptable`;
   `is_celerys` and `looks_like_torpors` tell by a key's name whose it is, and `check_return_key` refuses
   both; sessions go back below the `RETURN_PREFIX`.
-- **A deployment's rules**: `Policies`; `DEFAULT_NAMESPACE`, `MAX_SHARDS`, `MAX_MESSAGE_BYTES` and
-  `MOST_MESSAGE_BYTES`; `check_max_message_bytes`, `check_namespace`, `check_owner` and
+- **A deployment**: the `Identity` that Redis has recorded, and its `Policies`; `DEFAULT_NAMESPACE`, `MAX_SHARDS`,
+  `MAX_MESSAGE_BYTES` and `MOST_MESSAGE_BYTES`; `check_max_message_bytes`, `check_namespace`, `check_owner` and
   `check_session_id` raise InvalidArgument.
 - **Errors**: all those of `torpor.history.errors`, whose first lines show their tree.
 """
@@ -82,6 +82,7 @@ from torpor.history.session import (
     CommitOutcome,
     EraseOutcome,
     HoldOutcome,
+    Identity,
     IndexOutcome,
     Lease,
     LegalHold,
@@ -123,6 +124,7 @@ __all__ = [
     "Expiry",
     "HoldOutcome",
     "IamCredentialProvider",
+    "Identity",
     "IndexOutcome",
     "InvalidArgument",
     "InvalidExpiry",

@@ -23,6 +23,21 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Identity:
+    """Which deployment a Redis belongs to: the deployment's id and the URL of its archive, as Redis has recorded them.
+
+    With a `deployment` but no `archive`, a first use was interrupted. `configured`: a worker has recorded the
+    deployment's configuration, so the deployment has been at work. `redis` is the address, without credentials, as the
+    client has it.
+    """
+
+    redis: str = field(compare=False)
+    deployment: str | None = None
+    archive: str | None = None
+    configured: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class LegalHold:
     """A legal hold of a session or its owner, which forbids to erase it; `value` is its record in Redis."""
 

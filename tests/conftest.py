@@ -16,6 +16,7 @@ import redis
 from support.clusters import start_cluster
 from support.command import Torpor, command
 from support.emulator import new_bucket, storage_emulator
+from support.identity import bind
 from support.servers import KIND, KINDS, RedisServer, as_memorystore_allows, start_redis
 from support.storage_proxy import StorageProxy
 from support.waiting import scaled, wait_until
@@ -157,9 +158,17 @@ def archive(archive_url: str) -> ArchiveStore:
 
 
 @pytest.fixture
-def services(redis_server: RedisServer, sessions: SessionStore, archive: ArchiveStore) -> Services:
+def unused(redis_server: RedisServer, sessions: SessionStore, archive: ArchiveStore) -> Services:
+    """A deployment that nobody has used yet."""
     settings = Settings(**redis_server.settings, archive_url=archive.url, lease_seconds=30)
     return Services(settings, sessions, archive)
+
+
+@pytest.fixture
+def services(unused: Services) -> Services:
+    """A deployment of Redis and the archive."""
+    bind(unused)
+    return unused
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from celery import bootsteps
 from celery.signals import celeryd_init, worker_init, worker_shutting_down
@@ -14,7 +14,7 @@ from torpor.worker.deployment import worker_name
 from torpor.worker.deployment.celery_config import make_app
 from torpor.worker.deployment.services import connect
 from torpor.worker.deployment.settings import Settings, load_settings
-from torpor.worker.errors import SettingsError
+from torpor.worker.errors import DeploymentMismatch, SettingsError
 from torpor.worker.sleep import shutdown
 from torpor.worker.sleep.listener import Listener
 from torpor.worker.sleep.relief import Reliever
@@ -25,8 +25,12 @@ def _settings() -> Settings:
     try:
         return load_settings()
     except SettingsError as error:
-        sys.stderr.write(f"torpor: {error}\n")  # Celery's own command would print a traceback
-        sys.exit(2)  # as the commands of torpor do
+        _refuse(error)
+
+
+def _refuse(error: Exception) -> NoReturn:
+    sys.stderr.write(f"torpor: {error}\n")  # Celery's own command would print a traceback
+    sys.exit(2)  # as the commands of torpor do
 
 
 class _WatchingStep(bootsteps.StartStopStep):  # type: ignore[misc] # Celery is untyped
@@ -45,7 +49,10 @@ class _WatchingStep(bootsteps.StartStopStep):  # type: ignore[misc] # Celery is 
         if settings.listen:
             watching.append(Listener(lambda: connect(settings), send_drains))
         for each in watching:
-            each.start()
+            try:
+                each.start()
+            except DeploymentMismatch as error:
+                _refuse(error)
         self._watching = watching
 
     def stop(self, _worker: Any) -> None:

@@ -19,7 +19,8 @@ TorporError
     ├── HoldNotFound          there is no such legal hold to release
     ├── OwnerNotFound         nothing is known of an owner whose sessions are to be purged
     ├── DocumentDamaged       an order, inventory or receipt of a purge is damaged
-    ├── ArchiveTaken          the archive belongs to a deployment of another namespace
+    ├── DeploymentMismatch    Redis and the archive do not belong to one deployment
+    │   └── ArchiveTaken      the archive belongs to a deployment of another namespace
     └── ImportFailed          a line of an import file is wrong
 """
 
@@ -102,7 +103,11 @@ class DocumentDamaged(PermanentError):
     """An order, inventory or receipt of a purge is damaged."""
 
 
-class ArchiveTaken(PermanentError):
+class DeploymentMismatch(PermanentError):
+    """Redis and the archive do not belong to one deployment; nothing was changed. The message names the way out."""
+
+
+class ArchiveTaken(DeploymentMismatch):
     """The archive belongs to a deployment of another namespace; nothing was written."""
 
 

@@ -9,6 +9,9 @@ from enum import StrEnum
 class Failpoint(StrEnum):
     """Each place between two steps that change Redis or the archive."""
 
+    DEPLOYMENT_NAMED = "deployment.named"
+    DEPLOYMENT_WRITTEN = "deployment.written"
+    DEPLOYMENT_REBUILT = "deployment.rebuilt"
     ARCHIVE_BEGUN = "archive.begun"
     ARCHIVE_PACKED = "archive.packed"
     ARCHIVE_MARKED = "archive.marked"

@@ -22,17 +22,23 @@ from torpor.worker.errors import OwnerNotFound
 from torpor.worker.sleep import attempt
 from torpor.worker.sleep import drain as draining
 from torpor.worker.sleep.breaker import look_again
-from torpor.worker.sleep.opening import open_for_work
+from torpor.worker.sleep.opening import OpenDeployment
 from torpor.worker.sleep.sweep import send_drains
 from torpor.worker.wake import restore
 
 log = logging.getLogger("torpor.tasks")
 
 
-@cache
 def services() -> Services:
-    """The services of the process; the first call records the deployment's default expiry and policies."""
-    connected = open_for_work(load_settings())
+    """The services of the process. Each call makes sure that Redis and the archive belong together still."""
+    return _opened().services()
+
+
+@cache
+def _opened() -> OpenDeployment:
+    """Open the deployment, and record its default expiry and policies."""
+    opened = OpenDeployment(load_settings())
+    connected = opened.services()
     connected.sessions.load_scripts()
     settings = connected.settings
     max_age = settings.max_age_seconds
@@ -45,7 +51,7 @@ def services() -> Services:
         )
     except RedisMemoryFull as error:
         log.warning("the default expiry and policies were not recorded: %s", error)  # archiving comes first
-    return connected
+    return opened
 
 
 @shared_task(name="torpor.sweep")

@@ -43,7 +43,7 @@ def configure(
     """
 
     def decode(reply: Any) -> Deployment:
-        recorded, idle_ms, max_age_ms, rules, retention_ms = reply
+        recorded, idle_ms, max_age_ms, rules, retention_ms, identity, archive = reply
         return Deployment(
             Keyspace(namespace, int(recorded or shards)),
             to_span(idle_ms) or DEFAULT_IDLE,
@@ -52,6 +52,8 @@ def configure(
             Policies.parse(rules or b"[]"),
             recorded=recorded is not None,
             retention_known=retention_ms is not None,
+            id=identity.decode() if identity else None,
+            archive=archive.decode() if archive else None,
         )
 
     return Call(

@@ -39,6 +39,7 @@ class Deployment:
 
     `retention` is how long the archive keeps a session, None for ever. It is known only if a worker has recorded it
     (`retention_known`). `recorded` is False until the first use of the namespace has recorded the shard count.
+    `id` and `archive` are the deployment's id and the URL of its archive.
     """
 
     keyspace: Keyspace
@@ -48,6 +49,8 @@ class Deployment:
     policies: Policies = Policies()  # noqa: RUF009 - frozen
     recorded: bool = True
     retention_known: bool = True
+    id: str | None = None
+    archive: str | None = None
 
     @property
     def defaults(self) -> tuple[bytes | int, bytes | int]:

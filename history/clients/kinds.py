@@ -51,6 +51,20 @@ def kind_of(client: Client) -> ClientKind:
     return _kind_of(type(client))
 
 
+def address_of(client: Any) -> str:
+    """Where a client's Redis is, without credentials: `host:port/database`, a socket's path, or a Cluster's node."""
+    nodes = getattr(client, "nodes_manager", None)
+    if nodes is not None:
+        return f"the Cluster of {min(map(str, nodes.startup_nodes))}"
+    pool = client.connection_pool
+    options = pool.connection_kwargs
+    if service := getattr(pool, "service_name", None):
+        place = f"{service} of Sentinel"
+    else:
+        place = options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
+    return f"{place}/{options.get('db') or 0}"
+
+
 @cache
 def _kind_of(client_class: type) -> ClientKind:
     modules = [each.__module__.split(".") for each in client_class.__mro__]

@@ -7,8 +7,11 @@
 -- ARGV[4] default maximum age (ms) to record, '' to leave it, '-' for none
 -- ARGV[5] policies (JSON) to record, '' to leave them
 -- ARGV[6] default retention in the archive (ms) to record, '' to leave it, '-' for none, which is recorded too
--- Returns {shards or false, idle ms or false, max age ms or false, policies or false, retention ms or false}
-local config = redis.call('HMGET', KEYS[1], 'shards', 'idle', 'max_age', 'policies', 'retention')
+-- Returns {shards, idle ms, max age ms, policies, retention ms, the deployment's id, its archive's URL}, each or false
+local function read()
+  return redis.call('HMGET', KEYS[1], 'shards', 'idle', 'max_age', 'policies', 'retention', 'deployment', 'archive')
+end
+local config = read()
 if ARGV[2] ~= '1' then return config end
 -- A value that is recorded already is not written again, so a Redis at its memory limit has nothing to refuse. Other
 -- libraries may have filled Redis before the first use. That one begins with a deletion of nothing, so it can write.
@@ -29,4 +32,4 @@ record('policies', ARGV[5], config[4] or '[]')
 -- Callers that wake a session must know if there is no default retention. Without a record they leave the retention
 -- of the session's objects as it is.
 if ARGV[6] == '-' then redis.call('HSET', KEYS[1], 'retention', '') else record('retention', ARGV[6], config[5]) end
-return redis.call('HMGET', KEYS[1], 'shards', 'idle', 'max_age', 'policies', 'retention')
+return read()

@@ -16,6 +16,7 @@ from torpor.history.store.archiving import Archiving
 from torpor.history.store.erasure import Erasure
 from torpor.history.store.events import Events
 from torpor.history.store.expiry import ChangingExpiry
+from torpor.history.store.identity import Identities
 from torpor.history.store.index import Index
 from torpor.history.store.legal_holds import LegalHolds
 from torpor.history.store.owners import Owners
@@ -46,7 +47,7 @@ class AsyncSessionStore(SessionOperations):
             raise InvalidArgument(f"{type(client).__module__} is a blocking client; this store needs one of asyncio")
 
 
-class SessionStore(SingleCalls, Index, Archiving, Erasure, PurgeLocks, LegalHolds, Owners, Repair, Events):
+class SessionStore(SingleCalls, Index, Archiving, Erasure, PurgeLocks, LegalHolds, Owners, Repair, Events, Identities):
     """The sessions of one deployment, with a blocking client. Nothing is sent before the first operation.
 
     Each operation is one atomic round trip (a Lua script on one hash slot) unless it says otherwise. All of them can

@@ -14,12 +14,13 @@ from weakref import WeakKeyDictionary
 from torpor.history import calls
 from torpor.history.calls import KEEP, Call, Deployment, Keep
 from torpor.history.clients.blocking import run_sync
-from torpor.history.clients.kinds import kind_of
+from torpor.history.clients.kinds import address_of, kind_of
 from torpor.history.clients.resending import Resending, own_retries, persistently
 from torpor.history.errors import InvalidArgument, RedisUnavailable, ShardCountMismatch, TorporError, translate
 from torpor.history.keys import DEFAULT_NAMESPACE, DEFAULT_SHARDS, check_namespace, check_shards
 from torpor.history.policy import Policies
 from torpor.history.scripts import all_scripts
+from torpor.history.session import Identity
 
 T = TypeVar("T")
 
@@ -65,6 +66,12 @@ class Runner:
             return known
         await self._connected()
         return self._remembered(await self._configured(record=record))
+
+    async def identified(self) -> Identity:
+        """The identity that Redis has recorded; asks Redis each time, and records nothing."""
+        deployed = await self.deployed(afresh=True)
+        configured = deployed.recorded and deployed.retention_known
+        return Identity(address_of(self._client), deployed.id, deployed.archive, configured=configured)
 
     def _known(self) -> Deployment | None:
         known = _deployments.get(self._client, _NONE).get(self._namespace)
@@ -161,6 +168,8 @@ class Operations:
     def __init__(self, runner: Runner) -> None:
         self.runner = runner
         self.deployed = runner.deployed
+        self.identified = runner.identified
+        self.namespace = runner.namespace
         self.elsewhere = runner.elsewhere
         self.pause = runner.pause
 

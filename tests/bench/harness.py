@@ -17,6 +17,7 @@ import redis
 from bench.profiling import Profile
 from support.compose import deployment_of
 from support.emulator import new_bucket
+from support.identity import bind
 from support.servers import RedisServer
 from torpor.worker.deployment.services import Services
 
@@ -83,7 +84,7 @@ class Bench:
     def services(self, archive_url: str, **settings: Any) -> Services:
         """A deployment that has sent its first request to the bucket; sessions are due when they are closed."""
         services = deployment_of(self.server, archive_url, **{"idle_timeout_seconds": 3600} | settings)
-        services.archive.check()
+        bind(services)
         return services
 
 

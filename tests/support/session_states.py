@@ -384,6 +384,18 @@ ACTS: dict[str, Callable[[Case], Any]] = {
     "rebuild_metadata": _rebuild,
 }
 # Operations of `calls` that change no session's state.
-APART = {"configure", "info", "due", "poll_shards", "end_election", "overview", "list_sessions", "nearest", "attempts"}
+APART = {
+    "configure",
+    "identify",
+    "note_epoch",
+    "info",
+    "due",
+    "poll_shards",
+    "end_election",
+    "overview",
+    "list_sessions",
+    "nearest",
+    "attempts",
+}
 APART |= {"add_events", "peek_list", "take_list", "delete_taken", "end_adoption", "adoptions", "stage_return"}
 APART |= {"claimed", "give_back", "owned", "hold_owner", "find_hold", "begin_adoption", "archive_health"}

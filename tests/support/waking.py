@@ -6,11 +6,11 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
+from support.identity import bind
 from support.observed import ObservedArchive, Points
 from support.servers import RedisServer
 from torpor.history.adapters.messages import encode_message
-from torpor.history.protocol import SessionInfo, SessionStore
-from torpor.worker.archive import ownership
+from torpor.history.protocol import SessionInfo, SessionStore, run_sync
 from torpor.worker.archive.stores.url import open_archive
 from torpor.worker.deployment.services import Services
 from torpor.worker.deployment.settings import Settings
@@ -29,12 +29,13 @@ def written(messages: list[BaseMessage]) -> list[bytes]:
 def services_of(server: RedisServer, sessions: SessionStore, url: str) -> Services:
     settings = Settings(**server.settings, archive_url=url, lease_seconds=30)
     services = Services(settings, sessions, open_archive(url))
-    ownership.take(services.archive, settings.namespace)
+    bind(services)
     return services
 
 
-def watched(archive: SessionArchive, points: Points) -> SessionArchive:
-    archive.check()  # once for a process, and so not in each test
+def watched(services: Services, points: Points) -> SessionArchive:
+    archive = SessionArchive(services.archive.url)
+    run_sync(archive._compare(services.sessions.operations))  # once for a process, and so not in each test
     archive._store = ObservedArchive(archive._store, points)
     return archive
 

@@ -134,7 +134,7 @@ FLOORS: dict[str, list[str]] = {
     "worker.errors": [],
     "worker.failpoints": [],
     "worker.archive": ["worker.errors"],
-    "worker.deployment": ["worker.errors", "worker.archive"],
+    "worker.deployment": ["worker.errors", "worker.failpoints", "worker.archive"],
     "worker.retention": ["worker.errors", "worker.archive", "worker.deployment"],
     "worker.wake": ["worker.errors", "worker.failpoints", "worker.archive", "worker.deployment", "worker.retention"],
     "worker.transfer": ["worker.errors", "worker.archive", "worker.deployment", "worker.wake"],

@@ -11,6 +11,7 @@
 <prefix>/v1/receipts/<purge>/receipt.json                          the receipt
 
 <prefix>/v1/deployment                                             the namespace that owns the archive
+<prefix>/v1/identity/<number>.json                                 the deployment that owns it; the last one counts
 <prefix>/v1/probe                                                  a test object, there for a moment
 
 <hh> is two hexadecimal digits of a hash. The store adds the prefix; names here are relative to it.
@@ -30,6 +31,7 @@ from torpor.history.protocol import InvalidSessionId, check_session_id
 
 ROOT = "v1"
 DEPLOYMENT = f"{ROOT}/deployment"
+IDENTITIES = f"{ROOT}/identity/"
 PROBE = f"{ROOT}/probe"
 ORDERS = f"{ROOT}/orders/"
 RECEIPTS = f"{ROOT}/receipts/"
@@ -130,6 +132,16 @@ def _candidates(component: str, metadata: Iterable[Mapping[str, str]]) -> Iterat
 def folder_of(object_name: str) -> str:
     """The folder of a session, by the name of one of its objects below SPREADS."""
     return "/".join(object_name.split("/", 3)[:3]) + "/"
+
+
+def identity_name(number: int) -> str:
+    """The name of the object with the deployment's id. The first is number 1."""
+    return f"{IDENTITIES}{number:06d}.json"
+
+
+def identity_number(object_name: str) -> int:
+    """The number in an `identity_name`; raises ValueError for another name."""
+    return int(object_name.removeprefix(IDENTITIES).removesuffix(".json"))
 
 
 def order_name(purge: str) -> str:

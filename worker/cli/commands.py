@@ -22,6 +22,7 @@ _HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
 # Name -> module and function, and the first line of the function's help, in the order of --help.
 COMMANDS = {
     "status": ("look.status", "Show the sessions, the overdue work and the memory of the deployment."),
+    "deployment": ("deployment.deployment", "Show whether Redis and the archive belong together, or make them."),
     "sessions": ("look.sessions", "List the sessions in Redis, in no particular order."),
     "show": ("look.show", "Print the transcript of a session without waking it."),
     "archive": ("sleep.archive", "Put a session to sleep now, even if it is not due."),

@@ -25,6 +25,7 @@ from torpor import MemorystoreChatMessageHistory
 from torpor.history.protocol import PermanentError
 from torpor.worker.archive.contents import look
 from torpor.worker.cli.console import progress, say, terminal
+from torpor.worker.deployment import identity
 from torpor.worker.deployment.services import Services, connect
 from torpor.worker.deployment.settings import Settings, environment, load_settings
 from torpor.worker.ops import status
@@ -120,7 +121,7 @@ def run(conversations: Path | None, redis_url: str | None, archive_url: str | No
             # With the sessions' Redis as the broker, the demo can remove the broker's keys, too.
             settings = settings.model_copy(update={"broker_url": None})
         services = connect(settings)
-        services.archive.check()
+        identity.make(services.sessions, services.archive)
         folder.mkdir(mode=0o700, exist_ok=True)
         # The built-in server closes the connection after an error reply, such as NOSCRIPT.
         services.sessions.load_scripts()

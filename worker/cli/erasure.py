@@ -10,6 +10,7 @@ import typer
 from torpor.history.protocol import InvalidArgument, SessionNotFound, TorporError, TransientError
 from torpor.worker.cli import Interrupted, console
 from torpor.worker.cli.shared import JsonLines, services_of, span_of
+from torpor.worker.deployment import identity
 from torpor.worker.deployment.services import Services
 from torpor.worker.erasure import known, orders
 from torpor.worker.erasure import purge as purging
@@ -58,7 +59,7 @@ def purge(
 
     """
     session, owner = _only(sessions, "--session"), _only(owners, "--owner")
-    services = services_of(context, changes_archive=not dry_run)
+    services = services_of(context, identity.check if dry_run else identity.require)
     if resume is not None:
         if session or owner or idle_for or dry_run:
             raise InvalidArgument("--resume continues a purge as it was ordered: give no other option")
@@ -76,7 +77,7 @@ def purge(
         adopt.finish(services, order.session)
     known.check(services, order, record_nothing_found=record_nothing_found)
     if dry_run:
-        _list(purging.preview(services, order), as_json=as_json)
+        _list(services, order, as_json=as_json)
         return
     if not yes:
         _confirm(services, order, record_nothing_found=record_nothing_found)
@@ -210,28 +211,29 @@ def _tell_open(unfinished: Iterator[Standing], *, as_json: bool) -> None:
     )
 
 
-def _list(surveyed: Iterator[Surveyed], *, as_json: bool) -> None:
-    """Print what would be removed."""
+def _list(services: Services, order: Order, *, as_json: bool) -> None:
+    """Print what would be removed, and from where."""
     total = Tally()
-    for each in surveyed:
+    place = _place(services)
+    for each in purging.preview(services, order):
         found = each.found
         if each.hold is None:
             total += found.tally
         if as_json:
-            console.print_json({**found.fields(), "hold": each.hold.reason if each.hold else None})
+            console.print_json({**found.fields(), "hold": each.hold.reason if each.hold else None, **place})
             continue
         where = f"{_text(found.tally)}, {found.live_messages:,} of the messages in Redis"
         kept = f"; kept by a legal hold: {each.hold.reason}" if each.hold else ""
         console.say(console.one_line(f"{found.session}: {where}{kept}"))
     if not as_json:
-        console.say(f"would purge: {_text(total)}")
+        console.say(f"would purge: {_text(total)}, {_place_text(services)}")
 
 
 def _confirm(services: Services, order: Order, *, record_nothing_found: bool) -> None:
     """Ask, unless there is nothing to remove; raises SessionNotFound if that is not to be recorded either."""
     total, held = _count(purging.preview(services, order))
     if total.sessions or held:
-        typer.confirm(f"Remove for good: {_text(total)}?", abort=True, err=True)
+        typer.confirm(f"Remove for good: {_text(total)}, {_place_text(services)}?", abort=True, err=True)
     elif not record_nothing_found:
         raise SessionNotFound("there is nothing to purge")
 
@@ -243,6 +245,18 @@ def _count(surveyed: Iterator[Surveyed]) -> tuple[Tally, int]:
             held += each.hold is not None
             total += Tally() if each.hold else each.found.tally
     return total, held
+
+
+def _place(services: Services) -> dict[str, str | None]:
+    """Where a purge removes sessions."""
+    recorded = services.sessions.identity()
+    return {"redis": recorded.redis, "archive": services.archive.url, "deployment": recorded.deployment}
+
+
+def _place_text(services: Services) -> str:
+    place = _place(services)
+    named = f"of deployment {place['deployment']}" if place["deployment"] else "of no deployment yet"
+    return f"from Redis {place['redis']} and {place['archive']}, {named}"
 
 
 def _text(tally: Tally) -> str:

@@ -9,6 +9,7 @@ from torpor.history.protocol import InvalidArgument, SessionNotFound, TorporErro
 from torpor.worker.cli import console
 from torpor.worker.errors import (
     ArchiveMisconfigured,
+    DeploymentMismatch,
     HoldNotFound,
     ImportFailed,
     OwnerNotFound,
@@ -26,6 +27,7 @@ _EXIT_CODES: list[tuple[type[TorporError], int]] = [
     (HoldNotFound, 3),
     (OwnerNotFound, 3),
     (ArchiveMisconfigured, 2),
+    (DeploymentMismatch, 2),
     (TransientError, 4),
     (TorporError, 1),
 ]

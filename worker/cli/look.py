@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from torpor.worker.cli import console
-from torpor.worker.cli.shared import Json, JsonLines, Session, services_of, walk
+from torpor.worker.cli.shared import Json, JsonLines, Session, redis_of, services_of, walk
 
 if TYPE_CHECKING:
     from torpor.history.protocol import ArchiveHealth, WorkerHealth
@@ -22,7 +22,7 @@ def status(context: typer.Context, *, as_json: Json = False) -> None:
     """
     from torpor.worker.ops import status as standing
 
-    overview = standing.overview(services_of(context))
+    overview = standing.overview(redis_of(context))
     if as_json:
         console.print_json(overview)
         return
@@ -75,7 +75,7 @@ def sessions(
 
     Example: torpor sessions --due --limit 20
     """
-    found = list(islice(walk(services_of(context), due=due), limit))
+    found = list(islice(walk(redis_of(context), due=due), limit))
     if as_json:
         for info in found:
             console.print_json(info)
@@ -142,7 +142,7 @@ def events(
     """
     from torpor.worker.deployment import events as happenings
 
-    for identity, fields in happenings.follow(services_of(context), count=count, forever=follow):
+    for identity, fields in happenings.follow(redis_of(context), count=count, forever=follow):
         if as_json:
             console.print_json({"id": identity, **fields})
             continue

@@ -13,7 +13,7 @@ import typer
 from torpor.history.protocol import InvalidArgument, PermanentError, SessionNotFound, TorporError
 from torpor.worker.cli import console
 from torpor.worker.cli.shared import Json, OwnerPattern, services_of
-from torpor.worker.deployment import catalog
+from torpor.worker.deployment import catalog, identity
 from torpor.worker.deployment.services import Services
 from torpor.worker.ops import assign_owner as assigning
 from torpor.worker.ops.assign_owner import Assigned, Verdict
@@ -61,7 +61,7 @@ def assign_owner(
     if file is not None:
         for _ in owner_lines.read(file):
             pass  # a wrong line is told before anything is changed
-    services = services_of(context, changes_archive=not dry_run)
+    services = services_of(context, identity.check if dry_run else identity.require)
 
     def found() -> Iterator[Assignment]:
         return owner_lines.read(file) if file is not None else _matching(services, str(match), rule)

@@ -8,7 +8,7 @@ import typer
 
 from torpor.history.protocol import InvalidArgument, SessionNotFound, TorporError
 from torpor.worker.cli import console
-from torpor.worker.cli.shared import JsonLines, services_of, walk
+from torpor.worker.cli.shared import JsonLines, redis_of, services_of, walk
 from torpor.worker.ops import doctor as examining
 from torpor.worker.ops.doctor import Assumption
 
@@ -24,7 +24,7 @@ def quarantine(
 
     Example: torpor quarantine --json | jq -r .session_id
     """
-    found = walk(services_of(context), quarantined=True)
+    found = walk(redis_of(context), quarantined=True)
     if as_json:
         for info in found:
             console.print_json(info)
@@ -47,7 +47,7 @@ def requeue(
     """
     if bool(session) == all_:
         raise InvalidArgument("name sessions, or give --all")
-    sessions = services_of(context).sessions
+    sessions = redis_of(context).sessions
     for each in list(sessions.sessions(quarantined=True)) if all_ else session or []:
         if not sessions.requeue(each) and not all_:
             raise SessionNotFound(f"session {each!r} is not in quarantine")

@@ -11,6 +11,7 @@ from torpor.history.protocol import InvalidArgument
 from torpor.worker.archive.stores import Safeguards
 from torpor.worker.cli import console
 from torpor.worker.cli.shared import Json, services_of
+from torpor.worker.deployment import identity
 from torpor.worker.errors import HoldNotFound
 from torpor.worker.ops import bucket_check
 from torpor.worker.retention import legal_hold as holding
@@ -106,7 +107,7 @@ def _span(seconds: int) -> str:
 
 
 def _set(context: typer.Context, session: str | None, owner: str | None, reason: str | None) -> HoldResult:
-    services = services_of(context, changes_archive=True)
+    services = services_of(context, identity.require)
     if session is not None and owner is None:
         done = holding.hold_session(services, session, reason)
     elif owner is not None and session is None:

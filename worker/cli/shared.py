@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Annotated
 
 import typer
 
-from torpor.history.protocol import InvalidArgument, SessionInfo, Status, TorporError
+from torpor.history.protocol import InvalidArgument, SessionInfo, SessionStore, Status, TorporError
+from torpor.worker.archive.stores import ArchiveStore
 from torpor.worker.cli import console
-from torpor.worker.deployment.services import Services, connect, open_deployment
+from torpor.worker.deployment import identity
+from torpor.worker.deployment.services import Services, connect
 from torpor.worker.deployment.settings import load_settings
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
@@ -39,10 +41,22 @@ def span_of(text: str) -> timedelta:
         raise InvalidArgument(f"{text!r} is longer than any session has been idle") from exc
 
 
-def services_of(context: typer.Context, *, changes_archive: bool = False) -> Services:
-    """The services that the settings name; options of the command line come before the environment."""
-    settings = load_settings(context.obj)
-    return open_deployment(settings) if changes_archive else connect(settings)
+def services_of(
+    context: typer.Context, belong: Callable[[SessionStore, ArchiveStore], object] = identity.check
+) -> Services:
+    """The services that the settings name; options of the command line come before the environment.
+
+    `belong` makes sure that Redis and the archive belong together: `identity.check`; `identity.require` for a command
+    whose answer relies on the archive being the right one; `identity.make` for one that may be the first use.
+    """
+    services = connect(load_settings(context.obj))
+    belong(services.sessions, services.archive)
+    return services
+
+
+def redis_of(context: typer.Context) -> Services:
+    """The same for a command that needs Redis alone, and so works while the archive is down."""
+    return services_of(context, lambda sessions, archive: identity.check_recorded(sessions, archive.url))
 
 
 def walk(services: Services, *, due: bool = False, quarantined: bool = False) -> Iterator[SessionInfo]:

@@ -11,6 +11,7 @@ from torpor.history.protocol import SessionNotFound, TorporError, TransientError
 from torpor.worker.archive import contents
 from torpor.worker.cli import console
 from torpor.worker.cli.shared import Json, Session, services_of
+from torpor.worker.deployment import identity
 from torpor.worker.sleep import attempt as archiving
 from torpor.worker.sleep.outcome import AttemptResult, Outcome
 from torpor.worker.wake import restore as restoring
@@ -22,7 +23,7 @@ def archive(context: typer.Context, session: Session, *, as_json: Json = False) 
 
     Example: torpor archive user-42
     """
-    services = services_of(context, changes_archive=True)
+    services = services_of(context, identity.make)
     with console.working("archiving"):
         result = archiving.archive_session(services, session)
         if result.outcome is Outcome.MISSING and not contents.look(services.archive, session):
@@ -45,7 +46,7 @@ def restore(context: typer.Context, session: Session, *, as_json: Json = False) 
     Example: torpor restore user-42
     """
     with console.working("restoring"):
-        result = restoring.restore_session(services_of(context, changes_archive=True), session)
+        result = restoring.restore_session(services_of(context, identity.require), session)
     if as_json:
         console.print_json(result)
     elif result.outcome is RestoreOutcome.RESTORED:

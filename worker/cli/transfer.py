@@ -14,6 +14,7 @@ import typer
 from torpor.history.protocol import LAYOUTS, Adoptable, Expiry, check_owner, is_too_deep, parse_json
 from torpor.worker.cli import console
 from torpor.worker.cli.shared import Json, OwnerPattern, services_of
+from torpor.worker.deployment import identity
 from torpor.worker.transfer import adopt as adopting
 from torpor.worker.transfer import imports, json_lines
 from torpor.worker.transfer.json_lines import OwnerSource
@@ -65,7 +66,7 @@ def import_(
     with console.progress(total) as bars:
         task = bars.add_task("checking" if dry_run else "importing", total=total)
         result = imports.import_file(
-            services_of(context, changes_archive=not dry_run),
+            services_of(context, identity.check_first_use if dry_run else identity.make),
             file,
             owners=owners,
             expiry=expiry,
@@ -124,7 +125,7 @@ def adopt(
     with console.progress(None) as bars:
         task = bars.add_task("looking" if dry_run else "adopting", total=None)
         result = adopting.adopt(
-            services_of(context),
+            services_of(context, identity.check_first_use if dry_run else identity.make),
             replace(theirs, check_order=not force),
             match,
             expiry=Expiry.of_seconds(ttl),

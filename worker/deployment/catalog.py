@@ -77,6 +77,16 @@ def owned_and_idle(services: Services, owner: str, since: datetime, *, archived:
             yield session_id
 
 
+def stored_sessions(services: Services) -> Iterator[tuple[str, list[StoredObject]]]:
+    """The sessions in the archive, each with its objects."""
+    for spread in names.SPREADS:
+        for folder, group in groupby(services.archive.list(spread), key=lambda each: names.folder_of(each.name)):
+            objects = list(group)
+            session_id = names.stored_session(folder, (each.metadata for each in objects))
+            if session_id is not None:
+                yield session_id, objects
+
+
 def _indexed(services: Services, unreadable: Callable[[str, PermanentError], None]) -> Iterator[str]:
     for shard, quarantined in product(range(services.sessions.deployment.keyspace.shards), (False, True)):
         try:
@@ -108,12 +118,9 @@ def _marked(services: Services, owner: str) -> Iterator[str]:
 
 
 def _archived(services: Services, idle_since: datetime | None) -> Iterator[str]:
-    for spread in names.SPREADS:
-        for folder, group in groupby(services.archive.list(spread), key=lambda stored: names.folder_of(stored.name)):
-            objects = list(group)
-            session_id = names.stored_session(folder, (each.metadata for each in objects))
-            if session_id is not None and (idle_since is None or _is_idle(session_id, objects, idle_since)):
-                yield session_id
+    for session_id, objects in stored_sessions(services):
+        if idle_since is None or _is_idle(session_id, objects, idle_since):
+            yield session_id
 
 
 def _is_idle(session_id: str, objects: Iterable[StoredObject], since: datetime) -> bool:

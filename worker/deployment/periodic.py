@@ -37,10 +37,12 @@ class PeriodicThread:
         """True as soon as `stop` was called; a long action asks for it."""
         return self._stopped.is_set()
 
-    def call(self) -> None:
-        """Call the action once, in the caller's thread."""
+    def call(self, *raised: type[Exception]) -> None:
+        """Call the action once, in the caller's thread. Errors are logged, except for those to be `raised`."""
         try:
             self._action()
+        except raised:
+            raise
         except Exception as error:  # it may pass: the next call tries again
             # The text of an error that is not Torpor's could have a message.
             self._log.warning(

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 from torpor.history.protocol import SessionStore
 from torpor.history.protocol import connect as connect_redis
-from torpor.worker.archive import ownership
 from torpor.worker.archive.stores import ArchiveStore
 from torpor.worker.archive.stores.url import open_archive
 from torpor.worker.deployment.settings import Settings
@@ -41,15 +40,3 @@ def connect(settings: Settings) -> Services:
     sessions = SessionStore(client, namespace=settings.namespace, shards=settings.shards)
     archive = open_archive(settings.archive_url, threads=settings.concurrency)
     return Services(settings, sessions, archive, UploadRate(settings.uploads_per_second))
-
-
-def open_deployment(settings: Settings) -> Services:
-    """As `connect`, for writers: makes sure that the archive is this deployment's; raises ArchiveTaken."""
-    services = connect(settings)
-    own(services)
-    return services
-
-
-def own(services: Services) -> None:
-    """Make sure that the archive is this deployment's; raises ArchiveTaken and ArchiveUnavailable."""
-    ownership.take(services.archive, services.settings.namespace)

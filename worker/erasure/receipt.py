@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -13,6 +13,8 @@ from torpor.worker.erasure.order import Moment, Order
 
 # A receipt names so many of the things that were left, and counts all.
 _NAMED = 1_000
+# Fields that older receipts lack.
+_SINCE = {"deployment", "redis"}
 
 
 class PurgeState(StrEnum):
@@ -73,6 +75,12 @@ class Receipt(Order):
     )
     finished_at: Moment = Field(description="When it was finished, by the clock of the machine that wrote the receipt.")
     namespace: str = Field(description="The deployment's namespace.")
+    deployment: str | None = Field(
+        default=None, description="The deployment's id, which Redis and the archive have; older receipts lack it."
+    )
+    redis: str | None = Field(
+        default=None, description="The address of Redis, as the worker has it; older receipts lack it."
+    )
     archive: str = Field(description="The archive's URL.")
     found: Tally = Field(description="The sum of the inventories.")
     removed: Tally = Field(description="`found` without what was spared.")
@@ -83,3 +91,7 @@ class Receipt(Order):
         description="Until when soft delete lets an administrator bring deleted objects back; null if it does not; "
         "begins with `unknown` if Torpor may not read the bucket's settings."
     )
+
+    def fields(self) -> dict[str, Any]:
+        """The receipt as JSON has it; an older one stays as it was written."""
+        return {name: value for name, value in super().fields().items() if name not in _SINCE or value is not None}

@@ -75,12 +75,15 @@ def receipts(services: Services) -> Iterator[Receipt]:
 def write(services: Services, order: Order, removed: Tally, kept: Remainder) -> None:
     """Write a purge's receipt, once: a receipt that exists stays as it is."""
     now = datetime.now(UTC)
+    identity = services.sessions.identity()
     inventories = list(inventory.written(services, order.id))
     receipt = Receipt(
         **order.fields(),
         state=PurgeState.BLOCKED if kept else PurgeState.COMPLETE,
         finished_at=now,
         namespace=services.settings.namespace,
+        deployment=identity.deployment,
+        redis=identity.redis,
         archive=services.archive.url,
         found=sum(map(inventory.tally_of, inventories), Tally()),
         removed=removed,

@@ -1,1 +1,1 @@
-"""Reports for operators: the status of a deployment, inconsistencies in Redis, warnings about the bucket."""
+"""What operators need: the status of a deployment, inconsistencies in Redis, warnings about the bucket, identities."""

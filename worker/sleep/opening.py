@@ -1,21 +1,32 @@
-"""Opening the deployment in a worker, which notes an archive that is down already when the worker starts."""
+"""Opening the deployment in a worker: Redis and the archive are compared at each use, and an outage is noted."""
 
 from __future__ import annotations
 
 from torpor.history.protocol import ArchiveNote
 from torpor.worker.deployment import worker_name
 from torpor.worker.deployment.events import record_events
-from torpor.worker.deployment.services import Services, connect, own
+from torpor.worker.deployment.identity import Watch
+from torpor.worker.deployment.services import Services, connect
 from torpor.worker.deployment.settings import Settings
 from torpor.worker.errors import ArchiveUnavailable
 
 
-def open_for_work(settings: Settings) -> Services:
-    """As `open_deployment`; notes an ArchiveUnavailable before it raises it."""
-    services = connect(settings)
-    try:
-        own(services)
-    except ArchiveUnavailable as error:
-        record_events(services, [], ArchiveNote(worker_name.get(), str(error)))
-        raise
-    return services
+class OpenDeployment:
+    """The deployment that a process works on."""
+
+    def __init__(self, settings: Settings) -> None:
+        """As `connect`."""
+        self._services = connect(settings)
+        self._watch = Watch(self._services.sessions, self._services.archive)
+
+    def services(self) -> Services:
+        """The services, after making sure that Redis and the archive belong together (still).
+
+        Raises DeploymentMismatch, and ArchiveUnavailable after noting it.
+        """
+        try:
+            self._watch.look()
+        except ArchiveUnavailable as error:
+            record_events(self._services, [], ArchiveNote(worker_name.get(), str(error)))
+            raise
+        return self._services

@@ -12,9 +12,10 @@ from torpor.worker.deployment.memory import NodeMemory
 from torpor.worker.deployment.periodic import PeriodicThread
 from torpor.worker.deployment.services import Services
 from torpor.worker.deployment.settings import Settings
+from torpor.worker.errors import DeploymentMismatch
 from torpor.worker.sleep import shutdown
 from torpor.worker.sleep.breaker import archive_is_down
-from torpor.worker.sleep.opening import open_for_work
+from torpor.worker.sleep.opening import OpenDeployment
 from torpor.worker.sleep.outcome import Outcome
 from torpor.worker.sleep.pool import Pool
 
@@ -57,7 +58,7 @@ class Reliever:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._services: Services | None = None
+        self._deployment: OpenDeployment | None = None
         self._relief = PeriodicThread(
             "torpor-reliever", self._relieve, pause=self._pause, log=log, failure="no memory relief"
         )
@@ -66,8 +67,9 @@ class Reliever:
         """Relieve Redis once, and go on in a thread until `stop`.
 
         The first relief ends before this returns, because a worker whose broker is the full Redis could not start.
+        Raises DeploymentMismatch if Redis and the archive do not belong together.
         """
-        self._relief.call()
+        self._relief.call(DeploymentMismatch)
         self._relief.start()
 
     def stop(self) -> None:
@@ -78,5 +80,5 @@ class Reliever:
         return self._settings.sweep_interval_seconds * random.uniform(0.75, 1.25)  # so that workers take turns
 
     def _relieve(self) -> None:
-        self._services = self._services or open_for_work(self._settings)
-        relieve(self._services)
+        self._deployment = self._deployment or OpenDeployment(self._settings)
+        relieve(self._deployment.services())

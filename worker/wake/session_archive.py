@@ -14,6 +14,7 @@ from typing import Literal
 from torpor.history.protocol import (
     DEFAULT_NAMESPACE,
     MAX_MESSAGE_BYTES,
+    Identity,
     RestoreRefusal,
     RestoreTicket,
     SessionOperations,
@@ -24,6 +25,7 @@ from torpor.history.protocol import (
 )
 from torpor.worker.archive import ownership
 from torpor.worker.archive.stores.url import open_archive
+from torpor.worker.deployment import identity
 from torpor.worker.deployment.events import KEPT
 from torpor.worker.errors import ArchiveUnavailable
 from torpor.worker.retention.expiry import RetentionRules
@@ -73,16 +75,15 @@ class SessionArchive:
         self._most_threads = threads
         self._pool: ThreadPoolExecutor | None = None
         self._process = os.getpid()
-        self._ours: set[str] = set()
+        self._agreed: set[tuple[str, Identity]] = set()
 
     def check(self, namespace: str = DEFAULT_NAMESPACE) -> None:
-        """Make sure that the archive can be read, and that it is this deployment's or nobody's yet.
+        """Make sure that the archive can be read, and that it is of no other namespace.
 
-        The first `wake` does so too. Once the archive is known to be this deployment's, it is not asked again.
-        Raises ArchiveTaken, ArchiveUnavailable and ObjectNotFound.
+        Raises ArchiveTaken and ArchiveUnavailable.
         """
-        if namespace not in self._ours and ownership.is_taken(self._store, namespace):
-            self._ours.add(namespace)
+        if ownership.read(self._store).namespace not in (None, namespace):
+            raise ownership.taken(self._store.url, namespace)
 
     async def wake(self, sessions: SessionOperations, session_id: str) -> bool:
         """Put a session's archived messages back. If many ask at the same time, one does it.
@@ -90,8 +91,8 @@ class SessionArchive:
         False if the archive is down and the read shall go on without it.
 
         Redis remembers for a minute that a session has no message anywhere, so that the turn that begins with this
-        read costs one listing. Raises ArchiveTaken, ArchiveUnavailable, SegmentMissing, SegmentDamaged, OwnerMismatch
-        and SessionDamaged, and TransientError if another restore of the session has gone on for a minute.
+        read costs one listing. Raises DeploymentMismatch, ArchiveUnavailable, SegmentMissing, SegmentDamaged,
+        OwnerMismatch and SessionDamaged, and TransientError if another restore of the session has gone on for a minute.
         """
         try:
             await self._wake(sessions, session_id)
@@ -103,10 +104,9 @@ class SessionArchive:
         return True
 
     async def _wake(self, sessions: SessionOperations, session_id: str) -> None:
-        namespace = (await sessions.deployed()).keyspace.namespace
-        await sessions.elsewhere(partial(self.check, namespace), self._threads)
         until = time.monotonic() + _LEASE.total_seconds()
         for _ in range(_TRIES):
+            await self._compare(sessions)
             ticket = await _begin(sessions, session_id, until)
             if ticket is None:
                 return
@@ -116,6 +116,17 @@ class SessionArchive:
             if restored.outcome is not RestoreOutcome.SUPERSEDED:
                 return
         raise TransientError(f"session {session_id!r} keeps changing between Redis and the archive; try again")
+
+    async def _compare(self, sessions: SessionOperations) -> None:
+        """Make sure that both sides belong together. The archive is asked once for what Redis has recorded."""
+        recorded = await sessions.identified()
+        known = sessions.namespace, recorded
+        if known not in self._agreed:
+            compare = partial(identity.compare, recorded, sessions.namespace, self._store)
+            found = await sessions.elsewhere(compare, self._threads)
+            found.check()
+            if found.archive.namespace is not None:  # else it is nobody's yet
+                self._agreed.add(known)
 
     @property
     def _threads(self) -> ThreadPoolExecutor:
@@ -129,7 +140,7 @@ class SessionArchive:
         return self._pool
 
     async def _restorer(self, sessions: SessionOperations) -> Restorer:
-        deployed = await sessions.deployed(afresh=True)  # a custom time that was set too late can't be moved back
+        deployed = await sessions.deployed()  # just read: a custom time that was set too late can't be moved back
         rules = RetentionRules(deployed.policies, deployed.retention) if deployed.retention_known else None
         return Restorer(
             sessions,

@@ -15,13 +15,24 @@ from torpor.worker.sleep.drain import drain
 # What only looks
 
 
+@pytest.fixture
+def services(unused: Services) -> Services:
+    """Nobody has used Redis or the archive."""
+    return unused
+
+
 @pytest.mark.parametrize(
     "command", ["status", "sessions", f"show {S}", f"export {S}", f"purge --session {S} --dry-run"]
 )
 def test_a_command_that_only_looks_records_nothing_in_an_empty_redis(
     client: redis.Redis, services: Services, torpor: Torpor, command: str
 ) -> None:
-    assert torpor(*command.split()).code == (3 if S in command.split() else 0)
+    is_missing = services.archive.url.startswith("file:") and command.split(maxsplit=1)[0] in (
+        "show",
+        "export",
+        "purge",
+    )
+    assert torpor(*command.split()).code == (2 if is_missing else 3 if S in command.split() else 0)
     assert raw(client, "KEYS", "*") == []
     assert list(services.archive.list("")) == []
 

@@ -28,6 +28,8 @@ from torpor.worker.failpoints import Failpoint
 PURGE = "20260101T120000Z-0000000a"
 CALLS = [
     ["status"],
+    ["deployment"],
+    ["deployment", "recover", "--yes"],
     ["sessions"],
     ["show", "s"],
     ["archive", "s"],
@@ -45,6 +47,7 @@ CALLS = [
     ["doctor"],
     ["import", "{file}"],
     ["export", "--all"],
+    ["assign-owner", "--match", "*", "--owner", "ann", "--yes"],
     ["adopt", "--match", "*", "--format", "memorystore"],
     ["demo", "--redis-url", "{redis}", "--archive-url", "gs://bucket/chats"],
 ]

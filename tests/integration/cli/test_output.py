@@ -39,6 +39,7 @@ DONE, OPEN = "20260101T120000Z-0000000a", "20260101T120000Z-0000000b"
 
 # For people: the arguments of a call, and what it must print as a whole.
 TOLD: list[tuple[list[str], list[str]]] = [
+    (["deployment"], ["torpor", "archive", "agree"]),
     (["sessions"], [AWAKE, BAD, OWNER]),
     (["show", AWAKE], [TEXT, f'-> sky({{"at": "{TEXT}"}})']),
     (["purge", "--owner", OWNER, "--dry-run"], [AWAKE, ASLEEP]),
@@ -59,10 +60,12 @@ TOLD: list[tuple[list[str], list[str]]] = [
     (["adopt", "--match", "*", "--format", "community"], ["adopted"]),
     (["import", "{file}"], ["imported"]),
     (["hold", "--session", AWAKE, "--reason", "r"], ["held"]),
+    (["assign-owner", "--match", AWAKE, "--owner", OWNER, "--dry-run"], ["assign"]),
 ]
 # For programs: a call of each command that takes --json.
 FOR_PROGRAMS = [
     ["status"],
+    ["deployment"],
     ["sessions"],
     ["show", AWAKE],
     ["archive", AWAKE],
@@ -81,6 +84,7 @@ FOR_PROGRAMS = [
     ["doctor"],
     ["import", "{file}", "--dry-run"],
     ["adopt", "--match", "*", "--format", "memorystore", "--dry-run"],
+    ["assign-owner", "--match", AWAKE, "--owner", OWNER, "--dry-run"],
 ]
 # Commands that print no results of their own, or take no --json.
 NOT_FOR_PROGRAMS = {"demo", "worker", "beat", "export", "requeue"}

@@ -161,7 +161,8 @@ class FolderStore:
         """See ArchiveStore."""
         with _translated(self.url):
             self._check_root()
-            self._root.mkdir(mode=disk.PRIVATE, parents=True, exist_ok=True)
+            if not self._root.is_dir():
+                raise ArchiveMisconfigured(f"{self.url} does not exist: check TORPOR_ARCHIVE_URL, or mount the folder")
             if not os.access(self._root, os.R_OK | os.W_OK | os.X_OK):
                 raise ArchiveMisconfigured(f"{self.url} can't be read and written by this user")
 

@@ -187,6 +187,14 @@ def _hold_owner(store: SessionStore) -> Call[Any]:
     return calls.hold_owner(store.deployment, 0, "ann", "why")
 
 
+def _identify(store: SessionStore) -> Call[Any]:
+    return calls.identify("torpor", store.identity(), "0a1b", "file:///archive")
+
+
+def _note_epoch(store: SessionStore) -> Call[Any]:
+    return calls.note_epoch(store.deployment, 0, 9)
+
+
 def _configure(_: SessionStore) -> Call[Any]:
     return calls.configure("torpor", 1, HOUR, DAY, retention=DAY, policies=None, record=True)
 

@@ -18,10 +18,11 @@ from torpor.history.protocol import Expiry, RedisMemoryFull, RestoreTicket
 from torpor.worker.archive import ownership
 from torpor.worker.archive.stores import StoredObject
 from torpor.worker.deployment import memory
-from torpor.worker.deployment.services import Services, open_deployment
+from torpor.worker.deployment.services import Services
 from torpor.worker.errors import ArchiveConflict, ArchiveTaken, ArchiveUnavailable
 from torpor.worker.ops import status
 from torpor.worker.sleep.attempt import archive_session
+from torpor.worker.sleep.opening import OpenDeployment
 from torpor.worker.sleep.outcome import Outcome
 from torpor.worker.sleep.relief import relieve
 
@@ -148,7 +149,7 @@ def test_the_archive_of_another_deployment_is_not_written_to(server: RedisServer
     ownership.take(services.archive, services.settings.namespace)
     other = services.settings.model_copy(update={"namespace": "other"})
     with pytest.raises(ArchiveTaken):
-        open_deployment(other)
+        OpenDeployment(other).services()
 
 
 def test_an_archive_that_is_down_ends_the_relief_and_counts_nothing(

@@ -25,6 +25,7 @@ from torpor.history.policy import Policies
 from torpor.history.scripts import all_scripts, named, script
 from torpor.history.session import (
     ArchiveNote,
+    Identity,
     Lease,
     Origin,
     Page,
@@ -71,6 +72,11 @@ SAMPLES: dict[str, list[Call[Any]]] = {
         calls.configure("torpor", 256, HOUR, HOUR, retention=HOUR, policies=Policies(), record=True),
         calls.configure("torpor", 256, None, KEEP, retention=KEEP, policies=None, record=False),
     ],
+    "identify": [
+        calls.identify("torpor", Identity("here:1/0"), "0a1b", None),
+        calls.identify("torpor", Identity("here:1/0", "0a1b"), "0a1b", "file:///archive"),
+    ],
+    "note_epoch": [calls.note_epoch(DEPLOYMENT, 7, 9)],
     "append": [
         calls.append(DEPLOYMENT, "s", [b"{}", b"{}"], request=b"12345678", expiry=EXPIRY, owner="ann", only_new=True),
         calls.append(DEPLOYMENT, "s", [b"{}"], request=b"12345678"),

@@ -40,4 +40,4 @@ def points() -> Points:
 @pytest.fixture
 def archive(services: Services, points: Points) -> SessionArchive:
     """An application's archive, with a point before and after each call."""
-    return watched(SessionArchive(services.archive.url), points)
+    return watched(services, points)

@@ -21,7 +21,7 @@ from support.waiting import wait_until
 from support.waking import LATE, SLEPT, events, fall_asleep, restored, watched, written
 from torpor import MemorystoreChatMessageHistory
 from torpor.history.protocol import OwnerMismatch, SessionPurged
-from torpor.worker.archive import names, ownership
+from torpor.worker.archive import ownership
 from torpor.worker.archive.stores.url import open_archive
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import ArchiveTaken
@@ -157,7 +157,7 @@ def test_what_is_remembered_as_empty_is_gone_after_its_minute(
     wait_until(lambda: drain(services, SHARDS) == {Outcome.ARCHIVED: 1}, what="it is due and goes")
     left = {key for key in lasting_keys(services.sessions.client) - before if not key.endswith((b":config", b":t"))}
     assert left == set()
-    assert [stored for stored in services.archive.list("v1/") if stored.name != names.DEPLOYMENT] == []
+    assert not ownership.is_used(services.archive)
     assert services.sessions.last_events(10) == []
 
 
@@ -239,7 +239,7 @@ def test_a_session_that_is_erased_while_it_wakes_reads_as_empty(
     fall_asleep(services)
     erase = partial(purge_session, services, "s") if purged else partial(services.sessions.clear, "s")
     points.at(point, erase)
-    chat = connection.chat(archive=watched(SessionArchive(services.archive.url), points))
+    chat = connection.chat(archive=watched(services, points))
     assert chat.messages == []
     assert points.pending == []
     assert restored(services) == 0

@@ -84,10 +84,11 @@ READER = """
 import sys, redis, redis.cluster
 from torpor import MemorystoreChatMessageHistory
 from torpor import SessionArchive
+from torpor.history.protocol import SessionStore, run_sync
 kind, redis_url, archive_url = sys.argv[1:]
 client = (redis.cluster.RedisCluster if kind == "cluster" else redis.Redis).from_url(redis_url)
 archive = SessionArchive(archive_url)
-archive.check()  # each process asks once whose archive it is
+run_sync(archive._compare(SessionStore(client).operations))  # each process asks once whose archive it is
 chat = MemorystoreChatMessageHistory(client, "s", archive=archive)
 print("ready", flush=True)
 sys.stdin.readline()

@@ -1,0 +1,23 @@
+"""Which deployment a Redis belongs to."""
+
+from __future__ import annotations
+
+from torpor.history.calls.call import Call, Deployment
+from torpor.history.keys import config_key
+from torpor.history.scripts import script
+from torpor.history.session import Identity
+
+
+def identify(namespace: str, seen: Identity, deployment: str, archive: str | None) -> Call[bool]:
+    """Record the deployment's id and the URL of its archive; False if Redis has others by now than were `seen`."""
+    return Call(
+        script("identify"),
+        [config_key(namespace)],
+        [each.encode() for each in (seen.deployment or "", seen.archive or "", deployment, archive or "")],
+        bool,
+    )
+
+
+def note_epoch(deployment: Deployment, shard: int, epoch: int) -> Call[None]:
+    """Note the highest epoch that the archive has of a shard's sessions: every later epoch is above it."""
+    return Call(script("note_epoch"), [deployment.keyspace.shard(shard).tally], [epoch], lambda _: None)

@@ -1,0 +1,34 @@
+"""Which deployment a Redis belongs to, and what it must know of an archive that it takes over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torpor.history import calls
+from torpor.history.clients.blocking import run_sync
+from torpor.history.errors import TorporError
+from torpor.history.keys import encode_session_id
+from torpor.history.session import Identity
+from torpor.history.store.runner import BlockingRunner
+
+
+class Identities(BlockingRunner):
+    """Reads and records the identity of the deployment."""
+
+    def identity(self) -> Identity:
+        """The identity that Redis has recorded; asks Redis each time, and records nothing."""
+        return run_sync(self.identified())
+
+    def identify(self, seen: Identity, deployment: str, archive: str | None) -> bool:
+        """Record the deployment's id and the URL of its archive; False if Redis has others by now than were `seen`."""
+        return self.run(calls.identify(self._namespace, seen, deployment, archive))
+
+    def shard_of(self, session_id: str) -> int:
+        """The shard of a session."""
+        return self.deployment.keyspace.shard_of(encode_session_id(session_id))
+
+    def note_epochs(self, highest: Mapping[int, int]) -> None:
+        """Have each later epoch of a shard be above the one that is given for the shard; one pipeline."""
+        for outcome in self.run_many([calls.note_epoch(self._recorded, *each) for each in highest.items()]):
+            if isinstance(outcome, TorporError):
+                raise outcome

@@ -1,0 +1,253 @@
+"""`torpor deployment`: a bucket that moves, a Redis that is lost, a copy for staging."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import redis
+
+from support.cli_sessions import chat, say, sleep
+from support.command import Result, Torpor
+from support.keyspace import raw
+from support.objects import put
+from support.rewinding import killed_at
+from support.two_sides import OTHERS, contents_of, recorded
+from torpor.worker.archive import contents, ownership
+from torpor.worker.archive.stores import ArchiveStore
+from torpor.worker.archive.stores.url import open_archive
+from torpor.worker.deployment.identity import State, compare_sides
+from torpor.worker.deployment.services import Services
+from torpor.worker.erasure import orders
+from torpor.worker.erasure.order import Order
+from torpor.worker.failpoints import Failpoint
+from torpor.worker.ops import moves, recovery
+from torpor.worker.retention.legal_hold import hold_owner, hold_session
+from torpor.worker.sleep.attempt import archive_session
+from torpor.worker.sleep.drain import drain
+from torpor.worker.sleep.outcome import Outcome
+
+pytestmark = pytest.mark.usefixtures("as_in_cloud_storage")
+
+SHARDS = list(range(256))
+
+
+def copied(services: Services) -> Services:
+    """The services with a copy of the archive, holds included, under another prefix of the bucket or another folder."""
+    old, new = services.archive, open_archive(f"{services.archive.url}-copy")
+    for stored in old.list(""):
+        with old.open(stored) as body:
+            content = body.read()
+        put(new, stored.name, content, dict(stored.metadata), stored.custom_time, held=stored.held)
+    settings = services.settings.model_copy(update={"archive_url": new.url})
+    return replace(services, settings=settings, archive=new)
+
+
+def lose(client: redis.Redis) -> None:
+    client.flushall()
+
+
+def state_of(services: Services) -> State:
+    return compare_sides(services.sessions, services.archive).state
+
+
+def deployment_of(archive: ArchiveStore) -> str:
+    found = ownership.read(archive).deployment
+    assert found
+    return found
+
+
+def refused(done: Result, *words: str) -> bool:
+    return done.code == 2 and not done.out.startswith("done") and all(word in done.said for word in words)
+
+
+# Show
+
+
+def test_both_sides_are_shown_and_a_disagreement_is_exit_code_2(
+    client: redis.Redis, services: Services, torpor: Torpor
+) -> None:
+    shown = torpor("deployment", "--json")
+    assert (shown.code, shown.json["state"]) == (0, "agree")
+    assert shown.json["redis"]["deployment"] == shown.json["archive"]["deployment"] == deployment_of(services.archive)
+    assert shown.json["redis"]["archive"] == shown.json["archive"]["url"] == services.archive.url
+    assert torpor("deployment").out.splitlines()[0].split() == ["state", "agree"]
+    lose(client)
+    shown = torpor("deployment", "--json")
+    assert (shown.code, shown.json["state"], shown.json["redis"]["deployment"]) == (2, "disagree", None)
+    assert "torpor deployment recover" in shown.err
+
+
+# The archive has moved
+
+
+def test_a_bucket_that_has_moved_is_recorded_and_its_sessions_wake_up(
+    client: redis.Redis, services: Services, torpor: Torpor
+) -> None:
+    sleep(client, services, "s", "hello")
+    moved = copied(services)
+    there = {"ARCHIVE_URL": moved.archive.url}
+    assert refused(torpor("restore", "s", **there), services.archive.url, moved.archive.url, "move-archive", "fork")
+    before = contents_of(services.sessions, moved.archive)
+    dry = torpor("deployment", "move-archive", "--dry-run", "--json", **there)
+    assert (dry.code, dry.json["changes"], dry.json["state"]) == (0, True, "disagree")
+    assert torpor("deployment", "move-archive", answer="n\n", **there).code == 1
+    assert contents_of(services.sessions, moved.archive) == before
+    assert torpor("deployment", "move-archive", answer="y\n", **there).code == 0
+    assert state_of(moved) is State.AGREE
+    again = torpor("deployment", "move-archive", "--yes", "--json", **there)
+    assert (again.code, again.json["changes"]) == (0, False)
+    assert torpor("restore", "s", **there).code == 0
+    assert refused(torpor("restore", "s"), "move-archive"), "the old place is refused now"
+
+
+def test_an_archive_without_the_same_id_has_not_moved(
+    client: redis.Redis, services: Services, torpor: Torpor, scratch: Path
+) -> None:
+    empty, others = (open_archive((scratch / name).as_uri()) for name in ("empty", "others"))
+    ownership.write(others, ownership.read(others), "torpor", OTHERS)
+    before = contents_of(services.sessions, services.archive)
+    for place in (empty, others):
+        assert refused(torpor("deployment", "move-archive", "--yes", ARCHIVE_URL=place.url), place.url)
+    assert contents_of(services.sessions, services.archive) == before
+    assert deployment_of(others) == OTHERS
+
+
+# Redis was lost
+
+
+def test_nothing_of_an_archive_is_lost_when_another_redis_takes_it_over(
+    client: redis.Redis, services: Services, torpor: Torpor
+) -> None:
+    for session_id, owner in (("a1", "ann"), ("a2", "ann"), ("b1", "bob"), ("b2", "bob"), ("free", "eve")):
+        sleep(client, services, session_id, "hello", owner=owner)
+    sleep(client, services, "nobody's", "hello", owner=None)
+    hold_owner(services, "ann", "case 1")
+    hold_session(services, "b1", "case 2")
+    hold_session(services, "nobody's", "case 3")
+    orders.place(services, Order.of(session="free", id="begun"))
+    was = deployment_of(services.archive)
+    lose(client)
+    say(client, "late", "written while Redis was new")
+    for door in ("purge --owner ann --yes", "show a1", "archive late"):
+        assert refused(torpor(*door.split()), "recover")
+    before = contents_of(services.sessions, services.archive)
+    dry = torpor("deployment", "recover", "--dry-run", "--json")
+    assert (dry.code, dry.json["held_owners"], dry.json["held_sessions"]) == (0, ["ann"], ["b1", "nobody's"])
+    assert contents_of(services.sessions, services.archive) == before
+
+    done = torpor("deployment", "recover", "--yes", "--json")
+    assert (done.code, done.json["state"], done.json["archive"]["former"]) == (0, "agree", [was])
+    assert deployment_of(services.archive) != was, "the lost Redis is refused, should it come back"
+    say(client, "a3", "a later session of hers", owner="ann")
+    for held in ("--owner ann", "--session b1", "--session nobody's"):
+        assert torpor("purge", *held.split(maxsplit=1), "--yes").code == 1
+    for held in ("a1", "a2", "a3", "b1", "nobody's"):
+        assert torpor("show", held).code == 0
+    assert torpor("purge", "--session", "b2", "--yes").code == 0
+    assert torpor("purge", "--resume", "begun").code == 0
+    assert torpor("show", "free").code == 3
+    assert torpor("unhold", "--session", "b1").code == 0
+    assert torpor("purge", "--session", "b1", "--yes").code == 0
+    assert torpor("deployment", "recover", "--yes").out.endswith("nothing to do: both belong together\n")
+
+
+def test_an_epoch_after_a_recovery_is_above_those_of_the_archive(
+    client: redis.Redis, services: Services, torpor: Torpor
+) -> None:
+    """The clock of the new Redis may be behind the one of the lost Redis."""
+    [seconds, _] = raw(client, "TIME")
+    ahead = (int(seconds) + 86_400) * 1_000_000
+    shard = services.sessions.shard_of("s")
+    services.sessions.note_epochs({shard: ahead})
+    sleep(client, services, "s", "first")
+    lose(client)
+    assert torpor("deployment", "recover", "--yes").code == 0
+    say(client, "s", "second")
+    assert archive_session(services, "s").outcome is Outcome.ARCHIVED
+    epochs = [each.name.epoch for each in contents.look(services.archive, "s").segments]
+    assert len(epochs) == 2
+    assert ahead < min(epochs)
+    assert torpor("restore", "s").code == 0
+    assert [message.content for message in chat(client, "s").messages] == ["first", "second"]
+
+
+def test_a_lost_redis_that_comes_back_is_refused_until_it_takes_over_itself(
+    client: redis.Redis, services: Services, torpor: Torpor
+) -> None:
+    sleep(client, services, "s", "hello")
+    was = services.sessions.identity()
+    assert was.deployment
+    lose(client)
+    assert torpor("deployment", "recover", "--yes").code == 0
+    lose(client)
+    assert services.sessions.identify(services.sessions.identity(), was.deployment, was.archive)
+    assert refused(torpor("purge", "--owner", "ann", "--yes"), was.deployment, deployment_of(services.archive))
+    assert torpor("deployment", "recover", "--yes").code == 0
+    assert len(ownership.read(services.archive).former) == 2
+    assert torpor("restore", "s").code == 0
+
+
+def test_a_redis_of_another_deployment_takes_nothing_over_unless_it_gives_up_its_own(
+    client: redis.Redis, services: Services, torpor: Torpor
+) -> None:
+    sleep(client, services, "s", "hello")
+    lose(client)
+    recorded(OTHERS, "gs://theirs/chats")(services)
+    before = contents_of(services.sessions, services.archive)
+    assert refused(torpor("deployment", "recover", "--yes"), f"--give-up {OTHERS}", "gs://theirs/chats")
+    assert refused(torpor("deployment", "recover", "--yes", "--give-up", "0" * 32), f"--give-up {OTHERS}")
+    assert contents_of(services.sessions, services.archive) == before
+    assert torpor("deployment", "recover", "--yes", "--give-up", OTHERS).code == 0
+    assert torpor("restore", "s").code == 0
+
+
+@pytest.mark.parametrize("failpoint", [Failpoint.DEPLOYMENT_REBUILT, Failpoint.DEPLOYMENT_WRITTEN])
+def test_a_recovery_that_is_killed_lets_nobody_in_and_is_finished_by_the_next(
+    client: redis.Redis, services: Services, torpor: Torpor, failpoint: Failpoint
+) -> None:
+    sleep(client, services, "s", "hello")
+    hold_session(services, "s", "case 1")
+    lose(client)
+    with killed_at(failpoint):
+        recovery.recover(services, recovery.survey(services))
+    assert refused(torpor("purge", "--session", "s", "--yes"), "recover")
+    assert torpor("deployment", "recover", "--yes").code == 0
+    assert torpor("purge", "--session", "s", "--yes").code == 1, "the hold stands"
+    assert drain(services, SHARDS) == {Outcome.HOLD_APPLIED: 1}
+
+
+# A copy for staging
+
+
+def test_copies_get_an_id_of_their_own_and_the_original_is_not_touched(
+    client: redis.Redis, services: Services, torpor: Torpor
+) -> None:
+    sleep(client, services, "s", "hello")
+    was = deployment_of(services.archive)
+    original = [(each.name, each.generation) for each in services.archive.list("")]
+    assert refused(torpor("deployment", "fork", "--yes"), "the original archive")
+    copy = copied(services)
+    there = {"ARCHIVE_URL": copy.archive.url}
+    before = contents_of(services.sessions, copy.archive)
+    assert torpor("deployment", "fork", "--dry-run", **there).code == 0
+    assert contents_of(services.sessions, copy.archive) == before
+    with killed_at(Failpoint.DEPLOYMENT_WRITTEN):
+        moves.fork(copy)
+    assert refused(torpor("restore", "s", **there), was)
+    assert torpor("deployment", "fork", "--yes", **there).code == 0
+    assert state_of(copy) is State.AGREE
+    assert ownership.read(copy.archive).former[0] == was
+    assert torpor("restore", "s", **there).code == 0
+    assert [(each.name, each.generation) for each in services.archive.list("")] == original
+    assert refused(torpor("restore", "s"), was), "the copy of Redis is refused by the original archive"
+
+
+def test_the_original_folder_is_no_copy_by_another_name(
+    client: redis.Redis, services: Services, torpor: Torpor, scratch: Path
+) -> None:
+    if services.archive.url.startswith("gs:"):
+        pytest.skip("a bucket has one name")
+    (scratch / "link").symlink_to(scratch / "archive")
+    assert refused(torpor("deployment", "fork", "--yes", ARCHIVE_URL=(scratch / "link").as_uri()), "original archive")

@@ -1,0 +1,152 @@
+"""The command that shows and changes which deployment Redis and the archive belong to."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from torpor.history.protocol import InvalidArgument
+from torpor.worker.cli import console
+from torpor.worker.cli.shared import Json
+from torpor.worker.deployment.identity import Comparison, State, compare_sides
+from torpor.worker.deployment.services import Services, connect
+from torpor.worker.deployment.settings import load_settings
+from torpor.worker.ops import moves, recovery
+from torpor.worker.ops.recovery import Survey
+
+
+class Action(StrEnum):
+    """What to do with the deployment."""
+
+    SHOW = "show"
+    MOVE_ARCHIVE = "move-archive"
+    RECOVER = "recover"
+    FORK = "fork"
+
+
+_QUESTIONS = {
+    Action.MOVE_ARCHIVE: "Record that the archive of this deployment is {archive} from now on?",
+    Action.RECOVER: "Let this Redis take over {archive}, and refuse every other Redis there?",
+    Action.FORK: "Give this Redis and {archive}, which are copies, a new id?",
+}
+
+
+def deployment(
+    context: typer.Context,
+    action: Annotated[Action, typer.Argument(help="What to do.")] = Action.SHOW,
+    *,
+    give_up: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="With recover: the id of the other deployment that this Redis gives up."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show whether Redis and the archive belong together, or make them.
+
+    Both have the id of the deployment, and Redis has the archive's URL. Workers, commands and applications that wake
+    sessions refuse a Redis and an archive that do not belong together.
+
+    move-archive: the bucket has moved, with all of its objects. recover: Redis was lost or replaced, and its archive
+    lives; legal holds are rebuilt from the archive's objects. fork: Redis and the archive are copies of another
+    deployment's, such as for staging.
+
+    Example: torpor deployment
+
+    Example: torpor deployment recover --dry-run
+    """
+    services = connect(load_settings(context.obj))
+    if give_up is not None and action is not Action.RECOVER:
+        raise InvalidArgument("--give-up is for recover")
+    if action is Action.SHOW:
+        _show(compare_sides(services.sessions, services.archive), as_json=as_json)
+        return
+    found = _checked(services, action, give_up)
+    surveyed = _surveyed(services) if action is Action.RECOVER and found.state is not State.AGREE else Survey()
+    if not as_json:
+        console.say(found.sides())
+        _say_holds(surveyed)
+    changes = found.state is not State.AGREE
+    if changes and not dry_run:
+        if not yes:
+            typer.confirm(_QUESTIONS[action].format(archive=found.archive.url), abort=True, err=True)
+        _act(services, action, surveyed, give_up)
+    _tell(services, action, surveyed, changes=changes, dry_run=dry_run, as_json=as_json)
+
+
+def _checked(services: Services, action: Action, give_up: str | None) -> Comparison:
+    if action is Action.RECOVER:
+        return recovery.check_lost(services, give_up)
+    return moves.check_moved(services) if action is Action.MOVE_ARCHIVE else moves.check_copies(services)
+
+
+def _surveyed(services: Services) -> Survey:
+    with console.working("looking for legal holds") as status:
+        return recovery.survey(services, lambda count: status.update(f"looking for legal holds: {count:,} sessions"))
+
+
+def _act(services: Services, action: Action, surveyed: Survey, give_up: str | None) -> None:
+    if action is Action.RECOVER:
+        recovery.recover(services, surveyed, give_up)
+    elif action is Action.MOVE_ARCHIVE:
+        moves.move_archive(services)
+    else:
+        moves.fork(services)
+
+
+def _say_holds(surveyed: Survey) -> None:
+    for owner in surveyed.owners:
+        console.say(console.one_line(f"a legal hold, whose reason was lost: owner {owner}"))
+    for session_id in surveyed.own:
+        console.say(console.one_line(f"a legal hold, whose reason was lost: session {session_id}"))
+
+
+def _tell(services: Services, action: Action, surveyed: Survey, *, changes: bool, dry_run: bool, as_json: bool) -> None:
+    now = compare_sides(services.sessions, services.archive)
+    if as_json:
+        done = {"action": action, "changes": changes, "dry_run": dry_run}
+        holds = {"held_sessions": surveyed.own, "held_owners": surveyed.owners}
+        console.print_json({**done, **_fields(now), **(holds if action is Action.RECOVER else {})})
+    elif not changes:
+        console.say("nothing to do: both belong together")
+    elif dry_run:
+        console.say(f"would be done: {_QUESTIONS[action].format(archive=now.archive.url).rstrip('?')}")
+    else:
+        console.say(f"done: deployment {now.redis.deployment}")
+
+
+def _show(found: Comparison, *, as_json: bool) -> None:
+    if as_json:
+        console.print_json(_fields(found))
+    else:
+        console.print_facts(
+            {
+                "state": found.state,
+                "namespace": found.namespace,
+                "Redis": found.redis.redis,
+                "its deployment": found.redis.deployment or "-",
+                "its archive": found.redis.archive or "-",
+                "archive": found.archive.url,
+                "the archive's deployment": found.archive.deployment or "-",
+                "former deployments": ", ".join(found.archive.former) or "-",
+            }
+        )
+    found.check()
+
+
+def _fields(found: Comparison) -> dict[str, Any]:
+    redis, archive = found.redis, found.archive
+    return {
+        "state": found.state,
+        "namespace": found.namespace,
+        "redis": {"address": redis.redis, "deployment": redis.deployment, "archive": redis.archive},
+        "archive": {
+            "url": archive.url,
+            "namespace": archive.namespace,
+            "deployment": archive.deployment,
+            "former": archive.former,
+        },
+    }

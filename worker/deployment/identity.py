@@ -1,0 +1,199 @@
+"""Whether Redis and the archive belong to one deployment: both have its id, and Redis has the archive's URL.
+
+A first use gives the id to Redis, then to the archive, and records the URL in Redis last. So a first use that was
+killed is finished by the next one, and two deployments never get the same archive.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import StrEnum
+
+from torpor.history.protocol import Identity, SessionStore
+from torpor.worker.archive import ownership
+from torpor.worker.archive.ownership import ArchiveIdentity
+from torpor.worker.archive.stores import ArchiveStore
+from torpor.worker.errors import ArchiveConflict, ArchiveUnavailable, DeploymentMismatch
+from torpor.worker.failpoints import Failpoint, reach
+
+log = logging.getLogger("torpor.identity")
+
+# How long a process relies on what it has read of the archive's identity. It asks Redis more often.
+_RELY_SECONDS = 300
+
+_MOVED = (
+    "If the bucket has moved: torpor deployment move-archive. If both are copies, such as for staging: "
+    "torpor deployment fork"
+)
+_OTHER = (
+    "Check TORPOR_REDIS_URL and TORPOR_ARCHIVE_URL. If both are right, because Redis was lost or replaced: "
+    "torpor deployment recover"
+)
+
+
+class State(StrEnum):
+    """Whether two sides belong together."""
+
+    AGREE = "agree"
+    NEW = "new"  # both may be used together for the first time
+    DISAGREE = "disagree"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What Redis and the archive say about their deployment. `way_out` is for sides that disagree."""
+
+    namespace: str
+    redis: Identity
+    archive: ArchiveIdentity
+    state: State
+    way_out: str = ""
+
+    def check(self) -> None:
+        """Raise DeploymentMismatch, which names both sides and the way out, if they disagree."""
+        if self.archive.namespace not in (None, self.namespace):
+            raise ownership.taken(self.archive.url, self.namespace)
+        if self.state is State.DISAGREE:
+            raise DeploymentMismatch(f"Redis and the archive do not belong together: {self.sides()}. {self.way_out}")
+
+    def sides(self) -> str:
+        """Both sides in one sentence."""
+        recorded = f" with the archive {self.redis.archive}" if self.redis.archive else ""
+        return (
+            f"Redis {self.redis.redis}, namespace {self.namespace!r}, is of {_named(self.redis.deployment)}{recorded}; "
+            f"the archive {self.archive.url} is of {_named(self.archive.deployment)}"
+        )
+
+
+def compare(redis: Identity, namespace: str, archive: ArchiveStore) -> Comparison:
+    """Compare what Redis has recorded with the archive; changes nothing.
+
+    Raises ArchiveMisconfigured if the archive that Redis knows is missing.
+    """
+    there = ownership.read(archive)
+    state = _state(redis, namespace, there, archive)
+    if state is State.DISAGREE and there.deployment is None and redis.archive == archive.url:
+        archive.check()
+    way_out = _MOVED if redis.deployment and redis.deployment == there.deployment else _OTHER
+    return Comparison(namespace, redis, there, state, way_out)
+
+
+def compare_sides(sessions: SessionStore, archive: ArchiveStore) -> Comparison:
+    """As `compare`, for what Redis has recorded now."""
+    return compare(sessions.identity(), sessions.namespace, archive)
+
+
+def check(sessions: SessionStore, archive: ArchiveStore) -> Comparison:
+    """Make sure that both sides belong together, or may; changes nothing.
+
+    Raises DeploymentMismatch, and ArchiveMisconfigured if the archive is missing.
+    """
+    found = compare_sides(sessions, archive)
+    found.check()
+    if found.state is State.NEW:
+        archive.check()
+    return found
+
+
+def check_first_use(sessions: SessionStore, archive: ArchiveStore) -> None:
+    """As `make`, but changes nothing: for the dry run of a command that may be the first use."""
+    compare_sides(sessions, archive).check()
+
+
+def require(sessions: SessionStore, archive: ArchiveStore) -> None:
+    """As `check`, but also raises DeploymentMismatch if both sides were never used together.
+
+    For commands whose answer is wrong if the archive is the wrong one: who has lost Redis and mistypes the archive's
+    URL must not be told that nothing is left to erase.
+    """
+    found = check(sessions, archive)
+    if found.state is State.NEW:
+        raise DeploymentMismatch(f"{found.sides()}: they were never used together. Start a worker first: torpor worker")
+
+
+def make(sessions: SessionStore, archive: ArchiveStore) -> Identity:
+    """Make sure that both sides belong together; the first use gives them an id. Repeatable.
+
+    Of two first uses at once, one continues what the other has begun, or is refused. Raises DeploymentMismatch.
+    """
+    while (found := compare_sides(sessions, archive)).state is State.NEW:
+        if found.redis.deployment is None:
+            sessions.identify(found.redis, new_id(), None)
+            reach(Failpoint.DEPLOYMENT_NAMED)
+        elif found.archive.deployment is None:
+            with suppress(ArchiveConflict):  # compared again
+                ownership.write(archive, found.archive, found.namespace, found.redis.deployment)
+            reach(Failpoint.DEPLOYMENT_WRITTEN)
+        else:
+            sessions.identify(found.redis, found.redis.deployment, archive.url)
+    found.check()
+    return found.redis
+
+
+def check_recorded(sessions: SessionStore, archive_url: str) -> None:
+    """Make sure that Redis knows no other archive; asks Redis alone, for what must work while the archive is down."""
+    redis = sessions.identity()
+    if redis.archive not in (None, archive_url):
+        raise DeploymentMismatch(
+            f"Redis {redis.redis}, namespace {sessions.namespace!r}, is of {_named(redis.deployment)} with the archive "
+            f"{redis.archive}, not {archive_url}. {_OTHER}"
+        )
+
+
+class Watch:
+    """Compares both sides as often as is cheap: Redis at each look, the archive every few minutes.
+
+    A Redis that was emptied meanwhile, such as by a failover without replicas, is found by the next look.
+    """
+
+    def __init__(self, sessions: SessionStore, archive: ArchiveStore) -> None:
+        self._sessions = sessions
+        self._archive = archive
+        self._agreed: Identity | None = None
+        self._until = 0.0
+
+    def look(self) -> None:
+        """As `make`. While the archive is down, a process relies on what it has read before."""
+        changed = self._sessions.identity() != self._agreed
+        if not changed and time.monotonic() < self._until:
+            return
+        self._until = time.monotonic() + _RELY_SECONDS
+        try:
+            self._agreed = make(self._sessions, self._archive)
+        except ArchiveUnavailable as error:
+            if changed:
+                raise
+            log.warning("the archive's identity can't be read again: %s", error)
+
+
+def new_id() -> str:
+    """An id for a deployment: 128 random bits."""
+    return secrets.token_hex(16)
+
+
+def _state(redis: Identity, namespace: str, there: ArchiveIdentity, archive: ArchiveStore) -> State:
+    if there.namespace not in (None, namespace):
+        return State.DISAGREE
+    if redis.archive is not None:
+        agree = (redis.deployment, redis.archive) == (there.deployment, there.url)
+        return State.AGREE if agree else State.DISAGREE
+    if there.deployment is not None:
+        return State.NEW if redis.deployment == there.deployment else State.DISAGREE
+    return State.NEW if _may_begin(redis, there, archive) else State.DISAGREE
+
+
+def _may_begin(redis: Identity, there: ArchiveIdentity, archive: ArchiveStore) -> bool:
+    """True if an archive without an id may get the one of this Redis: no other Redis has used it.
+
+    A deployment of an older version gets its id here. Its workers have recorded their configuration in Redis, and their
+    namespace in the archive.
+    """
+    return there.namespace is not None if redis.configured else not ownership.is_used(archive)
+
+
+def _named(deployment: str | None) -> str:
+    return f"deployment {deployment}" if deployment else "no deployment"
