@@ -12,10 +12,11 @@ export UV_PROJECT_ENVIRONMENT := $(VENV)
 export UV_COMPILE_BYTECODE := 1
 
 SECONDS ?= 60
+CASES ?= 10000
 # Three test files at a time, because tests mostly wait; each test process has its own servers.
 TOGETHER := -n 3 --dist loadfile
 
-.PHONY: help demo test packaging faults versions ledger bench latency purge-bench door lint types compose schemas format build docs clean
+.PHONY: help demo test packaging faults versions ledger fuzz bench latency purge-bench door lint types compose schemas format build docs clean
 
 help: ## List the commands.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +49,10 @@ versions: $(VENV)/dev ## Run the integration tests on Redis 6.2, Valkey 8, a Clu
 ledger: $(VENV)/dev ## Write and kill for SECONDS=60, then count every message.
 	@echo "== writing and killing for $(SECONDS) s, then counting every message"
 	@PYTHONPATH=.:tests $(BIN)/python -m ledger --seconds $(SECONDS)
+
+fuzz: $(VENV)/dev ## Read CASES=10000 damaged and hostile objects and elements; SEED=7 repeats a run.
+	@echo "== reading $(CASES) damaged and hostile objects and elements"
+	@PYTHONPATH=.:tests $(BIN)/python -m fuzz --cases $(CASES) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 bench: $(BENCH)/ready ## Measure Torpor beside the libraries that a user would pick instead.
 	@echo "== measuring Torpor beside what a user would pick instead" >&2

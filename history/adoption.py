@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Self
 
@@ -25,7 +25,7 @@ class Look:
     total: int
     ttl: timedelta | None
     start: int
-    messages: Sequence[bytes]
+    messages: Sequence[bytes] = field(repr=False)
 
     @property
     def stop(self) -> int:
@@ -38,8 +38,8 @@ class Adoptable:
     """A session that can be adopted: how many messages it has, and the oldest and the newest as JSON bytes."""
 
     total: int
-    first: bytes
-    last: bytes
+    first: bytes = field(repr=False)
+    last: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

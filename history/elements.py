@@ -81,14 +81,28 @@ def is_readable(element: bytes) -> bool:
     return shape(element) is Shape.ITEM or is_message(element)
 
 
+# The fields of messages and items that an error may name.
+_FIELDS = {
+    "additional_kwargs", "arguments", "args", "artifact", "call_id", "content", "id", "input",
+    "invalid_tool_calls", "metadata", "name", "output", "response_metadata", "role", "status", "summary", "text",
+    "tool_call_id", "tool_calls", "type", "usage_metadata",
+}  # fmt: skip
+
+
 def find_unserializable(value: Any, path: str = "data") -> str | None:
-    """Describe the first thing in `value` that JSON can't represent: its type and its place."""
+    """Describe the first thing in `value` that JSON can't represent: its type and its place.
+
+    Keys that are not the frameworks' own may be a person's words: they are counted, not named.
+    """
     children: list[tuple[str, Any]] = []
     if isinstance(value, dict):
         for key in value:
             if not isinstance(key, (str, int, float, bool, type(None))):
                 return f"the {type(key).__name__} key in {path}"
-        children = [(f"{path}.{key}", child) for key, child in value.items()]
+        children = [
+            (f"{path}.{key}" if key in _FIELDS else f"{path}[value {number}]", child)
+            for number, (key, child) in enumerate(value.items(), 1)
+        ]
     elif isinstance(value, (list, tuple)):
         children = [(f"{path}[{index}]", child) for index, child in enumerate(value)]
     elif not isinstance(value, (str, int, float, bool, type(None))):

@@ -114,7 +114,7 @@ class Page:
     restored_count: int
     total: int
     start: int
-    messages: list[bytes]
+    messages: list[bytes] = field(repr=False)
     complete: bool = False
 
     @property

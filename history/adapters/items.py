@@ -24,9 +24,9 @@ def encode_item(item: Any) -> bytes:
         return to_json_line(plain)
     except RecursionError:
         raise nested_too_deep() from None
-    except (TypeError, ValueError) as exc:
+    except (TypeError, ValueError):  # the text of the error may have the value
         place = find_unserializable(plain, "item") or "a value"
-        raise MessageNotSerializable(f"JSON can't represent {place}") from exc
+        raise MessageNotSerializable(f"JSON can't represent {place}") from None
 
 
 def decode_item(element: bytes) -> dict[str, Any]:

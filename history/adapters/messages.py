@@ -60,9 +60,9 @@ def _encode(message: BaseMessage) -> bytes:
         return _to_line(as_dict)
     except RecursionError:
         raise nested_too_deep() from None
-    except (TypeError, ValueError) as exc:
+    except (TypeError, ValueError):  # the text of the error may have the value
         place = find_unserializable(as_dict["data"]) or "a value"
-        raise MessageNotSerializable(f"JSON can't represent {place} of this {message.type} message") from exc
+        raise MessageNotSerializable(f"JSON can't represent {place} of this {message.type} message") from None
 
 
 def _check_readable(message: BaseMessage, line: bytes) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypeVar
 
@@ -28,7 +28,7 @@ class Call(Generic[T_co]):
 
     script: Script
     keys: Sequence[bytes]
-    args: Sequence[bytes | int]
+    args: Sequence[bytes | int] = field(repr=False)
     decode: Callable[[Any], T_co]
     repeatable: bool = True
 

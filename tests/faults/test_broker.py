@@ -88,3 +88,24 @@ def test_two_beats_and_two_workers_archive_each_session_once(
         wait_until(lambda: not list(deployment.sessions.sessions()), 90, "all sessions are gone from Redis")
     assert archived(deployment) == len(ids)
     assert all(len(look(deployment.archive, session_id).segments) == 1 for session_id in ids)
+
+
+def test_the_password_of_a_second_broker_is_not_logged(
+    client: redis.Redis, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    port = free_port()
+    second = start_redis(tmp_path, port=port)
+    try:
+        with second.client() as admin:
+            raw(admin, "CONFIG", "SET", "requirepass", "needle")
+        both = f"{redis_server.url};redis://:needle@127.0.0.1:{port}/0"
+        deployment = deployment_of(redis_server, (tmp_path / "archive").as_uri(), broker_url=both)
+        with image("worker", deployment, tmp_path), image("beat", deployment, tmp_path):
+            say(client, "s")
+            wait_until(lambda: archived(deployment) == 1, 60, "the worker works")
+    finally:
+        second.stop()
+    for name in ("worker", "beat"):
+        log = (tmp_path / f"{name}.log").read_text()
+        assert "torpor.sweep" in log
+        assert "needle" not in log

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -116,10 +117,11 @@ def last_active(objects: Iterable[StoredObject]) -> datetime:
 
 
 def _active(stored: StoredObject) -> datetime:
-    try:
-        return datetime.fromisoformat(stored.metadata["active"])
-    except (KeyError, ValueError):
-        return stored.created or datetime.now(UTC)
+    with suppress(KeyError, ValueError):
+        active = datetime.fromisoformat(stored.metadata["active"])
+        if active.tzinfo is not None:
+            return active
+    return stored.created or datetime.now(UTC)
 
 
 def plan(

@@ -22,8 +22,12 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from urllib.parse import quote, unquote
+
+from torpor.history.protocol import InvalidSessionId, check_session_id
 
 ROOT = "v1"
 DEPLOYMENT = f"{ROOT}/deployment"
@@ -120,8 +124,9 @@ def stored_session(folder: str, metadata: Iterable[Mapping[str, str]]) -> str | 
 
 def _candidates(component: str, metadata: Iterable[Mapping[str, str]]) -> Iterator[str]:
     """What a session id may be, by the part of a name that stands for it. Metadata may be missing or wrong."""
-    yield unquote(component)
-    yield from (each["session"] for each in metadata if "session" in each)
+    for candidate in chain([unquote(component)], (each["session"] for each in metadata if "session" in each)):
+        with suppress(InvalidSessionId):
+            yield check_session_id(candidate)
 
 
 def folder_of(object_name: str) -> str:

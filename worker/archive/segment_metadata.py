@@ -14,6 +14,7 @@ from typing import Annotated, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 
 from torpor.history.protocol import Expiry, Origin, SessionInfo
+from torpor.worker.archive import names
 from torpor.worker.archive.segment import FORMAT, Packed
 from torpor.worker.archive.stores import ArchiveStore, StoredObject
 from torpor.worker.errors import SegmentDamaged
@@ -85,6 +86,8 @@ class SegmentMetadata(BaseModel):
     @classmethod
     def read(cls, archive: ArchiveStore, segment: StoredObject) -> Self:
         """The metadata that a restore needs; raises SegmentDamaged."""
+        if segment.damage is not None:
+            raise SegmentDamaged(segment.damage)
         needed = _needed(segment.metadata)
         if segment.metadata.get(_CHECK) not in (None, _checksum(needed)):
             raise _damaged(archive, segment, "it is not what was written")
@@ -108,6 +111,17 @@ class SegmentMetadata(BaseModel):
         """The properties of the session that a restore gives back to it."""
         expiry = Expiry(_span(self.idle_ms), _span(self.max_age_ms), _span(self.retention_ms))
         return Origin(self.created, expiry, self.owner)
+
+
+def damage_of(archive: ArchiveStore, stored: StoredObject) -> str | None:
+    """Why a restore could not use the metadata of a segment; None if it could, and for every other object."""
+    if not stored.name.endswith(".jsonl.gz") or stored.name.startswith(names.RECEIPTS):
+        return None
+    try:
+        SegmentMetadata.read(archive, stored)
+    except SegmentDamaged as exc:
+        return str(exc)
+    return None
 
 
 def _needed(metadata: Mapping[str, str]) -> dict[str, str]:

@@ -21,9 +21,11 @@ if TYPE_CHECKING:
 
     from torpor.worker.cli.speech import Speech
 
-# Characters that could control a terminal: C0 except tab and line feed, DEL, C1, and marks of the text direction. And
-# halves of surrogate pairs, which have no UTF-8 form.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+# Characters that could control a terminal: C0 except tab and line feed, DEL, C1, marks of the text direction, breaks of
+# lines, and annotations. And halves of surrogate pairs, which have no UTF-8 form.
+_CONTROL = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufff9-\ufffb\ud800-\udfff]"
+)
 
 
 def printable(text: str) -> str:
@@ -60,7 +62,18 @@ def print_json(value: Any) -> None:
     # json.dumps escapes only characters below U+0020. Outside of strings, JSON has none of these characters.
     unicode = sys.stdout.encoding.lower().startswith("utf")
     text = json.dumps(plain, ensure_ascii=not unicode, default=_plain)
-    sys.stdout.write(_CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text) + "\n")
+    sys.stdout.write(_escaped(text) + "\n")
+
+
+def print_json_parts(parts: Iterable[bytes]) -> None:
+    """Parts of a line that is JSON already, as they are, but with control characters escaped as JSON does it."""
+    for part in parts:
+        # Outside of strings JSON allows only spaces, and a tab and breaks of lines, which are spaces here.
+        sys.stdout.buffer.write(_escaped(part.decode().replace("\r", " ")).encode())
+
+
+def _escaped(json_text: str) -> str:
+    return _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", json_text)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -89,7 +102,7 @@ def print_facts(facts: Mapping[str, str]) -> None:
 def print_transcript(speeches: Iterable[Speech]) -> None:
     """A conversation for people: the speakers, their texts as they were written, and the calls of tools."""
     for each in speeches:
-        typer.secho(printable(each.speaker), bold=True, fg="cyan")
+        typer.secho(one_line(each.speaker), bold=True, fg="cyan")
         if each.text:
             typer.echo("  " + printable(each.text).replace("\n", "\n  "))
         for kind in each.kinds:

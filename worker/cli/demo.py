@@ -122,7 +122,7 @@ def run(conversations: Path | None, redis_url: str | None, archive_url: str | No
             settings = settings.model_copy(update={"broker_url": None})
         services = connect(settings)
         identity.make(services.sessions, services.archive)
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
         # The built-in server closes the connection after an error reply, such as NOSCRIPT.
         services.sessions.load_scripts()
         try:

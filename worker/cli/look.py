@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated
@@ -115,7 +114,7 @@ def show(context: typer.Context, session: Session, *, as_json: Json = False) -> 
 
     with open_transcript(services_of(context), check_session_id(session)) as transcript:
         if as_json:
-            sys.stdout.buffer.writelines(json_lines.export_line(session, transcript.elements, transcript.owner))
+            console.print_json_parts(json_lines.export_line(session, transcript.elements, transcript.owner))
             return
         from torpor.worker.cli.speech import NAMED, speeches  # loads LangChain
 

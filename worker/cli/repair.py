@@ -68,6 +68,9 @@ def doctor(
     messages: Annotated[
         bool, typer.Option("--messages/--no-messages", help="Read every message, to find corrupt ones, or none.")
     ] = True,
+    archive: Annotated[
+        bool, typer.Option("--archive/--no-archive", help="List the archive, to find damaged objects, or leave it.")
+    ] = True,
     as_json: JsonLines = False,
 ) -> None:
     """Find and repair damaged sessions and index entries.
@@ -75,10 +78,14 @@ def doctor(
     The exit code is 1 if something is left to repair. Messages that can't be read are named by session and position,
     and stay: reads leave them out, and torpor export has their bytes.
 
+    Objects of the archive whose metadata can't be read, and links and pipes in an archive folder, are named and stay,
+    too.
+
     Example: torpor doctor --repair
     """
     left = 0
-    for finding in examining.examine(services_of(context), repair=repair, assume=assume, messages=messages):
+    services = services_of(context)
+    for finding in examining.examine(services, repair=repair, assume=assume, messages=messages, archive=archive):
         left += not finding.repaired
         if as_json:
             console.print_json(finding)

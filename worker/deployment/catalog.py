@@ -6,6 +6,7 @@ that falls asleep meanwhile. So it may give an id twice. It may miss a session t
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from itertools import chain, groupby, islice, product
@@ -14,6 +15,8 @@ from torpor.history.protocol import PermanentError, SessionInfo, TorporError
 from torpor.worker.archive import contents, names
 from torpor.worker.archive.stores import StoredObject
 from torpor.worker.deployment.services import Services
+
+log = logging.getLogger("torpor.catalog")
 
 _PAGE = 500
 
@@ -70,8 +73,7 @@ def owned_and_idle(services: Services, owner: str, since: datetime, *, archived:
             if info.last_active <= since:
                 yield session_id
             continue
-        stored = list(services.archive.list(names.session_prefix(session_id)))
-        if stored and contents.last_active(stored) <= since:
+        if _is_idle(session_id, services.archive.list(names.session_prefix(session_id)), since):
             yield session_id
 
 
@@ -94,11 +96,17 @@ def _indexed(services: Services, unreadable: Callable[[str, PermanentError], Non
 
 
 def _known(services: Services, session_ids: Iterable[str]) -> Iterator[tuple[str, SessionInfo | None]]:
-    """As `described`, but raises the error of a session that can't be read."""
+    """As `described`, without the sessions whose keys are not Torpor's: they are logged, and the walk goes on.
+
+    Raises the error of a session that may be readable later.
+    """
     for session_id, info in described(services, session_ids):
-        if isinstance(info, TorporError):
+        if isinstance(info, PermanentError):
+            log.warning("session %r is left out, torpor doctor lists it: %s", session_id, info)
+        elif isinstance(info, TorporError):
             raise info
-        yield session_id, info
+        else:
+            yield session_id, info
 
 
 def _marked(services: Services, owner: str) -> Iterator[str]:
@@ -111,5 +119,11 @@ def _marked(services: Services, owner: str) -> Iterator[str]:
 
 def _archived(services: Services, idle_since: datetime | None) -> Iterator[str]:
     for session_id, objects in stored_sessions(services):
-        if idle_since is None or contents.last_active(objects) <= idle_since:
+        if idle_since is None or _is_idle(session_id, objects, idle_since):
             yield session_id
+
+
+def _is_idle(session_id: str, objects: Iterable[StoredObject], since: datetime) -> bool:
+    """True if there are segments or markers of a session, and none of them tells of an activity after `since`."""
+    own = [stored for stored in objects if names.parse(session_id, stored.name)]
+    return bool(own) and contents.last_active(own) <= since

@@ -57,7 +57,7 @@ def _configuration(settings: Settings) -> dict[str, Any]:
 
 def _results(settings: Settings) -> dict[str, Any]:
     """Keep the results of purges in the broker for a day, if it is a Redis. No other task has a result."""
-    url = settings.celery_broker
+    url = settings.celery_broker.split(";")[0]  # of several brokers the first, for all who wait for a result
     if not url.startswith(_REDIS):
         return {}
     return {

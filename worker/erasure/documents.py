@@ -44,6 +44,8 @@ def read(archive: ArchiveStore, name: str, model: type[D]) -> D:
         stored = next((each for each in archive.list(name) if each.name == name), None)
         if stored is None:
             raise PurgeNotFound(f"{archive.url}/{name} does not exist")
+        if stored.damage is not None:
+            raise DocumentDamaged(stored.damage)
         if stored.size > _MOST_BYTES:
             raise DocumentDamaged(f"{archive.url}/{name} is damaged: it has more than {_MOST_BYTES:,} bytes")
         with archive.open(stored) as body:

@@ -21,9 +21,10 @@ from torpor.history.protocol import (
     is_readable,
     parse_json,
 )
-from torpor.worker.archive import contents
+from torpor.worker.archive import contents, names, segment_metadata
 from torpor.worker.archive.spool import Spool
 from torpor.worker.deployment.services import Services
+from torpor.worker.errors import ArchiveUnavailable
 from torpor.worker.ops.status import unavailable
 
 _PAGE = 500
@@ -41,6 +42,7 @@ class Ailment(StrEnum):
     METADATA_LOST = "messages without metadata"
     UNREADABLE = "keys or metadata that are not Torpor's"
     CORRUPT = "messages that can't be read"
+    OBJECT_DAMAGED = "object of the archive that is damaged"
     UNADOPTED = "adoption that was not finished"
     ARCHIVE_UNAVAILABLE = "archive that fails for a worker"
     SHARD_UNREADABLE = "a shard's index or quarantine that is not Torpor's"
@@ -57,7 +59,7 @@ class Assumption(StrEnum):
 class Finding:
     """Something that is wrong, and whether it is repaired. `detail` says more, or why it can't be repaired.
 
-    The session id is None if the shard itself is unreadable, or the archive fails.
+    The session id is None if the shard itself is unreadable, the archive fails, or an object is no session's.
     """
 
     session_id: str | None
@@ -67,13 +69,18 @@ class Finding:
 
 
 def examine(
-    services: Services, *, repair: bool = False, assume: Assumption | None = None, messages: bool = True
+    services: Services,
+    *,
+    repair: bool = False,
+    assume: Assumption | None = None,
+    messages: bool = True,
+    archive: bool = True,
 ) -> Iterator[Finding]:
     """Examine all sessions in Redis, indexed or not, and yield what is wrong; with `repair`, repair it first.
 
     With `messages`, reads every message to find corrupt ones, which nothing can repair. Walks the key space once (SCAN)
     while applications and workers go on. Repeatable: what was repaired is not found again. Unreadable keys are never
-    changed.
+    changed. With `archive`, lists the archive, and yields the objects whose metadata is damaged, which stay.
     """
     sessions = services.sessions
     if outage := unavailable(sessions.archive_health()):
@@ -91,6 +98,8 @@ def examine(
                 found.add(session_id)
                 yield finding
     yield from _unadopted(services, repair=repair)
+    if archive and not outage:
+        yield from _damaged_objects(services)
 
 
 def _indexed(sessions: SessionStore) -> Iterator[str | Finding]:
@@ -192,6 +201,18 @@ def _begins(live: list[bytes], archived: Iterable[bytes]) -> bool:
     """True if the live messages begin with all of the archived ones."""
     there = iter(live)
     return all(element == next(there, None) for element in archived)
+
+
+def _damaged_objects(services: Services) -> Iterator[Finding]:
+    """The objects of the archive whose metadata can't be read. Their content is read only by a restore."""
+    try:
+        for stored in services.archive.list(f"{names.ROOT}/"):
+            damage = stored.damage or segment_metadata.damage_of(services.archive, stored)
+            if damage:
+                session_id = names.stored_session(names.folder_of(stored.name), [stored.metadata])
+                yield Finding(session_id, Ailment.OBJECT_DAMAGED, detail=damage)
+    except ArchiveUnavailable as error:
+        yield Finding(None, Ailment.ARCHIVE_UNAVAILABLE, detail=str(error))
 
 
 def _unadopted(services: Services, *, repair: bool) -> Iterator[Finding]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -64,7 +64,8 @@ def import_file(
     """Write a file's conversations to Redis, each in one atomic turn; `progress` is called after each.
 
     Repeatable: a session that is in Redis or the archive already is skipped, and one that was purged is passed over.
-    Raises ImportFailed before anything is written if a line is wrong, or names another owner than its session has.
+    Raises ImportFailed before anything is written if a line is wrong, has a message above the limit, or names another
+    owner than its session has.
     """
     _check_owners(services, path, owners)
     imported = Imported()
@@ -77,13 +78,25 @@ def import_file(
 
 
 def _check_owners(services: Services, path: Path, owners: OwnerSource) -> None:
-    """Raise ImportFailed if a line names another owner than its session has."""
-    named = (each for each in read_conversations(path, owners) if each.owner is not None)
+    """Raise ImportFailed if a line has a message above the limit, or names another owner than its session has."""
+    limit = services.settings.max_message_bytes
+    sized = (_check_sizes(path, each, limit) for each in read_conversations(path, owners))
+    named = (replace(each, elements=[]) for each in sized if each.owner is not None)  # a batch may be large
     with ThreadPoolExecutor(services.settings.concurrency) as pool:
         while batch := list(islice(named, _BATCH)):
             looks = pool.map(lambda each: _look(services, each.session_id), batch)
             for conversation, there in zip(batch, looks, strict=True):
                 _check_owner(path, conversation, there)
+
+
+def _check_sizes(path: Path, conversation: Conversation, limit: int) -> Conversation:
+    for position, element in enumerate(conversation.elements):
+        if len(element) > limit:
+            raise ImportFailed(
+                f"{path}, line {conversation.line}: message {position} has {len(element):,} bytes; "
+                f"{limit:,} is the limit (TORPOR_MAX_MESSAGE_BYTES)"
+            )
+    return conversation
 
 
 def _check_owner(path: Path, conversation: Conversation, there: _There) -> None:

@@ -56,7 +56,7 @@ class Conversation:
     """One line of a file; each element is what Redis stores of a message. `line` is the line's number."""
 
     session_id: str
-    elements: list[bytes]
+    elements: list[bytes] = field(repr=False)
     owner: str | None = None
     line: int = field(default=0, compare=False)
 

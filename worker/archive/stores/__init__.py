@@ -24,7 +24,8 @@ class StoredObject:
     Each change of its description raises its `metageneration`; content never changes within a generation.
     At `custom_time` its retention in the archive ends, and the store may delete it. Before `retained_until` the store
     refuses to delete it; while it is `held`, too. An object that is not `current` was deleted or replaced, and the
-    store keeps it nevertheless.
+    store keeps it nevertheless. `damage` says why its content or its metadata can't be read: it then has no metadata,
+    and may be held.
     """
 
     name: str
@@ -37,6 +38,7 @@ class StoredObject:
     created: datetime | None = None
     current: bool = True
     metageneration: int = 0
+    damage: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,17 +135,21 @@ class ArchiveStore(Protocol):
         """The objects whose names begin with `prefix`, in the order of their names. Sees every finished put.
 
         With `generations`, also those that are not current: a versioned bucket keeps deleted objects, and a crash
-        leaves a part of one. Never has all of them in memory.
+        leaves a part of one. Never has all of them in memory. One that is damaged is listed as such, and never ends the
+        listing.
         """
 
     def open(self, stored: StoredObject) -> AbstractContextManager[BinaryIO]:
-        """The bytes of an object from `list`, as a stream; raises ObjectNotFound on entry or on a read."""
+        """The bytes of an object from `list`, as a stream; raises ObjectNotFound on entry or on a read.
+
+        Raises ArchiveCorrupt for what is no object of its own, such as a link or a pipe in a folder.
+        """
 
     def delete(self, stored: StoredObject) -> bool:
         """Delete this very generation for good; False if it does not exist (any more).
 
         Only for what nobody may rely on: objects below a floor, and documents that have served. Raises ArchiveRefused
-        if a hold, a retention or a missing permission forbids it.
+        if a hold, a retention or a missing permission forbids it, or if damage may hide a hold.
         """
 
     def discard(self, stored: StoredObject) -> bool:
@@ -155,8 +161,9 @@ class ArchiveStore(Protocol):
     def amend(self, stored: StoredObject, *, custom_time: datetime | None = None, held: bool | None = None) -> None:
         """Move an object's custom time to a later moment; set or release its hold. Repeatable.
 
-        A custom time that is not later than the object's own changes nothing: Cloud Storage never lets it go back.
-        Raises ObjectNotFound, and ArchiveRefused if a permission is missing.
+        A custom time that is not later than the object's own changes nothing: Cloud Storage never lets it go back. A
+        hold that is set or released replaces metadata that is damaged. Raises ObjectNotFound, ArchiveCorrupt, and
+        ArchiveRefused if a permission is missing.
         """
 
     def expire(self, now: datetime) -> int:

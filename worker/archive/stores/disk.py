@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -11,8 +13,31 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+# Folders with people's words are their owner's alone. Their files are so too, because mkstemp makes them.
+PRIVATE = 0o700
 _CHUNK = 1024 * 1024
 _LEFT_BEHIND_SECONDS = 3600
+
+
+class Irregular(Exception):
+    """A name in a folder is that of a link, a pipe, a device or a folder, and not of a file."""
+
+
+def open_file(path: Path) -> BinaryIO:
+    """Open a file to read it, without following a link and without waiting for a pipe's writer.
+
+    Raises Irregular for what is no file.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as exc:
+        if exc.errno in (errno.ELOOP, errno.ENXIO):  # a link; a socket
+            raise Irregular("it is a link, or no file") from exc
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise Irregular("it is no file")
+    return os.fdopen(descriptor, "rb")
 
 
 @contextmanager
@@ -42,7 +67,9 @@ def make_folder(folder: Path, root: Path) -> None:
     """Make a folder below `root`, or `root` itself, and all folders between them; returns when they are on disk."""
     if folder.is_dir():
         return
-    folder.mkdir(parents=True, exist_ok=True)
+    missing = [folder, *(each for each in folder.parents if not each.exists())]
+    for each in reversed(missing):
+        each.mkdir(mode=PRIVATE, exist_ok=True)
     for made in [folder, *folder.parents]:
         sync_folder(made)
         if made == root:
@@ -67,7 +94,7 @@ def sync_folder(folder: Path) -> None:
 @contextmanager
 def temporary(folder: Path) -> Iterator[tuple[Path, BinaryIO]]:
     """A new file in a folder, to be linked or moved into place. Deletes the temporary name at the end."""
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(mode=PRIVATE, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=folder)
     try:
         with os.fdopen(descriptor, "wb") as handle:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -26,6 +27,10 @@ from torpor.worker.errors import (
 log = logging.getLogger("worker.stores.folder")
 
 _ATTEMPTS = 100
+# No description is longer: Cloud Storage allows 8 KiB of metadata for an object.
+_MOST_BYTES = 256 * 1024
+# How many damaged objects are logged.
+_MOST_TOLD = 1_000
 # The generation of an object and its description, None if that is lost or damaged.
 _Version = tuple[int, Description | None]
 # Errors that meet every session until someone changes a setting of the machine.
@@ -44,6 +49,7 @@ class FolderStore:
         self._root = root
         self._seen = False
         self._swept = False
+        self._told: set[Path] = set()  # the damaged objects that were logged
 
     @property
     def url(self) -> str:
@@ -93,10 +99,12 @@ class FolderStore:
         """See ArchiveStore."""
         with _translated(self.url):
             try:
-                handle = (self._root / stored.name).open("rb")
+                handle = disk.open_file(self._root / stored.name)
             except FileNotFoundError as exc:
                 self._check_root()
                 raise ObjectNotFound(f"{self.url}/{stored.name} does not exist") from exc
+            except disk.Irregular as exc:
+                raise ArchiveCorrupt(f"{self.url}/{stored.name} can't be read: {exc}") from exc
             with handle:
                 yield handle
 
@@ -121,10 +129,10 @@ class FolderStore:
         """See ArchiveStore."""
         path = self._root / stored.name
         with _translated(self.url), disk.locked(path.parent) as is_locked:
-            if not is_locked or not path.exists() or _generation(path) != stored.generation:
+            if not is_locked or not os.path.lexists(path) or _generation(path) != stored.generation:
                 self._check_root()
                 raise ObjectNotFound(f"{self.url}/{stored.name} does not exist")
-            there = self._described(path)
+            there = self._described(path) if held is None else self._readable(path)
             amended = (there or Description()).amended(custom_time=custom_time, held=held)
             if amended != there:
                 self._describe(path, amended)
@@ -204,20 +212,31 @@ class FolderStore:
                 yield None
 
     def _delete(self, path: Path) -> None:
-        if path.exists() and (described := self._described(path)) and described.held:
-            raise ArchiveRefused(f"{self.url}/{self._name(path)} may not be deleted: it is held", held=True)
+        if os.path.lexists(path):
+            self._check_deletable(path)
         self._remove(path)
+
+    def _check_deletable(self, path: Path) -> None:
+        """Raise ArchiveRefused if an object is held, or may be; a link or a pipe never is."""
+        try:
+            described = self._described(path)
+        except ArchiveCorrupt as exc:
+            if not stat.S_ISREG(path.lstat().st_mode):
+                return
+            raise ArchiveRefused(f"{self.url}/{self._name(path)} may not be deleted: it may be held, {exc}") from exc
+        if described and described.held:
+            raise ArchiveRefused(f"{self.url}/{self._name(path)} may not be deleted: it is held", held=True)
 
     def _version(self, path: Path) -> _Version | None:
         """The generation and the description of an object; None if there is no object."""
         try:
-            return path.stat().st_mtime_ns, self._readable(path)
+            return path.lstat().st_mtime_ns, self._readable(path)
         except FileNotFoundError:
             return None
 
     def _write(self, path: Path, temporary: Path, described: Description, body: BinaryIO, *, contested: bool) -> None:
         """Create an object, or amend the one that is there; returns when it is on disk and verified."""
-        if path.exists():
+        if os.path.lexists(path):
             self._put_again(path, temporary, described, body, contested=contested)
         else:
             self._create(path, temporary, described)
@@ -247,8 +266,15 @@ class FolderStore:
             raise
 
     def _is_same(self, path: Path, body: BinaryIO, described: Description) -> bool:
-        """True if the file on disk has the content of `body`, False if it is damaged; else raises ArchiveConflict."""
-        with path.open("rb") as there:
+        """True if the file on disk has the content of `body`, False if it is damaged; else raises ArchiveConflict.
+
+        A link or a pipe is damage too.
+        """
+        try:
+            handle = disk.open_file(path)
+        except disk.Irregular:
+            return False
+        with handle as there:
             if disk.same_content(body, there):
                 return True
             recorded = self._readable(path) or Description()
@@ -271,16 +297,28 @@ class FolderStore:
 
     def _described(self, path: Path) -> Description | None:
         try:
-            return Description.parse(description_path(path).read_bytes())
+            with disk.open_file(description_path(path)) as file:
+                content = file.read(_MOST_BYTES + 1)
+            if len(content) > _MOST_BYTES:
+                raise ValueError(f"it has more than {_MOST_BYTES:,} bytes")
+            return Description.parse(content)
         except FileNotFoundError:
             return None
-        except (ValueError, LookupError, TypeError) as exc:
-            raise ArchiveCorrupt(f"the metadata of {self.url}/{self._name(path)} can't be read: {exc}") from exc
+        except (ValueError, disk.Irregular) as exc:
+            raise self._corrupt(path, exc) from exc
+        except OSError as exc:
+            if exc.errno != errno.ENAMETOOLONG:
+                raise
+            raise self._corrupt(path, exc.strerror) from exc
+
+    def _corrupt(self, path: Path, reason: object) -> ArchiveCorrupt:
+        return ArchiveCorrupt(f"the metadata of {self.url}/{self._name(path)} can't be read: {reason}")
 
     def _remove(self, path: Path) -> None:
         """Remove an object, and the folders that are empty then: a bucket has no empty folders either."""
         path.unlink(missing_ok=True)
-        description_path(path).unlink(missing_ok=True)
+        with suppress(OSError):  # a name that is too long for a description has none
+            description_path(path).unlink(missing_ok=True)
         disk.sync_folder(path.parent)
         for folder in path.relative_to(self._root).parents:
             if folder == Path():
@@ -298,13 +336,13 @@ class FolderStore:
         with disk.locked(path.parent) as is_locked:
             if not is_locked or not self._removable(path, now):  # somebody may have amended it meanwhile
                 return False
-            existed = path.exists()
+            existed = os.path.lexists(path)
             self._remove(path)
             return existed
 
     def _removable(self, path: Path, now: datetime) -> bool:
         described = self._described(path)
-        return described is not None and (described.expired(now) or not path.exists())
+        return described is not None and (described.expired(now) or not os.path.lexists(path))
 
     def _find(self, name: str, *, generations: bool) -> StoredObject | None:
         path = self._root / name
@@ -316,25 +354,41 @@ class FolderStore:
         return None
 
     def _stored(self, path: Path) -> StoredObject:
-        stat, described = path.stat(), self._described(path)
-        while _identity(stat) != _identity(there := path.stat()):  # somebody deleted it and put it again meanwhile
-            stat, described = there, self._described(path)
+        try:
+            status, described = path.lstat(), self._described(path)
+            while _identity(status) != _identity(
+                there := path.lstat()
+            ):  # somebody deleted it and put it again meanwhile
+                status, described = there, self._described(path)
+        except ArchiveCorrupt as exc:
+            return self._damaged(path, str(exc))
+        if not stat.S_ISREG(status.st_mode):
+            return self._damaged(path, f"{self.url}/{self._name(path)} can't be read: it is a link, or no file")
         described = described or Description()
         return StoredObject(
             self._name(path),
-            stat.st_size,
-            stat.st_mtime_ns,
+            status.st_size,
+            status.st_mtime_ns,
             described.metadata,
             described.custom_time,
             described.held,
-            created=_moment(stat),
+            created=_moment(status),
             metageneration=described.metageneration,
+        )
+
+    def _damaged(self, path: Path, damage: str) -> StoredObject:
+        status = path.lstat()
+        if path not in self._told and len(self._told) < _MOST_TOLD:
+            self._told.add(path)
+            log.warning("an object is damaged, torpor doctor lists it: %s", damage)
+        return StoredObject(
+            self._name(path), status.st_size, status.st_mtime_ns, created=_moment(status), damage=damage
         )
 
     def _left_behind(self, path: Path) -> StoredObject:
         """An object that has only a description, because a crash interrupted its put or its deletion."""
-        stat = description_path(path).stat()
-        return StoredObject(self._name(path), 0, stat.st_mtime_ns, created=_moment(stat), current=False)
+        status = description_path(path).lstat()
+        return StoredObject(self._name(path), 0, status.st_mtime_ns, created=_moment(status), current=False)
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self._root).as_posix()
@@ -344,16 +398,18 @@ def _generation(path: Path) -> int | None:
     """The generation of an object, or of the description that is left of it; None if there is neither."""
     for each in (path, description_path(path)):
         with suppress(FileNotFoundError):
-            return each.stat().st_mtime_ns
+            return each.lstat().st_mtime_ns
     return None
 
 
-def _identity(stat: os.stat_result) -> tuple[int, int]:
-    return stat.st_ino, stat.st_mtime_ns
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_ino, status.st_mtime_ns
 
 
-def _moment(stat: os.stat_result) -> datetime:
-    return datetime.fromtimestamp(stat.st_mtime, UTC)
+def _moment(status: os.stat_result) -> datetime | None:
+    with suppress(ValueError, OverflowError, OSError):  # a file system knows years that Python doesn't
+        return datetime.fromtimestamp(status.st_mtime, UTC)
+    return None
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from torpor.worker.archive.stores import NEVER
 
@@ -30,15 +31,21 @@ class Description:
 
     @classmethod
     def parse(cls, content: bytes) -> Description:
-        """Read a description; raises ValueError, LookupError or TypeError if it is damaged."""
-        read = json.loads(content)
-        custom_time = read["custom_time"]
-        return cls(
-            read["metadata"],
-            custom_time and datetime.fromisoformat(custom_time),
-            read.get("held", False),
-            int(read.get("metageneration", 1)),
-        )
+        """Read a description; raises ValueError, which says what is wrong with it."""
+        try:
+            read = json.loads(content)
+            metadata, moment, held = read["metadata"], read["custom_time"], read.get("held", False)
+            custom_time = moment and datetime.fromisoformat(moment)
+            metageneration = int(read.get("metageneration", 1))
+        except RecursionError:
+            raise ValueError("it is nested too deep") from None
+        except (LookupError, TypeError, AttributeError) as exc:
+            raise ValueError(f"{type(exc).__name__}: {exc}") from exc
+        has_texts = isinstance(metadata, dict) and all(map(_is_text, metadata.values()))
+        has_zone = custom_time is None or (isinstance(custom_time, datetime) and custom_time.tzinfo is not None)
+        if not (has_texts and has_zone and isinstance(held, bool)):
+            raise ValueError("it needs texts as metadata, a custom time with a time zone or none, and a hold or none")
+        return cls(metadata, custom_time, held, metageneration)
 
     def __bytes__(self) -> bytes:
         custom_time = self.custom_time and self.custom_time.isoformat()
@@ -66,3 +73,11 @@ class Description:
     def expired(self, now: datetime) -> bool:
         """True if the object may be deleted because its custom time has passed."""
         return self.custom_time is not None and self.custom_time <= now and not self.held
+
+
+def _is_text(value: Any) -> bool:
+    """True for text that has a UTF-8 form."""
+    try:
+        return isinstance(value, str) and value.encode() is not None
+    except UnicodeEncodeError:
+        return False

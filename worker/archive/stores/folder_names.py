@@ -15,10 +15,16 @@ TEMPORARY = "tmp/"
 def object_names(root: Path, prefix: str) -> Iterator[str]:
     """The names below `root` that begin with `prefix`. Reads one folder at a time.
 
-    An object may have been deleted since. The name of an object also comes if only its description is left.
+    An object may have been deleted since. The name of an object also comes if only its description is left. What is no
+    file, such as a link, comes too.
     """
     folder, slash, _ = prefix.rpartition("/")
     yield from _names(root, folder + slash, prefix)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """True for a folder itself. A link to one may lead anywhere, also to a folder above it."""
+    return entry.is_dir(follow_symlinks=False)
 
 
 def _names(root: Path, folder: str, prefix: str) -> Iterator[str]:
@@ -26,7 +32,7 @@ def _names(root: Path, folder: str, prefix: str) -> Iterator[str]:
     try:
         with os.scandir(root / folder) as entries:
             # Sorted with its '/', a folder `a` stands between the objects `a-b` and `a0`, as in a bucket.
-            found = {e.name + "/" if e.is_dir() else e.name.removesuffix(SUFFIX) for e in entries}
+            found = {e.name + "/" if _is_folder(e) else e.name.removesuffix(SUFFIX) for e in entries}
     except FileNotFoundError:
         return
     for name in sorted(found):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -160,3 +162,42 @@ def test_a_list_with_a_message_above_the_limit_is_not_adopted(client: redis.Redi
         _ = chat.messages
     assert {key: value for key, value in dump(client).items() if key != b"torpor:config"} == before
     assert len(MemorystoreChatMessageHistory(client, "s", adopt=layout, max_message_bytes=3_000).messages) == 3
+
+
+# Import
+
+
+@pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ({"session_id": "b", "messages": [{"type": "human", "content": "x" * 2_000}]}, "message 0 has 2,0"),
+        (
+            {"session_id": "b", "messages": [{"type": "ai", "content": "", "additional_kwargs": nested(250)}]},
+            "too deep",
+        ),
+    ],
+    ids=["large", "deep"],
+)
+def test_a_file_with_a_message_above_a_limit_is_refused_before_anything_is_written(
+    client: redis.Redis, torpor: Torpor, tmp_path: Path, line: Any, says: str
+) -> None:
+    file = tmp_path / "in.jsonl"
+    sound = {"session_id": "a", "messages": [{"type": "human", "content": "hi"}]}
+    file.write_text(json.dumps(sound) + "\n" + json.dumps(line) + "\n")
+    for options in ([], ["--dry-run"]):
+        done = torpor("import", str(file), *options, MAX_MESSAGE_BYTES="2000")
+        assert (done.code, "line 2" in done.err, says in done.said) == (2, True, True), done
+    assert dump(client).keys() <= {b"torpor:config"}
+
+
+@pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
+def test_an_export_of_what_was_written_before_there_was_a_depth_is_imported(
+    services: Services, client: redis.Redis, torpor: Torpor, tmp_path: Path
+) -> None:
+    file = tmp_path / "out.jsonl"
+    services.sessions.append("s", [OLD["deep"]], max_depth=None)
+    assert torpor("export", "s", "-o", str(file)).code == 0
+    client.flushall()
+    assert torpor("import", str(file)).code == 0
+    assert services.sessions.messages("s") == [OLD["deep"]]

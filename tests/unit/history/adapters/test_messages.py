@@ -187,13 +187,16 @@ def test_whatever_json_can_hold_comes_back(content: str, extra: dict[str, Any]) 
 @pytest.mark.parametrize(
     ("message", "place"),
     [
-        (with_extra({1, 2}), "the set at data.additional_kwargs.extra"),
-        (with_extra([0, {"when": datetime.now(UTC)}]), r"the datetime at data.additional_kwargs.extra\[1\].when"),
-        (with_extra(b"abc"), "the bytes at data.additional_kwargs.extra"),
-        (with_extra((object(),)), r"the object at data.additional_kwargs.extra\[0\]"),
-        (with_extra({"by": {(1, 2): 3}}), "the tuple key in data.additional_kwargs.extra.by"),
-        (ToolMessage("x", tool_call_id="1", artifact={"image": b"png"}), "the bytes at data.artifact.image"),
-        (AIMessage("x", response_metadata={"usage": 1j}), "the complex at data.response_metadata.usage"),
+        (with_extra({1, 2}), r"the set at data.additional_kwargs\[value 1\]"),
+        (
+            with_extra([0, {"when": datetime.now(UTC)}]),
+            r"the datetime at data.additional_kwargs\[value 1\]\[1\]\[value 1\]",
+        ),
+        (with_extra(b"abc"), r"the bytes at data.additional_kwargs\[value 1\]"),
+        (with_extra((object(),)), r"the object at data.additional_kwargs\[value 1\]\[0\]"),
+        (with_extra({"by": {(1, 2): 3}}), r"the tuple key in data.additional_kwargs\[value 1\]\[value 1\]"),
+        (ToolMessage("x", tool_call_id="1", artifact={"image": b"png"}), r"the bytes at data.artifact\[value 1\]"),
+        (AIMessage("x", response_metadata={"usage": 1j}), r"the complex at data.response_metadata\[value 1\]"),
     ],
 )
 def test_what_json_cannot_hold_is_refused_with_its_place(message: BaseMessage, place: str) -> None:
@@ -216,7 +219,7 @@ def deep() -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     ("value", "says"),
-    [(circular(), r"the nesting at data\.additional_kwargs\.extra"), (deep(), "deeper than 200 levels, the limit")],
+    [(circular(), r"the nesting at data\.additional_kwargs\[value 1\]"), (deep(), "deeper than 200 levels, the limit")],
     ids=["circular", "deep"],
 )
 def test_endless_nesting_is_refused_in_a_short_error(value: object, says: str) -> None:

@@ -108,13 +108,34 @@ def test_deleting_the_last_object_leaves_no_folder_behind(tmp_path: Path) -> Non
     assert list((tmp_path / "archive" / "tmp").iterdir()) == []
 
 
-def test_an_object_whose_metadata_can_not_be_read_is_reported(tmp_path: Path) -> None:
+def test_an_object_whose_metadata_can_not_be_read_is_listed_as_damaged(tmp_path: Path) -> None:
     archive = open_archive(tmp_path.as_uri())
-    put(archive, NAME, b"hello", DESCRIBED)
+    put(archive, NAME, b"hello", DESCRIBED, held=True)
     [described] = tmp_path.rglob("*.meta.json")
     described.write_text('{"metadata": {"sess')
+    [stored] = archive.list("v1/")
+    assert NAME in (stored.damage or "")
+    with pytest.raises(ArchiveRefused, match="it may be held"):
+        archive.delete(stored)
     with pytest.raises(ArchiveCorrupt, match=re.escape(NAME)):
-        object_names(archive)
+        archive.amend(stored, custom_time=MOMENT)
+    archive.amend(stored, held=False)
+    assert archive.delete(stored)
+
+
+@pytest.mark.parametrize("kind", ["a link", "a pipe"])
+def test_what_is_no_file_is_listed_as_damaged_never_read_and_replaced_by_a_put(tmp_path: Path, kind: str) -> None:
+    archive = open_archive(tmp_path.as_uri())
+    path = tmp_path / NAME
+    path.parent.mkdir(parents=True)
+    path.symlink_to(path) if kind == "a link" else os.mkfifo(path)
+    [stored] = archive.list("v1/")
+    assert "it is a link, or no file" in (stored.damage or "")
+    with pytest.raises(ArchiveCorrupt, match="can't be read"), archive.open(stored):
+        pass
+    put(archive, NAME, b"hello", DESCRIBED)
+    [there] = archive.list("v1/")
+    assert (there.damage, there.size) == (None, 5)
 
 
 # A folder's holds and expiry
