@@ -14,6 +14,7 @@ from langchain_core.messages import AIMessage, HumanMessage
 
 from support.command import Torpor
 from support.foreign import Foreign
+from support.identity import bind
 from support.keyspace import dump, raw
 from support.servers import RedisServer
 from torpor import MemorystoreChatMessageHistory, MemorystoreSession
@@ -199,5 +200,6 @@ def test_an_export_of_what_was_written_before_there_was_a_depth_is_imported(
     services.sessions.append("s", [OLD["deep"]], max_depth=None)
     assert torpor("export", "s", "-o", str(file)).code == 0
     client.flushall()
+    bind(services)
     assert torpor("import", str(file)).code == 0
     assert services.sessions.messages("s") == [OLD["deep"]]
