@@ -317,8 +317,11 @@ class FolderStore:
     def _remove(self, path: Path) -> None:
         """Remove an object, and the folders that are empty then: a bucket has no empty folders either."""
         path.unlink(missing_ok=True)
-        with suppress(OSError):  # a name that is too long for a description has none
+        try:
             description_path(path).unlink(missing_ok=True)
+        except OSError as exc:
+            if exc.errno != errno.ENAMETOOLONG:  # a name that is too long for a description has none
+                raise
         disk.sync_folder(path.parent)
         for folder in path.relative_to(self._root).parents:
             if folder == Path():
