@@ -27,9 +27,9 @@ class Action(StrEnum):
 
 
 _QUESTIONS = {
-    Action.MOVE_ARCHIVE: "Record that the archive of this deployment is {archive} from now on?",
-    Action.RECOVER: "Let this Redis take over {archive}, and refuse every other Redis there?",
-    Action.FORK: "Give this Redis and {archive}, which are copies, a new id?",
+    Action.MOVE_ARCHIVE: "Record in Redis {redis} that its archive is {archive} from now on?",
+    Action.RECOVER: "Let Redis {redis} take over {archive}, and refuse every other Redis there, even one in use?",
+    Action.FORK: "Give Redis {redis} and {archive}, which are copies, a new id?",
 }
 
 
@@ -72,9 +72,13 @@ def deployment(
     changes = found.state is not State.AGREE
     if changes and not dry_run:
         if not yes:
-            typer.confirm(_QUESTIONS[action].format(archive=found.archive.url), abort=True, err=True)
+            typer.confirm(_question(action, found), abort=True, err=True)
         _act(services, action, surveyed, give_up)
     _tell(services, action, surveyed, changes=changes, dry_run=dry_run, as_json=as_json)
+
+
+def _question(action: Action, found: Comparison) -> str:
+    return _QUESTIONS[action].format(redis=found.redis.redis, archive=found.archive.url)
 
 
 def _checked(services: Services, action: Action, give_up: str | None) -> Comparison:
@@ -113,7 +117,7 @@ def _tell(services: Services, action: Action, surveyed: Survey, *, changes: bool
     elif not changes:
         console.say("nothing to do: both belong together")
     elif dry_run:
-        console.say(f"would be done: {_QUESTIONS[action].format(archive=now.archive.url).rstrip('?')}")
+        console.say(f"would be done: {_question(action, now).rstrip('?')}")
     else:
         console.say(f"done: deployment {now.redis.deployment}")
 

@@ -33,6 +33,11 @@ _OTHER = (
     "Check TORPOR_REDIS_URL and TORPOR_ARCHIVE_URL. If both are right, because Redis was lost or replaced: "
     "torpor deployment recover"
 )
+_ELSEWHERE = "Check TORPOR_ARCHIVE_URL: Redis has recorded where its archive is"
+_NO_IDS = (
+    "Check TORPOR_REDIS_URL and TORPOR_ARCHIVE_URL. If both are right, because Redis was lost or replaced, or the "
+    "deployment is of an older version whose workers recorded nothing in Redis: torpor deployment recover"
+)
 
 
 class State(StrEnum):
@@ -78,8 +83,7 @@ def compare(redis: Identity, namespace: str, archive: ArchiveStore) -> Compariso
     state = _state(redis, namespace, there, archive)
     if state is State.DISAGREE and there.deployment is None and redis.archive == archive.url:
         archive.check()
-    way_out = _MOVED if redis.deployment and redis.deployment == there.deployment else _OTHER
-    return Comparison(namespace, redis, there, state, way_out)
+    return Comparison(namespace, redis, there, state, _way_out(redis, there))
 
 
 def compare_sides(sessions: SessionStore, archive: ArchiveStore) -> Comparison:
@@ -112,7 +116,9 @@ def require(sessions: SessionStore, archive: ArchiveStore) -> None:
     """
     found = check(sessions, archive)
     if found.state is State.NEW:
-        raise DeploymentMismatch(f"{found.sides()}: they were never used together. Start a worker first: torpor worker")
+        is_older = found.redis.configured and found.archive.namespace is not None
+        why = "an older version made this deployment, which has no id" if is_older else "they were not used together"
+        raise DeploymentMismatch(f"{found.sides()}: {why} yet. Start a worker first: torpor worker")
 
 
 def make(sessions: SessionStore, archive: ArchiveStore) -> Identity:
@@ -184,6 +190,14 @@ def _state(redis: Identity, namespace: str, there: ArchiveIdentity, archive: Arc
     if there.deployment is not None:
         return State.NEW if redis.deployment == there.deployment else State.DISAGREE
     return State.NEW if _may_begin(redis, there, archive) else State.DISAGREE
+
+
+def _way_out(redis: Identity, there: ArchiveIdentity) -> str:
+    if redis.deployment is not None and redis.deployment == there.deployment:
+        return _MOVED
+    if there.deployment is None and redis.archive not in (None, there.url):
+        return _ELSEWHERE
+    return _NO_IDS if there.deployment is redis.deployment is None else _OTHER
 
 
 def _may_begin(redis: Identity, there: ArchiveIdentity, archive: ArchiveStore) -> bool:

@@ -46,7 +46,7 @@ def read(path: Path) -> Iterator[Assignment]:
 
 def _lines(path: Path, lines: TextIO) -> Iterator[tuple[int, dict[str, object]]]:
     """The number of each line, and what it has."""
-    is_json = lines.read(1) == "{"
+    is_json = next((line.lstrip() for line in lines if line.strip()), "").startswith("{")
     lines.seek(0)
     if is_json:
         for number, line in enumerate(lines, start=1):
@@ -58,6 +58,8 @@ def _lines(path: Path, lines: TextIO) -> Iterator[tuple[int, dict[str, object]]]
         if rows.fieldnames is None or set(_COLUMNS) - set(rows.fieldnames):
             raise ImportFailed(f"{path}, line 1: expected JSON lines, or the columns session_id and owner")
         for row in rows:
+            if None in row:
+                raise ImportFailed(f"{path}, line {rows.line_num}: it has more values than the header has columns")
             yield rows.line_num, dict(row)
     except csv.Error as exc:
         raise ImportFailed(f"{path}, line {rows.line_num + 1}: {exc}") from exc

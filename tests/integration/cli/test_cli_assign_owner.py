@@ -111,6 +111,12 @@ def test_sessions_are_assigned_by_a_pattern_of_their_ids(services: Services, tor
     assert (none.code, none.err.strip()) == (3, "torpor: no session matches 'x*'")
 
 
+def test_empty_lines_are_passed_over(services: Services, torpor: Torpor, file: Path) -> None:
+    say(services, "live")
+    file.write_text('\n \n{"session_id": "live", "owner": "ann"}\n\n')
+    assert torpor("assign-owner", str(file), "--yes", "--json").json == counts(assigned=1)
+
+
 def test_what_was_assigned_before_an_outage_stays_and_the_next_run_goes_on(
     services: Services, torpor: Torpor, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,6 +154,7 @@ def test_what_was_assigned_before_an_outage_stays_and_the_next_run_goes_on(
         ("session,owner\nlive,ann\n", "line 1: expected JSON lines, or the columns session_id and owner"),
         ("session_id,owner\nlive,ann\nasleep\n", "line 3: expected a session_id and an owner"),
         ('session_id,owner\nlive,"ann\n', "line 2: "),
+        ("session_id,owner\nlive,ann,bob\n", "line 2: it has more values than the header has columns"),
         ("", "line 1: expected JSON lines"),
     ],
 )

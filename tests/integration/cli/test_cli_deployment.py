@@ -215,7 +215,7 @@ def test_a_recovery_that_is_killed_lets_nobody_in_and_is_finished_by_the_next(
     assert refused(torpor("purge", "--session", "s", "--yes"), "recover")
     assert torpor("deployment", "recover", "--yes").code == 0
     assert torpor("purge", "--session", "s", "--yes").code == 1, "the hold stands"
-    assert drain(services, SHARDS) == {Outcome.HOLD_APPLIED: 1}
+    assert drain(services, SHARDS)[Outcome.HOLD_APPLIED] == 1
 
 
 # A copy for staging
@@ -242,6 +242,32 @@ def test_copies_get_an_id_of_their_own_and_the_original_is_not_touched(
     assert torpor("restore", "s", **there).code == 0
     assert [(each.name, each.generation) for each in services.archive.list("")] == original
     assert refused(torpor("restore", "s"), was), "the copy of Redis is refused by the original archive"
+
+
+def test_the_original_redis_takes_no_fork_over_unless_it_gives_up_its_own_archive(
+    client: redis.Redis, services: Services, torpor: Torpor
+) -> None:
+    sleep(client, services, "s", "hello")
+    was = services.sessions.identity()
+    assert was.deployment
+    copy = copied(services)
+    moves.fork(copy)
+    assert services.sessions.identify(services.sessions.identity(), was.deployment, was.archive)
+    before = contents_of(services.sessions, copy.archive)
+    assert refused(
+        torpor("deployment", "recover", "--yes", ARCHIVE_URL=copy.archive.url), f"--give-up {was.deployment}"
+    )
+    assert contents_of(services.sessions, copy.archive) == before
+    assert torpor("restore", "s").code == 0
+
+
+def test_a_url_that_is_not_the_recorded_one_leads_to_no_recovery(
+    services: Services, torpor: Torpor, scratch: Path
+) -> None:
+    (scratch / "empty").mkdir()
+    said = torpor("deployment", ARCHIVE_URL=(scratch / "empty").as_uri())
+    assert refused(said, "Check TORPOR_ARCHIVE_URL", services.archive.url)
+    assert "recover" not in said.said
 
 
 def test_the_original_folder_is_no_copy_by_another_name(
