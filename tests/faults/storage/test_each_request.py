@@ -26,10 +26,6 @@ from torpor.worker.sleep.outcome import Outcome
 from torpor.worker.wake.read import read_transcript
 from torpor.worker.wake.restore import RestoreOutcome, restore_session
 
-# The library leaves the connection of a download that failed to the garbage collector.
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
-
-
 # Page by page, request by request
 
 

@@ -17,8 +17,6 @@ from torpor.worker.archive.stores import ArchiveStore
 from torpor.worker.errors import ArchiveUnavailable
 
 passing = pytest.mark.parametrize("fault", PASSING.values(), ids=PASSING.keys())
-# The library leaves the connection of a download that failed to the garbage collector.
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 
 
 # What passes

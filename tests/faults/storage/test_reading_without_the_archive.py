@@ -18,7 +18,6 @@ from torpor.worker.deployment.services import Services
 from torpor.worker.errors import ArchiveUnavailable
 from torpor.worker.sleep.attempt import archive_session
 
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 PATIENCE = 2.0
 FAULTS = {
     "503": answered(503),

@@ -37,9 +37,6 @@ from torpor.worker.sleep.drain import drain
 from torpor.worker.sleep.outcome import Outcome
 from torpor.worker.wake.restore import restore_session
 
-# The library leaves the connection of a download that failed to the garbage collector.
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
-
 OF_THE_DEPLOYMENT = (names.DEPLOYMENT, names.IDENTITIES)
 
 
