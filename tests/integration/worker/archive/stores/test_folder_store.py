@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -27,6 +28,7 @@ from support.objects import (
     uses,
 )
 from torpor.worker.archive.stores import ArchiveStore, disk
+from torpor.worker.archive.stores.folder_description import description_path
 from torpor.worker.archive.stores.url import open_archive
 from torpor.worker.errors import (
     ArchiveCorrupt,
@@ -327,3 +329,25 @@ def test_files_and_folders_that_vanish_while_a_folder_is_listed_are_passed_over(
         folder.delete(gone)
     found += [each.name for each in listed]
     assert found == [each.name for each in (stored[0], stored[2], *stored[6:])]
+
+
+def test_a_deletion_fails_if_the_description_cannot_be_removed_and_can_be_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = open_archive((tmp_path / "archive").as_uri())
+    stored = put(archive, NAME, b"hello", {"owner": "ann"})
+    description = description_path(tmp_path / "archive" / NAME)
+    unlink = Path.unlink
+
+    def fail(path: Path, missing_ok: bool = False) -> None:  # noqa: FBT001, FBT002 - as Path.unlink
+        if path == description:
+            raise OSError(errno.EIO, "Input/output error")
+        unlink(path, missing_ok=missing_ok)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "unlink", fail)
+        with pytest.raises(ArchiveUnavailable):
+            archive.delete(stored)
+    assert description.exists()
+    archive.delete(stored)
+    assert not description.exists()
