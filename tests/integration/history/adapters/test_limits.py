@@ -119,7 +119,7 @@ def too_deep(layout: str, client: redis.Redis) -> Foreign:
     theirs = Foreign(client, LAYOUTS[layout])
     theirs.add("one")
     deep = b'{"type":"human","data":{"content":"two","additional_kwargs":%b}}' % (
-        b'{"a":' * 9_000 + b"1" + b"}" * 9_000
+        b'{"a":' * 100_000 + b"1" + b"}" * 100_000
     )
     raw(client, "LPUSH" if theirs.layout.newest_first else "RPUSH", theirs.key, deep)
     theirs.add("three")
@@ -150,7 +150,7 @@ def test_a_dry_run_shows_a_session_that_is_nested_too_deep(client: redis.Redis, 
     for options in ([], ["--json"]):
         done = torpor("adopt", "--match", "*", "--format", layout, "--dry-run", *options)
         assert done.code == 0, done
-        assert "54,0" in done.out, done
+        assert "600,0" in done.out, done
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
