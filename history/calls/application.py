@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from torpor.history.calls.call import PAGE_MESSAGES, Call, Deployment, Keep, span_ms, to_span
+from torpor.history.calls.call import PAGE_MESSAGES, Call, Deployment, Keep, span_ms, to_moment, to_span
 from torpor.history.calls.session_info import to_hold, to_session_info
 from torpor.history.errors import (
     InvalidArgument,
@@ -23,7 +24,10 @@ from torpor.history.keys import Keyspace, config_key, encode_owner, encode_sessi
 from torpor.history.limits import MAX_DEPTH, MAX_MESSAGE_BYTES, check_elements
 from torpor.history.policy import Policies
 from torpor.history.scripts import script
-from torpor.history.session import Page, SessionInfo
+from torpor.history.session import FenceToken, Page, SessionInfo
+
+# One token of the fence as move_fence.lua writes it: since when (ms), and the token.
+_FENCE_TOKEN = re.compile(rb"(\d{1,15}):([0-9a-f]+)")
 
 
 def configure(
@@ -43,7 +47,7 @@ def configure(
     """
 
     def decode(reply: Any) -> Deployment:
-        recorded, idle_ms, max_age_ms, rules, retention_ms, identity, archive = reply
+        recorded, idle_ms, max_age_ms, rules, retention_ms, identity, archive, fence, now_ms = reply
         return Deployment(
             Keyspace(namespace, int(recorded or shards)),
             to_span(idle_ms) or DEFAULT_IDLE,
@@ -54,6 +58,8 @@ def configure(
             retention_known=retention_ms is not None,
             id=identity.decode() if identity else None,
             archive=archive.decode() if archive else None,
+            fence=_to_fence(fence or b""),
+            read_at=to_moment(now_ms),
         )
 
     return Call(
@@ -69,6 +75,10 @@ def configure(
         ],
         decode,
     )
+
+
+def _to_fence(stored: bytes) -> tuple[FenceToken, ...]:
+    return tuple(FenceToken(token.decode(), to_moment(since)) for since, token in _FENCE_TOKEN.findall(stored))
 
 
 def append(

@@ -138,6 +138,18 @@ class FolderStore:
                 self._describe(path, amended)
                 disk.sync_folder(path.parent)
 
+    def annotate(self, stored: StoredObject, entries: Mapping[str, str]) -> bool:
+        """See ArchiveStore."""
+        with self._locked(stored) as path:
+            if path is None:
+                raise ObjectNotFound(f"{self.url}/{stored.name} does not exist")
+            there = self._described(path) or Description()
+            if there.metageneration != stored.metageneration:
+                return False
+            self._describe(path, there.annotated(entries))
+            disk.sync_folder(path.parent)
+            return True
+
     def expire(self, now: datetime) -> int:
         """See ArchiveStore. Also removes the descriptions that crashes have left behind."""
         expired = 0
