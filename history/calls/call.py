@@ -80,6 +80,11 @@ def span_ms(span: timedelta | None) -> bytes | int:
     return b"" if span is None else span // MILLISECOND
 
 
+def to_record(span: timedelta | Keep | None) -> bytes | int:
+    """The script argument that records a span: '-' deletes the recorded one, empty leaves it."""
+    return b"" if isinstance(span, Keep) else span_ms(span) or b"-"
+
+
 def to_span(ms: bytes | None) -> timedelta | None:
     """The span in a reply (ms); None if the reply has none."""
     return timedelta(milliseconds=int(ms)) if ms else None

@@ -1,0 +1,57 @@
+"""The configuration of a deployment."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from torpor.history.calls.call import Call, Deployment, Keep, span_ms, to_record, to_span
+from torpor.history.expiry import DEFAULT_IDLE
+from torpor.history.keys import Keyspace, config_key
+from torpor.history.policy import Policies
+from torpor.history.scripts import script
+
+
+def configure(
+    namespace: str,
+    shards: int,
+    idle: timedelta | None,
+    max_age: timedelta | Keep | None,
+    *,
+    retention: timedelta | Keep | None,
+    policies: Policies | None,
+    record: bool,
+) -> Call[Deployment]:
+    """Read the deployment's configuration; with `record`, first record the given values.
+
+    A recorded shard count stays. None leaves `idle` and `policies` as they are, and KEEP leaves `max_age` and
+    `retention`. For these two None records that there is none.
+    """
+
+    def decode(reply: Any) -> Deployment:
+        recorded, idle_ms, max_age_ms, rules, retention_ms, identity, archive = reply
+        return Deployment(
+            Keyspace(namespace, int(recorded or shards)),
+            to_span(idle_ms) or DEFAULT_IDLE,
+            to_span(max_age_ms),
+            to_span(retention_ms),
+            Policies.parse(rules or b"[]"),
+            recorded=recorded is not None,
+            retention_known=retention_ms is not None,
+            id=identity.decode() if identity else None,
+            archive=archive.decode() if archive else None,
+        )
+
+    return Call(
+        script("configure"),
+        [config_key(namespace)],
+        [
+            shards,
+            int(record),
+            span_ms(idle),
+            to_record(max_age),
+            b"" if policies is None else bytes(policies),
+            to_record(retention),
+        ],
+        decode,
+    )
