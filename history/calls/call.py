@@ -9,9 +9,9 @@ from typing import Any, Generic, TypeVar
 
 from torpor.history.expiry import DEFAULT_IDLE, Expiry
 from torpor.history.keys import Keyspace
+from torpor.history.overview import FenceToken
 from torpor.history.policy import Policies
 from torpor.history.scripts import Script
-from torpor.history.session import FenceToken
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -82,6 +82,11 @@ def to_ms(moment: datetime) -> int:
 def span_ms(span: timedelta | None) -> bytes | int:
     """A span as a script argument: milliseconds, or empty for None."""
     return b"" if span is None else span // MILLISECOND
+
+
+def to_record(span: timedelta | Keep | None) -> bytes | int:
+    """The script argument that records a span: '-' deletes the recorded one, empty leaves it."""
+    return b"" if isinstance(span, Keep) else span_ms(span) or b"-"
 
 
 def to_span(ms: bytes | None) -> timedelta | None:

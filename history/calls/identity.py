@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torpor.history.calls.call import Call, Deployment
 from torpor.history.keys import config_key
+from torpor.history.overview import Identity
 from torpor.history.scripts import script
-from torpor.history.session import Identity
 
 
 def identify(namespace: str, seen: Identity, deployment: str, archive: str | None) -> Call[bool]:

@@ -18,9 +18,9 @@ from torpor.history.clients.kinds import address_of, kind_of
 from torpor.history.clients.resending import Resending, own_retries, persistently
 from torpor.history.errors import InvalidArgument, RedisUnavailable, ShardCountMismatch, TorporError, translate
 from torpor.history.keys import DEFAULT_NAMESPACE, DEFAULT_SHARDS, check_namespace, check_shards
+from torpor.history.overview import Identity
 from torpor.history.policy import Policies
 from torpor.history.scripts import all_scripts
-from torpor.history.session import Identity
 
 T = TypeVar("T")
 

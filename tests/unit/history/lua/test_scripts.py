@@ -21,20 +21,11 @@ from torpor.history.expiry import Expiry
 from torpor.history.fields import STORED, by_name
 from torpor.history.keys import Keyspace
 from torpor.history.layout import LAYOUTS
+from torpor.history.outcomes import PurgeTarget, RebuiltMetadata, RestoreTicket
+from torpor.history.overview import ArchiveNote, Identity
 from torpor.history.policy import Policies
 from torpor.history.scripts import all_scripts, named, script
-from torpor.history.session import (
-    ArchiveNote,
-    Identity,
-    Lease,
-    Origin,
-    Page,
-    PurgeTarget,
-    RebuiltMetadata,
-    RestoreTicket,
-    SessionInfo,
-    Status,
-)
+from torpor.history.session import Lease, Origin, Page, SessionInfo, Status
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
