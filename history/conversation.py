@@ -14,7 +14,8 @@ from torpor.history.expiry import Expiry
 from torpor.history.keys import DEFAULT_NAMESPACE, check_owner, check_session_id
 from torpor.history.layout import Layout, to_layout
 from torpor.history.limits import MAX_MESSAGE_BYTES, check_max_message_bytes
-from torpor.history.session import HoldOutcome, Page, SessionInfo
+from torpor.history.outcomes import HoldOutcome
+from torpor.history.session import Page, SessionInfo
 from torpor.history.store import SessionOperations
 from torpor.history.store.runner import Runner
 

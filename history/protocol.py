@@ -72,22 +72,13 @@ from torpor.history.keys import (
 )
 from torpor.history.layout import LAYOUTS, RETURN_PREFIX, Layout, check_return_key, is_celerys
 from torpor.history.limits import MAX_MESSAGE_BYTES, MOST_MESSAGE_BYTES, check_max_message_bytes, is_too_deep
-from torpor.history.policy import Policies
-from torpor.history.session import (
-    ArchiveHealth,
-    ArchiveNote,
-    ArchiveState,
+from torpor.history.outcomes import (
     AssignOutcome,
     ClaimOutcome,
     CommitOutcome,
     EraseOutcome,
     HoldOutcome,
-    Identity,
     IndexOutcome,
-    Lease,
-    LegalHold,
-    Origin,
-    Page,
     PurgeOutcome,
     PurgeTarget,
     Purging,
@@ -95,12 +86,18 @@ from torpor.history.session import (
     RestoreEnd,
     RestoreRefusal,
     RestoreTicket,
-    SessionInfo,
+)
+from torpor.history.overview import (
+    ArchiveHealth,
+    ArchiveNote,
+    ArchiveState,
+    Identity,
     ShardOverview,
     ShardPoll,
-    Status,
     WorkerHealth,
 )
+from torpor.history.policy import Policies
+from torpor.history.session import Lease, LegalHold, Origin, Page, SessionInfo, Status
 from torpor.history.store import AsyncSessionStore, PurgeLock, SessionOperations, SessionStore
 
 __all__ = [

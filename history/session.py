@@ -1,8 +1,7 @@
-"""A session as plain data: its expiry, its state, and the outcomes of operations on it."""
+"""A session as plain data: its state, its description, and pages of its messages."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -20,21 +19,6 @@ class Status(StrEnum):
     RESTORING = "restoring"
     QUARANTINED = "quarantined"
     PURGED = "purged"  # a tombstone, which refuses late writes
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Which deployment a Redis belongs to: the deployment's id and the URL of its archive, as Redis has recorded them.
-
-    With a `deployment` but no `archive`, a first use was interrupted. `configured`: a worker has recorded the
-    deployment's configuration, so the deployment has been at work. `redis` is the address, without credentials, as the
-    client has it.
-    """
-
-    redis: str = field(compare=False)
-    deployment: str | None = None
-    archive: str | None = None
-    configured: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,105 +116,6 @@ class Page:
         return self.stop >= (self.total if stop is None else min(stop, self.total))
 
 
-class CommitOutcome(StrEnum):
-    """The outcome for a session whose archived copy was verified."""
-
-    DELETED = "deleted"
-    KEPT = "kept"
-    SUPERSEDED = "superseded"
-    GONE = "gone"
-
-
-class EraseOutcome(StrEnum):
-    """The outcome of noting that the archive below a floor is erased."""
-
-    DONE = "done"
-    RECHECK = "recheck"  # to be erased once more, when a lease that was running at the clear has ended
-    OTHER = "other"  # a later clear has set another floor, or the session is gone
-
-
-class PurgeOutcome(StrEnum):
-    """The outcome for a session that was to be purged."""
-
-    PURGED = "purged"
-    HELD = "held"  # under a legal hold
-    ACTIVE = "active"  # not idle for long enough
-    CHANGED = "changed"  # its owner or epoch has changed, or the lease is lost: look at it again
-
-
-@dataclass(frozen=True, slots=True)
-class PurgeTarget:
-    """A session to purge, with its owner in Redis when it was last described, and its owners in the archive."""
-
-    session_id: str
-    owner: str | None = None
-    archived_owners: Sequence[str] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Purging:
-    """The result for a session that was to be purged; epochs below `floor` can never be restored."""
-
-    outcome: PurgeOutcome
-    floor: int | None = None
-    messages: int = 0
-    hold: LegalHold | None = None
-
-
-class HoldOutcome(StrEnum):
-    """The outcome of setting or releasing a legal hold."""
-
-    NOTED = "noted"
-    NONE = "none"  # there was none to release
-    PURGED = "purged"  # the session is purged already
-
-
-class AssignOutcome(StrEnum):
-    """The outcome of giving a session an owner."""
-
-    ASSIGNED = "assigned"  # the session is the owner's, perhaps since earlier
-    OTHER = "other"  # it is another owner's
-    PURGED = "purged"
-    ABSENT = "absent"  # neither in Redis nor in the archive
-    DAMAGED = "damaged"  # its metadata was lost
-
-
-class ClaimOutcome(StrEnum):
-    """Why a session could not be claimed at once."""
-
-    BUSY = "busy"
-    QUARANTINED = "quarantined"
-    MISSING = "missing"
-
-
-@dataclass(frozen=True, slots=True)
-class RestoreTicket:
-    """A restore that has begun; only the newest ticket of a session can finish.
-
-    `epoch` and `message_count` are those of the session in Redis.
-    """
-
-    session_id: str
-    token: bytes
-    epoch: int
-    message_count: int
-
-
-class RestoreRefusal(StrEnum):
-    """Why a restore did not begin."""
-
-    COMPLETE = "complete"  # no message of the session is in the archive alone
-    RUNNING = "running"  # another restore is running
-
-
-class RestoreEnd(StrEnum):
-    """How a restore ended."""
-
-    RESTORED = "restored"
-    NOTHING = "nothing"
-    SUPERSEDED = "superseded"
-
-
 @dataclass(frozen=True, slots=True)
 class Origin:
     """The metadata of a session in the archive, for the fields that the session in Redis lacks."""
@@ -238,98 +123,3 @@ class Origin:
     created: datetime | None = None
     expiry: Expiry = Expiry()  # noqa: RUF009 - frozen
     owner: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RebuiltMetadata:
-    """New metadata for `message_count` messages whose metadata was lost, made from the archive.
-
-    `epoch` is that of the newest messages, None for a new epoch; the other counts are as in SessionInfo.
-    """
-
-    message_count: int
-    epoch: int | None
-    restored_count: int
-    archived_count: int
-    complete: bool
-
-
-class IndexOutcome(StrEnum):
-    """The outcome of comparing a session with its entry in the due index."""
-
-    ADDED = "added"
-    DROPPED = "dropped"
-    RIGHT = "right"
-
-
-@dataclass(frozen=True, slots=True)
-class ShardPoll:
-    """A listener's view of a shard. `elected`: this listener is the one that sends a drain for the due sessions.
-
-    `now` and `next_due` are in seconds of Redis's clock; `next_due` is the earliest due moment ahead, or None.
-    """
-
-    shard: int
-    now: float
-    due: int
-    elected: bool
-    next_due: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class ShardOverview:
-    """Counts of one shard. `oldest_due` is the earliest due moment in the past.
-
-    `in_work` and `postponed` count to 10,000 at most.
-    """
-
-    shard: int
-    live: int
-    due: int
-    in_work: int
-    postponed: int
-    quarantined: int
-    oldest_due: datetime | None
-    archived: int
-    restored: int
-    tombstones: int
-    now: datetime
-
-
-class ArchiveState(StrEnum):
-    """The state of the archive, as its workers see it."""
-
-    AVAILABLE = "available"
-    UNAVAILABLE = "unavailable"
-
-
-@dataclass(frozen=True, slots=True)
-class ArchiveNote:
-    """What a worker notes of the archive: its error, empty if it has worked.
-
-    A failure counts for the span `counts` if the worker notes nothing more. Its notes are forgotten after `kept`.
-    """
-
-    worker: str
-    error: str = ""
-    counts: timedelta = timedelta(minutes=10)
-    kept: timedelta = timedelta(days=1)
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerHealth:
-    """When the archive has last worked for a worker, and when it has last failed, with the error."""
-
-    worker: str
-    is_failing: bool
-    last_success: datetime | None
-    last_failure: datetime | None
-    error: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class ArchiveHealth:
-    """The notes of all workers. `unavailable_since` is None while the archive works for all of them."""
-
-    unavailable_since: datetime | None
-    workers: Sequence[WorkerHealth]

@@ -56,10 +56,14 @@ def _opened() -> OpenDeployment:
 
 @shared_task(name="torpor.sweep")
 def sweep() -> int:
-    """Send drains for all due sessions, or see whether an outage has ended; returns how many drains were sent."""
+    """Send drains for all due sessions, or see whether an outage has ended; returns how many drains were sent.
+
+    Then move the fence, if it is time to.
+    """
     sent = send_drains(services().sessions.due_counts())
     if not sent:
         look_again(services())
+    _opened().move_fence()
     return sent
 
 

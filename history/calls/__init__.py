@@ -15,13 +15,14 @@ from torpor.history.calls.adoption import (
     stage_return,
     take_list,
 )
-from torpor.history.calls.application import append, clear, close, configure, info, pop, read, update
 from torpor.history.calls.archiving import attempts, commit, note_erased, release, renew, requeue, snapshot
 from torpor.history.calls.call import KEEP, Call, Deployment, Keep
+from torpor.history.calls.configuration import configure
+from torpor.history.calls.emptying import clear, pop
 from torpor.history.calls.erasure import drop_live, purge, rebase
 from torpor.history.calls.events import add_events, archive_health
 from torpor.history.calls.holding import find_hold, hold, hold_owner, note_hold_applied, note_owner_hold, release_hold
-from torpor.history.calls.identity import identify, note_epoch
+from torpor.history.calls.identity import identify, move_fence, note_epoch
 from torpor.history.calls.index import (
     claim,
     claim_one,
@@ -34,8 +35,11 @@ from torpor.history.calls.index import (
     poll_shards,
 )
 from torpor.history.calls.owners import assign_owner, owned
+from torpor.history.calls.reading import info, read
 from torpor.history.calls.repair import rebuild_metadata, reindex
 from torpor.history.calls.restoring import abandon, begin_restore, finish_restore, stage
+from torpor.history.calls.scheduling import close, update
+from torpor.history.calls.writing import append
 
 __all__ = [
     "KEEP",
@@ -72,6 +76,7 @@ __all__ = [
     "identify",
     "info",
     "list_sessions",
+    "move_fence",
     "nearest",
     "note_epoch",
     "note_erased",

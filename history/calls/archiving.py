@@ -8,8 +8,9 @@ from datetime import timedelta
 from torpor.history.calls.call import MILLISECOND, Call, Deployment
 from torpor.history.calls.session_info import to_session_info
 from torpor.history.keys import encode_session_id
+from torpor.history.outcomes import CommitOutcome, EraseOutcome
 from torpor.history.scripts import script
-from torpor.history.session import CommitOutcome, EraseOutcome, Lease, SessionInfo
+from torpor.history.session import Lease, SessionInfo
 
 
 def attempts(deployment: Deployment, session_id: str) -> Call[int]:

@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from torpor.history.expiry import DEFAULT_IDLE, Expiry
 from torpor.history.keys import Keyspace
+from torpor.history.overview import FenceToken
 from torpor.history.policy import Policies
 from torpor.history.scripts import Script
 
@@ -39,7 +40,8 @@ class Deployment:
 
     `retention` is how long the archive keeps a session, None for ever. It is known only if a worker has recorded it
     (`retention_known`). `recorded` is False until the first use of the namespace has recorded the shard count.
-    `id` and `archive` are the deployment's id and the URL of its archive.
+    `id` and `archive` are the deployment's id and the URL of its archive. `fence` has the last tokens of its fence,
+    newest last. `read_at` is Redis's time at the reading.
     """
 
     keyspace: Keyspace
@@ -51,6 +53,8 @@ class Deployment:
     retention_known: bool = True
     id: str | None = None
     archive: str | None = None
+    fence: Sequence[FenceToken] = ()
+    read_at: datetime | None = field(default=None, compare=False, repr=False)
 
     @property
     def defaults(self) -> tuple[bytes | int, bytes | int]:
@@ -78,6 +82,11 @@ def to_ms(moment: datetime) -> int:
 def span_ms(span: timedelta | None) -> bytes | int:
     """A span as a script argument: milliseconds, or empty for None."""
     return b"" if span is None else span // MILLISECOND
+
+
+def to_record(span: timedelta | Keep | None) -> bytes | int:
+    """The script argument that records a span: '-' deletes the recorded one, empty leaves it."""
+    return b"" if isinstance(span, Keep) else span_ms(span) or b"-"
 
 
 def to_span(ms: bytes | None) -> timedelta | None:

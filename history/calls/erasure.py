@@ -9,8 +9,9 @@ from typing import Any
 from torpor.history.calls.call import Call, Deployment, span_ms
 from torpor.history.calls.session_info import to_hold
 from torpor.history.keys import encode_owner, encode_session_id
+from torpor.history.outcomes import PurgeOutcome, PurgeTarget, Purging
 from torpor.history.scripts import script
-from torpor.history.session import Lease, PurgeOutcome, PurgeTarget, Purging
+from torpor.history.session import Lease
 
 
 def purge(

@@ -8,8 +8,8 @@ from itertools import chain
 
 from torpor.history.calls.call import Call, Deployment, span_ms, to_moment_or_none
 from torpor.history.keys import archive_health_key, events_key
+from torpor.history.overview import ArchiveHealth, ArchiveNote, ArchiveState, WorkerHealth
 from torpor.history.scripts import script
-from torpor.history.session import ArchiveHealth, ArchiveNote, ArchiveState, WorkerHealth
 
 
 def add_events(

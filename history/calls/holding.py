@@ -8,8 +8,9 @@ from torpor.history.calls.call import Call, Deployment
 from torpor.history.calls.session_info import to_hold
 from torpor.history.errors import InvalidReason
 from torpor.history.keys import encode_owner, encode_session_id
+from torpor.history.outcomes import HoldOutcome
 from torpor.history.scripts import script
-from torpor.history.session import HoldOutcome, Lease, LegalHold, SessionInfo
+from torpor.history.session import Lease, LegalHold, SessionInfo
 
 
 def hold(deployment: Deployment, session_id: str, reason: str) -> Call[HoldOutcome]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torpor.history.calls.call import Call, Deployment
 from torpor.history.keys import config_key
+from torpor.history.overview import Identity
 from torpor.history.scripts import script
-from torpor.history.session import Identity
 
 
 def identify(namespace: str, seen: Identity, deployment: str, archive: str | None) -> Call[bool]:
@@ -16,6 +16,11 @@ def identify(namespace: str, seen: Identity, deployment: str, archive: str | Non
         [each.encode() for each in (seen.deployment or "", seen.archive or "", deployment, archive or "")],
         bool,
     )
+
+
+def move_fence(namespace: str, newest: str | None, token: str, *, keep: int) -> Call[bool]:
+    """Give the fence its next token; False if its newest one is not `newest` any more. The last `keep` tokens stay."""
+    return Call(script("move_fence"), [config_key(namespace)], [(newest or "").encode(), token.encode(), keep], bool)
 
 
 def note_epoch(deployment: Deployment, shard: int, epoch: int) -> Call[None]:

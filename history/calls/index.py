@@ -12,8 +12,10 @@ from typing import Any, TypeVar
 from torpor.history.calls.call import Call, Deployment, span_ms, to_moment, to_moment_or_none
 from torpor.history.errors import TorporError, translate
 from torpor.history.keys import encode_session_id
+from torpor.history.outcomes import ClaimOutcome
+from torpor.history.overview import ShardOverview, ShardPoll
 from torpor.history.scripts import script
-from torpor.history.session import ClaimOutcome, Lease, ShardOverview, ShardPoll
+from torpor.history.session import Lease
 
 T = TypeVar("T")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torpor.history.calls.call import Call, Deployment
 from torpor.history.keys import encode_owner, encode_session_id
+from torpor.history.outcomes import AssignOutcome
 from torpor.history.scripts import script
-from torpor.history.session import AssignOutcome
 
 
 def owned(deployment: Deployment, shard: int, owner: str, cursor: bytes, count: int) -> Call[tuple[bytes, list[str]]]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torpor.history.calls.call import Call, Deployment
 from torpor.history.keys import encode_session_id
+from torpor.history.outcomes import IndexOutcome, RebuiltMetadata
 from torpor.history.scripts import script
-from torpor.history.session import IndexOutcome, RebuiltMetadata
 
 
 def reindex(deployment: Deployment, session_id: str) -> Call[IndexOutcome]:

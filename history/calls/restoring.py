@@ -10,8 +10,9 @@ from typing import Any
 from torpor.history.calls.call import Call, Deployment, span_ms, to_ms
 from torpor.history.errors import OwnerMismatch, SessionDamaged, SessionPurged, StagingLost
 from torpor.history.keys import encode_owner, encode_session_id
+from torpor.history.outcomes import RestoreEnd, RestoreRefusal, RestoreTicket
 from torpor.history.scripts import script
-from torpor.history.session import Origin, RestoreEnd, RestoreRefusal, RestoreTicket
+from torpor.history.session import Origin
 
 
 def begin_restore(

@@ -11,7 +11,8 @@ import redis.cluster
 from torpor.history import calls
 from torpor.history.calls import Call
 from torpor.history.errors import RedisRefused, TorporError
-from torpor.history.session import CommitOutcome, Lease, Page, PurgeTarget, Purging, SessionInfo
+from torpor.history.outcomes import CommitOutcome, PurgeTarget, Purging
+from torpor.history.session import Lease, Page, SessionInfo
 from torpor.history.store.operation import Operation
 from torpor.history.store.runner import BlockingRunner
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from torpor.history import calls
 from torpor.history.errors import TorporError
-from torpor.history.session import PurgeTarget, Purging
+from torpor.history.outcomes import PurgeTarget, Purging
 from torpor.history.store.operation import Operation
 from torpor.history.store.runner import BlockingRunner
 

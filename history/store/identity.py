@@ -8,7 +8,7 @@ from torpor.history import calls
 from torpor.history.clients.blocking import run_sync
 from torpor.history.errors import TorporError
 from torpor.history.keys import encode_session_id
-from torpor.history.session import Identity
+from torpor.history.overview import Identity
 from torpor.history.store.runner import BlockingRunner
 
 
@@ -22,6 +22,10 @@ class Identities(BlockingRunner):
     def identify(self, seen: Identity, deployment: str, archive: str | None) -> bool:
         """Record the deployment's id and the URL of its archive; False if Redis has others by now than were `seen`."""
         return self.run(calls.identify(self._namespace, seen, deployment, archive))
+
+    def move_fence(self, newest: str | None, token: str, *, keep: int) -> bool:
+        """Give the fence its next token; False if its newest one is not `newest` any more. The last `keep` stay."""
+        return self.run(calls.move_fence(self._namespace, newest, token, keep=keep))
 
     def shard_of(self, session_id: str) -> int:
         """The shard of a session."""

@@ -14,7 +14,8 @@ from torpor.history.adoption import Adoption
 from torpor.history.calls import Call
 from torpor.history.errors import TorporError
 from torpor.history.keys import DEFAULT_NAMESPACE
-from torpor.history.session import Lease, SessionInfo, ShardOverview, ShardPoll, Status
+from torpor.history.overview import ShardOverview, ShardPoll
+from torpor.history.session import Lease, SessionInfo, Status
 from torpor.history.store.announcements import Announcements
 from torpor.history.store.operation import Operation
 from torpor.history.store.runner import BlockingRunner

@@ -18,9 +18,9 @@ from torpor.history.clients.kinds import address_of, kind_of
 from torpor.history.clients.resending import Resending, own_retries, persistently
 from torpor.history.errors import InvalidArgument, RedisUnavailable, ShardCountMismatch, TorporError, translate
 from torpor.history.keys import DEFAULT_NAMESPACE, DEFAULT_SHARDS, check_namespace, check_shards
+from torpor.history.overview import Identity
 from torpor.history.policy import Policies
 from torpor.history.scripts import all_scripts
-from torpor.history.session import Identity
 
 T = TypeVar("T")
 
@@ -71,7 +71,14 @@ class Runner:
         """The identity that Redis has recorded; asks Redis each time, and records nothing."""
         deployed = await self.deployed(afresh=True)
         configured = deployed.recorded and deployed.retention_known
-        return Identity(address_of(self._client), deployed.id, deployed.archive, configured=configured)
+        return Identity(
+            address_of(self._client),
+            deployed.id,
+            deployed.archive,
+            configured=configured,
+            fence=deployed.fence,
+            read_at=deployed.read_at,
+        )
 
     def _known(self) -> Deployment | None:
         known = _deployments.get(self._client, _NONE).get(self._namespace)

@@ -49,7 +49,7 @@ ALTERED: dict[str, dict[str, str | None]] = {
 def alter(services: Services, stored: StoredObject, entries: dict[str, str | None], **fields: str) -> None:
     """Alter the metadata of an object behind Torpor's back, as if it had been altered on its way."""
     if isinstance(services.archive, folder_module.FolderStore):
-        path = description_path(services.archive._root / stored.name)
+        path = description_path(services.archive._root.path / stored.name)
         described = json.loads(path.read_text())
         described["metadata"] = _altered(described["metadata"], entries)
         path.write_text(json.dumps(described | fields))

@@ -11,7 +11,7 @@ from support.keyspace import raw
 from support.observed import watch
 from torpor.history.fields import STORED
 from torpor.history.protocol import Expiry, SessionInfo, SessionNotFound
-from torpor.worker.archive import contents
+from torpor.worker.archive import contents, transcript
 from torpor.worker.archive.contents import Contents
 from torpor.worker.archive.stores import NEVER, StoredObject
 from torpor.worker.deployment.services import Services
@@ -106,7 +106,7 @@ class Subject:
         ends = {each.stored.custom_time or NEVER for each in found.segments}
         assert max(ends) <= until, f"kept for too long: {ends}"
         lasting = [each for each in found.segments if until - (each.stored.custom_time or NEVER) < timedelta(minutes=5)]
-        planned = contents.plan(self.services.archive, replace(found, segments=lasting))
+        planned = transcript.plan(self.services.archive, replace(found, segments=lasting))
         assert planned.count == len(self.messages), f"not all are kept for long enough: {ends}"
         assert (marked[max(marked)].custom_time or NEVER) >= max(ends), "the marker ends before the segments"
 

@@ -21,7 +21,7 @@ from torpor.history.protocol import (
     is_readable,
     parse_json,
 )
-from torpor.worker.archive import contents, names, segment_metadata
+from torpor.worker.archive import contents, names, segment_metadata, transcript
 from torpor.worker.archive.spool import Spool
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import ArchiveUnavailable
@@ -174,14 +174,14 @@ def _compare(services: Services, session_id: str, live: list[bytes], assume: Ass
     Raises SessionDamaged if they may begin so by chance and `assume` is not given.
     """
     limit = services.settings.max_message_bytes
-    planned = contents.plan(services.archive, contents.look(services.archive, session_id), max_message_bytes=limit)
+    planned = transcript.plan(services.archive, contents.look(services.archive, session_id), max_message_bytes=limit)
     new = RebuiltMetadata(len(live), None, 0, 0, complete=not planned.count)
     if not planned.count or assume is Assumption.NEW:
         return new
     newest = planned.slices[-1].segment.name.epoch
     older = sum(piece.take for piece in planned.slices if piece.segment.name.epoch != newest)
     with Spool() as archived:
-        for page in contents.read(services.archive, planned):
+        for page in transcript.read(services.archive, planned):
             archived.add(page)
         if _begins(live, archived):
             same, rebuilt = len(archived), RebuiltMetadata(len(live), None, len(archived), len(archived), complete=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from torpor.history.protocol import ArchiveNote
 from torpor.worker.deployment import worker_name
 from torpor.worker.deployment.events import record_events
-from torpor.worker.deployment.identity import Watch
 from torpor.worker.deployment.services import Services, connect
 from torpor.worker.deployment.settings import Settings
+from torpor.worker.deployment.watch import Watch
 from torpor.worker.errors import ArchiveUnavailable
 
 
@@ -30,3 +30,7 @@ class OpenDeployment:
             record_events(self._services, [], ArchiveNote(worker_name.get(), str(error)))
             raise
         return self._services
+
+    def move_fence(self) -> None:
+        """Move the fence once a minute; see Watch. Raises DeploymentMismatch."""
+        self._watch.move_fence()

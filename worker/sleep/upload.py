@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from torpor.history.protocol import Lease, Origin, Page, SessionInfo
-from torpor.worker.archive import contents, names
+from torpor.worker.archive import contents, names, transcript
 from torpor.worker.archive.contents import Contents
 from torpor.worker.archive.segment import pack
 from torpor.worker.archive.segment_metadata import SegmentMetadata
@@ -197,8 +197,8 @@ def _check_covered(services: Services, snapshot: SessionInfo, archived: Contents
             f"the archive has a clear of session {snapshot.session_id!r} that Redis has forgotten in a failover: "
             "export what it has now if it is wanted, then purge it"
         )
-    planned = contents.plan(services.archive, archived, below=snapshot.epoch + 1)
-    contents.check_owner(planned)
+    planned = transcript.plan(services.archive, archived, below=snapshot.epoch + 1)
+    transcript.check_owner(planned)
     own = sum(piece.take for piece in planned.slices if piece.segment.name.epoch == snapshot.epoch)
     older = planned.count - own
     restored, added = snapshot.restored_count, snapshot.message_count - snapshot.restored_count

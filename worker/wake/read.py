@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from torpor.history.protocol import OwnerMismatch, SessionInfo, SessionNotFound, SessionPurged, TranscriptChanged
-from torpor.worker.archive import contents
+from torpor.worker.archive import contents, transcript
 from torpor.worker.archive.spool import Spool
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import ObjectNotFound, SegmentMissing
@@ -74,10 +74,12 @@ def _add_archived(services: Services, session_id: str, live: SessionInfo | None,
     """Add the messages that only the archive has; returns their owner."""
     found = expiry.unexpired(contents.look(services.archive, session_id))
     below = live.epoch if live and live.message_count else None
-    planned = contents.plan(services.archive, found, below=below, max_message_bytes=services.settings.max_message_bytes)
+    planned = transcript.plan(
+        services.archive, found, below=below, max_message_bytes=services.settings.max_message_bytes
+    )
     if live and live.owner and planned.origin.owner not in (None, live.owner):
         raise OwnerMismatch(f"the archive has session {session_id!r} for another owner than Redis")
-    for page in contents.read(services.archive, planned):
+    for page in transcript.read(services.archive, planned):
         elements.add(page)
     return planned.origin.owner
 

@@ -24,9 +24,9 @@ from torpor.history.protocol import (
     TorporError,
     run_sync,
 )
-from torpor.worker.archive import contents
-from torpor.worker.archive.contents import Plan
+from torpor.worker.archive import contents, transcript
 from torpor.worker.archive.stores import ArchiveStore
+from torpor.worker.archive.transcript import Plan
 from torpor.worker.deployment.events import Event, EventKind, record_events
 from torpor.worker.failpoints import Failpoint, reach
 from torpor.worker.retention import expiry
@@ -126,7 +126,7 @@ class Restorer:
             log.warning("session %r: %s differs from what was archived later", ticket.session_id, name)
         for name in planned.damaged:
             log.warning("session %r: %s is damaged and not needed: it is left out", ticket.session_id, name)
-        if not await self._stage(ticket, contents.read(self.archive, planned)):
+        if not await self._stage(ticket, transcript.read(self.archive, planned)):
             return planned, RestoreEnd.SUPERSEDED
         reach(Failpoint.RESTORE_READ)
         end = await self.sessions.finish_restore(ticket, planned.count, planned.origin, remember=self.remember)
@@ -137,13 +137,13 @@ class Restorer:
         found = expiry.unexpired(contents.look(self.archive, ticket.session_id))
         # A session without live messages has no epoch that could be newer than an archived one.
         below = ticket.epoch if ticket.message_count else None
-        planned = contents.plan(self.archive, found, below=below, max_message_bytes=self.max_message_bytes)
+        planned = transcript.plan(self.archive, found, below=below, max_message_bytes=self.max_message_bytes)
         if self.rules is None:
             return planned
         kept = expiry.restart_retention(self.archive, self.rules, found, planned.origin, below)
         if kept is found:
             return planned
-        return contents.plan(self.archive, kept, below=below, max_message_bytes=self.max_message_bytes)
+        return transcript.plan(self.archive, kept, below=below, max_message_bytes=self.max_message_bytes)
 
     async def _stage(self, ticket: RestoreTicket, pages: Iterator[list[bytes]]) -> bool:
         staged = 0

@@ -12,6 +12,7 @@ from support.storage_proxy import (
     StorageProxy,
 )
 from torpor.worker.archive.stores import gcs as gcs_module
+from torpor.worker.archive.stores import gcs_uploads
 from torpor.worker.archive.stores import objects as objects_module
 
 
@@ -44,8 +45,8 @@ def impatient(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Uploads are resumable and downloads come in chunks, even for small objects."""
     monkeypatch.setattr(gcs_module, "_CHUNK", 32 * 1024)
-    monkeypatch.setattr(gcs_module, "_SENT_AT_ONCE", 64 * 1024)
-    monkeypatch.setattr(gcs_module, "_PART", 256 * 1024)
+    monkeypatch.setattr(gcs_uploads, "_SENT_AT_ONCE", 64 * 1024)
+    monkeypatch.setattr(gcs_uploads, "_PART", 256 * 1024)
     monkeypatch.setattr(gcs_module, "_READ_AT_ONCE", 64 * 1024)
     monkeypatch.setattr(blob_module, "_MAX_MULTIPART_SIZE", 64 * 1024)
     monkeypatch.setattr("isal.igzip.READ_BUFFER_SIZE", 32 * 1024)  # a chunk is at least what is asked for

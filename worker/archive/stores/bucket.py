@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,9 +9,9 @@ from google.api_core import exceptions as api
 from google.cloud import storage
 
 from torpor.worker.archive.stores import Safeguards
+from torpor.worker.archive.stores.gcs_errors import ungranted
 from torpor.worker.archive.stores.google_client import properties
 from torpor.worker.archive.stores.objects import patiently
-from torpor.worker.errors import ArchiveRefused
 
 # How often we try to change a bucket that others change at the same time.
 _ATTEMPTS = 5
@@ -87,17 +86,6 @@ class BucketSettings:
         days, prefixes = condition.pop("daysSinceCustomTime", None), condition.pop("matchesPrefix", [""])
         deletes = rule["action"]["type"] == "Delete" and days == 0 and not condition
         return deletes and any(map(self._transcripts.startswith, prefixes))
-
-
-def brief(error: Exception) -> str:
-    """One line of an error's text, without the id of a resumable upload, which lets anybody write to it."""
-    text = re.sub(r"upload_id=[^&\s]*", "upload_id=...", str(error)) or type(error).__name__
-    return text.splitlines()[0][:300]
-
-
-def ungranted(url: str, what: str, permission: str, error: Exception) -> ArchiveRefused:
-    """The error for a missing permission: what the credentials may not do, and what to grant."""
-    return ArchiveRefused(f"{url}: these credentials may not {what}; grant {permission} on it to them: {brief(error)}")
 
 
 def _rules(bucket: storage.Bucket) -> Sequence[Mapping[str, Any]]:

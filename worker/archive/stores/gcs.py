@@ -5,57 +5,29 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cached_property, partial
 from itertools import count
 from typing import BinaryIO, cast
 
-import google.auth.exceptions
-import requests
 from google.api_core import exceptions as api
 from google.cloud import storage
-from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
 
-from torpor.history.protocol import TorporError
 from torpor.worker.archive import names
 from torpor.worker.archive.stores import Confirm, Safeguards, StoredObject, is_same
-from torpor.worker.archive.stores.bucket import BucketSettings, brief, ungranted
-from torpor.worker.archive.stores.google_client import DescribedBlob, connected, make_client, properties
-from torpor.worker.archive.stores.objects import Objects, crc32c, creating, patiently
-from torpor.worker.archive.stores.resources import (
-    Resource,
-    changes,
-    differences,
-    new_resource,
-    reliance,
-    stored_object,
-)
-from torpor.worker.errors import (
-    ArchiveConflict,
-    ArchiveCorrupt,
-    ArchiveMisconfigured,
-    ArchiveRefused,
-    ArchiveUnavailable,
-    ObjectNotFound,
-)
+from torpor.worker.archive.stores.bucket import BucketSettings
+from torpor.worker.archive.stores.gcs_errors import Translation, undeletable, ungranted
+from torpor.worker.archive.stores.gcs_uploads import Uploads
+from torpor.worker.archive.stores.google_client import connected, make_client
+from torpor.worker.archive.stores.objects import Objects, crc32c, patiently
+from torpor.worker.archive.stores.resources import Resource, changes, new_resource, reliance, stored_object
+from torpor.worker.errors import ArchiveConflict, ArchiveRefused, ObjectNotFound
 
 _CHUNK = 1024 * 1024
-# An object of at most this size is sent in one request of ours. The library sends larger ones.
-_SENT_AT_ONCE = _CHUNK
-# The library sends a very large object in parts of this size. Two are in memory, since a reply refers to its request.
-_PART = 4 * 1024 * 1024
 # An object of at most this size is read in one request, which checks its CRC32C. Larger ones are read in chunks.
 _READ_AT_ONCE = 4 * _CHUNK
 # How often we try to change an object that others change at the same time.
 _ATTEMPTS = 5
-# The errors of a request that failed for a reason which is not its object's.
-_ERRORS = (
-    api.GoogleAPIError,
-    google.auth.exceptions.GoogleAuthError,
-    InvalidResponse,
-    requests.RequestException,
-    OSError,
-)
 
 
 class GcsStore:
@@ -95,13 +67,17 @@ class GcsStore:
         described = new_resource(self._prefix + name, metadata, checksum, custom_time, held=held)
         replacing: Resource | None = None
         tries = count(1)
-        with self._translated(), self._sending():
+        with self._translation.translated(), self._translation.sending():
             while True:
                 try:
-                    return self._create(described, body, size, replacing)
+                    return self._stored(self._uploads.create(described, body, size, replacing))
                 except api.PreconditionFailed:
                     if next(tries) == _ATTEMPTS:
                         raise
+                except api.Forbidden as exc:
+                    if replacing is None:
+                        raise
+                    raise self._refused(self._stored(replacing), exc) from exc
                 replacing = None
                 with suppress(api.NotFound, ObjectNotFound):  # somebody deletes it meanwhile: the name is free
                     there = self._objects.describe(described["name"])
@@ -114,14 +90,14 @@ class GcsStore:
 
     def list(self, prefix: str, *, generations: bool = False) -> Iterator[StoredObject]:
         """See ArchiveStore."""
-        with self._translated():
+        with self._translation.translated():
             for resource in self._objects.list(self._prefix + prefix, generations=generations):
                 yield self._stored(resource)
 
     @contextmanager
     def open(self, stored: StoredObject) -> Iterator[BinaryIO]:
         """See ArchiveStore."""
-        with self._translated(stored.name):
+        with self._translation.translated(stored.name):
             if stored.size <= _READ_AT_ONCE:
                 yield io.BytesIO(self._objects.read(self._prefix + stored.name, stored.generation, stored.size))
             else:
@@ -134,11 +110,11 @@ class GcsStore:
 
         Source: https://cloud.google.com/storage/docs/object-versioning#delete
         """
-        with self._translated():
+        with self._translation.translated():
             try:
                 self._objects.delete(self._prefix + stored.name, stored.generation)
             except api.NotFound:
-                self._objects.probe()  # a missing bucket is no deleted object
+                self._probe()  # a missing bucket is no deleted object
                 return False
             except api.Forbidden as exc:
                 raise self._refused(stored, exc) from exc
@@ -146,11 +122,11 @@ class GcsStore:
 
     def discard(self, stored: StoredObject) -> bool:
         """See ArchiveStore."""
-        with self._translated():
+        with self._translation.translated():
             try:
                 self._objects.delete(self._prefix + stored.name, stored.generation, stored.metageneration)
             except api.NotFound:
-                self._objects.probe()  # a missing bucket is no deleted object
+                self._probe()  # a missing bucket is no deleted object
             except api.PreconditionFailed:
                 return False
             except api.Forbidden as exc:
@@ -159,9 +135,25 @@ class GcsStore:
 
     def amend(self, stored: StoredObject, *, custom_time: datetime | None = None, held: bool | None = None) -> None:
         """See ArchiveStore."""
-        with self._translated(stored.name):
+        with self._translation.translated(stored.name):
             resource = self._objects.describe(self._prefix + stored.name, stored.generation)
             self._change(resource, lambda now: changes(now, custom_time, held))
+
+    def annotate(self, stored: StoredObject, entries: Mapping[str, str]) -> bool:
+        """See ArchiveStore."""
+        described = {
+            "name": self._prefix + stored.name,
+            "generation": stored.generation,
+            "metageneration": stored.metageneration,
+        }
+        with self._translation.translated(stored.name):
+            try:
+                self._objects.patch(described, {"metadata": dict(entries)})
+            except api.PreconditionFailed:
+                return False
+            except api.Forbidden as exc:
+                raise ungranted(self.url, f"amend {stored.name}", "storage.objects.update", exc) from exc
+            return True
 
     def expire(self, now: datetime) -> int:  # noqa: ARG002 - of the protocol
         """See ArchiveStore."""
@@ -169,18 +161,18 @@ class GcsStore:
 
     def safeguards(self) -> Safeguards | None:
         """See ArchiveStore."""
-        with self._translated():
+        with self._translation.translated():
             return self._settings.safeguards()
 
     def apply_lifecycle(self) -> bool:
         """See ArchiveStore."""
-        with self._translated():
+        with self._translation.translated():
             return self._settings.apply_lifecycle()
 
     def check(self) -> None:
         """See ArchiveStore."""
-        with self._translated():
-            self._objects.probe()
+        with self._translation.translated():
+            self._probe()
 
     @cached_property
     def _client(self) -> storage.Client:
@@ -192,6 +184,14 @@ class GcsStore:
         return Objects(session, server, self._bucket_name, agent, patience=self._patience)
 
     @cached_property
+    def _uploads(self) -> Uploads:
+        return Uploads(self._objects, self._bucket, patience=self._patience)
+
+    @cached_property
+    def _translation(self) -> Translation:
+        return Translation(self.url, self._bucket_name, self._probe)
+
+    @cached_property
     def _bucket(self) -> storage.Bucket:
         return self._client.bucket(self._bucket_name)
 
@@ -199,43 +199,8 @@ class GcsStore:
     def _settings(self) -> BucketSettings:
         return BucketSettings(self._bucket, f"{self._prefix}{names.ROOT}/", self.url)
 
-    def _create(self, described: Resource, body: BinaryIO, size: int, replacing: Resource | None) -> StoredObject:
-        """Upload an object, and return it if it is what was sent; else it is discarded, and ArchiveCorrupt raised."""
-        try:
-            created = self._upload(described, body, size, replacing)
-        except api.Forbidden as exc:
-            if replacing is None:
-                raise
-            raise self._refused(self._stored(replacing), exc) from exc
-        url = f"gs://{self._bucket_name}/{described['name']}"
-        if created.get("name") != described["name"]:
-            raise ArchiveUnavailable(f"the reply to an upload of {url} is of another object")
-        # A restore needs the description too, which no checksum covers.
-        if differences(created, described, size):
-            created = self._objects.describe(created["name"], int(created["generation"]))  # only the reply is wrong?
-        if wrong := differences(created, described, size):
-            self._discard_created(created)
-            raise ArchiveCorrupt(f"{url} is not what was sent: another {', '.join(wrong)}")
-        return self._stored(created)
-
-    def _upload(self, described: Resource, body: BinaryIO, size: int, replacing: Resource | None) -> Resource:
-        """Upload an object; returns what Cloud Storage says of it."""
-        body.seek(0)
-        if size <= _SENT_AT_ONCE:
-            return self._objects.insert(described, body.read(), replacing)
-        expected = creating(replacing)
-        blob = DescribedBlob(described, self._bucket, part=_PART)
-        blob.upload_from_file(
-            body,
-            size=size,
-            content_type=described["contentType"],
-            if_generation_match=expected["ifGenerationMatch"],
-            if_metageneration_match=expected.get("ifMetagenerationMatch"),
-            checksum="crc32c",
-            crc32c_checksum_value=described["crc32c"],
-            **patiently(self._patience),
-        )
-        return properties(blob)
+    def _probe(self) -> None:
+        self._objects.probe()
 
     def _is_same(self, resource: Resource, size: int, described: Resource) -> bool:
         """True if an object has the content that is described, False if it is damaged; else raises ArchiveConflict."""
@@ -269,78 +234,13 @@ class GcsStore:
                 resource = self._objects.describe(resource["name"], int(resource["generation"]))
         return resource
 
-    def _discard_created(self, created: Resource) -> None:
-        """Discard what was just created wrongly, so that the next attempt finds the name free."""
-        # Or somebody else relies on it by now, or it stays, and the next put finds that it is damaged.
-        with suppress(ArchiveRefused, api.Forbidden, api.NotFound, api.PreconditionFailed):
-            if created.get("temporaryHold"):
-                created = {**created, **self._objects.patch(created, {"temporaryHold": False})}
-            self.discard(self._stored(created))
-
     def _refused(self, stored: StoredObject, error: Exception) -> ArchiveRefused:
-        """The error for an object that may not be deleted: why, and until when. Looks at it again, as it is now."""
+        """The error for an object that may not be deleted. Looks at it again, as it is now."""
         resource: Resource = {}
         with suppress(api.Forbidden, api.NotFound):
             resource = self._objects.describe(self._prefix + stored.name, stored.generation)
             stored = self._stored(resource)
-        until = stored.retained_until if stored.retained_until and stored.retained_until > datetime.now(UTC) else None
-        reasons = [brief(error)]
-        if until:
-            reasons.insert(0, f"it is retained until {until.isoformat(timespec='seconds')}")
-        if stored.held:
-            kind = "an event-based" if resource.get("eventBasedHold") else "a temporary"
-            reasons.insert(0, f"{kind} hold is on it")
-        message = f"{self.url}/{stored.name} may not be deleted: {'; '.join(reasons)}"
-        return ArchiveRefused(message, until=until, held=stored.held)
+        return undeletable(self.url, stored, resource, error)
 
     def _stored(self, resource: Resource) -> StoredObject:
         return stored_object(resource, self._prefix)
-
-    @contextmanager
-    def _sending(self) -> Iterator[None]:
-        """Blame what was sent for a 400, unless the bucket answers so to a listing too."""
-        try:
-            yield
-        except api.BadRequest as exc:
-            self._objects.probe()
-            raise ArchiveCorrupt(f"{self.url} refused the upload: {brief(exc)}") from exc
-
-    @contextmanager
-    def _translated(self, name: str | None = None) -> Iterator[None]:
-        try:
-            yield
-        except api.NotFound as exc:
-            raise self._missing(name, exc) from exc
-        except DataCorruption as exc:
-            raise ArchiveCorrupt(f"{self.url} refused the upload: {brief(exc)}") from exc
-        except _ERRORS as exc:
-            raise self._failed(exc) from exc
-
-    def _missing(self, name: str | None, error: Exception) -> TorporError:
-        """The error for a 404: the bucket is missing if it can't be listed either, else the object with this name."""
-        try:
-            self._objects.probe()
-        except api.NotFound:
-            return ArchiveMisconfigured(f"bucket {self._bucket_name!r} does not exist; create it first")
-        except _ERRORS as exc:
-            return self._failed(exc)
-        if name is not None:
-            return ObjectNotFound(f"{self.url}/{name} does not exist")
-        return self._failed(error)
-
-    def _failed(self, error: Exception) -> ArchiveUnavailable:
-        """The error for a failure that is no object's: may it pass, or does it meet every request?"""
-        if _refuses_credentials(error):
-            return ArchiveMisconfigured(f"{self.url} refuses these credentials: {brief(error)}")
-        if isinstance(error, api.BadRequest):
-            return ArchiveMisconfigured(f"{self.url} refuses every request: {brief(error)}")
-        return ArchiveUnavailable(f"{self.url} can't be reached or can't serve now: {brief(error)}")
-
-
-def _refuses_credentials(error: Exception) -> bool:
-    """True if other credentials are needed, or other rights; False if the token's server only can't be reached."""
-    if isinstance(error, google.auth.exceptions.TransportError):
-        return False
-    if isinstance(error, google.auth.exceptions.GoogleAuthError):
-        return not error.retryable
-    return isinstance(error, (api.Unauthorized, api.Forbidden))

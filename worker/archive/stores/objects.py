@@ -20,9 +20,10 @@ import orjson
 from google.api_core import exceptions as api
 from google.api_core.retry import Retry
 
+from torpor.worker.archive.stores.connection import Reply
 from torpor.worker.archive.stores.google_client import may_pass
 from torpor.worker.archive.stores.resources import Resource
-from torpor.worker.archive.stores.transport import Answer, Session
+from torpor.worker.archive.stores.transport import Request, Session
 from torpor.worker.errors import ArchiveCorrupt
 
 _CHUNK = 1024 * 1024
@@ -163,17 +164,17 @@ class Objects:
 
     def _send(
         self, method: str, url: str, data: bytes | None = None, *, most: int = _DESCRIPTION, **headers: str
-    ) -> Answer:
+    ) -> Reply:
         retry = patiently(self._patience)["retry"]
-        answer: Answer = retry(partial(self._send_once, method, url, data, most=most, **headers))()
+        answer: Reply = retry(partial(self._send_once, method, url, data, most=most, **headers))()
         return answer
 
     def _send_once(
         self, method: str, url: str, data: bytes | None = None, *, most: int = _DESCRIPTION, **headers: str
-    ) -> Answer:
+    ) -> Reply:
         sent = self._headers | {name.replace("_", "-"): value for name, value in headers.items()}
         timeout, most = patiently(self._patience)["timeout"], max(most, _DESCRIPTION)  # the reply may be an error
-        answer = self._session.request(method, url, data, sent, timeout=timeout, most=most)
+        answer = self._session.send(Request(method, url, data, sent, timeout, most))
         if not 200 <= answer.status_code < 300:
             raise _failure(method, url, answer)
         return answer
@@ -198,7 +199,7 @@ def crc32c(body: BinaryIO) -> str:
     return base64.b64encode(checksum.digest()).decode()
 
 
-def _parsed(answer: Answer) -> Resource:
+def _parsed(answer: Reply) -> Resource:
     try:
         resource: Resource = orjson.loads(answer.content)
     except orjson.JSONDecodeError as exc:
@@ -206,7 +207,7 @@ def _parsed(answer: Answer) -> Resource:
     return resource
 
 
-def _failure(method: str, url: str, answer: Answer) -> api.GoogleAPICallError:
+def _failure(method: str, url: str, answer: Reply) -> api.GoogleAPICallError:
     """The error that google-cloud-storage raises for such a reply."""
     try:
         said = orjson.loads(answer.content)["error"]["message"]

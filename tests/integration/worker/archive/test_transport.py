@@ -20,7 +20,8 @@ from google.auth.exceptions import GoogleAuthError, RefreshError
 from support.ports import free_port
 from support.tls import HOST, Authority, make_authority
 from support.waiting import scaled, wait_until
-from torpor.worker.archive.stores.transport import Answer, Authorized, Reply, Session, Transport
+from torpor.worker.archive.stores.connection import Reply
+from torpor.worker.archive.stores.transport import Authorized, Request, Session, Transport
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -107,15 +108,15 @@ def transport(url: str, credentials: Credentials | None = None, *, threads: int 
     return Transport(url, trusted, threads=threads, ca_certs=ca_certs)
 
 
-def get(sender: Session, url: str, *, read: float = 5.0, most: int = 1_000_000) -> Answer:
-    return sender.request("GET", f"{url}/a/b?c=d", None, {}, timeout=(1.0, read), most=most)
+def get(sender: Session, url: str, *, read: float = 5.0, most: int = 1_000_000) -> Reply:
+    return sender.send(Request("GET", f"{url}/a/b?c=d", None, {}, (1.0, read), most))
 
 
 def test_a_request_is_sent_as_it_is_told() -> None:
     with serving(OK) as server:
-        reply = transport(server.url, Tokens(0)).request(
-            "POST", f"{server.url}/a%2Fb?c=d", b"\r\n\r\nbody", {"Content-Type": "x/y"}, timeout=(1.0, 5.0), most=9
-        )
+        url = f"{server.url}/a%2Fb?c=d"
+        asked = Request("POST", url, b"\r\n\r\nbody", {"Content-Type": "x/y"}, (1.0, 5.0), 9)
+        reply = transport(server.url, Tokens(0)).send(asked)
     assert (reply.status_code, reply.content, reply.headers) == (200, b"ok", {"content-length": "2"})
     [request] = server.requests
     head, _, body = request.partition(b"\r\n\r\n")
@@ -279,7 +280,7 @@ def test_a_request_that_nobody_takes_does_not_outlive_its_time() -> None:
     with socket.create_server((HOST, 0)) as listening:
         url = f"http://{HOST}:{listening.getsockname()[1]}"
         with pytest.raises(ConnectionError, match="timed out"):
-            transport(url).request("POST", f"{url}/a", b"x" * 50_000_000, {}, timeout=(1.0, 0.2), most=9)
+            transport(url).send(Request("POST", f"{url}/a", b"x" * 50_000_000, {}, (1.0, 0.2), 9))
 
 
 POURED = {

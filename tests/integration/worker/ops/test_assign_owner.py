@@ -13,7 +13,7 @@ from support.sessions import purge_session, with_settings
 from support.waiting import wait_until
 from torpor.history.protocol import ClaimOutcome, Expiry, RestoreTicket, SessionDamaged
 from torpor.worker import failpoints
-from torpor.worker.archive import contents, names
+from torpor.worker.archive import contents, names, transcript
 from torpor.worker.deployment import catalog
 from torpor.worker.deployment.services import Services
 from torpor.worker.erasure.order import Order
@@ -131,7 +131,7 @@ def expiry_of(services: Services) -> Expiry:
     info = services.sessions.info("s")
     if info and info.message_count:
         return info.expiry
-    return contents.plan(services.archive, contents.look(services.archive, "s")).origin.expiry
+    return transcript.plan(services.archive, contents.look(services.archive, "s")).origin.expiry
 
 
 @pytest.mark.parametrize("state", STATES)

@@ -21,20 +21,11 @@ from torpor.history.expiry import Expiry
 from torpor.history.fields import STORED, by_name
 from torpor.history.keys import Keyspace
 from torpor.history.layout import LAYOUTS
+from torpor.history.outcomes import PurgeTarget, RebuiltMetadata, RestoreTicket
+from torpor.history.overview import ArchiveNote, Identity
 from torpor.history.policy import Policies
 from torpor.history.scripts import all_scripts, named, script
-from torpor.history.session import (
-    ArchiveNote,
-    Identity,
-    Lease,
-    Origin,
-    Page,
-    PurgeTarget,
-    RebuiltMetadata,
-    RestoreTicket,
-    SessionInfo,
-    Status,
-)
+from torpor.history.session import Lease, Origin, Page, SessionInfo, Status
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -75,6 +66,10 @@ SAMPLES: dict[str, list[Call[Any]]] = {
     "identify": [
         calls.identify("torpor", Identity("here:1/0"), "0a1b", None),
         calls.identify("torpor", Identity("here:1/0", "0a1b"), "0a1b", "file:///archive"),
+    ],
+    "move_fence": [
+        calls.move_fence("torpor", "0a1b", "2c3d", keep=16),
+        calls.move_fence("torpor", None, "2c3d", keep=16),
     ],
     "note_epoch": [calls.note_epoch(DEPLOYMENT, 7, 9)],
     "append": [

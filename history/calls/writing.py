@@ -1,0 +1,84 @@
+"""Writing to a session."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from torpor.history.calls import refusals
+from torpor.history.calls.call import Call, Deployment, span_ms
+from torpor.history.errors import (
+    InvalidArgument,
+    OwnerMismatch,
+    SessionExists,
+)
+from torpor.history.expiry import Expiry
+from torpor.history.keys import encode_owner, encode_session_id
+from torpor.history.limits import MAX_DEPTH, MAX_MESSAGE_BYTES, check_elements
+from torpor.history.scripts import script
+
+
+def append(
+    deployment: Deployment,
+    session_id: str,
+    messages: Sequence[bytes],
+    *,
+    expiry: Expiry = Expiry(),  # noqa: B008 - frozen
+    owner: str | None = None,
+    only_new: bool = False,
+    allow_reuse: bool = False,
+    max_bytes: int = MAX_MESSAGE_BYTES,
+    max_depth: int | None = MAX_DEPTH,
+    request: bytes | None = None,
+) -> Call[int]:
+    """Append the JSON bytes of one turn, oldest first; the result is the length of the list in Redis.
+
+    There is at least one, unless `only_new` makes an empty session.
+    A retry by the client after a lost reply does not write the turn again, because it has the same `request` id (a
+    random one, unless given). `expiry`, within the deployment's policies, and `owner` count only if the session has
+    none yet. Raises OwnerMismatch, SessionPurged unless `allow_reuse`, SessionExists with `only_new`, MessageTooLarge
+    for a message of more than `max_bytes`, and MessageNotSerializable for one that is nested deeper than `max_depth`.
+    """
+    if not messages and not only_new:
+        raise InvalidArgument("a turn has at least one message")
+    check_elements(messages, max_bytes, max_depth)
+    session = encode_session_id(session_id)
+    keys = deployment.keyspace.of(session)
+    given = deployment.resolve(session_id, owner, expiry)
+    encoded_owner = b"" if owner is None else encode_owner(owner)
+    owner_keys = [keys.owner(encoded_owner)] if encoded_owner else []
+
+    def decode(reply: Any) -> int:
+        refusals.check(session_id, reply)
+        match reply[0]:
+            case b"owner":
+                raise OwnerMismatch(f"session {session_id!r} belongs to another owner than {owner!r}")
+            case b"exists":
+                raise SessionExists(f"session {session_id!r} is in Redis already")
+        return int(reply[1])
+
+    return Call(
+        script("append"),
+        [
+            keys.messages(session),
+            keys.metadata(session),
+            keys.due,
+            keys.tally,
+            keys.recent_requests(session),
+            *owner_keys,
+        ],
+        [
+            session,
+            request or os.urandom(8),
+            *deployment.defaults,
+            span_ms(given.idle),
+            span_ms(given.max_age),
+            span_ms(given.retention),
+            encoded_owner,
+            int(only_new),
+            int(allow_reuse),
+            *messages,
+        ],
+        decode,
+    )

@@ -1,0 +1,124 @@
+"""A deployment as plain data: its identity, its shards, and the health of its archive."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+
+@dataclass(frozen=True, slots=True)
+class FenceToken:
+    """A random token that Redis gave the deployment's fence, and since when, by Redis's clock."""
+
+    token: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which deployment a Redis belongs to: the deployment's id and the URL of its archive, as Redis has recorded them.
+
+    With a `deployment` but no `archive`, a first use was interrupted. `configured`: a worker has recorded the
+    deployment's configuration, so the deployment has been at work. `fence` has the last tokens of the fence, newest
+    last, and `read_at` is Redis's time. `redis` is the address, without credentials, as the client has it.
+    """
+
+    redis: str = field(compare=False)
+    deployment: str | None = None
+    archive: str | None = None
+    configured: bool = False
+    fence: Sequence[FenceToken] = ()
+    read_at: datetime | None = field(default=None, compare=False)
+
+    @property
+    def newest_token(self) -> str | None:
+        """The newest token of the fence."""
+        return self.fence[-1].token if self.fence else None
+
+    def has_token(self, token: str) -> bool:
+        """True if the fence had this token lately."""
+        return any(each.token == token for each in self.fence)
+
+    def goes_on_from(self, earlier: Identity) -> bool:
+        """True if this is the deployment that it was earlier, and Redis has lost nothing of its fence since."""
+        same = (self.deployment, self.archive, self.configured) == (
+            earlier.deployment,
+            earlier.archive,
+            earlier.configured,
+        )
+        return same and (earlier.newest_token is None or self.has_token(earlier.newest_token))
+
+
+@dataclass(frozen=True, slots=True)
+class ShardPoll:
+    """A listener's view of a shard. `elected`: this listener is the one that sends a drain for the due sessions.
+
+    `now` and `next_due` are in seconds of Redis's clock; `next_due` is the earliest due moment ahead, or None.
+    """
+
+    shard: int
+    now: float
+    due: int
+    elected: bool
+    next_due: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ShardOverview:
+    """Counts of one shard. `oldest_due` is the earliest due moment in the past.
+
+    `in_work` and `postponed` count to 10,000 at most.
+    """
+
+    shard: int
+    live: int
+    due: int
+    in_work: int
+    postponed: int
+    quarantined: int
+    oldest_due: datetime | None
+    archived: int
+    restored: int
+    tombstones: int
+    now: datetime
+
+
+class ArchiveState(StrEnum):
+    """The state of the archive, as its workers see it."""
+
+    AVAILABLE = "available"
+    UNAVAILABLE = "unavailable"
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveNote:
+    """What a worker notes of the archive: its error, empty if it has worked.
+
+    A failure counts for the span `counts` if the worker notes nothing more. Its notes are forgotten after `kept`.
+    """
+
+    worker: str
+    error: str = ""
+    counts: timedelta = timedelta(minutes=10)
+    kept: timedelta = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerHealth:
+    """When the archive has last worked for a worker, and when it has last failed, with the error."""
+
+    worker: str
+    is_failing: bool
+    last_success: datetime | None
+    last_failure: datetime | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveHealth:
+    """The notes of all workers. `unavailable_since` is None while the archive works for all of them."""
+
+    unavailable_since: datetime | None
+    workers: Sequence[WorkerHealth]
