@@ -77,7 +77,7 @@ def _send(services: Services, keeper: LeaseKeeper, claimed: Claimed, first: int)
         if packed.count != snapshot.message_count - first or keeper.lost(claimed.lease):
             raise Superseded  # its messages left Redis while they were read
         reach(Failpoint.ARCHIVE_PACKED)
-        if snapshot.owner is not None:
+        if snapshot.owner is not None and not _is_marked(services, snapshot):
             _mark(services, snapshot, snapshot.owner, until, confirm)
         services.uploads.wait()
         stored = services.archive.put(
@@ -101,6 +101,21 @@ def _confirming(keeper: LeaseKeeper, claimed: Claimed) -> Confirm:
             raise Superseded
 
     return confirm
+
+
+def _is_marked(services: Services, snapshot: SessionInfo) -> bool:
+    """True if the archive has the owner's marker of this epoch, because it has committed segments that came after it.
+
+    One listing, in place of the three requests for a marker that is there. Nobody discards such a marker, and whoever
+    prolongs or holds the segments does so with their marker.
+    """
+    committed = snapshot.archived_count - snapshot.restored_count
+    return committed > 0 and any(
+        segment.name.epoch == snapshot.epoch
+        and segment.name.stop <= committed
+        and segment.stored.metadata.get("owner") == snapshot.owner
+        for segment in contents.look(services.archive, snapshot.session_id).segments
+    )
 
 
 def _mark(services: Services, snapshot: SessionInfo, owner: str, until: datetime | None, confirm: Confirm) -> None:
