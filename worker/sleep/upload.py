@@ -12,7 +12,7 @@ from torpor.worker.archive import contents, names, transcript
 from torpor.worker.archive.contents import Contents
 from torpor.worker.archive.segment import pack
 from torpor.worker.archive.segment_metadata import SegmentMetadata
-from torpor.worker.archive.stores import Confirm, StoredObject
+from torpor.worker.archive.stores import RETRIED, Confirm, StoredObject
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import ClearForgotten, SegmentMissing
 from torpor.worker.failpoints import Failpoint, reach
@@ -73,6 +73,7 @@ def _send(services: Services, keeper: LeaseKeeper, claimed: Claimed, first: int)
         _pages(services, keeper, claimed, first),
     )
     confirm = _confirming(keeper, claimed)
+    described = SegmentMetadata.of(snapshot, packed).stored() | _tries(snapshot)
     with packed.body:
         if packed.count != snapshot.message_count - first or keeper.lost(claimed.lease):
             raise Superseded  # its messages left Redis while they were read
@@ -84,7 +85,7 @@ def _send(services: Services, keeper: LeaseKeeper, claimed: Claimed, first: int)
             names.segment_name(snapshot.session_id, packed.name),
             packed.body,
             packed.size,
-            metadata=SegmentMetadata.of(snapshot, packed).stored(),
+            metadata=described,
             custom_time=until,
             held=snapshot.hold is not None,
             confirm=confirm,
@@ -124,12 +125,17 @@ def _mark(services: Services, snapshot: SessionInfo, owner: str, until: datetime
         names.owner_marker(owner, snapshot.session_id, snapshot.epoch),
         io.BytesIO(),
         0,
-        metadata={"session": snapshot.session_id, "owner": owner},
+        metadata={"session": snapshot.session_id, "owner": owner} | _tries(snapshot),
         custom_time=expiry.marker_ends_at(until),
         held=snapshot.hold is not None,
         confirm=confirm,
     )
     reach(Failpoint.ARCHIVE_MARKED)
+
+
+def _tries(snapshot: SessionInfo) -> dict[str, str]:
+    """What the metadata of an upload says of the ones before it: one of a failed attempt may still arrive."""
+    return {RETRIED: "1"} if snapshot.recheck_at else {}
 
 
 def _record_owner(services: Services, keeper: LeaseKeeper, claimed: Claimed, owner: str) -> list[StoredObject]:
