@@ -9,18 +9,46 @@ from enum import StrEnum
 
 
 @dataclass(frozen=True, slots=True)
+class FenceToken:
+    """A random token that Redis gave the deployment's fence, and since when, by Redis's clock."""
+
+    token: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Identity:
     """Which deployment a Redis belongs to: the deployment's id and the URL of its archive, as Redis has recorded them.
 
     With a `deployment` but no `archive`, a first use was interrupted. `configured`: a worker has recorded the
-    deployment's configuration, so the deployment has been at work. `redis` is the address, without credentials, as the
-    client has it.
+    deployment's configuration, so the deployment has been at work. `fence` has the last tokens of the fence, newest
+    last, and `read_at` is Redis's time. `redis` is the address, without credentials, as the client has it.
     """
 
     redis: str = field(compare=False)
     deployment: str | None = None
     archive: str | None = None
     configured: bool = False
+    fence: Sequence[FenceToken] = ()
+    read_at: datetime | None = field(default=None, compare=False)
+
+    @property
+    def newest_token(self) -> str | None:
+        """The newest token of the fence."""
+        return self.fence[-1].token if self.fence else None
+
+    def has_token(self, token: str) -> bool:
+        """True if the fence had this token lately."""
+        return any(each.token == token for each in self.fence)
+
+    def goes_on_from(self, earlier: Identity) -> bool:
+        """True if this is the deployment that it was earlier, and Redis has lost nothing of its fence since."""
+        same = (self.deployment, self.archive, self.configured) == (
+            earlier.deployment,
+            earlier.archive,
+            earlier.configured,
+        )
+        return same and (earlier.newest_token is None or self.has_token(earlier.newest_token))
 
 
 @dataclass(frozen=True, slots=True)

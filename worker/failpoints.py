@@ -12,6 +12,8 @@ class Failpoint(StrEnum):
     DEPLOYMENT_NAMED = "deployment.named"
     DEPLOYMENT_WRITTEN = "deployment.written"
     DEPLOYMENT_REBUILT = "deployment.rebuilt"
+    DEPLOYMENT_FENCED = "deployment.fenced"
+    FENCE_GIVEN = "fence.given"
     ARCHIVE_BEGUN = "archive.begun"
     ARCHIVE_PACKED = "archive.packed"
     ARCHIVE_MARKED = "archive.marked"

@@ -60,10 +60,14 @@ def _begin(opened: Services) -> None:
 
 @_task(name="torpor.sweep")
 def sweep() -> int:
-    """Send drains for all due sessions, or see whether an outage has ended; returns how many drains were sent."""
+    """Send drains for all due sessions, or see whether an outage has ended; returns how many drains were sent.
+
+    Then move the fence, if it is time to.
+    """
     sent = send_drains(services().sessions.due_counts())
     if not sent:
         look_again(services())
+    _opened().move_fence()
     return sent
 
 

@@ -22,7 +22,7 @@ from torpor.history.calls.emptying import clear, pop
 from torpor.history.calls.erasure import drop_live, purge, rebase
 from torpor.history.calls.events import add_events, archive_health
 from torpor.history.calls.holding import find_hold, hold, hold_owner, note_hold_applied, note_owner_hold, release_hold
-from torpor.history.calls.identity import identify, note_epoch
+from torpor.history.calls.identity import identify, move_fence, note_epoch
 from torpor.history.calls.index import (
     claim,
     claim_one,
@@ -76,6 +76,7 @@ __all__ = [
     "identify",
     "info",
     "list_sessions",
+    "move_fence",
     "nearest",
     "note_epoch",
     "note_erased",

@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from torpor.history.expiry import DEFAULT_IDLE, Expiry
 from torpor.history.keys import Keyspace
+from torpor.history.overview import FenceToken
 from torpor.history.policy import Policies
 from torpor.history.scripts import Script
 
@@ -39,7 +40,8 @@ class Deployment:
 
     `retention` is how long the archive keeps a session, None for ever. It is known only if a worker has recorded it
     (`retention_known`). `recorded` is False until the first use of the namespace has recorded the shard count.
-    `id` and `archive` are the deployment's id and the URL of its archive.
+    `id` and `archive` are the deployment's id and the URL of its archive. `fence` has the last tokens of its fence,
+    newest last. `read_at` is Redis's time at the reading.
     """
 
     keyspace: Keyspace
@@ -51,6 +53,8 @@ class Deployment:
     retention_known: bool = True
     id: str | None = None
     archive: str | None = None
+    fence: Sequence[FenceToken] = ()
+    read_at: datetime | None = field(default=None, compare=False, repr=False)
 
     @property
     def defaults(self) -> tuple[bytes | int, bytes | int]:

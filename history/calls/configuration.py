@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Any
 
-from torpor.history.calls.call import Call, Deployment, Keep, span_ms, to_record, to_span
+from torpor.history.calls.call import Call, Deployment, Keep, span_ms, to_moment, to_record, to_span
 from torpor.history.expiry import DEFAULT_IDLE
 from torpor.history.keys import Keyspace, config_key
+from torpor.history.overview import FenceToken
 from torpor.history.policy import Policies
 from torpor.history.scripts import script
+
+# One token of the fence as move_fence.lua writes it: since when (ms), and the token.
+_FENCE_TOKEN = re.compile(rb"(\d{1,15}):([0-9a-f]+)")
 
 
 def configure(
@@ -29,7 +34,7 @@ def configure(
     """
 
     def decode(reply: Any) -> Deployment:
-        recorded, idle_ms, max_age_ms, rules, retention_ms, identity, archive = reply
+        recorded, idle_ms, max_age_ms, rules, retention_ms, identity, archive, fence, now_ms = reply
         return Deployment(
             Keyspace(namespace, int(recorded or shards)),
             to_span(idle_ms) or DEFAULT_IDLE,
@@ -40,6 +45,8 @@ def configure(
             retention_known=retention_ms is not None,
             id=identity.decode() if identity else None,
             archive=archive.decode() if archive else None,
+            fence=_to_fence(fence or b""),
+            read_at=to_moment(now_ms),
         )
 
     return Call(
@@ -55,3 +62,7 @@ def configure(
         ],
         decode,
     )
+
+
+def _to_fence(stored: bytes) -> tuple[FenceToken, ...]:
+    return tuple(FenceToken(token.decode(), to_moment(since)) for since, token in _FENCE_TOKEN.findall(stored))

@@ -18,6 +18,11 @@ def identify(namespace: str, seen: Identity, deployment: str, archive: str | Non
     )
 
 
+def move_fence(namespace: str, newest: str | None, token: str, *, keep: int) -> Call[bool]:
+    """Give the fence its next token; False if its newest one is not `newest` any more. The last `keep` tokens stay."""
+    return Call(script("move_fence"), [config_key(namespace)], [(newest or "").encode(), token.encode(), keep], bool)
+
+
 def note_epoch(deployment: Deployment, shard: int, epoch: int) -> Call[None]:
     """Note the highest epoch that the archive has of a shard's sessions: every later epoch is above it."""
     return Call(script("note_epoch"), [deployment.keyspace.shard(shard).tally], [epoch], lambda _: None)

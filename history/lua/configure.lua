@@ -1,5 +1,6 @@
 -- Read the configuration of a deployment, or record it at the first use.
 -- Atomic: two first users agree on the shard count.
+-- Uses: clock, number
 -- KEYS[1] hash    the deployment's configuration
 -- ARGV[1] shard count to record if there is none
 -- ARGV[2] '1' to record, else only read
@@ -7,9 +8,13 @@
 -- ARGV[4] default maximum age (ms) to record, '' to leave it, '-' for none
 -- ARGV[5] policies (JSON) to record, '' to leave them
 -- ARGV[6] default retention in the archive (ms) to record, '' to leave it, '-' for none, which is recorded too
--- Returns {shards, idle ms, max age ms, policies, retention ms, the deployment's id, its archive's URL}, each or false
+-- Returns {shards, idle ms, max age ms, policies, retention ms, the deployment's id, its archive's URL, the tokens of the
+--   fence, now (ms)}, each but the last or false
 local function read()
-  return redis.call('HMGET', KEYS[1], 'shards', 'idle', 'max_age', 'policies', 'retention', 'deployment', 'archive')
+  local config = redis.call('HMGET', KEYS[1], 'shards', 'idle', 'max_age', 'policies', 'retention', 'deployment',
+    'archive', 'fence')
+  config[#config + 1] = int(clock_ms())
+  return config
 end
 local config = read()
 if ARGV[2] ~= '1' then return config end

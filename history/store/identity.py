@@ -23,6 +23,10 @@ class Identities(BlockingRunner):
         """Record the deployment's id and the URL of its archive; False if Redis has others by now than were `seen`."""
         return self.run(calls.identify(self._namespace, seen, deployment, archive))
 
+    def move_fence(self, newest: str | None, token: str, *, keep: int) -> bool:
+        """Give the fence its next token; False if its newest one is not `newest` any more. The last `keep` stay."""
+        return self.run(calls.move_fence(self._namespace, newest, token, keep=keep))
+
     def shard_of(self, session_id: str) -> int:
         """The shard of a session."""
         return self.deployment.keyspace.shard_of(encode_session_id(session_id))

@@ -71,7 +71,14 @@ class Runner:
         """The identity that Redis has recorded; asks Redis each time, and records nothing."""
         deployed = await self.deployed(afresh=True)
         configured = deployed.recorded and deployed.retention_known
-        return Identity(address_of(self._client), deployed.id, deployed.archive, configured=configured)
+        return Identity(
+            address_of(self._client),
+            deployed.id,
+            deployed.archive,
+            configured=configured,
+            fence=deployed.fence,
+            read_at=deployed.read_at,
+        )
 
     def _known(self) -> Deployment | None:
         known = _deployments.get(self._client, _NONE).get(self._namespace)

@@ -120,6 +120,9 @@ class ObservedArchive:
     def amend(self, stored: StoredObject, *, custom_time: datetime | None = None, held: bool | None = None) -> None:
         self._make("amend", stored.name, lambda: self.real.amend(stored, custom_time=custom_time, held=held))
 
+    def annotate(self, stored: StoredObject, entries: Mapping[str, str]) -> bool:
+        return self._make("annotate", stored.name, lambda: self.real.annotate(stored, entries))
+
     def expire(self, now: datetime) -> int:
         return self.real.expire(now)
 

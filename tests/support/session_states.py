@@ -387,6 +387,7 @@ ACTS: dict[str, Callable[[Case], Any]] = {
 APART = {
     "configure",
     "identify",
+    "move_fence",
     "note_epoch",
     "info",
     "due",

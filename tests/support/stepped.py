@@ -322,6 +322,14 @@ class MemoryArchive:
             amended = replace(amended, metageneration=there.metageneration + 1)
         self._objects[stored.name] = amended, self._objects[stored.name][1]
 
+    def annotate(self, stored: StoredObject, entries: Mapping[str, str]) -> bool:
+        there = self._generation(stored)
+        if there is None or there.metageneration != stored.metageneration:
+            return False
+        annotated = replace(there, metadata={**there.metadata, **entries}, metageneration=there.metageneration + 1)
+        self._objects[stored.name] = annotated, self._objects[stored.name][1]
+        return True
+
     def expire(self, now: datetime) -> int:
         expired = [each for each, _ in self._objects.values() if each.custom_time and each.custom_time <= now]
         return sum(self.delete(each) for each in expired if not each.held)

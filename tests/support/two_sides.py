@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,24 @@ def identified(deployment: str, namespace: str = "torpor") -> Callable[[Services
     )
 
 
+def with_tokens(services: Services) -> None:
+    """As a worker leaves it that has moved the fence."""
+    recorded(OURS, "here")(services)
+    assert services.sessions.move_fence(None, "0b", keep=16)
+    assert services.sessions.move_fence("0b", "0c", keep=16)
+
+
+def fenced(token: str) -> Callable[[Services], None]:
+    """Ours, with a token of the fence."""
+
+    def give(services: Services) -> None:
+        identified(OURS)(services)
+        there = ownership.read(services.archive)
+        assert ownership.move_fence(services.archive, there, token, datetime(2026, 1, 1, tzinfo=UTC))
+
+    return give
+
+
 def missing(services: Services) -> None:
     place = parse_archive_url(services.archive.url)
     if isinstance(place, Path):
@@ -70,6 +88,7 @@ REDIS: dict[str, Callable[[Services], None]] = {
     "of an older version": configured,
     "named, first use interrupted": recorded(OURS, None),
     "ours": recorded(OURS, "here"),
+    "ours, with tokens": with_tokens,
     "ours, archive elsewhere": recorded(OURS, ELSEWHERE),
     "another's": recorded(OTHERS, "here"),
     "another's, archive elsewhere": recorded(OTHERS, ELSEWHERE),
@@ -80,6 +99,8 @@ ARCHIVES: dict[str, Callable[[Services], None]] = {
     "of an older version": of_an_older_version,
     "used by nobody knows whom": used,
     "ours": identified(OURS),
+    "ours, with one of the tokens": fenced("0b"),
+    "ours, with another Redis's token": fenced("0d"),
     "of a third": identified("beef" * 8),
     "of another namespace": identified(OURS, namespace="other"),
 }
@@ -92,6 +113,8 @@ BELONG = {
     ("named, first use interrupted", "empty"): State.NEW,
     ("named, first use interrupted", "ours"): State.NEW,
     ("ours", "ours"): State.AGREE,
+    ("ours, with tokens", "ours"): State.AGREE,
+    ("ours, with tokens", "ours, with one of the tokens"): State.AGREE,
 }
 PAIRS = [(redis, archive) for redis in REDIS for archive in ARCHIVES]
 

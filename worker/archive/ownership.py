@@ -2,6 +2,8 @@
 
 The archive has one object for each id that the deployment has had; the last one counts. An object is written once, so
 of two who write the next one at the same time, one succeeds. Older versions know only an object with the namespace.
+
+The metadata of the last object has the archive's token of the fence (see torpor.worker.deployment.fence).
 """
 
 from __future__ import annotations
@@ -9,7 +11,9 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from torpor.worker.archive import names
 from torpor.worker.archive.stores import ArchiveStore, StoredObject
@@ -19,15 +23,32 @@ from torpor.worker.errors import ArchiveConflict, ArchiveCorrupt, ArchiveTaken
 _MOST_BYTES = 1024 * 1024
 
 
+# The entries of the object's metadata.
+_TOKEN, _MOVED_AT = "fence", "fence_moved_at"
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveFence:
+    """The archive's token of the fence, and when it was moved there, by the clock of the Redis that it belongs to."""
+
+    token: str
+    moved_at: datetime | None
+
+
 @dataclass(frozen=True, slots=True)
 class ArchiveIdentity:
-    """Which deployment an archive belongs to: its namespace, its id, and the ids that it had before, oldest first."""
+    """Which deployment an archive belongs to: its namespace, its id, and the ids that it had before, oldest first.
+
+    `fence` is None until a worker has moved the fence. `stored` is the object that says all this.
+    """
 
     url: str
     namespace: str | None = None
     deployment: str | None = None
     former: Sequence[str] = ()
     number: int = 0
+    fence: ArchiveFence | None = None
+    stored: StoredObject | None = None
 
 
 def read(archive: ArchiveStore) -> ArchiveIdentity:
@@ -35,16 +56,24 @@ def read(archive: ArchiveStore) -> ArchiveIdentity:
     stored = list(archive.list(names.IDENTITIES))
     if not stored:
         return ArchiveIdentity(archive.url, _namespace(archive))
-    with archive.open(stored[-1]) as body:
+    last = stored[-1]
+    if last.damage is not None:
+        raise ArchiveCorrupt(last.damage)  # it may hide the fence
+    with archive.open(last) as body:
         text = body.read(_MOST_BYTES)
     try:
         written = json.loads(text)
-        number = names.identity_number(stored[-1].name)
         return ArchiveIdentity(
-            archive.url, written["namespace"], written["deployment"], tuple(written["former"]), number
+            archive.url,
+            written["namespace"],
+            written["deployment"],
+            tuple(written["former"]),
+            names.identity_number(last.name),
+            _fence(last),
+            last,
         )
     except (ValueError, LookupError, TypeError) as exc:
-        raise ArchiveCorrupt(f"{archive.url}/{stored[-1].name} is damaged: {type(exc).__name__}") from exc
+        raise ArchiveCorrupt(f"{archive.url}/{last.name} is damaged: {type(exc).__name__}") from exc
 
 
 def write(archive: ArchiveStore, before: ArchiveIdentity, namespace: str, deployment: str) -> None:
@@ -57,6 +86,16 @@ def write(archive: ArchiveStore, before: ArchiveIdentity, namespace: str, deploy
     written = {"deployment": deployment, "namespace": namespace, "former": former}
     body = json.dumps(written, indent=1).encode() + b"\n"
     archive.put(names.identity_name(before.number + 1), io.BytesIO(body), len(body), metadata={})
+
+
+def move_fence(archive: ArchiveStore, before: ArchiveIdentity, token: str, moved_at: datetime) -> bool:
+    """Make `token` the archive's token; False if the identity has changed since it was read.
+
+    Raises ArchiveRefused if the objects may not be amended.
+    """
+    if before.stored is None:
+        return False
+    return archive.annotate(before.stored, {_TOKEN: token, _MOVED_AT: moved_at.isoformat()})
 
 
 def take(archive: ArchiveStore, namespace: str) -> None:
@@ -82,6 +121,15 @@ def taken(url: str, namespace: str) -> ArchiveTaken:
 
 def _is_identity(stored: StoredObject) -> bool:
     return stored.name in (names.DEPLOYMENT, names.PROBE) or stored.name.startswith(names.IDENTITIES)
+
+
+def _fence(stored: StoredObject) -> ArchiveFence | None:
+    if _TOKEN not in stored.metadata:
+        return None
+    moved_at = None
+    with suppress(KeyError, ValueError):  # somebody has edited it: the token counts, whenever it came there
+        moved_at = datetime.fromisoformat(stored.metadata[_MOVED_AT]).astimezone(UTC)
+    return ArchiveFence(stored.metadata[_TOKEN], moved_at)
 
 
 def _namespace(archive: ArchiveStore) -> str | None:

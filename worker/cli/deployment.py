@@ -41,6 +41,9 @@ def deployment(
         str | None,
         typer.Option(metavar="ID", help="With recover: the id of the other deployment that this Redis gives up."),
     ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Even if another Redis has used the archive in the last five minutes.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: Json = False,
@@ -64,7 +67,7 @@ def deployment(
     if action is Action.SHOW:
         _show(compare_sides(services.sessions, services.archive), as_json=as_json)
         return
-    found = _checked(services, action, give_up)
+    found = _checked(services, action, give_up, force=force)
     surveyed = _surveyed(services) if action is Action.RECOVER and found.state is not State.AGREE else Survey()
     if not as_json:
         console.say(found.sides())
@@ -73,7 +76,7 @@ def deployment(
     if changes and not dry_run:
         if not yes:
             typer.confirm(_question(action, found), abort=True, err=True)
-        _act(services, action, surveyed, give_up)
+        _act(services, action, surveyed, give_up, force=force)
     _tell(services, action, surveyed, changes=changes, dry_run=dry_run, as_json=as_json)
 
 
@@ -81,10 +84,11 @@ def _question(action: Action, found: Comparison) -> str:
     return _QUESTIONS[action].format(redis=found.redis.redis, archive=found.archive.url)
 
 
-def _checked(services: Services, action: Action, give_up: str | None) -> Comparison:
+def _checked(services: Services, action: Action, give_up: str | None, *, force: bool) -> Comparison:
     if action is Action.RECOVER:
-        return recovery.check_lost(services, give_up)
-    return moves.check_moved(services) if action is Action.MOVE_ARCHIVE else moves.check_copies(services)
+        return recovery.check_lost(services, give_up, force=force)
+    check = moves.check_moved if action is Action.MOVE_ARCHIVE else moves.check_copies
+    return check(services, force=force)
 
 
 def _surveyed(services: Services) -> Survey:
@@ -92,13 +96,13 @@ def _surveyed(services: Services) -> Survey:
         return recovery.survey(services, lambda count: status.update(f"looking for legal holds: {count:,} sessions"))
 
 
-def _act(services: Services, action: Action, surveyed: Survey, give_up: str | None) -> None:
+def _act(services: Services, action: Action, surveyed: Survey, give_up: str | None, *, force: bool) -> None:
     if action is Action.RECOVER:
-        recovery.recover(services, surveyed, give_up)
+        recovery.recover(services, surveyed, give_up, force=force)
     elif action is Action.MOVE_ARCHIVE:
-        moves.move_archive(services)
+        moves.move_archive(services, force=force)
     else:
-        moves.fork(services)
+        moves.fork(services, force=force)
 
 
 def _say_holds(surveyed: Survey) -> None:
@@ -136,6 +140,8 @@ def _show(found: Comparison, *, as_json: bool) -> None:
                 "archive": found.archive.url,
                 "the archive's deployment": found.archive.deployment or "-",
                 "former deployments": ", ".join(found.archive.former) or "-",
+                "fence moved": _fence_moved(found) or "-",
+                "by": _fence_moved_by(found) or "-",
             }
         )
     found.check()
@@ -152,5 +158,18 @@ def _fields(found: Comparison) -> dict[str, Any]:
             "namespace": archive.namespace,
             "deployment": archive.deployment,
             "former": archive.former,
+            "fence_moved_at": _fence_moved(found),
+            "fence_moved_by": _fence_moved_by(found),
         },
     }
+
+
+def _fence_moved(found: Comparison) -> str | None:
+    moved_at = found.archive.fence and found.archive.fence.moved_at
+    return moved_at.isoformat(timespec="seconds") if moved_at else None
+
+
+def _fence_moved_by(found: Comparison) -> str | None:
+    if found.archive.fence is None:
+        return None
+    return "another Redis" if found.is_behind else "this Redis"

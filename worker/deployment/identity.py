@@ -2,13 +2,14 @@
 
 A first use gives the id to Redis, then to the archive, and records the URL in Redis last. So a first use that was
 killed is finished by the next one, and two deployments never get the same archive.
+
+Two Redises can have the same id and URL: a copy, or one that was restored from a backup. The archive's token of the
+fence tells which one uses it (see torpor.worker.deployment.fence).
 """
 
 from __future__ import annotations
 
-import logging
 import secrets
-import time
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -17,13 +18,8 @@ from torpor.history.protocol import Identity, SessionStore
 from torpor.worker.archive import ownership
 from torpor.worker.archive.ownership import ArchiveIdentity
 from torpor.worker.archive.stores import ArchiveStore
-from torpor.worker.errors import ArchiveConflict, ArchiveUnavailable, DeploymentMismatch
+from torpor.worker.errors import ArchiveConflict, DeploymentMismatch
 from torpor.worker.failpoints import Failpoint, reach
-
-log = logging.getLogger("torpor.identity")
-
-# How long a process relies on what it has read of the archive's identity. It asks Redis more often.
-_RELY_SECONDS = 300
 
 _MOVED = (
     "If the bucket has moved: torpor deployment move-archive. If both are copies, such as for staging: "
@@ -32,6 +28,10 @@ _MOVED = (
 _OTHER = (
     "Check TORPOR_REDIS_URL and TORPOR_ARCHIVE_URL. If both are right, because Redis was lost or replaced: "
     "torpor deployment recover"
+)
+_BEHIND = (
+    "This Redis was restored from a backup, or it is a copy of the one that uses the archive. If it was restored: "
+    "torpor deployment recover. If it is a copy, such as for staging: copy the archive too, then torpor deployment fork"
 )
 _ELSEWHERE = "Check TORPOR_ARCHIVE_URL: Redis has recorded where its archive is"
 _NO_IDS = (
@@ -70,8 +70,24 @@ class Comparison:
         recorded = f" with the archive {self.redis.archive}" if self.redis.archive else ""
         return (
             f"Redis {self.redis.redis}, namespace {self.namespace!r}, is of {_named(self.redis.deployment)}{recorded}; "
-            f"the archive {self.archive.url} is of {_named(self.archive.deployment)}"
+            f"the archive {self.archive.url} is of {_named(self.archive.deployment)}{self._moved()}"
         )
+
+    @property
+    def is_behind(self) -> bool:
+        """True if another Redis has moved the archive's fence, of which this one knows nothing."""
+        return _is_behind(self.redis, self.archive)
+
+    def is_outdated(self, redis: Identity) -> bool:
+        """True if the fence seems to be another Redis's only because it was moved after Redis was read."""
+        return self.is_behind and self.redis.fence != redis.fence
+
+    def _moved(self) -> str:
+        if not self.is_behind or self.archive.fence is None:
+            return ""
+        moved_at = self.archive.fence.moved_at
+        when = f" at {moved_at.isoformat(timespec='seconds')}" if moved_at else ""
+        return f", whose fence another Redis has moved{when}"
 
 
 def compare(redis: Identity, namespace: str, archive: ArchiveStore) -> Comparison:
@@ -88,7 +104,10 @@ def compare(redis: Identity, namespace: str, archive: ArchiveStore) -> Compariso
 
 def compare_sides(sessions: SessionStore, archive: ArchiveStore) -> Comparison:
     """As `compare`, for what Redis has recorded now."""
-    return compare(sessions.identity(), sessions.namespace, archive)
+    while True:
+        found = compare(sessions.identity(), sessions.namespace, archive)
+        if not found.is_outdated(sessions.identity()):
+            return found
 
 
 def check(sessions: SessionStore, archive: ArchiveStore) -> Comparison:
@@ -150,32 +169,6 @@ def check_recorded(sessions: SessionStore, archive_url: str) -> None:
         )
 
 
-class Watch:
-    """Compares both sides as often as is cheap: Redis at each look, the archive every few minutes.
-
-    A Redis that was emptied meanwhile, such as by a failover without replicas, is found by the next look.
-    """
-
-    def __init__(self, sessions: SessionStore, archive: ArchiveStore) -> None:
-        self._sessions = sessions
-        self._archive = archive
-        self._agreed: Identity | None = None
-        self._until = 0.0
-
-    def look(self) -> None:
-        """As `make`. While the archive is down, a process relies on what it has read before."""
-        changed = self._sessions.identity() != self._agreed
-        if not changed and time.monotonic() < self._until:
-            return
-        self._until = time.monotonic() + _RELY_SECONDS
-        try:
-            self._agreed = make(self._sessions, self._archive)
-        except ArchiveUnavailable as error:
-            if changed:
-                raise
-            log.warning("the archive's identity can't be read again: %s", error)
-
-
 def new_id() -> str:
     """An id for a deployment: 128 random bits."""
     return secrets.token_hex(16)
@@ -183,6 +176,8 @@ def new_id() -> str:
 
 def _state(redis: Identity, namespace: str, there: ArchiveIdentity, archive: ArchiveStore) -> State:
     if there.namespace not in (None, namespace):
+        return State.DISAGREE
+    if redis.deployment == there.deployment and _is_behind(redis, there):
         return State.DISAGREE
     if redis.archive is not None:
         agree = (redis.deployment, redis.archive) == (there.deployment, there.url)
@@ -194,10 +189,14 @@ def _state(redis: Identity, namespace: str, there: ArchiveIdentity, archive: Arc
 
 def _way_out(redis: Identity, there: ArchiveIdentity) -> str:
     if redis.deployment is not None and redis.deployment == there.deployment:
-        return _MOVED
+        return _MOVED if redis.archive not in (None, there.url) else _BEHIND
     if there.deployment is None and redis.archive not in (None, there.url):
         return _ELSEWHERE
     return _NO_IDS if there.deployment is redis.deployment is None else _OTHER
+
+
+def _is_behind(redis: Identity, there: ArchiveIdentity) -> bool:
+    return there.fence is not None and not redis.has_token(there.fence.token)
 
 
 def _may_begin(redis: Identity, there: ArchiveIdentity, archive: ArchiveStore) -> bool:

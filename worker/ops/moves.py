@@ -8,6 +8,7 @@ from pathlib import Path
 from torpor.history.protocol import TransientError
 from torpor.worker.archive import ownership
 from torpor.worker.archive.stores.url import parse_archive_url
+from torpor.worker.deployment import fence
 from torpor.worker.deployment.identity import Comparison, State, compare_sides, new_id
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import ArchiveConflict, DeploymentMismatch
@@ -16,25 +17,39 @@ from torpor.worker.failpoints import Failpoint, reach
 _TRIES = 5
 
 
-def check_moved(services: Services) -> Comparison:
-    """Both sides, if the archive has moved or nothing has changed; raises DeploymentMismatch."""
+def check_moved(services: Services, *, force: bool = False) -> Comparison:
+    """Both sides, if the archive has moved or nothing has changed.
+
+    Raises DeploymentMismatch, also if another Redis uses the archive; with `force` that does not count.
+    """
     found = compare_sides(services.sessions, services.archive)
     if found.redis.deployment is None or found.redis.deployment != found.archive.deployment:
         found.check()
         raise DeploymentMismatch(f"{found.sides()}: no archive of theirs has moved")
-    if found.archive.namespace != found.namespace:
+    if found.archive.namespace != found.namespace or found.redis.archive in (None, found.archive.url):
         found.check()
+    if not force:
+        fence.check_unused(found)
     return found
 
 
-def move_archive(services: Services) -> None:
-    """Record the URL of an archive that has moved. Repeatable; raises DeploymentMismatch."""
-    check_moved(services)
+def move_archive(services: Services, *, force: bool = False) -> None:
+    """Record the URL of an archive that has moved. Repeatable; raises DeploymentMismatch.
+
+    The archive gets its token of the fence first. Its own one is as old as the copy.
+    """
+    if check_moved(services, force=force).state is State.AGREE:
+        return
+    fence.claim(services.sessions, services.archive)
+    reach(Failpoint.DEPLOYMENT_FENCED)
     take_identity(services)
 
 
-def check_copies(services: Services) -> Comparison:
-    """Both sides, if they are copies of a deployment whose archive is elsewhere; raises DeploymentMismatch."""
+def check_copies(services: Services, *, force: bool = False) -> Comparison:
+    """Both sides, if they are copies of a deployment whose archive is elsewhere; raises DeploymentMismatch.
+
+    Another Redis that uses the archive is refused too, unless `force` is given.
+    """
     found = compare_sides(services.sessions, services.archive)
     if found.redis.archive is None or found.redis.deployment not in (found.archive.deployment, *found.archive.former):
         found.check()
@@ -43,12 +58,14 @@ def check_copies(services: Services) -> Comparison:
         found.check()
     if _is_same(found.redis.archive, found.archive.url):
         raise DeploymentMismatch(f"{found.sides()}. This is the original archive: copy it, and give the copy's URL")
+    if not force:
+        fence.check_unused(found)
     return found
 
 
-def fork(services: Services) -> None:
+def fork(services: Services, *, force: bool = False) -> None:
     """Give copies an id of their own. The original is not touched. Raises DeploymentMismatch."""
-    found = check_copies(services)
+    found = check_copies(services, force=force)
     renew_identity(services, found)
 
 

@@ -12,7 +12,7 @@ from itertools import islice
 
 from torpor.worker.archive import names
 from torpor.worker.archive.stores import StoredObject
-from torpor.worker.deployment import catalog
+from torpor.worker.deployment import catalog, fence
 from torpor.worker.deployment.identity import Comparison, State, compare_sides
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import DeploymentMismatch
@@ -47,14 +47,16 @@ class Survey:
         return sorted(session for session, owner in self.held.items() if owner is None or owner in self.free)
 
 
-def check_lost(services: Services, give_up: str | None = None) -> Comparison:
+def check_lost(services: Services, give_up: str | None = None, *, force: bool = False) -> Comparison:
     """Both sides, if Redis may take the archive over or nothing has changed.
 
-    Raises DeploymentMismatch if Redis belongs to another deployment, unless it is to `give_up` that id.
+    Raises DeploymentMismatch if Redis belongs to another deployment, unless it is to `give_up` that id, and if another
+    Redis uses the archive, unless `force` is given.
     """
     found = compare_sides(services.sessions, services.archive)
     redis, there = found.redis, found.archive
-    moved = redis.deployment is not None and redis.deployment == there.deployment
+    same = redis.deployment is not None and redis.deployment == there.deployment
+    moved = same and redis.archive not in (None, there.url)
     if found.state is State.DISAGREE and (moved or there.namespace not in (None, found.namespace)):
         found.check()
     if found.state is State.NEW:
@@ -66,6 +68,8 @@ def check_lost(services: Services, give_up: str | None = None) -> Comparison:
             f"{found.sides()}. If this Redis is to give up the archive {redis.archive}: "
             f"torpor deployment recover --give-up {redis.deployment}"
         )
+    if not force:
+        fence.check_unused(found)
     services.archive.check()
     return found
 
@@ -84,12 +88,12 @@ def survey(services: Services, progress: Callable[[int], None] = lambda _: None)
     return found
 
 
-def recover(services: Services, surveyed: Survey, give_up: str | None = None) -> None:
+def recover(services: Services, surveyed: Survey, give_up: str | None = None, *, force: bool = False) -> None:
     """Rebuild legal holds and epochs, then give both sides a new id. Repeatable; raises DeploymentMismatch.
 
     The new id refuses the lost Redis, should it come back.
     """
-    found = check_lost(services, give_up)
+    found = check_lost(services, give_up, force=force)
     if found.state is State.AGREE:
         return
     services.sessions.note_epochs(surveyed.epochs)

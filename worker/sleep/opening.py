@@ -8,9 +8,9 @@ from collections.abc import Callable
 from torpor.history.protocol import ArchiveNote
 from torpor.worker.deployment import worker_name
 from torpor.worker.deployment.events import record_events
-from torpor.worker.deployment.identity import Watch
 from torpor.worker.deployment.services import Services, connect
 from torpor.worker.deployment.settings import Settings
+from torpor.worker.deployment.watch import Watch
 from torpor.worker.errors import ArchiveUnavailable, DeploymentMismatch
 
 log = logging.getLogger("torpor.opening")
@@ -45,6 +45,10 @@ class OpenDeployment:
             self._begin(self._services)
             self._begin = None
         return self._services
+
+    def move_fence(self) -> None:
+        """Move the fence once a minute; see Watch. Raises DeploymentMismatch."""
+        self._watch.move_fence()
 
     def _tell(self, refusal: str | None) -> None:
         if refusal != self._refusal:

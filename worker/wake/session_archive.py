@@ -14,7 +14,6 @@ from typing import Literal
 from torpor.history.protocol import (
     DEFAULT_NAMESPACE,
     MAX_MESSAGE_BYTES,
-    Identity,
     RestoreRefusal,
     RestoreTicket,
     SessionOperations,
@@ -27,6 +26,7 @@ from torpor.worker.archive import ownership
 from torpor.worker.archive.stores.url import open_archive
 from torpor.worker.deployment import identity
 from torpor.worker.deployment.events import KEPT
+from torpor.worker.deployment.watch import Reliance
 from torpor.worker.errors import ArchiveUnavailable
 from torpor.worker.retention.expiry import RetentionRules
 from torpor.worker.wake.restore import Restored, RestoreOutcome, Restorer
@@ -75,7 +75,7 @@ class SessionArchive:
         self._most_threads = threads
         self._pool: ThreadPoolExecutor | None = None
         self._process = os.getpid()
-        self._agreed: set[tuple[str, Identity]] = set()
+        self._reliances: dict[str, Reliance] = {}  # by namespace
 
     def check(self, namespace: str = DEFAULT_NAMESPACE) -> None:
         """Make sure that the archive can be read, and that it is of no other namespace.
@@ -118,15 +118,19 @@ class SessionArchive:
         raise TransientError(f"session {session_id!r} keeps changing between Redis and the archive; try again")
 
     async def _compare(self, sessions: SessionOperations) -> None:
-        """Make sure that both sides belong together. The archive is asked once for what Redis has recorded."""
+        """Make sure that both sides belong together. The archive is asked again only if Redis has lost something."""
         recorded = await sessions.identified()
-        known = sessions.namespace, recorded
-        if known not in self._agreed:
+        reliance = self._reliances.setdefault(sessions.namespace, Reliance())
+        while not reliance.covers(recorded):
             compare = partial(identity.compare, recorded, sessions.namespace, self._store)
             found = await sessions.elsewhere(compare, self._threads)
+            recorded = await sessions.identified()
+            if found.is_outdated(recorded):
+                continue
             found.check()
-            if found.archive.namespace is not None:  # else it is nobody's yet
-                self._agreed.add(known)
+            if found.archive.namespace is None:  # it is nobody's yet
+                return
+            reliance.begin(found.redis)
 
     @property
     def _threads(self) -> ThreadPoolExecutor:

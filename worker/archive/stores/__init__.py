@@ -168,6 +168,13 @@ class ArchiveStore(Protocol):
         ArchiveRefused if a permission is missing.
         """
 
+    def annotate(self, stored: StoredObject, entries: Mapping[str, str]) -> bool:
+        """Set entries of an object's metadata, but only if nobody has changed the object since it was described.
+
+        False if somebody has, or if the request had done so itself and its reply was lost: look again. The other
+        entries stay. Raises ObjectNotFound, and ArchiveRefused if a permission is missing.
+        """
+
     def expire(self, now: datetime) -> int:
         """Delete the objects whose custom time has passed and that are not held; returns how many. Repeatable.
 

@@ -120,6 +120,18 @@ class FolderStore:
                 placed.describe(amended)
                 disk.sync_folder(placed.path.parent)
 
+    def annotate(self, stored: StoredObject, entries: Mapping[str, str]) -> bool:
+        """See ArchiveStore."""
+        with self._locked(stored) as there:
+            if there is None:
+                raise ObjectNotFound(f"{self.url}/{stored.name} does not exist")
+            described = there.described() or Description()
+            if described.metageneration != stored.metageneration:
+                return False
+            there.describe(described.annotated(entries))
+            disk.sync_folder(there.path.parent)
+            return True
+
     def expire(self, now: datetime) -> int:
         """See ArchiveStore. Also removes the descriptions that crashes have left behind."""
         expired = 0

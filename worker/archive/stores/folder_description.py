@@ -63,6 +63,10 @@ class Description:
         amended = replace(self, custom_time=max(moments, default=None), held=self.held if held is None else held)
         return self if amended == self else replace(amended, metageneration=self.metageneration + 1)
 
+    def annotated(self, entries: Mapping[str, str]) -> Description:
+        """The description with these entries of the metadata, of a new metageneration."""
+        return replace(self, metadata={**self.metadata, **entries}, metageneration=self.metageneration + 1)
+
     def described_as(self, described: Description, *, contested: bool) -> Description:
         """The description of an object that somebody puts again; if `contested`, always of a new metageneration."""
         custom_time = described.custom_time or (NEVER if self.custom_time else None)

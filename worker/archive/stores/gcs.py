@@ -139,6 +139,22 @@ class GcsStore:
             resource = self._objects.describe(self._prefix + stored.name, stored.generation)
             self._change(resource, lambda now: changes(now, custom_time, held))
 
+    def annotate(self, stored: StoredObject, entries: Mapping[str, str]) -> bool:
+        """See ArchiveStore."""
+        described = {
+            "name": self._prefix + stored.name,
+            "generation": stored.generation,
+            "metageneration": stored.metageneration,
+        }
+        with self._translation.translated(stored.name):
+            try:
+                self._objects.patch(described, {"metadata": dict(entries)})
+            except api.PreconditionFailed:
+                return False
+            except api.Forbidden as exc:
+                raise ungranted(self.url, f"amend {stored.name}", "storage.objects.update", exc) from exc
+            return True
+
     def expire(self, now: datetime) -> int:  # noqa: ARG002 - of the protocol
         """See ArchiveStore."""
         return 0

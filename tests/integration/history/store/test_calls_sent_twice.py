@@ -191,6 +191,10 @@ def _identify(store: SessionStore) -> Call[Any]:
     return calls.identify("torpor", store.identity(), "0a1b", "file:///archive")
 
 
+def _move_fence(store: SessionStore) -> Call[Any]:
+    return calls.move_fence("torpor", store.identity().newest_token, "4e5f", keep=16)
+
+
 def _note_epoch(store: SessionStore) -> Call[Any]:
     return calls.note_epoch(store.deployment, 0, 9)
 

@@ -26,10 +26,11 @@ from torpor.history.protocol import RedisMemoryFull, SessionStore
 from torpor.worker import tasks
 from torpor.worker.archive import ownership
 from torpor.worker.archive.stores.url import open_archive
-from torpor.worker.deployment import identity
-from torpor.worker.deployment.identity import State, Watch, compare_sides, make
+from torpor.worker.deployment import watch as watching
+from torpor.worker.deployment.identity import State, compare_sides, make
 from torpor.worker.deployment.services import Services
 from torpor.worker.deployment.settings import PREFIX, environment
+from torpor.worker.deployment.watch import Watch
 from torpor.worker.errors import ArchiveMisconfigured, ArchiveUnavailable, DeploymentMismatch
 from torpor.worker.failpoints import Failpoint
 
@@ -129,7 +130,7 @@ def test_a_process_finds_a_redis_that_was_emptied_at_its_next_task_and_asks_the_
     for _ in range(5):
         watch.look()
     assert len(asked) == 1
-    monkeypatch.setattr(identity, "_RELY_SECONDS", -1)
+    monkeypatch.setattr(watching, "_RELY_SECONDS", -1)
     watch = Watch(services.sessions, services.archive)
     watch.look()
     watch.look()

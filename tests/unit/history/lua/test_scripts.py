@@ -67,6 +67,10 @@ SAMPLES: dict[str, list[Call[Any]]] = {
         calls.identify("torpor", Identity("here:1/0"), "0a1b", None),
         calls.identify("torpor", Identity("here:1/0", "0a1b"), "0a1b", "file:///archive"),
     ],
+    "move_fence": [
+        calls.move_fence("torpor", "0a1b", "2c3d", keep=16),
+        calls.move_fence("torpor", None, "2c3d", keep=16),
+    ],
     "note_epoch": [calls.note_epoch(DEPLOYMENT, 7, 9)],
     "append": [
         calls.append(DEPLOYMENT, "s", [b"{}", b"{}"], request=b"12345678", expiry=EXPIRY, owner="ann", only_new=True),

@@ -422,6 +422,34 @@ def test_of_attempts_that_put_and_one_that_discards_the_object_survives(archive:
         assert {each.generation for each in results} == {there.generation}
 
 
+@pytest.mark.usefixtures("as_in_cloud_storage")
+def test_entries_are_set_only_if_nobody_has_changed_the_object_since(archive: ArchiveStore) -> None:
+    seen = put(archive, NAME, b"hello", DESCRIBED, MOMENT, held=True)
+    assert archive.annotate(seen, {"fence": "1"})
+    assert not archive.annotate(seen, {"fence": "2"}), "it has another metageneration"
+    [there] = archive.list("v1/")
+    assert (there.metadata, there.generation) == ({**DESCRIBED, "fence": "1"}, seen.generation)
+    assert (there.held, there.custom_time) == (True, MOMENT)
+    archive.amend(there, custom_time=LATER)
+    assert not archive.annotate(there, {"fence": "2"})
+    [there] = archive.list("v1/")
+    assert archive.annotate(there, {"fence": "3"})
+    [there] = archive.list("v1/")
+    assert there.metadata == {**DESCRIBED, "fence": "3"}
+    with pytest.raises(ObjectNotFound, match="missing"):
+        archive.annotate(StoredObject("v1/missing", 5, 1), {"fence": "4"})
+
+
+@pytest.mark.usefixtures("as_in_cloud_storage")
+def test_of_many_who_annotate_an_object_at_once_one_succeeds(archive: ArchiveStore) -> None:
+    seen = put(archive, NAME, b"hello", DESCRIBED)
+    with ThreadPoolExecutor(8) as pool:
+        done = list(pool.map(lambda number: archive.annotate(seen, {"fence": str(number)}), range(16)))
+    assert done.count(True) == 1
+    [there] = archive.list("v1/")
+    assert there.metadata["fence"] == str(done.index(True))
+
+
 def test_what_does_not_exist_can_not_be_amended(archive: ArchiveStore) -> None:
     with pytest.raises(ObjectNotFound, match=re.escape(NAME)):
         archive.amend(StoredObject(NAME, 5, 1), held=True)

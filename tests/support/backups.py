@@ -1,0 +1,69 @@
+"""Backups and copies of a Redis, and the time that passes for its fence."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+
+from support.keyspace import raw
+from torpor.worker.archive import ownership
+from torpor.worker.deployment import fence
+from torpor.worker.deployment.services import Services
+
+_CONFIG = b"torpor:config"
+
+
+@dataclass(frozen=True)
+class Backup:
+    """Every key of a Redis: its serialized value and how long it lives on (ms), 0 for ever."""
+
+    keys: dict[bytes, tuple[bytes, int]]
+
+    @classmethod
+    def of(cls, client: redis.Redis) -> Backup:
+        keys = raw(client, "KEYS", "*")
+        return cls({key: (raw(client, "DUMP", key), max(0, raw(client, "PTTL", key))) for key in keys})
+
+    def restore(self, client: redis.Redis) -> None:
+        """Replace all that a Redis has, as Memorystore's import does."""
+        client.flushall()
+        for key, (value, lives_ms) in self.keys.items():
+            raw(client, "RESTORE", key, lives_ms, value)
+
+
+def let_a_minute_pass(client: redis.Redis) -> None:
+    """Make each token of the fence a minute older, as Redis has noted it."""
+    noted = raw(client, "HGET", _CONFIG, "fence") or b""
+    aged = re.sub(rb"(\d+):", lambda since: b"%d:" % (int(since[1]) - 60_000), noted)
+    if aged:
+        raw(client, "HSET", _CONFIG, "fence", aged)
+
+
+def move_fence(services: Services, times: int = 1) -> None:
+    """Move the fence as the sweeps of so many minutes do."""
+    for _ in range(times):
+        let_a_minute_pass(services.sessions.client)
+        assert fence.move(services.sessions, services.archive)
+
+
+def token_of(services: Services) -> str | None:
+    """The archive's token."""
+    found = ownership.read(services.archive).fence
+    return found.token if found else None
+
+
+def tokens_of(services: Services) -> list[str]:
+    """The tokens of Redis, newest last."""
+    return [each.token for each in services.sessions.identity().fence]
+
+
+def let_minutes_pass_in_the_archive(services: Services, minutes: int) -> None:
+    """Make the last move of the archive's fence so much older, without a change of its token."""
+    there: Any = ownership.read(services.archive)
+    moved_at = there.fence.moved_at.timestamp() - 60 * minutes
+    from datetime import UTC, datetime
+
+    assert ownership.move_fence(services.archive, there, there.fence.token, datetime.fromtimestamp(moved_at, UTC))

@@ -1,0 +1,76 @@
+"""What a process that goes on for long relies on: that Redis and the archive still belong together."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from torpor.history.protocol import Identity, SessionStore
+from torpor.worker.archive.stores import ArchiveStore
+from torpor.worker.deployment import fence, identity
+from torpor.worker.errors import ArchiveRefused, ArchiveUnavailable, DeploymentMismatch
+
+log = logging.getLogger("torpor.identity")
+
+# How long a worker relies on what it has read of the archive's identity. It asks Redis more often.
+_RELY_SECONDS = 60
+
+
+class Reliance:
+    """The identity of a Redis that agreed with the archive, as Redis was last seen."""
+
+    def __init__(self) -> None:
+        """Nothing is known yet."""
+        self._seen: Identity | None = None
+
+    def covers(self, redis: Identity) -> bool:
+        """True if this Redis goes on from the one that agreed: it has lost neither its id nor tokens of the fence."""
+        if self._seen is None or not redis.goes_on_from(self._seen):
+            return False
+        self._seen = redis
+        return True
+
+    def begin(self, redis: Identity) -> None:
+        """Rely on this Redis, which agrees with the archive."""
+        self._seen = redis
+
+
+class Watch:
+    """Compares both sides as often as is cheap: Redis at each look, the archive every minute.
+
+    A Redis that was emptied meanwhile, such as by a failover without replicas, or replaced by a backup of itself, is
+    found by the next look.
+    """
+
+    def __init__(self, sessions: SessionStore, archive: ArchiveStore) -> None:
+        self._sessions = sessions
+        self._archive = archive
+        self._reliance = Reliance()
+        self._until = 0.0
+        self._still_until = 0.0
+
+    def look(self) -> None:
+        """As `identity.make`. While the archive is down, a process relies on what it has read before."""
+        covered = self._reliance.covers(self._sessions.identity())
+        if covered and time.monotonic() < self._until:
+            return
+        self._until = time.monotonic() + _RELY_SECONDS
+        try:
+            self._reliance.begin(identity.make(self._sessions, self._archive))
+        except ArchiveUnavailable as error:
+            if not covered:
+                raise
+            log.warning("the archive's identity can't be read again: %s", error)
+
+    def move_fence(self) -> None:
+        """As `fence.move`. If the archive is down or refuses that, the fence stays, for a minute at least."""
+        if time.monotonic() < self._still_until:
+            return
+        try:
+            fence.move(self._sessions, self._archive)
+        except DeploymentMismatch:
+            self._reliance = Reliance()  # no task of this process relies on what it has read
+            raise
+        except (ArchiveUnavailable, ArchiveRefused) as error:
+            self._still_until = time.monotonic() + _RELY_SECONDS
+            log.warning("the fence was not moved: %s", error)
