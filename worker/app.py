@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from celery import bootsteps
 from celery.signals import celeryd_init, worker_init, worker_shutting_down
 
 from torpor.worker.deployment import worker_name
+from torpor.worker.deployment.broker_url import is_guarded
 from torpor.worker.deployment.celery_config import make_app
 from torpor.worker.deployment.services import connect
 from torpor.worker.deployment.settings import Settings, load_settings
@@ -19,6 +21,10 @@ from torpor.worker.sleep import shutdown
 from torpor.worker.sleep.listener import Listener
 from torpor.worker.sleep.relief import Reliever
 from torpor.worker.sleep.sweep import send_drains
+
+log = logging.getLogger("torpor.app")
+
+_HEARTBEAT_SECONDS = 10
 
 
 def _settings() -> Settings:
@@ -45,6 +51,7 @@ class _WatchingStep(bootsteps.StartStopStep):  # type: ignore[misc] # Celery is 
 
     def start(self, _worker: Any) -> None:
         settings = _settings()
+        _warn_of_broker(settings)
         watching: list[Listener | Reliever] = [Reliever(settings)]
         if settings.listen:
             watching.append(Listener(lambda: connect(settings), send_drains))
@@ -61,6 +68,35 @@ class _WatchingStep(bootsteps.StartStopStep):  # type: ignore[misc] # Celery is 
             each.stop()
 
     terminate = stop
+
+
+class _HeartbeatStep(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Touches the heartbeat file from the loop that takes messages from the broker, so that a stuck worker is seen."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+    _beating: Any = None
+
+    def start(self, consumer: Any) -> None:
+        if file := _settings().heartbeat_file:
+            try:
+                file.touch()
+            except OSError as error:
+                _refuse(error)
+            self._beating = consumer.timer.call_repeatedly(_HEARTBEAT_SECONDS, file.touch)
+
+    def stop(self, _consumer: Any) -> None:
+        if self._beating:
+            self._beating.cancel()
+
+    shutdown = stop
+
+
+def _warn_of_broker(settings: Settings) -> None:
+    if not (settings.signing or is_guarded(settings.celery_broker)):
+        log.warning(
+            "whoever reaches the broker can order a purge: it has no password, and tasks are not signed; see "
+            "docs/security.md"
+        )
 
 
 def _name(sender: str, instance: Any, **_: Any) -> None:
@@ -84,3 +120,4 @@ worker_shutting_down.connect(shutdown.begin)
 
 app = make_app(_settings)
 app.steps["worker"].add(_WatchingStep)
+app.steps["consumer"].add(_HeartbeatStep)

@@ -120,6 +120,8 @@ def connect(
     redis-py's and override the values set here; options in the URL override both. If more operations run at once than
     `max_connections` (redis-py's default is 100), the others wait up to 20 s for a free connection.
 
+    Over TLS, a password and a token are sent only to a server whose certificate is checked.
+
     No connection is opened before the first command, except by redis-py's blocking client of a Cluster, which asks for
     the nodes at once and so can raise RedisUnavailable. Raises InvalidArgument, before any connection is opened, if the
     arguments can't work.
@@ -202,14 +204,12 @@ def _encryption(url: str, given: Iterable[str], ca_file: str | os.PathLike[str] 
 
 
 def _authentication(url: str, given: Mapping[str, Any], *, iam: bool | TokenSource, ca_file: object) -> dict[str, Any]:
+    if iam and not url.startswith("rediss://"):
+        raise InvalidArgument("iam needs a rediss:// URL: a token must not cross the network in the clear")
+    if url.startswith("rediss://") and (iam or "password" in given):
+        _check_trust("iam" if iam else "a password", given, ca_file)
     if not iam:
         return {}
-    if not url.startswith("rediss://"):
-        raise InvalidArgument("iam needs a rediss:// URL: a token must not cross the network in the clear")
-    if not trust.is_checked(given):
-        raise InvalidArgument("iam needs ssl_cert_reqs=required: whoever answers would be sent the token")
-    if ca_file is None and not trust.names_are_checked(given):
-        raise InvalidArgument("iam without ssl_check_hostname needs a ca_file, whose authorities alone are trusted")
     if {"username", "password", "credential_provider"}.intersection(given):
         raise InvalidArgument("iam takes the place of a user name, a password and a credential provider")
     if iam is True:
@@ -217,3 +217,13 @@ def _authentication(url: str, given: Mapping[str, Any], *, iam: bool | TokenSour
     if not callable(getattr(iam, "refresh", None)):
         raise InvalidArgument("iam must be True, or an object with token, expiry and refresh(request)")
     return {"credential_provider": IamCredentialProvider(iam)}
+
+
+def _check_trust(secret: str, given: Mapping[str, Any], ca_file: object) -> None:
+    """Refuse to send a token or a password to whoever answers; raises InvalidArgument."""
+    if not trust.is_checked(given):
+        raise InvalidArgument(f"{secret} needs ssl_cert_reqs=required: whoever answers would be sent it")
+    if ca_file is None and not trust.names_are_checked(given):
+        raise InvalidArgument(
+            f"{secret} without ssl_check_hostname needs a ca_file, whose authorities alone are trusted"
+        )

@@ -150,8 +150,9 @@ FLOORS: dict[str, list[str]] = {
     ],
     "worker.errors": [],
     "worker.failpoints": [],
+    "worker.control_characters": [],
     "worker.archive": ["worker.errors"],
-    "worker.deployment": ["worker.errors", "worker.failpoints", "worker.archive"],
+    "worker.deployment": ["worker.errors", "worker.failpoints", "worker.control_characters", "worker.archive"],
     "worker.retention": ["worker.errors", "worker.archive", "worker.deployment"],
     "worker.wake": ["worker.errors", "worker.failpoints", "worker.archive", "worker.deployment", "worker.retention"],
     "worker.transfer": ["worker.errors", "worker.archive", "worker.deployment", "worker.wake"],
@@ -184,6 +185,7 @@ FLOORS: dict[str, list[str]] = {
     "worker.app": ["worker.errors", "worker.deployment", "worker.sleep"],
     "worker.cli": [
         "worker.errors",
+        "worker.control_characters",
         "worker.archive",
         "worker.deployment",
         "worker.retention",

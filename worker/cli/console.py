@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from torpor.worker import control_characters
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
@@ -21,21 +22,8 @@ if TYPE_CHECKING:
 
     from torpor.worker.cli.speech import Speech
 
-# Characters that could control a terminal: C0 except tab and line feed, DEL, C1, marks of the text direction, breaks of
-# lines, and annotations. And halves of surrogate pairs, which have no UTF-8 form.
-_CONTROL = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufff9-\ufffb\ud800-\udfff]"
-)
-
-
-def printable(text: str) -> str:
-    """The text with control characters shown as escapes, so that no message controls the terminal."""
-    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
-
-
-def one_line(text: str) -> str:
-    """The text on one line, for a table's cell."""
-    return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+printable = control_characters.printable
+one_line = control_characters.one_line
 
 
 def say(text: str) -> None:
@@ -73,7 +61,7 @@ def print_json_parts(parts: Iterable[bytes]) -> None:
 
 
 def _escaped(json_text: str) -> str:
-    return _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", json_text)
+    return control_characters.CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", json_text)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

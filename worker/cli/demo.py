@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib.resources import as_file, files
@@ -91,17 +91,19 @@ class _Board:
         return self._left
 
 
-def run(conversations: Path | None, redis_url: str | None, archive_url: str | None) -> None:
-    """Write conversations, wait until they are archived, and restore them; raises DemoFailed or ImportFailed."""
+def run(conversations: Path | None, redis_url: str | None, archive_url: str | None, *, keep: bool) -> None:
+    """Write conversations, wait until they are archived, and restore them; raises DemoFailed or ImportFailed.
+
+    `keep`: leave the folder with the transcripts and the worker's log.
+    """
     with as_file(files(__package__) / "sample.jsonl") as sample:
         played = list(read_conversations(conversations or sample))
     if not played:
         raise DemoFailed(f"{conversations} has no conversations")
-    namespace = f"torpor-demo-{uuid.uuid4().hex[:8]}"
-    folder = Path(tempfile.gettempdir()) / namespace
     # A SIGTERM ends the demo as Ctrl-C does, so that what it started ends with it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    with _redis(redis_url) as url:
+    with _folder(keep=keep) as folder, _redis(redis_url) as url:
+        namespace = folder.name
         settings = load_settings(
             {
                 "redis_url": url,
@@ -122,16 +124,34 @@ def run(conversations: Path | None, redis_url: str | None, archive_url: str | No
             settings = settings.model_copy(update={"broker_url": None})
         services = connect(settings)
         identity.make(services.sessions, services.archive)
-        folder.mkdir(mode=0o700, exist_ok=True)
         # The built-in server closes the connection after an error reply, such as NOSCRIPT.
         services.sessions.load_scripts()
         try:
             _play(services, played, folder / "worker.log")
         finally:
             _remove_keys(services)
-    say(f"\nThe transcripts are in {settings.archive_url}")
-    if archive_url is None:
+        _say_where(settings.archive_url, folder if archive_url is None else None, keep=keep)
+
+
+def _say_where(archive_url: str, folder: Path | None, *, keep: bool) -> None:
+    """Say where the transcripts are, or that they are gone with the folder."""
+    if folder and not keep:
+        say("\nThe transcripts are removed now; --keep leaves them.")
+        return
+    say(f"\nThe transcripts are in {archive_url}")
+    if folder:
         say(f"  zcat {folder}/archive/v1/*/*/*/*.jsonl.gz | head -1")
+
+
+@contextmanager
+def _folder(*, keep: bool) -> Iterator[Path]:
+    """A new folder for its owner alone, whose name is the demo's namespace; removed at the end, unless `keep`."""
+    folder = Path(tempfile.mkdtemp(prefix="torpor-demo-"))
+    try:
+        yield folder
+    finally:
+        if not keep:
+            shutil.rmtree(folder)
 
 
 def _play(services: Services, played: list[Conversation], log: Path) -> None:

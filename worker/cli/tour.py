@@ -18,13 +18,17 @@ def demo(
         str | None, typer.Option(help="Use a real Redis instead of the built-in one. Its other keys stay untouched.")
     ] = None,
     archive_url: Annotated[str | None, typer.Option(help="Archive there instead of in a temporary folder.")] = None,
+    *,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave the temporary folder, with the transcripts and the worker's log.")
+    ] = False,
 ) -> None:
     """Watch sessions go to sleep and wake up, on a built-in Redis and a local folder.
 
-    Example: torpor demo --conversations conversations.jsonl
+    Example: torpor demo --conversations conversations.jsonl --keep
     """
     try:
         from torpor.worker.cli.demo import run
     except ImportError as exc:
         raise SettingsError(f"the demo needs more packages: pip install 'torpor[demo]' ({exc})") from exc
-    run(conversations, redis_url, archive_url)
+    run(conversations, redis_url, archive_url, keep=keep)

@@ -9,6 +9,7 @@ from typing import Any
 from celery import Celery
 
 from torpor.worker.archive.stores.url import parse_archive_url
+from torpor.worker.deployment.broker_url import trusts_one_authority
 from torpor.worker.deployment.settings import Settings
 
 # How old a hint may be. A worker compares it with its own clock, so it is long beside the difference between clocks.
@@ -16,12 +17,19 @@ HINT_SECONDS = 300
 _EXPIRE_SECONDS = 3600
 # Whoever orders a purge carries it out. Once in so many sweeps, beat has workers look for interrupted ones.
 _SWEEPS_OF_PURGES = 4
+# Celery's connections to a broker whose name is not compared.
+_ONE_AUTHORITY = "torpor.worker.deployment.one_authority"
 _REDIS = ("redis://", "rediss://", "redis+socket://")
 
 
 def make_app(settings: Callable[[], Settings], *, set_as_current: bool = True) -> Celery:
     """A Celery app for a deployment. It calls `settings` when Celery first needs its configuration."""
-    app = Celery("torpor", include=["torpor.worker.tasks"], set_as_current=set_as_current)
+    app = Celery(
+        "torpor",
+        include=["torpor.worker.tasks"],
+        log="torpor.worker.deployment.logs:EscapedLogging",
+        set_as_current=set_as_current,
+    )
     app.add_defaults(lambda: _configuration(settings()))
     return app
 
@@ -30,6 +38,7 @@ def _configuration(settings: Settings) -> dict[str, Any]:
     """Messages are hints, and the due index is the truth. So messages are acknowledged early and expire soon."""
     return {
         "broker_url": settings.celery_broker,
+        "broker_transport": f"{_ONE_AUTHORITY}:Transport" if trusts_one_authority(settings.celery_broker) else None,
         "broker_connection_retry_on_startup": True,
         "broker_transport_options": _transport_options(settings),
         "task_default_queue": settings.namespace,
@@ -37,6 +46,7 @@ def _configuration(settings: Settings) -> dict[str, Any]:
         "worker_cancel_long_running_tasks_on_connection_loss": True,  # Celery 6's default; only for late acks
         "task_ignore_result": True,
         "worker_prefetch_multiplier": 1,
+        "worker_enable_remote_control": settings.remote_control,
         "timezone": "UTC",
         "beat_schedule": {
             "torpor.sweep": {
@@ -52,6 +62,7 @@ def _configuration(settings: Settings) -> dict[str, Any]:
             **_expiry(settings),
         },
         **_results(settings),
+        **(settings.signing.options() if settings.signing else {}),
     }
 
 
@@ -61,7 +72,7 @@ def _results(settings: Settings) -> dict[str, Any]:
     if not url.startswith(_REDIS):
         return {}
     return {
-        "result_backend": url,
+        "result_backend": f"{_ONE_AUTHORITY}:Results+{url}" if trusts_one_authority(url) else url,
         "result_expires": 86_400,
         "result_backend_transport_options": {"global_keyprefix": f"{settings.namespace}:celery:"},
     }

@@ -25,6 +25,7 @@ from torpor.history.protocol import (
 from torpor.worker.archive.stores.url import parse_archive_url
 from torpor.worker.deployment.broker_url import for_celery, is_broker_url
 from torpor.worker.deployment.policy_settings import PolicySettings, WholeSeconds, policies_of, read_rules, write_rules
+from torpor.worker.deployment.signing import SigningKeys
 from torpor.worker.errors import SettingsError
 
 PREFIX = "TORPOR_"
@@ -71,6 +72,27 @@ def _broker_url(url: SecretStr | None, info: ValidationInfo) -> SecretStr | None
     return url
 
 
+def _readable(path: Path | None) -> Path | None:
+    if path and not os.access(path, os.R_OK):
+        raise ValueError("can't be read")
+    return path
+
+
+def _heartbeat_file(path: Path | None) -> Path | None:
+    if path and not os.access(path.parent, os.W_OK):
+        raise ValueError("must be in a folder that can be written")
+    return path
+
+
+def _signing_trusted(trusted: Path | None, info: ValidationInfo) -> Path | None:
+    key, certificate = info.data.get("signing_key"), info.data.get("signing_certificate")
+    if key and certificate and trusted:
+        SigningKeys(key, certificate, trusted).check()
+    elif key or certificate or trusted:
+        raise ValueError(f"is needed with {PREFIX}SIGNING_KEY and {PREFIX}SIGNING_CERTIFICATE: all three, or none")
+    return trusted
+
+
 def _celery_broker(url: SecretStr, redis_url: SecretStr, ca_file: Path | None, *, iam: bool) -> str:
     return for_celery(url.get_secret_value(), redis_url.get_secret_value(), ca_file=ca_file, iam=iam)
 
@@ -93,6 +115,7 @@ def _namespace(namespace: str) -> str:
         raise ValueError(str(exc)) from exc
 
 
+_File = Annotated[Path | None, BeforeValidator(_none)]
 Seconds = Annotated[float, Field(ge=0.1, le=86_400, allow_inf_nan=False)]
 
 
@@ -111,7 +134,7 @@ class Settings(BaseSettings):
         default=False,
         description="Whether TORPOR_REDIS_URL is a node of a Redis Cluster; TORPOR_BROKER_URL is then required.",
     )
-    redis_ca_file: Annotated[Path | None, BeforeValidator(_none), AfterValidator(_redis_ca_file)] = Field(
+    redis_ca_file: Annotated[_File, AfterValidator(_redis_ca_file)] = Field(
         default=None, description="A PEM file with the CA certificate of a rediss:// instance of Memorystore."
     )
     redis_iam: Annotated[bool, AfterValidator(_redis_iam)] = Field(
@@ -119,6 +142,21 @@ class Settings(BaseSettings):
     )
     broker_url: Annotated[SecretStr | None, AfterValidator(_broker_url)] = Field(
         default=None, validate_default=True, description="Celery's broker; TORPOR_REDIS_URL if it is not set."
+    )
+    signing_key: Annotated[_File, AfterValidator(_readable)] = Field(
+        default=None, description="A private key in PEM with which this process signs tasks; see docs/security.md."
+    )
+    signing_certificate: Annotated[_File, AfterValidator(_readable)] = Field(
+        default=None, description="The certificate of that key, in PEM."
+    )
+    signing_trusted: Annotated[_File, AfterValidator(_readable), AfterValidator(_signing_trusted)] = Field(
+        default=None,
+        validate_default=True,
+        description="A folder with the certificates of all whose tasks this process obeys; it refuses all other tasks.",
+    )
+    remote_control: bool = Field(
+        default=False,
+        description="Whether workers obey celery inspect and celery control, from whoever can write to the broker.",
     )
     archive_url: Annotated[str, AfterValidator(_archive_url)] = Field(
         description="The archive: gs://bucket/prefix or file:///absolute/path."
@@ -190,6 +228,10 @@ class Settings(BaseSettings):
     grace_seconds: Seconds = Field(
         default=20, description="How long a worker goes on with its sessions after SIGTERM, before it gives them back."
     )
+    heartbeat_file: Annotated[_File, AfterValidator(_heartbeat_file)] = Field(
+        default=None,
+        description="A file that the worker touches every 10 seconds while it takes tasks, for a liveness probe.",
+    )
     max_attempts: int = Field(
         default=5, ge=2, le=1_000, description="Failed attempts before a session goes to quarantine."
     )
@@ -218,6 +260,13 @@ class Settings(BaseSettings):
     def rules(self) -> Policies:
         """The policies as applications get them."""
         return policies_of(self.policies or ())
+
+    @property
+    def signing(self) -> SigningKeys | None:
+        """The keys for signed tasks; None if tasks are not signed."""
+        if not (self.signing_key and self.signing_certificate and self.signing_trusted):
+            return None
+        return SigningKeys(self.signing_key, self.signing_certificate, self.signing_trusted)
 
     @property
     def celery_broker(self) -> str:

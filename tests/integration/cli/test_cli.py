@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -363,10 +364,49 @@ def test_the_demo_ends_by_itself_and_cleans_up_on_a_real_redis(
 
 
 @pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
-def test_the_demo_needs_no_redis_at_all(torpor: Torpor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_demo_needs_no_redis_at_all_and_leaves_nothing(
+    torpor: Torpor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     result = torpor("demo", REDIS_URL=None, ARCHIVE_URL=None)
     assert result.code == 0, result.err
     assert "All 8 sessions restored, each equal to what was written." in result.out
-    assert len(list(tmp_path.glob("torpor-demo-*/archive/v1/*/*/*/*.jsonl.gz"))) == 8
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
+def test_a_demo_that_keeps_its_folder_keeps_it_for_its_owner_alone(
+    torpor: Torpor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    result = torpor("demo", "--keep", REDIS_URL=None, ARCHIVE_URL=None)
+    assert result.code == 0, result.err
+    [folder] = tmp_path.glob("torpor-demo-*")
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert len(list(folder.glob("archive/v1/*/*/*/*.jsonl.gz"))) == 8
+    assert f"zcat {folder}/archive" in result.out
+
+
+@pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
+def test_a_demo_that_fails_or_is_stopped_leaves_nothing(torpor: Torpor, tmp_path: Path) -> None:
+    variables = {"TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"}
+    failed = subprocess.run(
+        [sys.executable, "-m", "torpor", "demo", "--redis-url", f"redis://127.0.0.1:{free_port()}"],
+        env=os.environ | variables,
+        capture_output=True,
+        check=False,
+        timeout=scaled(60),
+    )
+    assert (failed.returncode, list(tmp_path.iterdir())) == (4, [])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "torpor", "demo"], env=os.environ | variables, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout
+    for line in process.stdout:
+        if line.startswith("written "):  # the worker runs
+            break
+    process.terminate()
+    process.communicate(timeout=scaled(60))
+    assert (process.returncode, list(tmp_path.iterdir())) == (128 + signal.SIGTERM, [])

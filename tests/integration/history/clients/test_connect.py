@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 import redis
 import redis.asyncio
 import redis.exceptions
+from kombu.exceptions import OperationalError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -396,3 +398,35 @@ def test_a_worker_whose_broker_is_the_same_instance_works_by_tls_and_tokens(
     said = "".join(path.read_text() for path in tmp_path.glob("*.log"))
     assert "torpor.sweep" in said
     assert not [token for token in metadata.issued if token in said]
+
+
+def test_celery_trusts_the_authority_in_the_brokers_url_alone_if_it_compares_no_names(
+    authority: Authority, server: EncryptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    another = wrong_authority(tmp_path)
+    settings = {"archive_url": (tmp_path / "archive").as_uri()}
+
+    databases = count()  # kombu's pool knows connections by host, port and database, and by no certificate
+
+    def broker(trusted: Path, names: str) -> Any:
+        url = f"{server.url(PASSWORD, f'/{next(databases)}')}?ssl_ca_certs={trusted}&ssl_check_hostname={names}"
+        app = make_app(lambda: load_settings(settings | {"broker_url": url}), set_as_current=False)
+        app.conf.update(broker_connection_timeout=5, broker_transport_options={"max_retries": 0})
+        return contextlib.closing(app)
+
+    # A public authority, which the system trusts for every host.
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
+    for names in ("false", "0", "no"):
+        with broker(another, names) as wrong:
+            with pytest.raises(OperationalError, match="CERTIFICATE_VERIFY_FAILED"):
+                wrong.send_task("torpor.sweep", retry=False, ignore_result=True)
+            with pytest.raises(redis.exceptions.ConnectionError, match="CERTIFICATE_VERIFY_FAILED"):
+                wrong.backend.client.ping()
+    with broker(authority.file, "true") as named, pytest.raises(OperationalError, match="CERTIFICATE_VERIFY_FAILED"):
+        named.send_task("torpor.sweep", retry=False, ignore_result=True)
+    monkeypatch.delenv("SSL_CERT_FILE")
+    with broker(authority.file, "false") as own:
+        own.send_task("torpor.sweep", ignore_result=True)
+        assert own.backend.client.ping()
+        with server.plain.client() as admin:
+            assert admin.info("keyspace").keys() == {"db4"}, "of five messages the last one was sent"

@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 from pydantic import SecretStr
 
+from support.signing import signing_settings
 from support.tls import make_authority
 from torpor.history.policy import Bounds
 from torpor.history.protocol import Policies, TorporError, application_default
@@ -52,6 +53,10 @@ def test_only_the_archive_url_must_be_set() -> None:
         "redis_ca_file": None,
         "redis_iam": False,
         "broker_url": None,
+        "signing_key": None,
+        "signing_certificate": None,
+        "signing_trusted": None,
+        "remote_control": False,
         "archive_url": "gs://bucket/chats",
         "namespace": "torpor",
         "shards": None,
@@ -75,6 +80,7 @@ def test_only_the_archive_url_must_be_set() -> None:
         "on_event_queue": "torpor-events",
         "nice": 10,
         "grace_seconds": 20,
+        "heartbeat_file": None,
         "max_attempts": 5,
         "retry_delay_seconds": 30,
         "max_message_bytes": 16_777_216,
@@ -95,13 +101,19 @@ def ca_file(tmp_path: Path) -> Path:
     return make_authority(tmp_path / "an instance").file
 
 
-def test_every_setting_is_read_from_its_variable(ca_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_setting_is_read_from_its_variable(
+    ca_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = signing_settings(tmp_path, "ours")
     values: dict[str, tuple[str, Any]] = {
         "REDIS_URL": ("rediss://redis.example:6380/0", SecretStr("rediss://redis.example:6380/0")),
         "REDIS_CLUSTER": ("true", True),
         "REDIS_CA_FILE": (str(ca_file), ca_file),
         "REDIS_IAM": ("true", True),
         "BROKER_URL": ("amqp://broker//", SecretStr("amqp://broker//")),
+        **{name.upper(): (str(path), path) for name, path in keys.items()},
+        "REMOTE_CONTROL": ("true", True),
+        "HEARTBEAT_FILE": (str(tmp_path / "beating"), tmp_path / "beating"),
         "ARCHIVE_URL": ("file:///var/lib/torpor", "file:///var/lib/torpor"),
         "NAMESPACE": ("chat:eu", "chat:eu"),
         "SHARDS": ("16", 16),
@@ -139,6 +151,29 @@ def test_every_setting_is_read_from_its_variable(ca_file: Path, monkeypatch: pyt
     assert settings.celery_broker == "amqp://broker//"
 
 
+def test_keys_that_do_not_fit_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = signing_settings(tmp_path / "ours", "ours"), signing_settings(tmp_path / "theirs", "theirs")
+
+    def fault(**changed: Path) -> str:
+        for name, path in {**ours, **changed}.items():
+            monkeypatch.setenv(f"TORPOR_{name.upper()}", str(path))
+        [found] = faults()
+        return found.removeprefix("TORPOR_SIGNING_TRUSTED: ")
+
+    not_trusted = "the certificate must be of the key, and among the trusted ones"
+    assert fault(signing_key=theirs["signing_key"]) == not_trusted
+    assert fault(signing_trusted=theirs["signing_trusted"]) == not_trusted
+    assert fault(signing_key=ours["signing_certificate"]).startswith(
+        "the key and all certificates must be files in PEM"
+    )
+    (ours["signing_trusted"] / "a note").write_text("not a certificate")
+    assert fault().startswith("the key and all certificates must be files in PEM")
+    monkeypatch.delenv("TORPOR_SIGNING_KEY")
+    assert [each.partition(":")[2] for each in faults()] == [
+        " is needed with TORPOR_SIGNING_KEY and TORPOR_SIGNING_CERTIFICATE: all three, or none"
+    ]
+
+
 def test_what_a_caller_gives_comes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORPOR_BATCH", "10")
     monkeypatch.setenv("TORPOR_CONCURRENCY", "3")
@@ -152,6 +187,11 @@ WRONG = {
     "REDIS_CA_FILE": "/nowhere/ca.pem",
     "REDIS_IAM": "perhaps",
     "BROKER_URL": "localhost",
+    "SIGNING_KEY": "/nowhere/ours.key",
+    "SIGNING_CERTIFICATE": "/nowhere/ours.pem",
+    "SIGNING_TRUSTED": "/nowhere/trusted",
+    "REMOTE_CONTROL": "perhaps",
+    "HEARTBEAT_FILE": "/nowhere/beating",
     "ARCHIVE_URL": "s3://bucket",
     "NAMESPACE": "a{b}",
     "SHARDS": "0",
@@ -334,6 +374,29 @@ def test_a_token_is_sent_to_no_broker_that_shows_no_certificate(monkeypatch: pyt
     ):
         monkeypatch.setenv("TORPOR_BROKER_URL", broker)
         assert [fault.partition(" with ")[0] for fault in faults()] == ["TORPOR_BROKER_URL: IAM needs rediss://"]
+
+
+def test_a_password_is_sent_to_no_broker_that_could_be_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    for broker in (
+        "rediss://:pw@10.0.0.4?ssl_cert_reqs=none",
+        "rediss://:pw@10.0.0.4?ssl_cert_reqs=optional&ssl_ca_certs=/ca.pem",
+        "rediss://10.0.0.4?password=pw&ssl_cert_reqs=none",
+        "rediss://10.0.0.4;rediss://:pw@10.0.0.5?ssl_cert_reqs=none",
+    ):
+        monkeypatch.setenv("TORPOR_BROKER_URL", broker)
+        assert [fault.partition(" with ")[0] for fault in faults()] == [
+            "TORPOR_BROKER_URL: a password needs ssl_cert_reqs=required: whoever answers would be sent it"
+        ]
+    for word in ("false", "False", "0", "no"):
+        monkeypatch.setenv("TORPOR_BROKER_URL", f"rediss://:pw@10.0.0.4?ssl_check_hostname={word}")
+        assert [fault.partition(",")[0] for fault in faults()] == [
+            "TORPOR_BROKER_URL: ssl_check_hostname=false needs ssl_ca_certs"
+        ]
+        trusting = f"rediss://:pw@10.0.0.4?ssl_check_hostname={word}&ssl_ca_certs=/ca.pem"
+        monkeypatch.setenv("TORPOR_BROKER_URL", trusting)
+        assert parsed(load_settings().celery_broker)[1]["ssl_check_hostname"] == "false"
+        monkeypatch.setenv("TORPOR_BROKER_URL", f"{trusting};rediss://10.0.0.5")
+        assert [fault.partition(",")[0] for fault in faults()] == ["TORPOR_BROKER_URL: of several brokers"]
 
 
 def test_a_broker_with_several_authorities_must_show_its_name(
