@@ -15,7 +15,7 @@ This module loads no LangChain; `torpor.history.adapters.messages` converts Lang
 - **Shards**: a listener's `ShardPoll`, a `ShardOverview` for status.
 - **The archive's health**: a worker's `ArchiveNote`, the `ArchiveState`, and `ArchiveHealth` with each
   `WorkerHealth`.
-- **Repair**: `IndexOutcome` and `RebuiltMetadata`.
+- **Repair**: `IndexOutcome`, `RebuiltMetadata` and `RejoinOutcome`.
 - **Other libraries' sessions**: `Layout`, the known `LAYOUTS`, an `Adoption`, and what is `Adoptable`;
   `is_celerys` and `looks_like_torpors` tell by a key's name whose it is, and `check_return_key` refuses
   both; sessions go back below the `RETURN_PREFIX`.
@@ -83,6 +83,7 @@ from torpor.history.outcomes import (
     PurgeTarget,
     Purging,
     RebuiltMetadata,
+    RejoinOutcome,
     RestoreEnd,
     RestoreRefusal,
     RestoreTicket,
@@ -151,6 +152,7 @@ __all__ = [
     "RedisMemoryFull",
     "RedisRefused",
     "RedisUnavailable",
+    "RejoinOutcome",
     "RestoreEnd",
     "RestoreRefusal",
     "RestoreTicket",
