@@ -48,6 +48,7 @@ def _opened() -> OpenDeployment:
             max_age=None if max_age is None else timedelta(seconds=max_age),
             retention=settings.archive_retention,
             policies=settings.rules,
+            require_owner=settings.require_owner,
         )
     except RedisMemoryFull as error:
         log.warning("the default expiry and policies were not recorded: %s", error)  # archiving comes first

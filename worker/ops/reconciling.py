@@ -13,7 +13,7 @@ from datetime import datetime
 from enum import StrEnum
 from itertools import chain
 
-from torpor.history.protocol import OwnerMismatch, PermanentError, RejoinOutcome, SessionInfo, TransientError
+from torpor.history.protocol import ANY_OWNER, OwnerMismatch, PermanentError, RejoinOutcome, SessionInfo, TransientError
 from torpor.worker.archive import contents, names, transcript
 from torpor.worker.archive.contents import Contents
 from torpor.worker.archive.names import FloorName
@@ -107,7 +107,7 @@ def _reconcile(services: Services, info: SessionInfo, *, repair: bool) -> Reconc
         is_clear = decided.mending is not Mending.UNCLEAR
         if repair and is_clear and (done := drop(services, info, decided)) is not None:
             return done
-        now = services.sessions.info(info.session_id)
+        now = services.sessions.info(info.session_id, owner=ANY_OWNER)
         if now is None or not now.epoch:
             return None
         if _state(now) == _state(info):
@@ -177,7 +177,7 @@ def _common(services: Services, info: SessionInfo, planned: Plan) -> int:
 
     Reads the archive to its end, because only the end of a segment tells whether it is damaged.
     """
-    pages = services.sessions.pages(info.session_id, 0, info.message_count)
+    pages = services.sessions.pages(info.session_id, 0, info.message_count, owner=ANY_OWNER)
     live = chain.from_iterable(page.messages for page in pages)
     common, same = 0, True
     for element in chain.from_iterable(transcript.read(services.archive, planned)):

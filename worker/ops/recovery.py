@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
-from torpor.history.protocol import TransientError
+from torpor.history.protocol import ANY_OWNER, TransientError
 from torpor.worker.archive import names
 from torpor.worker.archive.stores import StoredObject
 from torpor.worker.deployment import catalog, fence
@@ -137,7 +137,7 @@ def _rebuild(services: Services, surveyed: Survey) -> None:
     for owner in surveyed.owners:
         services.sessions.hold_owner(owner, REASON)
     for session_id in surveyed.own:
-        services.sessions.hold(session_id, REASON)
+        services.sessions.hold(session_id, REASON, owner=ANY_OWNER)
     services.sessions.note_owner_holds(sorted(surveyed.held.keys() - set(surveyed.own)))
 
 

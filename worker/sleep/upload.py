@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from torpor.history.protocol import Lease, Origin, Page, SessionInfo
+from torpor.history.protocol import ANY_OWNER, Lease, Origin, Page, SessionInfo
 from torpor.worker.archive import contents, names, transcript
 from torpor.worker.archive.contents import Contents
 from torpor.worker.archive.segment import pack
@@ -165,7 +165,7 @@ def _pages(services: Services, keeper: LeaseKeeper, claimed: Claimed, first: int
         first = head.stop
     if first >= snapshot.message_count:
         return
-    for page in services.sessions.pages(snapshot.session_id, first, snapshot.message_count):
+    for page in services.sessions.pages(snapshot.session_id, first, snapshot.message_count, owner=ANY_OWNER):
         if keeper.lost(claimed.lease):
             raise Superseded
         yield _claimed_messages(snapshot, page)

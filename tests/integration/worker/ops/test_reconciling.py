@@ -77,10 +77,11 @@ class Session:
         sessions.snapshots([lease])
         assert sessions.release(lease, None, counted=True, error="why")
 
-    def woken(self) -> list[str]:
+    def woken(self, owner: str | None = None) -> list[str]:
         """What an application reads."""
         client = self.services.sessions.client
-        chat = MemorystoreChatMessageHistory(client, self.name, archive=SessionArchive(self.services.archive.url))
+        archive = SessionArchive(self.services.archive.url)
+        chat = MemorystoreChatMessageHistory(client, self.name, owner=owner, archive=archive)
         return [str(message.content) for message in chat.messages]
 
 
@@ -100,6 +101,7 @@ class History:
     before: Act = nothing
     between: Act = nothing
     after: Act = nothing
+    owner: str | None = None
 
 
 def say(texts: str, **options: Any) -> Act:
@@ -161,6 +163,14 @@ HISTORIES: dict[str, History] = {
     "asleep with more, and written": History("abcdL", Mending.JOINED, say("ab"), SLEPT_WITH_MORE, say("L")),
     "asleep with more, and the same sent again": History("abcd", None, say("ab"), SLEPT_WITH_MORE, say("cd")),
     "asleep with more, and more than the same": History("abcdL", None, say("ab"), SLEPT_WITH_MORE, say("cdL")),
+    "asleep with more, written, and somebody's": History(
+        "abcdL",
+        Mending.JOINED,
+        say("ab", owner="ann"),
+        in_turn(say("cd", owner="ann"), asleep),
+        say("L", owner="ann"),
+        owner="ann",
+    ),
     "asleep twice": History(
         "abcde", Mending.ASLEEP, say("ab"), in_turn(asleep, awake, say("cd"), asleep, awake, say("e"), asleep)
     ),
@@ -248,7 +258,7 @@ def behind(client: redis.Redis, services: Services) -> Services:
 def check_all(services: Services) -> None:
     """Every session shows each of its messages once and in order."""
     assert compare_sides(services.sessions, services.archive).state is State.AGREE
-    shown = {name: "".join(Session(services, name).woken()) for name in HISTORIES}
+    shown = {name: "".join(Session(services, name).woken(history.owner)) for name, history in HISTORIES.items()}
     assert shown == {name: history.expected for name, history in HISTORIES.items()}
     for name, history in HISTORIES.items():
         if history.mending is Mending.PURGED:
