@@ -11,7 +11,7 @@ This module loads no LangChain; `torpor.history.adapters.messages` converts Lang
 - **Archiving**: a `Lease` and the `ClaimOutcome` without one, `CommitOutcome`, `EraseOutcome`.
 - **Waking**: a `RestoreTicket` or a `RestoreRefusal`, the `Origin` of a session, and the `RestoreEnd`.
 - **Erasure and legal holds**: a `PurgeTarget`, its `Purging` with a `PurgeOutcome`; `HoldOutcome`.
-- **Owners**: the `AssignOutcome` of giving a session one.
+- **Owners**: a `Caller` names one, or is `ANY_OWNER`; the `AssignOutcome` of giving a session one.
 - **Shards**: a listener's `ShardPoll`, a `ShardOverview` for status.
 - **The archive's health**: a worker's `ArchiveNote`, the `ArchiveState`, and `ArchiveHealth` with each
   `WorkerHealth`.
@@ -45,6 +45,8 @@ from torpor.history.errors import (
     NoFreeConnection,
     NotAdoptable,
     OwnerMismatch,
+    OwnerMissing,
+    OwnerRequired,
     PermanentError,
     PoliciesUnreadable,
     RedisMemoryFull,
@@ -97,11 +99,13 @@ from torpor.history.overview import (
     ShardPoll,
     WorkerHealth,
 )
+from torpor.history.owners import ANY_OWNER, Caller
 from torpor.history.policy import Policies
 from torpor.history.session import Lease, LegalHold, Origin, Page, SessionInfo, Status
 from torpor.history.store import AsyncSessionStore, PurgeLock, SessionOperations, SessionStore
 
 __all__ = [
+    "ANY_OWNER",
     "DEFAULT_NAMESPACE",
     "LAYOUTS",
     "MAX_MESSAGE_BYTES",
@@ -115,6 +119,7 @@ __all__ = [
     "ArchiveState",
     "AssignOutcome",
     "AsyncSessionStore",
+    "Caller",
     "ClaimOutcome",
     "ClientMismatch",
     "CommitOutcome",
@@ -141,6 +146,8 @@ __all__ = [
     "Origin",
     "OwnConnection",
     "OwnerMismatch",
+    "OwnerMissing",
+    "OwnerRequired",
     "Page",
     "PermanentError",
     "Policies",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from torpor.history.protocol import (
+    ANY_OWNER,
     ClaimOutcome,
     Lease,
     PurgeOutcome,
@@ -93,7 +94,7 @@ class Removal:
         if not isinstance(lease, Lease):
             return PurgeOutcome.PURGED if lease is ClaimOutcome.MISSING else PurgeOutcome.CHANGED
         outcome = PurgeOutcome.CHANGED
-        info = sessions.info(found.session)
+        info = sessions.info(found.session, owner=ANY_OWNER)
         if info is not None and info.hold is not None:
             outcome = PurgeOutcome.HELD
         elif info is not None and info.floor is None:
@@ -102,7 +103,9 @@ class Removal:
             trimmed = self._trim(info)
             reach(Failpoint.PURGE_TRIMMED)
             if trimmed:
-                outcome = sessions.drop_live(lease, epoch=info.epoch, idle=self.order.idle, owner=info.owner).outcome
+                outcome = sessions.drop_live(
+                    lease, epoch=info.epoch, idle=self.order.idle, seen_owner=info.owner
+                ).outcome
         if outcome is not PurgeOutcome.PURGED:
             sessions.release(lease, timedelta(), counted=False)
         return outcome

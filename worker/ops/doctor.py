@@ -9,6 +9,7 @@ from enum import StrEnum
 from itertools import chain, islice
 
 from torpor.history.protocol import (
+    ANY_OWNER,
     Adoption,
     IndexOutcome,
     PermanentError,
@@ -136,7 +137,7 @@ def _read(services: Services, info: SessionInfo) -> Finding | None:
     try:
         corrupt = [
             position
-            for page in (services.sessions.pages(info.session_id) if info.message_count else ())
+            for page in (services.sessions.pages(info.session_id, owner=ANY_OWNER) if info.message_count else ())
             for position, element in enumerate(page.messages, page.start)
             if not is_readable(element)
         ]
@@ -161,7 +162,7 @@ def _rebuild(services: Services, info: SessionInfo, *, repair: bool, assume: Ass
     if not repair:
         return finding
     try:
-        live = services.sessions.messages(info.session_id, touch=False)
+        live = services.sessions.messages(info.session_id, owner=ANY_OWNER, touch=False)
         rebuilt = _compare(services, info.session_id, live, assume)
         return replace(finding, repaired=services.sessions.rebuild_metadata(info.session_id, rebuilt))
     except TorporError as error:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
+from torpor.history.protocol import ANY_OWNER
 from torpor.worker.archive import names
 from torpor.worker.archive.stores import StoredObject
 from torpor.worker.deployment import catalog, fence
@@ -100,7 +101,7 @@ def recover(services: Services, surveyed: Survey, give_up: str | None = None, *,
     for owner in surveyed.owners:
         services.sessions.hold_owner(owner, REASON)
     for session_id in surveyed.own:
-        services.sessions.hold(session_id, REASON)
+        services.sessions.hold(session_id, REASON, owner=ANY_OWNER)
     services.sessions.note_owner_holds(sorted(surveyed.held.keys() - set(surveyed.own)))
     reach(Failpoint.DEPLOYMENT_REBUILT)
     renew_identity(services, found)

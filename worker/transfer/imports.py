@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-from torpor.history.protocol import Expiry, SessionExists, SessionInfo, SessionPurged, Status
+from torpor.history.protocol import ANY_OWNER, Expiry, SessionExists, SessionInfo, SessionPurged, Status
 from torpor.worker.archive import contents
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import ImportFailed
@@ -108,7 +108,7 @@ def _check_owner(path: Path, conversation: Conversation, there: _There) -> None:
 
 
 def _look(services: Services, session_id: str) -> _There:
-    return _There(services.sessions.info(session_id), contents.look(services.archive, session_id))
+    return _There(services.sessions.info(session_id, owner=ANY_OWNER), contents.look(services.archive, session_id))
 
 
 def _write(services: Services, conversation: Conversation, expiry: Expiry, *, dry_run: bool) -> _There | None:
