@@ -5,7 +5,7 @@ This module loads no LangChain; `torpor.history.adapters.messages` converts Lang
 - **Sessions in Redis**: `SessionStore` has every operation, blocking; `AsyncSessionStore` and `SessionOperations` have
   those of applications, as coroutines; `run_sync` runs one of these to its end. `PurgeLock` is the lock of a purge.
 - **Connections**: `connect`, `is_instances_own` of a CA file, `OwnConnection` that trusts that file alone; for IAM
-  `IamCredentialProvider` and `application_default`.
+  `IamCredentialProvider` and `application_default`. `Limits` of a request by HTTP, and a `bounded_session` with them.
 - **A session**: `SessionInfo` with its `Status`, `Expiry` and `LegalHold`; a `Page` of its messages; `parse_json`,
   `is_readable` and `is_too_deep` for one message.
 - **Archiving**: a `Lease` and the `ClaimOutcome` without one, `CommitOutcome`, `EraseOutcome`.
@@ -28,7 +28,8 @@ This module loads no LangChain; `torpor.history.adapters.messages` converts Lang
 from torpor.history.adoption import Adoptable, Adoption
 from torpor.history.clients.blocking import run_sync
 from torpor.history.clients.connect import connect
-from torpor.history.clients.iam import IamCredentialProvider, application_default
+from torpor.history.clients.iam import IamCredentialProvider, application_default, bounded_session
+from torpor.history.clients.request_limits import Limits
 from torpor.history.clients.trust import OwnConnection, is_instances_own
 from torpor.history.elements import is_readable, parse_json
 from torpor.history.errors import (
@@ -137,6 +138,7 @@ __all__ = [
     "Layout",
     "Lease",
     "LegalHold",
+    "Limits",
     "MessageCorrupt",
     "MessageNotSerializable",
     "MessageTooLarge",
@@ -182,6 +184,7 @@ __all__ = [
     "TransientError",
     "WorkerHealth",
     "application_default",
+    "bounded_session",
     "check_max_message_bytes",
     "check_namespace",
     "check_owner",

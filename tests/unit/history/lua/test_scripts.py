@@ -120,7 +120,7 @@ SAMPLES: dict[str, list[Call[Any]]] = {
         calls.release(DEPLOYMENT, LEASE, HOUR, counted=True, error="why"),
         calls.release(DEPLOYMENT, LEASE, None, counted=False, error=""),
     ],
-    "note_erased": [calls.note_erased(DEPLOYMENT, LEASE, 1)],
+    "note_erased": [calls.note_erased(DEPLOYMENT, LEASE, 1), calls.note_erased(DEPLOYMENT, LEASE, 1, HOUR)],
     "begin_restore": [calls.begin_restore(DEPLOYMENT, "s", HOUR, alone=True, token=b"0a1b")],
     "stage": [calls.stage(DEPLOYMENT, TICKET, 0, [b"{}"], HOUR), calls.stage(DEPLOYMENT, TICKET, 0, [], HOUR)],
     "finish_restore": [
