@@ -5,7 +5,7 @@ This module loads no LangChain; `torpor.history.adapters.messages` converts Lang
 - **Sessions in Redis**: `SessionStore` has every operation, blocking; `AsyncSessionStore` and `SessionOperations` have
   those of applications, as coroutines; `run_sync` runs one of these to its end. `PurgeLock` is the lock of a purge.
 - **Connections**: `connect`, `is_instances_own` of a CA file, `OwnConnection` that trusts that file alone; for IAM
-  `IamCredentialProvider` and `application_default`.
+  `IamCredentialProvider` and `application_default`. `Limits` of a request by HTTP, and a `bounded_session` with them.
 - **A session**: `SessionInfo` with its `Status`, `Expiry` and `LegalHold`; a `Page` of its messages; `parse_json`,
   `is_readable` and `is_too_deep` for one message.
 - **Archiving**: a `Lease` and the `ClaimOutcome` without one, `CommitOutcome`, `EraseOutcome`.
@@ -15,7 +15,7 @@ This module loads no LangChain; `torpor.history.adapters.messages` converts Lang
 - **Shards**: a listener's `ShardPoll`, a `ShardOverview` for status.
 - **The archive's health**: a worker's `ArchiveNote`, the `ArchiveState`, and `ArchiveHealth` with each
   `WorkerHealth`.
-- **Repair**: `IndexOutcome` and `RebuiltMetadata`.
+- **Repair**: `IndexOutcome`, `RebuiltMetadata` and `RejoinOutcome`.
 - **Other libraries' sessions**: `Layout`, the known `LAYOUTS`, an `Adoption`, and what is `Adoptable`;
   `is_celerys` and `looks_like_torpors` tell by a key's name whose it is, and `check_return_key` refuses
   both; sessions go back below the `RETURN_PREFIX`.
@@ -28,7 +28,8 @@ This module loads no LangChain; `torpor.history.adapters.messages` converts Lang
 from torpor.history.adoption import Adoptable, Adoption
 from torpor.history.clients.blocking import run_sync
 from torpor.history.clients.connect import connect
-from torpor.history.clients.iam import IamCredentialProvider, application_default
+from torpor.history.clients.iam import IamCredentialProvider, application_default, bounded_session
+from torpor.history.clients.request_limits import Limits
 from torpor.history.clients.trust import OwnConnection, is_instances_own
 from torpor.history.elements import is_readable, parse_json
 from torpor.history.errors import (
@@ -85,6 +86,7 @@ from torpor.history.outcomes import (
     PurgeTarget,
     Purging,
     RebuiltMetadata,
+    RejoinOutcome,
     RestoreEnd,
     RestoreRefusal,
     RestoreTicket,
@@ -136,6 +138,7 @@ __all__ = [
     "Layout",
     "Lease",
     "LegalHold",
+    "Limits",
     "MessageCorrupt",
     "MessageNotSerializable",
     "MessageTooLarge",
@@ -158,6 +161,7 @@ __all__ = [
     "RedisMemoryFull",
     "RedisRefused",
     "RedisUnavailable",
+    "RejoinOutcome",
     "RestoreEnd",
     "RestoreRefusal",
     "RestoreTicket",
@@ -180,6 +184,7 @@ __all__ = [
     "TransientError",
     "WorkerHealth",
     "application_default",
+    "bounded_session",
     "check_max_message_bytes",
     "check_namespace",
     "check_owner",

@@ -156,14 +156,23 @@ class _ApplicationDefault:
 
     def refresh(self, request: Any) -> None:
         if self._credentials is None:
-            self._credentials, _ = self._auth.default(scopes=[_SCOPE])
+            self._credentials, _ = self._auth.default(scopes=[_SCOPE], request=request)
         self._credentials.refresh(request)
         self.token, self.expiry = self._credentials.token, self._credentials.expiry
 
 
 def _request(*args: Any, **options: Any) -> Any:
-    """Send a request of Google's credentials, with a time-out that a connection can wait for."""
-    return _google_auth().transport.requests.Request()(*args, **{"timeout": _TIMEOUT_SECONDS, **options})
+    """Send a request of Google's credentials, within a time that a connection can wait for."""
+    with bounded_session() as session:
+        send = _google_auth().transport.requests.Request(session)
+        return send(*args, **{"timeout": _TIMEOUT_SECONDS, **options})
+
+
+def bounded_session(*, threads: int = 10, retries: int = 0) -> Any:
+    """A `requests.Session` for Google's libraries; see `bounded_http`. Needs the extra `torpor[iam]`."""
+    from torpor.history.clients import bounded_http  # an application without IAM has no requests
+
+    return bounded_http.bounded_session(threads=threads, retries=retries)
 
 
 def _google_auth() -> Any:

@@ -350,6 +350,12 @@ def _rebuild(case: Case) -> None:
     case.run(calls.rebuild_metadata, "s", RebuiltMetadata(length, None, 0, 0, complete=True))
 
 
+def _rejoin(case: Case, dropped: int) -> None:
+    info = case.run(calls.info, "s")
+    if info and info.epoch:
+        case.run(calls.rejoin, info, min(dropped, info.message_count))
+
+
 ACTS: dict[str, Callable[[Case], Any]] = {
     "append": lambda case: case.run(calls.append, "s", [C]),
     "append with allow_reuse": lambda case: case.run(calls.append, "s", [C], allow_reuse=True),
@@ -388,6 +394,8 @@ ACTS: dict[str, Callable[[Case], Any]] = {
     "assign_owner under a hold": _assign_held,
     "reindex": lambda case: case.run(calls.reindex, "s"),
     "rebuild_metadata": _rebuild,
+    "rejoin": lambda case: _rejoin(case, 1),
+    "rejoin of all": lambda case: _rejoin(case, 9),
 }
 # Operations of `calls` that change no session's state.
 APART = {

@@ -178,6 +178,7 @@ FLOORS: dict[str, list[str]] = {
         "worker.archive",
         "worker.deployment",
         "worker.retention",
+        "worker.erasure",
         "worker.transfer",
         "worker.sleep",
     ],

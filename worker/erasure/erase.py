@@ -33,7 +33,7 @@ class Erased:
 
 
 def below_floor(
-    services: Services, session_id: str, floor: int, owners: Iterable[str], *, at_once: bool = True
+    services: Services, session_id: str, floor: int, owners: Iterable[str], *, kept: int, at_once: bool = True
 ) -> Erased:
     """Write a floor marker, so that older epochs can't come back, and then delete their objects.
 
@@ -42,9 +42,10 @@ def below_floor(
     an earlier try that arrives late is refused, and nobody would look for what it creates afterwards.
     The owners' markers come before the segments, because the segments' metadata names the owners. All generations are
     deleted, also those that a versioned bucket keeps of objects that were deleted before. Repeatable.
+    `kept` is how many messages Redis has of the session; the marker says so to a recovery.
     """
     marker = names.floor_name(session_id, floor)
-    services.archive.put(marker, io.BytesIO(), 0, metadata={"session": session_id})
+    services.archive.put(marker, io.BytesIO(), 0, metadata={"session": session_id, "kept": str(kept)})
     reach(Failpoint.ERASE_MARKED)
     erasable = contents.look(services.archive, session_id, generations=True).erasable
     owners = {*owners, *(stored.metadata["owner"] for stored in erasable if "owner" in stored.metadata)}

@@ -76,11 +76,11 @@ class Removal:
 
     def erase(self, forbidden: Sequence[tuple[Found, int]]) -> list[Erased]:
         """Erase sessions from the archive, each below its floor."""
-        return list(
-            self.pool.map(
-                lambda each: erase.below_floor(self.services, each[0].session, each[1], each[0].owners), forbidden
-            )
-        )
+        return list(self.pool.map(lambda each: self._erase(*each), forbidden))
+
+    def _erase(self, found: Found, floor: int) -> Erased:
+        kept = found.live_messages if self.order.scope is Scope.ARCHIVE else 0
+        return erase.below_floor(self.services, found.session, floor, found.owners, kept=kept)
 
     def drop(self, found: Found) -> PurgeOutcome:
         """Delete a session from Redis under a lease of this purge, and its uncommitted uploads from the archive.

@@ -177,7 +177,7 @@ def _taking_back(
 def _erase(services: Services, keeper: LeaseKeeper, lease: Lease, snapshot: SessionInfo, floor: int) -> AttemptResult:
     """Erase the archive below the floor of a clear, purge or rebase; an expired tombstone goes with its marker."""
     owners = [snapshot.owner] if snapshot.owner else []
-    erased = erase.below_floor(services, lease.session_id, floor, owners, at_once=False)
+    erased = erase.below_floor(services, lease.session_id, floor, owners, kept=snapshot.message_count, at_once=False)
     if erased.refused:
         raise erased.refused[0][1]
     if snapshot.purge is not None and snapshot.status is not Status.PURGED:

@@ -5,26 +5,30 @@ A test fails if the library renames one, and if another file uses one.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 from urllib.request import getproxies
 
 import certifi
-import requests.adapters
+import google.auth
+from google.auth.credentials import Credentials
+from google.auth.transport.requests import Request
 from google.cloud import storage
 from google.cloud.storage.retry import DEFAULT_RETRY
 
+from torpor.history.protocol import bounded_session
 from torpor.worker.archive.stores.transport import Authorized, Session, Transport
 
 
 def make_client(threads: int) -> storage.Client:
     """A client for so many threads, with the credentials of the environment."""
-    client = storage.Client()
+    client = storage.Client(project=None, credentials=_credentials())  # the archive needs no project
     http: Any = client._http
-    # The session's own pool has 10 connections and warns beyond.
-    adapter = requests.adapters.HTTPAdapter(pool_maxsize=threads)
-    for scheme in ("https://", "http://"):
-        http.mount(scheme, adapter)
+    if not http.is_mtls:  # else the library has connections of its own
+        # The session's own pool has 10 connections and warns beyond.
+        http.adapters = bounded_session(threads=threads).adapters
+        http._auth_request_session.adapters = bounded_session(retries=3).adapters  # so many as the library's own
     # Read proxies and certificates from the environment once. Otherwise requests reads all of it for each request and
     # looks for a .netrc, which is a third of the CPU of an upload.
     found = http.merge_environment_settings(client._connection.API_BASE_URL, {}, None, None, None)
@@ -33,6 +37,14 @@ def make_client(threads: int) -> storage.Client:
     # and with a permission (storage.buckets.get) that archiving does not need.
     client._bucket_metadata_cache = None
     return client
+
+
+def _credentials() -> Credentials | None:
+    """The credentials of the environment; None for an emulator."""
+    if os.environ.get("STORAGE_EMULATOR_HOST"):
+        return None
+    found: Credentials = google.auth.default(scopes=storage.Client.SCOPE, request=Request(bounded_session()))[0]
+    return found
 
 
 class Connected(NamedTuple):

@@ -7,6 +7,7 @@ import ssl
 import weakref
 from collections import deque
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
@@ -17,7 +18,8 @@ from google.auth.transport.requests import Request as Renewal
 from httptools import HttpParserError
 from urllib3.exceptions import HTTPError
 
-from torpor.worker.archive.stores.connection import RECEIVE, Connection, Limits, Reply
+from torpor.history.protocol import Limits, bounded_session
+from torpor.worker.archive.stores.connection import RECEIVE, Connection, Reply
 
 
 class Request(NamedTuple):
@@ -80,21 +82,22 @@ class Transport:
         self._address = place.hostname or "", place.port or (443 if place.scheme == "https" else 80)
         self._tls = _trusting(ca_certs) if place.scheme == "https" else None
         self._credentials = credentials
-        self._renewal = Renewal()
+        self._renewal = Renewal(bounded_session())
         self._threads = threads
         self._idle: deque[Connection] = deque()
         self._process = os.getpid()
         weakref.finalize(self, _close_all, self._idle)
 
     def send(self, request: Request) -> Reply:
-        """See Session. Renews a refused token."""
+        """See Session. Renews a refused token; a request for a token may take as long as this one."""
+        renewal = partial(self._renewal, timeout=request.timeout[1])
         for left in reversed(range(1 + DEFAULT_MAX_REFRESH_ATTEMPTS)):
             headers = dict(request.headers)
-            self._credentials.before_request(self._renewal, request.method, request.url, headers)
+            self._credentials.before_request(renewal, request.method, request.url, headers)
             reply = self._exchange(request._replace(headers=headers))
             if not left or reply.status_code not in DEFAULT_REFRESH_STATUS_CODES:
                 break
-            self._credentials.refresh(self._renewal)
+            self._credentials.refresh(renewal)
         return reply
 
     def _exchange(self, request: Request) -> Reply:

@@ -18,13 +18,13 @@ from google.auth.credentials import AnonymousCredentials, Credentials
 from google.auth.exceptions import GoogleAuthError, RefreshError
 
 from support.ports import free_port
+from support.pouring import CHUNKED, DRIPPING, POURED, pouring
 from support.tls import HOST, Authority, make_authority
 from support.waiting import scaled, wait_until
 from torpor.worker.archive.stores.connection import Reply
 from torpor.worker.archive.stores.transport import Authorized, Request, Session, Transport
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 REFUSED = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno"
 
 
@@ -235,38 +235,6 @@ def test_a_server_that_can_not_be_reached_or_never_answers_is_a_broken_connectio
         get(transport(url), url, read=0.05)
 
 
-DRIPPING = {
-    "a head": b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 10_000,
-    "interim replies": b"HTTP/1.1 103 Early Hints\r\n\r\n" * 10_000,
-    "a body": b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + b"x" * 100_000,
-    "chunks": CHUNKED + b"1\r\nx\r\n" * 10_000,
-}
-
-
-@contextmanager
-def pouring(said: bytes, *, at_a_time: int, pause: float) -> Iterator[str]:
-    """A server that begins each reply anew until the other side has had enough."""
-    with socket.create_server((HOST, 0)) as listening:
-
-        def pour() -> None:
-            with suppress(OSError):
-                while True:
-                    connection, _ = listening.accept()
-                    with connection, suppress(OSError):
-                        connection.recv(65_536)
-                        for first in range(0, len(said), at_a_time):
-                            connection.sendall(said[first : first + at_a_time])
-                            enough.wait(pause)
-
-        enough = threading.Event()
-        thread = threading.Thread(target=pour, daemon=True)
-        thread.start()
-        yield f"http://{HOST}:{listening.getsockname()[1]}"
-        enough.set()
-        listening.shutdown(socket.SHUT_RDWR)
-    thread.join(5)
-
-
 @pytest.mark.parametrize("said", DRIPPING.values(), ids=DRIPPING.keys())
 def test_a_reply_that_drips_does_not_outlive_its_time(said: bytes) -> None:
     with pouring(said, at_a_time=4, pause=0.01) as url:
@@ -281,15 +249,6 @@ def test_a_request_that_nobody_takes_does_not_outlive_its_time() -> None:
         url = f"http://{HOST}:{listening.getsockname()[1]}"
         with pytest.raises(ConnectionError, match="timed out"):
             transport(url).send(Request("POST", f"{url}/a", b"x" * 50_000_000, {}, (1.0, 0.2), 9))
-
-
-POURED = {
-    "a long head": b"HTTP/1.1 200 OK\r\n" + b"".join(b"X-%d: y\r\n" % number for number in range(40_000)),
-    "interim replies": b"HTTP/1.1 103 Early Hints\r\n\r\n" * 40_000,
-    "a body": b"HTTP/1.1 200 OK\r\nContent-Length: 400000000\r\n\r\n" + b"x" * 1_000_000,
-    "chunks": CHUNKED + b"10000\r\n%b\r\n" % (b"x" * 0x10000) * 20,
-    "an error": b"HTTP/1.1 503 \r\nContent-Length: 400000000\r\n\r\n" + b"x" * 1_000_000,
-}
 
 
 @pytest.mark.parametrize("said", POURED.values(), ids=POURED.keys())

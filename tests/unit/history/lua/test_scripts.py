@@ -114,6 +114,7 @@ SAMPLES: dict[str, list[Call[Any]]] = {
     "commit": [calls.commit(DEPLOYMENT, LEASE, OWNED), calls.commit(DEPLOYMENT, LEASE, UNOWNED)],
     "reindex": [calls.reindex(DEPLOYMENT, "s")],
     "rebuild_metadata": [calls.rebuild_metadata(DEPLOYMENT, "s", RebuiltMetadata(3, 1, 2, 2, complete=True))],
+    "rejoin": [calls.rejoin(DEPLOYMENT, OWNED, 2)],
     "requeue": [calls.requeue(DEPLOYMENT, "s")],
     "release": [
         calls.release(DEPLOYMENT, LEASE, HOUR, counted=True, error="why"),

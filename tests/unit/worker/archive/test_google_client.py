@@ -15,6 +15,7 @@ STORES = WORKER / "archive" / "stores"
 # Each private attribute, and an object of the library that must have it.
 PRIVATE = {
     "_http": "client",
+    "_auth_request_session": "http",
     "_connection": "client",
     "_credentials": "client",
     "_bucket_metadata_cache": "client",
@@ -52,7 +53,7 @@ def client() -> storage.Client:
 @pytest.mark.parametrize("attribute", PRIVATE)
 def test_the_library_has_what_is_used(client: storage.Client, attribute: str) -> None:
     bucket = client.bucket("b")
-    those = {"client": client, "bucket": bucket, "blob": bucket.blob("o"), "retry": DEFAULT_RETRY}
+    those = {"client": client, "bucket": bucket, "blob": bucket.blob("o"), "retry": DEFAULT_RETRY, "http": client._http}
     assert hasattr(those[PRIVATE[attribute]], attribute)
 
 
