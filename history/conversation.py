@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import suppress
 from datetime import timedelta
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from torpor.history.calls import Keep
 from torpor.history.clients.kinds import Client
-from torpor.history.errors import InvalidArgument, SessionPurged, TranscriptChanged
+from torpor.history.errors import InvalidArgument, OwnerMissing, SessionPurged, TranscriptChanged
 from torpor.history.expiry import Expiry
 from torpor.history.keys import DEFAULT_NAMESPACE, check_owner, check_session_id
 from torpor.history.layout import Layout, to_layout
 from torpor.history.limits import MAX_MESSAGE_BYTES, check_max_message_bytes
 from torpor.history.outcomes import HoldOutcome
+from torpor.history.owners import Caller
 from torpor.history.session import Page, SessionInfo
 from torpor.history.store import SessionOperations
 from torpor.history.store.runner import Runner
@@ -28,7 +29,7 @@ _TRIES = 5
 class Archive(Protocol):
     """The archive in which sessions sleep; `torpor.SessionArchive` is one."""
 
-    async def wake(self, sessions: SessionOperations, session_id: str) -> bool | None:
+    async def wake(self, sessions: SessionOperations, session_id: str, owner: Caller) -> bool | None:
         """Put a session's archived messages back, before those in Redis; returns when that is done.
 
         False if it can't be done now, and the read shall return what Redis has.
@@ -43,6 +44,9 @@ class Conversation:
 
     With an `archive`, each read first makes sure that Redis has the complete session; without one, a read returns the
     messages in Redis. With `adopt`, the first use takes over another library's messages of the session.
+
+    Each operation raises OwnerMismatch for a session that is another owner's. It raises OwnerMissing if an owner is
+    named here, and the session has messages and no owner; with `assign_owner` it is first given that owner.
     """
 
     def __init__(
@@ -52,6 +56,7 @@ class Conversation:
         *,
         expiry: Expiry = Expiry(),  # noqa: B008 - frozen
         owner: str | None = None,
+        assign_owner: bool = False,
         allow_reuse: bool = False,
         archive: Archive | None = None,
         adopt: str | Layout | None = None,
@@ -66,6 +71,9 @@ class Conversation:
         self._sessions = SessionOperations(runner)
         self._expiry = expiry
         self._owner = owner if owner is None else check_owner(owner)
+        if assign_owner and owner is None:
+            raise InvalidArgument("assign_owner needs an owner")
+        self._assigns = assign_owner
         self._allow_reuse = allow_reuse
         self._archive = archive
         self._adopts = None if adopt is None else to_layout(adopt)
@@ -76,12 +84,14 @@ class Conversation:
 
         None if there is no such session. With `touch` it counts as activity.
         """
-        await self._adopt()
+        return await self._permitted(lambda: self._woken(start, stop, touch=touch))
+
+    async def _woken(self, start: int, stop: int | None, *, touch: bool) -> Page | None:
         for _ in range(_TRIES):
-            page = await self._sessions.transcript(self.session_id, start, stop, touch=touch)
+            page = await self._sessions.transcript(self.session_id, start, stop, owner=self._owner, touch=touch)
             if self._archive is None or (page is not None and page.complete):
                 return page
-            if await self._archive.wake(self._sessions, self.session_id) is False:
+            if await self._archive.wake(self._sessions, self.session_id, self._owner) is False:
                 return page
         raise TranscriptChanged(f"session {self.session_id!r} fell asleep each time it was woken: try again")
 
@@ -110,20 +120,20 @@ class Conversation:
 
     async def append(self, elements: Sequence[bytes]) -> None:
         """Append one turn."""
-        await self._adopt()
-        await self._sessions.append(
-            self.session_id,
-            elements,
-            expiry=self._expiry,
-            owner=self._owner,
-            allow_reuse=self._allow_reuse,
-            max_bytes=self._max_message_bytes,
+        await self._permitted(
+            lambda: self._sessions.append(
+                self.session_id,
+                elements,
+                expiry=self._expiry,
+                owner=self._owner,
+                allow_reuse=self._allow_reuse,
+                max_bytes=self._max_message_bytes,
+            )
         )
 
     async def clear(self) -> None:
         """Empty the session for good."""
-        await self._adopt()
-        await self._sessions.clear(self.session_id, owner=self._owner)
+        await self._permitted(lambda: self._sessions.clear(self.session_id, owner=self._owner))
 
     async def pop(self, decode: Callable[[Page], Sequence[T]]) -> T | None:
         """Take the last message back, for good; None if there is none. A message that `decode` refuses stays.
@@ -139,31 +149,44 @@ class Conversation:
 
     async def info(self) -> SessionInfo | None:
         """Describe the session in Redis."""
-        await self._adopt()
-        return await self._sessions.info(self.session_id)
+        return await self._permitted(lambda: self._sessions.info(self.session_id, owner=self._owner))
 
     async def update(
         self, *, idle: timedelta | Keep | None, max_age: timedelta | Keep | None, retention: timedelta | Keep | None
     ) -> None:
         """Change the expiry."""
-        await self._adopt()
-        await self._sessions.update(self.session_id, idle=idle, max_age=max_age, retention=retention)
+        await self._permitted(
+            lambda: self._sessions.update(
+                self.session_id, owner=self._owner, idle=idle, max_age=max_age, retention=retention
+            )
+        )
 
     async def close(self) -> bool:
         """Make the session due now."""
-        await self._adopt()
-        return await self._sessions.close(self.session_id)
+        return await self._permitted(lambda: self._sessions.close(self.session_id, owner=self._owner))
 
     async def hold(self, reason: str) -> None:
         """Put the session under a legal hold."""
-        await self._adopt()
-        if await self._sessions.hold(self.session_id, reason) is HoldOutcome.PURGED:
+        outcome = await self._permitted(lambda: self._sessions.hold(self.session_id, reason, owner=self._owner))
+        if outcome is HoldOutcome.PURGED:
             raise SessionPurged(f"session {self.session_id!r} was purged: nothing of it is left to hold")
 
     async def release_hold(self) -> bool:
         """Release the session's own legal hold; False if there was none."""
+        outcome = await self._permitted(lambda: self._sessions.release_hold(self.session_id, owner=self._owner))
+        return outcome is HoldOutcome.NOTED
+
+    async def _permitted(self, act: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Do `act`, after the adoption that was asked for; first make the session the owner's if that is asked for."""
+        try:
+            await self._adopt()
+            return await act()
+        except OwnerMissing:
+            if not self._assigns:
+                raise
+        await self._sessions.assign_owner(self.session_id, str(self._owner))
         await self._adopt()
-        return await self._sessions.release_hold(self.session_id) is HoldOutcome.NOTED
+        return await act()
 
     async def _adopt(self) -> None:
         """Once, take over another library's messages of the session, unless the session was purged."""

@@ -14,6 +14,7 @@ TorporError
     │   ├── InvalidOwner
     │   ├── InvalidExpiry
     │   ├── InvalidReason
+    │   ├── OwnerRequired     the deployment refuses sessions without an owner, and the call names none
     │   ├── MessageNotSerializable
     │   └── MessageTooLarge
     ├── MessageCorrupt        a stored element is not a message
@@ -24,6 +25,7 @@ TorporError
     ├── SessionExists         the session is in Redis already
     ├── NotAdoptable          another library's key is not a conversation
     ├── OwnerMismatch         the session belongs to another owner
+    │   └── OwnerMissing      it has messages and no owner, and the call names one
     ├── ShardCountMismatch    the deployment was set up with another shard count
     ├── PoliciesUnreadable    the deployment's recorded policies are damaged or of another version
     ├── SessionDamaged        the session's metadata was lost, so its archived messages are unknown
@@ -81,6 +83,10 @@ class InvalidReason(InvalidArgument):
     """The reason of a legal hold is not text, is empty, or has no UTF-8 form."""
 
 
+class OwnerRequired(InvalidArgument):
+    """The deployment refuses sessions without an owner, and the call names none; nothing was sent."""
+
+
 class InvalidExpiry(InvalidArgument):
     """An idle timeout, maximum age or retention is not a positive whole number of seconds."""
 
@@ -130,6 +136,10 @@ class NotAdoptable(PermanentError):
 
 class OwnerMismatch(PermanentError):
     """The session belongs to another owner; nothing was written."""
+
+
+class OwnerMissing(OwnerMismatch):
+    """The session has messages and no owner, so it is not that of the owner who is named; nothing was changed."""
 
 
 class ShardCountMismatch(PermanentError):

@@ -217,6 +217,10 @@ class ShardKeys:
         """String: recent requests of a session, kept after it leaves Redis; expires within a minute."""
         return self.tag + b":w:" + session
 
+    def owners(self, owner: str | None) -> list[bytes]:
+        """The set of an owner's sessions, as the keys that a script is given for it: none without an owner."""
+        return [] if owner is None else [self.owner(encode_owner(owner))]
+
     def owner(self, owner: bytes) -> bytes:
         """Set: the owner's sessions in this shard."""
         return self.tag + b":o:" + owner

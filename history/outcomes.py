@@ -26,6 +26,14 @@ class EraseOutcome(StrEnum):
     OTHER = "other"  # a later clear has set another floor, or the session is gone
 
 
+class RejoinOutcome(StrEnum):
+    """The outcome of rejoining a session with its archive."""
+
+    REJOINED = "rejoined"
+    CHANGED = "changed"  # since it was compared with the archive: compare again
+    BUSY = "busy"  # a worker has leased it, or a restore is running: try again later
+
+
 class PurgeOutcome(StrEnum):
     """The outcome for a session that was to be purged."""
 

@@ -11,11 +11,11 @@ This module loads no LangChain; `torpor.history.adapters.messages` converts Lang
 - **Archiving**: a `Lease` and the `ClaimOutcome` without one, `CommitOutcome`, `EraseOutcome`.
 - **Waking**: a `RestoreTicket` or a `RestoreRefusal`, the `Origin` of a session, and the `RestoreEnd`.
 - **Erasure and legal holds**: a `PurgeTarget`, its `Purging` with a `PurgeOutcome`; `HoldOutcome`.
-- **Owners**: the `AssignOutcome` of giving a session one.
+- **Owners**: a `Caller` names one, or is `ANY_OWNER`; the `AssignOutcome` of giving a session one.
 - **Shards**: a listener's `ShardPoll`, a `ShardOverview` for status.
 - **The archive's health**: a worker's `ArchiveNote`, the `ArchiveState`, and `ArchiveHealth` with each
   `WorkerHealth`.
-- **Repair**: `IndexOutcome` and `RebuiltMetadata`.
+- **Repair**: `IndexOutcome`, `RebuiltMetadata` and `RejoinOutcome`.
 - **Other libraries' sessions**: `Layout`, the known `LAYOUTS`, an `Adoption`, and what is `Adoptable`;
   `is_celerys` and `looks_like_torpors` tell by a key's name whose it is, and `check_return_key` refuses
   both; sessions go back below the `RETURN_PREFIX`.
@@ -45,6 +45,8 @@ from torpor.history.errors import (
     NoFreeConnection,
     NotAdoptable,
     OwnerMismatch,
+    OwnerMissing,
+    OwnerRequired,
     PermanentError,
     PoliciesUnreadable,
     RedisMemoryFull,
@@ -84,6 +86,7 @@ from torpor.history.outcomes import (
     PurgeTarget,
     Purging,
     RebuiltMetadata,
+    RejoinOutcome,
     RestoreEnd,
     RestoreRefusal,
     RestoreTicket,
@@ -97,11 +100,13 @@ from torpor.history.overview import (
     ShardPoll,
     WorkerHealth,
 )
+from torpor.history.owners import ANY_OWNER, Caller
 from torpor.history.policy import Policies
 from torpor.history.session import Lease, LegalHold, Origin, Page, SessionInfo, Status
 from torpor.history.store import AsyncSessionStore, PurgeLock, SessionOperations, SessionStore
 
 __all__ = [
+    "ANY_OWNER",
     "DEFAULT_NAMESPACE",
     "LAYOUTS",
     "MAX_MESSAGE_BYTES",
@@ -115,6 +120,7 @@ __all__ = [
     "ArchiveState",
     "AssignOutcome",
     "AsyncSessionStore",
+    "Caller",
     "ClaimOutcome",
     "ClientMismatch",
     "CommitOutcome",
@@ -141,6 +147,8 @@ __all__ = [
     "Origin",
     "OwnConnection",
     "OwnerMismatch",
+    "OwnerMissing",
+    "OwnerRequired",
     "Page",
     "PermanentError",
     "Policies",
@@ -153,6 +161,7 @@ __all__ = [
     "RedisMemoryFull",
     "RedisRefused",
     "RedisUnavailable",
+    "RejoinOutcome",
     "RestoreEnd",
     "RestoreRefusal",
     "RestoreTicket",

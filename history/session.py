@@ -45,7 +45,7 @@ class SessionInfo:
     - `hold_pending`: the worker must still set or release the hold of the session's objects in the archive.
     - `purge` is the id of the purge that has left this tombstone.
     - `waiting_since`: when the session first became due, if it waits to fall asleep, however often it was postponed.
-    - `recheck_at`: the erasure must be checked again then, because a lease was running; None once that is past.
+    - `recheck_at`: an erasure must look again then, because an upload may still arrive; None once that is past.
     """
 
     session_id: str

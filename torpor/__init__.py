@@ -10,6 +10,7 @@
 | `Client` | the type of every client that is accepted, blocking or asyncio |
 | `TokenSource` | the type of an object that gives IAM access tokens, for `connect(iam=...)` |
 | `application_default` | IAM tokens of Google's application default credentials; needs `torpor[iam]` |
+| `ANY_OWNER` | the owner of whatever session it is, for an `AsyncSessionStore` that works on all |
 | `Layout` | how another library stores a session in Redis, for `adopt=` |
 | `SessionInfo` | the description of a session, from `info()` |
 | `Status` | the state of a session in a `SessionInfo` |
@@ -22,6 +23,8 @@
 | `MessageCorrupt` | a stored element is not a message |
 | `NotAdoptable` | another library's key is not a conversation |
 | `OwnerMismatch` | the session belongs to another owner |
+| `OwnerMissing` | the session has messages and no owner, and the call names one |
+| `OwnerRequired` | the deployment refuses sessions without an owner |
 | `SessionHeld` | the session or its owner is under a legal hold |
 | `SessionIncomplete` | a part of the session may be in the archive alone |
 | `SessionNotFound` | the session is not in Redis |
@@ -46,6 +49,8 @@ if TYPE_CHECKING:
         MessageCorrupt,
         NotAdoptable,
         OwnerMismatch,
+        OwnerMissing,
+        OwnerRequired,
         PermanentError,
         RedisMemoryFull,
         RedisUnavailable,
@@ -57,11 +62,13 @@ if TYPE_CHECKING:
         TransientError,
     )
     from torpor.history.layout import Layout
+    from torpor.history.owners import ANY_OWNER
     from torpor.history.session import LegalHold, SessionInfo, Status
     from torpor.history.store import AsyncSessionStore
     from torpor.worker.wake.session_archive import SessionArchive
 
 __all__ = [
+    "ANY_OWNER",
     "AsyncSessionStore",
     "Client",
     "ClientMismatch",
@@ -73,6 +80,8 @@ __all__ = [
     "MessageCorrupt",
     "NotAdoptable",
     "OwnerMismatch",
+    "OwnerMissing",
+    "OwnerRequired",
     "PermanentError",
     "RedisMemoryFull",
     "RedisUnavailable",
@@ -92,6 +101,7 @@ __all__ = [
 
 # The module that defines each name; all other names are errors.
 _MODULES = {
+    "ANY_OWNER": "torpor.history.owners",
     "AsyncSessionStore": "torpor.history.store",
     "Client": "torpor.history.clients.kinds",
     "Layout": "torpor.history.layout",

@@ -13,6 +13,8 @@ class Failpoint(StrEnum):
     DEPLOYMENT_WRITTEN = "deployment.written"
     DEPLOYMENT_REBUILT = "deployment.rebuilt"
     DEPLOYMENT_FENCED = "deployment.fenced"
+    SESSION_REJOINED = "session.rejoined"
+    TOMBSTONE_REBUILT = "tombstone.rebuilt"
     FENCE_GIVEN = "fence.given"
     ARCHIVE_BEGUN = "archive.begun"
     ARCHIVE_PACKED = "archive.packed"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from celery import Task, shared_task
@@ -18,7 +18,7 @@ from torpor.worker.erasure import known, orders, receipts
 from torpor.worker.erasure import purge as purging
 from torpor.worker.erasure.inventory import Tally
 from torpor.worker.erasure.order import Order, Scope
-from torpor.worker.errors import OwnerNotFound
+from torpor.worker.errors import DeploymentMismatch, OwnerNotFound
 from torpor.worker.sleep import attempt
 from torpor.worker.sleep import drain as draining
 from torpor.worker.sleep.breaker import look_again
@@ -28,6 +28,9 @@ from torpor.worker.wake import restore
 
 log = logging.getLogger("torpor.tasks")
 
+# Celery logs other errors of a task with their tracebacks, each time; OpenDeployment logs this one once.
+_task = partial(shared_task, throws=(DeploymentMismatch,))
+
 
 def services() -> Services:
     """The services of the process. Each call makes sure that Redis and the archive belong together still."""
@@ -36,25 +39,27 @@ def services() -> Services:
 
 @cache
 def _opened() -> OpenDeployment:
-    """Open the deployment, and record its default expiry and policies."""
-    opened = OpenDeployment(load_settings())
-    connected = opened.services()
-    connected.sessions.load_scripts()
-    settings = connected.settings
+    return OpenDeployment(load_settings(), _begin)
+
+
+def _begin(opened: Services) -> None:
+    """Record the default expiry and policies."""
+    opened.sessions.load_scripts()
+    settings = opened.settings
     max_age = settings.max_age_seconds
     try:
-        connected.sessions.configure(
+        opened.sessions.configure(
             idle=timedelta(seconds=settings.idle_timeout_seconds),
             max_age=None if max_age is None else timedelta(seconds=max_age),
             retention=settings.archive_retention,
             policies=settings.rules,
+            require_owner=settings.require_owner,
         )
     except RedisMemoryFull as error:
         log.warning("the default expiry and policies were not recorded: %s", error)  # archiving comes first
-    return opened
 
 
-@shared_task(name="torpor.sweep")
+@_task(name="torpor.sweep")
 def sweep() -> int:
     """Send drains for all due sessions, or see whether an outage has ended; returns how many drains were sent.
 
@@ -67,31 +72,31 @@ def sweep() -> int:
     return sent
 
 
-@shared_task(name="torpor.drain")
+@_task(name="torpor.drain")
 def drain(shards: list[int]) -> dict[str, int]:
     """Archive the due sessions of these shards; returns a count for each outcome."""
     return {str(outcome): count for outcome, count in draining.drain(services(), shards).items()}
 
 
-@shared_task(name="torpor.archive_session")
+@_task(name="torpor.archive_session")
 def archive_session(session_id: str) -> str:
     """Archive one session now, even if it is not due; returns the outcome."""
     return str(attempt.archive_session(services(), session_id).outcome)
 
 
-@shared_task(name="torpor.restore_session")
+@_task(name="torpor.restore_session")
 def restore_session(session_id: str) -> str:
     """Wake one session up; returns the outcome."""
     return str(restore.restore_session(services(), session_id).outcome)
 
 
-@shared_task(name="torpor.expire")
+@_task(name="torpor.expire")
 def expire() -> int:
     """Delete expired objects from the archive, unless the store does it by itself; returns how many were deleted."""
     return services().archive.expire(datetime.now(UTC))
 
 
-@shared_task(name="torpor.purge_session", bind=True, ignore_result=False)
+@_task(name="torpor.purge_session", bind=True, ignore_result=False)
 def purge_session(
     self: Task,
     session_id: str,
@@ -108,7 +113,7 @@ def purge_session(
     return _purge(self, record_nothing_found, session=session_id, requested_by=requested_by, reason=reason, scope=scope)
 
 
-@shared_task(name="torpor.purge_owner", bind=True, ignore_result=False)
+@_task(name="torpor.purge_owner", bind=True, ignore_result=False)
 def purge_owner(
     self: Task,
     owner: str,
@@ -122,7 +127,7 @@ def purge_owner(
     return _purge(self, record_nothing_found, owner=owner, requested_by=requested_by, reason=reason, scope=scope)
 
 
-@shared_task(name="torpor.purge_idle", bind=True, ignore_result=False)
+@_task(name="torpor.purge_idle", bind=True, ignore_result=False)
 def purge_idle(
     self: Task,
     idle_seconds: float,
@@ -140,7 +145,7 @@ def purge_idle(
     )
 
 
-@shared_task(name="torpor.sweep_purges")
+@_task(name="torpor.sweep_purges")
 def sweep_purges() -> int:
     """Send a task for each unfinished purge that nobody is working on; returns how many were sent."""
     waiting = [each for each in orders.open_orders(services()) if not services().sessions.purge_progress(each)[0]]
@@ -149,7 +154,7 @@ def sweep_purges() -> int:
     return len(waiting)
 
 
-@shared_task(name="torpor.purge", ignore_result=False)
+@_task(name="torpor.purge", ignore_result=False)
 def purge(purge_id: str) -> dict[str, Any]:
     """Continue a purge; returns its state."""
     return _carry_out(purge_id)

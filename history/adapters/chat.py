@@ -85,6 +85,7 @@ class MemorystoreChatMessageHistory(BaseChatMessageHistory):
         max_age: int | None = None,
         archive_retention: int | None = None,
         owner: str | None = None,
+        assign_owner: bool = False,
         allow_reuse: bool = False,
         archive: Archive | None = None,
         adopt: str | Layout | None = None,
@@ -94,11 +95,16 @@ class MemorystoreChatMessageHistory(BaseChatMessageHistory):
     ) -> None:
         """Check the arguments; the first I/O is that of the first use.
 
-        `ttl`, `max_age` and `archive_retention` are whole seconds; None means the deployment's default. They and
-        `owner` are for a new session; a session that has its own keeps it (`set_expiry` changes it). `max_age` counts
+        `ttl`, `max_age` and `archive_retention` are whole seconds; None means the deployment's default. They are for a
+        new session; a session that has its own keeps it (`set_expiry` changes it). `max_age` counts
         from the time when the session last came into Redis. When `archive_retention` has passed since its last
         activity, its archived messages are deleted. Raises InvalidSessionId, InvalidExpiry, InvalidOwner or
         InvalidArgument.
+
+        `owner` is whose session it is. Each method raises OwnerMismatch for a session of another owner, also if none is
+        given here, and OwnerMissing if one is given here and the session has messages and no owner. With `assign_owner`
+        it is given the owner first. A session that is nobody's becomes the owner's by the first write. A deployment can
+        require an owner (OwnerRequired).
 
         A session that was purged refuses late writes for some time (SessionPurged). With `allow_reuse` a write begins
         it anew instead, for applications that give the same id to another conversation.
@@ -118,6 +124,7 @@ class MemorystoreChatMessageHistory(BaseChatMessageHistory):
             session_id,
             expiry=Expiry.of_seconds(ttl, max_age, archive_retention),
             owner=owner,
+            assign_owner=assign_owner,
             allow_reuse=allow_reuse,
             archive=archive,
             adopt=adopt,

@@ -36,7 +36,7 @@ from torpor.history.calls.index import (
 )
 from torpor.history.calls.owners import assign_owner, owned
 from torpor.history.calls.reading import info, read
-from torpor.history.calls.repair import rebuild_metadata, reindex
+from torpor.history.calls.repair import rebuild_metadata, reindex, rejoin
 from torpor.history.calls.restoring import abandon, begin_restore, finish_restore, stage
 from torpor.history.calls.scheduling import close, update
 from torpor.history.calls.writing import append
@@ -92,6 +92,7 @@ __all__ = [
     "rebase",
     "rebuild_metadata",
     "reindex",
+    "rejoin",
     "release",
     "release_hold",
     "renew",

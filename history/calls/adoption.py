@@ -7,11 +7,13 @@ from datetime import timedelta
 from typing import Any
 
 from torpor.history.adoption import Adoption, Look
+from torpor.history.calls import refusals
 from torpor.history.calls.call import PAGE_MESSAGES, Call, Deployment, span_ms
-from torpor.history.errors import NotAdoptable, OwnerMismatch, SessionExists, SessionPurged, StagingLost
+from torpor.history.errors import NotAdoptable, SessionExists, SessionPurged, StagingLost
 from torpor.history.expiry import MAX_EXPIRY, Expiry
-from torpor.history.keys import adopting_key, encode_owner, encode_session_id, returning_key
+from torpor.history.keys import adopting_key, encode_session_id, returning_key
 from torpor.history.layout import Layout
+from torpor.history.owners import AnyOwner, Caller, named_owner
 from torpor.history.scripts import script
 
 
@@ -45,9 +47,7 @@ def peek_list(
     )
 
 
-def begin_adoption(
-    deployment: Deployment, adoption: Adoption, *, owner: str | None, allow_reuse: bool
-) -> Call[Adoption]:
+def begin_adoption(deployment: Deployment, adoption: Adoption, *, owner: Caller, allow_reuse: bool) -> Call[Adoption]:
     """Begin an adoption; the result is the running one, which another caller may have begun.
 
     Raises OwnerMismatch, and SessionPurged unless `allow_reuse`.
@@ -56,16 +56,16 @@ def begin_adoption(
     keys = deployment.keyspace.of(session)
 
     def decode(reply: Any) -> Adoption:
-        _check_refusal(reply[0], adoption, owner)
+        _check_refusal(reply, adoption, owner)
         running = Adoption.parse(adoption.session_id, reply[1])
-        if None not in (owner, running.owner) and owner != running.owner:
-            _check_refusal(b"owner", adoption, owner)
+        if not isinstance(owner, AnyOwner) and running.owner not in (None, owner):
+            raise refusals.mismatch(adoption.session_id, owner)
         return running
 
     return Call(
         script("begin_adoption"),
-        [keys.adoptions, keys.metadata(session), keys.due],
-        [session, adoption.state, b"" if owner is None else encode_owner(owner), int(allow_reuse)],
+        [keys.adoptions, keys.metadata(session), keys.due, keys.messages(session)],
+        [session, adoption.state, deployment.caller(owner), int(allow_reuse)],
         decode,
     )
 
@@ -83,7 +83,7 @@ def adopt(
     messages: Sequence[bytes],
     *,
     expiry: Expiry,
-    owner: str | None,
+    owner: Caller,
     allow_reuse: bool,
 ) -> Call[Adoption | None]:
     """Write a page. The result is `further`, or the adoption as another caller has left it: None if it has ended.
@@ -93,13 +93,11 @@ def adopt(
     session = encode_session_id(adoption.session_id)
     keys = deployment.keyspace.of(session)
     given = deployment.resolve(adoption.session_id, owner, expiry)
-    encoded_owner = b"" if owner is None else encode_owner(owner)
-    owner_keys = [keys.owner(encoded_owner)] if encoded_owner else []
 
     def decode(reply: Any) -> Adoption | None:
         if reply[0] == b"moved":
             return Adoption.parse(adoption.session_id, reply[1]) if reply[1] else None
-        _check_refusal(reply[0], adoption, owner)
+        _check_refusal(reply, adoption, owner)
         return further
 
     return Call(
@@ -111,7 +109,7 @@ def adopt(
             keys.tally,
             keys.recent_requests(session),
             keys.adoptions,
-            *owner_keys,
+            *keys.owners(named_owner(owner)),
         ],
         [
             session,
@@ -121,7 +119,7 @@ def adopt(
             span_ms(given.idle),
             span_ms(given.max_age),
             span_ms(given.retention),
-            encoded_owner,
+            deployment.caller(owner),
             int(allow_reuse),
             *messages,
         ],
@@ -178,15 +176,13 @@ def _to_idle(ttl_ms: int) -> timedelta | None:
     return None if ttl_ms < 0 else timedelta(seconds=seconds)
 
 
-def _check_refusal(reply: bytes, adoption: Adoption, owner: str | None) -> None:
-    match reply:
-        case b"owner":
-            raise OwnerMismatch(f"session {adoption.session_id!r} belongs to another owner than {owner!r}")
-        case b"purged":
-            raise SessionPurged(
-                f"session {adoption.session_id!r} was purged: what another library has of it is adopted only with "
-                "allow_reuse=True"
-            )
+def _check_refusal(reply: Any, adoption: Adoption, owner: Caller) -> None:
+    if reply[0] == b"purged":
+        raise SessionPurged(
+            f"session {adoption.session_id!r} was purged: what another library has of it is adopted only with "
+            "allow_reuse=True"
+        )
+    refusals.check(adoption.session_id, owner, reply)
 
 
 def _check_return(reply: bytes, key: bytes) -> None:

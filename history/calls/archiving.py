@@ -112,13 +112,16 @@ def requeue(deployment: Deployment, session_id: str) -> Call[bool]:
     return Call(script("requeue"), where, [session], bool, repeatable=False)
 
 
-def note_erased(deployment: Deployment, lease: Lease, floor: int) -> Call[EraseOutcome]:
-    """Note that the archive below `floor` is erased; once that is done, the session can be archived again."""
+def note_erased(deployment: Deployment, lease: Lease, floor: int, again: timedelta | None = None) -> Call[EraseOutcome]:
+    """Note that the archive below `floor` is erased; once that is done, the session can be archived again.
+
+    With `again`, the archive must be searched once more after that span.
+    """
     session = encode_session_id(lease.session_id)
     keys = deployment.keyspace.of(session)
     return Call(
         script("note_erased"),
         [keys.messages(session), keys.metadata(session), keys.due, keys.tally],
-        [session, lease.token, floor, *deployment.defaults],
+        [session, lease.token, floor, *deployment.defaults, b"" if again is None else again // MILLISECOND],
         lambda reply: EraseOutcome(reply.decode()),
     )

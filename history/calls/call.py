@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypeVar
 
+from torpor.history.errors import OwnerRequired
 from torpor.history.expiry import DEFAULT_IDLE, Expiry
 from torpor.history.keys import Keyspace
 from torpor.history.overview import FenceToken
+from torpor.history.owners import Caller, encode_caller, named_owner
 from torpor.history.policy import Policies
 from torpor.history.scripts import Script
 
@@ -40,8 +42,8 @@ class Deployment:
 
     `retention` is how long the archive keeps a session, None for ever. It is known only if a worker has recorded it
     (`retention_known`). `recorded` is False until the first use of the namespace has recorded the shard count.
-    `id` and `archive` are the deployment's id and the URL of its archive. `fence` has the last tokens of its fence,
-    newest last. `read_at` is Redis's time at the reading.
+    `id` and `archive` are the deployment's id and the URL of its archive. `owner_required`: callers must name an owner.
+    `fence` has the last tokens of its fence, newest last. `read_at` is Redis's time at the reading.
     """
 
     keyspace: Keyspace
@@ -53,6 +55,7 @@ class Deployment:
     retention_known: bool = True
     id: str | None = None
     archive: str | None = None
+    owner_required: bool = False
     fence: Sequence[FenceToken] = ()
     read_at: datetime | None = field(default=None, compare=False, repr=False)
 
@@ -61,9 +64,15 @@ class Deployment:
         """Default idle timeout and maximum age, as script arguments (ms)."""
         return span_ms(self.idle), span_ms(self.max_age)
 
-    def resolve(self, session_id: str, owner: str | None, own: Expiry) -> Expiry:
+    def resolve(self, session_id: str, owner: Caller, own: Expiry) -> Expiry:
         """The expiry of a session for which an application asks `own`, within the policies."""
-        return self.policies.resolve(session_id, owner, own, Expiry(self.idle, self.max_age))
+        return self.policies.resolve(session_id, named_owner(owner), own, Expiry(self.idle, self.max_age))
+
+    def caller(self, owner: Caller) -> bytes:
+        """The caller as a script argument; raises InvalidOwner and OwnerRequired."""
+        if owner is None and self.owner_required:
+            raise OwnerRequired("this deployment refuses sessions without an owner (TORPOR_REQUIRE_OWNER): give owner=")
+        return encode_caller(owner)
 
 
 @dataclass(frozen=True, slots=True)

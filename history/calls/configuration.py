@@ -13,6 +13,8 @@ from torpor.history.overview import FenceToken
 from torpor.history.policy import Policies
 from torpor.history.scripts import script
 
+# A flag as a script argument that records it; None leaves it.
+_FLAGS = {None: b"", False: b"-", True: b"1"}
 # One token of the fence as move_fence.lua writes it: since when (ms), and the token.
 _FENCE_TOKEN = re.compile(rb"(\d{1,15}):([0-9a-f]+)")
 
@@ -25,16 +27,17 @@ def configure(
     *,
     retention: timedelta | Keep | None,
     policies: Policies | None,
+    require_owner: bool | None,
     record: bool,
 ) -> Call[Deployment]:
     """Read the deployment's configuration; with `record`, first record the given values.
 
-    A recorded shard count stays. None leaves `idle` and `policies` as they are, and KEEP leaves `max_age` and
-    `retention`. For these two None records that there is none.
+    A recorded shard count stays. None leaves `idle`, `policies` and `require_owner` as they are, and KEEP leaves
+    `max_age` and `retention`. For these two None records that there is none.
     """
 
     def decode(reply: Any) -> Deployment:
-        recorded, idle_ms, max_age_ms, rules, retention_ms, identity, archive, fence, now_ms = reply
+        recorded, idle_ms, max_age_ms, rules, retention_ms, identity, archive, owner_required, fence, now_ms = reply
         return Deployment(
             Keyspace(namespace, int(recorded or shards)),
             to_span(idle_ms) or DEFAULT_IDLE,
@@ -45,6 +48,7 @@ def configure(
             retention_known=retention_ms is not None,
             id=identity.decode() if identity else None,
             archive=archive.decode() if archive else None,
+            owner_required=owner_required == b"1",
             fence=_to_fence(fence or b""),
             read_at=to_moment(now_ms),
         )
@@ -59,6 +63,7 @@ def configure(
             to_record(max_age),
             b"" if policies is None else bytes(policies),
             to_record(retention),
+            _FLAGS[require_owner],
         ],
         decode,
     )

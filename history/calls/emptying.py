@@ -10,24 +10,23 @@ from torpor.history.calls.call import Call, Deployment
 from torpor.history.errors import (
     SessionIncomplete,
 )
-from torpor.history.keys import encode_owner, encode_session_id
+from torpor.history.keys import encode_session_id
+from torpor.history.owners import Caller, named_owner
 from torpor.history.scripts import script
 from torpor.history.session import Page
 
 
-def clear(
-    deployment: Deployment, session_id: str, *, owner: str | None = None, request: bytes | None = None
-) -> Call[int]:
+def clear(deployment: Deployment, session_id: str, *, owner: Caller = None, request: bytes | None = None) -> Call[int]:
     """Empty a session at once, in a new epoch, which is the result; the worker erases older epochs in the archive.
 
-    If the session is not in Redis, a legal hold of `owner` protects it too. `request` as in `append`. Raises
-    SessionHeld and SessionPurged.
+    If the session is not in Redis, a legal hold of the `owner` protects it too, and it becomes that of the `owner`.
+    `request` as in `append`. Raises OwnerMismatch, SessionHeld and SessionPurged.
     """
     session = encode_session_id(session_id)
     keys = deployment.keyspace.of(session)
 
     def decode(reply: Any) -> int:
-        refusals.check(session_id, reply)
+        refusals.check(session_id, owner, reply)
         return int(reply[1])
 
     return Call(
@@ -40,26 +39,26 @@ def clear(
             keys.quarantine,
             keys.recent_requests(session),
             keys.holds,
+            *keys.owners(named_owner(owner)),
         ],
-        [session, request or os.urandom(8), b"" if owner is None else encode_owner(owner)],
+        [session, request or os.urandom(8), deployment.caller(owner)],
         decode,
     )
 
 
 def pop(
-    deployment: Deployment, session_id: str, last: Page, *, owner: str | None = None, request: bytes | None = None
+    deployment: Deployment, session_id: str, last: Page, *, owner: Caller = None, request: bytes | None = None
 ) -> Call[bool]:
     """Take back the last message for good, in a new epoch; the worker erases older epochs in the archive.
 
     `last` is the page that was read with that message. If the session has changed since, nothing is done and the
-    result is False. `owner` as in `clear`, `request` as in `append`. Raises SessionIncomplete, SessionHeld and
-    SessionPurged.
+    result is False. `request` as in `append`. Raises OwnerMismatch, SessionIncomplete, SessionHeld and SessionPurged.
     """
     session = encode_session_id(session_id)
     keys = deployment.keyspace.of(session)
 
     def decode(reply: Any) -> bool:
-        refusals.check(session_id, reply)
+        refusals.check(session_id, owner, reply)
         if reply[0] == b"incomplete":
             raise SessionIncomplete(
                 f"a part of session {session_id!r} may be in the archive alone: with archive= it is woken first"
@@ -77,6 +76,6 @@ def pop(
             keys.recent_requests(session),
             keys.holds,
         ],
-        [session, request or os.urandom(8), last.epoch, last.total, b"" if owner is None else encode_owner(owner)],
+        [session, request or os.urandom(8), last.epoch, last.total, deployment.caller(owner)],
         decode,
     )

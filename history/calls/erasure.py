@@ -83,17 +83,16 @@ def rebase(
 
 
 def drop_live(
-    deployment: Deployment, lease: Lease, *, epoch: int, idle: timedelta | None = None, owner: str | None = None
+    deployment: Deployment, lease: Lease, *, epoch: int, idle: timedelta | None = None, seen_owner: str | None = None
 ) -> Call[Purging]:
     """Drop a claimed session from Redis, archived or not; the archived part can still be restored."""
     session = encode_session_id(lease.session_id)
     keys = deployment.keyspace.of(session)
-    seen_owner = b"" if owner is None else encode_owner(owner)
-    owner_keys = [keys.owner(seen_owner)] if seen_owner else []
+    encoded = b"" if seen_owner is None else encode_owner(seen_owner)
     return Call(
         script("drop_live"),
-        [keys.messages(session), keys.metadata(session), keys.due, keys.tally, keys.holds, *owner_keys],
-        [session, lease.token, span_ms(idle), epoch, seen_owner],
+        [keys.messages(session), keys.metadata(session), keys.due, keys.tally, keys.holds, *keys.owners(seen_owner)],
+        [session, lease.token, span_ms(idle), epoch, encoded],
         _decode({b"dropped": lambda reply: Purging(PurgeOutcome.PURGED, None, int(reply[1]))}),
         repeatable=False,  # sent again, it would say that the session has changed
     )

@@ -3,42 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+from torpor.history.calls import refusals
 from torpor.history.calls.call import Call, Deployment
 from torpor.history.calls.session_info import to_hold
 from torpor.history.errors import InvalidReason
 from torpor.history.keys import encode_owner, encode_session_id
 from torpor.history.outcomes import HoldOutcome
+from torpor.history.owners import ANY_OWNER, Caller
 from torpor.history.scripts import script
 from torpor.history.session import Lease, LegalHold, SessionInfo
 
 
-def hold(deployment: Deployment, session_id: str, reason: str) -> Call[HoldOutcome]:
-    """Put a session under a legal hold, whether it is in Redis or not: it is neither cleared nor purged.
+def hold(deployment: Deployment, session_id: str, reason: str, *, owner: Caller = None) -> Call[HoldOutcome]:
+    """Put a session under a legal hold: it is neither cleared nor purged.
 
-    An erasure that was accepted before goes on. If it is called again, the newer reason counts. Raises InvalidReason.
+    An erasure that was accepted before goes on. If it is called again, the newer reason counts. Raises InvalidReason,
+    OwnerMismatch, and SessionNotFound if the session may be asleep and another caller has put it under a hold.
     """
-    return _hold(deployment, session_id, b"set", _encode_reason(reason))
+    return _hold(deployment, session_id, b"set", owner, _encode_reason(reason))
 
 
-def release_hold(deployment: Deployment, session_id: str) -> Call[HoldOutcome]:
-    """Release a session's own legal hold; that of its owner stays."""
-    return _hold(deployment, session_id, b"release")
+def release_hold(deployment: Deployment, session_id: str, *, owner: Caller = None) -> Call[HoldOutcome]:
+    """Release a session's own legal hold; that of its owner stays. Raises OwnerMismatch; SessionNotFound as `hold`."""
+    return _hold(deployment, session_id, b"release", owner)
 
 
 def note_owner_hold(deployment: Deployment, session_id: str) -> Call[HoldOutcome]:
     """Have the worker update a session's objects in the archive after a hold of its owner was set or released."""
-    return _hold(deployment, session_id, b"owner")
+    return _hold(deployment, session_id, b"owner", ANY_OWNER)
 
 
-def _hold(deployment: Deployment, session_id: str, what: bytes, reason: bytes = b"") -> Call[HoldOutcome]:
+def _hold(
+    deployment: Deployment, session_id: str, what: bytes, owner: Caller, reason: bytes = b""
+) -> Call[HoldOutcome]:
     session = encode_session_id(session_id)
     keys = deployment.keyspace.of(session)
+
+    def decode(reply: Any) -> HoldOutcome:
+        if reply[0] != b"purged":
+            refusals.check(session_id, owner, reply)
+        return HoldOutcome(reply[0].decode())
+
     return Call(
         script("hold"),
         [keys.messages(session), keys.metadata(session), keys.due, keys.tally, keys.holds],
-        [session, what, reason],
-        lambda reply: HoldOutcome(reply.decode()),
+        [session, what, reason, deployment.caller(owner)],
+        decode,
         repeatable=what != b"release",  # sent again, it would say that there was no hold
     )
 

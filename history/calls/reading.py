@@ -4,19 +4,28 @@ from __future__ import annotations
 
 from typing import Any
 
+from torpor.history.calls import refusals
 from torpor.history.calls.call import PAGE_MESSAGES, Call, Deployment
 from torpor.history.calls.session_info import to_session_info
 from torpor.history.keys import encode_session_id
+from torpor.history.owners import Caller
 from torpor.history.scripts import script
 from torpor.history.session import Page, SessionInfo
 
 
 def read(
-    deployment: Deployment, session_id: str, start: int, stop: int | None, page_bytes: int, *, touch: bool
+    deployment: Deployment,
+    session_id: str,
+    start: int,
+    stop: int | None,
+    page_bytes: int,
+    *,
+    touch: bool,
+    owner: Caller = None,
 ) -> Call[Page | None]:
     """Read messages from `start` on until `stop` or until about `page_bytes` are read; None if it is not in Redis.
 
-    A negative `start` counts from the end. With `touch` it counts as activity.
+    A negative `start` counts from the end. With `touch` it counts as activity. Raises OwnerMismatch.
     """
     session = encode_session_id(session_id)
     keys = deployment.keyspace.of(session)
@@ -24,24 +33,40 @@ def read(
     def decode(reply: Any) -> Page | None:
         if not reply:
             return None
+        refusals.check(session_id, owner, reply)
         epoch, restored_count, total, complete, first, *messages = reply
         return Page(int(epoch), int(restored_count), int(total), int(first), messages, complete=complete == b"1")
 
     return Call(
         script("read"),
         [keys.messages(session), keys.metadata(session), keys.due],
-        [session, int(touch), *deployment.defaults, start, b"" if stop is None else stop, page_bytes, PAGE_MESSAGES],
+        [
+            session,
+            int(touch),
+            *deployment.defaults,
+            start,
+            b"" if stop is None else stop,
+            page_bytes,
+            PAGE_MESSAGES,
+            deployment.caller(owner),
+        ],
         decode,
     )
 
 
-def info(deployment: Deployment, session_id: str) -> Call[SessionInfo | None]:
-    """Describe a session without counting as activity; None if it is not in Redis."""
+def info(deployment: Deployment, session_id: str, *, owner: Caller = None) -> Call[SessionInfo | None]:
+    """Describe a session without counting as activity; None if it is not in Redis. Raises OwnerMismatch."""
     session = encode_session_id(session_id)
     keys = deployment.keyspace.of(session)
+
+    def decode(reply: Any) -> SessionInfo | None:
+        if reply:
+            refusals.check(session_id, owner, reply)
+        return to_session_info(deployment, session_id, reply)
+
     return Call(
         script("info"),
         [keys.messages(session), keys.metadata(session), keys.due, keys.holds],
-        [session],
-        lambda reply: to_session_info(deployment, session_id, reply),
+        [session, deployment.caller(owner)],
+        decode,
     )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from torpor.history.calls.call import Call, Deployment
 from torpor.history.keys import encode_session_id
-from torpor.history.outcomes import IndexOutcome, RebuiltMetadata
+from torpor.history.outcomes import IndexOutcome, RebuiltMetadata, RejoinOutcome
 from torpor.history.scripts import script
+from torpor.history.session import SessionInfo
 
 
 def reindex(deployment: Deployment, session_id: str) -> Call[IndexOutcome]:
@@ -33,4 +34,20 @@ def rebuild_metadata(deployment: Deployment, session_id: str, rebuilt: RebuiltMe
         [session, *counts],
         bool,
         repeatable=False,  # sent again, it would say that the session has changed
+    )
+
+
+def rejoin(deployment: Deployment, compared: SessionInfo, dropped: int) -> Call[RejoinOutcome]:
+    """Drop the first messages of a session, which its archive has, and give the others an epoch after the archive's.
+
+    For a session whose archive has messages that Redis lacks, only if the session is as it was `compared`.
+    """
+    session = encode_session_id(compared.session_id)
+    keys = deployment.keyspace.of(session)
+    counts = [compared.epoch, compared.restored_count, compared.message_count, dropped]
+    return Call(
+        script("rejoin"),
+        [keys.messages(session), keys.metadata(session), keys.due, keys.tally, keys.quarantine],
+        [session, *counts, *deployment.defaults],
+        lambda reply: RejoinOutcome(reply.decode()),
     )

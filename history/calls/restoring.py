@@ -7,27 +7,37 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
+from torpor.history.calls import refusals
 from torpor.history.calls.call import Call, Deployment, span_ms, to_ms
 from torpor.history.errors import OwnerMismatch, SessionDamaged, SessionPurged, StagingLost
 from torpor.history.keys import encode_owner, encode_session_id
 from torpor.history.outcomes import RestoreEnd, RestoreRefusal, RestoreTicket
+from torpor.history.owners import Caller
 from torpor.history.scripts import script
 from torpor.history.session import Origin
 
 
 def begin_restore(
-    deployment: Deployment, session_id: str, lease: timedelta, *, alone: bool = False, token: bytes | None = None
+    deployment: Deployment,
+    session_id: str,
+    lease: timedelta,
+    *,
+    owner: Caller = None,
+    alone: bool = False,
+    token: bytes | None = None,
 ) -> Call[RestoreTicket | RestoreRefusal]:
     """Begin a restore, which supersedes one that is running; with `alone` it begins only if none is running.
 
-    `token` names the restore, a random one unless given. Raises SessionDamaged if the session's metadata was lost,
-    and SessionPurged.
+    `token` names the restore, a random one unless given. Raises OwnerMismatch, SessionPurged, and SessionDamaged if the
+    session's metadata was lost.
     """
     session = encode_session_id(session_id)
     token = token or os.urandom(8).hex().encode()
     keys = deployment.keyspace.of(session)
 
     def decode(reply: Any) -> RestoreTicket | RestoreRefusal:
+        if reply[0] != b"purged":
+            refusals.check(session_id, owner, reply)
         match reply[0]:
             case b"complete" | b"running":
                 return RestoreRefusal(reply[0].decode())
@@ -40,7 +50,7 @@ def begin_restore(
     return Call(
         script("begin_restore"),
         [keys.messages(session), keys.metadata(session), keys.due, keys.tally, keys.recent_requests(session)],
-        [session, token, span_ms(lease), int(alone), *deployment.defaults],
+        [session, token, span_ms(lease), int(alone), *deployment.defaults, deployment.caller(owner)],
         decode,
     )
 
@@ -78,8 +88,6 @@ def finish_restore(
     """
     session = encode_session_id(ticket.session_id)
     keys = deployment.keyspace.of(session)
-    owner = b"" if origin.owner is None else encode_owner(origin.owner)
-    owner_keys = [keys.owner(owner)] if owner else []
     expiry = deployment.resolve(ticket.session_id, origin.owner, origin.expiry)
 
     def decode(reply: Any) -> RestoreEnd:
@@ -98,7 +106,7 @@ def finish_restore(
             keys.due,
             keys.tally,
             keys.staging(session, ticket.token),
-            *owner_keys,
+            *keys.owners(origin.owner),
         ],
         [
             session,
@@ -109,7 +117,7 @@ def finish_restore(
             span_ms(expiry.idle),
             span_ms(expiry.max_age),
             span_ms(expiry.retention),
-            owner,
+            b"" if origin.owner is None else encode_owner(origin.owner),
             span_ms(remember),
         ],
         decode,

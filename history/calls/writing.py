@@ -10,12 +10,12 @@ from torpor.history.calls import refusals
 from torpor.history.calls.call import Call, Deployment, span_ms
 from torpor.history.errors import (
     InvalidArgument,
-    OwnerMismatch,
     SessionExists,
 )
 from torpor.history.expiry import Expiry
-from torpor.history.keys import encode_owner, encode_session_id
+from torpor.history.keys import encode_session_id
 from torpor.history.limits import MAX_DEPTH, MAX_MESSAGE_BYTES, check_elements
+from torpor.history.owners import Caller, named_owner
 from torpor.history.scripts import script
 
 
@@ -25,8 +25,9 @@ def append(
     messages: Sequence[bytes],
     *,
     expiry: Expiry = Expiry(),  # noqa: B008 - frozen
-    owner: str | None = None,
+    owner: Caller = None,
     only_new: bool = False,
+    only_known: bool = False,
     allow_reuse: bool = False,
     max_bytes: int = MAX_MESSAGE_BYTES,
     max_depth: int | None = MAX_DEPTH,
@@ -36,9 +37,10 @@ def append(
 
     There is at least one, unless `only_new` makes an empty session.
     A retry by the client after a lost reply does not write the turn again, because it has the same `request` id (a
-    random one, unless given). `expiry`, within the deployment's policies, and `owner` count only if the session has
-    none yet. Raises OwnerMismatch, SessionPurged unless `allow_reuse`, SessionExists with `only_new`, MessageTooLarge
-    for a message of more than `max_bytes`, and MessageNotSerializable for one that is nested deeper than `max_depth`.
+    random one, unless given). `expiry`, within the deployment's policies, counts only if the session has none yet. A
+    session that is nobody's becomes that of the `owner`. Raises OwnerMismatch, SessionPurged unless `allow_reuse`,
+    SessionExists with `only_new`, SessionNotFound with `only_known` if the session may be asleep, MessageTooLarge for a
+    message of more than `max_bytes`, and MessageNotSerializable for one that is nested deeper than `max_depth`.
     """
     if not messages and not only_new:
         raise InvalidArgument("a turn has at least one message")
@@ -46,16 +48,11 @@ def append(
     session = encode_session_id(session_id)
     keys = deployment.keyspace.of(session)
     given = deployment.resolve(session_id, owner, expiry)
-    encoded_owner = b"" if owner is None else encode_owner(owner)
-    owner_keys = [keys.owner(encoded_owner)] if encoded_owner else []
 
     def decode(reply: Any) -> int:
-        refusals.check(session_id, reply)
-        match reply[0]:
-            case b"owner":
-                raise OwnerMismatch(f"session {session_id!r} belongs to another owner than {owner!r}")
-            case b"exists":
-                raise SessionExists(f"session {session_id!r} is in Redis already")
+        refusals.check(session_id, owner, reply)
+        if reply[0] == b"exists":
+            raise SessionExists(f"session {session_id!r} is in Redis already")
         return int(reply[1])
 
     return Call(
@@ -66,7 +63,7 @@ def append(
             keys.due,
             keys.tally,
             keys.recent_requests(session),
-            *owner_keys,
+            *keys.owners(named_owner(owner)),
         ],
         [
             session,
@@ -75,9 +72,10 @@ def append(
             span_ms(given.idle),
             span_ms(given.max_age),
             span_ms(given.retention),
-            encoded_owner,
+            deployment.caller(owner),
             int(only_new),
             int(allow_reuse),
+            int(only_known),
             *messages,
         ],
         decode,

@@ -14,13 +14,16 @@
 -- ARGV[5] idle timeout (ms) for a session that has none of its own, or ''
 -- ARGV[6] maximum age (ms) likewise, or ''
 -- ARGV[7] retention in the archive (ms) likewise, or ''
--- ARGV[8] owner or ''
+-- ARGV[8] caller; an owner who is named becomes that of a session that is nobody's
 -- ARGV[9] '1' to refuse a session that exists
 -- ARGV[10] '1' to begin the session anew if a purge has left a tombstone
--- ARGV[11...] messages, JSON bytes, oldest first; there may be none
--- Returns {'ok', length of the list} | {'owner'} another owner's session | {'exists'} | {'purged'}
+-- ARGV[11] '1' to refuse a session that may be asleep
+-- ARGV[12...] messages, JSON bytes, oldest first; there may be none
+-- Returns {'ok', length of the list} | {'owner'} another owner's session | {'unowned'} | {'exists'} | {'purged'}
+--   | {'unknown'} it may be asleep
 local keys = {messages = KEYS[1], metadata = KEYS[2], due = KEYS[3], tally = KEYS[4], recent_requests = KEYS[5],
   owner = KEYS[6]}
 local given = {session_id = ARGV[1], request = ARGV[2], default_idle = ARGV[3], default_max_age = ARGV[4],
-  idle = ARGV[5], max_age = ARGV[6], retention = ARGV[7], owner = ARGV[8], only_new = ARGV[9], allow_reuse = ARGV[10]}
-return write_messages(keys, given, ARGV, 11)
+  idle = ARGV[5], max_age = ARGV[6], retention = ARGV[7], caller = ARGV[8], only_new = ARGV[9], allow_reuse = ARGV[10],
+  only_known = ARGV[11]}
+return write_messages(keys, given, ARGV, 12)

@@ -1,8 +1,8 @@
 -- Begin a restore: leave its token in the metadata. A session that is not in Redis gets a new epoch.
 -- Atomic: only the newest token can finish, and a worker that is archiving the session can't delete it.
--- Uses: clock, due, epoch, memory, number
+-- Uses: clock, due, epoch, memory, number, owner
 -- Reads: epoch, complete, state, restore_token, restore_until, last_active, idle, max_age, floor, hold_pending,
---   tombstone_until
+--   tombstone_until, owner
 -- KEYS[1] list    messages
 -- KEYS[2] hash    metadata
 -- KEYS[3] zset    due
@@ -14,10 +14,14 @@
 -- ARGV[4] '1' to refuse while another restore is running
 -- ARGV[5] default idle timeout (ms)
 -- ARGV[6] default maximum age (ms) or ''
+-- ARGV[7] caller
 -- Returns {'begun', epoch, length of the list} | {'complete'} no part is in the archive alone | {'running'}
 --   | {'purged'} | {'damaged'} the metadata was lost, so nothing tells which messages are of which epoch
+--   | {'owner'} another owner's session | {'unowned'}
 local session = read_session(KEYS[2])
 if session.state == 'purged' then return {'purged'} end
+local refused = refused_caller(session.owner, ARGV[7], KEYS[1])
+if refused then return refused end
 if session.complete then return {'complete'} end
 local length = redis.call('LLEN', KEYS[1])
 if length > 0 and not session.epoch then return {'damaged'} end

@@ -1,7 +1,7 @@
 -- Empty a session at once: it gets a new epoch with a floor, so that no older epoch can come back.
 -- The session is due now, and is not archived before the worker has erased the older segments.
 -- Atomic: no append, commit or restore sees the old messages without the old epoch.
--- Uses: clock, due, epoch, legal_hold, number, recheck, requests
+-- Uses: clock, due, epoch, legal_hold, number, owner, recheck, requests
 -- Reads: idle, max_age, retention, owner, epoch, recent_requests, recheck_at, state
 -- KEYS[1] list    messages
 -- KEYS[2] hash    metadata
@@ -10,15 +10,20 @@
 -- KEYS[5] zset    quarantine
 -- KEYS[6] string  recent requests, kept from before the session left Redis
 -- KEYS[7] hash    legal holds
+-- KEYS[8] set     the owner's sessions; present only with an owner
 -- ARGV[1] session id
 -- ARGV[2] request id, 8 bytes: the same each time that the same clear is sent
--- ARGV[3] owner that the caller knows of, or ''
+-- ARGV[3] caller; an owner who is named becomes that of a session that is nobody's, as by a write
 -- Returns {'cleared', epoch of the clear, or 0 if that epoch has left Redis since} | {'held', hold} | {'purged'}
+--   | {'owner'} another owner's session | {'unowned'}
 local session = read_session(KEYS[2])
 local requests = session.recent_requests or redis.call('GET', KEYS[6])
 if is_recent(requests, ARGV[2]) then return {'cleared', session.epoch or '0'} end
 if session.state == 'purged' then return {'purged'} end
-local hold = legal_hold_of_any(KEYS[7], ARGV[1], session.owner, ARGV, 3)
+local refused = refused_caller(session.owner, ARGV[3], KEYS[1])
+if refused then return refused end
+local owner = session.owner or named_owner(ARGV[3])
+local hold = legal_hold(KEYS[7], ARGV[1], owner)
 if hold then return {'held', hold} end
 local epoch = int(next_epoch(KEYS[4], session.epoch))
 local now_ms = clock_ms()
@@ -34,5 +39,6 @@ if recheck_ms > now_ms then redis.call('HSET', KEYS[2], FIELD.recheck_at, int(re
 if session.idle then redis.call('HSET', KEYS[2], FIELD.idle, session.idle) end
 if session.max_age then redis.call('HSET', KEYS[2], FIELD.max_age, session.max_age) end
 if session.retention then redis.call('HSET', KEYS[2], FIELD.retention, session.retention) end
-if session.owner then redis.call('HSET', KEYS[2], FIELD.owner, session.owner) end
+if owner then redis.call('HSET', KEYS[2], FIELD.owner, owner) end
+if KEYS[8] then redis.call('SADD', KEYS[8], ARGV[1]) end
 return {'cleared', epoch}

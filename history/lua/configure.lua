@@ -8,11 +8,12 @@
 -- ARGV[4] default maximum age (ms) to record, '' to leave it, '-' for none
 -- ARGV[5] policies (JSON) to record, '' to leave them
 -- ARGV[6] default retention in the archive (ms) to record, '' to leave it, '-' for none, which is recorded too
--- Returns {shards, idle ms, max age ms, policies, retention ms, the deployment's id, its archive's URL, the tokens of the
---   fence, now (ms)}, each but the last or false
+-- ARGV[7] '1' to record that sessions must have an owner, '-' that they need none, '' to leave it
+-- Returns {shards, idle ms, max age ms, policies, retention ms, the deployment's id, its archive's URL,
+--   '1' if sessions must have an owner, the tokens of the fence, now (ms)}, each but the last or false
 local function read()
   local config = redis.call('HMGET', KEYS[1], 'shards', 'idle', 'max_age', 'policies', 'retention', 'deployment',
-    'archive', 'fence')
+    'archive', 'require_owner', 'fence')
   config[#config + 1] = int(clock_ms())
   return config
 end
@@ -34,6 +35,7 @@ end
 record('idle', ARGV[3], config[2])
 record('max_age', ARGV[4], config[3])
 record('policies', ARGV[5], config[4] or '[]')
+record('require_owner', ARGV[7], config[8])
 -- Callers that wake a session must know if there is no default retention. Without a record they leave the retention
 -- of the session's objects as it is.
 if ARGV[6] == '-' then redis.call('HSET', KEYS[1], 'retention', '') else record('retention', ARGV[6], config[5]) end

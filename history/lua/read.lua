@@ -1,8 +1,8 @@
 -- Read a page of messages; it can count as activity.
 -- Atomic: the page and the state that it belongs to (epoch, restored count, total) are from the same moment.
--- Uses: clock, due, memory, number, page
+-- Uses: clock, due, memory, number, owner, page
 -- Reads: epoch, restored_count, idle, max_age, state, floor, last_active, complete, hold_pending, last_written,
---   restore_until, tombstone_until
+--   restore_until, tombstone_until, owner
 -- KEYS[1] list    messages
 -- KEYS[2] hash    metadata
 -- KEYS[3] zset    due
@@ -14,11 +14,14 @@
 -- ARGV[6] position after the last one, '' for the end of the list
 -- ARGV[7] page size (bytes): the page ends with the message that reaches it
 -- ARGV[8] page size (messages)
+-- ARGV[9] caller
 -- Returns {epoch, restored count, total, '1' if no part is in the archive alone, first position, message...}
---   | {} not in Redis
+--   | {} not in Redis | {'owner'} another owner's session | {'unowned'}
 local total = redis.call('LLEN', KEYS[1])
 local session = read_session(KEYS[2])
 if not session.epoch and total == 0 then return {} end
+local refused = refused_caller(session.owner, ARGV[9], KEYS[1])
+if refused then return refused end
 if ARGV[2] == '1' and session.epoch and session.state ~= 'purged' then
   local now_ms = clock_ms()
   allow_at_memory_limit(KEYS[3])

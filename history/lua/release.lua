@@ -1,8 +1,8 @@
 -- Give a claimed session back after a failure: due again after a delay, or in quarantine. A tombstone never goes there,
 -- because a session in quarantine can be written to.
 -- Atomic: only the owner of the lease decides.
--- Uses: clock, due, lease, memory, number, waiting
--- Reads: state, attempt, waiting_since
+-- Uses: clock, due, lease, memory, number, recheck, waiting
+-- Reads: state, attempt, waiting_since, floor, recheck_at
 -- KEYS[1] hash    metadata
 -- KEYS[2] zset    due
 -- KEYS[3] zset    quarantine
@@ -17,6 +17,10 @@ if not owns_lease(KEYS[2], ARGV[1], ARGV[2]) then return 0 end
 allow_at_memory_limit(KEYS[2])
 local TOMBSTONE_DELAY_MS = 600000
 local session, now_ms = read_session(KEYS[1]), clock_ms()
+-- An upload of a failed attempt may still be on its way. Whoever erases before the lease would have ended looks again.
+if ARGV[5] ~= '' and session.attempt and not session.floor then
+  redis.call('HSET', KEYS[1], FIELD.recheck_at, int(next_recheck(KEYS[2], ARGV[1], KEYS[1], session.recheck_at)))
+end
 local due_ms = now_ms + (tonumber(ARGV[3]) or TOMBSTONE_DELAY_MS)
 if ARGV[3] == '' and session.state ~= 'purged' then
   redis.call('ZADD', KEYS[3], int(now_ms), ARGV[1])

@@ -12,6 +12,7 @@ from torpor.history.clients.blocking import blocking, blocking_iterator
 from torpor.history.errors import InvalidArgument
 from torpor.history.keys import DEFAULT_NAMESPACE
 from torpor.history.store.adoption import Adopting
+from torpor.history.store.any_owner import for_any_owner
 from torpor.history.store.archiving import Archiving
 from torpor.history.store.erasure import Erasure
 from torpor.history.store.events import Events
@@ -50,6 +51,7 @@ class AsyncSessionStore(SessionOperations):
 class SessionStore(SingleCalls, Index, Archiving, Erasure, PurgeLocks, LegalHolds, Owners, Repair, Events, Identities):
     """The sessions of one deployment, with a blocking client. Nothing is sent before the first operation.
 
+    It is for workers and operators: its operations are for sessions of any owner, unless they are told whose (`owner`).
     Each operation is one atomic round trip (a Lua script on one hash slot) unless it says otherwise. All of them can
     raise RedisUnavailable, RedisMemoryFull and RedisRefused; each names the other errors that it can raise. Safe to
     share among threads, as redis-py's clients are.
@@ -60,10 +62,10 @@ class SessionStore(SingleCalls, Index, Archiving, Erasure, PurgeLocks, LegalHold
         super().__init__(client, namespace=namespace, shards=shards)
         self.operations = SessionOperations(self)
 
-    messages = blocking(Reading.messages)
-    pages = blocking_iterator(Reading.pages)
-    update = blocking(ChangingExpiry.update)
-    adopt = blocking(Adopting.adopt)
+    messages = for_any_owner(blocking(Reading.messages))
+    pages = for_any_owner(blocking_iterator(Reading.pages))
+    update = for_any_owner(blocking(ChangingExpiry.update))
+    adopt = for_any_owner(blocking(Adopting.adopt))
     finish_adoption = blocking(Adopting.finish_adoption)
-    adoptable = blocking(Adopting.adoptable)
+    adoptable = for_any_owner(blocking(Adopting.adoptable))
     give_back = blocking(Adopting.give_back)

@@ -25,12 +25,13 @@ from typing import Protocol
 from torpor.history import calls
 from torpor.history.adoption import Adoptable, Adoption, Look
 from torpor.history.elements import Shape, has_message_outline, is_message, shape
-from torpor.history.errors import InvalidArgument, MessageCorrupt, NotAdoptable, OwnerMismatch, SessionPurged
+from torpor.history.errors import InvalidArgument, MessageCorrupt, NotAdoptable, SessionPurged
 from torpor.history.expiry import Expiry
 from torpor.history.keys import is_torpors_list
 from torpor.history.layout import RETURN_PREFIX, Layout, check_return_key, other_format
 from torpor.history.limits import MAX_MESSAGE_BYTES, is_too_deep
 from torpor.history.order import Order
+from torpor.history.owners import ANY_OWNER, Caller, named_owner
 from torpor.history.session import SessionInfo, Status
 from torpor.history.store.reading import PAGE_BYTES
 from torpor.history.store.runner import Operations, Runner
@@ -66,7 +67,7 @@ class Adopting(Operations):
         layout: Layout,
         *,
         expiry: Expiry = Expiry(),  # noqa: B008 - frozen
-        owner: str | None = None,
+        owner: Caller = None,
         allow_reuse: bool = False,
         max_bytes: int = MAX_MESSAGE_BYTES,
     ) -> int:
@@ -82,11 +83,12 @@ class Adopting(Operations):
 
     async def finish_adoption(self, adoption: Adoption) -> int:
         """Finish an adoption that has begun; returns how many messages were moved."""
-        adopter = _Adopter(self.runner, adoption.session_id, adoption.layout, owner=adoption.owner)
+        owner = ANY_OWNER if adoption.owner is None else adoption.owner
+        adopter = _Adopter(self.runner, adoption.session_id, adoption.layout, owner=owner)
         return await adopter.carry_on(adoption)
 
     async def adoptable(
-        self, session_id: str, layout: Layout, *, owner: str | None = None, max_bytes: int = MAX_MESSAGE_BYTES
+        self, session_id: str, layout: Layout, *, owner: Caller = None, max_bytes: int = MAX_MESSAGE_BYTES
     ) -> Adoptable | None:
         """Look at what `adopt` would take; changes nothing. Raises NotAdoptable, OwnerMismatch and SessionPurged."""
         return await _Adopter(self.runner, session_id, layout, owner=owner, max_bytes=max_bytes).look()
@@ -128,7 +130,7 @@ class _Adopter:
     session_id: str
     layout: Layout
     expiry: Expiry = Expiry()  # noqa: RUF009 - frozen
-    owner: str | None = None
+    owner: Caller = None
     allow_reuse: bool = False
     max_bytes: int = MAX_MESSAGE_BYTES
 
@@ -140,7 +142,7 @@ class _Adopter:
             adoption = await self._begin()
             if found.token is None and adoption.layout == self.layout:
                 await self._take(found)
-            owner = adoption.owner if self.owner is None else self.owner
+            owner = self.owner if adoption.owner is None else adoption.owner
             moved += await replace(self, layout=adoption.layout, owner=owner).carry_on(adoption)
         return moved
 
@@ -151,11 +153,9 @@ class _Adopter:
         last = await self._peek(first.total - 1) if first else None
         if not (first and first.messages and last and last.messages):
             return None  # there is none, or another process takes it
-        info = await self._info()
+        info = await self._info(self.owner)
         if info and info.status is Status.PURGED and not self.allow_reuse:
             raise SessionPurged(f"session {self.session_id!r} was purged")
-        if info and None not in (info.owner, self.owner) and info.owner != self.owner:
-            raise OwnerMismatch(f"session {self.session_id!r} belongs to another owner than {self.owner!r}")
         return Adoptable(first.total, first.messages[0], last.messages[-1])
 
     async def find(self) -> Look | None:
@@ -206,7 +206,11 @@ class _Adopter:
 
         If the session is in Redis, they may continue it, and then signs do not count.
         """
-        if not self.layout.check_order or not order.seems_wrong or not (order.is_wrong or await self._info() is None):
+        if (
+            not self.layout.check_order
+            or not order.seems_wrong
+            or not (order.is_wrong or await self._info(ANY_OWNER) is None)
+        ):
             return
         looks, named = ("oldest", "newest") if self.layout.newest_first else ("newest", "oldest")
         raise NotAdoptable(
@@ -215,8 +219,8 @@ class _Adopter:
             "or insist with --force or Layout(..., check_order=False)",
         )
 
-    async def _info(self) -> SessionInfo | None:
-        return await self.runner.perform(calls.info(await self.runner.deployed(), self.session_id))
+    async def _info(self, owner: Caller) -> SessionInfo | None:
+        return await self.runner.perform(calls.info(await self.runner.deployed(), self.session_id, owner=owner))
 
     async def _peek(self, start: int) -> Look | None:
         return await self.runner.perform(
@@ -231,7 +235,7 @@ class _Adopter:
         )
 
     async def _begin(self) -> Adoption:
-        new = Adoption.new(self.session_id, self.layout, self.owner)
+        new = Adoption.new(self.session_id, self.layout, named_owner(self.owner))
         deployment = await self.runner.deployed(record=True)
         return await self.runner.perform(
             calls.begin_adoption(deployment, new, owner=self.owner, allow_reuse=self.allow_reuse)

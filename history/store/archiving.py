@@ -12,6 +12,7 @@ from torpor.history import calls
 from torpor.history.calls import Call
 from torpor.history.errors import RedisRefused, TorporError
 from torpor.history.outcomes import CommitOutcome, PurgeTarget, Purging
+from torpor.history.owners import ANY_OWNER
 from torpor.history.session import Lease, Page, SessionInfo
 from torpor.history.store.operation import Operation
 from torpor.history.store.runner import BlockingRunner
@@ -51,11 +52,17 @@ class Archiving(BlockingRunner):
         Each page is atomic on its own, and each 16 are one pipeline. Each result is None if the session is not in
         Redis, or the error that this session met.
         """
-        return self._in_turns(
-            [
-                calls.read(self.deployment, each.session_id, each.archived_count, each.message_count, size, touch=False)
-                for each in sessions
-            ]
+        return self._in_turns([self._head(each, size) for each in sessions])
+
+    def _head(self, session: SessionInfo, size: int) -> Call[Page | None]:
+        return calls.read(
+            self.deployment,
+            session.session_id,
+            session.archived_count,
+            session.message_count,
+            size,
+            touch=False,
+            owner=ANY_OWNER,
         )
 
     def commits(self, verified: Sequence[tuple[Lease, SessionInfo]]) -> list[CommitOutcome | TorporError]:

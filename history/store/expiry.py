@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from torpor.history import calls
 from torpor.history.calls import KEEP, Keep
+from torpor.history.owners import Caller
 from torpor.history.store.runner import Operations
 
 
@@ -16,22 +17,25 @@ class ChangingExpiry(Operations):
         self,
         session_id: str,
         *,
+        owner: Caller = None,
         idle: timedelta | Keep | None = KEEP,
         max_age: timedelta | Keep | None = KEEP,
         retention: timedelta | Keep | None = KEEP,
     ) -> None:
         """Change the expiry of a session; None sets the deployment's default.
 
-        Raises SessionNotFound if it is asleep or unknown.
+        Raises SessionNotFound if it is asleep or unknown, and OwnerMismatch.
 
         If the deployment's policies depend on the owner, one more round trip asks for the session's.
         """
         deployment = await self.runner.deployed()
-        owner = await self._owner(session_id) if deployment.policies.need_owner else None
+        session_owner = await self._owner(session_id, owner) if deployment.policies.need_owner else None
         await self.runner.perform(
-            calls.update(deployment, session_id, owner, idle=idle, max_age=max_age, retention=retention)
+            calls.update(
+                deployment, session_id, session_owner, owner=owner, idle=idle, max_age=max_age, retention=retention
+            )
         )
 
-    async def _owner(self, session_id: str) -> str | None:
-        found = await self.runner.perform(calls.info(await self.runner.deployed(), session_id))
+    async def _owner(self, session_id: str, owner: Caller) -> str | None:
+        found = await self.runner.perform(calls.info(await self.runner.deployed(), session_id, owner=owner))
         return found.owner if found else None

@@ -15,6 +15,7 @@ from torpor.history.calls import Call
 from torpor.history.errors import TorporError
 from torpor.history.keys import DEFAULT_NAMESPACE
 from torpor.history.overview import ShardOverview, ShardPoll
+from torpor.history.owners import ANY_OWNER
 from torpor.history.session import Lease, SessionInfo, Status
 from torpor.history.store.announcements import Announcements
 from torpor.history.store.operation import Operation
@@ -108,7 +109,7 @@ class Index(BlockingRunner):
     def infos(self, session_ids: Sequence[str]) -> list[SessionInfo | TorporError | None]:
         """Describe many sessions; one pipeline. Each result is None if the session is not in Redis, or its error."""
         deployment = self.deployment
-        return self.run_many([calls.info(deployment, session) for session in session_ids])
+        return self.run_many([calls.info(deployment, session, owner=ANY_OWNER) for session in session_ids])
 
     def adoptions(self) -> list[Adoption]:
         """The adoptions that have begun and not ended; one pipeline.

@@ -9,6 +9,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from torpor.history.calls import Call, Deployment
 from torpor.history.clients.blocking import run_sync
+from torpor.history.store.any_owner import for_any_owner
 from torpor.history.store.runner import BlockingRunner, Operations, Runner
 
 T = TypeVar("T")
@@ -18,7 +19,8 @@ P = ParamSpec("P")
 class Operation(Generic[P, T]):
     """Runs what a function of `calls` describes: blocking in a SessionStore, as a coroutine in SessionOperations.
 
-    Its parameters and its documentation are those of the function, without the deployment. With `record`, for an
+    Its parameters and its documentation are those of the function, without the deployment. In a SessionStore it is for
+    any owner, unless it is told whose session it is for. With `record`, for an
     operation that may bring a first session into being, the deployment's shard count is recorded before.
     """
 
@@ -32,7 +34,7 @@ class Operation(Generic[P, T]):
             return run_sync(coroutine(runner, *args, **kwargs))
 
         self._coroutine = coroutine
-        self._blocking = blocking
+        self._blocking = for_any_owner(blocking)
         self.__doc__ = call.__doc__
 
     @overload

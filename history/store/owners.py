@@ -6,14 +6,11 @@ from collections.abc import Iterator
 
 from torpor.history import calls
 from torpor.history.errors import TorporError
-from torpor.history.store.operation import Operation
 from torpor.history.store.runner import BlockingRunner
 
 
 class Owners(BlockingRunner):
-    """Lists an owner's sessions, and gives sessions an owner."""
-
-    assign_owner = Operation(calls.assign_owner, record=True)
+    """Lists an owner's sessions."""
 
     def owned(self, owner: str) -> Iterator[str]:
         """Walk the ids of an owner's sessions in Redis, shard by shard; an id may come twice.

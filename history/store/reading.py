@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 from torpor.history import calls
+from torpor.history.owners import Caller
 from torpor.history.session import Page
 from torpor.history.store.runner import Operations
 
@@ -15,24 +16,25 @@ PAGE_BYTES = 1024 * 1024
 class Reading(Operations):
     """Reads sessions, each page with one call."""
 
-    async def messages(self, session_id: str, *, touch: bool = True) -> list[bytes]:
+    async def messages(self, session_id: str, *, owner: Caller = None, touch: bool = True) -> list[bytes]:
         """The session's messages in Redis as JSON bytes, oldest first; empty if the session is not in Redis.
 
         Up to 1 MiB is one atomic round trip. A longer transcript is read in pages, and read again if the session has
-        changed its epoch meanwhile. With `touch` it counts as activity.
+        changed its epoch meanwhile. With `touch` it counts as activity. Raises
+        OwnerMismatch.
         """
-        transcript = await self.transcript(session_id, touch=touch)
+        transcript = await self.transcript(session_id, owner=owner, touch=touch)
         return transcript.messages if transcript else []
 
     async def transcript(
-        self, session_id: str, start: int = 0, stop: int | None = None, *, touch: bool = True
+        self, session_id: str, start: int = 0, stop: int | None = None, *, owner: Caller = None, touch: bool = True
     ) -> Page | None:
         """Messages `[start, stop)` as one page, read as by `messages`; None if the session is not in Redis.
 
         A negative `start` counts from the end.
         """
         while True:
-            pages = [page async for page in self.pages(session_id, start, stop, touch=touch)]
+            pages = [page async for page in self.pages(session_id, start, stop, owner=owner, touch=touch)]
             if not pages:
                 return None
             first, last = pages[0], pages[-1]
@@ -43,7 +45,7 @@ class Reading(Operations):
                 return replace(first, total=last.total, messages=messages)
 
     async def pages(
-        self, session_id: str, start: int = 0, stop: int | None = None, *, touch: bool = False
+        self, session_id: str, start: int = 0, stop: int | None = None, *, owner: Caller = None, touch: bool = False
     ) -> AsyncIterator[Page]:
         """Messages `[start, stop)` in pages of about 1 MiB, each with the session's state when it was read.
 
@@ -51,7 +53,7 @@ class Reading(Operations):
         """
         deployment = await self.runner.deployed()
         while page := await self.runner.perform(
-            calls.read(deployment, session_id, start, stop, PAGE_BYTES, touch=touch)
+            calls.read(deployment, session_id, start, stop, PAGE_BYTES, owner=owner, touch=touch)
         ):
             yield page
             if start < 0 and stop is None:  # later messages are not among the last ones

@@ -43,3 +43,4 @@ class Repair(BlockingRunner):
 
     reindex = Operation(calls.reindex)
     rebuild_metadata = Operation(calls.rebuild_metadata)
+    rejoin = Operation(calls.rejoin)

@@ -101,10 +101,18 @@ class Runner:
         max_age: timedelta | Keep | None = KEEP,
         retention: timedelta | Keep | None = KEEP,
         policies: Policies | None = None,
+        require_owner: bool | None = None,
     ) -> Deployment:
         shards = self._shards or DEFAULT_SHARDS
         wanted = calls.configure(
-            self._namespace, shards, idle, max_age, retention=retention, policies=policies, record=record
+            self._namespace,
+            shards,
+            idle,
+            max_age,
+            retention=retention,
+            policies=policies,
+            require_owner=require_owner,
+            record=record,
         )
         return await self.perform(wanted)
 
@@ -211,9 +219,20 @@ class BlockingRunner(Runner):
         max_age: timedelta | None,
         retention: timedelta | None = None,
         policies: Policies = Policies(),  # noqa: B008 - frozen
+        require_owner: bool = False,
     ) -> Deployment:
-        """Record the deployment's default expiry and policies; applications see them when they next start."""
-        wanted = self._configured(record=True, idle=idle, max_age=max_age, retention=retention, policies=policies)
+        """Record the deployment's default expiry, its policies, and whether each session must have an owner.
+
+        Applications see them when they next start.
+        """
+        wanted = self._configured(
+            record=True,
+            idle=idle,
+            max_age=max_age,
+            retention=retention,
+            policies=policies,
+            require_owner=require_owner,
+        )
         return self._remembered(run_sync(wanted))
 
     def run(self, call: Call[T]) -> T:

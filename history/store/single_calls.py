@@ -16,6 +16,7 @@ class SingleCalls:
     pop = Operation(calls.pop, record=True)
     hold = Operation(calls.hold, record=True)
     release_hold = Operation(calls.release_hold, record=True)
+    assign_owner = Operation(calls.assign_owner, record=True)
     add_events = Operation(calls.add_events)
 
     begin_restore = Operation(calls.begin_restore, record=True)

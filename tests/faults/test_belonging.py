@@ -11,12 +11,12 @@ import redis
 from support.command import Result, Torpor, names_of_commands
 from support.two_sides import PAIRS, Sides, contents_of, set_up
 from torpor import MemorystoreChatMessageHistory, SessionArchive
-from torpor.worker import tasks
 from torpor.worker.deployment import identity
 from torpor.worker.deployment.identity import State
 from torpor.worker.deployment.services import Services
-from torpor.worker.deployment.settings import PREFIX
+from torpor.worker.deployment.settings import PREFIX, load_settings
 from torpor.worker.errors import ArchiveMisconfigured, DeploymentMismatch
+from torpor.worker.sleep.opening import OpenDeployment
 
 # The first use may be one of these.
 MAKING = ["archive none", "import {file}", "adopt --match zz* --format memorystore"]
@@ -32,20 +32,23 @@ RELYING = [
     "unhold --session none",
     "restore none",
     "assign-owner --match zz* --owner ann --yes",
+    "purge --session none --dry-run",
+    "purge --owner nobody --dry-run",
+    "purge --idle-for 1s --dry-run --json",
+    "assign-owner --match zz* --owner ann --dry-run",
 ]
 LOOKING = [
     "show none",
     "export --all",
     "doctor",
     "bucket",
-    "purge --session none --dry-run",
-    "purge --owner nobody --dry-run",
-    "purge --idle-for 1s --dry-run --json",
     "purge-status",
     "receipts",
 ]
 # These ask Redis alone, and so work while the archive is down.
-OF_REDIS = ["status", "sessions", "events", "quarantine", "requeue --all"]
+OF_REDIS = ["sessions", "events", "quarantine", "requeue --all", "status --no-archive"]
+# This tells of sides that do not belong together, too.
+TELLING = ["status"]
 # Not doors: the identity itself, a deployment of its own, and processes that the tests below start.
 APART = {"deployment", "demo", "worker", "beat"}
 
@@ -64,7 +67,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_every_command_is_one_of_these_doors() -> None:
-    doors = {door.split()[0] for door in (*MAKING, *RELYING, *LOOKING, *OF_REDIS)}
+    doors = {door.split()[0] for door in (*MAKING, *RELYING, *LOOKING, *OF_REDIS, *TELLING)}
     assert doors | APART == names_of_commands()
 
 
@@ -90,14 +93,15 @@ def test_each_door_lets_in_who_belongs_together_and_refuses_the_others_with_noth
     services: Services, torpor: Torpor, file: Path, at_redis: str, at_archive: str
 ) -> None:
     sides = set_up(services, at_redis, at_archive)
-    for door in (*LOOKING, *BEFORE_MAKING, *OF_REDIS, *RELYING):
+    for door in (*LOOKING, *TELLING, *BEFORE_MAKING, *OF_REDIS, *RELYING):
         before = contents_of(services.sessions, services.archive)
         done = torpor(*door.format(file=file).split())
         assert (done.code == 2) == is_refused(sides, door), (door, done)
         assert done.code != 2 or names_both(done, sides), (door, done)
+        assert door not in TELLING or "live in Redis" in done.out, done
         if done.code == 2 and at_redis == at_archive == "of an older version":
             assert "an older version made this deployment" in done.said, (door, done)
-        if done.code == 2 or door in LOOKING or door in BEFORE_MAKING:
+        if done.code == 2 or door in (*LOOKING, *TELLING, *BEFORE_MAKING):
             assert contents_of(services.sessions, services.archive) == before, door
 
 
@@ -106,7 +110,7 @@ MAKERS: dict[str, Callable[[Torpor, Services, str], object]] = {
     "import": lambda torpor, _, file: torpor("import", file).code == 0,
     "adopt": lambda torpor, _, __: torpor("adopt", "--match", "zz*", "--format", "memorystore").code == 0,
     "worker": lambda _, services, __: identity.make(services.sessions, services.archive),
-    "task": lambda _, __, ___: tasks._opened.__wrapped__(),
+    "task": lambda _, __, ___: OpenDeployment(load_settings()).services(),
 }
 
 

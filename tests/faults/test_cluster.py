@@ -22,7 +22,14 @@ from support.ports import free_port
 from support.sessions import commit
 from support.slot_moves import move_away, moving
 from support.waiting import wait_until
-from torpor.history.protocol import LAYOUTS, CommitOutcome, Lease, RedisUnavailable, SessionInfo, SessionNotFound
+from torpor.history.protocol import (
+    LAYOUTS,
+    CommitOutcome,
+    Lease,
+    RedisUnavailable,
+    SessionInfo,
+    SessionNotFound,
+)
 from torpor.worker.deployment.services import Services, connect
 from torpor.worker.deployment.settings import Settings
 from torpor.worker.ops.status import overview

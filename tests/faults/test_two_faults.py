@@ -155,7 +155,7 @@ ORDER = Order.of(session="s", id="20260101-000000-0123abcd")
 WRITERS: dict[str, tuple[str, Callable[[Services], object]]] = {
     "floor marker": (
         names.floor_name("s", 7),
-        lambda services: erase.below_floor(services, "s", 7, []),
+        lambda services: erase.below_floor(services, "s", 7, [], kept=0),
     ),
     "order": (names.order_name(ORDER.id), lambda services: orders.place(services, ORDER)),
     "inventory": (

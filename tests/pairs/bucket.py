@@ -2,8 +2,7 @@
 
 Not among the faults, since they can't be: Cloud Storage lists every object that exists, and answers 404 and 412 only
 if that is so (https://cloud.google.com/storage/docs/consistency). TLS protects descriptions on their way down, and a
-request that is lost once is sent again (tests/faults/storage/test_each_request.py). An upload whose connection broke
-arrives while its sender is still at work, if it does.
+request that is lost once is sent again (tests/faults/storage/test_each_request.py).
 """
 
 from __future__ import annotations
@@ -88,7 +87,7 @@ FAULTS = [
     Fault("content altered on the way down", {READ}, _on_the_way(corrupted_down)),
     Fault("held back", _ALL, _held_back, holds=True),
     Fault("arrives after its next try", {UPLOAD}, _again),
-    Fault("arrives after the next worker's", {PATCH, DELETE}, _late),
+    Fault("arrives after the next worker's", _CHANGES, _late),
     Fault("worker killed", _ALL | {FAILPOINT}, _on_the_way(reset_before), kills=True),
     Fault("done, and worker killed", _CHANGES, _on_the_way(reset_after), kills=True),
 ]

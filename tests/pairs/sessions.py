@@ -7,6 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from support.keyspace import raw
 from support.observed import watch
 from torpor.history.fields import STORED
@@ -15,6 +17,7 @@ from torpor.worker.archive import contents, transcript
 from torpor.worker.archive.contents import Contents
 from torpor.worker.archive.stores import NEVER, StoredObject
 from torpor.worker.deployment.services import Services
+from torpor.worker.erasure import erase
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.outcome import Outcome
 from torpor.worker.wake.read import read_transcript
@@ -64,20 +67,26 @@ class Subject:
         result = archive_session(self.services, self.session_id)
         assert result.outcome is Outcome.ARCHIVED, result
 
-    def end_leases(self) -> None:
-        """Let the lease of a worker end, and that of a worker which was at work when the session was cleared."""
+    def end_lease(self) -> None:
+        """Let the lease of a worker end. Its uploads may still be on their way."""
         self.services.sessions.close(self.session_id)
+
+    def wait(self) -> None:
+        """Let the lease of a worker end, also if it was at work at a clear, and let its uploads arrive."""
+        self.end_lease()
         session, keyspace = self.session_id.encode(), self.services.sessions.deployment.keyspace
         keys = keyspace.shard(keyspace.shard_of(session))
         raw(self.services.sessions.client, "HDEL", keys.metadata(session), STORED["recheck_at"])
 
     def settle(self) -> None:
         """Work on the session until nothing of it is left in Redis."""
-        for _ in range(_ROUNDS):
-            self.end_leases()
-            result = archive_session(self.services, self.session_id)
-            if self.services.sessions.info(self.session_id) is None:
-                return
+        with pytest.MonkeyPatch.context() as later:
+            later.setattr(erase, "_LATEST", timedelta())  # no upload is on its way any more
+            for _ in range(_ROUNDS):
+                self.wait()
+                result = archive_session(self.services, self.session_id)
+                if self.services.sessions.info(self.session_id) is None:
+                    return
         raise AssertionError(f"never quiet: {result}")
 
     # What must be so

@@ -120,5 +120,5 @@ class Trial:
         return attempt
 
     def _use(self, subject: Subject, _: Services) -> None:
-        subject.end_leases()
+        subject.end_lease()
         self.case.between.act(subject)

@@ -60,7 +60,10 @@ class Chat:
     def pop(self) -> None:
         """Take the last message back, after waking the session if necessary."""
         conversation = Conversation(
-            self.services.sessions.client, self.session_id, archive=SessionArchive(self.services.archive.url)
+            self.services.sessions.client,
+            self.session_id,
+            owner="ann",
+            archive=SessionArchive(self.services.archive.url),
         )
         assert run_sync(conversation.pop(lambda page: page.messages)) == self.acknowledged[-1]
         self.erased.append(self.acknowledged.pop())

@@ -146,7 +146,7 @@ class Connection:
         return self._runner.run(awaited()) if self._runner else asyncio.run(awaited())
 
     def chat(self, session_id: str = "s", **options: Any) -> Chat:
-        return Chat(self, MemorystoreChatMessageHistory(self.client, session_id, **options))
+        return Chat(self, MemorystoreChatMessageHistory(self.client, session_id, **{"owner": "ann"} | options))
 
     def at_once(self, acts: Sequence[Callable[[], Any]]) -> list[Any]:
         """Run calls at the same time, by tasks of one event loop or by threads; returns their results."""

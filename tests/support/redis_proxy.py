@@ -34,11 +34,13 @@ def no_fault(_: str) -> Fault | None:
 class Proxy:
     """Forwards to a local port, one command after the other. `plan` is asked for the fault of each.
 
-    `commands` has their names in turn; a script has the name of its file.
+    `commands` has their names in turn; a script has the name of its file. `hold` is called with each name, and may keep
+    that command back; the other connections go on.
     """
 
     def __init__(self, upstream: int) -> None:
         self.plan: Plan = no_fault
+        self.hold: Callable[[str], object] = lambda _: None
         self.commands: list[str] = []
         self._upstream = upstream
         self._scripts = {key: each.name for each in all_scripts() for key in (each.sha.encode(), each.source)}
@@ -133,7 +135,9 @@ class Proxy:
             name = self._scripts.get(body, "a script of redis-py's lock")
         with self._lock:
             self.commands.append(name)
-            return self.plan(name)
+            fault = self.plan(name)
+        self.hold(name)
+        return fault
 
 
 def read_frame(stream: BinaryIO) -> bytes:

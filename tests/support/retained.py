@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from torpor.history.protocol import SessionInfo
+from torpor.history.protocol import ANY_OWNER, SessionInfo
 from torpor.worker.archive import contents, names
 from torpor.worker.archive.stores import StoredObject
 from torpor.worker.deployment.services import Services
@@ -20,7 +20,7 @@ MARKER_OUTLIVES = timedelta(days=2)
 
 def say(services: Services, *numbers: int, session_id: str = "s", **options: Any) -> list[bytes]:
     said = [b'{"content":"message %d"}' % number for number in numbers]
-    services.sessions.append(session_id, said, **options)
+    services.sessions.append(session_id, said, **{"owner": ANY_OWNER} | options)
     return said
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from inspect import Parameter, signature
 from typing import Any
 
 from support.keyspace import raw
@@ -18,6 +19,7 @@ from torpor.history.adoption import Adoption
 from torpor.history.calls import Call
 from torpor.history.layout import LAYOUTS
 from torpor.history.protocol import (
+    ANY_OWNER,
     ClaimOutcome,
     Expiry,
     Lease,
@@ -47,6 +49,10 @@ class Case:
     leases: set[bytes] = field(default_factory=set)
 
     def run(self, call: Callable[..., Call[Any]], *args: Any, **given: Any) -> Any:
+        """Run a call, that of an application for any owner unless one is given."""
+        owner = signature(call).parameters.get("owner")
+        if owner and owner.kind is Parameter.KEYWORD_ONLY:
+            given = {"owner": ANY_OWNER} | given
         return self.store.run(call(self.store.deployment, *args, **given))
 
     def claimed(self) -> Lease:
@@ -278,8 +284,8 @@ STATES = {
 
 def _adopt(case: Case) -> None:
     adoption = Adoption("s", LAYOUTS["memorystore"], "0a1b2c3d", "4e5f")
-    begun = case.run(calls.begin_adoption, adoption, owner=None, allow_reuse=False)
-    case.run(calls.adopt, begun, replace(begun, written=1), [C], expiry=Expiry(), owner=None, allow_reuse=False)
+    begun = case.run(calls.begin_adoption, adoption, allow_reuse=False)
+    case.run(calls.adopt, begun, replace(begun, written=1), [C], expiry=Expiry(), allow_reuse=False)
 
 
 def _pop(case: Case) -> None:
@@ -344,6 +350,12 @@ def _rebuild(case: Case) -> None:
     case.run(calls.rebuild_metadata, "s", RebuiltMetadata(length, None, 0, 0, complete=True))
 
 
+def _rejoin(case: Case, dropped: int) -> None:
+    info = case.run(calls.info, "s")
+    if info and info.epoch:
+        case.run(calls.rejoin, info, min(dropped, info.message_count))
+
+
 ACTS: dict[str, Callable[[Case], Any]] = {
     "append": lambda case: case.run(calls.append, "s", [C]),
     "append with allow_reuse": lambda case: case.run(calls.append, "s", [C], allow_reuse=True),
@@ -382,6 +394,8 @@ ACTS: dict[str, Callable[[Case], Any]] = {
     "assign_owner under a hold": _assign_held,
     "reindex": lambda case: case.run(calls.reindex, "s"),
     "rebuild_metadata": _rebuild,
+    "rejoin": lambda case: _rejoin(case, 1),
+    "rejoin of all": lambda case: _rejoin(case, 9),
 }
 # Operations of `calls` that change no session's state.
 APART = {

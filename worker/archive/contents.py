@@ -40,11 +40,12 @@ class Contents:
 
 def look(archive: ArchiveStore, session_id: str, *, generations: bool = False) -> Contents:
     """List a session's objects, by one listing. With `generations`, `erasable` has those that are not current, too."""
-    parsed = [
-        (name, stored)
-        for stored in archive.list(names.session_prefix(session_id), generations=generations)
-        if (name := names.parse(session_id, stored.name))
-    ]
+    return sort(session_id, archive.list(names.session_prefix(session_id), generations=generations))
+
+
+def sort(session_id: str, objects: Iterable[StoredObject]) -> Contents:
+    """The contents that the objects of a session are."""
+    parsed = [(name, stored) for stored in objects if (name := names.parse(session_id, stored.name))]
     floor = max((name.epoch for name, stored in parsed if isinstance(name, FloorName) and stored.current), default=0)
     segments = [
         Segment(name, stored)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import asdict
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -14,6 +16,7 @@ from torpor.worker.deployment.identity import Comparison, State, compare_sides
 from torpor.worker.deployment.services import Services, connect
 from torpor.worker.deployment.settings import load_settings
 from torpor.worker.ops import moves, recovery
+from torpor.worker.ops.reconciling import Mending
 from torpor.worker.ops.recovery import Survey
 
 
@@ -53,8 +56,9 @@ def deployment(
     Both have the id of the deployment, and Redis has the archive's URL. Workers, commands and applications that wake
     sessions refuse a Redis and an archive that do not belong together.
 
-    move-archive: the bucket has moved, with all of its objects. recover: Redis was lost or replaced, and its archive
-    lives; legal holds are rebuilt from the archive's objects. fork: Redis and the archive are copies of another
+    move-archive: the bucket has moved, with all of its objects. recover: Redis was lost, replaced, or restored from a
+    backup, and its archive lives; legal holds and tombstones are rebuilt from the archive, and sessions in Redis get
+    what was archived since. fork: Redis and the archive are copies of another
     deployment's, such as for staging.
 
     Example: torpor deployment
@@ -72,11 +76,12 @@ def deployment(
     if not as_json:
         console.say(found.sides())
         _say_holds(surveyed)
+        _say_reconciled(surveyed)
     changes = found.state is not State.AGREE
     if changes and not dry_run:
         if not yes:
             typer.confirm(_question(action, found), abort=True, err=True)
-        _act(services, action, surveyed, give_up, force=force)
+        surveyed = _act(services, action, surveyed, give_up, force=force)
     _tell(services, action, surveyed, changes=changes, dry_run=dry_run, as_json=as_json)
 
 
@@ -92,17 +97,25 @@ def _checked(services: Services, action: Action, give_up: str | None, *, force: 
 
 
 def _surveyed(services: Services) -> Survey:
-    with console.working("looking for legal holds") as status:
-        return recovery.survey(services, lambda count: status.update(f"looking for legal holds: {count:,} sessions"))
+    with console.working("surveying the archive") as status:
+        return recovery.survey(services, lambda count: status.update(f"surveying the archive: {count:,} sessions"))
 
 
-def _act(services: Services, action: Action, surveyed: Survey, give_up: str | None, *, force: bool) -> None:
+def _act(services: Services, action: Action, surveyed: Survey, give_up: str | None, *, force: bool) -> Survey:
     if action is Action.RECOVER:
-        recovery.recover(services, surveyed, give_up, force=force)
-    elif action is Action.MOVE_ARCHIVE:
+        with console.working("recovering") as status:
+            return recovery.recover(
+                services,
+                surveyed,
+                give_up,
+                force=force,
+                progress=lambda count: status.update(f"recovering: {count:,} sessions"),
+            )
+    if action is Action.MOVE_ARCHIVE:
         moves.move_archive(services, force=force)
     else:
         moves.fork(services, force=force)
+    return surveyed
 
 
 def _say_holds(surveyed: Survey) -> None:
@@ -112,12 +125,32 @@ def _say_holds(surveyed: Survey) -> None:
         console.say(console.one_line(f"a legal hold, whose reason was lost: session {session_id}"))
 
 
+_MENDINGS = {
+    Mending.ASLEEP: "have messages in the archive that Redis lacks, and fall asleep",
+    Mending.JOINED: "have such messages too; what was written since stays in Redis and comes after them",
+    Mending.EMPTIED: "were cleared or purged since, and are emptied",
+    Mending.PURGED: "were purged, and get their tombstones again",
+    Mending.BUSY: "are leased by workers or are being woken: stop the workers, and wait",
+}
+
+
+def _say_reconciled(surveyed: Survey) -> None:
+    for session_id in surveyed.perhaps_released:
+        console.say(console.one_line(f"a legal hold that may have been released and stays: session {session_id}"))
+    kinds = Counter(each.mending for each in surveyed.reconciled.values())
+    for mending, meaning in _MENDINGS.items():
+        if kinds[mending]:
+            console.say(f"{kinds[mending]:,} sessions {meaning}")
+    for each in surveyed.reconciled.values():
+        if each.mending is Mending.UNCLEAR:
+            console.say(console.one_line(f"session {each.session_id} stays as it is: {each.detail}"))
+
+
 def _tell(services: Services, action: Action, surveyed: Survey, *, changes: bool, dry_run: bool, as_json: bool) -> None:
     now = compare_sides(services.sessions, services.archive)
     if as_json:
         done = {"action": action, "changes": changes, "dry_run": dry_run}
-        holds = {"held_sessions": surveyed.own, "held_owners": surveyed.owners}
-        console.print_json({**done, **_fields(now), **(holds if action is Action.RECOVER else {})})
+        console.print_json({**done, **_fields(now), **(_found(surveyed) if action is Action.RECOVER else {})})
     elif not changes:
         console.say("nothing to do: both belong together")
     elif dry_run:
@@ -161,6 +194,15 @@ def _fields(found: Comparison) -> dict[str, Any]:
             "fence_moved_at": _fence_moved(found),
             "fence_moved_by": _fence_moved_by(found),
         },
+    }
+
+
+def _found(surveyed: Survey) -> dict[str, Any]:
+    return {
+        "held_sessions": surveyed.own,
+        "held_owners": surveyed.owners,
+        "perhaps_released": surveyed.perhaps_released,
+        "sessions": [asdict(each) for each in surveyed.reconciled.values()],
     }
 
 

@@ -59,7 +59,7 @@ def purge(
 
     """
     session, owner = _only(sessions, "--session"), _only(owners, "--owner")
-    services = services_of(context, identity.check if dry_run else identity.require)
+    services = services_of(context, identity.require)
     if resume is not None:
         if session or owner or idle_for or dry_run:
             raise InvalidArgument("--resume continues a purge as it was ordered: give no other option")

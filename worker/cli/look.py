@@ -9,27 +9,48 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from torpor.worker.cli import console
-from torpor.worker.cli.shared import Json, JsonLines, Session, redis_of, services_of, walk
+from torpor.worker.cli.shared import Json, JsonLines, Session, connected, redis_of, services_of, walk
 
 if TYPE_CHECKING:
     from torpor.history.protocol import ArchiveHealth, WorkerHealth
+    from torpor.worker.ops.status import Belonging, Overview
+
+# For so many seconds, status asks an archive that does not answer.
+_PATIENCE = 2.0
 
 
-def status(context: typer.Context, *, as_json: Json = False) -> None:
+def status(
+    context: typer.Context,
+    *,
+    archive: Annotated[
+        bool, typer.Option("--archive/--no-archive", help="Compare the archive with Redis, or leave it.")
+    ] = True,
+    as_json: Json = False,
+) -> None:
     """Show the sessions, the overdue work and the memory of the deployment.
+
+    If Redis and the archive do not belong together, so that workers refuse all work, the exit code is 2.
 
     Example: torpor status --json | jq .oldest_overdue_seconds
     """
     from torpor.worker.ops import status as standing
 
-    overview = standing.overview(redis_of(context))
+    overview = standing.overview(connected(context, patience=_PATIENCE), archive=archive)
     if as_json:
         console.print_json(overview)
-        return
+    else:
+        _print(overview)
+    if overview.deployment.refused:
+        console.warn(f"torpor: {console.one_line(str(overview.deployment.problem))}")
+        raise typer.Exit(2)
+
+
+def _print(overview: Overview) -> None:
     limit = overview.memory_limit_bytes
     console.print_facts(
         {
             "archive health": _health_of(overview.archive_health),
+            "Redis and archive": _belonging_of(overview.deployment),
             "live in Redis": f"{overview.live:,}",
             "due": f"{overview.due:,}",
             "in work": f"{overview.in_work:,}",
@@ -54,6 +75,18 @@ def _health_of(health: ArchiveHealth) -> str:
     if health.unavailable_since:
         return f"unavailable for {console.span(max(datetime.now(UTC) - health.unavailable_since, timedelta()))}"
     return "available" if health.workers else "no worker has used the archive in the last day"
+
+
+def _belonging_of(deployment: Belonging) -> str:
+    """Whether Redis and the archive belong together, in a few words."""
+    from torpor.worker.deployment.identity import State
+
+    words = {
+        State.AGREE: "belong together",
+        State.NEW: "were not used together yet",
+        State.DISAGREE: "do not belong together: workers refuse all work",
+    }
+    return words[deployment.state] if deployment.state else f"not compared: {deployment.problem}"
 
 
 def _notes_of(worker: WorkerHealth) -> str:

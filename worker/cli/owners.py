@@ -61,7 +61,7 @@ def assign_owner(
     if file is not None:
         for _ in owner_lines.read(file):
             pass  # a wrong line is told before anything is changed
-    services = services_of(context, identity.check if dry_run else identity.require)
+    services = services_of(context, identity.require)
 
     def found() -> Iterator[Assignment]:
         return owner_lines.read(file) if file is not None else _matching(services, str(match), rule)

@@ -6,9 +6,12 @@ from typing import Annotated
 
 import typer
 
-from torpor.history.protocol import InvalidArgument, SessionNotFound, TorporError
+from torpor.history.protocol import InvalidArgument, SessionNotFound, SessionStore, TorporError
+from torpor.worker.archive.stores import ArchiveStore
 from torpor.worker.cli import console
 from torpor.worker.cli.shared import JsonLines, redis_of, services_of, walk
+from torpor.worker.deployment import identity
+from torpor.worker.errors import ArchiveMisconfigured, ArchiveUnavailable
 from torpor.worker.ops import doctor as examining
 from torpor.worker.ops.doctor import Assumption
 
@@ -54,6 +57,16 @@ def requeue(
         console.say(f"requeued: {console.one_line(each)}")
 
 
+def _check_if_there(sessions: SessionStore, archive: ArchiveStore) -> None:
+    """As `identity.check`; while the archive is down, only what Redis has recorded of it."""
+    try:
+        identity.check(sessions, archive)
+    except ArchiveMisconfigured:
+        raise
+    except ArchiveUnavailable:
+        identity.check_recorded(sessions, archive.url)
+
+
 def doctor(
     context: typer.Context,
     *,
@@ -75,6 +88,8 @@ def doctor(
 ) -> None:
     """Find and repair damaged sessions and index entries.
 
+    If Redis and the archive do not belong together, nothing is examined, and the exit code is 2.
+
     The exit code is 1 if something is left to repair. Messages that can't be read are named by session and position,
     and stay: reads leave them out, and torpor export has their bytes.
 
@@ -84,7 +99,7 @@ def doctor(
     Example: torpor doctor --repair
     """
     left = 0
-    services = services_of(context)
+    services = services_of(context, identity.check if repair else _check_if_there)
     for finding in examining.examine(services, repair=repair, assume=assume, messages=messages, archive=archive):
         left += not finding.repaired
         if as_json:

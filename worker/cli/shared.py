@@ -41,15 +41,21 @@ def span_of(text: str) -> timedelta:
         raise InvalidArgument(f"{text!r} is longer than any session has been idle") from exc
 
 
+def connected(context: typer.Context, *, patience: float | None = None) -> Services:
+    """The same without a comparison of Redis and the archive, for a command that tells of both."""
+    return connect(load_settings(context.obj), patience=patience)
+
+
 def services_of(
     context: typer.Context, belong: Callable[[SessionStore, ArchiveStore], object] = identity.check
 ) -> Services:
     """The services that the settings name; options of the command line come before the environment.
 
     `belong` makes sure that Redis and the archive belong together: `identity.check`; `identity.require` for a command
-    whose answer relies on the archive being the right one; `identity.make` for one that may be the first use.
+    whose answer relies on the archive being the right one, and for its dry run; `identity.make` for one that may be the
+    first use.
     """
-    services = connect(load_settings(context.obj))
+    services = connected(context)
     belong(services.sessions, services.archive)
     return services
 

@@ -13,13 +13,24 @@ class PeriodicThread:
     """Calls `action` after each pause. A call that fails is logged, and the next one comes all the same."""
 
     def __init__(
-        self, name: str, action: Callable[[], object], *, pause: Callable[[], float], log: Logger, failure: str
+        self,
+        name: str,
+        action: Callable[[], object],
+        *,
+        pause: Callable[[], float],
+        log: Logger,
+        failure: str,
+        logged: type[Exception] | tuple[()] = (),
     ) -> None:
-        """`pause` returns the seconds to wait before the next call; `failure` is logged in front of an error."""
+        """`pause` returns the seconds to wait before the next call; `failure` is logged in front of an error.
+
+        An error that the action has `logged` is not logged again.
+        """
         self._action = action
         self._pause = pause
         self._log = log
         self._failure = failure
+        self._logged_already = logged
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
@@ -43,6 +54,8 @@ class PeriodicThread:
             self._action()
         except raised:
             raise
+        except self._logged_already:
+            pass
         except Exception as error:  # it may pass: the next call tries again
             # The text of an error that is not Torpor's could have a message.
             self._log.warning(

@@ -25,10 +25,10 @@ class Services:
     uploads: UploadRate = field(default_factory=UploadRate)
 
 
-def connect(settings: Settings) -> Services:
+def connect(settings: Settings, *, patience: float | None = None) -> Services:
     """The services that the settings name. Their first use opens connections.
 
-    Only a Cluster is asked for its nodes at once; raises RedisUnavailable.
+    Only a Cluster is asked for its nodes at once; raises RedisUnavailable. `patience` as in `open_archive`.
     """
     client = connect_redis(
         settings.redis_url.get_secret_value(),
@@ -38,5 +38,5 @@ def connect(settings: Settings) -> Services:
         socket_timeout=_REPLY_SECONDS,
     )
     sessions = SessionStore(client, namespace=settings.namespace, shards=settings.shards)
-    archive = open_archive(settings.archive_url, threads=settings.concurrency)
+    archive = open_archive(settings.archive_url, threads=settings.concurrency, patience=patience)
     return Services(settings, sessions, archive, UploadRate(settings.uploads_per_second))

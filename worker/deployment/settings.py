@@ -182,6 +182,9 @@ class Settings(BaseSettings):
     policies: Annotated[tuple[PolicySettings, ...] | None, NoDecode, BeforeValidator(read_rules)] = Field(
         default=None, description="Rules by owner or prefix, a JSON list: see docs/operations.md."
     )
+    require_owner: bool = Field(
+        default=False, description="Whether applications are refused that name no owner: see docs/security.md."
+    )
     sweep_interval_seconds: Seconds = Field(default=15, description="How often beat looks for due sessions.")
     listen: bool = Field(
         default=True, description="Whether workers act at the moment a session is due, not at the next sweep only."

@@ -6,36 +6,52 @@ import io
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 from torpor.history.protocol import SessionInfo
 from torpor.worker.archive import contents, names
-from torpor.worker.archive.stores import StoredObject
+from torpor.worker.archive.stores import RETRIED, StoredObject
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import ArchiveRefused, ObjectNotFound
 from torpor.worker.failpoints import Failpoint, reach
 
+# How late an upload may arrive whose connection broke: TCP gives up sooner, and Cloud Storage is quick.
+_LATEST = timedelta(minutes=5)
+
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """How many objects were deleted, floor markers not counted, and which ones the archive refuses to delete."""
+    """How many objects were deleted, floor markers not counted, and which ones the archive refuses to delete.
+
+    With `again`, nothing was deleted, because an earlier try to upload an object may still arrive: erase after that
+    span.
+    """
 
     objects: int
     refused: Sequence[tuple[StoredObject, ArchiveRefused]]
+    again: timedelta | None = None
 
 
-def below_floor(services: Services, session_id: str, floor: int, owners: Iterable[str]) -> Erased:
+def below_floor(
+    services: Services, session_id: str, floor: int, owners: Iterable[str], *, kept: int, at_once: bool = True
+) -> Erased:
     """Write a floor marker, so that older epochs can't come back, and then delete their objects.
 
     The floor marker comes first, because a worker that uploads a segment later sees it and takes its segment back.
+    Unless it must be done `at_once`, objects whose upload was tried again stay for a while: as long as they are there,
+    an earlier try that arrives late is refused, and nobody would look for what it creates afterwards.
     The owners' markers come before the segments, because the segments' metadata names the owners. All generations are
     deleted, also those that a versioned bucket keeps of objects that were deleted before. Repeatable.
+    `kept` is how many messages Redis has of the session; the marker says so to a recovery.
     """
     marker = names.floor_name(session_id, floor)
-    services.archive.put(marker, io.BytesIO(), 0, metadata={"session": session_id})
+    services.archive.put(marker, io.BytesIO(), 0, metadata={"session": session_id, "kept": str(kept)})
     reach(Failpoint.ERASE_MARKED)
     erasable = contents.look(services.archive, session_id, generations=True).erasable
     owners = {*owners, *(stored.metadata["owner"] for stored in erasable if "owner" in stored.metadata)}
     markers = [each for owner in owners for each in owner_markers(services, owner, session_id, floor)]
+    if not at_once and any(map(_may_be_followed, [*markers, *erasable])):
+        return Erased(0, [], _LATEST)
     unmarked = _delete(services, session_id, markers, Failpoint.ERASE_UNMARKED)
     erased = _delete(services, session_id, erasable, Failpoint.ERASE_DELETED)
     marked = _mark_again(services, session_id, [stored for stored, _ in erased.refused])
@@ -43,6 +59,12 @@ def below_floor(services: Services, session_id: str, floor: int, owners: Iterabl
     unmarked_again = _delete(services, session_id, orphaned, Failpoint.ERASE_UNMARKED)
     deleted = unmarked.objects - marked + erased.objects + unmarked_again.objects
     return Erased(deleted, [*unmarked.refused, *erased.refused])
+
+
+def _may_be_followed(stored: StoredObject) -> bool:
+    """True if an earlier try to upload this object had no answer, and may still arrive."""
+    since = datetime.now(UTC) - _LATEST
+    return RETRIED in stored.metadata and stored.created is not None and stored.created > since
 
 
 def floor_markers(services: Services, session_id: str, floor: int) -> None:

@@ -47,7 +47,7 @@ def standing(services: Services, purge: str) -> Standing:
 
 
 def _finished(services: Services, purge: str) -> Standing:
-    receipt = documents.read(services.archive, names.receipt_name(purge), Receipt)
+    receipt = read(services, purge)
     order = Order.model_validate(receipt.fields())
     return Standing(purge=purge, state=receipt.state, order=order, found=receipt.found, receipt=receipt)
 
@@ -67,9 +67,20 @@ def is_written(services: Services, purge: str) -> bool:
 
 def receipts(services: Services) -> Iterator[Receipt]:
     """All receipts, oldest first if the purge ids are Torpor's own."""
+    return (read(services, purge) for purge in finished(services))
+
+
+def finished(services: Services) -> Iterator[str]:
+    """The purges that have a receipt."""
     for stored in services.archive.list(names.RECEIPTS):
-        if stored.name == names.receipt_name(names.purge_of(stored.name)):
-            yield documents.read(services.archive, stored.name, Receipt)
+        purge = names.purge_of(stored.name)
+        if stored.name == names.receipt_name(purge):
+            yield purge
+
+
+def read(services: Services, purge: str) -> Receipt:
+    """The receipt of a purge; raises PurgeNotFound and DocumentDamaged."""
+    return documents.read(services.archive, names.receipt_name(purge), Receipt)
 
 
 def write(services: Services, order: Order, removed: Tally, kept: Remainder) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from torpor.history.protocol import (
+    ANY_OWNER,
     ClaimOutcome,
     Lease,
     PurgeOutcome,
@@ -75,11 +76,11 @@ class Removal:
 
     def erase(self, forbidden: Sequence[tuple[Found, int]]) -> list[Erased]:
         """Erase sessions from the archive, each below its floor."""
-        return list(
-            self.pool.map(
-                lambda each: erase.below_floor(self.services, each[0].session, each[1], each[0].owners), forbidden
-            )
-        )
+        return list(self.pool.map(lambda each: self._erase(*each), forbidden))
+
+    def _erase(self, found: Found, floor: int) -> Erased:
+        kept = found.live_messages if self.order.scope is Scope.ARCHIVE else 0
+        return erase.below_floor(self.services, found.session, floor, found.owners, kept=kept)
 
     def drop(self, found: Found) -> PurgeOutcome:
         """Delete a session from Redis under a lease of this purge, and its uncommitted uploads from the archive.
@@ -93,7 +94,7 @@ class Removal:
         if not isinstance(lease, Lease):
             return PurgeOutcome.PURGED if lease is ClaimOutcome.MISSING else PurgeOutcome.CHANGED
         outcome = PurgeOutcome.CHANGED
-        info = sessions.info(found.session)
+        info = sessions.info(found.session, owner=ANY_OWNER)
         if info is not None and info.hold is not None:
             outcome = PurgeOutcome.HELD
         elif info is not None and info.floor is None:
@@ -102,7 +103,9 @@ class Removal:
             trimmed = self._trim(info)
             reach(Failpoint.PURGE_TRIMMED)
             if trimmed:
-                outcome = sessions.drop_live(lease, epoch=info.epoch, idle=self.order.idle, owner=info.owner).outcome
+                outcome = sessions.drop_live(
+                    lease, epoch=info.epoch, idle=self.order.idle, seen_owner=info.owner
+                ).outcome
         if outcome is not PurgeOutcome.PURGED:
             sessions.release(lease, timedelta(), counted=False)
         return outcome

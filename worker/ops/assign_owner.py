@@ -8,7 +8,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
 
-from torpor.history.protocol import AssignOutcome, PermanentError, SessionDamaged, SessionInfo, Status, TransientError
+from torpor.history.protocol import (
+    ANY_OWNER,
+    AssignOutcome,
+    PermanentError,
+    SessionDamaged,
+    SessionInfo,
+    Status,
+    TransientError,
+)
 from torpor.worker.archive import contents
 from torpor.worker.archive.contents import Contents
 from torpor.worker.deployment.services import Services
@@ -115,7 +123,7 @@ def judge(services: Services, session_id: str, owner: str) -> Verdict:
 
 def _look(services: Services, session_id: str) -> tuple[SessionInfo | None, Contents]:
     """The session in Redis and then in the archive, so that one that falls asleep meanwhile is seen."""
-    return services.sessions.info(session_id), _archived(services, session_id)
+    return services.sessions.info(session_id, owner=ANY_OWNER), _archived(services, session_id)
 
 
 def _verdict(info: SessionInfo | None, archived: Contents, owner: str) -> Verdict:
@@ -151,7 +159,7 @@ def _record(services: Services, session_id: str, owner: str) -> Verdict:
 
     A session that is awake or that wakes up now is left alone: its owner is recorded when it next falls asleep.
     """
-    info = services.sessions.info(session_id)
+    info = services.sessions.info(session_id, owner=ANY_OWNER)
     if info is None or info.message_count or info.status is Status.RESTORING:
         return Verdict.ASSIGNED
     result = attempt.archive_session(services, session_id)

@@ -9,6 +9,7 @@ from enum import StrEnum
 from itertools import chain, islice
 
 from torpor.history.protocol import (
+    ANY_OWNER,
     Adoption,
     IndexOutcome,
     PermanentError,
@@ -23,8 +24,10 @@ from torpor.history.protocol import (
 )
 from torpor.worker.archive import contents, names, segment_metadata, transcript
 from torpor.worker.archive.spool import Spool
+from torpor.worker.deployment import catalog
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import ArchiveUnavailable
+from torpor.worker.ops.reconciling import Mending, reconcile
 from torpor.worker.ops.status import unavailable
 
 _PAGE = 500
@@ -43,6 +46,7 @@ class Ailment(StrEnum):
     UNREADABLE = "keys or metadata that are not Torpor's"
     CORRUPT = "messages that can't be read"
     OBJECT_DAMAGED = "object of the archive that is damaged"
+    BEHIND = "messages in the archive that Redis lacks"
     UNADOPTED = "adoption that was not finished"
     ARCHIVE_UNAVAILABLE = "archive that fails for a worker"
     SHARD_UNREADABLE = "a shard's index or quarantine that is not Torpor's"
@@ -99,6 +103,7 @@ def examine(
                 yield finding
     yield from _unadopted(services, repair=repair)
     if archive and not outage:
+        yield from _behind(services, repair=repair)
         yield from _damaged_objects(services)
 
 
@@ -136,7 +141,7 @@ def _read(services: Services, info: SessionInfo) -> Finding | None:
     try:
         corrupt = [
             position
-            for page in (services.sessions.pages(info.session_id) if info.message_count else ())
+            for page in (services.sessions.pages(info.session_id, owner=ANY_OWNER) if info.message_count else ())
             for position, element in enumerate(page.messages, page.start)
             if not is_readable(element)
         ]
@@ -161,7 +166,7 @@ def _rebuild(services: Services, info: SessionInfo, *, repair: bool, assume: Ass
     if not repair:
         return finding
     try:
-        live = services.sessions.messages(info.session_id, touch=False)
+        live = services.sessions.messages(info.session_id, owner=ANY_OWNER, touch=False)
         rebuilt = _compare(services, info.session_id, live, assume)
         return replace(finding, repaired=services.sessions.rebuild_metadata(info.session_id, rebuilt))
     except TorporError as error:
@@ -201,6 +206,19 @@ def _begins(live: list[bytes], archived: Iterable[bytes]) -> bool:
     """True if the live messages begin with all of the archived ones."""
     there = iter(live)
     return all(element == next(there, None) for element in archived)
+
+
+def _behind(services: Services, *, repair: bool) -> Iterator[Finding]:
+    """The live sessions whose archive has messages that Redis lacks; only a Redis of an older time has such."""
+    walk = catalog.stored_sessions(services)
+    try:
+        while batch := list(islice(walk, _PAGE)):
+            for each in reconcile(services, batch, repair=repair):
+                left = each.mending in (Mending.UNCLEAR, Mending.BUSY)
+                detail = each.detail or f"{each.mending}: Redis drops {each.dropped:,} and keeps {each.kept:,} messages"
+                yield Finding(each.session_id, Ailment.BEHIND, repair and not left, detail)
+    except ArchiveUnavailable as error:
+        yield Finding(None, Ailment.ARCHIVE_UNAVAILABLE, detail=str(error))
 
 
 def _damaged_objects(services: Services) -> Iterator[Finding]:

@@ -1,15 +1,17 @@
-"""Recovery: a Redis takes over an archive whose Redis was lost.
+"""Recovery: a Redis takes over an archive whose Redis was lost, or that it is behind of.
 
-What stood in the lost Redis alone is rebuilt from the archive before anybody may delete: legal holds, from the objects
-that are held, and the highest epochs. Orders of purges are in the archive, and go on.
+What stood in the lost Redis alone is rebuilt from the archive before anybody may delete: the highest epochs, legal
+holds, from the objects that are held, and the tombstones of purges, from their receipts. Then the sessions in Redis are
+reconciled with the archive. Orders of purges are in the archive, and go on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
+from torpor.history.protocol import ANY_OWNER, TransientError
 from torpor.worker.archive import names
 from torpor.worker.archive.stores import StoredObject
 from torpor.worker.deployment import catalog, fence
@@ -17,7 +19,9 @@ from torpor.worker.deployment.identity import Comparison, State, compare_sides
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import DeploymentMismatch
 from torpor.worker.failpoints import Failpoint, reach
+from torpor.worker.ops import tombstones
 from torpor.worker.ops.moves import renew_identity
+from torpor.worker.ops.reconciling import Mending, Reconciled, reconcile
 
 REASON = "found on objects of the archive when Redis was recovered"
 _BATCH = 100
@@ -28,13 +32,21 @@ class Survey:
     """What a Redis must know of an archive that it takes over.
 
     `held` maps each session with a held object, and no hold in Redis, to its owner. `free` are owners with a session
-    that is not held, so a hold is their sessions' own.
+    that is not held, so a hold is their sessions' own. `perhaps_released` are sessions that are under a hold in Redis,
+    and whose objects are not held. `reconciled` maps the sessions of which Redis must change something.
     """
 
     sessions: int = 0
     epochs: dict[int, int] = field(default_factory=dict)
     held: dict[str, str | None] = field(default_factory=dict)
     free: set[str] = field(default_factory=set)
+    perhaps_released: list[str] = field(default_factory=list)
+    reconciled: dict[str, Reconciled] = field(default_factory=dict)
+
+    def add(self, reconciled: Iterable[Reconciled]) -> None:
+        """Add what becomes of sessions; the first word about each counts."""
+        for each in reconciled:
+            self.reconciled.setdefault(each.session_id, each)
 
     @property
     def owners(self) -> list[str]:
@@ -75,43 +87,77 @@ def check_lost(services: Services, give_up: str | None = None, *, force: bool = 
 
 
 def survey(services: Services, progress: Callable[[int], None] = lambda _: None) -> Survey:
-    """Survey the archive; `progress` gets the number of sessions so far."""
+    """Survey the archive, and what Redis has of it; `progress` gets the number of sessions so far. Changes nothing."""
     found = Survey()
-    walk = catalog.stored_sessions(services)
-    while batch := list(islice(walk, _BATCH)):
+    found.add(tombstones.rebuild(services, repair=False))
+    for batch in _batches(services, progress):
         for session_id, objects in batch:
             shard = services.sessions.shard_of(session_id)
             found.epochs[shard] = max(found.epochs.get(shard, 0), *_epochs(session_id, objects))
         _note_holds(services, found, batch)
+        found.add(reconcile(services, batch, repair=False))
         found.sessions += len(batch)
-        progress(found.sessions)
     return found
 
 
-def recover(services: Services, surveyed: Survey, give_up: str | None = None, *, force: bool = False) -> None:
-    """Rebuild legal holds and epochs, then give both sides a new id. Repeatable; raises DeploymentMismatch.
+def recover(
+    services: Services,
+    surveyed: Survey,
+    give_up: str | None = None,
+    *,
+    force: bool = False,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Survey:
+    """Rebuild epochs, holds and tombstones, reconcile the sessions, and then give both sides a new id.
 
-    The new id refuses the lost Redis, should it come back.
+    Returns what was done. Repeatable; raises DeploymentMismatch, and TransientError if a session is leased. The new id
+    refuses the lost Redis, should it come back.
     """
     found = check_lost(services, give_up, force=force)
     if found.state is State.AGREE:
-        return
+        return surveyed
+    _rebuild(services, surveyed)
+    reach(Failpoint.DEPLOYMENT_REBUILT)
+    done = replace(surveyed, reconciled={})
+    done.add(tombstones.rebuild(services, repair=True))
+    for batch in _batches(services, progress):
+        done.add(reconcile(services, batch, repair=True))
+    busy = [each.session_id for each in done.reconciled.values() if each.mending is Mending.BUSY]
+    if busy:
+        raise TransientError(
+            f"{len(busy):,} sessions are leased by workers or are being woken, such as {busy[0]!r}: stop the workers, "
+            f"wait for {services.settings.lease}, and recover again; what is done stays done"
+        )
+    renew_identity(services, found)
+    return done
+
+
+def _rebuild(services: Services, surveyed: Survey) -> None:
     services.sessions.note_epochs(surveyed.epochs)
     for owner in surveyed.owners:
         services.sessions.hold_owner(owner, REASON)
     for session_id in surveyed.own:
-        services.sessions.hold(session_id, REASON)
+        services.sessions.hold(session_id, REASON, owner=ANY_OWNER)
     services.sessions.note_owner_holds(sorted(surveyed.held.keys() - set(surveyed.own)))
-    reach(Failpoint.DEPLOYMENT_REBUILT)
-    renew_identity(services, found)
+
+
+def _batches(services: Services, progress: Callable[[int], None]) -> Iterator[Sequence[tuple[str, list[StoredObject]]]]:
+    """The sessions in the archive with their objects, some at a time."""
+    walk, done = catalog.stored_sessions(services), 0
+    while batch := list(islice(walk, _BATCH)):
+        yield batch
+        done += len(batch)
+        progress(done)
 
 
 def _note_holds(services: Services, found: Survey, batch: Sequence[tuple[str, list[StoredObject]]]) -> None:
     owners = {session_id: _owner(objects) for session_id, objects in batch}
     held = [session_id for session_id, objects in batch if any(stored.held for stored in objects)]
     found.free.update(owner for session_id, owner in owners.items() if owner is not None and session_id not in held)
-    known = services.sessions.find_holds([(each, [owner] if (owner := owners[each]) else []) for each in held])
-    found.held.update({each: owners[each] for each, hold in zip(held, known, strict=True) if hold is None})
+    known = services.sessions.find_holds([(each, [owner] if owner else []) for each, owner in owners.items()])
+    holds = dict(zip(owners, known, strict=True))
+    found.held.update({each: owners[each] for each in held if holds[each] is None})
+    found.perhaps_released += [each for each, hold in holds.items() if hold is not None and each not in held]
 
 
 def _owner(objects: Sequence[StoredObject]) -> str | None:

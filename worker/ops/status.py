@@ -6,9 +6,23 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from torpor.history.protocol import ArchiveHealth, SessionInfo, ShardOverview
-from torpor.worker.deployment import memory
+from torpor.worker.deployment import identity, memory
+from torpor.worker.deployment.identity import State
 from torpor.worker.deployment.memory import NodeMemory
 from torpor.worker.deployment.services import Services
+from torpor.worker.errors import ArchiveCorrupt, ArchiveMisconfigured, ArchiveUnavailable, DeploymentMismatch
+
+
+@dataclass(frozen=True, slots=True)
+class Belonging:
+    """Whether Redis and the archive belong together. `state` is None if that is not known: `problem` says why.
+
+    If they are `refused`, workers refuse all work until someone changes something.
+    """
+
+    state: State | None
+    problem: str | None = None
+    refused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +48,13 @@ class Overview:
     memory_limit_bytes: int | None
     shards: int
     archive: str
+    deployment: Belonging
     archive_health: ArchiveHealth
     warnings: Sequence[str]
 
 
-def overview(services: Services) -> Overview:
-    """Ask all shards in one pipeline, and each node for its memory."""
+def overview(services: Services, *, archive: bool = True) -> Overview:
+    """Ask all shards in one pipeline, and each node for its memory; with `archive`, compare its identity with Redis."""
     shards = services.sessions.overview()
     due, in_work = sum(shard.due for shard in shards), sum(shard.in_work for shard in shards)
     postponed = sum(shard.postponed for shard in shards)
@@ -61,9 +76,25 @@ def overview(services: Services) -> Overview:
         memory_limit_bytes=sum(limits) or None,
         shards=len(shards),
         archive=services.archive.url,
+        deployment=belonging(services, archive=archive),
         archive_health=health,
         warnings=[*_warnings(services, nodes, health)],
     )
+
+
+def belonging(services: Services, *, archive: bool = True) -> Belonging:
+    """Compare Redis with the archive, or without `archive` only with the URL that it has recorded; changes nothing."""
+    try:
+        identity.check_recorded(services.sessions, services.archive.url)
+        if not archive:
+            return Belonging(None, "the archive was not asked")
+        found = identity.compare_sides(services.sessions, services.archive)
+        found.check()
+    except DeploymentMismatch as error:
+        return Belonging(State.DISAGREE, str(error), refused=True)
+    except (ArchiveUnavailable, ArchiveCorrupt) as error:
+        return Belonging(None, str(error), refused=isinstance(error, (ArchiveMisconfigured, ArchiveCorrupt)))
+    return Belonging(found.state)
 
 
 def _longest_wait(shards: Sequence[ShardOverview], claimed: Sequence[SessionInfo]) -> float | None:

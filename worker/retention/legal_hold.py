@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 
-from torpor.history.protocol import HoldOutcome, SessionPurged
+from torpor.history.protocol import ANY_OWNER, HoldOutcome, SessionPurged
 from torpor.worker.archive import contents
 from torpor.worker.archive.stores import StoredObject
 from torpor.worker.deployment import catalog
@@ -33,7 +33,11 @@ def hold_session(services: Services, session_id: str, reason: str | None) -> Hol
     Raises InvalidReason and SessionPurged.
     """
     sessions = services.sessions
-    outcome = sessions.release_hold(session_id) if reason is None else sessions.hold(session_id, reason)
+    outcome = (
+        sessions.release_hold(session_id, owner=ANY_OWNER)
+        if reason is None
+        else sessions.hold(session_id, reason, owner=ANY_OWNER)
+    )
     if outcome is HoldOutcome.PURGED:
         raise SessionPurged(f"session {session_id!r} was purged: nothing of it is left to hold")
     if outcome is HoldOutcome.NONE:
@@ -85,7 +89,7 @@ def apply_hold(services: Services, session_id: str) -> int:
 def _holdable(services: Services, session_id: str) -> tuple[list[StoredObject], list[str]]:
     """The objects that a hold of the session is for, and the session's owners."""
     found = contents.look(services.archive, session_id)
-    info = services.sessions.info(session_id)
+    info = services.sessions.info(session_id, owner=ANY_OWNER)
     # The archive may not know yet of a clear that was accepted before the hold.
     floor = max(found.floor, (info.floor or 0) if info else 0)
     segments = [segment.stored for segment in found.segments if segment.name.epoch >= floor]

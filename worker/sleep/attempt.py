@@ -176,14 +176,15 @@ def _taking_back(
 
 def _erase(services: Services, keeper: LeaseKeeper, lease: Lease, snapshot: SessionInfo, floor: int) -> AttemptResult:
     """Erase the archive below the floor of a clear, purge or rebase; an expired tombstone goes with its marker."""
-    erased = erase.below_floor(services, lease.session_id, floor, [snapshot.owner] if snapshot.owner else [])
+    owners = [snapshot.owner] if snapshot.owner else []
+    erased = erase.below_floor(services, lease.session_id, floor, owners, kept=snapshot.message_count, at_once=False)
     if erased.refused:
         raise erased.refused[0][1]
     if snapshot.purge is not None and snapshot.status is not Status.PURGED:
         erase.floor_markers(services, lease.session_id, floor)
     reach(Failpoint.ERASE_DONE)
     with keeper.taken(lease) as newest:
-        outcome = services.sessions.note_erased(newest, floor) if newest else EraseOutcome.OTHER
+        outcome = services.sessions.note_erased(newest, floor, erased.again) if newest else EraseOutcome.OTHER
     if outcome is EraseOutcome.OTHER:
         raise Superseded
     reach(Failpoint.ERASE_NOTED)

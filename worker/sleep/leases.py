@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from datetime import timedelta
 from types import TracebackType
 from typing import Self
@@ -14,6 +15,14 @@ from torpor.history.protocol import Lease, SessionStore, TorporError
 from torpor.worker.deployment.periodic import PeriodicThread
 
 log = logging.getLogger("torpor.leases")
+
+
+@dataclass
+class _Kept:
+    """The newest lease of a claim, None if it is lost. Whoever renews it, or takes it, holds the lock."""
+
+    lease: Lease | None
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 class LeaseKeeper:
@@ -26,9 +35,9 @@ class LeaseKeeper:
         self._sessions = sessions
         self._duration = duration
         # A session that was used during an attempt can be claimed again before that attempt has ended, so each claim
-        # has its own entry. None means that the lease is lost.
-        self._kept: dict[tuple[str, bytes], Lease | None] = {}
-        self._lock = threading.Lock()
+        # has its own entry.
+        self._kept: dict[tuple[str, bytes], _Kept] = {}
+        self._lock = threading.Lock()  # never held while Redis is asked: others may wait for this dictionary
         self._renewals = PeriodicThread(
             "torpor-leases",
             self._renew,
@@ -49,29 +58,30 @@ class LeaseKeeper:
     def keep(self, leases: Iterable[Lease]) -> None:
         """Renew these leases until they are taken."""
         with self._lock:
-            self._kept.update((_claim_of(lease), lease) for lease in leases)
+            self._kept.update((_claim_of(lease), _Kept(lease)) for lease in leases)
 
     def lost(self, lease: Lease) -> bool:
         """True after a renewal has found that somebody else has the session."""
-        with self._lock:
-            return self._kept.get(_claim_of(lease), lease) is None
+        return self._entry(lease).lease is None
 
     def still_owns(self, lease: Lease) -> bool:
         """Ask Redis whether nobody else has claimed or used the session since; renews the lease if that is so."""
-        with self._lock:
-            newest = self._kept.get(_claim_of(lease), lease)
-            if newest is None:
+        entry = self._entry(lease)
+        with entry.lock:
+            if entry.lease is None:
                 return False
-            [renewed] = self._sessions.renew([newest], self._duration / 3)
+            [renewed] = self._sessions.renew([entry.lease], self._duration / 3)
             if isinstance(renewed, TorporError):
                 raise renewed
-            self._kept[_claim_of(lease)] = renewed
+            entry.lease = renewed
             return renewed is not None
 
     def take(self, lease: Lease) -> Lease | None:
-        """Stop renewing a lease and return its newest token; None if the lease is lost."""
+        """Stop renewing a lease and return its newest token, after a renewal that is running; None if it is lost."""
         with self._lock:
-            return self._kept.pop(_claim_of(lease), lease)
+            entry = self._kept.pop(_claim_of(lease), None) or _Kept(lease)
+        with entry.lock:  # so that no commit takes a token that a renewal is changing
+            return entry.lease
 
     @contextmanager
     def taken(self, lease: Lease) -> Iterator[Lease | None]:
@@ -84,17 +94,25 @@ class LeaseKeeper:
                 self.keep([newest])
             raise
 
-    def _renew(self) -> None:
-        # The lock is kept during the call, so that no commit takes a token that a renewal is changing.
+    def _entry(self, lease: Lease) -> _Kept:
         with self._lock:
-            kept = [lease for lease in self._kept.values() if lease]
+            return self._kept.get(_claim_of(lease)) or _Kept(lease)
+
+    def _renew(self) -> None:
+        with self._lock:
+            kept = list(self._kept.values())
+        with ExitStack() as held:
+            renewing = [each for each in kept if each.lock.acquire(blocking=False)]  # others are just being renewed
+            for each in renewing:
+                held.callback(each.lock.release)
+            owned = {lease: each for each in renewing if (lease := each.lease)}
             # Always by the same span: if only a reply was lost, the next renewal computes the token that Redis has.
-            renewed = self._sessions.renew(kept, self._duration / 3)
-            for old, new in zip(kept, renewed, strict=True):
+            renewed = self._sessions.renew(list(owned), self._duration / 3)
+            for (old, entry), new in zip(owned.items(), renewed, strict=True):
                 if isinstance(new, TorporError):
                     log.warning("the lease of session %r was not renewed, it may end: %s", old.session_id, new)
                 else:
-                    self._kept[_claim_of(old)] = new
+                    entry.lease = new
 
 
 def _claim_of(lease: Lease) -> tuple[str, bytes]:

@@ -2,35 +2,55 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
+
 from torpor.history.protocol import ArchiveNote
 from torpor.worker.deployment import worker_name
 from torpor.worker.deployment.events import record_events
 from torpor.worker.deployment.services import Services, connect
 from torpor.worker.deployment.settings import Settings
 from torpor.worker.deployment.watch import Watch
-from torpor.worker.errors import ArchiveUnavailable
+from torpor.worker.errors import ArchiveUnavailable, DeploymentMismatch
+
+log = logging.getLogger("torpor.opening")
 
 
 class OpenDeployment:
     """The deployment that a process works on."""
 
-    def __init__(self, settings: Settings) -> None:
-        """As `connect`."""
+    def __init__(self, settings: Settings, begin: Callable[[Services], None] = lambda _: None) -> None:
+        """As `connect`. `begin` is called once, when Redis and the archive are known to belong together."""
+        self._begin: Callable[[Services], None] | None = begin
         self._services = connect(settings)
         self._watch = Watch(self._services.sessions, self._services.archive)
+        self._refusal: str | None = None  # what was logged last
 
     def services(self) -> Services:
         """The services, after making sure that Redis and the archive belong together (still).
 
-        Raises DeploymentMismatch, and ArchiveUnavailable after noting it.
+        Raises DeploymentMismatch, which is logged once until it changes, and ArchiveUnavailable after noting it. A
+        mismatch is not noted in Redis, which may be another deployment's.
         """
         try:
             self._watch.look()
+        except DeploymentMismatch as error:
+            self._tell(str(error))
+            raise
         except ArchiveUnavailable as error:
             record_events(self._services, [], ArchiveNote(worker_name.get(), str(error)))
             raise
+        self._tell(None)
+        if self._begin:
+            self._begin(self._services)
+            self._begin = None
         return self._services
 
     def move_fence(self) -> None:
         """Move the fence once a minute; see Watch. Raises DeploymentMismatch."""
         self._watch.move_fence()
+
+    def _tell(self, refusal: str | None) -> None:
+        if refusal != self._refusal:
+            self._refusal = refusal
+            log.warning("%s", refusal or "Redis and the archive belong together again: work goes on")

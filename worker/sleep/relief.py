@@ -60,7 +60,12 @@ class Reliever:
         self._settings = settings
         self._deployment: OpenDeployment | None = None
         self._relief = PeriodicThread(
-            "torpor-reliever", self._relieve, pause=self._pause, log=log, failure="no memory relief"
+            "torpor-reliever",
+            self._relieve,
+            pause=self._pause,
+            log=log,
+            failure="no memory relief",
+            logged=DeploymentMismatch,
         )
 
     def start(self) -> None:

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from torpor.history.protocol import Lease, Origin, Page, SessionInfo
+from torpor.history.protocol import ANY_OWNER, Lease, Origin, Page, SessionInfo
 from torpor.worker.archive import contents, names, transcript
 from torpor.worker.archive.contents import Contents
 from torpor.worker.archive.segment import pack
 from torpor.worker.archive.segment_metadata import SegmentMetadata
-from torpor.worker.archive.stores import Confirm, StoredObject
+from torpor.worker.archive.stores import RETRIED, Confirm, StoredObject
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import ClearForgotten, SegmentMissing
 from torpor.worker.failpoints import Failpoint, reach
@@ -73,18 +73,19 @@ def _send(services: Services, keeper: LeaseKeeper, claimed: Claimed, first: int)
         _pages(services, keeper, claimed, first),
     )
     confirm = _confirming(keeper, claimed)
+    described = SegmentMetadata.of(snapshot, packed).stored() | _tries(snapshot)
     with packed.body:
         if packed.count != snapshot.message_count - first or keeper.lost(claimed.lease):
             raise Superseded  # its messages left Redis while they were read
         reach(Failpoint.ARCHIVE_PACKED)
-        if snapshot.owner is not None:
+        if snapshot.owner is not None and not _is_marked(services, snapshot):
             _mark(services, snapshot, snapshot.owner, until, confirm)
         services.uploads.wait()
         stored = services.archive.put(
             names.segment_name(snapshot.session_id, packed.name),
             packed.body,
             packed.size,
-            metadata=SegmentMetadata.of(snapshot, packed).stored(),
+            metadata=described,
             custom_time=until,
             held=snapshot.hold is not None,
             confirm=confirm,
@@ -103,18 +104,38 @@ def _confirming(keeper: LeaseKeeper, claimed: Claimed) -> Confirm:
     return confirm
 
 
+def _is_marked(services: Services, snapshot: SessionInfo) -> bool:
+    """True if the archive has the owner's marker of this epoch, because it has committed segments that came after it.
+
+    One listing, in place of the three requests for a marker that is there. Nobody discards such a marker, and whoever
+    prolongs or holds the segments does so with their marker.
+    """
+    committed = snapshot.archived_count - snapshot.restored_count
+    return committed > 0 and any(
+        segment.name.epoch == snapshot.epoch
+        and segment.name.stop <= committed
+        and segment.stored.metadata.get("owner") == snapshot.owner
+        for segment in contents.look(services.archive, snapshot.session_id).segments
+    )
+
+
 def _mark(services: Services, snapshot: SessionInfo, owner: str, until: datetime | None, confirm: Confirm) -> None:
     """Write the marker by which a purge finds the owner's session, before the segment that it leads to."""
     services.archive.put(
         names.owner_marker(owner, snapshot.session_id, snapshot.epoch),
         io.BytesIO(),
         0,
-        metadata={"session": snapshot.session_id, "owner": owner},
+        metadata={"session": snapshot.session_id, "owner": owner} | _tries(snapshot),
         custom_time=expiry.marker_ends_at(until),
         held=snapshot.hold is not None,
         confirm=confirm,
     )
     reach(Failpoint.ARCHIVE_MARKED)
+
+
+def _tries(snapshot: SessionInfo) -> dict[str, str]:
+    """What the metadata of an upload says of the ones before it: one of a failed attempt may still arrive."""
+    return {RETRIED: "1"} if snapshot.recheck_at else {}
 
 
 def _record_owner(services: Services, keeper: LeaseKeeper, claimed: Claimed, owner: str) -> list[StoredObject]:
@@ -165,7 +186,7 @@ def _pages(services: Services, keeper: LeaseKeeper, claimed: Claimed, first: int
         first = head.stop
     if first >= snapshot.message_count:
         return
-    for page in services.sessions.pages(snapshot.session_id, first, snapshot.message_count):
+    for page in services.sessions.pages(snapshot.session_id, first, snapshot.message_count, owner=ANY_OWNER):
         if keeper.lost(claimed.lease):
             raise Superseded
         yield _claimed_messages(snapshot, page)

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from torpor.history.protocol import (
+    ANY_OWNER,
     Adoptable,
+    Caller,
     Expiry,
     Layout,
     NotAdoptable,
@@ -139,10 +141,10 @@ class _Adopter:
         except (NotAdoptable, OwnerMismatch, SessionPurged) as error:
             return error
 
-    def _owner(self, session_id: str, key: bytes) -> str | None:
+    def _owner(self, session_id: str, key: bytes) -> Caller:
         """The owner that the rule names; raises NotAdoptable if it names none, and OwnerMismatch."""
         if not self.owners:
-            return None
+            return ANY_OWNER
         owner = self.owners.owner(session_id)
         if owner is None:
             raise NotAdoptable(key, "its id does not match the pattern of owners")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-from torpor.history.protocol import Expiry, SessionExists, SessionInfo, SessionPurged, Status
+from torpor.history.protocol import ANY_OWNER, Expiry, SessionExists, SessionInfo, SessionPurged, Status
 from torpor.worker.archive import contents
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import ImportFailed
@@ -69,7 +69,7 @@ def import_file(
     """
     _check_owners(services, path, owners)
     imported = Imported()
-    for conversation in read_conversations(path, owners):
+    for conversation in read_conversations(path, owners, max_message_bytes=services.settings.max_message_bytes):
         found = _look(services, conversation.session_id)
         there = found or _write(services, conversation, expiry, dry_run=dry_run)
         _count(imported, path, conversation, there)
@@ -80,7 +80,8 @@ def import_file(
 def _check_owners(services: Services, path: Path, owners: OwnerSource) -> None:
     """Raise ImportFailed if a line has a message above the limit, or names another owner than its session has."""
     limit = services.settings.max_message_bytes
-    sized = (_check_sizes(path, each, limit) for each in read_conversations(path, owners))
+    read = read_conversations(path, owners, max_message_bytes=limit)
+    sized = (_check_sizes(path, each, limit) for each in read)
     named = (replace(each, elements=[]) for each in sized if each.owner is not None)  # a batch may be large
     with ThreadPoolExecutor(services.settings.concurrency) as pool:
         while batch := list(islice(named, _BATCH)):
@@ -108,7 +109,7 @@ def _check_owner(path: Path, conversation: Conversation, there: _There) -> None:
 
 
 def _look(services: Services, session_id: str) -> _There:
-    return _There(services.sessions.info(session_id), contents.look(services.archive, session_id))
+    return _There(services.sessions.info(session_id, owner=ANY_OWNER), contents.look(services.archive, session_id))
 
 
 def _write(services: Services, conversation: Conversation, expiry: Expiry, *, dry_run: bool) -> _There | None:

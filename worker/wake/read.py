@@ -6,7 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from torpor.history.protocol import OwnerMismatch, SessionInfo, SessionNotFound, SessionPurged, TranscriptChanged
+from torpor.history.protocol import (
+    ANY_OWNER,
+    OwnerMismatch,
+    SessionInfo,
+    SessionNotFound,
+    SessionPurged,
+    TranscriptChanged,
+)
 from torpor.worker.archive import contents, transcript
 from torpor.worker.archive.spool import Spool
 from torpor.worker.deployment.services import Services
@@ -48,7 +55,7 @@ def read_transcript(services: Services, session_id: str) -> list[bytes]:
 
 def _read(services: Services, session_id: str, elements: Spool) -> Transcript | None:
     """Read the session once; None if it has changed meanwhile."""
-    before = services.sessions.info(session_id)
+    before = services.sessions.info(session_id, owner=ANY_OWNER)
     if before and before.purge is not None:
         raise SessionPurged(f"session {session_id!r} was purged")
     owner = before.owner if before else None
@@ -61,7 +68,7 @@ def _read(services: Services, session_id: str, elements: Spool) -> Transcript | 
         if _moved(services, session_id, before):
             return None
         raise
-    for page in services.sessions.pages(session_id) if before else ():
+    for page in services.sessions.pages(session_id, owner=ANY_OWNER) if before else ():
         elements.add(page.messages)
     if _moved(services, session_id, before):
         return None
@@ -86,7 +93,7 @@ def _add_archived(services: Services, session_id: str, live: SessionInfo | None,
 
 def _moved(services: Services, session_id: str, before: SessionInfo | None) -> bool:
     """True if messages may have moved between Redis and the archive since the session was looked at."""
-    now = services.sessions.info(session_id)
+    now = services.sessions.info(session_id, owner=ANY_OWNER)
     if now is None or before is None:
         return now is not before
     return (now.epoch, now.restored_count) != (before.epoch, before.restored_count)

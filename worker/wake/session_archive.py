@@ -14,6 +14,7 @@ from typing import Literal
 from torpor.history.protocol import (
     DEFAULT_NAMESPACE,
     MAX_MESSAGE_BYTES,
+    Caller,
     RestoreRefusal,
     RestoreTicket,
     SessionOperations,
@@ -85,7 +86,7 @@ class SessionArchive:
         if ownership.read(self._store).namespace not in (None, namespace):
             raise ownership.taken(self._store.url, namespace)
 
-    async def wake(self, sessions: SessionOperations, session_id: str) -> bool:
+    async def wake(self, sessions: SessionOperations, session_id: str, owner: Caller) -> bool:
         """Put a session's archived messages back. If many ask at the same time, one does it.
 
         False if the archive is down and the read shall go on without it.
@@ -95,7 +96,7 @@ class SessionArchive:
         OwnerMismatch and SessionDamaged, and TransientError if another restore of the session has gone on for a minute.
         """
         try:
-            await self._wake(sessions, session_id)
+            await self._wake(sessions, session_id, owner)
         except ArchiveUnavailable as error:
             if not self._continues:
                 raise
@@ -103,11 +104,11 @@ class SessionArchive:
             return False
         return True
 
-    async def _wake(self, sessions: SessionOperations, session_id: str) -> None:
+    async def _wake(self, sessions: SessionOperations, session_id: str, owner: Caller) -> None:
         until = time.monotonic() + _LEASE.total_seconds()
         for _ in range(_TRIES):
             await self._compare(sessions)
-            ticket = await _begin(sessions, session_id, until)
+            ticket = await _begin(sessions, session_id, owner, until)
             if ticket is None:
                 return
             restored = await (await self._restorer(sessions)).carry_out(ticket)
@@ -157,13 +158,13 @@ class SessionArchive:
         )
 
 
-async def _begin(sessions: SessionOperations, session_id: str, until: float) -> RestoreTicket | None:
+async def _begin(sessions: SessionOperations, session_id: str, owner: Caller, until: float) -> RestoreTicket | None:
     """Begin a restore when no other one of the session runs; None if there is nothing to wake up (any more)."""
     looks = chain(_LOOKS, repeat(_LOOKS[-1]))
     while True:
         asked = time.monotonic()
         try:
-            ticket = await sessions.begin_restore(session_id, _LEASE, alone=True)
+            ticket = await sessions.begin_restore(session_id, _LEASE, owner=owner, alone=True)
         except SessionPurged:
             return None  # a purged session reads as empty
         if isinstance(ticket, RestoreTicket):

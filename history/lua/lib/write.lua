@@ -1,14 +1,16 @@
 -- Write messages to a session, and create the session if it is not in Redis. It counts as activity.
--- Uses: clock, due, epoch, number, push, requests, tombstone
+-- Uses: clock, due, epoch, number, owner, push, requests, tombstone
 -- Reads: epoch, idle, max_age, owner, state, floor, recent_requests, tombstone_until, retention, last_active,
---   last_written, hold_pending, known_absent, restore_until
+--   last_written, hold_pending, known_absent, restore_until, complete
 
 -- The reply of append.lua if the session may not be written to, else nil.
-local function refusal(session, given)
+local function refusal(keys, given, session)
   if refuses_writes(session, given.allow_reuse) then return {'purged'} end
   local exists = session.epoch and session.state ~= 'purged' and not session.known_absent
   if exists and given.only_new == '1' then return {'exists'} end
-  if session.owner and given.owner ~= '' and given.owner ~= session.owner then return {'owner'} end
+  local refused = refused_caller(session.owner, given.caller, keys.messages)
+  if refused then return refused end
+  if given.only_known == '1' and may_be_asleep(session.owner, session.complete, keys.messages) then return {'unknown'} end
 end
 
 local function add(fields, field, value)
@@ -37,8 +39,9 @@ local function complete_session(keys, given, session, requests, now_ms)
     add(fields, FIELD.max_age, given.max_age)
   end
   if not session.retention and given.retention ~= '' then add(fields, FIELD.retention, given.retention) end
-  if not session.owner and given.owner ~= '' then
-    add(fields, FIELD.owner, given.owner)
+  local owner = named_owner(given.caller)
+  if not session.owner and owner then
+    add(fields, FIELD.owner, owner)
     redis.call('SADD', keys.owner, given.session_id)
   end
   return fields
@@ -62,7 +65,7 @@ local function write_messages(keys, given, values, first)
   local requests = session.recent_requests
   if not (session.epoch or requests) then requests = redis.call('GET', keys.recent_requests) end
   if given.request and is_recent(requests, given.request) then return {'ok', redis.call('LLEN', keys.messages)} end
-  local refused = refusal(session, given)
+  local refused = refusal(keys, given, session)
   if refused then return refused end
   local now_ms = clock_ms()
   local fields = complete_session(keys, given, session, requests, now_ms)

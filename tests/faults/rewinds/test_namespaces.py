@@ -8,12 +8,12 @@ import redis
 from support.command import Torpor
 from support.rewinding import S, chat, object_names, said, say
 from torpor import SessionArchive
-from torpor.worker import tasks
 from torpor.worker.archive import names, ownership
 from torpor.worker.archive.stores.url import open_archive
 from torpor.worker.deployment.services import Services
-from torpor.worker.deployment.settings import PREFIX
+from torpor.worker.deployment.settings import PREFIX, load_settings
 from torpor.worker.errors import ArchiveTaken
+from torpor.worker.sleep.opening import OpenDeployment
 
 # Whose archive it is
 
@@ -47,7 +47,7 @@ def test_commands_and_tasks_refuse_another_namespace_s_archive_and_keep_its_sess
     for name, value in (variables | {"NAMESPACE": "other"}).items():
         monkeypatch.setenv(PREFIX + name, value)
     with pytest.raises(ArchiveTaken):
-        tasks._opened.__wrapped__()
+        OpenDeployment(load_settings()).services()
     assert object_names(services.archive) == before
     assert [message.content for message in chat(client, namespace="other").messages] == ["theirs"]
     monkeypatch.delenv(PREFIX + "NAMESPACE")

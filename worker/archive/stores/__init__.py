@@ -13,6 +13,8 @@ from typing import Any, BinaryIO, Protocol
 
 # A custom time can't be removed. An object that is to be kept for ever after all gets this one.
 NEVER = datetime(9999, 1, 1, tzinfo=UTC)
+# An entry of an object's metadata: an earlier try to upload it had no answer, and may still arrive.
+RETRIED = "retried"
 # Raises an error unless the caller may still change the object that it has looked at.
 Confirm = Callable[[], None]
 

@@ -9,8 +9,9 @@ import base64
 import io
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import chain, repeat
 from secrets import token_hex
 from typing import Any, BinaryIO
 from urllib.parse import quote, urlencode
@@ -22,7 +23,7 @@ from google.api_core.retry import Retry
 
 from torpor.worker.archive.stores.connection import Reply
 from torpor.worker.archive.stores.google_client import may_pass
-from torpor.worker.archive.stores.resources import Resource
+from torpor.worker.archive.stores.resources import Resource, sent_again
 from torpor.worker.archive.stores.transport import Request, Session
 from torpor.worker.errors import ArchiveCorrupt
 
@@ -94,10 +95,16 @@ class Objects:
     def insert(self, described: Resource, content: bytes, replacing: Resource | None = None) -> Resource:
         """Create an object; returns its description. Raises PreconditionFailed if there is one of its name.
 
-        With `replacing`, take the place of an object that was described before, if nobody has changed it since.
+        With `replacing`, take the place of an object that was described before, if nobody has changed it since. An
+        object that a second try creates says so in its metadata.
 
         Source: https://cloud.google.com/storage/docs/json_api/v1/objects/insert and .../docs/uploading-objects
         """
+        url = f"{self._insert}&{urlencode(creating(replacing))}"
+        descriptions = chain([described], repeat(sent_again(described)))
+        return _parsed(self._retrying(lambda: self._insert_once(url, next(descriptions), content)))
+
+    def _insert_once(self, url: str, described: Resource, content: bytes) -> Reply:
         boundary = token_hex(16)  # no content has these 128 random bits
         body = b"--%b\r\nContent-Type: application/json\r\n\r\n%b\r\n--%b\r\nContent-Type: %b\r\n\r\n%b\r\n--%b--" % (
             boundary.encode(),
@@ -107,8 +114,7 @@ class Objects:
             content,
             boundary.encode(),
         )
-        url = f"{self._insert}&{urlencode(creating(replacing))}"
-        return _parsed(self._send("POST", url, body, content_type=f"multipart/related; boundary={boundary}"))
+        return self._send_once("POST", url, body, content_type=f"multipart/related; boundary={boundary}")
 
     def list(self, prefix: str, *, generations: bool = False) -> Iterator[Resource]:
         """The objects whose names begin with a prefix, in the order of their names. Asks for a page at a time."""
@@ -165,8 +171,10 @@ class Objects:
     def _send(
         self, method: str, url: str, data: bytes | None = None, *, most: int = _DESCRIPTION, **headers: str
     ) -> Reply:
-        retry = patiently(self._patience)["retry"]
-        answer: Reply = retry(partial(self._send_once, method, url, data, most=most, **headers))()
+        return self._retrying(partial(self._send_once, method, url, data, most=most, **headers))
+
+    def _retrying(self, send: Callable[[], Reply]) -> Reply:
+        answer: Reply = patiently(self._patience)["retry"](send)()
         return answer
 
     def _send_once(

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from torpor.worker.archive.stores import NEVER, StoredObject
+from torpor.worker.archive.stores import NEVER, RETRIED, StoredObject
 
 Resource = Mapping[str, Any]
 
@@ -37,6 +37,11 @@ def new_resource(
     return described
 
 
+def sent_again(described: Resource) -> Resource:
+    """The description of an object whose upload is tried again: the try before may still arrive."""
+    return {**described, "metadata": {**described["metadata"], RETRIED: "1"}}
+
+
 def stored_object(resource: Resource, prefix: str) -> StoredObject:
     """An object that exists, its name without the archive's prefix."""
     retained = resource.get("retentionExpirationTime"), resource.get("retention", {}).get("retainUntilTime")
@@ -58,7 +63,7 @@ def differences(resource: Resource, described: Resource, size: int) -> list[str]
     """The properties in which an object that was just created is not the one that was described."""
     same = {
         "content": (int(resource["size"]), resource["crc32c"]) == (size, described["crc32c"]),
-        "metadata": resource.get("metadata", {}) == described["metadata"],
+        "metadata": _without_tries(resource.get("metadata", {})) == _without_tries(described["metadata"]),
         "content type": _is_stored_alike(resource, described),
         "custom time": _is_alike(_moment(resource.get("customTime")), _moment(described.get("customTime"))),
         "hold": resource.get("temporaryHold", False) == described.get("temporaryHold", False),
@@ -75,9 +80,9 @@ def reliance(resource: Resource, described: Resource, *, contested: bool) -> Res
     custom_time = _moment(described.get("customTime")) or (NEVER if "customTime" in resource else None)
     changed = dict(changes(resource, custom_time, described.get("temporaryHold")))
     there, wanted = _metadata(resource), described["metadata"]
-    if contested or there != wanted:
+    if contested or _without_tries(there) != _without_tries(wanted):
         relied = {_RELIED: str(resource["metageneration"])} if contested else {}
-        changed["metadata"] = {**dict.fromkeys(there.keys() - wanted.keys()), **wanted, **relied}
+        changed["metadata"] = {**dict.fromkeys(there.keys() - wanted.keys() - {RETRIED}), **wanted, **relied}
     if not _is_stored_alike(resource, described):
         changed |= {"contentType": described["contentType"], "contentEncoding": ""}
     return changed
@@ -96,6 +101,10 @@ def changes(resource: Resource, custom_time: datetime | None, held: bool | None)
 
 def _metadata(resource: Resource) -> dict[str, str]:
     return {key: value for key, value in resource.get("metadata", {}).items() if key != _RELIED}
+
+
+def _without_tries(metadata: Mapping[str, str]) -> dict[str, str]:
+    return {key: value for key, value in metadata.items() if key != RETRIED}
 
 
 def _is_alike(one: datetime | None, other: datetime | None) -> bool:

@@ -399,7 +399,7 @@ def test_the_status_tells_what_is_queued_what_failed_and_what_nobody_knows(
     assert (queued.code, "queued" in queued.said, "owner: ann" in queued.said) == (0, True, True)
     assert torpor("purge-status", order.id, "--json").json["found"]["sessions"] == 0
 
-    def down(*_: Any) -> Any:
+    def down(*_: Any, **__: Any) -> Any:
         raise ArchiveUnavailable("the bucket \x1b[2J is down")
 
     with monkeypatch.context() as patched:

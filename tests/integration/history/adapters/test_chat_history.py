@@ -25,6 +25,7 @@ from support.sessions import commit
 from support.watched_clients import WatchedRedis
 from torpor import MemorystoreChatMessageHistory
 from torpor.history.protocol import (
+    Caller,
     RedisUnavailable,
     SessionInfo,
     SessionOperations,
@@ -102,9 +103,9 @@ def test_every_kind_of_client_reads_the_same(
     with redis_server.client(protocol=protocol, **replies) as connected:
         chat = history(connected, "ü", ttl=60, max_age=600, owner="änn")
         chat.add_messages(TURN)
-        assert chat.messages == TURN == history(client, "ü").messages
+        assert chat.messages == TURN == history(client, "ü", owner="änn").messages
         assert described(chat).owner == "änn"
-        assert chat.info() == history(client, "ü").info()
+        assert chat.info() == history(client, "ü", owner="änn").info()
         chat.set_expiry(ttl=90)
         store = SessionStore(connected)
         assert list(store.sessions()) == ["ü"]
@@ -160,7 +161,7 @@ def test_a_runnable_with_message_history_keeps_its_turns_in_dict_mode(client: re
     config: Any = {"configurable": {"user": "ann", "thread": "1"}}
     assert chain.invoke({"question": "one"}, config)["reply"].content == "one after 0"
     assert chain.invoke({"question": "two"}, config)["reply"].content == "two after 2"
-    chat = history(client, "ann/1")
+    chat = history(client, "ann/1", owner="ann")
     assert chat.messages == [
         HumanMessage("one"),
         AIMessage("one after 0"),
@@ -191,7 +192,7 @@ class Insomnia:
 
     woken = 0
 
-    async def wake(self, sessions: SessionOperations, session_id: str) -> None:
+    async def wake(self, sessions: SessionOperations, session_id: str, owner: Caller) -> None:
         self.woken += 1
 
 

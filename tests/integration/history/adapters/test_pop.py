@@ -62,6 +62,7 @@ def sessions(client: redis.Redis) -> SessionStore:
 
 def conversation(services: Services, client: Any = None, **options: Any) -> Conversation:
     options.setdefault("archive", SessionArchive(services.archive.url))
+    options.setdefault("owner", "ann")
     return Conversation(client or services.sessions.client, "s", **options)
 
 
@@ -116,13 +117,13 @@ def test_the_last_message_is_taken_back_and_the_session_stays_what_it_was(servic
 
 
 def test_what_was_taken_back_is_in_the_archive_no_more_and_the_rest_wakes_up(services: Services) -> None:
-    services.sessions.append("s", [A, B])
+    services.sessions.append("s", [A, B], owner="ann")
     archive_session(services, "s")
-    services.sessions.append("s", [C])
+    services.sessions.append("s", [C], owner="ann")
     archive_session(services, "s")
     assert popped(services) == C
     assert popped(services) == B
-    services.sessions.append("s", [C])
+    services.sessions.append("s", [C], owner="ann")
     sleep(services)
     assert read_transcript(services, "s") == [A, C]
     epochs = {each.name.epoch for each in contents.look(services.archive, "s").segments}
@@ -136,7 +137,7 @@ def test_a_session_whose_last_message_is_taken_back_is_empty_and_can_go_on(servi
     assert popped(services) == A
     assert popped(services) is None
     assert live(services) == []
-    services.sessions.append("s", [B])
+    services.sessions.append("s", [B], owner="ann")
     sleep(services)
     assert read_transcript(services, "s") == [B]
 
@@ -154,10 +155,10 @@ def test_where_there_is_no_session_there_is_nothing_to_take_back(
 def test_a_session_that_may_have_slept_is_woken_first_or_left_as_it_is(
     client: redis.Redis, services: Services, asleep: int
 ) -> None:
-    services.sessions.append("s", [A, B])
+    services.sessions.append("s", [A, B], owner="ann")
     for _ in range(asleep):
         archive_session(services, "s")
-        services.sessions.append("s", [C])
+        services.sessions.append("s", [C], owner="ann")
     expected = [A, B] + [C] * asleep
     before = dump(client)
     with pytest.raises(SessionIncomplete, match="archive="):
@@ -172,22 +173,22 @@ def test_a_purged_session_has_nothing_to_take_back(client: redis.Redis, services
     page = last_page(services)
     purge_session(services, "s")
     before = dump(client)
-    for attempt in (lambda: popped(services), lambda: services.sessions.pop("s", page)):
+    for attempt in (lambda: popped(services), lambda: services.sessions.pop("s", page, owner="ann")):
         with pytest.raises(SessionPurged):
             attempt()
     assert dump(client) == before
 
 
-@pytest.mark.parametrize("hold", ["the session", "its owner", "the owner that the caller tells"])
+@pytest.mark.parametrize("hold", ["the session", "its owner"])
 def test_of_what_is_held_nothing_is_taken_back(client: redis.Redis, services: Services, hold: str) -> None:
     whole(services)
     if hold == "the session":
         services.sessions.hold("s", "a dispute")
     else:
-        services.sessions.hold_owner("ann" if hold == "its owner" else "bob", "a dispute")
+        services.sessions.hold_owner("ann", "a dispute")
     before = dump(client)
     with pytest.raises(SessionHeld, match="a dispute"):
-        popped(services, owner="bob" if "caller" in hold else None)
+        popped(services)
     assert dump(client) == before
 
 
@@ -224,13 +225,13 @@ def test_only_the_message_that_was_read_is_taken_back(services: Services, meanwh
     page = last_page(services)
     match meanwhile:
         case "append":
-            services.sessions.append("s", [C])
+            services.sessions.append("s", [C], owner="ann")
         case "clear":
             services.sessions.clear("s")
         case "pop":
-            services.sessions.pop("s", page)
+            services.sessions.pop("s", page, owner="ann")
     left = live(services)
-    assert services.sessions.pop("s", page) == (meanwhile == "nothing")
+    assert services.sessions.pop("s", page, owner="ann") == (meanwhile == "nothing")
     assert live(services) == (left[:-1] if meanwhile == "nothing" else left)
 
 
@@ -244,7 +245,7 @@ def test_of_a_turn_that_comes_between_read_and_pop_the_last_message_is_taken_bac
         nonlocal commands
         commands += 1
         if commands == 3:  # after the deployment was asked for and the page was read
-            services.sessions.append("s", [B])
+            services.sessions.append("s", [B], owner="ann")
 
     watched.before = before
     assert run_sync(conversation(services, watched).pop(stored)) == B
@@ -256,9 +257,9 @@ def test_of_a_turn_that_comes_between_read_and_pop_the_last_message_is_taken_bac
     "point", ["after begin_restore", "before list", "before open", "after stage", "before finish_restore"]
 )
 def test_while_a_session_wakes_nothing_is_taken_back(services: Services, point: str) -> None:
-    services.sessions.append("s", [A, B])
+    services.sessions.append("s", [A, B], owner="ann")
     archive_session(services, "s")
-    services.sessions.append("s", [C])
+    services.sessions.append("s", [C], owner="ann")
     watched, points = watch(services)
 
     def refused() -> None:
@@ -273,7 +274,7 @@ def test_while_a_session_wakes_nothing_is_taken_back(services: Services, point: 
 
 
 def test_a_restore_that_began_before_the_session_was_woken_and_popped_changes_nothing(services: Services) -> None:
-    services.sessions.append("s", [A, B])
+    services.sessions.append("s", [A, B], owner="ann")
     archive_session(services, "s")
     slow = services.sessions.begin_restore("s", HOUR)
     assert isinstance(slow, RestoreTicket)
@@ -289,7 +290,7 @@ def test_a_restore_that_began_before_the_session_was_woken_and_popped_changes_no
 
 
 def pop_call(services: Services) -> Call[bool]:
-    return calls.pop(services.sessions.deployment, "s", last_page(services), request=os.urandom(8))
+    return calls.pop(services.sessions.deployment, "s", last_page(services), request=os.urandom(8), owner="ann")
 
 
 @dataclass(frozen=True)
@@ -301,7 +302,7 @@ class Meanwhile:
 
 MEANWHILE = [
     Meanwhile("nothing", lambda services: None, [A, B]),
-    Meanwhile("a turn", lambda services: services.sessions.append("s", [C]), [A, B, C]),
+    Meanwhile("a turn", lambda services: services.sessions.append("s", [C], owner="ann"), [A, B, C]),
     Meanwhile("another pop", popped, [A]),
     Meanwhile("a clear", lambda services: services.sessions.clear("s"), []),
     Meanwhile("an erasure", lambda services: drain(services, list(services.sessions.due_counts())), [A, B]),
@@ -330,10 +331,10 @@ def test_at_the_memory_limit_a_message_can_be_taken_back(tmp_path: Path) -> None
         with server.client() as client:
             store = SessionStore(client, shards=1)
             store.clear("s")
-            store.append("s", [A, B])
+            store.append("s", [A, B], owner="ann")
             [page] = store.pages("s", -1)
             raw(client, "CONFIG", "SET", "maxmemory", "1")
-            assert store.pop("s", page)
+            assert store.pop("s", page, owner="ann")
             assert store.messages("s", touch=False) == [A]
             info = store.info("s")
             assert info
@@ -372,9 +373,9 @@ def killed(points: Points, point: str) -> None:
 
 @pytest.mark.parametrize("point", ["before put marker", "after put marker", "before delete", "after delete"])
 def test_an_erasure_after_a_pop_that_was_killed_is_finished_by_the_next(services: Services, point: str) -> None:
-    services.sessions.append("s", [A, B])
+    services.sessions.append("s", [A, B], owner="ann")
     archive_session(services, "s")
-    services.sessions.append("s", [C])
+    services.sessions.append("s", [C], owner="ann")
     assert popped(services) == C
     watched, points = watch(services, lease_seconds=0.05)
     killed(points, point)

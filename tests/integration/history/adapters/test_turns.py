@@ -28,7 +28,7 @@ from support.sessions import purge_session
 from support.watched_clients import Watched
 from torpor import MemorystoreChatMessageHistory
 from torpor.history.adapters.messages import decode_message, encode_message
-from torpor.history.protocol import SessionPurged, SessionStore
+from torpor.history.protocol import OwnerMismatch, SessionPurged, SessionStore
 from torpor.worker.archive.stores.url import open_archive
 from torpor.worker.deployment.services import Services
 from torpor.worker.deployment.settings import Settings
@@ -77,16 +77,16 @@ def sleep_and_wake(services: Services) -> None:
 
 def sleep_and_be_used(services: Services) -> None:
     sleep(services)
-    services.sessions.append("s", written([HumanMessage("other")]))
+    services.sessions.append("s", written([HumanMessage("other")]), owner="ann")
 
 
 def sleep_and_grow_long(services: Services) -> None:
     sleep(services)
-    services.sessions.append("s", written([HumanMessage("other")] * 9))
+    services.sessions.append("s", written([HumanMessage("other")] * 9), owner="ann")
 
 
 def be_used(services: Services) -> None:
-    services.sessions.append("s", written([HumanMessage("other")]))
+    services.sessions.append("s", written([HumanMessage("other")]), owner="ann")
 
 
 def clear(services: Services) -> None:
@@ -236,7 +236,7 @@ class Turn:
                 happens()
 
         def history(session_id: str) -> MemorystoreChatMessageHistory:
-            return MemorystoreChatMessageHistory(client, session_id, **options)
+            return MemorystoreChatMessageHistory(client, session_id, **{"owner": "ann"} | options)
 
         return RunnableWithMessageHistory(self.mode.runnable(inside), history, **self.mode.keys)
 
@@ -299,7 +299,7 @@ def test_a_session_that_wakes_up_in_a_turn_is_followed_by_what_is_new(
     services.sessions.append("s", written(BEFORE), owner="ann")
     sleep(services)
     if begins_with:
-        services.sessions.append("s", written(begins_with))
+        services.sessions.append("s", written(begins_with), owner="ann")
 
     def wake() -> None:
         restore_session(services, "s")
@@ -317,7 +317,7 @@ def test_a_session_that_is_purged_in_a_turn_stays_purged_and_langchain_logs_that
     call: Callable[..., Any],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    services.sessions.append("s", written(BEFORE))
+    services.sessions.append("s", written(BEFORE), owner="ann")
     Turn(redis_server, mode, call, partial(purge, services)).take()
     with pytest.raises(SessionPurged):
         read_transcript(services, "s")
@@ -328,13 +328,13 @@ def test_a_session_that_is_purged_in_a_turn_stays_purged_and_langchain_logs_that
 
 
 @pytest.mark.parametrize("call", [invoke, ainvoke])
-def test_a_turn_of_another_owner_is_not_written_and_langchain_logs_that(
-    services: Services, redis_server: RedisServer, call: Callable[..., Any], caplog: pytest.LogCaptureFixture
+def test_a_turn_of_another_owner_does_not_begin(
+    services: Services, redis_server: RedisServer, call: Callable[..., Any]
 ) -> None:
     services.sessions.append("s", written(BEFORE), owner="ann")
-    Turn(redis_server, MODES["list-function"], call, lambda: None).take(owner="bob")
+    with pytest.raises(OwnerMismatch):
+        Turn(redis_server, MODES["list-function"], call, lambda: None).take(owner="bob")
     assert found(services) == dump(BEFORE)
-    assert "OwnerMismatch" in caplog.text
 
 
 # What LangChain hands back changed
@@ -353,7 +353,7 @@ CHANGED: list[BaseMessage] = [
 def test_messages_that_come_back_otherwise_than_they_were_read_are_known(
     services: Services, redis_server: RedisServer, mode: Mode, call: Callable[..., Any]
 ) -> None:
-    services.sessions.append("s", written(CHANGED))
+    services.sessions.append("s", written(CHANGED), owner="ann")
     Turn(redis_server, mode, call, partial(sleep, services)).take()
     assert read_transcript(services, "s")[:4] == written(CHANGED)
     assert found(services) == ["a", "b", "c", "d", "five", "reply"]
@@ -364,7 +364,7 @@ def test_messages_that_come_back_otherwise_than_they_were_read_are_known(
 
 def shared(client: Any, act: Callable[[], None], **options: Any) -> tuple[MemorystoreChatMessageHistory, Any]:
     """A history, and a chain that has it in all turns."""
-    history = MemorystoreChatMessageHistory(client, "s", **options)
+    history = MemorystoreChatMessageHistory(client, "s", **{"owner": "ann"} | options)
     return history, RunnableWithMessageHistory(function(act), lambda session_id: history)
 
 
@@ -377,7 +377,7 @@ def test_turns_one_after_the_other_can_share_a_history(services: Services) -> No
 
 
 def test_a_turn_that_fails_leaves_the_next_one_alone(services: Services) -> None:
-    services.sessions.append("s", written(BEFORE))
+    services.sessions.append("s", written(BEFORE), owner="ann")
 
     def fail_once() -> None:
         happens()
@@ -396,7 +396,7 @@ def test_a_turn_that_fails_leaves_the_next_one_alone(services: Services) -> None
 
 @pytest.mark.parametrize("happening", [sleep, clear, sleep_and_wake])
 def test_threads_can_share_a_history(services: Services, happening: Callable[[Services], None]) -> None:
-    services.sessions.append("s", written(BEFORE))
+    services.sessions.append("s", written(BEFORE), owner="ann")
     happens = once(partial(happening, services))
     both = threading.Barrier(2, action=happens, timeout=30)
     _, chain = shared(services.sessions.client, lambda: (both.wait(), None)[1])
@@ -408,7 +408,7 @@ def test_threads_can_share_a_history(services: Services, happening: Callable[[Se
 
 
 def test_tasks_can_share_a_history(services: Services, redis_server: RedisServer) -> None:
-    services.sessions.append("s", written(BEFORE))
+    services.sessions.append("s", written(BEFORE), owner="ann")
 
     async def converse() -> None:
         begun = 0
@@ -424,7 +424,7 @@ def test_tasks_can_share_a_history(services: Services, redis_server: RedisServer
             return AIMessage("reply")
 
         async with watched_asyncio(redis_server) as client:
-            history = MemorystoreChatMessageHistory(client, "s")
+            history = MemorystoreChatMessageHistory(client, "s", owner="ann")
             chain = RunnableWithMessageHistory(RunnableLambda(answer), lambda session_id: history)
             await asyncio.gather(*(chain.ainvoke([HumanMessage(text)], CONFIG) for text in ("five", "six")))
 
@@ -434,7 +434,7 @@ def test_tasks_can_share_a_history(services: Services, redis_server: RedisServer
 
 
 def test_what_a_runnable_reads_and_writes_itself_is_fresh_and_kept(services: Services) -> None:
-    services.sessions.append("s", written(BEFORE))
+    services.sessions.append("s", written(BEFORE), owner="ann")
 
     def look_and_note() -> None:
         be_used(services)
@@ -458,8 +458,8 @@ class KeepsLastFour(MemorystoreChatMessageHistory):
 
 @pytest.mark.parametrize("mode", [MODES["list-function"], MODES["dict-prompt"]], ids=["list", "dict"])
 def test_a_history_that_trims_itself_sees_what_is_there(services: Services, mode: Mode) -> None:
-    services.sessions.append("s", written(BEFORE))
-    history = KeepsLastFour(services.sessions.client, "s")
+    services.sessions.append("s", written(BEFORE), owner="ann")
+    history = KeepsLastFour(services.sessions.client, "s", owner="ann")
     chain = RunnableWithMessageHistory(
         mode.runnable(partial(be_used, services)), lambda session_id: history, **mode.keys
     )
@@ -469,8 +469,8 @@ def test_a_history_that_trims_itself_sees_what_is_there(services: Services, mode
 
 @pytest.mark.parametrize("mode", [MODES["list-function"], MODES["dict-prompt"]], ids=["list", "dict"])
 def test_an_asyncio_turn_over_a_blocking_client_uses_what_a_class_has_changed(services: Services, mode: Mode) -> None:
-    services.sessions.append("s", written(BEFORE))
-    history = KeepsLastFour(services.sessions.client, "s")
+    services.sessions.append("s", written(BEFORE), owner="ann")
+    history = KeepsLastFour(services.sessions.client, "s", owner="ann")
     chain = RunnableWithMessageHistory(
         mode.runnable(partial(be_used, services)), lambda session_id: history, **mode.keys
     )
@@ -485,7 +485,7 @@ def test_whatever_happens_in_an_asyncio_turn_over_a_blocking_client_each_message
     services: Services, mode: Mode, call: Callable[..., Any], happening: Callable[[Services], None]
 ) -> None:
     services.sessions.append("s", written(BEFORE), owner="ann")
-    history = MemorystoreChatMessageHistory(services.sessions.client, "s", allow_reuse=True)
+    history = MemorystoreChatMessageHistory(services.sessions.client, "s", owner="ann", allow_reuse=True)
     chain = RunnableWithMessageHistory(
         mode.runnable(once(partial(happening, services))), lambda session_id: history, **mode.keys
     )
@@ -495,7 +495,8 @@ def test_whatever_happens_in_an_asyncio_turn_over_a_blocking_client_each_message
 
 def test_a_batch_of_turns_is_of_a_session_each(services: Services) -> None:
     chain = RunnableWithMessageHistory(
-        function(lambda: None), lambda session_id: MemorystoreChatMessageHistory(services.sessions.client, session_id)
+        function(lambda: None),
+        lambda session_id: MemorystoreChatMessageHistory(services.sessions.client, session_id, owner="ann"),
     )
     names = [f"s{number}" for number in range(8)]
     for _ in range(2):

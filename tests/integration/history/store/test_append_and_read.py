@@ -101,7 +101,6 @@ def test_only_new_refuses_a_session_that_is_there(store: SessionStore, client: r
 
 
 def test_an_owner_is_recorded_once_and_for_all(store: SessionStore, client: redis.Redis) -> None:
-    store.append("s", [A])
     store.append("s", [A], owner="ann")
     store.append("s", [A])
     before = dump(client)

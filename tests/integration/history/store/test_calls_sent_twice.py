@@ -191,6 +191,13 @@ def _identify(store: SessionStore) -> Call[Any]:
     return calls.identify("torpor", store.identity(), "0a1b", "file:///archive")
 
 
+def _rejoin(store: SessionStore) -> Call[Any]:
+    fill(store, "s")
+    info = store.info("s")
+    assert info
+    return calls.rejoin(store.deployment, info, 1)
+
+
 def _move_fence(store: SessionStore) -> Call[Any]:
     return calls.move_fence("torpor", store.identity().newest_token, "4e5f", keep=16)
 
@@ -200,7 +207,7 @@ def _note_epoch(store: SessionStore) -> Call[Any]:
 
 
 def _configure(_: SessionStore) -> Call[Any]:
-    return calls.configure("torpor", 1, HOUR, DAY, retention=DAY, policies=None, record=True)
+    return calls.configure("torpor", 1, HOUR, DAY, retention=DAY, policies=None, require_owner=None, record=True)
 
 
 def _end_election(store: SessionStore) -> Call[Any]:
@@ -235,6 +242,7 @@ SECOND_REPLIES = {
     "end_adoption": "False",
     "adopt": "written=2",  # the adoption as it is by now: the caller goes on with it
     "end_election": "[False]",
+    "rejoin": "changed",  # the caller compares again, and finds nothing to do
 }
 
 

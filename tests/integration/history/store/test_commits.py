@@ -42,7 +42,11 @@ def test_a_session_that_is_as_it_was_archived_is_deleted(store: SessionStore, cl
     snapshot = snapshot_of(store, lease)
     assert commit(store, lease, snapshot) is CommitOutcome.DELETED
     assert lasting_keys(client) == {b"torpor:config", TALLY.encode()}
-    assert (store.info("s"), store.messages("s"), list(store.sessions())) == (None, [], [])
+    assert (store.info("s"), store.messages("s"), list(store.sessions())) == (
+        None,
+        [],
+        [],
+    )
     assert store.overview()[0].archived == 1
     assert commit(store, lease, snapshot) is CommitOutcome.GONE
 

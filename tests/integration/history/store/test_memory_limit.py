@@ -72,7 +72,7 @@ def test_at_the_memory_limit_an_append_changes_nothing_and_says_so(full: redis.R
     before = dump(full)
     for session_id in ("s", "new"):
         with pytest.raises(RedisMemoryFull, match="memory limit"):
-            store.append(session_id, [A, B], owner="ann", expiry=Expiry(HOUR, HOUR))
+            store.append(session_id, [A, B], expiry=Expiry(HOUR, HOUR))
     assert dump(full) == before
     assert store.messages("s", touch=False) == [A, B]
 
@@ -89,7 +89,10 @@ def test_at_the_memory_limit_sessions_are_claimed_renewed_and_deleted(full: redi
         assert isinstance(lease, Lease)
         snapshot = snapshot_of(store, lease)
         assert snapshot.message_count == 2
-        assert [message for page in store.pages(lease.session_id) for message in page.messages] == [A, B]
+        assert [message for page in store.pages(lease.session_id) for message in page.messages] == [
+            A,
+            B,
+        ]
         assert commit(store, lease, snapshot) is CommitOutcome.DELETED
     assert lasting_keys(full) == {b"torpor:config", TALLY.encode()}
     assert store.overview()[0].archived == 2

@@ -76,7 +76,7 @@ def test_what_is_sent_twice_of_a_restore_is_done_once(store: SessionStore) -> No
 
 
 def test_messages_written_during_a_restore_follow_the_restored_ones(store: SessionStore) -> None:
-    store.append("s", [C])
+    store.append("s", [C], owner="ann")
     ticket = begun(store)
     assert ticket.epoch == described(store).epoch
     assert store.stage(ticket, 0, [A, B], MINUTE)

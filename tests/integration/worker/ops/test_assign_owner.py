@@ -139,7 +139,11 @@ def test_a_purge_finds_the_session_from_then_on_and_it_is_otherwise_as_it_was(
     client: redis.Redis, services: Services, state: State
 ) -> None:
     state(services)
-    before, expiry, info = read_transcript(services, "s"), expiry_of(services), services.sessions.info("s")
+    before, expiry, info = (
+        read_transcript(services, "s"),
+        expiry_of(services),
+        services.sessions.info("s"),
+    )
     objects = {each.name for each in services.archive.list("v1/")}
     assert judge(services, "s", "ann") is Verdict.ASSIGNED
     assert {each.name for each in services.archive.list("v1/")} == objects

@@ -60,8 +60,10 @@ OWNED = SessionInfo(**{name: getattr(UNOWNED, name) for name in UNOWNED.__slots_
 # Function of `calls` -> its calls: the first as large as can be, the second as small.
 SAMPLES: dict[str, list[Call[Any]]] = {
     "configure": [
-        calls.configure("torpor", 256, HOUR, HOUR, retention=HOUR, policies=Policies(), record=True),
-        calls.configure("torpor", 256, None, KEEP, retention=KEEP, policies=None, record=False),
+        calls.configure(
+            "torpor", 256, HOUR, HOUR, retention=HOUR, policies=Policies(), require_owner=True, record=True
+        ),
+        calls.configure("torpor", 256, None, KEEP, retention=KEEP, policies=None, require_owner=None, record=False),
     ],
     "identify": [
         calls.identify("torpor", Identity("here:1/0"), "0a1b", None),
@@ -112,12 +114,13 @@ SAMPLES: dict[str, list[Call[Any]]] = {
     "commit": [calls.commit(DEPLOYMENT, LEASE, OWNED), calls.commit(DEPLOYMENT, LEASE, UNOWNED)],
     "reindex": [calls.reindex(DEPLOYMENT, "s")],
     "rebuild_metadata": [calls.rebuild_metadata(DEPLOYMENT, "s", RebuiltMetadata(3, 1, 2, 2, complete=True))],
+    "rejoin": [calls.rejoin(DEPLOYMENT, OWNED, 2)],
     "requeue": [calls.requeue(DEPLOYMENT, "s")],
     "release": [
         calls.release(DEPLOYMENT, LEASE, HOUR, counted=True, error="why"),
         calls.release(DEPLOYMENT, LEASE, None, counted=False, error=""),
     ],
-    "note_erased": [calls.note_erased(DEPLOYMENT, LEASE, 1)],
+    "note_erased": [calls.note_erased(DEPLOYMENT, LEASE, 1), calls.note_erased(DEPLOYMENT, LEASE, 1, HOUR)],
     "begin_restore": [calls.begin_restore(DEPLOYMENT, "s", HOUR, alone=True, token=b"0a1b")],
     "stage": [calls.stage(DEPLOYMENT, TICKET, 0, [b"{}"], HOUR), calls.stage(DEPLOYMENT, TICKET, 0, [], HOUR)],
     "finish_restore": [
@@ -162,8 +165,8 @@ SAMPLES: dict[str, list[Call[Any]]] = {
         calls.rebase(DEPLOYMENT, PurgeTarget("s"), idle=None),
     ],
     "drop_live": [
-        calls.drop_live(DEPLOYMENT, LEASE, epoch=1, idle=HOUR, owner="ann"),
-        calls.drop_live(DEPLOYMENT, LEASE, epoch=1, idle=None, owner=None),
+        calls.drop_live(DEPLOYMENT, LEASE, epoch=1, idle=HOUR, seen_owner="ann"),
+        calls.drop_live(DEPLOYMENT, LEASE, epoch=1, idle=None, seen_owner=None),
     ],
     "assign_owner": [calls.assign_owner(DEPLOYMENT, "s", "ann", archived=each) for each in (True, False)],
     "owned": [calls.owned(DEPLOYMENT, 7, "ann", b"0", 500)],
@@ -390,9 +393,9 @@ def test_every_include_is_used_and_none_uses_itself_by_way_of_others() -> None:
 def test_a_script_has_each_function_that_it_needs_once_and_after_those_that_it_calls_itself() -> None:
     needed = {
         "append": "clock_us to_ms clock_ms int is_lease set_due due_at schedule reschedule highest_epoch next_epoch "
-        "push RETRY_WINDOW_S is_recent with_request refuses_writes refusal add complete_session "
-        "delete_outdated_fields write_messages",
-        "close": "clock_us to_ms clock_ms set_due allow_at_memory_limit",
+        "named_owner refused_caller may_be_asleep push RETRY_WINDOW_S is_recent with_request refuses_writes refusal "
+        "add complete_session delete_outdated_fields write_messages",
+        "close": "clock_us to_ms clock_ms set_due allow_at_memory_limit named_owner refused_caller",
         "renew": "owns_lease allow_at_memory_limit",
         "attempts": "",
     }
@@ -455,7 +458,7 @@ def test_python_and_lua_call_a_stored_field_by_the_same_name() -> None:
     assert by_name([b"again", b"7", b"unknown", b"1", b"base", b"2"]) == {"recheck_at": b"7", "restored_count": b"2"}
     sent = script("begin_adoption").source.decode()
     assert "redis.call('HMGET', metadata_key, 'owner', 'state', 'until')" in sent
-    assert "if session[1] and ARGV[3] ~= '' and session[1] ~= ARGV[3] then return {'owner'} end" in sent
+    assert "local refused = refused_caller(session[1], ARGV[3], KEYS[4])" in sent
     sent = script("stage").source.decode()
     assert "redis.call('HSET', KEYS[2], 'restoring_until', session[2])" in sent
     assert "FIELD." not in sent

@@ -176,7 +176,7 @@ def test_a_purge_that_meets_an_error_says_so_and_goes_on_later(
     with monkeypatch.context() as patched:
         patched.setattr(
             "torpor.worker.erasure.erase.below_floor",
-            lambda *_: (_ for _ in ()).throw(ArchiveUnavailable("the bucket is down")),
+            lambda *_, **__: (_ for _ in ()).throw(ArchiveUnavailable("the bucket is down")),
         )
         with pytest.raises(ArchiveUnavailable):
             carry_out(services, order.id)

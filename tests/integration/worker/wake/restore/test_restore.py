@@ -178,7 +178,8 @@ def test_a_restore_leaves_the_session_to_one_that_is_still_running(services: Ser
     watched, points = watch(services)
     tickets = []
     points.at(
-        "after begin_restore", lambda: tickets.append(services.sessions.begin_restore("s", timedelta(seconds=30)))
+        "after begin_restore",
+        lambda: tickets.append(services.sessions.begin_restore("s", timedelta(seconds=30))),
     )
     assert restore_session(watched, "s").outcome is RestoreOutcome.SUPERSEDED
     [ticket] = tickets

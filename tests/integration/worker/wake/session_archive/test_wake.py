@@ -266,7 +266,7 @@ def test_an_archive_that_was_used_before_a_fork_wakes_sessions_after_it(
 
     async def read(session_id: str) -> None:
         client = redis_server.asyncio_client()
-        chat = MemorystoreChatMessageHistory(client, session_id, archive=archive)
+        chat = MemorystoreChatMessageHistory(client, session_id, owner="ann", archive=archive)
         assert await chat.aget_messages() == (SLEPT if session_id == "s" else [])
         await client.aclose()
 

@@ -89,7 +89,7 @@ kind, redis_url, archive_url = sys.argv[1:]
 client = (redis.cluster.RedisCluster if kind == "cluster" else redis.Redis).from_url(redis_url)
 archive = SessionArchive(archive_url)
 run_sync(archive._compare(SessionStore(client).operations))  # each process asks once whose archive it is
-chat = MemorystoreChatMessageHistory(client, "s", archive=archive)
+chat = MemorystoreChatMessageHistory(client, "s", owner="ann", archive=archive)
 print("ready", flush=True)
 sys.stdin.readline()
 print(*(message.text for message in chat.messages), flush=True)
@@ -129,7 +129,7 @@ def test_readers_of_many_sessions_do_not_wait_for_each_other(
 ) -> None:
     names = [f"s{number}" for number in range(4)]
     for name in names:
-        services.sessions.append(name, written([HumanMessage(name)]))
+        services.sessions.append(name, written([HumanMessage(name)]), owner="ann")
         archive_session(services, name)
     together = threading.Barrier(len(names), timeout=30)
     real = archive._store.list
@@ -170,7 +170,7 @@ def test_a_session_of_which_a_part_is_in_redis_is_as_it_was_when_its_archive_cou
     connection: Connection, services: Services, archive: SessionArchive, points: Points
 ) -> None:
     fall_asleep(services)
-    services.sessions.append("s", written(LATE))
+    services.sessions.append("s", written(LATE), owner="ann")
     before = described(services)
 
     def fail() -> None:
@@ -210,7 +210,7 @@ def test_where_one_that_wakes_a_session_dies_another_goes_on(
 ) -> None:
     monkeypatch.setattr("torpor.worker.wake.session_archive._LEASE", timedelta(seconds=0.3))
     fall_asleep(services)
-    services.sessions.append("s", written(LATE))
+    services.sessions.append("s", written(LATE), owner="ann")
     failpoints.arm(lambda reached: kill() if reached is failpoint else None)
     with pytest.raises(Killed):
         connection.chat(archive=archive).messages  # noqa: B018
@@ -235,7 +235,7 @@ def test_a_read_that_is_cancelled_leaves_the_session_to_others_at_once(
 
         points.at("before list", hang)
         async with redis_server.asyncio_client() as client:
-            chat = MemorystoreChatMessageHistory(client, "s", archive=archive)
+            chat = MemorystoreChatMessageHistory(client, "s", owner="ann", archive=archive)
             cancelled = asyncio.create_task(chat.aget_messages())
             await listing.wait()
             cancelled.cancel()
@@ -264,7 +264,7 @@ def test_the_event_loop_goes_on_while_the_archive_is_slow(
 
     async def read() -> list[BaseMessage]:
         async with redis_server.asyncio_client() as client:
-            chat = MemorystoreChatMessageHistory(client, "s", archive=archive)
+            chat = MemorystoreChatMessageHistory(client, "s", owner="ann", archive=archive)
             await chat.ainfo()
             beats.clear()
             heart = asyncio.create_task(beat())
