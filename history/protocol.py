@@ -10,7 +10,7 @@ This module loads no LangChain; `torpor.history.adapters.messages` converts Lang
   `parse_json`, `to_json_line`, `is_readable`, `is_record` and `is_too_deep` for one message.
 - **Archiving**: a `Lease` and the `ClaimOutcome` without one, `CommitOutcome`, `EraseOutcome`.
 - **Waking**: a `RestoreTicket` or a `RestoreRefusal`, the `Origin` of a session, and the `RestoreEnd`.
-- **Erasure and legal holds**: a `PurgeTarget`, its `Purging` with a `PurgeOutcome`; `HoldOutcome`.
+- **Erasure and legal holds**: a `PurgeTarget`, its `Purging` with a `PurgeOutcome`; `HoldOutcome`, `HoldKind`.
 - **Owners**: a `Caller` names one, or is `ANY_OWNER`; the `AssignOutcome` of giving a session one.
 - **Shards**: a listener's `ShardPoll`, a `ShardOverview` for status.
 - **The archive's health**: a worker's `ArchiveNote`, the `ArchiveState`, and `ArchiveHealth` with each
@@ -81,6 +81,7 @@ from torpor.history.outcomes import (
     ClaimOutcome,
     CommitOutcome,
     EraseOutcome,
+    HoldKind,
     HoldOutcome,
     IndexOutcome,
     PurgeOutcome,
@@ -127,6 +128,7 @@ __all__ = [
     "CommitOutcome",
     "EraseOutcome",
     "Expiry",
+    "HoldKind",
     "HoldOutcome",
     "IamCredentialProvider",
     "Identity",

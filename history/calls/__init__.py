@@ -21,7 +21,15 @@ from torpor.history.calls.configuration import configure
 from torpor.history.calls.emptying import clear, pop
 from torpor.history.calls.erasure import drop_live, purge, rebase
 from torpor.history.calls.events import add_events, archive_health
-from torpor.history.calls.holding import find_hold, hold, hold_owner, note_hold_applied, note_owner_hold, release_hold
+from torpor.history.calls.holding import (
+    find_hold,
+    find_owner_hold,
+    hold,
+    hold_owner,
+    note_hold_applied,
+    note_owner_hold,
+    release_hold,
+)
 from torpor.history.calls.identity import identify, move_fence, note_epoch
 from torpor.history.calls.index import (
     claim,
@@ -80,6 +88,7 @@ __all__ = [
     "end_adoption",
     "end_election",
     "find_hold",
+    "find_owner_hold",
     "finish_restore",
     "give_back",
     "hold",

@@ -435,4 +435,13 @@ APART = {
     "attempts",
 }
 APART |= {"add_events", "peek_list", "take_list", "delete_taken", "end_adoption", "adoptions", "stage_return"}
-APART |= {"claimed", "give_back", "owned", "hold_owner", "find_hold", "begin_adoption", "archive_health"}
+APART |= {
+    "claimed",
+    "give_back",
+    "owned",
+    "hold_owner",
+    "find_hold",
+    "begin_adoption",
+    "archive_health",
+}
+APART |= {"find_owner_hold"}

@@ -15,6 +15,7 @@ from torpor.history.protocol import LAYOUTS, Adoptable, Expiry, check_owner, is_
 from torpor.worker.cli import console
 from torpor.worker.cli.shared import Json, OwnerPattern, services_of
 from torpor.worker.deployment import identity
+from torpor.worker.deployment.settings import load_settings
 from torpor.worker.transfer import adopt as adopting
 from torpor.worker.transfer import imports, json_lines
 from torpor.worker.transfer.json_lines import OwnerSource
@@ -61,7 +62,7 @@ def import_(
 
     """
     owners = OwnerSource(None if owner is None else check_owner(owner), owner_field)
-    total = json_lines.count(file, owners)
+    total = json_lines.count(file, owners, max_message_bytes=load_settings(context.obj).max_message_bytes)
     expiry = Expiry.of_seconds(ttl)
     with console.progress(total) as bars:
         task = bars.add_task("checking" if dry_run else "importing", total=total)

@@ -69,7 +69,7 @@ def import_file(
     """
     _check_owners(services, path, owners)
     imported = Imported()
-    for conversation in read_conversations(path, owners):
+    for conversation in read_conversations(path, owners, max_message_bytes=services.settings.max_message_bytes):
         found = _look(services, conversation.session_id)
         there = found or _write(services, conversation, expiry, dry_run=dry_run)
         _count(imported, path, conversation, there)
@@ -80,7 +80,8 @@ def import_file(
 def _check_owners(services: Services, path: Path, owners: OwnerSource) -> None:
     """Raise ImportFailed if a line has a message above the limit, or names another owner than its session has."""
     limit = services.settings.max_message_bytes
-    sized = (_check_sizes(path, each, limit) for each in read_conversations(path, owners))
+    read = read_conversations(path, owners, max_message_bytes=limit)
+    sized = (_check_sizes(path, each, limit) for each in read)
     named = (replace(each, elements=[]) for each in sized if each.owner is not None)  # a batch may be large
     with ThreadPoolExecutor(services.settings.concurrency) as pool:
         while batch := list(islice(named, _BATCH)):

@@ -13,12 +13,13 @@ import re
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import count as count_from
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import orjson
 
-from torpor.history.protocol import check_owner, check_session_id, is_too_deep
+from torpor.history.protocol import MAX_MESSAGE_BYTES, check_owner, check_session_id, is_too_deep
 from torpor.worker.errors import ImportFailed
 from torpor.worker.transfer import json_texts
 
@@ -28,6 +29,9 @@ if TYPE_CHECKING:  # an export needs no LangChain
 FORMAT = "torpor-messages/1"
 _BREAK = re.compile(r"[\r\n]")
 _DEEP = 100
+_READ_BYTES = 512 * 1024
+# A line is a whole session, and is held in memory.
+_MESSAGES_A_LINE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +72,17 @@ class Conversation:
         return [decode_message(element) for element in self.elements]
 
 
-def read_conversations(path: Path, owners: OwnerSource = OwnerSource()) -> Iterator[Conversation]:
-    """The conversations of a file; raises ImportFailed, with the number of the line, for any other line."""
+def read_conversations(
+    path: Path, owners: OwnerSource = OwnerSource(), *, max_message_bytes: int = MAX_MESSAGE_BYTES
+) -> Iterator[Conversation]:
+    """The conversations of a file; raises ImportFailed, with the number of the line, for any other line.
+
+    A line may have the size of 16 messages at the limit. A longer one is measured and not read.
+    """
     seen: dict[str, int] = {}
     try:
-        with path.open("rb") as lines:
-            for number, line in enumerate(lines, start=1):
+        with path.open("rb") as file:
+            for number, line in enumerate(_lines(path, file, _MESSAGES_A_LINE * max_message_bytes), start=1):
                 if not line.strip():
                     continue
                 try:
@@ -88,9 +97,9 @@ def read_conversations(path: Path, owners: OwnerSource = OwnerSource()) -> Itera
         raise ImportFailed(f"{path} can't be read: {exc.strerror}") from exc
 
 
-def count(path: Path, owners: OwnerSource = OwnerSource()) -> int:
+def count(path: Path, owners: OwnerSource = OwnerSource(), *, max_message_bytes: int = MAX_MESSAGE_BYTES) -> int:
     """Check all conversations of a file, and return how many there are; raises ImportFailed."""
-    return sum(1 for _ in read_conversations(path, owners))
+    return sum(1 for _ in read_conversations(path, owners, max_message_bytes=max_message_bytes))
 
 
 def export_line(session_id: str, elements: Iterable[bytes], owner: str | None = None) -> Iterator[bytes]:
@@ -105,6 +114,33 @@ def export_line(session_id: str, elements: Iterable[bytes], owner: str | None = 
         yield before + _embedded(element)
         before = b","
     yield (b"" if before == b"," else before) + b"]}\n"
+
+
+def _lines(path: Path, file: BinaryIO, longest: int) -> Iterator[bytes]:
+    """The lines of a file. A long one is measured before it is held; raises ImportFailed if it is too long."""
+    for number in count_from(1):
+        begun = file.tell()
+        line = file.readline(_READ_BYTES)
+        if not line:
+            return
+        if len(line) == _READ_BYTES and not line.endswith(b"\n"):
+            if not _ends_within(file, begun, longest):
+                raise ImportFailed(
+                    f"{path}, line {number}: it has more than {longest:,} bytes, the size of "
+                    f"{_MESSAGES_A_LINE} messages at the limit (TORPOR_MAX_MESSAGE_BYTES)"
+                )
+            file.seek(begun)
+            line = file.readline()
+        yield line
+
+
+def _ends_within(file: BinaryIO, begun: int, longest: int) -> bool:
+    """True if the line that began at a position has at most `longest` bytes. Reads no more than that of it."""
+    while file.tell() - begun <= longest:
+        part = file.readline(_READ_BYTES)
+        if not part or part.endswith(b"\n"):
+            return file.tell() - begun <= longest
+    return False
 
 
 def _embedded(element: bytes) -> bytes:

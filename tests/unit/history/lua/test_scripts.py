@@ -194,6 +194,7 @@ SAMPLES: dict[str, list[Call[Any]]] = {
     "release_hold": [calls.release_hold(DEPLOYMENT, "s")],
     "note_owner_hold": [calls.note_owner_hold(DEPLOYMENT, "s")],
     "hold_owner": [calls.hold_owner(DEPLOYMENT, 7, "ann", "why"), calls.hold_owner(DEPLOYMENT, 7, "ann", None)],
+    "find_owner_hold": [calls.find_owner_hold(DEPLOYMENT, "s", ["ann", "bob"])],
     "find_hold": [calls.find_hold(DEPLOYMENT, "s", ["ann"]), calls.find_hold(DEPLOYMENT, "s", [])],
     "note_hold_applied": [calls.note_hold_applied(DEPLOYMENT, LEASE, OWNED)],
 }
