@@ -47,13 +47,24 @@ from torpor.history.calls.reading import info, read
 from torpor.history.calls.repair import rebuild_metadata, reindex, rejoin
 from torpor.history.calls.restoring import abandon, begin_restore, finish_restore, stage
 from torpor.history.calls.scheduling import close, update
+from torpor.history.calls.threads import (
+    CheckpointReply,
+    NewRecord,
+    WrittenRecord,
+    read_checkpoint,
+    rewrite,
+    write_record,
+)
 from torpor.history.calls.writing import append
 
 __all__ = [
     "KEEP",
     "Call",
+    "CheckpointReply",
     "Deployment",
     "Keep",
+    "NewRecord",
+    "WrittenRecord",
     "abandon",
     "add_events",
     "adopt",
@@ -98,6 +109,7 @@ __all__ = [
     "pop",
     "purge",
     "read",
+    "read_checkpoint",
     "rebase",
     "rebuild_metadata",
     "reindex",
@@ -106,9 +118,11 @@ __all__ = [
     "release_hold",
     "renew",
     "requeue",
+    "rewrite",
     "snapshot",
     "stage",
     "stage_return",
     "take_list",
     "update",
+    "write_record",
 ]
