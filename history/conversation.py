@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Protocol, TypeVar
@@ -84,16 +84,12 @@ class Conversation:
 
         None if there is no such session. With `touch` it counts as activity.
         """
-        return await self._permitted(lambda: self._woken(start, stop, touch=touch))
-
-    async def _woken(self, start: int, stop: int | None, *, touch: bool) -> Page | None:
-        for _ in range(_TRIES):
-            page = await self._sessions.transcript(self.session_id, start, stop, owner=self._owner, touch=touch)
-            if self._archive is None or (page is not None and page.complete):
-                return page
-            if await self._archive.wake(self._sessions, self.session_id, self._owner) is False:
-                return page
-        raise TranscriptChanged(f"session {self.session_id!r} fell asleep each time it was woken: try again")
+        return await self._permitted(
+            lambda: self._awake(
+                lambda: self._sessions.transcript(self.session_id, start, stop, owner=self._owner, touch=touch),
+                lambda page: page is not None and page.complete,
+            )
+        )
 
     async def pages(self, size: int, *, newest_first: bool = False) -> AsyncIterator[Page]:
         """The complete session in pages of `size` messages, each oldest first; one or more round trips for each page.
@@ -187,6 +183,16 @@ class Conversation:
         await self._sessions.assign_owner(self.session_id, str(self._owner))
         await self._adopt()
         return await act()
+
+    async def _awake(self, read: Callable[[], Awaitable[T]], is_complete: Callable[[T], bool]) -> T:
+        """Read; if a part may be in the archive alone, wake the session and read again."""
+        for _ in range(_TRIES):
+            found = await read()
+            if self._archive is None or is_complete(found):
+                return found
+            if await self._archive.wake(self._sessions, self.session_id, self._owner) is False:
+                return found
+        raise TranscriptChanged(f"session {self.session_id!r} fell asleep each time it was woken: try again")
 
     async def _adopt(self) -> None:
         """Once, take over another library's messages of the session, unless the session was purged."""

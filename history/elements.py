@@ -56,6 +56,11 @@ def has_message_outline(element: bytes) -> bool:
     return _OUTLINE.match(element) is not None and element.rstrip().endswith(b"}}")
 
 
+def is_record(element: bytes) -> bool:
+    """True if the element is a record of a LangGraph thread by its first byte (see `history/records/record.py`)."""
+    return element[:1] in (b"\x01", b"\x02")
+
+
 class Shape(StrEnum):
     """The frameworks' kinds of elements."""
 

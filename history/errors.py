@@ -18,6 +18,7 @@ TorporError
     │   ├── MessageNotSerializable
     │   └── MessageTooLarge
     ├── MessageCorrupt        a stored element is not a message
+    ├── KindMismatch          the session is a chat and no LangGraph thread, or the reverse
     ├── SessionNotFound       the session is not in Redis
     │   └── SessionPurged     the session was purged; its tombstone refuses late writes
     ├── SessionHeld           the session or its owner is under a legal hold
@@ -101,6 +102,10 @@ class MessageTooLarge(InvalidArgument):
 
 class MessageCorrupt(PermanentError):
     """A stored element is not a message of the kind that is read; or a session's metadata is damaged."""
+
+
+class KindMismatch(PermanentError):
+    """The session is a chat and no LangGraph thread, or the reverse; nothing was written."""
 
 
 class SessionNotFound(PermanentError, LookupError):

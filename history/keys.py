@@ -21,7 +21,7 @@ _NAMESPACE = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 
 # The keys of all deployments.
 _KEYS = re.compile(
-    rb"\{[A-Za-z0-9_.:-]{1,64}:\d{1,5}\}:((due|q|t|l|h|a)$|[mswor]:)"
+    rb"\{[A-Za-z0-9_.:-]{1,64}:\d{1,5}\}:((due|q|t|l|h|a)$|[mswori]:)"
     rb"|\{[A-Za-z0-9_.:-]{1,64}:events\}:archive$"
     rb"|[A-Za-z0-9_.:-]{1,64}:(config$|events$|purge:|celery:|adopting:|returning:)"
 )
@@ -224,6 +224,10 @@ class ShardKeys:
     def owner(self, owner: bytes) -> bytes:
         """Set: the owner's sessions in this shard."""
         return self.tag + b":o:" + owner
+
+    def record_index(self, session: bytes) -> bytes:
+        """Hash: where the list of a LangGraph thread has the records of each checkpoint; derived from the list."""
+        return self.tag + b":i:" + session
 
     def staging(self, session: bytes, token: bytes) -> bytes:
         """List: the messages that the restore with this token has read from the archive; expires."""

@@ -26,6 +26,14 @@ class EraseOutcome(StrEnum):
     OTHER = "other"  # a later clear has set another floor, or the session is gone
 
 
+class HoldKind(StrEnum):
+    """Whose legal hold keeps a session."""
+
+    SESSION = "session"  # its own
+    OWNER = "owner"
+    BOTH = "both"
+
+
 class RejoinOutcome(StrEnum):
     """The outcome of rejoining a session with its archive."""
 

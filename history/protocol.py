@@ -6,11 +6,11 @@ This module loads no LangChain; `torpor.history.adapters.messages` converts Lang
   those of applications, as coroutines; `run_sync` runs one of these to its end. `PurgeLock` is the lock of a purge.
 - **Connections**: `connect`, `is_instances_own` of a CA file, `OwnConnection` that trusts that file alone; for IAM
   `IamCredentialProvider` and `application_default`. `Limits` of a request by HTTP, and a `bounded_session` with them.
-- **A session**: `SessionInfo` with its `Status`, `Expiry` and `LegalHold`; a `Page` of its messages; `parse_json`,
-  `is_readable` and `is_too_deep` for one message.
+- **A session**: `SessionInfo` with its `Status`, `SessionKind`, `Expiry` and `LegalHold`; a `Page` of its messages;
+  `parse_json`, `to_json_line`, `is_readable`, `is_record` and `is_too_deep` for one message.
 - **Archiving**: a `Lease` and the `ClaimOutcome` without one, `CommitOutcome`, `EraseOutcome`.
 - **Waking**: a `RestoreTicket` or a `RestoreRefusal`, the `Origin` of a session, and the `RestoreEnd`.
-- **Erasure and legal holds**: a `PurgeTarget`, its `Purging` with a `PurgeOutcome`; `HoldOutcome`.
+- **Erasure and legal holds**: a `PurgeTarget`, its `Purging` with a `PurgeOutcome`; `HoldOutcome`, `HoldKind`.
 - **Owners**: a `Caller` names one, or is `ANY_OWNER`; the `AssignOutcome` of giving a session one.
 - **Shards**: a listener's `ShardPoll`, a `ShardOverview` for status.
 - **The archive's health**: a worker's `ArchiveNote`, the `ArchiveState`, and `ArchiveHealth` with each
@@ -31,7 +31,7 @@ from torpor.history.clients.connect import connect
 from torpor.history.clients.iam import IamCredentialProvider, application_default, bounded_session
 from torpor.history.clients.request_limits import Limits
 from torpor.history.clients.trust import OwnConnection, is_instances_own
-from torpor.history.elements import is_readable, parse_json
+from torpor.history.elements import is_readable, is_record, parse_json, to_json_line
 from torpor.history.errors import (
     ClientMismatch,
     InvalidArgument,
@@ -39,6 +39,7 @@ from torpor.history.errors import (
     InvalidOwner,
     InvalidReason,
     InvalidSessionId,
+    KindMismatch,
     MessageCorrupt,
     MessageNotSerializable,
     MessageTooLarge,
@@ -80,6 +81,7 @@ from torpor.history.outcomes import (
     ClaimOutcome,
     CommitOutcome,
     EraseOutcome,
+    HoldKind,
     HoldOutcome,
     IndexOutcome,
     PurgeOutcome,
@@ -102,7 +104,7 @@ from torpor.history.overview import (
 )
 from torpor.history.owners import ANY_OWNER, Caller
 from torpor.history.policy import Policies
-from torpor.history.session import Lease, LegalHold, Origin, Page, SessionInfo, Status
+from torpor.history.session import Lease, LegalHold, Origin, Page, SessionInfo, SessionKind, Status
 from torpor.history.store import AsyncSessionStore, PurgeLock, SessionOperations, SessionStore
 
 __all__ = [
@@ -126,6 +128,7 @@ __all__ = [
     "CommitOutcome",
     "EraseOutcome",
     "Expiry",
+    "HoldKind",
     "HoldOutcome",
     "IamCredentialProvider",
     "Identity",
@@ -135,6 +138,7 @@ __all__ = [
     "InvalidOwner",
     "InvalidReason",
     "InvalidSessionId",
+    "KindMismatch",
     "Layout",
     "Lease",
     "LegalHold",
@@ -170,6 +174,7 @@ __all__ = [
     "SessionHeld",
     "SessionIncomplete",
     "SessionInfo",
+    "SessionKind",
     "SessionNotFound",
     "SessionOperations",
     "SessionPurged",
@@ -194,8 +199,10 @@ __all__ = [
     "is_celerys",
     "is_instances_own",
     "is_readable",
+    "is_record",
     "is_too_deep",
     "looks_like_torpors",
     "parse_json",
     "run_sync",
+    "to_json_line",
 ]

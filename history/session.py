@@ -21,6 +21,13 @@ class Status(StrEnum):
     PURGED = "purged"  # a tombstone, which refuses late writes
 
 
+class SessionKind(StrEnum):
+    """What the elements of a session are."""
+
+    CHAT = "chat"  # messages of LangChain, or items of the Agents SDK
+    THREAD = "thread"  # records of LangGraph
+
+
 @dataclass(frozen=True, slots=True)
 class LegalHold:
     """A legal hold of a session or its owner, which forbids to erase it; `value` is its record in Redis."""
@@ -45,6 +52,7 @@ class SessionInfo:
     - `hold_pending`: the worker must still set or release the hold of the session's objects in the archive.
     - `purge` is the id of the purge that has left this tombstone.
     - `waiting_since`: when the session first became due, if it waits to fall asleep, however often it was postponed.
+    - `kind` is None if Redis has no message of the session.
     - `recheck_at`: an erasure must look again then, because an upload may still arrive; None once that is past.
     """
 
@@ -71,6 +79,7 @@ class SessionInfo:
     purge: str | None = None
     recheck_at: datetime | None = None
     waiting_since: datetime | None = None
+    kind: SessionKind | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@
 | --- | --- |
 | `MemorystoreChatMessageHistory` | LangChain's chat history over a session |
 | `MemorystoreSession` | the OpenAI Agents SDK's session over a session |
+| `MemorystoreSaver` | LangGraph's checkpointer, whose threads are sessions; needs `torpor[langgraph]` |
 | `AsyncSessionStore` | any other operation on any session: describe, close, hold it |
 | `SessionArchive` | the archive of a deployment, for `archive=`; needs `torpor[archive]` |
 | `connect` | a client of Redis or Valkey, with time-outs, retries, TLS and IAM |
@@ -20,6 +21,7 @@
 | `PermanentError` | the call, the data or the deployment must change: all errors below |
 | `InvalidArgument` | an argument is wrong, and nothing was sent |
 | `ClientMismatch` | a blocking call with an asyncio client |
+| `KindMismatch` | the session is a chat and no LangGraph thread, or the reverse |
 | `MessageCorrupt` | a stored element is not a message |
 | `NotAdoptable` | another library's key is not a conversation |
 | `OwnerMismatch` | the session belongs to another owner |
@@ -40,12 +42,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torpor.history.adapters.agents import MemorystoreSession
     from torpor.history.adapters.chat import MemorystoreChatMessageHistory
+    from torpor.history.adapters.saver import MemorystoreSaver
     from torpor.history.clients.connect import connect
     from torpor.history.clients.iam import TokenSource, application_default
     from torpor.history.clients.kinds import Client
     from torpor.history.errors import (
         ClientMismatch,
         InvalidArgument,
+        KindMismatch,
         MessageCorrupt,
         NotAdoptable,
         OwnerMismatch,
@@ -73,9 +77,11 @@ __all__ = [
     "Client",
     "ClientMismatch",
     "InvalidArgument",
+    "KindMismatch",
     "Layout",
     "LegalHold",
     "MemorystoreChatMessageHistory",
+    "MemorystoreSaver",
     "MemorystoreSession",
     "MessageCorrupt",
     "NotAdoptable",
@@ -107,6 +113,7 @@ _MODULES = {
     "Layout": "torpor.history.layout",
     "LegalHold": "torpor.history.session",
     "MemorystoreChatMessageHistory": "torpor.history.adapters.chat",
+    "MemorystoreSaver": "torpor.history.adapters.saver",
     "MemorystoreSession": "torpor.history.adapters.agents",
     "SessionArchive": "torpor.worker.wake.session_archive",
     "SessionInfo": "torpor.history.session",
@@ -116,7 +123,7 @@ _MODULES = {
     "connect": "torpor.history.clients.connect",
 }
 # The extra that a name needs to be imported.
-_EXTRAS = {"SessionArchive": "archive"}
+_EXTRAS = {"MemorystoreSaver": "langgraph", "SessionArchive": "archive"}
 
 if not TYPE_CHECKING:  # so that a type checker reports a name that does not exist
 

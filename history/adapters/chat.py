@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import timedelta
-from functools import wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from langchain_core.chat_history import BaseChatMessageHistory
 from langchain_core.messages import BaseMessage
@@ -14,8 +11,9 @@ from langchain_core.messages import BaseMessage
 from torpor.history.adapters.decoding import decode_page
 from torpor.history.adapters.messages import decode_message, encode_message
 from torpor.history.adapters.turn import Turns
+from torpor.history.adapters.two_ways import awaited_method, blocking_method, in_a_thread
 from torpor.history.calls import KEEP, Keep
-from torpor.history.clients.blocking import iterate_sync, run_sync
+from torpor.history.clients.blocking import iterate_sync
 from torpor.history.clients.kinds import Client
 from torpor.history.conversation import Archive, Conversation
 from torpor.history.elements import Shape
@@ -25,42 +23,6 @@ from torpor.history.keys import DEFAULT_NAMESPACE
 from torpor.history.layout import Layout
 from torpor.history.limits import MAX_MESSAGE_BYTES
 from torpor.history.session import Page, SessionInfo
-
-T = TypeVar("T")
-P = ParamSpec("P")
-
-
-def _blocking(
-    operation: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]],
-) -> Callable[Concatenate[Any, P], T]:
-    """The operation as a blocking method."""
-
-    @wraps(operation)
-    def done(self: MemorystoreChatMessageHistory, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        self._check_blocking()
-        return run_sync(operation(self, *args, **kwargs))
-
-    return done
-
-
-def _awaited(
-    operation: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]], method: str = ""
-) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]:
-    """The operation as a coroutine; with a blocking client it calls the blocking method in a thread.
-
-    `method` is the name of that method; unless given, that of the operation without its underscore. A class that
-    inherits from ours may have changed the method.
-    """
-    method = method or operation.__name__.removeprefix("_")
-
-    @wraps(operation)
-    async def done(self: MemorystoreChatMessageHistory, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        if self._conversation.asynchronous:
-            return await operation(self, *args, **kwargs)
-        found: T = await asyncio.to_thread(lambda: getattr(self, method)(*args, **kwargs))
-        return found
-
-    return done
 
 
 class MemorystoreChatMessageHistory(BaseChatMessageHistory):
@@ -159,8 +121,8 @@ class MemorystoreChatMessageHistory(BaseChatMessageHistory):
         """The session's messages, oldest first; see `aget_messages`."""
         return self._now()
 
-    _now = _blocking(_messages)
-    aget_messages = _awaited(_messages, "_read_messages")
+    _now = blocking_method(_messages)
+    aget_messages = awaited_method(_messages, "_read_messages")
 
     def _read_messages(self) -> list[BaseMessage]:
         return self.messages
@@ -174,8 +136,8 @@ class MemorystoreChatMessageHistory(BaseChatMessageHistory):
         if elements:
             await self._conversation.append(elements)
 
-    add_messages = _blocking(_add_messages)
-    aadd_messages = _awaited(_add_messages)
+    add_messages = blocking_method(_add_messages)
+    aadd_messages = awaited_method(_add_messages)
 
     async def _clear(self) -> None:
         """Empty the session at once, for good; the worker erases its archived messages.
@@ -184,8 +146,8 @@ class MemorystoreChatMessageHistory(BaseChatMessageHistory):
         """
         await self._conversation.clear()
 
-    clear = _blocking(_clear)
-    aclear = _awaited(_clear)
+    clear = blocking_method(_clear)
+    aclear = awaited_method(_clear)
 
     async def _last(self, count: int) -> list[BaseMessage]:
         """The last `count` messages, oldest first, without reading the others; counts as activity."""
@@ -193,8 +155,8 @@ class MemorystoreChatMessageHistory(BaseChatMessageHistory):
             raise InvalidArgument(f"the number of messages must be at least 1, not {count}")
         return self._decoded(await self._conversation.read(-count))
 
-    last = _blocking(_last)
-    alast = _awaited(_last)
+    last = blocking_method(_last)
+    alast = awaited_method(_last)
 
     async def _pages(self, size: int, *, newest_first: bool) -> AsyncIterator[list[BaseMessage]]:
         async for page in self._conversation.pages(size, newest_first=newest_first):
@@ -211,16 +173,16 @@ class MemorystoreChatMessageHistory(BaseChatMessageHistory):
 
     def apages(self, size: int = 100, *, newest_first: bool = False) -> AsyncIterator[list[BaseMessage]]:
         """As `pages`, for asyncio."""
-        if self._conversation.asynchronous:
+        if self._asynchronous:
             return self._pages(size, newest_first=newest_first)
-        return _in_a_thread(self.pages(size, newest_first=newest_first))
+        return in_a_thread(self.pages(size, newest_first=newest_first))
 
     async def _length(self) -> int:
         """The number of messages; does not count as activity."""
         return await self._conversation.count()
 
-    __len__ = _blocking(_length)
-    alen = _awaited(_length, "__len__")
+    __len__ = blocking_method(_length)
+    alen = awaited_method(_length, "__len__")
 
     def __bool__(self) -> bool:
         """Always true, so that `if history:` does not ask Redis for the length."""
@@ -230,8 +192,8 @@ class MemorystoreChatMessageHistory(BaseChatMessageHistory):
         """Describe the session without counting as activity; None if it is not in Redis."""
         return await self._conversation.info()
 
-    info = _blocking(_info)
-    ainfo = _awaited(_info)
+    info = blocking_method(_info)
+    ainfo = awaited_method(_info)
 
     async def _set_expiry(
         self,
@@ -254,15 +216,15 @@ class MemorystoreChatMessageHistory(BaseChatMessageHistory):
             retention=_checked(archive_retention, "archive_retention"),
         )
 
-    set_expiry = _blocking(_set_expiry)
-    aset_expiry = _awaited(_set_expiry)
+    set_expiry = blocking_method(_set_expiry)
+    aset_expiry = awaited_method(_set_expiry)
 
     async def _close(self) -> bool:
         """Make the session due now, so that the worker archives it; False if it is not in Redis."""
         return await self._conversation.close()
 
-    close = _blocking(_close)
-    aclose = _awaited(_close)
+    close = blocking_method(_close)
+    aclose = awaited_method(_close)
 
     async def _hold(self, reason: str) -> None:
         """Put the session under a legal hold: it may be archived, but is neither cleared, purged nor expired.
@@ -272,28 +234,26 @@ class MemorystoreChatMessageHistory(BaseChatMessageHistory):
         """
         await self._conversation.hold(reason)
 
-    hold = _blocking(_hold)
-    ahold = _awaited(_hold)
+    hold = blocking_method(_hold)
+    ahold = awaited_method(_hold)
 
     async def _release_hold(self) -> bool:
         """Release the session's own legal hold, not that of its owner; False if there was none."""
         return await self._conversation.release_hold()
 
-    release_hold = _blocking(_release_hold)
-    arelease_hold = _awaited(_release_hold)
+    release_hold = blocking_method(_release_hold)
+    arelease_hold = awaited_method(_release_hold)
 
     def _decoded(self, page: Page | None) -> list[BaseMessage]:
         return decode_page(page, self.session_id, decode_message, Shape.MESSAGE) if page else []
 
+    @property
+    def _asynchronous(self) -> bool:
+        return self._conversation.asynchronous
+
     def _check_blocking(self) -> None:
-        if self._conversation.asynchronous:
+        if self._asynchronous:
             raise ClientMismatch("this history has an asyncio client: await aget_messages, aadd_messages, ...")
-
-
-async def _in_a_thread(pages: Iterator[T]) -> AsyncIterator[T]:
-    done = object()
-    while (page := await asyncio.to_thread(next, pages, done)) is not done:
-        yield cast(T, page)
 
 
 def _checked(seconds: int | Keep | None, what: str) -> timedelta | Keep | None:

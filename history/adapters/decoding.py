@@ -6,8 +6,8 @@ import logging
 from collections.abc import Callable
 from typing import TypeVar
 
-from torpor.history.elements import Shape, shape
-from torpor.history.errors import MessageCorrupt
+from torpor.history.elements import Shape, is_record, shape
+from torpor.history.errors import KindMismatch, MessageCorrupt
 from torpor.history.session import Page
 
 T = TypeVar("T")
@@ -18,12 +18,14 @@ log = logging.getLogger("history.adapters")
 def decode_page(page: Page, session_id: str, decode: Callable[[bytes], T], own: Shape) -> list[T]:
     """The page's messages or items, without the corrupt ones; a warning in the log names their positions.
 
-    Raises MessageCorrupt, which names the position, for an element that has the shape of the other framework's: the
-    session is read by the wrong class.
+    Raises MessageCorrupt, which names the position, for an element that has the shape of the other framework's, and
+    KindMismatch for a LangGraph thread: the session is read by the wrong class.
     """
     decoded: list[T] = []
     corrupt: list[int] = []
     for position, element in enumerate(page.messages, page.start):
+        if is_record(element):
+            raise KindMismatch(f"session {session_id!r} is a LangGraph thread: MemorystoreSaver reads it")
         try:
             decoded.append(decode(element))
         except MessageCorrupt as exc:

@@ -21,7 +21,15 @@ from torpor.history.calls.configuration import configure
 from torpor.history.calls.emptying import clear, pop
 from torpor.history.calls.erasure import drop_live, purge, rebase
 from torpor.history.calls.events import add_events, archive_health
-from torpor.history.calls.holding import find_hold, hold, hold_owner, note_hold_applied, note_owner_hold, release_hold
+from torpor.history.calls.holding import (
+    find_hold,
+    find_owner_hold,
+    hold,
+    hold_owner,
+    note_hold_applied,
+    note_owner_hold,
+    release_hold,
+)
 from torpor.history.calls.identity import identify, move_fence, note_epoch
 from torpor.history.calls.index import (
     claim,
@@ -39,13 +47,24 @@ from torpor.history.calls.reading import info, read
 from torpor.history.calls.repair import rebuild_metadata, reindex, rejoin
 from torpor.history.calls.restoring import abandon, begin_restore, finish_restore, stage
 from torpor.history.calls.scheduling import close, update
+from torpor.history.calls.threads import (
+    CheckpointReply,
+    NewRecord,
+    WrittenRecord,
+    read_checkpoint,
+    rewrite,
+    write_record,
+)
 from torpor.history.calls.writing import append
 
 __all__ = [
     "KEEP",
     "Call",
+    "CheckpointReply",
     "Deployment",
     "Keep",
+    "NewRecord",
+    "WrittenRecord",
     "abandon",
     "add_events",
     "adopt",
@@ -69,6 +88,7 @@ __all__ = [
     "end_adoption",
     "end_election",
     "find_hold",
+    "find_owner_hold",
     "finish_restore",
     "give_back",
     "hold",
@@ -89,6 +109,7 @@ __all__ = [
     "pop",
     "purge",
     "read",
+    "read_checkpoint",
     "rebase",
     "rebuild_metadata",
     "reindex",
@@ -97,9 +118,11 @@ __all__ = [
     "release_hold",
     "renew",
     "requeue",
+    "rewrite",
     "snapshot",
     "stage",
     "stage_return",
     "take_list",
     "update",
+    "write_record",
 ]

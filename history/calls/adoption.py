@@ -88,7 +88,7 @@ def adopt(
 ) -> Call[Adoption | None]:
     """Write a page. The result is `further`, or the adoption as another caller has left it: None if it has ended.
 
-    Raises OwnerMismatch, and SessionPurged unless `allow_reuse`.
+    Raises OwnerMismatch, KindMismatch, and SessionPurged unless `allow_reuse`.
     """
     session = encode_session_id(adoption.session_id)
     keys = deployment.keyspace.of(session)

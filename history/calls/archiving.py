@@ -56,6 +56,7 @@ def commit(deployment: Deployment, lease: Lease, archived: SessionInfo) -> Call[
             keys.due,
             keys.tally,
             keys.recent_requests(session),
+            keys.record_index(session),
             *owner_keys,
         ],
         [

@@ -39,6 +39,7 @@ def clear(deployment: Deployment, session_id: str, *, owner: Caller = None, requ
             keys.quarantine,
             keys.recent_requests(session),
             keys.holds,
+            keys.record_index(session),
             *keys.owners(named_owner(owner)),
         ],
         [session, request or os.urandom(8), deployment.caller(owner)],

@@ -37,6 +37,7 @@ def purge(
             keys.quarantine,
             keys.recent_requests(session),
             keys.holds,
+            keys.record_index(session),
             *owner_keys,
         ],
         [
@@ -91,7 +92,15 @@ def drop_live(
     encoded = b"" if seen_owner is None else encode_owner(seen_owner)
     return Call(
         script("drop_live"),
-        [keys.messages(session), keys.metadata(session), keys.due, keys.tally, keys.holds, *keys.owners(seen_owner)],
+        [
+            keys.messages(session),
+            keys.metadata(session),
+            keys.due,
+            keys.tally,
+            keys.holds,
+            keys.record_index(session),
+            *keys.owners(seen_owner),
+        ],
         [session, lease.token, span_ms(idle), epoch, encoded],
         _decode({b"dropped": lambda reply: Purging(PurgeOutcome.PURGED, None, int(reply[1]))}),
         repeatable=False,  # sent again, it would say that the session has changed

@@ -77,6 +77,12 @@ def find_hold(deployment: Deployment, session_id: str, owners: Sequence[str]) ->
     )
 
 
+def find_owner_hold(deployment: Deployment, session_id: str, owners: Sequence[str]) -> Call[LegalHold | None]:
+    """Find the legal hold of one of these owners, in the shard of a session."""
+    keys = deployment.keyspace.of(encode_session_id(session_id))
+    return Call(script("find_hold"), [keys.holds], [b"", *map(encode_owner, owners)], to_hold)
+
+
 def note_hold_applied(deployment: Deployment, lease: Lease, info: SessionInfo) -> Call[bool]:
     """Note that a session's objects carry the legal hold in `info`, or none; False if the hold has changed since."""
     session = encode_session_id(lease.session_id)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from torpor.history.calls.session_info import to_hold
-from torpor.history.errors import OwnerMismatch, OwnerMissing, SessionHeld, SessionNotFound, SessionPurged
+from torpor.history.errors import KindMismatch, OwnerMismatch, OwnerMissing, SessionHeld, SessionNotFound, SessionPurged
 from torpor.history.owners import Caller
 
 
 def check(session_id: str, owner: Caller, reply: Any) -> None:
     """Raise the error of a reply that is a refusal.
 
-    It is OwnerMismatch, OwnerMissing, SessionNotFound, SessionHeld or SessionPurged.
+    It is OwnerMismatch, OwnerMissing, SessionNotFound, SessionHeld, SessionPurged or KindMismatch.
     """
     match reply[0]:
         case b"owner":
@@ -29,6 +29,8 @@ def check(session_id: str, owner: Caller, reply: Any) -> None:
         case b"held":
             hold = to_hold(reply[1])
             raise SessionHeld(f"session {session_id!r} is under a legal hold: {hold.reason if hold else ''}")
+        case b"kind":
+            raise KindMismatch(f"session {session_id!r} is of another kind: a chat is no LangGraph thread")
         case b"purged":
             raise SessionPurged(
                 f"session {session_id!r} was purged; use another id, or allow_reuse=True to begin it anew"

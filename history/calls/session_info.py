@@ -9,17 +9,17 @@ from torpor.history.calls.call import Deployment, to_moment, to_moment_or_none, 
 from torpor.history.errors import MessageCorrupt
 from torpor.history.expiry import Expiry
 from torpor.history.fields import by_name
-from torpor.history.session import LegalHold, SessionInfo, Status
+from torpor.history.session import LegalHold, SessionInfo, SessionKind, Status
 
 # The fraction of a due score that is ahead -> the state of the session.
 _OF_FRACTIONS = {0.5: Status.IN_WORK, 0.25: Status.POSTPONED}
 
 
 def to_session_info(deployment: Deployment, session_id: str, reply: Any) -> SessionInfo | None:
-    """The session in a reply {now ms, length, score, hold, stored field, value, ...}, or None if the reply is empty."""
+    """The session in a reply {now ms, length, score, hold, kind, stored field, value, ...}; None if that is empty."""
     if not reply:
         return None
-    now, length, score, hold, *pairs = reply
+    now, length, score, hold, kind, *pairs = reply
     try:
         return _to_session_info(
             deployment,
@@ -29,6 +29,7 @@ def to_session_info(deployment: Deployment, session_id: str, reply: Any) -> Sess
             length=int(length),
             score=score,
             hold=to_hold(hold),
+            kind=SessionKind(kind.decode()) if kind else None,
         )
     except (ValueError, OverflowError, OSError) as exc:
         raise MessageCorrupt(f"the metadata of session {session_id!r} is damaged: {exc}") from exc
@@ -43,6 +44,7 @@ def _to_session_info(
     length: int,
     score: bytes,
     hold: LegalHold | None,
+    kind: SessionKind | None,
 ) -> SessionInfo:
     epoch = int(fields.get("epoch", 0))
     born_ms = epoch // 1000
@@ -70,6 +72,7 @@ def _to_session_info(
         attempts=int(fields.get("attempts", 0)),
         error=fields["error"].decode(errors="replace") if "error" in fields else None,
         hold=hold,
+        kind=kind,
         hold_pending="hold_pending" in fields,
         purge=fields["purge"].decode(errors="replace") if fields.get("state") == b"purged" else None,
         recheck_at=to_moment_or_none(recheck_ms) if recheck_ms > now_ms else None,

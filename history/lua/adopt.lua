@@ -1,6 +1,8 @@
 -- Append a page of the messages that were taken from another library, and note how far the adoption is.
 -- Atomic: several callers may adopt the same session; each page is written once, and none after the adoption's end.
 -- Uses: memory, write
+-- Reads: epoch, idle, max_age, owner, state, floor, recent_requests, tombstone_until, retention, last_active,
+--   last_written, hold_pending, known_absent, restore_until, complete
 -- KEYS[1] list    messages
 -- KEYS[2] hash    metadata
 -- KEYS[3] zset    due
@@ -20,7 +22,7 @@
 -- ARGV[10] '1' to begin the session anew if a purge has left a tombstone
 -- ARGV[11...] messages, JSON bytes, oldest first
 -- Returns {'ok', length of the list} | {'moved', the adoption as it is now, '' if there is none}
---   | {'owner'} another owner's session | {'unowned'} | {'purged'}
+--   | {'owner'} another owner's session | {'unowned'} | {'purged'} | {'kind'} the session is a thread
 local adoption = redis.call('HGET', KEYS[6], ARGV[1])
 if adoption ~= ARGV[2] then return {'moved', adoption or ''} end
 allow_at_memory_limit(KEYS[3])
@@ -28,6 +30,6 @@ local keys = {messages = KEYS[1], metadata = KEYS[2], due = KEYS[3], tally = KEY
   owner = KEYS[7]}
 local given = {session_id = ARGV[1], default_idle = ARGV[4], default_max_age = ARGV[5], idle = ARGV[6],
   max_age = ARGV[7], retention = ARGV[8], caller = ARGV[9], allow_reuse = ARGV[10]}
-local reply = write_messages(keys, given, ARGV, 11)
+local reply = write_messages(keys, given, read_session(KEYS[2]), ARGV, 11)
 if reply[1] == 'ok' then redis.call('HSET', KEYS[6], ARGV[1], ARGV[3]) end
 return reply

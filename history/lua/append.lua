@@ -1,6 +1,8 @@
 -- Append the messages of one turn, and create the session if it is not in Redis. It counts as activity.
 -- Atomic: messages, metadata and due moment change together, and a turn that is sent twice is written once.
 -- Uses: write
+-- Reads: epoch, idle, max_age, owner, state, floor, recent_requests, tombstone_until, retention, last_active,
+--   last_written, hold_pending, known_absent, restore_until, complete
 -- KEYS[1] list    messages
 -- KEYS[2] hash    metadata
 -- KEYS[3] zset    due
@@ -20,10 +22,10 @@
 -- ARGV[11] '1' to refuse a session that may be asleep
 -- ARGV[12...] messages, JSON bytes, oldest first; there may be none
 -- Returns {'ok', length of the list} | {'owner'} another owner's session | {'unowned'} | {'exists'} | {'purged'}
---   | {'unknown'} it may be asleep
+--   | {'unknown'} it may be asleep | {'kind'} the session is a thread and the messages are a chat's, or the reverse
 local keys = {messages = KEYS[1], metadata = KEYS[2], due = KEYS[3], tally = KEYS[4], recent_requests = KEYS[5],
   owner = KEYS[6]}
 local given = {session_id = ARGV[1], request = ARGV[2], default_idle = ARGV[3], default_max_age = ARGV[4],
   idle = ARGV[5], max_age = ARGV[6], retention = ARGV[7], caller = ARGV[8], only_new = ARGV[9], allow_reuse = ARGV[10],
   only_known = ARGV[11]}
-return write_messages(keys, given, ARGV, 12)
+return write_messages(keys, given, read_session(KEYS[2]), ARGV, 12)

@@ -10,7 +10,8 @@
 -- KEYS[5] zset    quarantine
 -- KEYS[6] string  recent requests, kept from before the session left Redis
 -- KEYS[7] hash    legal holds
--- KEYS[8] set     the owner's sessions; present only with an owner
+-- KEYS[8] hash    index of a thread's records
+-- KEYS[9] set     the owner's sessions; present only with an owner
 -- ARGV[1] session id
 -- ARGV[2] request id, 8 bytes: the same each time that the same clear is sent
 -- ARGV[3] caller; an owner who is named becomes that of a session that is nobody's, as by a write
@@ -30,7 +31,7 @@ local now_ms = clock_ms()
 -- A worker may be uploading. If it dies, the recheck after its lease finds what it has left in the archive.
 local recheck_ms = next_recheck(KEYS[3], ARGV[1], KEYS[2], session.recheck_at)
 -- The deletion comes first: Redis allows a deletion at its memory limit, and then also the writes after it.
-redis.call('UNLINK', KEYS[1], KEYS[2])
+redis.call('UNLINK', KEYS[1], KEYS[2], KEYS[8])
 set_due(KEYS[3], ARGV[1], now_ms)
 redis.call('ZREM', KEYS[5], ARGV[1])
 redis.call('HSET', KEYS[2], FIELD.epoch, epoch, FIELD.floor, epoch, FIELD.complete, '1', FIELD.last_active, int(now_ms),
@@ -40,5 +41,5 @@ if session.idle then redis.call('HSET', KEYS[2], FIELD.idle, session.idle) end
 if session.max_age then redis.call('HSET', KEYS[2], FIELD.max_age, session.max_age) end
 if session.retention then redis.call('HSET', KEYS[2], FIELD.retention, session.retention) end
 if owner then redis.call('HSET', KEYS[2], FIELD.owner, owner) end
-if KEYS[8] then redis.call('SADD', KEYS[8], ARGV[1]) end
+if KEYS[9] then redis.call('SADD', KEYS[9], ARGV[1]) end
 return {'cleared', epoch}

@@ -9,7 +9,8 @@
 -- KEYS[3] zset    due
 -- KEYS[4] hash    tally
 -- KEYS[5] string  recent requests, kept after the session leaves Redis; it expires
--- KEYS[6] set     the owner's sessions; present only with an owner
+-- KEYS[6] hash    index of a thread's records
+-- KEYS[7] set     the owner's sessions; present only with an owner
 -- ARGV[1] session id
 -- ARGV[2] token
 -- ARGV[3] epoch that was archived
@@ -30,8 +31,8 @@ if is_owned and length == count and not (session.restore_token or session.floor 
   -- The writes to keys of the shard and the owner come first. If one of these keys has a wrong type, the script fails
   -- before it has deleted anything.
   remember_epoch(KEYS[4], session.epoch)
-  if KEYS[6] then redis.call('SREM', KEYS[6], ARGV[1]) end
-  redis.call('UNLINK', KEYS[1], KEYS[2])
+  if KEYS[7] then redis.call('SREM', KEYS[7], ARGV[1]) end
+  redis.call('UNLINK', KEYS[1], KEYS[2], KEYS[6])
   redis.call('ZREM', KEYS[3], ARGV[1])
   if count > 0 then redis.call('HINCRBY', KEYS[4], 'archived', 1) end
   local rest_ms = tonumber(session.last_active or 0) + 1000 * RETRY_WINDOW_S - clock_ms()

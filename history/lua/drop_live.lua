@@ -7,7 +7,8 @@
 -- KEYS[3] zset    due
 -- KEYS[4] hash    tally
 -- KEYS[5] hash    legal holds
--- KEYS[6] set     the owner's sessions; present only with an owner
+-- KEYS[6] hash    index of a thread's records
+-- KEYS[7] set     the owner's sessions; present only with an owner
 -- ARGV[1] session id
 -- ARGV[2] token
 -- ARGV[3] how long (ms) the session must have been idle, '' for any time
@@ -27,7 +28,7 @@ if ARGV[3] ~= '' and tonumber(session.last_active) > now_ms - tonumber(ARGV[3]) 
 local length = redis.call('LLEN', KEYS[1])
 allow_at_memory_limit(KEYS[3])
 remember_epoch(KEYS[4], session.epoch)
-if KEYS[6] then redis.call('SREM', KEYS[6], ARGV[1]) end
-redis.call('UNLINK', KEYS[1], KEYS[2])
+if KEYS[7] then redis.call('SREM', KEYS[7], ARGV[1]) end
+redis.call('UNLINK', KEYS[1], KEYS[2], KEYS[6])
 redis.call('ZREM', KEYS[3], ARGV[1])
 return {'dropped', int(length)}

@@ -1,6 +1,6 @@
 -- Finish a restore: put the staged messages before the messages that were written meanwhile.
 -- Atomic: readers see either the live messages alone or the complete transcript.
--- Uses: clock, due, memory, number
+-- Uses: clock, due, kind, memory, number
 -- Reads: restore_token, restore_until, epoch, restored_count, archived_count, state, owner, hold_pending, idle, max_age,
 --   last_active, last_written, floor, tombstone_until
 -- KEYS[1] list    messages
@@ -21,12 +21,13 @@
 -- ARGV[10] owner likewise
 -- ARGV[11] how long (ms) to remember that a session has no messages anywhere, '' not at all
 -- Returns 'restored' | 'nothing' neither the archive nor Redis has a message | 'superseded' | 'lost'
---   | 'owner' the archive has the session for another owner
+--   | 'owner' the archive has the session for another owner | 'kind' one part is a chat, the other a thread
 local session = read_session(KEYS[2])
 if session.restore_token ~= ARGV[2] then return 'superseded' end
 if session.owner and ARGV[10] ~= '' and session.owner ~= ARGV[10] then return 'owner' end
 local staged = tonumber(ARGV[3])
 if redis.call('LLEN', KEYS[5]) ~= staged then return 'lost' end
+if is_other_kind(KEYS[1], redis.call('LINDEX', KEYS[5], 0)) then return 'kind' end
 local live = redis.call('LLEN', KEYS[1])
 local now_ms = clock_ms()
 

@@ -10,7 +10,8 @@
 -- KEYS[5] zset    quarantine
 -- KEYS[6] string  recent requests, kept from before the session left Redis
 -- KEYS[7] hash    legal holds
--- KEYS[8] set     the owner's sessions; present only with an owner
+-- KEYS[8] hash    index of a thread's records
+-- KEYS[9] set     the owner's sessions; present only with an owner
 -- ARGV[1] session id
 -- ARGV[2] id of the purge: the same each time that this purge comes to the session
 -- ARGV[3] how long (ms) the tombstone stands
@@ -37,8 +38,8 @@ local requests = session.recent_requests or redis.call('GET', KEYS[6])
 local recheck_ms = next_recheck(KEYS[3], ARGV[1], KEYS[2], session.recheck_at)
 local until_ms = math.max(now_ms + tonumber(ARGV[3]), recheck_ms)
 -- The deletion comes first: Redis allows a deletion at its memory limit, and then also the writes after it.
-redis.call('UNLINK', KEYS[1], KEYS[2], KEYS[6])
-if KEYS[8] then redis.call('SREM', KEYS[8], ARGV[1]) end
+redis.call('UNLINK', KEYS[1], KEYS[2], KEYS[6], KEYS[8])
+if KEYS[9] then redis.call('SREM', KEYS[9], ARGV[1]) end
 redis.call('ZREM', KEYS[5], ARGV[1])
 set_due(KEYS[3], ARGV[1], until_ms)
 redis.call('HSET', KEYS[2], FIELD.epoch, epoch, FIELD.floor, epoch, FIELD.complete, '1', FIELD.last_active, int(now_ms),

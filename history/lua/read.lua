@@ -1,6 +1,6 @@
 -- Read a page of messages; it can count as activity.
 -- Atomic: the page and the state that it belongs to (epoch, restored count, total) are from the same moment.
--- Uses: clock, due, memory, number, owner, page
+-- Uses: activity, number, owner, page
 -- Reads: epoch, restored_count, idle, max_age, state, floor, last_active, complete, hold_pending, last_written,
 --   restore_until, tombstone_until, owner
 -- KEYS[1] list    messages
@@ -22,15 +22,7 @@ local session = read_session(KEYS[2])
 if not session.epoch and total == 0 then return {} end
 local refused = refused_caller(session.owner, ARGV[9], KEYS[1])
 if refused then return refused end
-if ARGV[2] == '1' and session.epoch and session.state ~= 'purged' then
-  local now_ms = clock_ms()
-  allow_at_memory_limit(KEYS[3])
-  redis.call('HSET', KEYS[2], FIELD.last_active, int(now_ms),
-    FIELD.last_written, session.last_written or session.last_active or int(now_ms))
-  session.last_active = now_ms
-  -- A session without messages is remembered only for a while, and reads do not prolong that.
-  if total > 0 then reschedule(KEYS[3], ARGV[1], session, total, now_ms, ARGV[3], ARGV[4]) end
-end
+if ARGV[2] == '1' then note_read(KEYS[2], KEYS[3], ARGV[1], session, total, ARGV[3], ARGV[4]) end
 local from = tonumber(ARGV[5])
 if from < 0 then from = math.max(0, total + from) end
 local complete = (session.complete or session.state == 'purged') and '1' or '0'

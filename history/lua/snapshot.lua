@@ -1,7 +1,7 @@
 -- Begin an attempt at a claimed session: count the attempt and describe the session. A restore that was still running
 -- ends: its token goes, so it can't finish any more. Only an attempt that applies a legal hold lets it go on.
 -- Atomic: the description is of the state that the lease protects, and an attempt that is begun twice is counted once.
--- Uses: clock, lease, legal_hold, memory, number, waiting
+-- Uses: clock, kind, lease, legal_hold, memory, number, waiting
 -- Reads: hold_pending, restore_until, attempt, owner, waiting_since
 -- KEYS[1] list    messages
 -- KEYS[2] hash    metadata
@@ -11,7 +11,7 @@
 -- ARGV[2] token
 -- ARGV[3] token with which the session was claimed; it names the attempt
 -- ARGV[4] due score before that
--- Returns {now ms, length, score, hold or '', field, value, ...} | {} the lease is lost, or the session is gone
+-- Returns {now ms, length, score, hold or '', kind or '', field, value, ...} | {} the lease is lost, or the session is gone
 if not owns_lease(KEYS[3], ARGV[1], ARGV[2]) then return {} end
 local length = redis.call('LLEN', KEYS[1])
 if length == 0 and redis.call('EXISTS', KEYS[2]) == 0 then
@@ -29,4 +29,4 @@ if session.attempt ~= ARGV[3] then
   redis.call('HINCRBY', KEYS[2], FIELD.attempts, 1)
 end
 local hold = legal_hold(KEYS[4], ARGV[1], session.owner) or ''
-return {int(now_ms), int(length), ARGV[2], hold, unpack(redis.call('HGETALL', KEYS[2]))}
+return {int(now_ms), int(length), ARGV[2], hold, kind_of(KEYS[1]), unpack(redis.call('HGETALL', KEYS[2]))}

@@ -7,11 +7,21 @@ from typing import TypeVar
 
 from torpor.history import calls
 from torpor.history.errors import TorporError
+from torpor.history.outcomes import HoldKind
 from torpor.history.session import LegalHold
 from torpor.history.store.operation import Operation
 from torpor.history.store.runner import BlockingRunner
 
 T = TypeVar("T")
+
+
+# Whether a session is under a hold of its own, and of its owner.
+_KINDS = {
+    (False, False): None,
+    (True, False): HoldKind.SESSION,
+    (False, True): HoldKind.OWNER,
+    (True, True): HoldKind.BOTH,
+}
 
 
 class LegalHolds(BlockingRunner):
@@ -36,6 +46,13 @@ class LegalHolds(BlockingRunner):
         """The legal hold of each session, its own or that of one of its owners; one pipeline."""
         found = self.run_many([calls.find_hold(self.deployment, session, owners) for session, owners in sessions])
         return [_or_raise(hold) for hold in found]
+
+    def hold_kinds(self, sessions: Sequence[tuple[str, Sequence[str]]]) -> list[HoldKind | None]:
+        """Whose legal hold keeps each session, its own or that of one of its owners; one pipeline."""
+        own = [calls.find_hold(self.deployment, session, []) for session, _ in sessions]
+        owners = [calls.find_owner_hold(self.deployment, session, owners) for session, owners in sessions]
+        found = [_or_raise(hold) is not None for hold in self.run_many([*own, *owners])]
+        return [_KINDS[each] for each in zip(found[: len(own)], found[len(own) :], strict=True)]
 
     note_hold_applied = Operation(calls.note_hold_applied)
 

@@ -10,6 +10,9 @@ class SingleCalls:
     """Operations that are one atomic round trip each."""
 
     append = Operation(calls.append, record=True)
+    write_record = Operation(calls.write_record, record=True)
+    rewrite = Operation(calls.rewrite, record=True)
+    read_checkpoint = Operation(calls.read_checkpoint)
     info = Operation(calls.info)
     close = Operation(calls.close)
     clear = Operation(calls.clear, record=True)

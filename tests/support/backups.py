@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any
+from datetime import timedelta
 
 import redis
 
@@ -62,8 +62,8 @@ def tokens_of(services: Services) -> list[str]:
 
 def let_minutes_pass_in_the_archive(services: Services, minutes: int) -> None:
     """Make the last move of the archive's fence so much older, without a change of its token."""
-    there: Any = ownership.read(services.archive)
-    moved_at = there.fence.moved_at.timestamp() - 60 * minutes
-    from datetime import UTC, datetime
-
-    assert ownership.move_fence(services.archive, there, there.fence.token, datetime.fromtimestamp(moved_at, UTC))
+    there = ownership.read(services.archive)
+    assert there.fence
+    assert there.fence.moved_at
+    moved_at = there.fence.moved_at - timedelta(minutes=minutes)
+    assert ownership.move_fence(services.archive, there, there.fence.token, moved_at)

@@ -117,8 +117,17 @@ class ObservedArchive:
     def discard(self, stored: StoredObject) -> bool:
         return self._make("discard", stored.name, lambda: self.real.discard(stored))
 
-    def amend(self, stored: StoredObject, *, custom_time: datetime | None = None, held: bool | None = None) -> None:
-        self._make("amend", stored.name, lambda: self.real.amend(stored, custom_time=custom_time, held=held))
+    def amend(
+        self,
+        stored: StoredObject,
+        *,
+        custom_time: datetime | None = None,
+        held: bool | None = None,
+        entries: Mapping[str, str | None] | None = None,
+    ) -> None:
+        self._make(
+            "amend", stored.name, lambda: self.real.amend(stored, custom_time=custom_time, held=held, entries=entries)
+        )
 
     def annotate(self, stored: StoredObject, entries: Mapping[str, str]) -> bool:
         return self._make("annotate", stored.name, lambda: self.real.annotate(stored, entries))

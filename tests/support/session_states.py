@@ -29,6 +29,7 @@ from torpor.history.protocol import (
     SessionInfo,
     SessionStore,
 )
+from torpor.history.records.record import Checkpoint, Name, Typed, to_element
 from torpor.history.session import Origin, Page
 
 METADATA = "{torpor:0}:s:s"
@@ -293,6 +294,20 @@ def _pop(case: Case) -> None:
     case.run(calls.pop, "s", page or Page(0, 0, 0, 0, [], complete=True))
 
 
+# The elements of the states in place of A, B and C if an act is one on a thread.
+CHECKPOINTS = [to_element(Checkpoint(Name("", each), None, Typed("null", b"")), 0) for each in "abc"]
+
+
+def _write_record(case: Case, *, interrupts: bool | None = None, **given: Any) -> None:
+    record = calls.NewRecord("", "c", 1, CHECKPOINTS[2][5:], interrupts=interrupts)
+    case.run(calls.write_record, "s", record, interrupted_idle=MINUTE, **given)
+
+
+def _rewrite(case: Case) -> None:
+    page = case.run(calls.read, "s", 0, None, 1024, touch=False) or Page(0, 0, 0, 0, [])
+    case.run(calls.rewrite, "s", [CHECKPOINTS[0]], epoch=page.epoch, total=page.total)
+
+
 def _commit(case: Case) -> None:
     lease, snapshot = case.begun()
     if snapshot:
@@ -392,11 +407,18 @@ ACTS: dict[str, Callable[[Case], Any]] = {
     "assign_owner": lambda case: case.run(calls.assign_owner, "s", "ann"),
     "assign_owner to what the archive has": lambda case: case.run(calls.assign_owner, "s", "ann", archived=True),
     "assign_owner under a hold": _assign_held,
+    "write_record": _write_record,
+    "write_record with allow_reuse": lambda case: _write_record(case, allow_reuse=True),
+    "write_record that is an interrupt": lambda case: _write_record(case, interrupts=True),
+    "read_checkpoint": lambda case: case.run(calls.read_checkpoint, "s", "", None, touch=True),
+    "read_checkpoint without activity": lambda case: case.run(calls.read_checkpoint, "s", "", None, touch=False),
+    "rewrite": _rewrite,
     "reindex": lambda case: case.run(calls.reindex, "s"),
     "rebuild_metadata": _rebuild,
     "rejoin": lambda case: _rejoin(case, 1),
     "rejoin of all": lambda case: _rejoin(case, 9),
 }
+OF_THREADS = {"write_record", "read_checkpoint", "rewrite"}
 # Operations of `calls` that change no session's state.
 APART = {
     "configure",
@@ -413,4 +435,13 @@ APART = {
     "attempts",
 }
 APART |= {"add_events", "peek_list", "take_list", "delete_taken", "end_adoption", "adoptions", "stage_return"}
-APART |= {"claimed", "give_back", "owned", "hold_owner", "find_hold", "begin_adoption", "archive_health"}
+APART |= {
+    "claimed",
+    "give_back",
+    "owned",
+    "hold_owner",
+    "find_hold",
+    "begin_adoption",
+    "archive_health",
+}
+APART |= {"find_owner_hold"}

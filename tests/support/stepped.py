@@ -312,12 +312,20 @@ class MemoryArchive:
             return False
         return self.delete(stored) or True
 
-    def amend(self, stored: StoredObject, *, custom_time: datetime | None = None, held: bool | None = None) -> None:
+    def amend(
+        self,
+        stored: StoredObject,
+        *,
+        custom_time: datetime | None = None,
+        held: bool | None = None,
+        entries: Mapping[str, str | None] | None = None,
+    ) -> None:
         if not (there := self._generation(stored)):
             raise ObjectNotFound(f"{stored.name} does not exist")
         moments = [moment for moment in (there.custom_time, custom_time) if moment]
         held = there.held if held is None else held
-        amended = replace(there, custom_time=max(moments, default=None), held=held)
+        metadata = {name: value for name, value in {**there.metadata, **(entries or {})}.items() if value is not None}
+        amended = replace(there, metadata=metadata, custom_time=max(moments, default=None), held=held)
         if amended != there:
             amended = replace(amended, metageneration=there.metageneration + 1)
         self._objects[stored.name] = amended, self._objects[stored.name][1]

@@ -26,9 +26,11 @@ PUBLIC = [
     "Client",
     "ClientMismatch",
     "InvalidArgument",
+    "KindMismatch",
     "Layout",
     "LegalHold",
     "MemorystoreChatMessageHistory",
+    "MemorystoreSaver",
     "MemorystoreSession",
     "MessageCorrupt",
     "NotAdoptable",
@@ -72,6 +74,7 @@ FLOORS: dict[str, list[str]] = {
     "history.policy": ["history.errors", "history.expiry"],
     "history.layout": ["history.errors", "history.keys"],
     "history.adoption": ["history.errors", "history.layout"],
+    "history.records": ["history.errors", "history.elements"],
     "history.scripts": ["history.fields"],
     "history.clients": ["history.errors"],
     "history.calls": [
@@ -120,6 +123,13 @@ FLOORS: dict[str, list[str]] = {
         "history.calls",
         "history.store",
     ],
+    "history.thread": [
+        "history.errors",
+        "history.records",
+        "history.session",
+        "history.calls",
+        "history.conversation",
+    ],
     "history.adapters": [
         "history.errors",
         "history.limits",
@@ -128,9 +138,11 @@ FLOORS: dict[str, list[str]] = {
         "history.expiry",
         "history.session",
         "history.layout",
+        "history.records",
         "history.clients",
         "history.calls",
         "history.conversation",
+        "history.thread",
     ],
     "history.protocol": [
         "history.errors",
@@ -338,10 +350,14 @@ def test_no_file_of_history_reads_the_environment(path: Path) -> None:
     assert not names & {"environ", "environb", "getenv"}
 
 
+# A thread's records as plain data, which need ormsgpack.
+RECORDS = [f"torpor.history.records.{name}" for name in ("record", "readable", "thread")]
+
+
 @pytest.mark.parametrize("path", WORKER, ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_worker_uses_public_names_of_history_only(path: Path) -> None:
     used = {module for module, _ in imports_of(path) if module.startswith("torpor.history")}
-    assert used <= {"torpor.history.protocol", "torpor.history.adapters.messages"}
+    assert used <= {"torpor.history.protocol", "torpor.history.adapters.messages", *RECORDS}
 
 
 def test_the_worker_does_use_history() -> None:

@@ -3,7 +3,8 @@
 A segment is gzip (mtime 0) of one JSON object a line:
 {"session_id", "epoch", "seq", "at", "message": <the stored bytes, untouched>}
 `seq` counts from the first message of the epoch. `at` is when the session was last written (ms since 1970).
-A message that is not strict JSON, or that has a line break, is kept as "raw" in base64.
+A message that is not strict JSON, or that has a line break, is kept as "raw" in base64. So is a record of a LangGraph
+thread; before it stands "record", what people and query engines can read of it. A restore reads "raw" alone.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from typing import IO, BinaryIO, Self, cast
 import orjson
 from isal.igzip import IGzipFile
 
-from torpor.history.protocol import MAX_MESSAGE_BYTES
+from torpor.history.protocol import MAX_MESSAGE_BYTES, MessageCorrupt, is_record, to_json_line
+from torpor.history.records.readable import readable
+from torpor.history.records.record import from_element
 from torpor.worker.archive.lines import NOT_GZIP, LineTooLong, pieces
 from torpor.worker.archive.names import SegmentName
 from torpor.worker.errors import SegmentDamaged
@@ -34,9 +37,11 @@ _SPOOL_BYTES = 4 * 1024 * 1024
 _LARGE = MAX_MESSAGE_BYTES
 # The most bytes of a line beside its session, its epoch and its message.
 _NUMBERS_BYTES = 100
+# What is readable of a record is left out if it has so many bytes more than the record.
+_READABLE_BYTES = 4_096
 _LINE = re.compile(
     rb'\{"session_id":(?P<session>"(?:[^"\\]|\\.)*"),"epoch":(?P<epoch>\d{1,20}),"seq":(?P<seq>\d{1,20}),"at":\d+,'
-    rb'"(?P<kind>message|raw)":(?P<body>.*)\}',
+    rb'(?:"record":\{.*\},)?"(?P<kind>message|raw)":(?P<body>.*)\}',
     re.DOTALL,
 )
 
@@ -160,7 +165,7 @@ class _Lines:
 
     def longest(self, most_bytes: int) -> int:
         """The length of the longest line whose message may have so many bytes, if that is in base64."""
-        return len(self._head) + _NUMBERS_BYTES + 4 * (most_bytes // 3 + 1)
+        return len(self._head) + _NUMBERS_BYTES + 4 * (most_bytes // 3 + 1) + most_bytes + _READABLE_BYTES
 
     def elements(self, text: bytes) -> list[bytes]:
         """The stored bytes of the messages in some lines."""
@@ -203,7 +208,17 @@ def is_plain(element: bytes) -> bool:
 def _member(element: bytes) -> bytes:
     if is_plain(element):
         return b'"message":' + element
-    return b'"raw":"%b"' % base64.b64encode(element)
+    raw = b'"raw":"%b"' % base64.b64encode(element)
+    return b'"record":%b,%b' % (_readable(element), raw) if is_record(element) else raw
+
+
+def _readable(element: bytes) -> bytes:
+    """What can be read of a record as JSON: always the same for the same bytes."""
+    try:
+        line = to_json_line(readable(from_element(element)))
+    except (MessageCorrupt, ValueError, TypeError, RecursionError):
+        return b"{}"
+    return line if len(line) <= len(element) + _READABLE_BYTES and is_plain(line) else b"{}"
 
 
 def _json_text(text: str) -> bytes:

@@ -115,10 +115,11 @@ def sessions(
         return
     now = datetime.now(UTC)
     console.print_table(
-        ("session", "status", "messages", "archived", "idle for", "due in", "owner"),
+        ("session", "kind", "status", "messages", "archived", "idle for", "due in", "owner"),
         [
             (
                 info.session_id,
+                info.kind or "-",
                 info.status,
                 f"{info.message_count:,}",
                 f"{info.archived_count:,}",

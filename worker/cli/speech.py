@@ -1,4 +1,4 @@
-"""A stored element as text for people: a message of LangChain or an item of the OpenAI Agents SDK."""
+"""A stored element as text: a message of LangChain, an item of the OpenAI Agents SDK, a record of LangGraph."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from typing import Any
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 
 from torpor.history.adapters.messages import decode_message
-from torpor.history.protocol import MessageCorrupt, parse_json
+from torpor.history.protocol import MessageCorrupt, is_record, parse_json, to_json_line
+from torpor.history.records.readable import readable
+from torpor.history.records.record import Record, Writes, from_element
 
 # How many positions of corrupt messages are named.
 NAMED = 20
@@ -27,13 +29,13 @@ class Speech:
 
 
 def speeches(elements: Iterable[bytes], corrupt: list[int]) -> Iterator[Speech]:
-    """The speech of each element; one that is neither a message nor an item is shown as such, and put in `corrupt`.
+    """The speeches of each element; one that can't be read is shown as such, and put in `corrupt`.
 
     Only the first positions are: one more than NAMED says that there are others.
     """
     for position, element in enumerate(elements):
         try:
-            yield speech(element)
+            yield from _of_record(from_element(element)) if is_record(element) else [speech(element)]
         except MessageCorrupt:
             if len(corrupt) <= NAMED:
                 corrupt.append(position)
@@ -49,6 +51,19 @@ def speech(element: bytes) -> Speech:
         if value is None or "data" in value:
             raise
         return _of_item(value)
+
+
+def _of_record(record: Record) -> Iterator[Speech]:
+    """What a node of the graph has written, or a step: its number, what it came from, and its new messages."""
+    where = f", {record.name.ns}" if record.name.ns else ""
+    if isinstance(record, Writes):
+        node = record.path.rpartition(", ")[2] or record.task
+        yield Speech(f"{node} wrote{where}", "", [each.channel for each in record.writes])
+        return
+    known = readable(record)
+    yield Speech(f"step {known['step']}, {known['source']}{where}", "", [record.name.id])
+    for message in known["messages"]:
+        yield speech(to_json_line(message))
 
 
 def _object(element: bytes) -> dict[str, Any] | None:

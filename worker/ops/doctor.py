@@ -12,6 +12,7 @@ from torpor.history.protocol import (
     ANY_OWNER,
     Adoption,
     IndexOutcome,
+    MessageCorrupt,
     PermanentError,
     RebuiltMetadata,
     SessionDamaged,
@@ -20,8 +21,10 @@ from torpor.history.protocol import (
     Status,
     TorporError,
     is_readable,
+    is_record,
     parse_json,
 )
+from torpor.history.records.record import from_element
 from torpor.worker.archive import contents, names, segment_metadata, transcript
 from torpor.worker.archive.spool import Spool
 from torpor.worker.deployment import catalog
@@ -143,7 +146,7 @@ def _read(services: Services, info: SessionInfo) -> Finding | None:
             position
             for page in (services.sessions.pages(info.session_id, owner=ANY_OWNER) if info.message_count else ())
             for position, element in enumerate(page.messages, page.start)
-            if not is_readable(element)
+            if not _is_readable(element)
         ]
     except PermanentError as error:
         return Finding(info.session_id, Ailment.UNREADABLE, detail=str(error))
@@ -151,6 +154,17 @@ def _read(services: Services, info: SessionInfo) -> Finding | None:
         return None
     named = ", ".join(map(str, corrupt[:_NAMED])) + (", ..." if len(corrupt) > _NAMED else "")
     return Finding(info.session_id, Ailment.CORRUPT, detail=f"message {named}; {len(corrupt)} of {info.message_count}")
+
+
+def _is_readable(element: bytes) -> bool:
+    """True if LangChain, the Agents SDK or LangGraph can read an element."""
+    if not is_record(element):
+        return is_readable(element)
+    try:
+        from_element(element)
+    except MessageCorrupt:
+        return False
+    return True
 
 
 def _reindex(services: Services, finding: Finding, *, repair: bool) -> Finding | None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import chain, islice
 
-from torpor.history.protocol import ANY_OWNER, TransientError
+from torpor.history.protocol import ANY_OWNER, HoldKind, TransientError
 from torpor.worker.archive import names
 from torpor.worker.archive.stores import StoredObject
 from torpor.worker.deployment import catalog, fence
@@ -22,6 +22,7 @@ from torpor.worker.failpoints import Failpoint, reach
 from torpor.worker.ops import tombstones
 from torpor.worker.ops.moves import renew_identity
 from torpor.worker.ops.reconciling import Mending, Reconciled, reconcile
+from torpor.worker.retention import legal_hold
 
 REASON = "found on objects of the archive when Redis was recovered"
 _BATCH = 100
@@ -31,14 +32,16 @@ _BATCH = 100
 class Survey:
     """What a Redis must know of an archive that it takes over.
 
-    `held` maps each session with a held object, and no hold in Redis, to its owner. `free` are owners with a session
-    that is not held, so a hold is their sessions' own. `perhaps_released` are sessions that are under a hold in Redis,
+    `held` maps each session with held objects, whose hold Redis lacks, to its owner, and `kinds` to whose hold that is.
+    Objects of older versions do not tell that: `free` are owners with a session that is not held, so such a hold of
+    their sessions is the sessions' own. `perhaps_released` are sessions that are under a hold in Redis,
     and whose objects are not held. `reconciled` maps the sessions of which Redis must change something.
     """
 
     sessions: int = 0
     epochs: dict[int, int] = field(default_factory=dict)
     held: dict[str, str | None] = field(default_factory=dict)
+    kinds: dict[str, frozenset[HoldKind]] = field(default_factory=dict)
     free: set[str] = field(default_factory=set)
     perhaps_released: list[str] = field(default_factory=list)
     reconciled: dict[str, Reconciled] = field(default_factory=dict)
@@ -50,13 +53,20 @@ class Survey:
 
     @property
     def owners(self) -> list[str]:
-        """The owners to put under a legal hold: each of their sessions is held, and a later one must be too."""
-        return sorted({owner for owner in self.held.values() if owner is not None} - self.free)
+        """The owners to put under a legal hold, so that their later sessions are held too."""
+        return sorted({owner for session, owner in self.held.items() if owner and self._is(session, HoldKind.OWNER)})
 
     @property
     def own(self) -> list[str]:
         """The sessions to put under a legal hold of their own."""
-        return sorted(session for session, owner in self.held.items() if owner is None or owner in self.free)
+        return sorted(session for session in self.held if self._is(session, HoldKind.SESSION))
+
+    def _is(self, session_id: str, kind: HoldKind) -> bool:
+        """True if a session is under a hold of this kind."""
+        kinds, owner = self.kinds[session_id], self.held[session_id]
+        if kinds and (owner or HoldKind.SESSION in kinds):
+            return kind in kinds
+        return kind is (HoldKind.SESSION if owner is None or owner in self.free else HoldKind.OWNER)
 
 
 def check_lost(services: Services, give_up: str | None = None, *, force: bool = False) -> Comparison:
@@ -151,13 +161,24 @@ def _batches(services: Services, progress: Callable[[int], None]) -> Iterator[Se
 
 
 def _note_holds(services: Services, found: Survey, batch: Sequence[tuple[str, list[StoredObject]]]) -> None:
+    stored = dict(batch)
     owners = {session_id: _owner(objects) for session_id, objects in batch}
     held = [session_id for session_id, objects in batch if any(stored.held for stored in objects)]
     found.free.update(owner for session_id, owner in owners.items() if owner is not None and session_id not in held)
-    known = services.sessions.find_holds([(each, [owner] if owner else []) for each, owner in owners.items()])
-    holds = dict(zip(owners, known, strict=True))
-    found.held.update({each: owners[each] for each in held if holds[each] is None})
-    found.perhaps_released += [each for each, hold in holds.items() if hold is not None and each not in held]
+    known = services.sessions.hold_kinds([(each, [owner] if owner else []) for each, owner in owners.items()])
+    kinds = dict(zip(owners, map(_parts, known), strict=True))
+    for each in held:
+        noted = frozenset(chain.from_iterable(map(_parts, legal_hold.noted_kinds(stored[each]))))
+        if (noted - kinds[each]) if noted else not kinds[each]:
+            found.held[each], found.kinds[each] = owners[each], noted - kinds[each]
+    found.perhaps_released += [each for each, kind in kinds.items() if kind and each not in held]
+
+
+def _parts(kind: HoldKind | None) -> frozenset[HoldKind]:
+    """The holds that a kind stands for, SESSION and OWNER."""
+    if kind is HoldKind.BOTH:
+        return frozenset({HoldKind.SESSION, HoldKind.OWNER})
+    return frozenset([kind] if kind else [])
 
 
 def _owner(objects: Sequence[StoredObject]) -> str | None:

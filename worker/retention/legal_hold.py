@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 
-from torpor.history.protocol import ANY_OWNER, HoldOutcome, SessionPurged
+from torpor.history.protocol import ANY_OWNER, HoldKind, HoldOutcome, SessionInfo, SessionPurged
 from torpor.worker.archive import contents
 from torpor.worker.archive.stores import StoredObject
 from torpor.worker.deployment import catalog
@@ -16,6 +16,8 @@ from torpor.worker.deployment.services import Services
 from torpor.worker.errors import ObjectNotFound
 
 _BATCH = 100
+# The entry of a held object's metadata that says whose hold it is, a HoldKind.
+_KIND = "hold"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,18 +74,39 @@ def apply_hold(services: Services, session_id: str) -> int:
     Repeatable.
     """
     objects, owners = _holdable(services, session_id)
-    held = {stored.name: stored.held for stored in objects}
+    holds = {stored.name: (stored.held, stored.metadata.get(_KIND)) for stored in objects}
     changed = 0
     while True:
-        is_held = _is_held(services, session_id, owners)
-        for stored in [each for each in objects if held[each.name] != is_held]:
-            held[stored.name] = is_held
+        kind = kind_of(services, session_id, owners)
+        wanted = kind is not None, kind
+        for stored in [each for each in objects if holds[each.name] != wanted]:
+            is_held, holds[stored.name] = holds[stored.name][0], wanted
             with suppress(ObjectNotFound):  # erased since
-                services.archive.amend(stored, held=is_held)
-                changed += 1
+                services.archive.amend(stored, held=kind is not None, entries={_KIND: kind})
+                changed += is_held != wanted[0]
         # Whoever sets or releases a hold after this look applies it to these objects too.
-        if _is_held(services, session_id, owners) == is_held:
+        if kind_of(services, session_id, owners) == kind:
             return changed
+
+
+def kind_of(services: Services, session_id: str, owners: Iterable[str]) -> HoldKind | None:
+    """Whose legal hold keeps a session: its own, or that of one of these owners."""
+    [kind] = services.sessions.hold_kinds([(session_id, sorted(owners))])
+    return kind
+
+
+def described(services: Services, session: SessionInfo, metadata: Mapping[str, str]) -> dict[str, str]:
+    """The metadata of an object that is put for a session: a hold is noted with whose it is, for a recovery."""
+    if session.hold is None:
+        return dict(metadata)
+    kind = kind_of(services, session.session_id, [session.owner] if session.owner else [])
+    return {**metadata, **({_KIND: kind} if kind else {})}
+
+
+def noted_kinds(objects: Iterable[StoredObject]) -> set[HoldKind]:
+    """Whose legal hold the held objects of a session note; nothing if they are of an older version."""
+    noted = {stored.metadata.get(_KIND) for stored in objects if stored.held}
+    return {kind for kind in HoldKind if kind in noted}
 
 
 def _holdable(services: Services, session_id: str) -> tuple[list[StoredObject], list[str]]:
@@ -99,8 +122,3 @@ def _holdable(services: Services, session_id: str) -> tuple[list[StoredObject], 
     # A marker that expired before the hold ends would leave nobody to find the session by, to release it.
     markers = [stored for epoch, stored in marked if epoch >= floor]
     return [*markers, *segments], owners
-
-
-def _is_held(services: Services, session_id: str, owners: Iterable[str]) -> bool:
-    [hold] = services.sessions.find_holds([(session_id, sorted(owners))])
-    return hold is not None

@@ -16,7 +16,7 @@ from torpor.worker.archive.stores import RETRIED, Confirm, StoredObject
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import ClearForgotten, SegmentMissing
 from torpor.worker.failpoints import Failpoint, reach
-from torpor.worker.retention import expiry
+from torpor.worker.retention import expiry, legal_hold
 from torpor.worker.sleep.leases import LeaseKeeper
 from torpor.worker.sleep.outcome import Superseded
 
@@ -85,7 +85,7 @@ def _send(services: Services, keeper: LeaseKeeper, claimed: Claimed, first: int)
             names.segment_name(snapshot.session_id, packed.name),
             packed.body,
             packed.size,
-            metadata=described,
+            metadata=legal_hold.described(services, snapshot, described),
             custom_time=until,
             held=snapshot.hold is not None,
             confirm=confirm,
@@ -125,7 +125,9 @@ def _mark(services: Services, snapshot: SessionInfo, owner: str, until: datetime
         names.owner_marker(owner, snapshot.session_id, snapshot.epoch),
         io.BytesIO(),
         0,
-        metadata={"session": snapshot.session_id, "owner": owner} | _tries(snapshot),
+        metadata=legal_hold.described(
+            services, snapshot, {"session": snapshot.session_id, "owner": owner} | _tries(snapshot)
+        ),
         custom_time=expiry.marker_ends_at(until),
         held=snapshot.hold is not None,
         confirm=confirm,
@@ -169,7 +171,7 @@ def _record_owner(services: Services, keeper: LeaseKeeper, claimed: Claimed, own
             names.segment_name(snapshot.session_id, packed.name),
             packed.body,
             packed.size,
-            metadata=described.stored(),
+            metadata=legal_hold.described(services, snapshot, described.stored()),
             custom_time=until,
             held=snapshot.hold is not None,
             confirm=confirm,

@@ -1,15 +1,14 @@
 -- Write messages to a session, and create the session if it is not in Redis. It counts as activity.
--- Uses: clock, due, epoch, number, owner, push, requests, tombstone
--- Reads: epoch, idle, max_age, owner, state, floor, recent_requests, tombstone_until, retention, last_active,
---   last_written, hold_pending, known_absent, restore_until, complete
+-- Uses: clock, due, epoch, kind, number, owner, push, requests, tombstone
 
--- The reply of append.lua if the session may not be written to, else nil.
-local function refusal(keys, given, session)
+-- The reply of append.lua if this element may not be written to the session, else nil.
+local function refusal(keys, given, session, element)
   if refuses_writes(session, given.allow_reuse) then return {'purged'} end
   local exists = session.epoch and session.state ~= 'purged' and not session.known_absent
   if exists and given.only_new == '1' then return {'exists'} end
   local refused = refused_caller(session.owner, given.caller, keys.messages)
   if refused then return refused end
+  if is_other_kind(keys.messages, element) then return {'kind'} end
   if given.only_known == '1' and may_be_asleep(session.owner, session.complete, keys.messages) then return {'unknown'} end
 end
 
@@ -58,17 +57,18 @@ local function delete_outdated_fields(keys, session)
   end
 end
 
--- Write values[first...]. `keys` and `given` are the keys and arguments of append.lua, by name. Returns its reply.
+-- Write values[first...]. `keys` and `given` are the keys and arguments of append.lua, by name. `session` becomes what it is
+-- afterwards. Returns the reply of append.lua.
 -- A caller that gives no request id knows by other means what was sent already.
-local function write_messages(keys, given, values, first)
-  local session = read_session(keys.metadata)
+local function write_messages(keys, given, session, values, first)
   local requests = session.recent_requests
   if not (session.epoch or requests) then requests = redis.call('GET', keys.recent_requests) end
   if given.request and is_recent(requests, given.request) then return {'ok', redis.call('LLEN', keys.messages)} end
-  local refused = refusal(keys, given, session)
+  local refused = refusal(keys, given, session, values[first])
   if refused then return refused end
   local now_ms = clock_ms()
   local fields = complete_session(keys, given, session, requests, now_ms)
+  if given.next_idle and given.next_idle ~= '' then session.idle = given.next_idle end
   if session.state == 'purged' then
     set_due(keys.due, given.session_id, now_ms) -- the tombstone ends here, and its archive is erased now
   else

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from support.backups import Backup, move_fence
 from support.cli_sessions import chat, say, sleep
 from support.command import Result, Torpor
 from support.keyspace import raw
@@ -151,6 +152,53 @@ def test_nothing_of_an_archive_is_lost_when_another_redis_takes_it_over(
     assert torpor("unhold", "--session", "b1").code == 0
     assert torpor("purge", "--session", "b1", "--yes").code == 0
     assert torpor("deployment", "recover", "--yes").out.endswith("nothing to do: both belong together\n")
+
+
+def test_holds_come_back_as_those_of_sessions_or_of_owners_that_they_were(
+    client: redis.Redis, services: Services, torpor: Torpor
+) -> None:
+    """Also where the owner has no other session. Objects of older versions do not tell: the hold is the owner's."""
+    for session_id, owner in (("only", "eve"), ("of his", "wim"), ("both", "pat")):
+        say(client, session_id, owner=owner)
+    sleep(client, services, "old", owner="mia")
+    hold_session(services, "only", "case 1")
+    hold_owner(services, "wim", "case 2")
+    hold_owner(services, "pat", "case 3")
+    hold_session(services, "both", "case 4")
+    hold_session(services, "old", "case 5")
+    drain(services, SHARDS)
+    for session_id in ("only", "of his", "both"):
+        assert archive_session(services, session_id).outcome is Outcome.ARCHIVED
+    for stored in services.archive.list("v1/"):
+        if stored.metadata.get("session") == "old" and stored.held:
+            services.archive.amend(stored, entries={"hold": None})
+    lose(client)
+    done = torpor("deployment", "recover", "--yes", "--json")
+    assert (done.code, done.json["held_sessions"]) == (0, ["both", "only"])
+    assert done.json["held_owners"] == ["mia", "pat", "wim"]
+    say(client, "another", owner="eve")
+    assert torpor("purge", "--session", "another", "--yes").code == 0
+    assert torpor("unhold", "--session", "both").code == 0
+    assert torpor("purge", "--session", "both", "--yes").code == 1, "her owner's hold stands"
+
+
+def test_a_hold_of_an_owner_that_came_after_the_backup_is_added_to_the_sessions_own(
+    client: redis.Redis, services: Services, torpor: Torpor
+) -> None:
+    sleep(client, services, "s", owner="ann")
+    hold_session(services, "s", "case 1")
+    drain(services, SHARDS)
+    move_fence(services, 2)
+    backup = Backup.of(client)
+    move_fence(services, 3)
+    hold_owner(services, "ann", "case 2")
+    drain(services, SHARDS)
+    backup.restore(client)
+    done = torpor("deployment", "recover", "--yes", "--force", "--json")
+    assert (done.json["held_sessions"], done.json["held_owners"]) == ([], ["ann"])
+    hold = services.sessions.find_holds([("s", [])])[0]
+    assert hold
+    assert hold.reason == "case 1", "its reason stays"
 
 
 def test_an_epoch_after_a_recovery_is_above_those_of_the_archive(

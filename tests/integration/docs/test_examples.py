@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import runpy
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from importlib.util import module_from_spec, spec_from_file_location
@@ -74,6 +75,20 @@ def test_the_langchain_chat_goes_on_after_its_session_has_slept(run: Run, servic
     assert len(read_transcript(services, "s")) == 6
 
 
+def test_the_langgraph_approval_is_resumed_by_another_process_after_its_thread_has_slept(
+    services: Services, redis_server: RedisServer
+) -> None:
+    where = ["--thread", "s", "--owner", "ann", "--redis", redis_server.url, "--archive", services.archive.url]
+
+    def process(*arguments: str) -> str:
+        command = [sys.executable, str(EXAMPLES / "langgraph_approval.py"), *arguments, *where]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60).stdout
+
+    assert process("--refund", "120") == "Refund 120 euros?\n"
+    sleep(services)
+    assert process("--approve", "yes") == "We refund 120 euros.\n"
+
+
 def test_the_langgraph_node_goes_on_after_its_session_has_slept(run: Run, services: Services) -> None:
     assert run("langgraph_node", "one") == "one after 0\n"
     sleep(services)
@@ -135,6 +150,6 @@ def test_the_fastapi_app_tells_what_is_wrong_with_a_request(service: TestClient,
 def test_every_example_is_in_the_table_and_run_here() -> None:
     table = (EXAMPLES / "README.md").read_text(encoding="utf-8")
     names = {path.stem for path in EXAMPLES.glob("*.py")}
-    assert names == {*SCRIPTS, "fastapi_app"}
+    assert names == {*SCRIPTS, "fastapi_app", "langgraph_approval"}
     for name in names:
         assert f"[{name}.py]({name}.py)" in table

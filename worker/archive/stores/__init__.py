@@ -160,8 +160,17 @@ class ArchiveStore(Protocol):
         True if it is gone, False if somebody else may rely on it: leave it alone.
         """
 
-    def amend(self, stored: StoredObject, *, custom_time: datetime | None = None, held: bool | None = None) -> None:
-        """Move an object's custom time to a later moment; set or release its hold. Repeatable.
+    def amend(
+        self,
+        stored: StoredObject,
+        *,
+        custom_time: datetime | None = None,
+        held: bool | None = None,
+        entries: Mapping[str, str | None] | None = None,
+    ) -> None:
+        """Move an object's custom time to a later moment; set or release its hold; set `entries` of its metadata.
+
+        Repeatable. An entry of None is removed, and the other entries stay.
 
         A custom time that is not later than the object's own changes nothing: Cloud Storage never lets it go back. A
         hold that is set or released replaces metadata that is damaged. Raises ObjectNotFound, ArchiveCorrupt, and

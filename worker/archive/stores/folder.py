@@ -107,7 +107,14 @@ class FolderStore:
             there.delete()
             return True
 
-    def amend(self, stored: StoredObject, *, custom_time: datetime | None = None, held: bool | None = None) -> None:
+    def amend(
+        self,
+        stored: StoredObject,
+        *,
+        custom_time: datetime | None = None,
+        held: bool | None = None,
+        entries: Mapping[str, str | None] | None = None,
+    ) -> None:
         """See ArchiveStore."""
         placed = FolderObject(self._root, stored.name)
         with self._root.translated(), disk.locked(placed.path.parent) as is_locked:
@@ -115,7 +122,7 @@ class FolderStore:
                 self._root.check_there()
                 raise ObjectNotFound(f"{placed.url} does not exist")
             there = placed.described() if held is None else placed.readable()
-            amended = (there or Description()).amended(custom_time=custom_time, held=held)
+            amended = (there or Description()).amended(custom_time=custom_time, held=held, entries=entries or {})
             if amended != there:
                 placed.describe(amended)
                 disk.sync_folder(placed.path.parent)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from torpor.worker.archive.stores import NEVER
@@ -57,10 +58,25 @@ class Description:
         }
         return json.dumps(written, ensure_ascii=False).encode()
 
-    def amended(self, *, custom_time: datetime | None, held: bool | None) -> Description:
-        """The description with the later of the two custom times, and with this hold unless `held` is None."""
+    def amended(
+        self,
+        *,
+        custom_time: datetime | None,
+        held: bool | None,
+        entries: Mapping[str, str | None] = MappingProxyType({}),
+    ) -> Description:
+        """The description with the later of the two custom times, with this hold unless `held` is None, and `entries`.
+
+        An entry of None is removed from the metadata.
+        """
         moments = [moment for moment in (self.custom_time, custom_time) if moment]
-        amended = replace(self, custom_time=max(moments, default=None), held=self.held if held is None else held)
+        metadata = {name: value for name, value in {**self.metadata, **entries}.items() if value is not None}
+        amended = replace(
+            self,
+            metadata=metadata,
+            custom_time=max(moments, default=None),
+            held=self.held if held is None else held,
+        )
         return self if amended == self else replace(amended, metageneration=self.metageneration + 1)
 
     def annotated(self, entries: Mapping[str, str]) -> Description:

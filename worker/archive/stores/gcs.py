@@ -133,11 +133,18 @@ class GcsStore:
                 raise self._refused(stored, exc) from exc
             return True
 
-    def amend(self, stored: StoredObject, *, custom_time: datetime | None = None, held: bool | None = None) -> None:
+    def amend(
+        self,
+        stored: StoredObject,
+        *,
+        custom_time: datetime | None = None,
+        held: bool | None = None,
+        entries: Mapping[str, str | None] | None = None,
+    ) -> None:
         """See ArchiveStore."""
         with self._translation.translated(stored.name):
             resource = self._objects.describe(self._prefix + stored.name, stored.generation)
-            self._change(resource, lambda now: changes(now, custom_time, held))
+            self._change(resource, lambda now: changes(now, custom_time, held, entries or {}))
 
     def annotate(self, stored: StoredObject, entries: Mapping[str, str]) -> bool:
         """See ArchiveStore."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 from torpor.worker.archive.stores import NEVER, RETRIED, StoredObject
@@ -88,14 +89,25 @@ def reliance(resource: Resource, described: Resource, *, contested: bool) -> Res
     return changed
 
 
-def changes(resource: Resource, custom_time: datetime | None, held: bool | None) -> Resource:  # noqa: FBT001
-    """The changes that give an object this custom time, unless its own is later, and this temporary hold."""
+def changes(
+    resource: Resource,
+    custom_time: datetime | None,
+    held: bool | None,  # noqa: FBT001
+    entries: Mapping[str, str | None] = MappingProxyType({}),
+) -> Resource:
+    """The changes that give an object this custom time, unless its own is later, this temporary hold, and `entries`.
+
+    An entry of None is removed from the metadata.
+    """
     changed: dict[str, Any] = {}
     has = _moment(resource.get("customTime"))
     if custom_time is not None and (has is None or has < custom_time):
         changed["customTime"] = _rfc3339(custom_time)
     if held is not None and resource.get("temporaryHold", False) != held:
         changed["temporaryHold"] = held
+    there = _metadata(resource)
+    if any(there.get(name) != value for name, value in entries.items()):
+        changed["metadata"] = dict(entries)
     return changed
 
 

@@ -13,6 +13,7 @@ import pytest
 import redis
 
 from support.keyspace import raw
+from support.session_states import CHECKPOINTS
 from support.stored_sessions import ALL, DAY, HOUR, MINUTE, A, B, C, claim_due, described, fill, snapshot_of
 from torpor.history import calls
 from torpor.history.adoption import Adoption
@@ -97,6 +98,28 @@ def _close(store: SessionStore) -> Call[Any]:
 def _read(store: SessionStore) -> Call[Any]:
     awake(store)
     return calls.read(store.deployment, "s", 0, None, 1024, touch=True)
+
+
+def a_thread(store: SessionStore) -> int:
+    """A thread that is known to be complete, and its epoch."""
+    store.clear("s")
+    store.append("s", CHECKPOINTS)
+    return described(store).epoch
+
+
+def _write_record(store: SessionStore) -> Call[Any]:
+    record = calls.NewRecord("", "d", 1, CHECKPOINTS[0][5:], f"{a_thread(store)}:0", interrupts=True)
+    return calls.write_record(store.deployment, "s", record, request=REQUEST, interrupted_idle=HOUR)
+
+
+def _read_checkpoint(store: SessionStore) -> Call[Any]:
+    a_thread(store)
+    return calls.read_checkpoint(store.deployment, "s", "", None, touch=True)
+
+
+def _rewrite(store: SessionStore) -> Call[Any]:
+    epoch = a_thread(store)
+    return calls.rewrite(store.deployment, "s", CHECKPOINTS[:1], epoch=epoch, total=3, request=REQUEST)
 
 
 def _purge(store: SessionStore) -> Call[Any]:
@@ -225,7 +248,7 @@ CHANGING: dict[str, Make] = {
 }
 # These look, and change nothing but what the call before them has changed.
 LOOKING = {"info", "due", "overview", "list_sessions", "nearest", "attempts", "peek_list", "adoptions", "owned"}
-LOOKING |= {"find_hold", "claimed", "archive_health"}
+LOOKING |= {"find_hold", "find_owner_hold", "claimed", "archive_health"}
 # These are not sent again: their second reply would be wrong, or their second effect another one.
 ONCE = {"claim", "claim_one", "poll_shards", "add_events", "requeue", "release_hold", "reindex", "rebuild_metadata"}
 ONCE |= {"rebase", "drop_live"}
@@ -242,6 +265,7 @@ SECOND_REPLIES = {
     "end_adoption": "False",
     "adopt": "written=2",  # the adoption as it is by now: the caller goes on with it
     "end_election": "[False]",
+    "write_record": "WrittenRecord(state='', position=None)",
     "rejoin": "changed",  # the caller compares again, and finds nothing to do
 }
 

@@ -11,6 +11,7 @@ import redis
 from support.keyspace import dump, lasting_keys, raw
 from support.ports import free_port
 from support.servers import start_redis
+from support.session_states import CHECKPOINTS
 from support.sessions import commit
 from support.stored_sessions import (
     ALL,
@@ -28,6 +29,7 @@ from support.stored_sessions import (
     shard_of,
     snapshot_of,
 )
+from torpor.history.calls import NewRecord
 from torpor.history.errors import translate
 from torpor.history.protocol import (
     ArchiveNote,
@@ -230,3 +232,19 @@ def test_at_the_memory_limit_the_health_of_the_archive_is_noted(full: redis.Redi
     assert store.archive_health().unavailable_since
     assert store.add_events([], keep=9, note=ArchiveNote("one")) is ArchiveState.AVAILABLE
     assert [event["kind"] for _, event in store.last_events(9)] == ["archive.unavailable", "archive.available"]
+
+
+@pytest.mark.parametrize("lost", ["nothing", "the index"])
+def test_at_the_memory_limit_a_thread_takes_no_record_and_can_be_read(full: redis.Redis, lost: str) -> None:
+    store = SessionStore(full, shards=1)
+    store.append("s", CHECKPOINTS)
+    store.read_checkpoint("s", "", None, touch=True)
+    if lost == "the index":
+        raw(full, "DEL", "{torpor:0}:i:s")
+    at_its_limit(full)
+    before = dump(full)
+    for session_id in ("s", "new"):
+        with pytest.raises(RedisMemoryFull, match="memory limit"):
+            store.write_record(session_id, NewRecord("", "d", 1, CHECKPOINTS[0][5:]))
+    assert dump(full) == before
+    assert store.read_checkpoint("s", "", None, touch=True).position == 2

@@ -11,10 +11,18 @@ from typing import Any
 import pytest
 import redis
 
-from support.backups import Backup, let_a_minute_pass, move_fence, token_of, tokens_of
+from support.backups import (
+    Backup,
+    let_a_minute_pass,
+    let_minutes_pass_in_the_archive,
+    move_fence,
+    token_of,
+    tokens_of,
+)
 from support.cli_sessions import sleep
 from support.command import Torpor
 from support.keyspace import raw
+from support.objects import put
 from support.observed import ObservedArchive, Points
 from support.rewinding import killed_at
 from support.servers import start_redis
@@ -382,6 +390,20 @@ def test_an_archive_that_another_redis_uses_is_not_taken_over_unless_forced(
     assert torpor("restore", "s").code == 0
 
 
+def test_an_archive_that_nobody_has_used_for_five_minutes_is_taken_over_without_force(
+    client: redis.Redis, services: Services, torpor: Torpor
+) -> None:
+    move_fence(services, 2)
+    backup = Backup.of(client)
+    move_fence(services, 3)
+    backup.restore(client)
+    let_minutes_pass_in_the_archive(services, 4)
+    assert torpor("deployment", "recover", "--yes").code == 2
+    let_minutes_pass_in_the_archive(services, 2)
+    assert torpor("deployment", "recover", "--yes").code == 0
+    assert state_of(services) is State.AGREE
+
+
 def test_a_moved_archive_whose_copy_has_an_old_token_gets_the_newest_one(
     client: redis.Redis, services: Services, torpor: Torpor
 ) -> None:
@@ -403,8 +425,6 @@ def test_a_moved_archive_whose_copy_has_an_old_token_gets_the_newest_one(
 
 def moved(services: Services) -> Services:
     """The services with a copy of the archive, its metadata included."""
-    from support.objects import put
-
     new = open_archive(f"{services.archive.url}-copy")
     for stored in services.archive.list(""):
         with services.archive.open(stored) as body:

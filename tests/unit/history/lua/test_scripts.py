@@ -78,6 +78,26 @@ SAMPLES: dict[str, list[Call[Any]]] = {
         calls.append(DEPLOYMENT, "s", [b"{}", b"{}"], request=b"12345678", expiry=EXPIRY, owner="ann", only_new=True),
         calls.append(DEPLOYMENT, "s", [b"{}"], request=b"12345678"),
     ],
+    "write_record": [
+        calls.write_record(
+            DEPLOYMENT,
+            "s",
+            calls.NewRecord("", "c", 1, b"", "7:0", interrupts=True),
+            request=b"12345678",
+            expiry=EXPIRY,
+            owner="ann",
+            interrupted_idle=HOUR,
+        ),
+        calls.write_record(DEPLOYMENT, "s", calls.NewRecord("", "c", 2, b""), request=b"12345678"),
+    ],
+    "read_checkpoint": [
+        calls.read_checkpoint(DEPLOYMENT, "s", "ns", "c", touch=True),
+        calls.read_checkpoint(DEPLOYMENT, "s", "", None, touch=False),
+    ],
+    "rewrite": [
+        calls.rewrite(DEPLOYMENT, "s", [b"\x01"] * 2, epoch=7, total=3, owner="ann", request=b"12345678"),
+        calls.rewrite(DEPLOYMENT, "s", [], epoch=7, total=0, request=b"12345678"),
+    ],
     "read": [
         calls.read(DEPLOYMENT, "s", 5, 9, 1024, touch=True),
         calls.read(DEPLOYMENT, "s", 0, None, 1024, touch=False),
@@ -174,6 +194,7 @@ SAMPLES: dict[str, list[Call[Any]]] = {
     "release_hold": [calls.release_hold(DEPLOYMENT, "s")],
     "note_owner_hold": [calls.note_owner_hold(DEPLOYMENT, "s")],
     "hold_owner": [calls.hold_owner(DEPLOYMENT, 7, "ann", "why"), calls.hold_owner(DEPLOYMENT, 7, "ann", None)],
+    "find_owner_hold": [calls.find_owner_hold(DEPLOYMENT, "s", ["ann", "bob"])],
     "find_hold": [calls.find_hold(DEPLOYMENT, "s", ["ann"]), calls.find_hold(DEPLOYMENT, "s", [])],
     "note_hold_applied": [calls.note_hold_applied(DEPLOYMENT, LEASE, OWNED)],
 }
@@ -192,7 +213,7 @@ TYPES = [
     (rb"\{torpor:\d+\}:(t|h|a)", "hash"),
     (rb"\{torpor:\d+\}:l", "string"),
     (rb"\{torpor:\d+\}:m:s", "list"),
-    (rb"\{torpor:\d+\}:s:s", "hash"),
+    (rb"\{torpor:\d+\}:[si]:s", "hash"),
     (rb"\{torpor:\d+\}:w:s", "string"),
     (rb"\{torpor:\d+\}:o:ann", "set"),
     (rb"\{torpor:\d+\}:r:0a1b2c3d:s", "list"),
@@ -393,8 +414,8 @@ def test_every_include_is_used_and_none_uses_itself_by_way_of_others() -> None:
 def test_a_script_has_each_function_that_it_needs_once_and_after_those_that_it_calls_itself() -> None:
     needed = {
         "append": "clock_us to_ms clock_ms int is_lease set_due due_at schedule reschedule highest_epoch next_epoch "
-        "named_owner refused_caller may_be_asleep push RETRY_WINDOW_S is_recent with_request refuses_writes refusal "
-        "add complete_session delete_outdated_fields write_messages",
+        "is_record is_other_kind named_owner refused_caller may_be_asleep push RETRY_WINDOW_S is_recent with_request "
+        "refuses_writes refusal add complete_session delete_outdated_fields write_messages",
         "close": "clock_us to_ms clock_ms set_due allow_at_memory_limit named_owner refused_caller",
         "renew": "owns_lease allow_at_memory_limit",
         "attempts": "",
@@ -428,6 +449,7 @@ def test_due_moments_are_decided_in_one_place_and_other_scripts_have_a_fixed_one
         "close": "now",
         "clear": "now, to erase the archive",
         "pop": "now, to erase the archive",
+        "rewrite": "now, to erase the archive",
         "rebase": "now, to erase the archive",
         "lib/write": "now, to erase the archive of a session whose tombstone ends",
         "purge": "the end of the tombstone",

@@ -441,6 +441,22 @@ def test_entries_are_set_only_if_nobody_has_changed_the_object_since(archive: Ar
 
 
 @pytest.mark.usefixtures("as_in_cloud_storage")
+def test_a_hold_is_set_and_released_together_with_entries_of_the_metadata(archive: ArchiveStore) -> None:
+    seen = put(archive, NAME, b"hello", DESCRIBED)
+    archive.amend(seen, held=True, entries={"hold": "owner"})
+    [there] = archive.list("v1/")
+    assert (there.held, there.metadata) == (True, {**DESCRIBED, "hold": "owner"})
+    archive.amend(seen, entries={"hold": "session"})
+    [there] = archive.list("v1/")
+    assert (there.held, there.metadata) == (True, {**DESCRIBED, "hold": "session"})
+    archive.amend(seen, held=False, entries={"hold": None})
+    [after] = archive.list("v1/")
+    assert (after.held, after.metadata) == (False, DESCRIBED)
+    archive.amend(seen, held=False, entries={"hold": None})
+    assert list(archive.list("v1/")) == [after]
+
+
+@pytest.mark.usefixtures("as_in_cloud_storage")
 def test_of_many_who_annotate_an_object_at_once_one_succeeds(archive: ArchiveStore) -> None:
     seen = put(archive, NAME, b"hello", DESCRIBED)
     with ThreadPoolExecutor(8) as pool:

@@ -162,7 +162,8 @@ def test_a_bucket_is_asked_for_temporary_holds_in_the_very_requests(
         chat(asked, "t").hold("case 12")
         settle(asked)
         patches = [each for each in seen.seen if each.method == "PATCH"]
-        assert [json.loads(each.body) for each in patches] == [{"temporaryHold": True}] * 2  # segment and marker
+        asked_for = {"temporaryHold": True, "metadata": {"hold": "session"}}
+        assert [json.loads(each.body) for each in patches] == [asked_for] * 2  # segment and marker
         assert all("/t/" in unquote(each.path) for each in patches)
 
 

@@ -1,0 +1,204 @@
+"""The operations of an application on LangGraph threads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from torpor.history.calls import refusals
+from torpor.history.calls.call import Call, Deployment, span_ms
+from torpor.history.errors import SessionIncomplete
+from torpor.history.expiry import Expiry
+from torpor.history.keys import encode_session_id
+from torpor.history.limits import MAX_MESSAGE_BYTES, check_elements
+from torpor.history.owners import Caller, named_owner
+from torpor.history.scripts import script
+
+
+@dataclass(frozen=True, slots=True)
+class NewRecord:
+    """A record to be written: its checkpoint's namespace and id, its kind, and its bytes after the position.
+
+    `state` is the one in which its places were read, empty if it has none. `interrupts`: a task waits for a person from
+    now on (True), or does not any more (False).
+    """
+
+    ns: str
+    id: str
+    kind: int
+    payload: bytes = field(repr=False)
+    state: str = ""
+    interrupts: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenRecord:
+    """A record's position in the list, and the state in which that position counts; None if it was written before."""
+
+    state: str
+    position: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointReply:
+    """A checkpoint as one atomic read saw it. `complete`: no record of the thread is in the archive alone.
+
+    `element` and `position` are None if there is no such checkpoint. `parts` has, for each channel, what earlier
+    records have of its value, newest part first. `writes` are records of writes, oldest first.
+    """
+
+    complete: bool
+    state: str
+    position: int | None = None
+    element: bytes | None = field(default=None, repr=False)
+    parts: list[list[bytes]] = field(default_factory=list, repr=False)
+    writes: list[bytes] = field(default_factory=list, repr=False)
+
+
+def write_record(
+    deployment: Deployment,
+    session_id: str,
+    record: NewRecord,
+    *,
+    expiry: Expiry = Expiry(),  # noqa: B008 - frozen
+    owner: Caller = None,
+    allow_reuse: bool = False,
+    interrupted_idle: timedelta | None = None,
+    max_bytes: int = MAX_MESSAGE_BYTES,
+    request: bytes | None = None,
+) -> Call[WrittenRecord | None]:
+    """Append a record to a thread; None if its places mean nothing any more, and nothing was written.
+
+    `interrupted_idle` is the idle timeout until the next activity, if a task waits for a person at the checkpoint.
+    `expiry`, `owner`, `allow_reuse` and `request` as in `append`. Raises KindMismatch, OwnerMismatch, SessionPurged and
+    MessageTooLarge.
+    """
+    check_elements([record.payload], max_bytes, max_depth=None)
+    session = encode_session_id(session_id)
+    keys = deployment.keyspace.of(session)
+    given = deployment.resolve(session_id, owner, expiry)
+
+    def decode(reply: Any) -> WrittenRecord | None:
+        refusals.check(session_id, owner, reply)
+        match reply:
+            case [b"moved"]:
+                return None
+            case [b"ok", state, position]:
+                return WrittenRecord(state.decode(), int(position))
+        return WrittenRecord("", None)
+
+    return Call(
+        script("write_record"),
+        [
+            keys.messages(session),
+            keys.metadata(session),
+            keys.due,
+            keys.tally,
+            keys.recent_requests(session),
+            keys.record_index(session),
+            *keys.owners(named_owner(owner)),
+        ],
+        [
+            session,
+            request or os.urandom(8),
+            *deployment.defaults,
+            span_ms(given.idle),
+            span_ms(given.max_age),
+            span_ms(given.retention),
+            deployment.caller(owner),
+            int(allow_reuse),
+            span_ms(interrupted_idle),
+            b"" if record.interrupts is None else int(record.interrupts),
+            record.state.encode(),
+            record.ns.encode(),
+            record.id.encode(),
+            b"%c" % record.kind,
+            record.payload,
+        ],
+        decode,
+    )
+
+
+def read_checkpoint(
+    deployment: Deployment,
+    session_id: str,
+    ns: str,
+    checkpoint_id: str | None,
+    *,
+    touch: bool,
+    owner: Caller = None,
+) -> Call[CheckpointReply]:
+    """Read a checkpoint, or the latest one of its namespace; with `touch` it counts as activity.
+
+    Raises KindMismatch and OwnerMismatch.
+    """
+    session = encode_session_id(session_id)
+    keys = deployment.keyspace.of(session)
+
+    def decode(reply: Any) -> CheckpointReply:
+        refusals.check(session_id, owner, reply)
+        complete, state, *found = reply
+        if not found:
+            return CheckpointReply(complete == b"1", state.decode())
+        position, element, parts, *writes = found
+        return CheckpointReply(complete == b"1", state.decode(), int(position), element, parts, writes)
+
+    return Call(
+        script("read_checkpoint"),
+        [keys.messages(session), keys.metadata(session), keys.due, keys.record_index(session)],
+        [
+            session,
+            int(touch),
+            *deployment.defaults,
+            ns.encode(),
+            (checkpoint_id or "").encode(),
+            deployment.caller(owner),
+        ],
+        decode,
+    )
+
+
+def rewrite(
+    deployment: Deployment,
+    session_id: str,
+    elements: Sequence[bytes],
+    *,
+    epoch: int,
+    total: int,
+    owner: Caller = None,
+    request: bytes | None = None,
+) -> Call[bool]:
+    """Replace all records of a thread, in a new epoch; the worker erases older epochs in the archive.
+
+    If it is not in `epoch` any more, with `total` records, nothing is done and the result is False. `request` as
+    in `append`. Raises OwnerMismatch, SessionIncomplete, SessionHeld and SessionPurged.
+    """
+    session = encode_session_id(session_id)
+    keys = deployment.keyspace.of(session)
+
+    def decode(reply: Any) -> bool:
+        refusals.check(session_id, owner, reply)
+        if reply[0] == b"incomplete":
+            raise SessionIncomplete(
+                f"a part of thread {session_id!r} may be in the archive alone: with archive= it is woken first"
+            )
+        return bool(reply[0] == b"rewritten")
+
+    return Call(
+        script("rewrite"),
+        [
+            keys.messages(session),
+            keys.metadata(session),
+            keys.due,
+            keys.tally,
+            keys.quarantine,
+            keys.recent_requests(session),
+            keys.holds,
+            keys.record_index(session),
+        ],
+        [session, request or os.urandom(8), epoch, total, deployment.caller(owner), *elements],
+        decode,
+    )

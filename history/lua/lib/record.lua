@@ -1,0 +1,105 @@
+-- Records: the elements of a LangGraph thread, and the index over them. `history/records/record.py` describes their bytes.
+-- The index is derived from the list. Its field '.' names the state that it covers; in any other state it is made anew.
+-- 'c' + checkpoint -> the positions of the checkpoint's records; 'l' + namespace -> the latest checkpoint of the namespace;
+-- 'i' + namespace -> the checkpoint at which a task waits for a person (forgotten when the index is made anew).
+-- Uses: kind, number
+
+-- The place of a value that is in the record itself, and the predecessor of a value that has none.
+local NOWHERE = 4294967295
+
+local function u16(text, at)
+  local high, low = string.byte(text, at, at + 1)
+  return 256 * high + low
+end
+
+local function u32(text, at) return 65536 * u16(text, at) + u16(text, at + 2) end
+
+-- A record after its position in the list is put into it.
+local function with_position(kind, position, payload)
+  local low = position % 65536
+  local high = (position - low) / 65536
+  return kind .. string.char(math.floor(high / 256), high % 256, math.floor(low / 256), low % 256) .. payload
+end
+
+local function checkpoint_field(ns, id) return 'c' .. #ns .. ':' .. ns .. id end
+
+-- Add a record to positions (by field) and latest ids (by field).
+local function add_to_index(positions, latest, record, position)
+  local ns_length, id_length = u16(record, 6), u16(record, 8)
+  local ns = string.sub(record, 10, 9 + ns_length)
+  local id = string.sub(record, 10 + ns_length, 9 + ns_length + id_length)
+  local field = checkpoint_field(ns, id)
+  positions[field] = (positions[field] or '') .. int(position) .. ' '
+  if is_checkpoint(record) and id > (latest['l' .. ns] or '') then latest['l' .. ns] = id end
+end
+
+-- Make the index of a list anew; false if the list has an element that is no record.
+local function make_index(index_key, list_key, length, state)
+  local positions, latest = {}, {}
+  for from = 0, length - 1, 100 do
+    for offset, record in ipairs(redis.call('LRANGE', list_key, int(from), int(from + 99))) do
+      if not is_record(record) then return false end
+      add_to_index(positions, latest, record, from + offset - 1)
+    end
+  end
+  -- Redis refuses this at its memory limit, unless the script has allowed it; a deletion would allow all further writes.
+  redis.call('HSET', index_key, '.', '')
+  redis.call('UNLINK', index_key)
+  for _, fields in ipairs({positions, latest}) do
+    for field, value in pairs(fields) do redis.call('HSET', index_key, field, value) end
+  end
+  redis.call('HSET', index_key, '.', state)
+  return true
+end
+
+-- The fields of the index, which is made anew if it is not of this state; nil if the session is no thread.
+local function from_index(index_key, list_key, length, state, ...)
+  local found = redis.call('HMGET', index_key, '.', ...)
+  if found[1] == state or (length == 0 and not found[1]) then return found end
+  if not make_index(index_key, list_key, length, state) then return nil end
+  return redis.call('HMGET', index_key, '.', ...)
+end
+
+-- The state of a thread, in which places keep their meaning.
+local function places_of(session) return (session.epoch or '0') .. ':' .. (session.restored_count or '0') end
+
+-- The state that the index covers.
+local function covered(session, length) return places_of(session) .. ':' .. int(length) end
+
+-- Where the tables of a checkpoint begin, how many values it has, and how many references to values.
+local function tables_of(checkpoint)
+  local tables = 10 + u16(checkpoint, 6) + u16(checkpoint, 8)
+  return tables + 4, u16(checkpoint, tables), u16(checkpoint, tables + 2)
+end
+
+-- A place in the tables: the distance to its record, nil if it leads nowhere else, and the slot there.
+local function place_in(checkpoint, entry)
+  local at = u32(checkpoint, entry)
+  return at ~= NOWHERE and u32(checkpoint, 2) - at or nil, u16(checkpoint, entry + 4)
+end
+
+-- The place of the predecessor of the value in a slot, and the value's bytes.
+local function value_in(checkpoint, slot)
+  local tables, values, references = tables_of(checkpoint)
+  local entry, bytes = tables + 10 * slot, tables + 10 * values + 6 * references
+  local begin = slot == 0 and 0 or u32(checkpoint, entry - 4)
+  local distance, slot_there = place_in(checkpoint, entry)
+  return distance, slot_there, string.sub(checkpoint, bytes + begin, bytes + u32(checkpoint, entry + 6) - 1)
+end
+
+-- The parts of a referenced value that are in earlier records, newest first. After a reference that leads nowhere comes an
+-- empty one: no part is empty.
+local function earlier_parts(list_key, checkpoint, position, reference)
+  local tables, values = tables_of(checkpoint)
+  local distance, slot = place_in(checkpoint, tables + 10 * values + 6 * reference)
+  if not distance then distance, slot = value_in(checkpoint, slot) end
+  local parts = {}
+  while distance and distance > 0 and distance <= position do
+    position = position - distance
+    checkpoint = redis.call('LINDEX', list_key, int(position))
+    if not is_checkpoint(checkpoint) then break end
+    distance, slot, parts[#parts + 1] = value_in(checkpoint, slot)
+  end
+  if distance then parts[#parts + 1] = '' end
+  return parts
+end

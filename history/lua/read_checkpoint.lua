@@ -1,0 +1,47 @@
+-- Read a checkpoint of a LangGraph thread, with the values that it refers to and the writes of its tasks. It can count as
+-- activity.
+-- Atomic: all records are of the same moment.
+-- Uses: activity, kind, memory, number, owner, record
+-- Reads: epoch, restored_count, idle, max_age, state, floor, last_active, complete, hold_pending, last_written,
+--   restore_until, tombstone_until, owner
+-- KEYS[1] list    records
+-- KEYS[2] hash    metadata
+-- KEYS[3] zset    due
+-- KEYS[4] hash    index of the records
+-- ARGV[1] session id
+-- ARGV[2] '1' to count as activity
+-- ARGV[3] default idle timeout (ms)
+-- ARGV[4] default maximum age (ms) or ''
+-- ARGV[5] namespace of the checkpoint
+-- ARGV[6] id of the checkpoint, '' for the latest one
+-- ARGV[7] caller
+-- Returns {'1' if no part is in the archive alone, state, [position, checkpoint, [for each value: its parts in earlier
+--   records, newest first], record of writes...]} without the rest if there is no such checkpoint | {'kind'} it is a chat
+--   | {'owner'} another owner's session | {'unowned'}
+local length = redis.call('LLEN', KEYS[1])
+local session = read_session(KEYS[2])
+local refused = refused_caller(session.owner, ARGV[7], KEYS[1])
+if refused then return refused end
+local reply = {(session.complete or session.state == 'purged') and '1' or '0', places_of(session)}
+if length == 0 then return reply end
+local wanted = ARGV[6]
+local state, latest_field = covered(session, length), 'l' .. ARGV[5]
+allow_at_memory_limit(KEYS[3])
+local index = from_index(KEYS[4], KEYS[1], length, state, checkpoint_field(ARGV[5], wanted), latest_field)
+if not index then return {'kind'} end
+if ARGV[2] == '1' then note_read(KEYS[2], KEYS[3], ARGV[1], session, length, ARGV[3], ARGV[4]) end
+local positions = index[2]
+if wanted == '' and index[3] then positions = redis.call('HGET', KEYS[4], checkpoint_field(ARGV[5], index[3])) end
+local writes, checkpoint, position = {}, nil, nil
+for at in string.gmatch(positions or '', '%d+') do
+  local record = redis.call('LINDEX', KEYS[1], at)
+  if is_checkpoint(record) then checkpoint, position = record, tonumber(at) else writes[#writes + 1] = record end
+end
+if not checkpoint then return reply end
+local values = {}
+for reference = 1, select(3, tables_of(checkpoint)) do
+  values[reference] = earlier_parts(KEYS[1], checkpoint, position, reference - 1)
+end
+reply[3], reply[4], reply[5] = int(position), checkpoint, values
+for number, record in ipairs(writes) do reply[5 + number] = record end
+return reply

@@ -1,0 +1,48 @@
+-- Replace all records of a LangGraph thread. The thread gets a new epoch with a floor, because within an epoch the list only
+-- grows. It is due now, and is not archived before the worker has erased the older segments.
+-- Atomic: like a clear and a write, and only if the thread is as the caller has read it.
+-- Uses: clock, due, epoch, legal_hold, number, owner, push, recheck, requests
+-- Reads: epoch, recent_requests, state, complete, owner, recheck_at
+-- KEYS[1] list    records
+-- KEYS[2] hash    metadata
+-- KEYS[3] zset    due
+-- KEYS[4] hash    tally
+-- KEYS[5] zset    quarantine
+-- KEYS[6] string  recent requests, kept from before the session left Redis
+-- KEYS[7] hash    legal holds
+-- KEYS[8] hash    index of the records
+-- ARGV[1] session id
+-- ARGV[2] request id, 8 bytes: the same each time that the same rewriting is sent
+-- ARGV[3] epoch that the caller has read
+-- ARGV[4] how many records it had
+-- ARGV[5] caller
+-- ARGV[6...] the new records, oldest first
+-- Returns {'rewritten'} | {'moved'} another epoch or number of records | {'held', hold} | {'purged'}
+--   | {'incomplete'} a part may be in the archive alone, and a floor would forbid it
+--   | {'owner'} another owner's session | {'unowned'}
+local session = read_session(KEYS[2])
+local requests = session.recent_requests or redis.call('GET', KEYS[6])
+if is_recent(requests, ARGV[2]) then return {'rewritten'} end
+if session.state == 'purged' then return {'purged'} end
+local refused = refused_caller(session.owner, ARGV[5], KEYS[1])
+if refused then return refused end
+if (session.epoch or '0') ~= ARGV[3] or redis.call('LLEN', KEYS[1]) ~= tonumber(ARGV[4]) then return {'moved'} end
+if not session.complete then return {'incomplete'} end
+local hold = legal_hold(KEYS[7], ARGV[1], session.owner)
+if hold then return {'held', hold} end
+local now_ms = clock_ms()
+local epoch = int(next_epoch(KEYS[4], session.epoch))
+-- A worker may be uploading. If it dies, the recheck after its lease finds what it has left in the archive.
+local recheck_ms = next_recheck(KEYS[3], ARGV[1], KEYS[2], session.recheck_at)
+-- The deletions come first: Redis allows a deletion at its memory limit, and one fails if its key has a wrong type.
+redis.call('ZREM', KEYS[5], ARGV[1])
+redis.call('UNLINK', KEYS[1], KEYS[8])
+push(KEYS[1], ARGV, 6, #ARGV)
+redis.call('HDEL', KEYS[2], FIELD.restored_count, FIELD.archived_count, FIELD.attempt, FIELD.attempts, FIELD.error,
+  FIELD.state, FIELD.last_written)
+redis.call('HSETNX', KEYS[2], FIELD.created, int(to_ms(tonumber(session.epoch))))
+redis.call('HSET', KEYS[2], FIELD.epoch, epoch, FIELD.floor, epoch, FIELD.last_active, int(now_ms),
+  FIELD.recent_requests, with_request(requests, ARGV[2], now_ms))
+if recheck_ms > now_ms then redis.call('HSET', KEYS[2], FIELD.recheck_at, int(recheck_ms)) end
+set_due(KEYS[3], ARGV[1], now_ms)
+return {'rewritten'}
