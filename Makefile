@@ -16,7 +16,7 @@ CASES ?= 10000
 # Three test files at a time, because tests mostly wait; each test process has its own servers.
 TOGETHER := -n 3 --dist loadfile
 
-.PHONY: help demo test packaging faults versions ledger fuzz bench latency purge-bench door lint types compose schemas format build docs clean
+.PHONY: help demo test packaging faults versions ledger fuzz bench latency purge-bench door lint types compose schemas tables format build docs clean
 
 help: ## List the commands.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +79,9 @@ types: $(VENV)/dev ## Check the types.
 
 compose: $(VENV)/dev ## Check docker-compose.yml against the Compose specification.
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+
+tables: $(VENV)/dev ## Write the tables that tests see into docs/security.md.
+	@$(BIN)/pytest -q --write-tables tests/integration/docs/test_security.py
 
 schemas: $(VENV)/dev ## Write the JSON Schema of receipts to docs/schemas.
 	@$(BIN)/python -m torpor.worker.erasure.schema > docs/schemas/receipt.schema.json
