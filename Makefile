@@ -80,6 +80,9 @@ types: $(VENV)/dev ## Check the types.
 compose: $(VENV)/dev ## Check docker-compose.yml against the Compose specification.
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 
+tables: $(VENV)/dev ## Write the tables that tests see into docs/security.md.
+	@$(BIN)/pytest -q --write-tables tests/integration/docs/test_security.py
+
 schemas: $(VENV)/dev ## Write the JSON Schema of receipts to docs/schemas.
 	@$(BIN)/python -m torpor.worker.erasure.schema > docs/schemas/receipt.schema.json
 
