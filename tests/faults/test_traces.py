@@ -65,6 +65,7 @@ COMMANDS: dict[str, tuple[set[str], list[list[str]]]] = {
     "show": (SAID | {"owner", "name"}, [[AWAKE], [AWAKE, "--json"], [NONE]]),
     "archive": (set(), [[AWAKE], [AWAKE, "--json"], [BAD], [NONE]]),
     "restore": (set(), [[ASLEEP], [ASLEEP, "--json"], [NONE]]),
+    "separate": (set(), [[ASLEEP], [NONE]]),
     "hold": (
         {"owner"},
         [
