@@ -16,7 +16,7 @@ CASES ?= 10000
 # Three test files at a time, because tests mostly wait; each test process has its own servers.
 TOGETHER := -n 3 --dist loadfile
 
-.PHONY: help demo test packaging faults versions ledger fuzz bench latency purge-bench door lint types compose schemas audit pin-images format build docs clean
+.PHONY: help demo test packaging faults versions ledger fuzz bench latency purge-bench door lint types compose schemas tables audit pin-images format build docs clean
 
 help: ## List the commands.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
