@@ -16,7 +16,7 @@ CASES ?= 10000
 # Three test files at a time, because tests mostly wait; each test process has its own servers.
 TOGETHER := -n 3 --dist loadfile
 
-.PHONY: help demo test packaging faults versions ledger fuzz bench latency purge-bench door lint types compose schemas format build docs clean
+.PHONY: help demo test packaging faults versions ledger fuzz bench latency purge-bench door lint types compose schemas tables audit pin-images format build docs clean
 
 help: ## List the commands.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -80,8 +80,17 @@ types: $(VENV)/dev ## Check the types.
 compose: $(VENV)/dev ## Check docker-compose.yml against the Compose specification.
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 
+tables: $(VENV)/dev ## Write the tables that tests see into docs/security.md.
+	@$(BIN)/pytest -q --write-tables tests/integration/docs/test_security.py
+
 schemas: $(VENV)/dev ## Write the JSON Schema of receipts to docs/schemas.
 	@$(BIN)/python -m torpor.worker.erasure.schema > docs/schemas/receipt.schema.json
+
+audit: $(VENV)/dev ## Check licences, and known vulnerabilities where their service is reached; NOT_AUDITED=1 insists on it.
+	@.ci/audit $(BIN)
+
+pin-images: ## Write the digests of images into Dockerfile and docker-compose.yml; needs docker and a registry.
+	@.ci/pin-images
 
 format: $(VENV)/dev ## Format the code and fix what ruff can fix.
 	$(BIN)/ruff format .
@@ -123,8 +132,8 @@ $(BENCH)/ready: $(UV) uv.lock pyproject.toml tests/bench/overrides.txt
 	    langgraph-checkpoint-plainredis==0.1.0 'langgraph-checkpoint-aws[valkey]==1.2.6'
 	@touch $@
 
-$(UV):
+$(UV): .ci/uv.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Torpor needs Python 3.11 or later; set PYTHON=")'
 	@echo "== making $(VENV) with $(PYTHON)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip --disable-pip-version-check --quiet install 'uv>=0.9,<1'
+	@$(BIN)/python -m pip --disable-pip-version-check --quiet install --require-hashes -r .ci/uv.txt

@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from torpor.history.calls import Keep
 from torpor.history.clients.kinds import Client
-from torpor.history.errors import InvalidArgument, OwnerMissing, SessionPurged, TranscriptChanged
+from torpor.history.errors import (
+    InvalidArgument,
+    OwnerMismatch,
+    OwnerMissing,
+    SessionNotFound,
+    SessionPurged,
+    TranscriptChanged,
+)
 from torpor.history.expiry import Expiry
 from torpor.history.keys import DEFAULT_NAMESPACE, check_owner, check_session_id
 from torpor.history.layout import Layout, to_layout
@@ -29,14 +37,30 @@ _TRIES = 5
 class Archive(Protocol):
     """The archive in which sessions sleep; `torpor.SessionArchive` is one."""
 
-    async def wake(self, sessions: SessionOperations, session_id: str, owner: Caller) -> bool | None:
+    async def wake(
+        self, sessions: SessionOperations, session_id: str, owner: Caller, *, assign_owner: bool = False
+    ) -> bool | None:
         """Put a session's archived messages back, before those in Redis; returns when that is done.
+
+        Raises OwnerMismatch if the archive has the session for another owner, and OwnerMissing for none, unless it may
+        be assigned one (`assign_owner`).
 
         False if it can't be done now, and the read shall return what Redis has.
 
         If several ask at the same time, one does it. Afterwards no message of the session is in the archive alone. A
         session that the archive does not have either is remembered as empty for some time.
         """
+
+    async def admit(
+        self, sessions: SessionOperations, session_id: str, owner: Caller, *, assign_owner: bool = False
+    ) -> None:
+        """Refuse, as `wake` does, an owner who is about to change a session that may be asleep.
+
+        A session without an owner that may be assigned one is woken. If the archive is down, nobody is refused.
+        """
+
+    async def reclaim(self, sessions: SessionOperations, session_id: str, owner: Caller) -> bool:
+        """Put aside what somebody else has written to the session's id while it slept; False if there is nothing."""
 
 
 class Conversation:
@@ -115,21 +139,34 @@ class Conversation:
         return page.total if page else 0
 
     async def append(self, elements: Sequence[bytes]) -> None:
-        """Append one turn."""
-        await self._permitted(
-            lambda: self._sessions.append(
-                self.session_id,
-                elements,
-                expiry=self._expiry,
-                owner=self._owner,
-                allow_reuse=self._allow_reuse,
-                max_bytes=self._max_message_bytes,
-            )
+        """Append one turn. With an archive, a first write asks it whose the session is, which may be asleep."""
+        await self._permitted(lambda: self._append(elements))
+
+    async def _append(self, elements: Sequence[bytes]) -> None:
+        add = partial(
+            self._sessions.append,
+            self.session_id,
+            elements,
+            expiry=self._expiry,
+            owner=self._owner,
+            assigns=self._assigns,
+            allow_reuse=self._allow_reuse,
+            max_bytes=self._max_message_bytes,
         )
+        if self._archive is not None:
+            try:
+                await add(only_known=True)
+            except SessionNotFound as unknown:
+                if isinstance(unknown, SessionPurged):
+                    raise
+                await self._archive.admit(*self._asked, assign_owner=self._assigns)
+            else:
+                return
+        await add()
 
     async def clear(self) -> None:
         """Empty the session for good."""
-        await self._permitted(lambda: self._sessions.clear(self.session_id, owner=self._owner))
+        await self._permitted(lambda: self._admitted(lambda: self._sessions.clear(self.session_id, owner=self._owner)))
 
     async def pop(self, decode: Callable[[Page], Sequence[T]]) -> T | None:
         """Take the last message back, for good; None if there is none. A message that `decode` refuses stays.
@@ -163,25 +200,45 @@ class Conversation:
 
     async def hold(self, reason: str) -> None:
         """Put the session under a legal hold."""
-        outcome = await self._permitted(lambda: self._sessions.hold(self.session_id, reason, owner=self._owner))
-        if outcome is HoldOutcome.PURGED:
+        hold = partial(self._sessions.hold, self.session_id, reason, owner=self._owner)
+        if await self._permitted(lambda: self._admitted(hold)) is HoldOutcome.PURGED:
             raise SessionPurged(f"session {self.session_id!r} was purged: nothing of it is left to hold")
 
     async def release_hold(self) -> bool:
         """Release the session's own legal hold; False if there was none."""
-        outcome = await self._permitted(lambda: self._sessions.release_hold(self.session_id, owner=self._owner))
-        return outcome is HoldOutcome.NOTED
+        release = partial(self._sessions.release_hold, self.session_id, owner=self._owner)
+        return await self._permitted(lambda: self._admitted(release)) is HoldOutcome.NOTED
+
+    @property
+    def _asked(self) -> tuple[SessionOperations, str, Caller]:
+        """What the archive is asked about."""
+        return self._sessions, self.session_id, self._owner
 
     async def _permitted(self, act: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Do `act`, after the adoption that was asked for; first make the session the owner's if that is asked for."""
+        """Do `act`, after the adoption that was asked for.
+
+        If the owner is refused, the session is made the owner's first: it is assigned the owner, if that was asked for,
+        or what somebody else has written to its id while it slept is put aside.
+        """
         try:
             await self._adopt()
             return await act()
         except OwnerMissing:
             if not self._assigns:
                 raise
-        await self._sessions.assign_owner(self.session_id, str(self._owner))
+            await self._sessions.assign_owner(self.session_id, str(self._owner))
+        except OwnerMismatch:
+            if self._archive is None or not await self._archive.reclaim(*self._asked):
+                raise
         await self._adopt()
+        return await act()
+
+    async def _admitted(self, act: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Do `act`, which does not wake the session. With an archive, that first tells whose a sleeping session is."""
+        if self._archive is not None:
+            page = await self._sessions.transcript(self.session_id, 0, 0, owner=self._owner, touch=False)
+            if page is None or not page.complete:
+                await self._archive.admit(*self._asked)
         return await act()
 
     async def _awake(self, read: Callable[[], Awaitable[T]], is_complete: Callable[[T], bool]) -> T:
@@ -190,7 +247,7 @@ class Conversation:
             found = await read()
             if self._archive is None or is_complete(found):
                 return found
-            if await self._archive.wake(self._sessions, self.session_id, self._owner) is False:
+            if await self._archive.wake(*self._asked, assign_owner=self._assigns) is False:
                 return found
         raise TranscriptChanged(f"session {self.session_id!r} fell asleep each time it was woken: try again")
 

@@ -13,6 +13,7 @@ STORED = {
     "floor": "floor",  # epoch below which the archive has yet to be erased
     "state": "state",  # 'quarantined', 'purged' for a tombstone, absent for all other sessions
     "owner": "owner",
+    "owner_assigned": "assigned",  # flag: the owner is also that of what the archive has without an owner
     "unproven_caller": "caller",  # who has cleared or held the session while Redis did not know whose it is
     "created": "created",  # moment; absent if it is the moment of the epoch
     "last_active": "active",  # moment of the last write or read

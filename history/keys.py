@@ -6,6 +6,7 @@ import re
 import zlib
 from dataclasses import dataclass
 from functools import cache
+from hashlib import sha256
 from itertools import count
 
 from redis.crc import key_slot
@@ -25,6 +26,9 @@ _KEYS = re.compile(
     rb"|\{[A-Za-z0-9_.:-]{1,64}:events\}:archive$"
     rb"|[A-Za-z0-9_.:-]{1,64}:(config$|events$|purge:|celery:|adopting:|returning:)"
 )
+
+# The ids of sessions that were put aside.
+_ASIDE = re.compile(r"conflict:\d+\.\d+:(.+)", re.DOTALL)
 
 # The lists of all deployments: messages, staged messages, taken messages, messages to give back.
 _LISTS = re.compile(rb"\{[A-Za-z0-9_.:-]{1,64}:\d{1,5}\}:[mr]:|[A-Za-z0-9_.:-]{1,64}:(adopting|returning):\{")
@@ -108,6 +112,12 @@ def archive_health_key(namespace: str) -> bytes:
 def is_torpors_list(key: bytes) -> bool:
     """True if a deployment of Torpor, in any namespace, keeps messages in a list of this name."""
     return _LISTS.match(key) is not None
+
+
+def aside_of(session_id: str) -> str | None:
+    """The session from whose id a session was put aside, because two owners used the id; None for any other."""
+    match = _ASIDE.fullmatch(session_id)
+    return match[1] if match else None
 
 
 def looks_like_torpors(key: bytes) -> bool:
@@ -276,6 +286,12 @@ class Keyspace:
         if not colon or kind not in (b"m", b"s") or tag + b"}" != self.of(session).tag:
             return None
         return session.decode(errors="replace")
+
+    def aside(self, session: bytes, epoch: int) -> bytes:
+        """The id, in the same shard, under which a session is put aside in an epoch; `aside_of` reads it."""
+        kept = session if len(session) <= MAX_ID_BYTES - 64 else b"sha256=" + sha256(session).hexdigest().encode()
+        ids = (b"conflict:%d.%d:%b" % (epoch, number, kept) for number in count())
+        return next(each for each in ids if self.shard_of(each) == self.shard_of(session))
 
     def of(self, session: bytes) -> ShardKeys:
         """The keys of the shard that an encoded session id belongs to."""

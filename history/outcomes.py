@@ -122,6 +122,7 @@ class RestoreEnd(StrEnum):
     RESTORED = "restored"
     NOTHING = "nothing"
     SUPERSEDED = "superseded"
+    OWNER = "owner"  # what is in Redis is another owner's than what the archive has
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ This module loads no LangChain; `torpor.history.adapters.messages` converts Lang
 - **Archiving**: a `Lease` and the `ClaimOutcome` without one, `CommitOutcome`, `EraseOutcome`.
 - **Waking**: a `RestoreTicket` or a `RestoreRefusal`, the `Origin` of a session, and the `RestoreEnd`.
 - **Erasure and legal holds**: a `PurgeTarget`, its `Purging` with a `PurgeOutcome`; `HoldOutcome`, `HoldKind`.
-- **Owners**: a `Caller` names one, or is `ANY_OWNER`; the `AssignOutcome` of giving a session one.
+- **Owners**: a `Caller` names one, or is `ANY_OWNER`; `check_archived` refuses one, `encode_caller` gives the form of
+  scripts; `aside_of` knows the id of a session that was put aside; the `AssignOutcome` of giving a session one.
 - **Shards**: a listener's `ShardPoll`, a `ShardOverview` for status.
 - **The archive's health**: a worker's `ArchiveNote`, the `ArchiveState`, and `ArchiveHealth` with each
   `WorkerHealth`.
@@ -69,6 +70,7 @@ from torpor.history.expiry import Expiry
 from torpor.history.keys import (
     DEFAULT_NAMESPACE,
     MAX_SHARDS,
+    aside_of,
     check_namespace,
     check_owner,
     check_session_id,
@@ -102,7 +104,7 @@ from torpor.history.overview import (
     ShardPoll,
     WorkerHealth,
 )
-from torpor.history.owners import ANY_OWNER, Caller
+from torpor.history.owners import ANY_OWNER, Caller, check_archived, encode_caller
 from torpor.history.policy import Policies
 from torpor.history.session import Lease, LegalHold, Origin, Page, SessionInfo, SessionKind, Status
 from torpor.history.store import AsyncSessionStore, PurgeLock, SessionOperations, SessionStore
@@ -189,13 +191,16 @@ __all__ = [
     "TransientError",
     "WorkerHealth",
     "application_default",
+    "aside_of",
     "bounded_session",
+    "check_archived",
     "check_max_message_bytes",
     "check_namespace",
     "check_owner",
     "check_return_key",
     "check_session_id",
     "connect",
+    "encode_caller",
     "is_celerys",
     "is_instances_own",
     "is_readable",

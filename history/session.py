@@ -52,6 +52,8 @@ class SessionInfo:
     - `hold_pending`: the worker must still set or release the hold of the session's objects in the archive.
     - `purge` is the id of the purge that has left this tombstone.
     - `waiting_since`: when the session first became due, if it waits to fall asleep, however often it was postponed.
+    - `owner_assigned`: the owner is also that of what the archive has of the session without an owner.
+    - `unproven_caller`: who has cleared or held it while Redis did not know whose it is, as scripts get a caller.
     - `kind` is None if Redis has no message of the session.
     - `recheck_at`: an erasure must look again then, because an upload may still arrive; None once that is past.
     """
@@ -79,6 +81,8 @@ class SessionInfo:
     purge: str | None = None
     recheck_at: datetime | None = None
     waiting_since: datetime | None = None
+    owner_assigned: bool = False
+    unproven_caller: bytes | None = field(default=None, repr=False)
     kind: SessionKind | None = None
 
 

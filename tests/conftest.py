@@ -34,6 +34,7 @@ hypothesis.settings.load_profile("busy")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--write-tables", action="store_true", help="Write the tables that tests see into the docs.")
     parser.addoption("--server", choices=KINDS, default="redis", help="The kind of server that has the sessions.")
 
 

@@ -33,6 +33,8 @@ class Failpoint(StrEnum):
     RESTORE_READ = "restore.read"
     RESTORE_FINISHED = "restore.finished"
     OWNER_ASSIGNED = "owner.assigned"
+    PART_COPIED = "part.copied"
+    PART_DELETED = "part.deleted"
     PURGE_LISTED = "purge.listed"
     PURGE_DROPPED = "purge.dropped"
     PURGE_TRIMMED = "purge.trimmed"

@@ -164,14 +164,17 @@ def _purge(task: Task, record_nothing_found: bool, *, scope: str, **fields: Any)
     """Place an order and carry it out. A task that is delivered again places the same one."""
     try:
         where = Scope(scope)
-    except ValueError as exc:
-        raise InvalidArgument(f"the scope of a purge is {', '.join(Scope)}, not {scope!r}") from exc
+    except ValueError:
+        # Celery logs causes too, and this one repeats what was given.
+        raise InvalidArgument(f"the scope of a purge is one of {', '.join(Scope)}") from None
     order = Order.of(scope=where, id=task.request.id, **fields)
     try:
         placed = known.place(services(), order, record_nothing_found=record_nothing_found)
     except (SessionNotFound, OwnerNotFound) as error:
-        log.warning("purge %s was not ordered: %s", order.id, error)
-        return {"purge": order.id, "state": "unknown", "found": asdict(Tally()), "error": str(error)}
+        # Celery logs results too, and the log names no owner.
+        why = "nothing is known of this owner" if isinstance(error, OwnerNotFound) else str(error)
+        log.warning("purge %s was not ordered: %s", order.id, why)
+        return {"purge": order.id, "state": "unknown", "found": asdict(Tally()), "error": why}
     return _carry_out(placed.id)
 
 

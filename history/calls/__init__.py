@@ -42,7 +42,7 @@ from torpor.history.calls.index import (
     overview,
     poll_shards,
 )
-from torpor.history.calls.owners import assign_owner, owned
+from torpor.history.calls.owners import assign_owner, owned, set_aside
 from torpor.history.calls.reading import info, read
 from torpor.history.calls.repair import rebuild_metadata, reindex, rejoin
 from torpor.history.calls.restoring import abandon, begin_restore, finish_restore, stage
@@ -119,6 +119,7 @@ __all__ = [
     "renew",
     "requeue",
     "rewrite",
+    "set_aside",
     "snapshot",
     "stage",
     "stage_return",

@@ -13,7 +13,7 @@ from torpor.history.errors import NotAdoptable, SessionExists, SessionPurged, St
 from torpor.history.expiry import MAX_EXPIRY, Expiry
 from torpor.history.keys import adopting_key, encode_session_id, returning_key
 from torpor.history.layout import Layout
-from torpor.history.owners import AnyOwner, Caller, named_owner
+from torpor.history.owners import AnyOwner, Caller, mismatch, named_owner
 from torpor.history.scripts import script
 
 
@@ -59,7 +59,7 @@ def begin_adoption(deployment: Deployment, adoption: Adoption, *, owner: Caller,
         _check_refusal(reply, adoption, owner)
         running = Adoption.parse(adoption.session_id, reply[1])
         if not isinstance(owner, AnyOwner) and running.owner not in (None, owner):
-            raise refusals.mismatch(adoption.session_id, owner)
+            raise mismatch(adoption.session_id, owner)
         return running
 
     return Call(

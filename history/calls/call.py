@@ -68,11 +68,11 @@ class Deployment:
         """The expiry of a session for which an application asks `own`, within the policies."""
         return self.policies.resolve(session_id, named_owner(owner), own, Expiry(self.idle, self.max_age))
 
-    def caller(self, owner: Caller) -> bytes:
-        """The caller as a script argument; raises InvalidOwner and OwnerRequired."""
+    def caller(self, owner: Caller, *, assigns: bool = False) -> bytes:
+        """The caller as a script argument, as `encode_caller`; raises OwnerRequired too."""
         if owner is None and self.owner_required:
             raise OwnerRequired("this deployment refuses sessions without an owner (TORPOR_REQUIRE_OWNER): give owner=")
-        return encode_caller(owner)
+        return encode_caller(owner, assigns=assigns)
 
 
 @dataclass(frozen=True, slots=True)

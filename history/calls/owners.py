@@ -35,3 +35,31 @@ def assign_owner(deployment: Deployment, session_id: str, owner: str, *, archive
         [session, encoded, int(archived), *deployment.defaults],
         lambda reply: AssignOutcome(reply.decode()),
     )
+
+
+def set_aside(deployment: Deployment, session_id: str, *, epoch: int, owner: str | None) -> Call[str | None]:
+    """Put a session in Redis aside, because the archive has its id for another owner than this one; returns its new id.
+
+    It is an ordinary session there, and due. None, and nothing is changed, if the session has another epoch or owner.
+    """
+    session = encode_session_id(session_id)
+    keys = deployment.keyspace.of(session)
+    aside = deployment.keyspace.aside(session, epoch)
+    return Call(
+        script("set_aside"),
+        [
+            keys.messages(session),
+            keys.metadata(session),
+            keys.due,
+            keys.tally,
+            keys.quarantine,
+            keys.holds,
+            keys.record_index(session),
+            keys.messages(aside),
+            keys.metadata(aside),
+            *keys.owners(owner),
+        ],
+        [session, aside, epoch, b"" if owner is None else encode_owner(owner)],
+        lambda reply: aside.decode() if reply else None,
+        repeatable=False,  # sent again, it would say that the session has changed
+    )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from torpor.history.calls.session_info import to_hold
-from torpor.history.errors import KindMismatch, OwnerMismatch, OwnerMissing, SessionHeld, SessionNotFound, SessionPurged
-from torpor.history.owners import Caller
+from torpor.history.errors import KindMismatch, SessionHeld, SessionNotFound, SessionPurged
+from torpor.history.owners import Caller, mismatch, missing
 
 
 def check(session_id: str, owner: Caller, reply: Any) -> None:
@@ -18,10 +18,7 @@ def check(session_id: str, owner: Caller, reply: Any) -> None:
         case b"owner":
             raise mismatch(session_id, owner)
         case b"unowned":
-            raise OwnerMissing(
-                f"session {session_id!r} has no owner, so it is not {owner!r}'s: give it one with assign_owner=True or "
-                "torpor assign-owner"
-            )
+            raise missing(session_id, owner)
         case b"unknown":
             raise SessionNotFound(
                 f"session {session_id!r} is not in Redis, and the archive may have it for another owner: give archive="
@@ -35,10 +32,3 @@ def check(session_id: str, owner: Caller, reply: Any) -> None:
             raise SessionPurged(
                 f"session {session_id!r} was purged; use another id, or allow_reuse=True to begin it anew"
             )
-
-
-def mismatch(session_id: str, owner: Caller) -> OwnerMismatch:
-    """The error for a session that is somebody else's. It does not say whose."""
-    if owner is None:
-        return OwnerMismatch(f"session {session_id!r} has an owner: name it with owner=")
-    return OwnerMismatch(f"session {session_id!r} belongs to another owner than {owner!r}")

@@ -9,7 +9,7 @@ from typing import Any
 
 from torpor.history.calls import refusals
 from torpor.history.calls.call import Call, Deployment, span_ms, to_ms
-from torpor.history.errors import KindMismatch, OwnerMismatch, SessionDamaged, SessionPurged, StagingLost
+from torpor.history.errors import KindMismatch, SessionDamaged, SessionPurged, StagingLost
 from torpor.history.keys import encode_owner, encode_session_id
 from torpor.history.outcomes import RestoreEnd, RestoreRefusal, RestoreTicket
 from torpor.history.owners import Caller
@@ -84,7 +84,7 @@ def finish_restore(
     """Finish a restore: put the staged messages before those that were written meanwhile.
 
     A session that has no message anywhere stays in Redis, complete and empty, for the time `remember`. Raises
-    OwnerMismatch, KindMismatch and StagingLost.
+    KindMismatch and StagingLost.
     """
     session = encode_session_id(ticket.session_id)
     keys = deployment.keyspace.of(session)
@@ -94,8 +94,6 @@ def finish_restore(
         match reply:
             case b"lost":
                 raise _staging_lost(ticket)
-            case b"owner":
-                raise OwnerMismatch(f"the archive has session {ticket.session_id!r} for another owner than Redis")
             case b"kind":
                 raise KindMismatch(
                     f"session {ticket.session_id!r} is a chat in Redis or in the archive, and a thread there"

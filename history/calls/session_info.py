@@ -77,6 +77,8 @@ def _to_session_info(
         purge=fields["purge"].decode(errors="replace") if fields.get("state") == b"purged" else None,
         recheck_at=to_moment_or_none(recheck_ms) if recheck_ms > now_ms else None,
         waiting_since=to_moment_or_none(_waiting_since(fields, status, score)),
+        owner_assigned="owner_assigned" in fields,
+        unproven_caller=fields.get("unproven_caller"),
     )
 
 

@@ -26,6 +26,7 @@ def append(
     *,
     expiry: Expiry = Expiry(),  # noqa: B008 - frozen
     owner: Caller = None,
+    assigns: bool = False,
     only_new: bool = False,
     only_known: bool = False,
     allow_reuse: bool = False,
@@ -38,10 +39,10 @@ def append(
     There is at least one, unless `only_new` makes an empty session.
     A retry by the client after a lost reply does not write the turn again, because it has the same `request` id (a
     random one, unless given). `expiry`, within the deployment's policies, counts only if the session has none yet. A
-    session that is nobody's becomes that of the `owner`. Raises OwnerMismatch, KindMismatch, SessionPurged unless
-    `allow_reuse`, SessionExists with `only_new`, SessionNotFound with `only_known` if the session may be asleep,
-    MessageTooLarge for a message of more than `max_bytes`, and MessageNotSerializable for one that is nested deeper
-    than `max_depth`.
+    session that is nobody's becomes that of the `owner`; with `assigns` also what the archive has without an owner.
+    Raises OwnerMismatch, KindMismatch, SessionPurged unless `allow_reuse`, SessionExists with `only_new`,
+    SessionNotFound with `only_known` if the session may be asleep, MessageTooLarge for a message of more than
+    `max_bytes`, and MessageNotSerializable for one that is nested deeper than `max_depth`.
     """
     if not messages and not only_new:
         raise InvalidArgument("a turn has at least one message")
@@ -73,7 +74,7 @@ def append(
             span_ms(given.idle),
             span_ms(given.max_age),
             span_ms(given.retention),
-            deployment.caller(owner),
+            deployment.caller(owner, assigns=assigns),
             int(only_new),
             int(allow_reuse),
             int(only_known),

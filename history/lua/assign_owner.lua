@@ -31,7 +31,7 @@ if not session.epoch then
   session.epoch, session.last_active = int(next_epoch(KEYS[4])), int(now_ms)
   redis.call('HSET', KEYS[2], FIELD.epoch, session.epoch, FIELD.last_active, session.last_active)
 end
-redis.call('HSET', KEYS[2], FIELD.owner, ARGV[2])
+redis.call('HSET', KEYS[2], FIELD.owner, ARGV[2], FIELD.owner_assigned, '1')
 redis.call('HDEL', KEYS[2], FIELD.known_absent) -- the worker records the owner, and `info` must describe the session
 if legal_hold(KEYS[5], ARGV[1], ARGV[2]) and not session.hold_pending then
   session.hold_pending, is_due = '1', true

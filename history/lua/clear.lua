@@ -2,7 +2,8 @@
 -- The session is due now, and is not archived before the worker has erased the older segments.
 -- Atomic: no append, commit or restore sees the old messages without the old epoch.
 -- Uses: clock, due, epoch, legal_hold, number, owner, recheck, requests
--- Reads: idle, max_age, retention, owner, epoch, recent_requests, recheck_at, state
+-- Reads: idle, max_age, retention, owner, epoch, recent_requests, recheck_at, state, complete,
+--   owner_assigned
 -- KEYS[1] list    messages
 -- KEYS[2] hash    metadata
 -- KEYS[3] zset    due
@@ -40,6 +41,9 @@ if recheck_ms > now_ms then redis.call('HSET', KEYS[2], FIELD.recheck_at, int(re
 if session.idle then redis.call('HSET', KEYS[2], FIELD.idle, session.idle) end
 if session.max_age then redis.call('HSET', KEYS[2], FIELD.max_age, session.max_age) end
 if session.retention then redis.call('HSET', KEYS[2], FIELD.retention, session.retention) end
+-- The worker compares the caller with the archive before it erases anything there.
+if ARGV[3] ~= '*' and not session.complete then redis.call('HSET', KEYS[2], FIELD.unproven_caller, ARGV[3]) end
 if owner then redis.call('HSET', KEYS[2], FIELD.owner, owner) end
+if session.owner_assigned then redis.call('HSET', KEYS[2], FIELD.owner_assigned, session.owner_assigned) end
 if KEYS[9] then redis.call('SADD', KEYS[9], ARGV[1]) end
 return {'cleared', epoch}

@@ -2,7 +2,7 @@
 -- Atomic: readers see either the live messages alone or the complete transcript.
 -- Uses: clock, due, kind, memory, number
 -- Reads: restore_token, restore_until, epoch, restored_count, archived_count, state, owner, hold_pending, idle, max_age,
---   last_active, last_written, floor, tombstone_until
+--   last_active, last_written, floor, tombstone_until, owner_assigned
 -- KEYS[1] list    messages
 -- KEYS[2] hash    metadata
 -- KEYS[3] zset    due
@@ -21,14 +21,16 @@
 -- ARGV[10] owner likewise
 -- ARGV[11] how long (ms) to remember that a session has no messages anywhere, '' not at all
 -- Returns 'restored' | 'nothing' neither the archive nor Redis has a message | 'superseded' | 'lost'
---   | 'owner' the archive has the session for another owner | 'kind' one part is a chat, the other a thread
+--   | 'owner' what is in Redis is another owner's than what the archive has
+--   | 'kind' one part is a chat, the other a thread
 local session = read_session(KEYS[2])
 if session.restore_token ~= ARGV[2] then return 'superseded' end
-if session.owner and ARGV[10] ~= '' and session.owner ~= ARGV[10] then return 'owner' end
 local staged = tonumber(ARGV[3])
 if redis.call('LLEN', KEYS[5]) ~= staged then return 'lost' end
-if is_other_kind(KEYS[1], redis.call('LINDEX', KEYS[5], 0)) then return 'kind' end
 local live = redis.call('LLEN', KEYS[1])
+local is_assigned = session.owner_assigned and ARGV[10] == ''
+if staged > 0 and (live > 0 or session.owner) and (session.owner or '') ~= ARGV[10] and not is_assigned then return 'owner' end
+if is_other_kind(KEYS[1], redis.call('LINDEX', KEYS[5], 0)) then return 'kind' end
 local now_ms = clock_ms()
 
 local function finish_without_messages()

@@ -35,7 +35,11 @@ if not session.epoch and length == 0 then
 end
 session.hold_pending = '1'
 redis.call('HSET', KEYS[2], FIELD.hold_pending, session.hold_pending)
-if is_unproven then redis.call('HSET', KEYS[2], FIELD.unproven_caller, ARGV[4]) end
+if is_unproven then
+  redis.call('HSET', KEYS[2], FIELD.unproven_caller, ARGV[4])
+else
+  redis.call('HDEL', KEYS[2], FIELD.unproven_caller)
+end
 redis.call('HDEL', KEYS[2], FIELD.known_absent) -- `info` must describe a session that is under a hold
 -- The failed attempts of a session in quarantine were attempts to archive it.
 if session.state == 'quarantined' then redis.call('HDEL', KEYS[2], FIELD.attempts) end

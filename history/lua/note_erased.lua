@@ -36,7 +36,7 @@ if session.state == 'purged' then
   redis.call('ZREM', KEYS[3], ARGV[1])
   return 'done'
 end
-redis.call('HDEL', KEYS[2], FIELD.floor, FIELD.recheck_at)
+redis.call('HDEL', KEYS[2], FIELD.floor, FIELD.recheck_at, FIELD.unproven_caller)
 session.floor = nil
 if is_owned then schedule(KEYS[3], ARGV[1], session, redis.call('LLEN', KEYS[1]), now_ms, ARGV[4], ARGV[5]) end
 return 'done'

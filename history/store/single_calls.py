@@ -20,6 +20,7 @@ class SingleCalls:
     hold = Operation(calls.hold, record=True)
     release_hold = Operation(calls.release_hold, record=True)
     assign_owner = Operation(calls.assign_owner, record=True)
+    set_aside = Operation(calls.set_aside)
     add_events = Operation(calls.add_events)
 
     begin_restore = Operation(calls.begin_restore, record=True)

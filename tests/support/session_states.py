@@ -365,6 +365,11 @@ def _rebuild(case: Case) -> None:
     case.run(calls.rebuild_metadata, "s", RebuiltMetadata(length, None, 0, 0, complete=True))
 
 
+def _set_aside(case: Case) -> None:
+    if info := case.run(calls.info, "s"):
+        case.store.run(calls.set_aside(case.store.deployment, "s", epoch=info.epoch, owner=info.owner))
+
+
 def _rejoin(case: Case, dropped: int) -> None:
     info = case.run(calls.info, "s")
     if info and info.epoch:
@@ -407,6 +412,7 @@ ACTS: dict[str, Callable[[Case], Any]] = {
     "assign_owner": lambda case: case.run(calls.assign_owner, "s", "ann"),
     "assign_owner to what the archive has": lambda case: case.run(calls.assign_owner, "s", "ann", archived=True),
     "assign_owner under a hold": _assign_held,
+    "set_aside": _set_aside,
     "write_record": _write_record,
     "write_record with allow_reuse": lambda case: _write_record(case, allow_reuse=True),
     "write_record that is an interrupt": lambda case: _write_record(case, interrupts=True),

@@ -66,7 +66,7 @@ FLOORS: dict[str, list[str]] = {
     "history.elements": [],
     "history.order": ["history.elements"],
     "history.keys": ["history.errors"],
-    "history.owners": ["history.keys"],
+    "history.owners": ["history.errors", "history.keys"],
     "history.expiry": ["history.errors"],
     "history.session": ["history.expiry"],
     "history.outcomes": ["history.session"],
@@ -182,6 +182,7 @@ FLOORS: dict[str, list[str]] = {
         "worker.archive",
         "worker.deployment",
         "worker.retention",
+        "worker.wake",
         "worker.erasure",
     ],
     "worker.ops": [

@@ -41,6 +41,7 @@ COMMANDS = {
     "export": ("export.export", "Copy sessions to a file, or back to another library."),
     "adopt": ("transfer.adopt", "Take over sessions that another library has written to this Redis."),
     "assign-owner": ("owners.assign_owner", "Give sessions that have no owner one, awake or asleep."),
+    "separate": ("conflicts.separate", "Give what others have written under a session's id an id of its own."),
     "demo": ("tour.demo", "Watch sessions go to sleep and wake up, on a built-in Redis and a local folder."),
 }
 

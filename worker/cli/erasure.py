@@ -170,7 +170,7 @@ def _carry_out(services: Services, purge_id: str) -> Standing:
         with console.working("purging") as status:
             return purging.carry_out(services, purge_id, lambda tally: status.update(f"purging: {_text(tally)}"))
     except (TorporError, Interrupted):
-        console.warn(f"the next sweep tries again; to try now: torpor purge --resume {purge_id}")
+        console.warn(f"the next sweep tries again; to try now: torpor purge --resume {console.one_line(purge_id)}")
         raise
 
 

@@ -124,6 +124,10 @@ def _all_lines(services: Services, failures: _Failures) -> Iterator[bytes]:
 
 
 def _write(lines: Iterator[bytes], output: Path | None, failures: _Failures) -> None:
+    if output is None and sys.stdout.isatty():
+        console.print_json_parts(lines)
+        failures.check()
+        return
     if output is None:
         sys.stdout.buffer.writelines(lines)
         failures.check()

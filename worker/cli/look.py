@@ -101,13 +101,24 @@ def sessions(
     context: typer.Context,
     *,
     due: Annotated[bool, typer.Option("--due", help="List only due sessions.")] = False,
+    conflicts: Annotated[
+        bool, typer.Option("--conflicts", help="List the session ids that two owners have used, awake and asleep.")
+    ] = False,
     limit: Annotated[int, typer.Option(min=1, help="List at most this many.")] = 100,
     as_json: JsonLines = False,
 ) -> None:
     """List the sessions in Redis, in no particular order.
 
+    With --conflicts, list each session id that somebody else has written to while its session slept: what its owner
+    has, and the other side, with the id under which it can be shown, exported and purged. That walks over the archive.
+
     Example: torpor sessions --due --limit 20
+
+    Example: torpor sessions --conflicts --json
     """
+    if conflicts:
+        _conflicts(context, limit, as_json=as_json)
+        return
     found = list(islice(walk(redis_of(context), due=due), limit))
     if as_json:
         for info in found:
@@ -132,6 +143,33 @@ def sessions(
     )
     if len(found) == limit:
         console.warn(f"the first {limit:,}; --limit shows more")
+
+
+def _conflicts(context: typer.Context, limit: int, *, as_json: bool) -> None:
+    from torpor.worker.ops import conflicts
+
+    with console.working("looking"):
+        found = list(islice(conflicts.find(services_of(context)), limit))
+    if as_json:
+        for conflict in found:
+            console.print_json(conflict)
+        return
+    console.print_table(
+        ("session", "owner", "messages", "in", "other session", "other owner", "messages", "in"),
+        [
+            (
+                each.session,
+                *_side(each.own.owner, each.own.messages, each.own.place),
+                each.other.session,
+                *_side(each.other.owner, each.other.messages, each.other.place),
+            )
+            for each in found
+        ],
+    )
+
+
+def _side(owner: str | None, messages: int, place: str) -> tuple[str, str, str]:
+    return owner or "-", f"{messages:,}", place
 
 
 def show(context: typer.Context, session: Session, *, as_json: Json = False) -> None:

@@ -105,7 +105,7 @@ class Recheck:
         if left.now.hold:
             why = f"legal hold: {left.now.hold.reason}"
         elif self.removal.is_others(left.now.found):
-            why = "in Redis the session is another owner's"
+            why = "another owner has used the session's id: torpor sessions --conflicts"
         else:
             return False
         self.spared += left.listed.tally

@@ -44,8 +44,8 @@ class Removal:
         return survey.survey(self.services, self.pool, list(dict.fromkeys(session_ids)), self.order)
 
     def is_others(self, found: Found) -> bool:
-        """True if in Redis the session belongs to another owner than the purge is for: the id was used twice."""
-        return self.order.owner is not None and found.owner not in (None, self.order.owner)
+        """True if the id is also another owner's than the purge is for, in Redis or in the archive."""
+        return self.order.owner is not None and set(found.owners) > {self.order.owner}
 
     def remove(self, listed: Sequence[Found]) -> list[Found]:
         """Remove sessions; returns those that could be removed. The recheck deals with the others."""

@@ -25,7 +25,7 @@ from torpor.history.protocol import (
     parse_json,
 )
 from torpor.history.records.record import from_element
-from torpor.worker.archive import contents, names, segment_metadata, transcript
+from torpor.worker.archive import contents, names, parts, segment_metadata, transcript
 from torpor.worker.archive.spool import Spool
 from torpor.worker.deployment import catalog
 from torpor.worker.deployment.services import Services
@@ -193,7 +193,8 @@ def _compare(services: Services, session_id: str, live: list[bytes], assume: Ass
     Raises SessionDamaged if they may begin so by chance and `assume` is not given.
     """
     limit = services.settings.max_message_bytes
-    planned = transcript.plan(services.archive, contents.look(services.archive, session_id), max_message_bytes=limit)
+    found = parts.of_first_owner(contents.look(services.archive, session_id))
+    planned = transcript.plan(services.archive, found, max_message_bytes=limit)
     new = RebuiltMetadata(len(live), None, 0, 0, complete=not planned.count)
     if not planned.count or assume is Assumption.NEW:
         return new

@@ -8,28 +8,34 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from torpor.history.protocol import (
+    ANY_OWNER,
     ClaimOutcome,
     CommitOutcome,
     EraseOutcome,
     Lease,
+    OwnerMismatch,
     Page,
     SessionDamaged,
     SessionInfo,
     Status,
     TorporError,
+    encode_caller,
+    run_sync,
 )
+from torpor.worker.archive import contents, parts
 from torpor.worker.archive.stores import StoredObject
 from torpor.worker.deployment.events import record_events
 from torpor.worker.deployment.services import Services
 from torpor.worker.erasure import erase
 from torpor.worker.errors import AttemptsExhausted
 from torpor.worker.failpoints import Failpoint, reach
-from torpor.worker.retention import legal_hold
+from torpor.worker.retention import expiry, legal_hold
 from torpor.worker.sleep import upload
 from torpor.worker.sleep.giving_back import give_back, returned
 from torpor.worker.sleep.leases import LeaseKeeper
 from torpor.worker.sleep.outcome import COMMITTED, AttemptResult, Outcome, Superseded, events_of
 from torpor.worker.sleep.upload import Claimed
+from torpor.worker.wake import conflict
 
 log = logging.getLogger("torpor.archive")
 
@@ -100,6 +106,8 @@ def verify(
             return _apply_hold(services, keeper, lease, info)
         if info.epoch == 0:
             raise SessionDamaged(f"the metadata of session {info.session_id!r} was lost: see torpor doctor")
+        if info.owner is not None and not info.complete and not info.archived_count:
+            _set_aside_others(services, info)
         reach(Failpoint.ARCHIVE_BEGUN)
         with _taking_back(services, info) as sent:
             claimed = Claimed(lease, info, head)
@@ -174,8 +182,29 @@ def _taking_back(
         raise
 
 
+def _set_aside_others(services: Services, snapshot: SessionInfo) -> None:
+    """Put a session aside if the archive has its id for another owner; raises Superseded then."""
+    found = expiry.unexpired(contents.look(services.archive, snapshot.session_id))
+    if conflict.is_others(found, snapshot):
+        run_sync(conflict.set_aside(services.sessions.operations, snapshot))
+        raise Superseded
+
+
+def _check_alone(services: Services, snapshot: SessionInfo) -> None:
+    """Refuse to erase what the archive has of others under the same id; raises OwnerMismatch."""
+    if parts.of_others(contents.look(services.archive, snapshot.session_id)):
+        raise OwnerMismatch(
+            f"the archive has session {snapshot.session_id!r} of several owners, and a clear erases one's alone: "
+            "torpor separate"
+        )
+
+
 def _erase(services: Services, keeper: LeaseKeeper, lease: Lease, snapshot: SessionInfo, floor: int) -> AttemptResult:
     """Erase the archive below the floor of a clear, purge or rebase; an expired tombstone goes with its marker."""
+    if snapshot.unproven_caller is not None:
+        _set_aside_others(services, snapshot)
+    if snapshot.purge is None:
+        _check_alone(services, snapshot)
     owners = [snapshot.owner] if snapshot.owner else []
     erased = erase.below_floor(services, lease.session_id, floor, owners, kept=snapshot.message_count, at_once=False)
     if erased.refused:
@@ -193,7 +222,16 @@ def _erase(services: Services, keeper: LeaseKeeper, lease: Lease, snapshot: Sess
 
 
 def _apply_hold(services: Services, keeper: LeaseKeeper, lease: Lease, snapshot: SessionInfo) -> AttemptResult:
-    """Make the objects of a session follow a legal hold that was set or released."""
+    """Make the objects of a session follow a legal hold that was set or released.
+
+    A hold that another owner has set while the session slept is released.
+    """
+    if snapshot.unproven_caller is not None:
+        found = expiry.unexpired(contents.look(services.archive, snapshot.session_id))
+        if found and encode_caller(parts.first_owner(found)) != snapshot.unproven_caller:
+            log.warning("session %r: the legal hold of another owner is released", snapshot.session_id)
+            services.sessions.release_hold(snapshot.session_id, owner=ANY_OWNER)
+            raise Superseded
     legal_hold.apply_hold(services, lease.session_id)
     reach(Failpoint.HOLD_APPLIED)
     with keeper.taken(lease) as newest:

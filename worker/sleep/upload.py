@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from torpor.history.protocol import ANY_OWNER, Lease, Origin, Page, SessionInfo
-from torpor.worker.archive import contents, names, transcript
+from torpor.worker.archive import contents, names, parts, transcript
 from torpor.worker.archive.contents import Contents
 from torpor.worker.archive.segment import pack
 from torpor.worker.archive.segment_metadata import SegmentMetadata
@@ -220,7 +220,8 @@ def _check_covered(services: Services, snapshot: SessionInfo, archived: Contents
             f"the archive has a clear of session {snapshot.session_id!r} that Redis has forgotten in a failover: "
             "export what it has now if it is wanted, then purge it"
         )
-    planned = transcript.plan(services.archive, archived, below=snapshot.epoch + 1)
+    part = parts.of_first_owner(archived)
+    planned = transcript.plan(services.archive, part, below=snapshot.epoch + 1)
     transcript.check_owner(planned)
     own = sum(piece.take for piece in planned.slices if piece.segment.name.epoch == snapshot.epoch)
     older = planned.count - own

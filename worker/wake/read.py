@@ -14,7 +14,7 @@ from torpor.history.protocol import (
     SessionPurged,
     TranscriptChanged,
 )
-from torpor.worker.archive import contents, transcript
+from torpor.worker.archive import contents, parts, transcript
 from torpor.worker.archive.spool import Spool
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import ObjectNotFound, SegmentMissing
@@ -79,7 +79,7 @@ def _read(services: Services, session_id: str, elements: Spool) -> Transcript | 
 
 def _add_archived(services: Services, session_id: str, live: SessionInfo | None, elements: Spool) -> str | None:
     """Add the messages that only the archive has; returns their owner."""
-    found = expiry.unexpired(contents.look(services.archive, session_id))
+    found = parts.of_first_owner(expiry.unexpired(contents.look(services.archive, session_id)))
     below = live.epoch if live and live.message_count else None
     planned = transcript.plan(
         services.archive, found, below=below, max_message_bytes=services.settings.max_message_bytes

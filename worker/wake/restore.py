@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 from torpor.history.protocol import (
     ANY_OWNER,
     MAX_MESSAGE_BYTES,
+    Caller,
+    OwnerMissing,
     RestoreEnd,
     RestoreRefusal,
     RestoreTicket,
@@ -23,15 +25,18 @@ from torpor.history.protocol import (
     SessionOperations,
     Status,
     TorporError,
+    check_archived,
     run_sync,
 )
-from torpor.worker.archive import contents, transcript
+from torpor.worker.archive import contents, parts, transcript
+from torpor.worker.archive.contents import Contents
 from torpor.worker.archive.stores import ArchiveStore
 from torpor.worker.archive.transcript import Plan
 from torpor.worker.deployment.events import Event, EventKind, record_events
 from torpor.worker.failpoints import Failpoint, reach
 from torpor.worker.retention import expiry
 from torpor.worker.retention.expiry import RetentionRules
+from torpor.worker.wake import conflict
 
 if TYPE_CHECKING:  # applications that wake sessions import no settings
     from torpor.worker.deployment.services import Services
@@ -73,6 +78,7 @@ class Restorer:
     `rules` is None if no worker has recorded how long archives are kept: a restore then leaves their custom times.
     `remember`: how long Redis keeps a session without a message anywhere as an empty one.
     `threads` read the archive for an event loop, which must not wait for it.
+    `owner`: whoever asks; only a session of this owner is restored, or one without an owner, if it may be assigned one.
     `max_message_bytes`: a segment that unpacks to a larger message is damaged, unless the object itself is large.
     """
 
@@ -83,11 +89,13 @@ class Restorer:
     remember: timedelta | None = None
     threads: Executor | None = None
     max_message_bytes: int = MAX_MESSAGE_BYTES
+    owner: Caller = ANY_OWNER
+    assign_owner: bool = False
 
     async def restore(self, session_id: str) -> Restored:
         """As `restore_session`, but records no event, and NOTHING is an outcome."""
         for _ in range(_TRIES):
-            ticket = await self.sessions.begin_restore(session_id, self.lease, owner=ANY_OWNER)
+            ticket = await self.sessions.begin_restore(session_id, self.lease, owner=self.owner)
             if isinstance(ticket, RestoreRefusal):
                 return Restored(session_id, RestoreOutcome.COMPLETE)
             result = await self.carry_out(ticket)
@@ -113,6 +121,10 @@ class Restorer:
                 raise
             return Restored(ticket.session_id, RestoreOutcome.SUPERSEDED)
         reach(Failpoint.RESTORE_FINISHED)
+        if end is RestoreEnd.OWNER:
+            if live := await self.sessions.info(ticket.session_id, owner=ANY_OWNER):
+                await conflict.set_aside(self.sessions, live)
+            end = RestoreEnd.SUPERSEDED
         if end is RestoreEnd.SUPERSEDED:
             await self.sessions.abandon(ticket)  # deletes the staged messages
         outcome = RestoreOutcome(end.value)
@@ -135,7 +147,9 @@ class Restorer:
 
     def _plan(self, ticket: RestoreTicket) -> Plan:
         """Plan what to read, and have the archive keep it for its full retention from now on."""
-        found = expiry.unexpired(contents.look(self.archive, ticket.session_id))
+        found = parts.of_first_owner(expiry.unexpired(contents.look(self.archive, ticket.session_id)))
+        if found and not ticket.message_count:  # else the end of the restore tells whose the live messages are
+            self._check_owner(found)
         # A session without live messages has no epoch that could be newer than an archived one.
         below = ticket.epoch if ticket.message_count else None
         planned = transcript.plan(self.archive, found, below=below, max_message_bytes=self.max_message_bytes)
@@ -145,6 +159,14 @@ class Restorer:
         if kept is found:
             return planned
         return transcript.plan(self.archive, kept, below=below, max_message_bytes=self.max_message_bytes)
+
+    def _check_owner(self, found: Contents) -> None:
+        """Refuse whoever asks by a session of somebody else."""
+        try:
+            check_archived(found.session_id, parts.first_owner(found), self.owner)
+        except OwnerMissing:
+            if not self.assign_owner:
+                raise
 
     async def _stage(self, ticket: RestoreTicket, pages: Iterator[list[bytes]]) -> bool:
         staged = 0

@@ -12,24 +12,30 @@ from itertools import chain, repeat
 from typing import Literal
 
 from torpor.history.protocol import (
+    ANY_OWNER,
     DEFAULT_NAMESPACE,
     MAX_MESSAGE_BYTES,
     Caller,
+    OwnerMissing,
     RestoreRefusal,
     RestoreTicket,
     SessionOperations,
     SessionPurged,
     TorporError,
     TransientError,
+    check_archived,
     check_max_message_bytes,
 )
-from torpor.worker.archive import ownership
+from torpor.worker.archive import contents, ownership, parts
+from torpor.worker.archive.contents import Contents
 from torpor.worker.archive.stores.url import open_archive
 from torpor.worker.deployment import identity
 from torpor.worker.deployment.events import KEPT
 from torpor.worker.deployment.watch import Reliance
 from torpor.worker.errors import ArchiveUnavailable
+from torpor.worker.retention import expiry
 from torpor.worker.retention.expiry import RetentionRules
+from torpor.worker.wake import conflict
 from torpor.worker.wake.restore import Restored, RestoreOutcome, Restorer
 
 log = logging.getLogger("torpor.wake")
@@ -86,7 +92,9 @@ class SessionArchive:
         if ownership.read(self._store).namespace not in (None, namespace):
             raise ownership.taken(self._store.url, namespace)
 
-    async def wake(self, sessions: SessionOperations, session_id: str, owner: Caller) -> bool:
+    async def wake(
+        self, sessions: SessionOperations, session_id: str, owner: Caller, *, assign_owner: bool = False
+    ) -> bool:
         """Put a session's archived messages back. If many ask at the same time, one does it.
 
         False if the archive is down and the read shall go on without it.
@@ -96,7 +104,7 @@ class SessionArchive:
         OwnerMismatch and SessionDamaged, and TransientError if another restore of the session has gone on for a minute.
         """
         try:
-            await self._wake(sessions, session_id, owner)
+            await self._wake(sessions, session_id, owner, assign_owner=assign_owner)
         except ArchiveUnavailable as error:
             if not self._continues:
                 raise
@@ -104,14 +112,54 @@ class SessionArchive:
             return False
         return True
 
-    async def _wake(self, sessions: SessionOperations, session_id: str, owner: Caller) -> None:
+    async def admit(
+        self, sessions: SessionOperations, session_id: str, owner: Caller, *, assign_owner: bool = False
+    ) -> None:
+        """Refuse an owner who is about to change a session that the archive has for somebody else; one listing.
+
+        If the archive is down, nobody is refused: a worker or a wake compares the owners later. A session without an
+        owner that may be assigned one is woken. Raises OwnerMismatch, OwnerMissing and DeploymentMismatch.
+        """
+        try:
+            found = await self._look(sessions, session_id)
+            if found:
+                check_archived(session_id, parts.first_owner(found), owner)
+        except ArchiveUnavailable as error:
+            log.warning("session %r is changed without a look at the archive: %s", session_id, error)
+        except OwnerMissing:
+            if not assign_owner:
+                raise
+            await self.wake(sessions, session_id, owner, assign_owner=True)
+
+    async def reclaim(self, sessions: SessionOperations, session_id: str, owner: Caller) -> bool:
+        """Put aside what Redis has of the owner's sleeping session for somebody else; one listing.
+
+        False if the archive does not have the session for this owner, or is down.
+        """
+        try:
+            found = await self._look(sessions, session_id)
+        except ArchiveUnavailable as error:
+            log.warning("session %r is refused without a look at the archive: %s", session_id, error)
+            return False
+        live = await sessions.info(session_id, owner=ANY_OWNER)
+        if live is None or parts.first_owner(found) != owner or not conflict.is_others(found, live):
+            return False
+        return await conflict.set_aside(sessions, live)
+
+    async def _look(self, sessions: SessionOperations, session_id: str) -> Contents:
+        await self._compare(sessions)
+        found = await sessions.elsewhere(partial(contents.look, self._store, session_id), self._threads)
+        return expiry.unexpired(found)
+
+    async def _wake(self, sessions: SessionOperations, session_id: str, owner: Caller, *, assign_owner: bool) -> None:
         until = time.monotonic() + _LEASE.total_seconds()
         for _ in range(_TRIES):
             await self._compare(sessions)
             ticket = await _begin(sessions, session_id, owner, until)
             if ticket is None:
                 return
-            restored = await (await self._restorer(sessions)).carry_out(ticket)
+            restorer = await self._restorer(sessions, owner, assign_owner=assign_owner)
+            restored = await restorer.carry_out(ticket)
             if restored.messages:
                 await _record(sessions, restored)
             if restored.outcome is not RestoreOutcome.SUPERSEDED:
@@ -144,7 +192,7 @@ class SessionArchive:
             self._pool = ThreadPoolExecutor(self._most_threads, thread_name_prefix="torpor-wake")
         return self._pool
 
-    async def _restorer(self, sessions: SessionOperations) -> Restorer:
+    async def _restorer(self, sessions: SessionOperations, owner: Caller, *, assign_owner: bool) -> Restorer:
         deployed = await sessions.deployed()  # just read: a custom time that was set too late can't be moved back
         rules = RetentionRules(deployed.policies, deployed.retention) if deployed.retention_known else None
         return Restorer(
@@ -155,6 +203,8 @@ class SessionArchive:
             remember=_LEASE,
             threads=self._threads,
             max_message_bytes=self._max_message_bytes,
+            owner=owner,
+            assign_owner=assign_owner,
         )
 
 

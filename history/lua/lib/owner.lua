@@ -1,8 +1,9 @@
 -- Owners: the one place that decides who may use a session.
 -- A caller is '=' and an owner, '' for an application that names none, or '*' for whoever works on all owners' sessions.
+-- '+' in place of '=': the owner is given on purpose to what the archive may have of the session without one.
 
 -- The owner that a caller names, or nil.
-local function named_owner(caller) return string.match(caller, '^=(.*)') end
+local function named_owner(caller) return string.match(caller, '^[=+](.*)') end
 
 -- The refusal of a caller, or nil: {'owner'} the session is another owner's, {'unowned'} it is of no owner, and the caller
 -- names one. A session without messages that has no owner is nobody's, and the first write decides whose it is.

@@ -41,6 +41,7 @@ local function complete_session(keys, given, session, requests, now_ms)
   local owner = named_owner(given.caller)
   if not session.owner and owner then
     add(fields, FIELD.owner, owner)
+    if string.sub(given.caller, 1, 1) == '+' then add(fields, FIELD.owner_assigned, '1') end
     redis.call('SADD', keys.owner, given.session_id)
   end
   return fields

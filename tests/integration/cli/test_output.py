@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import pty
 import re
@@ -142,6 +143,17 @@ def test_what_people_need_is_whole_in_a_pipe_and_on_a_narrow_terminal(
         assert "Traceback" not in printed
         for text in whole:
             assert text in printed, (call, printed)
+
+
+def test_an_export_is_escaped_on_a_terminal_and_exact_in_a_file(
+    client: redis.Redis, torpor: Torpor, variables: dict[str, str]
+) -> None:
+    said = "\x9b31m \u202e backwards"
+    MemorystoreChatMessageHistory(client, "harm").add_message(HumanMessage(said))
+    shown = in_terminal(["export", "harm"], variables)
+    assert not {"\x9b", "\u202e"} & set(shown)
+    assert json.loads(shown)["messages"][0]["data"]["content"] == said
+    assert said in torpor("export", "harm").out
 
 
 @pytest.mark.parametrize("arguments", FOR_PROGRAMS, ids=lambda call: call[0])

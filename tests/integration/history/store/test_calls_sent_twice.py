@@ -251,7 +251,7 @@ LOOKING = {"info", "due", "overview", "list_sessions", "nearest", "attempts", "p
 LOOKING |= {"find_hold", "find_owner_hold", "claimed", "archive_health"}
 # These are not sent again: their second reply would be wrong, or their second effect another one.
 ONCE = {"claim", "claim_one", "poll_shards", "add_events", "requeue", "release_hold", "reindex", "rebuild_metadata"}
-ONCE |= {"rebase", "drop_live"}
+ONCE |= {"rebase", "drop_live", "set_aside"}
 
 # The second replies that differ, which the callers understand: the step has been done.
 SECOND_REPLIES = {

@@ -31,9 +31,9 @@ DAY_MS, HOUR_MS, MINUTE_MS = 86_400_000, HOUR.total_seconds() * 1000, MINUTE.tot
 NOW = {"close", "requeue", "rebuild_metadata"}
 DELAYED = {"release"}
 # A pending hold ends with its application; a clear or a purge, which the release allowed, deletes the objects.
-END_OF_A_HOLD = {"note_hold_applied", "clear", "purge"}
+END_OF_A_HOLD = {"note_hold_applied", "clear", "purge", "set_aside"}
 # The erasure is done, or a later one includes it.
-END_OF_AN_ERASURE = {"note_erased", "clear", "pop", "purge", "rebase", "rewrite"}
+END_OF_AN_ERASURE = {"note_erased", "clear", "pop", "purge", "rebase", "rewrite", "set_aside"}
 
 
 END_OF_A_TOMBSTONE = {"append with allow_reuse", "write_record with allow_reuse"}

@@ -26,6 +26,7 @@ from torpor.history.overview import ArchiveNote, Identity
 from torpor.history.policy import Policies
 from torpor.history.scripts import all_scripts, named, script
 from torpor.history.session import Lease, Origin, Page, SessionInfo, Status
+from torpor.history.store import adoption, expiry, reading, single_calls
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -190,6 +191,10 @@ SAMPLES: dict[str, list[Call[Any]]] = {
     ],
     "assign_owner": [calls.assign_owner(DEPLOYMENT, "s", "ann", archived=each) for each in (True, False)],
     "owned": [calls.owned(DEPLOYMENT, 7, "ann", b"0", 500)],
+    "set_aside": [
+        calls.set_aside(DEPLOYMENT, "s", epoch=7, owner="ann"),
+        calls.set_aside(DEPLOYMENT, "s", epoch=7, owner=None),
+    ],
     "hold": [calls.hold(DEPLOYMENT, "s", "why")],
     "release_hold": [calls.release_hold(DEPLOYMENT, "s")],
     "note_owner_hold": [calls.note_owner_hold(DEPLOYMENT, "s")],
@@ -212,8 +217,8 @@ TYPES = [
     (rb"\{torpor:\d+\}:(due|q)", "zset"),
     (rb"\{torpor:\d+\}:(t|h|a)", "hash"),
     (rb"\{torpor:\d+\}:l", "string"),
-    (rb"\{torpor:\d+\}:m:s", "list"),
-    (rb"\{torpor:\d+\}:[si]:s", "hash"),
+    (rb"\{torpor:\d+\}:m:(conflict:7\.\d+:)?s", "list"),
+    (rb"\{torpor:\d+\}:[si]:(conflict:7\.\d+:)?s", "hash"),
     (rb"\{torpor:\d+\}:w:s", "string"),
     (rb"\{torpor:\d+\}:o:ann", "set"),
     (rb"\{torpor:\d+\}:r:0a1b2c3d:s", "list"),
@@ -416,7 +421,7 @@ def test_a_script_has_each_function_that_it_needs_once_and_after_those_that_it_c
         "append": "clock_us to_ms clock_ms int is_lease set_due due_at schedule reschedule highest_epoch next_epoch "
         "is_record is_other_kind named_owner refused_caller may_be_asleep push RETRY_WINDOW_S is_recent with_request "
         "refuses_writes refusal add complete_session delete_outdated_fields write_messages",
-        "close": "clock_us to_ms clock_ms set_due allow_at_memory_limit named_owner refused_caller",
+        "close": "clock_us to_ms clock_ms set_due allow_at_memory_limit named_owner refused_caller may_be_asleep",
         "renew": "owns_lease allow_at_memory_limit",
         "attempts": "",
     }
@@ -457,6 +462,7 @@ def test_due_moments_are_decided_in_one_place_and_other_scripts_have_a_fixed_one
         "finish_restore": "the end of the memory that the session is nowhere",
         "release": "after a delay",
         "requeue": "now",
+        "set_aside": "now",
         "rebuild_metadata": "now",
     }
     leases = {"claim", "claim_one", "renew"}
@@ -493,3 +499,20 @@ def test_a_script_is_known_by_the_sha1_of_what_is_sent() -> None:
     assert re.fullmatch("[0-9a-f]{40}", loaded.sha)
     assert script("append") is loaded
     assert len({script(name).sha for name in SCRIPTS}) == len(SCRIPTS)
+
+
+# What an application's operations run without a caller: under the token of a restore that a caller has begun, on the
+# other library's keys, and what compares owners itself.
+WITHOUT_A_CALLER = {"stage", "finish_restore", "abandon", "peek_list", "take_list", "delete_taken", "end_adoption"}
+WITHOUT_A_CALLER |= {"add_events", "assign_owner", "set_aside", "stage_return", "give_back", "configure"}
+
+
+def test_every_script_that_an_application_runs_on_a_session_decides_whether_the_caller_may_use_it() -> None:
+    modules = [inspect.getsource(module) for module in (single_calls, reading, expiry, adoption)]
+    run = {name for source in modules for name in re.findall(r"\bcalls\.(\w+)", source)} & SAMPLES.keys()
+    assert run >= WITHOUT_A_CALLER - {"configure"}
+    for name in run - WITHOUT_A_CALLER:
+        assert "owner" in inspect.signature(getattr(calls, name)).parameters, name
+        scripts = {call.script.name for call in SAMPLES[name]}
+        for each in scripts:
+            assert "refused_caller(" in body_of(each) + body_of("lib/write") * ("write" in uses(each)), each

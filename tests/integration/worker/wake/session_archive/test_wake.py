@@ -128,14 +128,16 @@ def test_a_new_session_costs_one_listing(
     assert restored(services) == 0
 
 
-def test_a_new_session_that_is_written_first_costs_one_listing(
+def test_a_new_session_that_is_written_first_costs_a_listing_for_its_owner_and_one_for_the_read(
     connection: Connection, services: Services, archive: SessionArchive, points: Points
 ) -> None:
     chat = connection.chat(archive=archive)
     chat.add_messages(SLEPT)
-    assert chat.messages == SLEPT
-    assert chat.messages == SLEPT
+    chat.add_messages(LATE)
     assert points.calls == ["list"]
+    assert chat.messages == SLEPT + LATE
+    assert chat.messages == SLEPT + LATE
+    assert points.calls == ["list", "list"]
     assert events(services) == []
 
 
@@ -203,19 +205,19 @@ def test_an_archive_that_is_nobody_s_yet_is_asked_until_it_is_somebody_s(
 # What is not to come back
 
 
-def test_a_cleared_session_reads_as_empty_without_a_look_at_the_archive(
+def test_a_clear_asks_the_archive_whose_the_session_is_and_then_it_reads_as_empty_without_a_look(
     connection: Connection, services: Services, archive: SessionArchive, points: Points
 ) -> None:
     fall_asleep(services)
     chat = connection.chat(archive=archive)
     chat.clear()
+    assert points.calls == ["list"]
     assert chat.messages == []
     chat.add_messages(LATE)
     assert chat.messages == LATE
-    assert points.calls == []
     drain(services, SHARDS)
     assert chat.messages == LATE
-    assert points.calls == []
+    assert points.calls == ["list"]
 
 
 def test_a_purged_session_reads_as_empty_without_a_look_at_the_archive(
@@ -250,10 +252,15 @@ def test_parts_of_different_owners_are_not_shown_as_one(
 ) -> None:
     fall_asleep(services)
     chat = connection.chat(owner="bob", archive=archive)
-    chat.add_messages(LATE)
+    with pytest.raises(OwnerMismatch):
+        chat.add_messages(LATE)
     with pytest.raises(OwnerMismatch):
         chat.messages  # noqa: B018
-    assert services.sessions.messages("s") == written(LATE)
+    assert services.sessions.info("s") is None
+    services.sessions.append("s", written(LATE), owner="bob")
+    with pytest.raises(OwnerMismatch):
+        chat.messages  # noqa: B018
+    assert services.sessions.info("s") is None
 
 
 # Forked processes

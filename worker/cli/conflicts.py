@@ -1,0 +1,32 @@
+"""The command that separates what two owners have under one session id."""
+
+from __future__ import annotations
+
+import typer
+
+from torpor.history.protocol import SessionNotFound
+from torpor.worker.cli import console
+from torpor.worker.cli.shared import Json, Session, services_of
+from torpor.worker.deployment import identity
+from torpor.worker.ops import conflicts
+
+
+def separate(context: typer.Context, session: Session, *, as_json: Json = False) -> None:
+    """Give what others have written under a session's id an id of its own.
+
+    The archive of an older version may have the messages of several owners under one id. The first owner keeps the id.
+    What is of others gets a session of its own, which sleeps too, so that it can be shown, exported and purged alone.
+    The command can be run again. torpor sessions --conflicts lists both sides.
+
+    Example: torpor separate user-42
+    """
+    services = services_of(context, identity.require)
+    with console.working("separating"):
+        sides = conflicts.separate(services, session)
+    if as_json:
+        console.print_json(sides)
+        return
+    for side in sides:
+        console.say(f"separated: {side.messages:,} messages are now session {console.one_line(side.session)}")
+    if not sides:
+        raise SessionNotFound(f"the archive has nothing of others under the id of session {session!r}")

@@ -1,0 +1,133 @@
+"""Conflicts: session ids that two owners have used. What is not the first owner's gets an id of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from torpor.history.protocol import (
+    ANY_OWNER,
+    RestoreTicket,
+    SessionInfo,
+    TransientError,
+    aside_of,
+    run_sync,
+)
+from torpor.worker.archive import contents, parts, transcript
+from torpor.worker.archive.contents import Contents
+from torpor.worker.deployment import catalog
+from torpor.worker.deployment.services import Services
+from torpor.worker.errors import SegmentMissing
+from torpor.worker.failpoints import Failpoint, reach
+from torpor.worker.retention import expiry
+from torpor.worker.sleep import attempt
+from torpor.worker.sleep.outcome import Outcome
+
+
+class Place(StrEnum):
+    """Where a side of a conflict is."""
+
+    REDIS = "redis"
+    ARCHIVE = "archive"
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """What one owner has, and under which session id. The owner is None for messages that name none."""
+
+    session: str
+    owner: str | None
+    messages: int
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """A session id, what its owner has, and what somebody else has written to it while it slept."""
+
+    session: str
+    own: Side
+    other: Side
+
+
+def find(services: Services) -> Iterator[Conflict]:
+    """Walk the conflicts of a deployment: one listing of the archive, and one for each side of a conflict."""
+    for session_id, info in catalog.described(services, (each for each in catalog.live(services) if aside_of(each))):
+        if isinstance(info, SessionInfo):
+            yield _conflict(services, Side(session_id, info.owner, info.message_count, Place.REDIS))
+    for session_id, objects in catalog.stored_sessions(services):
+        owners = {stored.metadata.get("owner") for stored in objects}
+        if aside_of(session_id) is None and len(owners) == 1:
+            continue
+        found = expiry.unexpired(contents.look(services.archive, session_id))
+        if aside_of(session_id) is None:
+            for owner, part in parts.of_others(found).items():
+                yield _conflict(services, Side(session_id, owner, parts.count(part), Place.ARCHIVE))
+        elif found and services.sessions.info(session_id, owner=ANY_OWNER) is None:
+            yield _conflict(services, Side(session_id, parts.first_owner(found), parts.count(found), Place.ARCHIVE))
+
+
+def separate(services: Services, session_id: str) -> list[Side]:
+    """Give what the archive has of others under a session's id an id of its own, asleep like before; returns it.
+
+    Each part is copied to its new id, archived and verified there, and only then deleted here. Repeatable: a call that
+    was killed is finished by the next one. Raises ArchiveRefused for objects under a hold, and what a restore raises.
+    """
+    found = expiry.unexpired(contents.look(services.archive, session_id))
+    return [_separate(services, owner, part) for owner, part in parts.of_others(found).items()]
+
+
+def _separate(services: Services, owner: str | None, part: Contents) -> Side:
+    session = part.session_id.encode()
+    aside = services.sessions.deployment.keyspace.aside(session, part.segments[0].name.epoch).decode()
+    count = parts.count(part)
+    if services.sessions.info(aside, owner=ANY_OWNER) is None and not contents.look(services.archive, aside):
+        _copy(services, part, aside)
+    reach(Failpoint.PART_COPIED)
+    live = services.sessions.info(aside, owner=ANY_OWNER)
+    if live is not None and live.restored_count:
+        services.sessions.begin_anew(live, [])  # the archive has nothing of it under this id
+    result = attempt.archive_session(services, aside)
+    if result.outcome not in (Outcome.ARCHIVED, Outcome.MISSING):
+        raise result.error or TransientError(f"session {aside!r} could not be archived now: try again")
+    if parts.count(contents.look(services.archive, aside)) < count:
+        raise SegmentMissing(f"the archive does not have all of session {aside!r}: nothing was deleted")
+    _delete(services, owner, part)
+    return Side(aside, owner, count, Place.ARCHIVE)
+
+
+def _copy(services: Services, part: Contents, aside: str) -> None:
+    """Put the messages of a part into Redis, as the session `aside`: all of them at once."""
+    sessions, lease = services.sessions.operations, services.settings.lease
+    planned = transcript.plan(services.archive, part, max_message_bytes=services.settings.max_message_bytes)
+    ticket = run_sync(sessions.begin_restore(aside, lease, owner=ANY_OWNER))
+    if not isinstance(ticket, RestoreTicket):
+        raise TransientError(f"session {aside!r} is being written by somebody else: try again")
+    staged = 0
+    for page in transcript.read(services.archive, planned):
+        run_sync(sessions.stage(ticket, staged, page, lease))
+        staged += len(page)
+    run_sync(sessions.finish_restore(ticket, planned.count, planned.origin))
+
+
+def _delete(services: Services, owner: str | None, part: Contents) -> None:
+    """Delete the segments of a part, and first the markers by which its owner finds them."""
+    epochs = {segment.name.epoch for segment in part.segments}
+    if owner is not None:
+        for epoch, stored in contents.owner_markers(services.archive, owner, part.session_id):
+            if epoch in epochs:
+                services.archive.delete(stored)
+    for segment in part.segments:
+        services.archive.delete(segment.stored)
+        reach(Failpoint.PART_DELETED)
+
+
+def _conflict(services: Services, other: Side) -> Conflict:
+    session_id = aside_of(other.session) or other.session
+    found = expiry.unexpired(contents.look(services.archive, session_id))
+    live = services.sessions.info(session_id, owner=ANY_OWNER)
+    if live is not None and (live.complete or not found):
+        return Conflict(session_id, Side(session_id, live.owner, live.message_count, Place.REDIS), other)
+    own = parts.of_first_owner(found)
+    return Conflict(session_id, Side(session_id, parts.first_owner(found), parts.count(own), Place.ARCHIVE), other)

@@ -1,0 +1,33 @@
+"""Conflicts: another owner has written to the id of a session that sleeps. The id is its first owner's in the archive.
+
+What the other one has in Redis is put aside, under an id of its own. It is neither lost nor mixed with anything.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from torpor.history.protocol import SessionInfo, SessionOperations
+from torpor.worker.archive import parts
+from torpor.worker.archive.contents import Contents
+
+log = logging.getLogger("torpor.conflict")
+
+
+def is_others(found: Contents, live: SessionInfo) -> bool:
+    """True if the archive has a session for another owner than Redis has it for, which may be unproven so far."""
+    proven = live.complete and live.unproven_caller is None
+    if proven or not found:
+        return False
+    owner = parts.first_owner(found)
+    return owner != live.owner and not (owner is None and live.owner_assigned)
+
+
+async def set_aside(sessions: SessionOperations, live: SessionInfo) -> bool:
+    """Put a session in Redis aside; False if it has changed since it was described."""
+    aside = await sessions.set_aside(live.session_id, epoch=live.epoch, owner=live.owner)
+    if aside is not None:
+        log.warning(
+            "two owners have used session %r: what came while it slept is now session %r", live.session_id, aside
+        )
+    return aside is not None
