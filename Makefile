@@ -128,7 +128,8 @@ $(VENV)/docs: $(VENV)/dev
 $(BENCH)/ready: $(UV) uv.lock pyproject.toml tests/bench/overrides.txt
 	@echo "== installing what the benchmark needs in $(BENCH)" >&2
 	@UV_PROJECT_ENVIRONMENT=$(BENCH) $(UV) sync --locked --all-extras
-	@$(UV) pip install --python $(BENCH) --override tests/bench/overrides.txt langchain-google-memorystore-redis==0.3.0
+	@$(UV) pip install --python $(BENCH) --override tests/bench/overrides.txt langchain-google-memorystore-redis==0.3.0 \
+	    langgraph-checkpoint-plainredis==0.1.0 'langgraph-checkpoint-aws[valkey]==1.2.6'
 	@touch $@
 
 $(UV): .ci/uv.txt
