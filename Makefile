@@ -16,7 +16,7 @@ CASES ?= 10000
 # Three test files at a time, because tests mostly wait; each test process has its own servers.
 TOGETHER := -n 3 --dist loadfile
 
-.PHONY: help demo test packaging faults versions ledger fuzz bench latency purge-bench door lint types compose schemas audit pin-images format build docs clean
+.PHONY: help demo test packaging faults versions ledger fuzz bench latency purge-bench door lint types compose schemas tables audit pin-images format build docs clean
 
 help: ## List the commands.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -128,7 +128,8 @@ $(VENV)/docs: $(VENV)/dev
 $(BENCH)/ready: $(UV) uv.lock pyproject.toml tests/bench/overrides.txt
 	@echo "== installing what the benchmark needs in $(BENCH)" >&2
 	@UV_PROJECT_ENVIRONMENT=$(BENCH) $(UV) sync --locked --all-extras
-	@$(UV) pip install --python $(BENCH) --override tests/bench/overrides.txt langchain-google-memorystore-redis==0.3.0
+	@$(UV) pip install --python $(BENCH) --override tests/bench/overrides.txt langchain-google-memorystore-redis==0.3.0 \
+	    langgraph-checkpoint-plainredis==0.1.0 'langgraph-checkpoint-aws[valkey]==1.2.6'
 	@touch $@
 
 $(UV): .ci/uv.txt

@@ -39,7 +39,7 @@ for at in string.gmatch(positions or '', '%d+') do
 end
 if not checkpoint then return reply end
 local values = {}
-for reference = 1, select(3, tables_of(checkpoint)) do
+for reference = 1, select(4, tables_of(checkpoint)) do
   values[reference] = earlier_parts(KEYS[1], checkpoint, position, reference - 1)
 end
 reply[3], reply[4], reply[5] = int(position), checkpoint, values

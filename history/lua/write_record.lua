@@ -42,12 +42,13 @@ local latest_field, waiting_field = 'l' .. ARGV[13], 'i' .. ARGV[13]
 local index = from_index(KEYS[6], KEYS[1], position, covered(session, position), field, latest_field, waiting_field)
 if not index then return {'kind'} end
 local waits = ARGV[11] == '1' or (ARGV[11] == '' and index[4] == ARGV[14])
-given.next_idle = waits and ARGV[10] or ''
+given.next_idle, given.is_thread = waits and ARGV[10] or '', true
 local reply = write_messages(keys, given, session, {with_position(ARGV[15], position, ARGV[16])}, 1)
 if reply[1] ~= 'ok' then return reply end
 if reply[2] == position then return {'ok'} end
-redis.call('HSET', KEYS[6], '.', covered(session, position + 1), field, (index[2] or '') .. int(position) .. ' ')
-if is_checkpoint(ARGV[15]) and ARGV[14] > (index[3] or '') then redis.call('HSET', KEYS[6], latest_field, ARGV[14]) end
-if ARGV[11] == '1' then redis.call('HSET', KEYS[6], waiting_field, ARGV[14]) end
+local entries = {'.', covered(session, position + 1), field, (index[2] or '') .. int(position) .. ' '}
+if is_checkpoint(ARGV[15]) and ARGV[14] > (index[3] or '') then add(entries, latest_field, ARGV[14]) end
+if ARGV[11] == '1' then add(entries, waiting_field, ARGV[14]) end
+redis.call('HSET', KEYS[6], unpack(entries))
 if ARGV[11] == '0' then redis.call('HDEL', KEYS[6], waiting_field) end
 return {'ok', places_of(session), int(position)}

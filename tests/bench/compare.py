@@ -3,6 +3,7 @@
 make bench                                    all rows; writes docs/performance.md
 make bench ARGS="--only write --rounds 9"     the rows whose names begin with this; writes nothing
 make bench ARGS="--only write --profile"      and shows where Torpor's time goes
+make bench ARGS="--only thread"               threads of LangGraph beside other savers
 """
 
 # ruff: noqa: T201 - a program prints its results
@@ -19,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from bench import archiving, celery_share, footprint, index, page, reading, restoring, writing
+from bench import archiving, celery_share, footprint, index, page, reading, restoring, threads, writing
 from bench.harness import Bench, Result, Row, measure, profile
 from support.emulator import storage_emulator
 from support.servers import start_redis
@@ -30,12 +31,16 @@ ROWS: Sequence[Row] = [
     row for group in (writing, reading, footprint, index, archiving, restoring, celery_share) for row in group.ROWS
 ]
 
+# Rows that are not on the page: --only thread
+APART: Sequence[Row] = threads.ROWS
+
 
 def main() -> None:
     arguments = _arguments()
-    chosen = [row for row in ROWS if row.name.startswith(arguments.only)]
+    rows = [*ROWS, *APART] if arguments.only else ROWS
+    chosen = [row for row in rows if row.name.startswith(arguments.only)]
     if not chosen:
-        sys.exit(f"no row begins with {arguments.only!r}; there are {', '.join(row.name for row in ROWS)}")
+        sys.exit(f"no row begins with {arguments.only!r}; there are {', '.join(row.name for row in rows)}")
     began = time.monotonic()
     load, _, _ = os.getloadavg()
     results = run(chosen, arguments)

@@ -12,7 +12,10 @@ local function u16(text, at)
   return 256 * high + low
 end
 
-local function u32(text, at) return 65536 * u16(text, at) + u16(text, at + 2) end
+local function u32(text, at)
+  local a, b, c, d = string.byte(text, at, at + 3)
+  return 16777216 * a + 65536 * b + 256 * c + d
+end
 
 -- A record after its position in the list is put into it.
 local function with_position(kind, position, payload)
@@ -66,32 +69,37 @@ local function places_of(session) return (session.epoch or '0') .. ':' .. (sessi
 -- The state that the index covers.
 local function covered(session, length) return places_of(session) .. ':' .. int(length) end
 
--- Where the tables of a checkpoint begin, how many values it has, and how many references to values.
+-- A checkpoint's position when it was written, where its tables begin, how many values it has, and how many references to
+-- values. A read looks at hundreds of checkpoints, so each is taken apart in few steps.
 local function tables_of(checkpoint)
-  local tables = 10 + u16(checkpoint, 6) + u16(checkpoint, 8)
-  return tables + 4, u16(checkpoint, tables), u16(checkpoint, tables + 2)
+  local _, a, b, c, d, ns_high, ns_low, id_high, id_low = string.byte(checkpoint, 1, 9)
+  local tables = 10 + 256 * (ns_high + id_high) + ns_low + id_low
+  local values_high, values_low, references_high, references_low = string.byte(checkpoint, tables, tables + 3)
+  local at = 16777216 * a + 65536 * b + 256 * c + d
+  return at, tables + 4, 256 * values_high + values_low, 256 * references_high + references_low
 end
 
 -- A place in the tables: the distance to its record, nil if it leads nowhere else, and the slot there.
-local function place_in(checkpoint, entry)
-  local at = u32(checkpoint, entry)
-  return at ~= NOWHERE and u32(checkpoint, 2) - at or nil, u16(checkpoint, entry + 4)
+local function place_in(checkpoint, at, entry)
+  local a, b, c, d, high, low = string.byte(checkpoint, entry, entry + 5)
+  local there = 16777216 * a + 65536 * b + 256 * c + d
+  return there ~= NOWHERE and at - there or nil, 256 * high + low
 end
 
 -- The place of the predecessor of the value in a slot, and the value's bytes.
 local function value_in(checkpoint, slot)
-  local tables, values, references = tables_of(checkpoint)
+  local at, tables, values, references = tables_of(checkpoint)
   local entry, bytes = tables + 10 * slot, tables + 10 * values + 6 * references
   local begin = slot == 0 and 0 or u32(checkpoint, entry - 4)
-  local distance, slot_there = place_in(checkpoint, entry)
+  local distance, slot_there = place_in(checkpoint, at, entry)
   return distance, slot_there, string.sub(checkpoint, bytes + begin, bytes + u32(checkpoint, entry + 6) - 1)
 end
 
 -- The parts of a referenced value that are in earlier records, newest first. After a reference that leads nowhere comes an
 -- empty one: no part is empty.
 local function earlier_parts(list_key, checkpoint, position, reference)
-  local tables, values = tables_of(checkpoint)
-  local distance, slot = place_in(checkpoint, tables + 10 * values + 6 * reference)
+  local at, tables, values = tables_of(checkpoint)
+  local distance, slot = place_in(checkpoint, at, tables + 10 * values + 6 * reference)
   if not distance then distance, slot = value_in(checkpoint, slot) end
   local parts = {}
   while distance and distance > 0 and distance <= position do

@@ -8,7 +8,7 @@ local function refusal(keys, given, session, element)
   if exists and given.only_new == '1' then return {'exists'} end
   local refused = refused_caller(session.owner, given.caller, keys.messages)
   if refused then return refused end
-  if is_other_kind(keys.messages, element) then return {'kind'} end
+  if not given.is_thread and is_other_kind(keys.messages, element) then return {'kind'} end
   if given.only_known == '1' and may_be_asleep(session.owner, session.complete, keys.messages) then return {'unknown'} end
 end
 

@@ -42,7 +42,7 @@ def test_the_first_example_runs_as_it_stands(
     assert example.strip().count("\n") <= 10
     exec(compile(example.replace("redis://localhost:6379/0", redis_server.url), "README.md", "exec"), {})
     assert "It arrives on Friday." in capsys.readouterr().out
-    info = MemorystoreChatMessageHistory(client, "user-42").info()
+    info = MemorystoreChatMessageHistory(client, "user-42", owner="ann").info()
     assert info
     assert (info.status, info.message_count, info.owner) == ("due", 2, "ann")
 
@@ -58,7 +58,8 @@ def test_the_asyncio_example_runs_as_it_stands(
 
 
 def test_the_archive_example_wakes_a_session(services: Services) -> None:
-    MemorystoreChatMessageHistory(services.sessions.client, "user-42").add_user_message("Where is my order?")
+    said = MemorystoreChatMessageHistory(services.sessions.client, "user-42", owner="ann")
+    said.add_user_message("Where is my order?")
     archive_session(services, "user-42")
     scope: dict[str, Any] = {"client": services.sessions.client}
     example = example_with("SessionArchive").replace("gs://my-bucket/chats", services.archive.url)

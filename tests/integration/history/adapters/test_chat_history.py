@@ -192,7 +192,9 @@ class Insomnia:
 
     woken = 0
 
-    async def wake(self, sessions: SessionOperations, session_id: str, owner: Caller) -> None:
+    async def wake(
+        self, sessions: SessionOperations, session_id: str, owner: Caller, *, assign_owner: bool = False
+    ) -> None:
         self.woken += 1
 
 
