@@ -31,6 +31,7 @@ RELYING = [
     "hold --owner nobody --reason why",
     "unhold --session none",
     "restore none",
+    "separate none",
     "assign-owner --match zz* --owner ann --yes",
     "purge --session none --dry-run",
     "purge --owner nobody --dry-run",

@@ -25,8 +25,8 @@ def separate(context: typer.Context, session: Session, *, as_json: Json = False)
         sides = conflicts.separate(services, session)
     if as_json:
         console.print_json(sides)
-        return
-    for side in sides:
-        console.say(f"separated: {side.messages:,} messages are now session {console.one_line(side.session)}")
+    else:
+        for side in sides:
+            console.say(f"separated: {side.messages:,} messages are now session {console.one_line(side.session)}")
     if not sides:
         raise SessionNotFound(f"the archive has nothing of others under the id of session {session!r}")

@@ -49,6 +49,7 @@ CALLS = [
     ["export", "--all"],
     ["assign-owner", "--match", "*", "--owner", "ann", "--yes"],
     ["adopt", "--match", "*", "--format", "memorystore"],
+    ["separate", "s"],
     ["demo", "--redis-url", "{redis}", "--archive-url", "gs://bucket/chats"],
 ]
 

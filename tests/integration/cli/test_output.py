@@ -62,6 +62,7 @@ TOLD: list[tuple[list[str], list[str]]] = [
     (["import", "{file}"], ["imported"]),
     (["hold", "--session", AWAKE, "--reason", "r"], ["held"]),
     (["assign-owner", "--match", AWAKE, "--owner", OWNER, "--dry-run"], ["assign"]),
+    (["separate", ASLEEP], [ASLEEP]),
 ]
 # For programs: a call of each command that takes --json.
 FOR_PROGRAMS = [
@@ -86,6 +87,7 @@ FOR_PROGRAMS = [
     ["import", "{file}", "--dry-run"],
     ["adopt", "--match", "*", "--format", "memorystore", "--dry-run"],
     ["assign-owner", "--match", AWAKE, "--owner", OWNER, "--dry-run"],
+    ["separate", ASLEEP],
 ]
 # Commands that print no results of their own, or take no --json.
 NOT_FOR_PROGRAMS = {"demo", "worker", "beat", "export", "requeue"}

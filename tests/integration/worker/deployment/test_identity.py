@@ -182,10 +182,10 @@ def test_a_task_does_nothing_once_its_redis_was_emptied(
 def test_an_application_is_refused_once_its_redis_was_emptied(client: redis.Redis, services: Services) -> None:
     sleep(client, services, "s", "hello")
     archive = SessionArchive(services.archive.url)
-    assert len(MemorystoreChatMessageHistory(client, "s", archive=archive).messages) == 1
+    assert len(MemorystoreChatMessageHistory(client, "s", owner="ann", archive=archive).messages) == 1
     client.flushall()
     with pytest.raises(DeploymentMismatch):
-        assert MemorystoreChatMessageHistory(client, "s", archive=archive).messages
+        assert MemorystoreChatMessageHistory(client, "s", owner="ann", archive=archive).messages
     assert raw(client, "KEYS", "*") == []
 
 

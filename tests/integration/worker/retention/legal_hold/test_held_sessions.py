@@ -205,7 +205,7 @@ def test_a_quarantined_session_is_protected_at_once_and_its_objects_are_held_whi
     sleep(services, "s", A)
     restore_session(services, "s")
     say(services, "s", B)
-    services = with_settings(services, max_attempts=2, retry_delay_seconds=0.1)
+    services = with_settings(services, max_attempts=2, retry_delay_seconds=0.1, lease_seconds=2)
     lease = services.sessions.claim_one("s", services.settings.lease)
     assert isinstance(lease, Lease)
     services.sessions.snapshots([lease])
@@ -221,7 +221,8 @@ def test_a_quarantined_session_is_protected_at_once_and_its_objects_are_held_whi
     assert held(services, "s") == [True]
     with pytest.raises(SessionHeld):
         chat(services).clear()
-    assert purge(services, Order.of(session="s")).state is PurgeState.BLOCKED
+    # An upload of the attempt may arrive until its lease would have ended.
+    wait_until(lambda: purge(services, Order.of(session="s")).state is PurgeState.BLOCKED)
     info = chat(services).info()
     assert info
     assert (info.status, info.error, info.attempts) == (Status.QUARANTINED, "it is broken", 0)

@@ -9,7 +9,7 @@ import redis
 
 from support.archiving import LARGE, Chat, clear_and_erase
 from support.keyspace import raw
-from support.observed import watch
+from support.observed import Points, watch
 from support.waiting import wait_until
 from torpor.history.protocol import (
     ClaimOutcome,
@@ -33,6 +33,17 @@ def score(client: redis.Redis) -> float | None:
 def now_ms(client: redis.Redis) -> float:
     seconds, microseconds = raw(client, "TIME")
     return float(seconds * 1_000 + microseconds / 1_000)
+
+
+def lose_the_lease(points: Points, act: Callable[[], object]) -> None:
+    """Take the lease away just before a renewal, and wait until the worker knows it by that renewal."""
+    points.at("before renew batch", act)
+    wait_until(
+        lambda: (
+            "before renew batch" not in points.pending
+            and points.log.count("after renew batch") == points.log.count("before renew batch")
+        )
+    )
 
 
 def test_a_slow_upload_keeps_its_lease(client: redis.Redis, services: Services) -> None:
@@ -62,10 +73,8 @@ def test_a_lease_that_was_taken_over_stops_the_work(client: redis.Redis, service
     def take_over() -> None:
         services.sessions.close("s")
         taken.append(services.sessions.claim_one("s", services.settings.lease))
-        begun = points.log.count("before renew batch")
-        wait_until(lambda: points.log.count("after renew batch") > begun)
 
-    points.at("after read", take_over)
+    points.at("after read", lambda: lose_the_lease(points, take_over))
     assert archive_session(watched, "s").outcome is Outcome.SUPERSEDED
     assert points.log.count("after read") == 1
     assert "before put segment" not in points.log
@@ -83,13 +92,7 @@ def test_an_upload_that_finishes_after_its_session_was_erased_is_taken_back(
     chat = Chat(services)
     chat.say(3)
     watched, points = watch(services, lease_seconds=0.3)
-
-    def erase_and_wait() -> None:
-        erase(chat)
-        begun = points.log.count("before renew batch")
-        wait_until(lambda: points.log.count("after renew batch") > begun)  # the worker knows that its lease is lost
-
-    points.at("before put segment", erase_and_wait)
+    points.at("before put segment", lambda: lose_the_lease(points, lambda: erase(chat)))
     assert archive_session(watched, "s").outcome is Outcome.SUPERSEDED
     assert "after put segment" in points.log
     chat.check_erased()
