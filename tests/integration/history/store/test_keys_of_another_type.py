@@ -7,7 +7,7 @@ import redis
 
 from support.keyspace import raw
 from support.sessions import commit
-from support.stored_sessions import DUE, MINUTE, TALLY, A, B, C, begun, claim_due, fill, snapshot_of
+from support.stored_sessions import DUE, MINUTE, TALLY, A, B, C, begun, claim_due, snapshot_of
 from torpor.history.protocol import (
     CommitOutcome,
     Origin,
@@ -38,7 +38,7 @@ def test_a_turn_is_written_as_a_whole_or_not_at_all_whatever_the_types_of_its_ke
 def test_a_restore_that_meets_a_key_of_another_type_moves_no_message(
     store: SessionStore, client: redis.Redis, key: str
 ) -> None:
-    fill(store, "s", messages=[C])
+    store.append("s", [C], owner="ann")
     ticket = begun(store)
     assert store.stage(ticket, 0, [A, B], MINUTE)
     raw(client, "DEL", key)

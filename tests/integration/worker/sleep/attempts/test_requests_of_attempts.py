@@ -50,7 +50,7 @@ def assigned(services: Services) -> None:
 
 PROLONGED = ["describe", "patch"]
 CASES: dict[str, tuple[Callable[[Services], None], list[str]]] = {
-    "first sleep": (say, ["upload", "upload"]),
+    "first sleep": (say, ["list", "upload", "upload"]),
     "first sleep, no owner": (lambda services: say(services, None), ["upload"]),
     "woken and grown": (woken, ["upload", "upload", "list"]),
     "grown": (grown, ["list", "upload", "list"]),
