@@ -12,54 +12,63 @@ from torpor.worker.errors import ArchiveRefused, ArchiveUnavailable, DeploymentM
 
 log = logging.getLogger("torpor.identity")
 
-# How long a worker relies on what it has read of the archive's identity. It asks Redis more often.
+# How long a process relies on what it has read of the archive's identity. It asks Redis more often.
 _RELY_SECONDS = 60
 
 
 class Reliance:
-    """The identity of a Redis that agreed with the archive, as Redis was last seen."""
+    """The identity of a Redis that agreed with the archive, as Redis was last seen, and for how long it counts.
+
+    Redis alone does not tell all: a backup in place that is younger than the last look has lost nothing of what was
+    seen. Only the archive tells that it is behind.
+    """
 
     def __init__(self) -> None:
         """Nothing is known yet."""
         self._seen: Identity | None = None
+        self._until = 0.0
 
     def covers(self, redis: Identity) -> bool:
-        """True if this Redis goes on from the one that agreed: it has lost neither its id nor tokens of the fence."""
+        """True if this Redis goes on from the one that agreed, and the archive need not be asked again yet."""
+        return self.goes_on(redis) and time.monotonic() < self._until
+
+    def goes_on(self, redis: Identity) -> bool:
+        """True if this Redis has lost neither the id nor tokens of the fence of the one that agreed."""
         if self._seen is None or not redis.goes_on_from(self._seen):
             return False
         self._seen = redis
         return True
 
     def begin(self, redis: Identity) -> None:
-        """Rely on this Redis, which agrees with the archive."""
+        """Rely on this Redis for a minute: it agrees with the archive, or goes on while the archive is down."""
         self._seen = redis
+        self._until = time.monotonic() + _RELY_SECONDS
 
 
 class Watch:
     """Compares both sides as often as is cheap: Redis at each look, the archive every minute.
 
     A Redis that was emptied meanwhile, such as by a failover without replicas, or replaced by a backup of itself, is
-    found by the next look.
+    found by the next look, or a minute later if only the archive tells it.
     """
 
     def __init__(self, sessions: SessionStore, archive: ArchiveStore) -> None:
         self._sessions = sessions
         self._archive = archive
         self._reliance = Reliance()
-        self._until = 0.0
         self._still_until = 0.0
 
     def look(self) -> None:
         """As `identity.make`. While the archive is down, a process relies on what it has read before."""
-        covered = self._reliance.covers(self._sessions.identity())
-        if covered and time.monotonic() < self._until:
+        redis = self._sessions.identity()
+        if self._reliance.covers(redis):
             return
-        self._until = time.monotonic() + _RELY_SECONDS
         try:
             self._reliance.begin(identity.make(self._sessions, self._archive))
         except ArchiveUnavailable as error:
-            if not covered:
+            if not self._reliance.goes_on(redis):
                 raise
+            self._reliance.begin(redis)
             log.warning("the archive's identity can't be read again: %s", error)
 
     def move_fence(self) -> None:

@@ -167,7 +167,7 @@ class SessionArchive:
         raise TransientError(f"session {session_id!r} keeps changing between Redis and the archive; try again")
 
     async def _compare(self, sessions: SessionOperations) -> None:
-        """Make sure that both sides belong together. The archive is asked again only if Redis has lost something."""
+        """Make sure that both sides belong together. The archive is asked at most once a minute if Redis goes on."""
         recorded = await sessions.identified()
         reliance = self._reliances.setdefault(sessions.namespace, Reliance())
         while not reliance.covers(recorded):

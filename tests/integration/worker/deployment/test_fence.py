@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -34,6 +36,7 @@ from torpor.worker import tasks
 from torpor.worker.archive import ownership
 from torpor.worker.archive.stores.url import open_archive
 from torpor.worker.deployment import fence, identity
+from torpor.worker.deployment import watch as watching
 from torpor.worker.deployment.identity import State, compare_sides
 from torpor.worker.deployment.services import Services
 from torpor.worker.deployment.settings import PREFIX
@@ -41,6 +44,8 @@ from torpor.worker.deployment.watch import Watch
 from torpor.worker.errors import ArchiveCorrupt, ArchiveRefused, ArchiveUnavailable, DeploymentMismatch
 from torpor.worker.failpoints import Failpoint
 from torpor.worker.ops import moves
+from torpor.worker.sleep.attempt import archive_session
+from torpor.worker.sleep.outcome import Outcome
 
 pytestmark = pytest.mark.usefixtures("as_in_cloud_storage")
 
@@ -349,6 +354,37 @@ def test_an_application_finds_at_its_next_wake_that_its_redis_was_replaced_by_a_
     backup.restore(client)
     with pytest.raises(DeploymentMismatch, match="torpor deployment recover"):
         assert MemorystoreChatMessageHistory(client, "s", archive=archive).messages
+
+
+@pytest.mark.parametrize("process", ["application", "worker"])
+def test_a_backup_that_is_younger_than_the_last_look_is_found_when_a_minute_is_over(
+    client: redis.Redis, services: Services, monkeypatch: pytest.MonkeyPatch, process: str
+) -> None:
+    """It has all that the process has seen of Redis; only the archive tells that it is behind."""
+    move_fence(services, 2)
+    sleep(client, services, "s", "hello")
+    archive, watch = SessionArchive(services.archive.url), Watch(services.sessions, services.archive)
+    history = MemorystoreChatMessageHistory(client, "s", owner="ann", archive=archive)
+
+    def look() -> None:
+        if process == "worker":
+            watch.look()
+        else:
+            assert len(history.messages) == 1
+            services.sessions.close("s")
+            assert archive_session(services, "s").outcome is Outcome.ARCHIVED
+
+    look()
+    move_fence(services)
+    backup = Backup.of(client)
+    move_fence(services, 3)
+    backup.restore(client)
+    look()
+    after = time.monotonic() + 61
+    monkeypatch.setattr(watching, "time", SimpleNamespace(monotonic=lambda: after))
+    for _ in range(2):
+        with pytest.raises(DeploymentMismatch, match="torpor deployment recover"):
+            look()
 
 
 @pytest.mark.parametrize("point", ["before list", "after open"])
