@@ -112,9 +112,10 @@ def test_a_damaged_upload_that_the_session_has_outgrown_keeps_it_not_from_waking
     say(services)
     dies(services)
     damage(services)
-    say(services, b'{"content":"more"}')
+    more = b'{"content":"more"}'
+    services.sessions.append("s", [more], owner="ann", assigns=True)
     assert archive_session(services, "s").outcome is Outcome.ARCHIVED
-    check_woken(services, [*WORDS, b'{"content":"more"}'])
+    check_woken(services, [*WORDS, more])
 
 
 def damage(services: Services) -> None:

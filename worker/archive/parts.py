@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from torpor.worker.archive.contents import Contents, Segment
+from torpor.worker.archive.segment_metadata import is_as_written
 
 
 def first_owner(found: Contents) -> str | None:
@@ -25,9 +26,9 @@ def of_first_owner(found: Contents) -> Contents:
     unnamed: list[Segment] = []
     for segment in found.segments:
         if _owner(segment) is None:
-            unnamed.append(segment)
+            (kept if _same_epoch(kept[-1:], segment) else unnamed).append(segment)
         elif _owner(segment) == first:
-            if not kept or _base(segment) > _messages(kept):
+            if not kept or _base(segment) > _messages(kept) or _same_epoch(unnamed[-1:], segment):
                 kept += unnamed
                 unnamed = []
             kept.append(segment)
@@ -57,7 +58,13 @@ def _messages(segments: Sequence[Segment]) -> int:
 
 
 def _owner(segment: Segment) -> str | None:
-    return segment.stored.metadata.get("owner")
+    """The owner that a segment names; None if its metadata is not what was written."""
+    return segment.stored.metadata.get("owner") if is_as_written(segment.stored) else None
+
+
+def _same_epoch(before: Sequence[Segment], segment: Segment) -> bool:
+    """True if the segment is of the epoch of the one before it: an epoch is of one session in Redis, so of one owner."""
+    return any(each.name.epoch == segment.name.epoch for each in before)
 
 
 def _base(segment: Segment) -> int:

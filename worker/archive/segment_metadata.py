@@ -89,7 +89,7 @@ class SegmentMetadata(BaseModel):
         if segment.damage is not None:
             raise SegmentDamaged(segment.damage)
         needed = _needed(segment.metadata)
-        if segment.metadata.get(_CHECK) not in (None, _checksum(needed)):
+        if not is_as_written(segment):
             raise _damaged(archive, segment, "it is not what was written")
         try:
             read = cls.model_validate(needed)
@@ -111,6 +111,11 @@ class SegmentMetadata(BaseModel):
         """The properties of the session that a restore gives back to it."""
         expiry = Expiry(_span(self.idle_ms), _span(self.max_age_ms), _span(self.retention_ms))
         return Origin(self.created, expiry, self.owner)
+
+
+def is_as_written(stored: StoredObject) -> bool:
+    """False if somebody or something has changed the metadata of a segment that a restore needs."""
+    return stored.metadata.get(_CHECK) in (None, _checksum(_needed(stored.metadata)))
 
 
 def damage_of(archive: ArchiveStore, stored: StoredObject) -> str | None:

@@ -6,6 +6,7 @@ What the other one has in Redis is put aside, under an id of its own. It is neit
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 from torpor.history.protocol import SessionInfo, SessionOperations
 from torpor.worker.archive import parts
@@ -15,11 +16,15 @@ log = logging.getLogger("torpor.conflict")
 
 
 def is_others(found: Contents, live: SessionInfo) -> bool:
-    """True if the archive has a session for another owner than Redis has it for, which may be unproven so far."""
+    """True if the archive has a session for another owner than Redis has it for, which may be unproven so far.
+
+    Segments of the live session's own epoch are its own uploads, whatever their metadata says.
+    """
     proven = live.complete and live.unproven_caller is None
-    if proven or not found:
+    earlier = replace(found, segments=[each for each in found.segments if each.name.epoch != live.epoch])
+    if proven or not earlier:
         return False
-    owner = parts.first_owner(found)
+    owner = parts.first_owner(earlier)
     return owner != live.owner and not (owner is None and live.owner_assigned)
 
 

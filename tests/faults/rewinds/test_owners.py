@@ -1,18 +1,13 @@
-"""Owner markers under kills, and two owners of one session id."""
+"""Owner markers under kills."""
 
 from __future__ import annotations
 
 import pytest
 import redis
 
-from support.keyspace import raw
-from support.rewinding import S, at, chat, described, end_lease, killed_at, object_names, said, say, sleep
+from support.rewinding import S, at, chat, described, end_lease, killed_at, object_names, say, sleep
 from support.sessions import purge_session, with_settings
 from support.waiting import wait_until
-from torpor.history.protocol import (
-    OwnerMismatch,
-    Status,
-)
 from torpor.worker.archive import names, ownership
 from torpor.worker.archive.names import FloorName
 from torpor.worker.deployment.services import Services
@@ -23,7 +18,6 @@ from torpor.worker.failpoints import Failpoint
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain
 from torpor.worker.sleep.outcome import Outcome
-from torpor.worker.wake.read import read_transcript
 from torpor.worker.wake.restore import restore_session
 
 # Owners
@@ -35,7 +29,7 @@ def test_an_owner_who_comes_after_the_first_archive_gets_a_marker_with_the_next(
     say(client, "0")
     sleep(services)
     restore_session(services, S)
-    say(client, "1", owner="ann")
+    say(client, "1", owner="ann", assign_owner=True)
     marker = names.owner_marker("ann", S, described(services).epoch)
     assert marker not in object_names(services.archive)
     sleep(services)
@@ -48,7 +42,7 @@ def prepare_owned(client: redis.Redis, services: Services) -> None:
     say(client, "0", owner="ann")
     sleep(services)
     restore_session(services, S)
-    say(client, "1")
+    say(client, "1", owner="ann")
     sleep(services)
     assert len(markers(services)) == 2
 
@@ -81,7 +75,7 @@ def test_a_clear_whose_worker_is_killed_erases_all_markers_and_segments_in_the_e
     prepare_owned(client, services)
     if awake:
         restore_session(services, S)
-    chat(client).clear()
+    chat(client, owner="ann").clear()
     with killed_at(failpoint, times):
         archive_session(services, S)
     segments = [name for name in object_names(services.archive) if name.endswith(".jsonl.gz")]
@@ -129,35 +123,3 @@ def end_tombstone(services: Services) -> None:
         return services.sessions.info(S) is None
 
     wait_until(ended, what="the tombstone has ended")
-
-
-def test_two_owners_of_one_session_id_never_share_a_transcript(client: redis.Redis, services: Services) -> None:
-    say(client, "ann's", owner="ann")
-    sleep(services)
-    say(client, "bob's", owner="bob")
-    before = described(services)
-    with pytest.raises(OwnerMismatch):
-        restore_session(services, S)
-    assert said(client) == ["bob's"]
-    assert not raw(client, "KEYS", "*:r:*")
-    after = described(services)
-    assert (after.owner, after.status, after.epoch, after.restored_count) == ("bob", Status.LIVE, before.epoch, 0)
-    say(client, "bob's again", owner="bob")
-    sleep(services)
-    assert services.sessions.info(S) is None
-
-
-@pytest.mark.parametrize("live", [False, True], ids=["both asleep", "one awake"])
-def test_what_the_archive_has_of_two_owners_is_not_read_as_one_transcript(
-    client: redis.Redis, services: Services, *, live: bool
-) -> None:
-    say(client, "ann's", owner="ann")
-    sleep(services)
-    say(client, "bob's", owner="bob")
-    if not live:
-        sleep(services)
-    with pytest.raises(OwnerMismatch):
-        read_transcript(services, S)
-    with pytest.raises(OwnerMismatch):
-        restore_session(services, S)
-    assert said(client) == (["bob's"] if live else [])

@@ -63,7 +63,11 @@ def pop(services: Services, chat: Chat) -> None:
     """Take messages back until twelve are left; a second call does the rest."""
     del chat.acknowledged[12:]
     conversation = Conversation(
-        services.sessions.client, chat.session_id, archive=SessionArchive(services.archive.url), shards=len(SHARDS)
+        services.sessions.client,
+        chat.session_id,
+        owner="ann",
+        archive=SessionArchive(services.archive.url),
+        shards=len(SHARDS),
     )
     while len(transcript(chat.services, chat.session_id)) > len(chat.acknowledged):
         run_sync(conversation.pop(lambda page: page.messages))
