@@ -39,13 +39,15 @@ class ArchiveFence:
 class ArchiveIdentity:
     """Which deployment an archive belongs to: its namespace, its id, and the ids that it had before, oldest first.
 
-    `fence` is None until a worker has moved the fence. `stored` is the object that says all this.
+    `forked` is true if a fork gave it its id. `fence` is None until a worker has moved the fence. `stored` is the
+    object that says all this.
     """
 
     url: str
     namespace: str | None = None
     deployment: str | None = None
     former: Sequence[str] = ()
+    forked: bool = False
     number: int = 0
     fence: ArchiveFence | None = None
     stored: StoredObject | None = None
@@ -68,6 +70,7 @@ def read(archive: ArchiveStore) -> ArchiveIdentity:
             written["namespace"],
             written["deployment"],
             tuple(written["former"]),
+            written.get("forked") is True,
             names.identity_number(last.name),
             _fence(last),
             last,
@@ -76,14 +79,18 @@ def read(archive: ArchiveStore) -> ArchiveIdentity:
         raise ArchiveCorrupt(f"{archive.url}/{last.name} is damaged: {type(exc).__name__}") from exc
 
 
-def write(archive: ArchiveStore, before: ArchiveIdentity, namespace: str, deployment: str) -> None:
+def write(
+    archive: ArchiveStore, before: ArchiveIdentity, namespace: str, deployment: str, *, forked: bool = False
+) -> None:
     """Make `deployment` the archive's id after the one `before`; raises ArchiveConflict if somebody else was faster.
 
     Raises ArchiveTaken too. Repeatable.
     """
     take(archive, namespace)
     former = [*before.former, *([before.deployment] if before.deployment else [])]
-    written = {"deployment": deployment, "namespace": namespace, "former": former}
+    written: dict[str, object] = {"deployment": deployment, "namespace": namespace, "former": former}
+    if forked:
+        written["forked"] = True
     body = json.dumps(written, indent=1).encode() + b"\n"
     archive.put(names.identity_name(before.number + 1), io.BytesIO(body), len(body), metadata={})
 
