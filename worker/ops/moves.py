@@ -46,7 +46,7 @@ def move_archive(services: Services, *, force: bool = False) -> None:
 
 
 def check_copies(services: Services, *, force: bool = False) -> Comparison:
-    """Both sides, if they are copies of a deployment whose archive is elsewhere, or if a fork has made them a deployment.
+    """Both sides, if they are copies of a deployment whose archive is elsewhere, or were forked already.
 
     Raises DeploymentMismatch. Another Redis that uses the archive is refused too, unless `force` is given.
     """
