@@ -22,8 +22,12 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from fuzz.harness import KINDS, MIB, Wrong, harness, quiet
+from fuzz.harness import BUCKET, FOLDER, KINDS, MIB, STORES, Wrong, harness, quiet
+from support.emulator import storage_emulator
 from support.servers import start_redis
+
+# Every tenth round over the kinds reads from a bucket, which is slower.
+_BUCKET_EVERY = 10
 
 
 def main(given: Sequence[str] | None = None) -> int:
@@ -32,28 +36,39 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", default=str(random.randrange(10**6)))
     parser.add_argument("--only", choices=KINDS)
     parser.add_argument("--number", type=int)
+    parser.add_argument("--store", choices=STORES, help="Read all cases from this store.")
     options = parser.parse_args(given)
     print(f"seed {options.seed}", flush=True)
     in_memory = Path("/dev/shm")
-    done: Counter[str] = Counter()
+    done: Counter[tuple[str, str]] = Counter()
     wrong: list[str] = []
-    with tempfile.TemporaryDirectory(dir=in_memory if in_memory.is_dir() else None) as folder, quiet():
+    with (
+        tempfile.TemporaryDirectory(dir=in_memory if in_memory.is_dir() else None) as folder,
+        storage_emulator(Path(folder)) as emulator,
+        quiet(),
+    ):
         server = start_redis(Path(folder))
         with server.client() as client:
-            cases = harness(client, Path(folder) / "archive", server.settings)
+            cases = harness(client, Path(folder) / "archive", server.settings, emulator)
+            for store in STORES:
+                cases.warm_up(store)
             for number in range(options.cases) if options.number is None else [options.number]:
                 kind = options.only or KINDS[number % len(KINDS)]
+                on_bucket = number // len(KINDS) % _BUCKET_EVERY == _BUCKET_EVERY - 1
+                store = options.store or (BUCKET if on_bucket else FOLDER)
                 try:
-                    cases.run(kind, random.Random(f"{options.seed} {number}"))
+                    cases.run(kind, random.Random(f"{options.seed} {number}"), store)
                 except Wrong as error:
                     wrong.append(f"case {number}: {error}")
                     print(wrong[-1], flush=True)
                     if options.number is not None:
                         traceback.print_exc()
-                done[kind] += 1
+                done[kind, store] += 1
+                if done.total() % 500 == 0:
+                    print(f"{done.total():,} cases", flush=True)
         server.stop()
-    for kind, count in done.items():
-        print(f"{count:6,}  {kind}")
+    for (kind, store), count in sorted(done.items()):
+        print(f"{count:6,}  {kind}, in a {store}")
     print(
         f"{done.total():6,}  cases, {len(wrong)} wrong; slowest step {cases.slowest:.1f} s, "
         f"most memory added {cases.largest / MIB:.1f} MiB"

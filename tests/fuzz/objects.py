@@ -54,7 +54,7 @@ def value(rng: Random) -> Any:
     return rng.choice([*TEXTS, *TIMES, *NUMBERS, ["x"], {"a": {"b": []}}, "\ud800", rng.random(), rng.getrandbits(70)])
 
 
-def _bytes(rng: Random, data: bytes, upto: int) -> bytes:
+def changed_bytes(rng: Random, data: bytes, upto: int) -> bytes:
     """Data with a few bytes changed, removed or added before position `upto`."""
     changed = bytearray(data)
     for _ in range(rng.randint(1, 4)):
@@ -72,12 +72,12 @@ def _bytes(rng: Random, data: bytes, upto: int) -> bytes:
 
 
 def header(rng: Random, path: Path) -> None:
-    path.write_bytes(_bytes(rng, path.read_bytes(), 18))
+    path.write_bytes(changed_bytes(rng, path.read_bytes(), 18))
 
 
 def body(rng: Random, path: Path) -> None:
     data = path.read_bytes()
-    path.write_bytes(_bytes(rng, data, len(data)))
+    path.write_bytes(changed_bytes(rng, data, len(data)))
 
 
 def members(rng: Random, path: Path) -> None:
@@ -209,7 +209,7 @@ def descriptions(rng: Random, path: Path) -> None:
     description_path(path).write_bytes(
         rng.choice(
             [
-                _bytes(rng, text, len(text)),
+                changed_bytes(rng, text, len(text)),
                 json.dumps(value(rng)).encode(),
                 deep(rng).encode(),
                 b" " * rng.choice([0, 1_000, 400_000]) + text,

@@ -28,7 +28,7 @@ def sleep(client: redis.Redis, services: Services, session_id: str, *texts: str,
 
 def the_id(services: Services) -> str:
     """The id of the only purge there is."""
-    [found] = [*orders.open_orders(services), *(each.id for each in receipts.receipts(services))]
+    [found] = [*orders.open_orders(services), *receipts.finished(services)]
     return found
 
 

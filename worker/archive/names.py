@@ -44,6 +44,7 @@ _NUMBER = "0|[1-9][0-9]*"
 _SEGMENT = re.compile(
     rf"(?P<epoch>{_NUMBER})/(?P<start>{_NUMBER})-(?P<stop>{_NUMBER})-(?P<digest>[0-9a-f]{{8}})\.jsonl\.gz"
 )
+_IDENTITY = re.compile(rf"{IDENTITIES}(?P<number>[0-9]{{6}})\.json")
 _FLOOR = re.compile(rf"(?P<epoch>{_NUMBER})/floor")
 
 
@@ -139,9 +140,10 @@ def identity_name(number: int) -> str:
     return f"{IDENTITIES}{number:06d}.json"
 
 
-def identity_number(object_name: str) -> int:
-    """The number in an `identity_name`; raises ValueError for another name."""
-    return int(object_name.removeprefix(IDENTITIES).removesuffix(".json"))
+def identity_number(object_name: str) -> int | None:
+    """The number in an `identity_name`; None for another name."""
+    match = _IDENTITY.fullmatch(object_name)
+    return int(match["number"]) if match else None
 
 
 def order_name(purge: str) -> str:
@@ -155,7 +157,9 @@ def receipts_of(purge: str) -> str:
 
 
 def purge_of(object_name: str) -> str:
-    """The id of the purge that an object below RECEIPTS belongs to."""
+    """The id of the purge that an object below ORDERS or RECEIPTS belongs to."""
+    if object_name.startswith(ORDERS):
+        return object_name.removeprefix(ORDERS).removesuffix(".json")
     return object_name.removeprefix(RECEIPTS).partition("/")[0]
 
 

@@ -15,16 +15,25 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from pydantic import BaseModel, ValidationError
+
 from torpor.worker.archive import names
 from torpor.worker.archive.stores import ArchiveStore, StoredObject
 from torpor.worker.errors import ArchiveConflict, ArchiveCorrupt, ArchiveTaken
 
 # More than any identity has; whoever can write to the archive must not fill our memory.
-_MOST_BYTES = 1024 * 1024
-
-
+_MOST_BYTES = 64 * 1024
 # The entries of the object's metadata.
 _TOKEN, _MOVED_AT = "fence", "fence_moved_at"
+
+
+class _Written(BaseModel):
+    """The content of an identity's object."""
+
+    deployment: str
+    namespace: str
+    former: list[str]
+    forked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,28 +64,25 @@ class ArchiveIdentity:
 
 def read(archive: ArchiveStore) -> ArchiveIdentity:
     """The identity of an archive: one listing and one read. Raises ArchiveCorrupt."""
-    stored = list(archive.list(names.IDENTITIES))
-    if not stored:
+    numbered = [
+        (number, stored)
+        for stored in archive.list(names.IDENTITIES)
+        if (number := names.identity_number(stored.name)) is not None
+    ]
+    if not numbered:
         return ArchiveIdentity(archive.url, _namespace(archive))
-    last = stored[-1]
-    if last.damage is not None:
-        raise ArchiveCorrupt(last.damage)  # it may hide the fence
-    with archive.open(last) as body:
-        text = body.read(_MOST_BYTES)
-    try:
-        written = json.loads(text)
-        return ArchiveIdentity(
-            archive.url,
-            written["namespace"],
-            written["deployment"],
-            tuple(written["former"]),
-            written.get("forked") is True,
-            names.identity_number(last.name),
-            _fence(last),
-            last,
-        )
-    except (ValueError, LookupError, TypeError) as exc:
-        raise ArchiveCorrupt(f"{archive.url}/{last.name} is damaged: {type(exc).__name__}") from exc
+    number, last = numbered[-1]
+    written = _written(archive, last)
+    return ArchiveIdentity(
+        archive.url,
+        written.namespace,
+        written.deployment,
+        written.former,
+        written.forked,
+        number,
+        _fence(last),
+        last,
+    )
 
 
 def write(
@@ -130,11 +136,23 @@ def _is_identity(stored: StoredObject) -> bool:
     return stored.name in (names.DEPLOYMENT, names.PROBE) or stored.name.startswith(names.IDENTITIES)
 
 
+def _written(archive: ArchiveStore, stored: StoredObject) -> _Written:
+    if stored.damage is not None:
+        raise ArchiveCorrupt(stored.damage)  # it may hide the fence
+    with archive.open(stored) as body:
+        text = body.read(_MOST_BYTES)
+    try:
+        return _Written.model_validate_json(text)
+    except ValidationError as exc:
+        fault = exc.errors(include_url=False)[0]
+        raise ArchiveCorrupt(f"{archive.url}/{stored.name} is damaged: {fault['msg']}") from exc
+
+
 def _fence(stored: StoredObject) -> ArchiveFence | None:
     if _TOKEN not in stored.metadata:
         return None
     moved_at = None
-    with suppress(KeyError, ValueError):  # somebody has edited it: the token counts, whenever it came there
+    with suppress(KeyError, ValueError, OverflowError):  # somebody has edited it: the token counts all the same
         moved_at = datetime.fromisoformat(stored.metadata[_MOVED_AT]).astimezone(UTC)
     return ArchiveFence(stored.metadata[_TOKEN], moved_at)
 

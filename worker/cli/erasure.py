@@ -21,6 +21,7 @@ from torpor.worker.erasure.order import Order, Scope
 from torpor.worker.erasure.receipt import PurgeState
 from torpor.worker.erasure.receipts import Standing
 from torpor.worker.erasure.survey import Surveyed
+from torpor.worker.errors import DocumentDamaged
 from torpor.worker.transfer import adopt
 
 
@@ -101,7 +102,7 @@ def purge_status(
     """
     services = services_of(context)
     if purge_id is None:
-        _tell_open(receipting.unfinished(services), as_json=as_json)
+        _tell_open(receipting.unfinished(services, _warn), as_json=as_json)
         return
     standing = receipting.standing(services, purge_id)
     if as_json:
@@ -137,7 +138,7 @@ def receipts(
             raise TransientError(f"purge {purge_id} is {standing.state}: it has no receipt yet")
         console.print_json(standing.receipt.fields())
         return
-    found = receipting.receipts(services)
+    found = receipting.receipts(services, _warn)
     if as_json:
         for receipt in found:
             console.print_json(receipt.fields())
@@ -210,6 +211,10 @@ def _tell_open(unfinished: Iterator[Standing], *, as_json: bool) -> None:
             for each in unfinished
         ),
     )
+
+
+def _warn(damaged: DocumentDamaged) -> None:
+    console.warn(f"left out: {console.one_line(str(damaged))}")
 
 
 def _list(services: Services, order: Order, *, as_json: bool) -> None:

@@ -93,8 +93,8 @@ def doctor(
     The exit code is 1 if something is left to repair. Messages that can't be read are named by session and position,
     and stay: reads leave them out, and torpor export has their bytes.
 
-    Objects of the archive whose metadata can't be read, and links and pipes in an archive folder, are named and stay,
-    too.
+    Objects of the archive whose metadata can't be read, damaged orders and receipts of purges, and links and pipes in
+    an archive folder, are named and stay, too.
 
     Example: torpor doctor --repair
     """

@@ -10,7 +10,9 @@ from hashlib import sha256
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import from_json
 
+from torpor.history.protocol import InvalidArgument
 from torpor.worker.archive.lines import NOT_GZIP, LineTooLong, pieces
 from torpor.worker.archive.stores import ArchiveStore, StoredObject
 from torpor.worker.errors import DocumentDamaged, ObjectNotFound, PurgeNotFound
@@ -32,22 +34,30 @@ class Document(BaseModel):
 D = TypeVar("D", bound=Document)
 
 
-def put(archive: ArchiveStore, name: str, document: Document) -> StoredObject:
-    """Write an object of one document, once; raises ArchiveConflict if the object exists with other content."""
+def put(archive: ArchiveStore, name: str, document: Document, *, most: int = _MOST_BYTES) -> StoredObject:
+    """Write an object of one document, once; raises ArchiveConflict if the object exists with other content.
+
+    Raises InvalidArgument if the document has more than `most` bytes.
+    """
     body = json.dumps(document.fields(), ensure_ascii=False, indent=1).encode() + b"\n"
+    if len(body) > most:
+        raise InvalidArgument(f"{name} would have {len(body):,} bytes, which is more than {most:,}")
     return archive.put(name, io.BytesIO(body), len(body), metadata={})
 
 
-def read(archive: ArchiveStore, name: str, model: type[D]) -> D:
-    """The document of an object; raises PurgeNotFound if there is no such object, and DocumentDamaged."""
+def read(archive: ArchiveStore, name: str, model: type[D], *, most: int = _MOST_BYTES) -> D:
+    """The document of an object; raises PurgeNotFound if there is no such object, and DocumentDamaged.
+
+    An object of more than `most` bytes is not read.
+    """
     try:
         stored = next((each for each in archive.list(name) if each.name == name), None)
         if stored is None:
             raise PurgeNotFound(f"{archive.url}/{name} does not exist")
         if stored.damage is not None:
             raise DocumentDamaged(stored.damage)
-        if stored.size > _MOST_BYTES:
-            raise DocumentDamaged(f"{archive.url}/{name} is damaged: it has more than {_MOST_BYTES:,} bytes")
+        if stored.size > most:
+            raise DocumentDamaged(f"{archive.url}/{name} is damaged: it has more than {most:,} bytes")
         with archive.open(stored) as body:
             text = body.read(stored.size)
     except ObjectNotFound as exc:
@@ -78,8 +88,11 @@ def read_lines(archive: ArchiveStore, stored: StoredObject, model: type[D]) -> I
 
 def _parse(archive: ArchiveStore, name: str, text: bytes, model: type[D]) -> D:
     try:
-        return model.model_validate_json(text)
+        # In two steps: model_validate_json copies all of a wrong document into each of its errors.
+        return model.model_validate(from_json(text))
     except ValidationError as exc:
         first = exc.errors(include_url=False)[0]
         field = ".".join(map(str, first["loc"]))
         raise DocumentDamaged(f"{archive.url}/{name} is damaged: {field or 'the document'}: {first['msg']}") from exc
+    except ValueError as exc:
+        raise DocumentDamaged(f"{archive.url}/{name} is damaged: it is no JSON: {exc}") from exc

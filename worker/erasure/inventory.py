@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from typing import Annotated
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, WithJsonSchema
 
 from torpor.worker.archive import names
 from torpor.worker.archive.stores import StoredObject
@@ -15,6 +16,9 @@ from torpor.worker.erasure import documents
 from torpor.worker.erasure.documents import Document
 from torpor.worker.errors import DocumentDamaged
 
+# No count of anything is larger; one that is can't be shown as a size.
+_Count = Annotated[int, Field(ge=-(2**63), lt=2**63), WithJsonSchema({"type": "integer"})]
+
 
 @dataclass(frozen=True, slots=True)
 class Tally:
@@ -22,10 +26,10 @@ class Tally:
 
     __pydantic_config__ = ConfigDict(json_schema_serialization_defaults_required=True)
 
-    sessions: int = 0
-    messages: int = 0
-    objects: int = 0
-    bytes: int = 0
+    sessions: _Count = 0
+    messages: _Count = 0
+    objects: _Count = 0
+    bytes: _Count = 0
 
     def __add__(self, other: Tally) -> Tally:
         return Tally(
@@ -42,6 +46,11 @@ class Tally:
             self.objects - other.objects,
             self.bytes - other.bytes,
         )
+
+
+# A purge writes an inventory for each 100 sessions.
+_MOST_SESSIONS = 1_000
+_TALLY = TypeAdapter(Tally)
 
 
 class FoundObject(Document):
@@ -97,15 +106,24 @@ def written(services: Services, purge: str) -> Iterator[StoredObject]:
 
 def read(services: Services, stored: StoredObject) -> Iterator[Found]:
     """The sessions of an inventory, as a stream; raises DocumentDamaged."""
-    return documents.read_lines(services.archive, stored, Found)
+    seen: set[str] = set()
+    for found in documents.read_lines(services.archive, stored, Found):
+        if found.session in seen or len(seen) == _MOST_SESSIONS:
+            raise DocumentDamaged(
+                f"{stored.name} is damaged: it has a session twice, or over {_MOST_SESSIONS:,} sessions"
+            )
+        seen.add(found.session)
+        yield found
 
 
 def tally_of(stored: StoredObject) -> Tally:
     """The counts of an inventory, from its metadata; raises DocumentDamaged."""
     try:
-        return Tally(**{name: int(stored.metadata[name]) for name in asdict(Tally())})
-    except (KeyError, ValueError) as exc:
-        raise DocumentDamaged(f"the metadata of {stored.name} is damaged: {exc}") from exc
+        return _TALLY.validate_python({name: stored.metadata[name] for name in asdict(Tally())})
+    except ValidationError as exc:
+        raise DocumentDamaged(f"the metadata of {stored.name} is damaged: {exc.errors()[0]['msg']}") from exc
+    except KeyError as exc:
+        raise DocumentDamaged(f"the metadata of {stored.name} is damaged: {exc} is missing") from exc
 
 
 def note_removed(services: Services, purge: str, number: int) -> None:

@@ -13,7 +13,7 @@ from torpor.worker.deployment.services import Services
 from torpor.worker.erasure import orders
 from torpor.worker.erasure import purge as purging
 from torpor.worker.erasure.order import Order, Target
-from torpor.worker.errors import OwnerNotFound, PurgeNotFound
+from torpor.worker.errors import DocumentDamaged, OwnerNotFound, PurgeNotFound
 from torpor.worker.transfer import adopt
 
 
@@ -58,7 +58,7 @@ def _is_known(services: Services, order: Order) -> bool:
 def _unfinished(services: Services, target: Target) -> str | None:
     """A purge of the same session or owner that has no receipt yet."""
     for purge in orders.open_orders(services):
-        with suppress(PurgeNotFound):  # finished since
+        with suppress(PurgeNotFound, DocumentDamaged):  # finished since, or of nobody knows whom: doctor names it
             other = orders.read(services, purge).target
             if (other.session, other.owner) == (target.session, target.owner):
                 return purge

@@ -11,6 +11,7 @@ from typing import Annotated, Self, cast
 
 from pydantic import (
     AfterValidator,
+    AwareDatetime,
     BeforeValidator,
     Field,
     PlainSerializer,
@@ -53,7 +54,7 @@ def text_of(moment: datetime) -> str:
     return moment.isoformat(timespec="milliseconds")
 
 
-Moment = Annotated[datetime, PlainSerializer(text_of), WithJsonSchema({"type": "string", "format": "date-time"})]
+Moment = Annotated[AwareDatetime, PlainSerializer(text_of), WithJsonSchema({"type": "string", "format": "date-time"})]
 _FreeText = Annotated[str, BeforeValidator(str)]
 
 

@@ -4,25 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import TypeVar
 
 from torpor.history.protocol import InvalidArgument
 from torpor.worker.archive import names
 from torpor.worker.deployment.services import Services
 from torpor.worker.erasure import documents
 from torpor.worker.erasure.order import ID, Order
-from torpor.worker.errors import ArchiveConflict, ArchiveRefused, PurgeNotFound
+from torpor.worker.errors import ArchiveConflict, ArchiveRefused, DocumentDamaged, PurgeNotFound
+
+AnOrder = TypeVar("AnOrder", bound=Order)
+
+
+# Free text included. A sweep reads all orders, so none may take much memory.
+_MOST_BYTES = 64 * 1024
 
 
 def place(services: Services, order: Order) -> Order:
     """Write an order to the archive; from then on workers carry it out, whoever began it. Repeatable.
 
     Returns the order that was placed first under this id, if both are for the same sessions; else raises
-    InvalidArgument.
+    InvalidArgument, as it does for an order of more than 64 KiB.
     """
     placed = _finished(services, order.id)
     if placed is None:
         with suppress(ArchiveConflict):
-            documents.put(services.archive, names.order_name(order.id), order)
+            documents.put(services.archive, names.order_name(order.id), order, most=_MOST_BYTES)
         try:
             placed = read(services, order.id)
         except PurgeNotFound:  # finished since
@@ -40,22 +47,29 @@ def is_placed(services: Services, purge: str) -> bool:
 def _finished(services: Services, purge: str) -> Order | None:
     """The order that the receipt of a purge repeats, if there is a receipt."""
     with suppress(PurgeNotFound):
-        return documents.read(services.archive, names.receipt_name(purge), Order)
+        return check_is_of(purge, documents.read(services.archive, names.receipt_name(purge), Order))
     return None
 
 
 def read(services: Services, purge: str) -> Order:
     """An order that is not finished; raises PurgeNotFound and DocumentDamaged."""
-    return documents.read(services.archive, names.order_name(purge), Order)
+    return check_is_of(purge, documents.read(services.archive, names.order_name(purge), Order, most=_MOST_BYTES))
+
+
+def check_is_of(purge: str, document: AnOrder) -> AnOrder:
+    """The order or receipt itself; raises DocumentDamaged if it is another purge's than its name says."""
+    if document.id != purge:
+        raise DocumentDamaged(f"the document of purge {purge} is damaged: it is of purge {document.id}")
+    return document
 
 
 def open_orders(services: Services) -> Iterator[str]:
     """The ids of the purges that are not finished, in the order of their ids."""
     for stored in services.archive.list(names.ORDERS):
-        purge = stored.name.removeprefix(names.ORDERS).removesuffix(".json")
+        purge = names.purge_of(stored.name)
         if ID.fullmatch(purge) and stored.name == names.order_name(purge):
             undeletable = stored.held or stored.retained_until is not None  # such an order outlives its purge
-            if not undeletable or _finished(services, purge) is None:
+            if not undeletable or not any(services.archive.list(names.receipt_name(purge))):
                 yield purge
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import TypeVar
 
 from torpor.worker.archive import names
 from torpor.worker.deployment.services import Services
@@ -13,7 +15,9 @@ from torpor.worker.erasure.documents import Document
 from torpor.worker.erasure.inventory import Tally
 from torpor.worker.erasure.order import Order, check_id, text_of
 from torpor.worker.erasure.receipt import InventoryDigest, PurgeState, Receipt, Remainder
-from torpor.worker.errors import ArchiveConflict, ArchiveRefused, PurgeNotFound
+from torpor.worker.errors import ArchiveConflict, ArchiveRefused, DocumentDamaged, PurgeNotFound
+
+D = TypeVar("D", bound=Document)
 
 
 class Standing(Document):
@@ -52,10 +56,9 @@ def _finished(services: Services, purge: str) -> Standing:
     return Standing(purge=purge, state=receipt.state, order=order, found=receipt.found, receipt=receipt)
 
 
-def unfinished(services: Services) -> Iterator[Standing]:
-    """The purges that have no receipt yet; raises DocumentDamaged."""
-    for purge in orders.open_orders(services):
-        found = standing(services, purge)
+def unfinished(services: Services, damaged: Callable[[DocumentDamaged], None]) -> Iterator[Standing]:
+    """The purges that have no receipt yet. Calls `damaged` for each one whose documents can't be read, and goes on."""
+    for found in _readable(partial(standing, services), orders.open_orders(services), damaged):
         if found.receipt is None:
             yield found
 
@@ -65,9 +68,21 @@ def is_written(services: Services, purge: str) -> bool:
     return any(services.archive.list(names.receipt_name(purge)))
 
 
-def receipts(services: Services) -> Iterator[Receipt]:
-    """All receipts, oldest first if the purge ids are Torpor's own."""
-    return (read(services, purge) for purge in finished(services))
+def receipts(services: Services, damaged: Callable[[DocumentDamaged], None]) -> Iterator[Receipt]:
+    """All receipts, oldest first if the purge ids are Torpor's own. Calls `damaged` as `unfinished` does."""
+    return _readable(partial(read, services), finished(services), damaged)
+
+
+def _readable(
+    reading: Callable[[str], D], purges: Iterable[str], damaged: Callable[[DocumentDamaged], None]
+) -> Iterator[D]:
+    for purge in purges:
+        try:
+            yield reading(purge)
+        except DocumentDamaged as error:
+            damaged(error)
+        except PurgeNotFound:
+            pass  # it was finished, or its receipt deleted, since it was listed
 
 
 def finished(services: Services) -> Iterator[str]:
@@ -80,7 +95,7 @@ def finished(services: Services) -> Iterator[str]:
 
 def read(services: Services, purge: str) -> Receipt:
     """The receipt of a purge; raises PurgeNotFound and DocumentDamaged."""
-    return documents.read(services.archive, names.receipt_name(purge), Receipt)
+    return orders.check_is_of(purge, documents.read(services.archive, names.receipt_name(purge), Receipt))
 
 
 def write(services: Services, order: Order, removed: Tally, kept: Remainder) -> None:

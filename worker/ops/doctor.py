@@ -25,11 +25,12 @@ from torpor.history.protocol import (
     parse_json,
 )
 from torpor.history.records.record import from_element
-from torpor.worker.archive import contents, names, parts, segment_metadata, transcript
+from torpor.worker.archive import contents, parts, transcript
 from torpor.worker.archive.spool import Spool
 from torpor.worker.deployment import catalog
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import ArchiveUnavailable
+from torpor.worker.ops import damaged_objects
 from torpor.worker.ops.reconciling import Mending, reconcile
 from torpor.worker.ops.status import unavailable
 
@@ -238,13 +239,9 @@ def _behind(services: Services, *, repair: bool) -> Iterator[Finding]:
 
 
 def _damaged_objects(services: Services) -> Iterator[Finding]:
-    """The objects of the archive whose metadata can't be read. Their content is read only by a restore."""
     try:
-        for stored in services.archive.list(f"{names.ROOT}/"):
-            damage = stored.damage or segment_metadata.damage_of(services.archive, stored)
-            if damage:
-                session_id = names.stored_session(names.folder_of(stored.name), [stored.metadata])
-                yield Finding(session_id, Ailment.OBJECT_DAMAGED, detail=damage)
+        for session_id, damage in damaged_objects.find(services):
+            yield Finding(session_id, Ailment.OBJECT_DAMAGED, detail=damage)
     except ArchiveUnavailable as error:
         yield Finding(None, Ailment.ARCHIVE_UNAVAILABLE, detail=str(error))
 

@@ -36,7 +36,11 @@ class _Purged:
 
     @classmethod
     def of(cls, receipt: Receipt, now: datetime) -> _Purged:
-        until = receipt.finished_at + timedelta(seconds=receipt.late_writes_refused_for_seconds)
+        """The purge of a receipt; raises DocumentDamaged."""
+        try:
+            until = receipt.finished_at + timedelta(seconds=receipt.late_writes_refused_for_seconds)
+        except OverflowError as exc:
+            raise DocumentDamaged(f"the receipt of purge {receipt.id} is damaged: {exc}") from exc
         spared_none = receipt.removed.sessions == receipt.found.sessions
         return cls(receipt.id, receipt.scope, receipt.finished_at, until - now, spared_none)
 

@@ -1,0 +1,40 @@
+"""Damaged objects: those of the archive that a restore, a purge or a command could not read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torpor.worker.archive import names, segment_metadata
+from torpor.worker.archive.stores import StoredObject
+from torpor.worker.deployment.services import Services
+from torpor.worker.erasure import inventory, orders, receipts
+from torpor.worker.errors import DocumentDamaged, PurgeNotFound
+
+
+def find(services: Services) -> Iterator[tuple[str | None, str]]:
+    """Walk over the archive; yields the session, None if it is no session's, and what is wrong with an object.
+
+    Reads the metadata of all objects, and each order and receipt. Only a restore reads the content of a segment, and
+    only its purge that of an inventory. Raises ArchiveUnavailable.
+    """
+    for stored in services.archive.list(f"{names.ROOT}/"):
+        damage = stored.damage or segment_metadata.damage_of(services.archive, stored) or _unreadable(services, stored)
+        if damage:
+            yield names.stored_session(names.folder_of(stored.name), [stored.metadata]), damage
+
+
+def _unreadable(services: Services, stored: StoredObject) -> str | None:
+    """Why a document of a purge can't be read; None if it can, for every other object, and if it is gone."""
+    purge = names.purge_of(stored.name)
+    try:
+        if stored.name == names.order_name(purge):
+            orders.read(services, purge)
+        elif stored.name == names.receipt_name(purge):
+            receipts.read(services, purge)
+        elif stored.name.startswith(names.receipts_of(purge)) and stored.name.endswith(".gz"):
+            inventory.tally_of(stored)
+    except DocumentDamaged as error:
+        return str(error)
+    except PurgeNotFound:
+        return None
+    return None
