@@ -140,7 +140,7 @@ class RebuiltMetadata:
 
 
 class IndexOutcome(StrEnum):
-    """The outcome of comparing a session with its entry in the due index."""
+    """The outcome of comparing a session with its entry in the due index: what was, or would be, repaired."""
 
     ADDED = "added"
     DROPPED = "dropped"

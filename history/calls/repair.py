@@ -9,14 +9,14 @@ from torpor.history.scripts import script
 from torpor.history.session import SessionInfo
 
 
-def reindex(deployment: Deployment, session_id: str) -> Call[IndexOutcome]:
-    """Add a missing index entry of a session, or drop one that has no session."""
+def reindex(deployment: Deployment, session_id: str, *, repair: bool = True) -> Call[IndexOutcome]:
+    """Add a missing index entry of a session, or drop one that has no session; without `repair`, only compare."""
     session = encode_session_id(session_id)
     keys = deployment.keyspace.of(session)
     return Call(
         script("reindex"),
         [keys.messages(session), keys.metadata(session), keys.due, keys.quarantine],
-        [session, *deployment.defaults],
+        [session, *deployment.defaults, b"1" if repair else b""],
         lambda reply: IndexOutcome(reply.decode()),
         repeatable=False,  # sent again, it would say that there was nothing to repair
     )

@@ -33,6 +33,7 @@ class _Written(BaseModel):
     deployment: str
     namespace: str
     former: list[str]
+    forked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +48,15 @@ class ArchiveFence:
 class ArchiveIdentity:
     """Which deployment an archive belongs to: its namespace, its id, and the ids that it had before, oldest first.
 
-    `fence` is None until a worker has moved the fence. `stored` is the object that says all this.
+    `forked` is true if a fork gave it its id. `fence` is None until a worker has moved the fence. `stored` is the
+    object that says all this.
     """
 
     url: str
     namespace: str | None = None
     deployment: str | None = None
     former: Sequence[str] = ()
+    forked: bool = False
     number: int = 0
     fence: ArchiveFence | None = None
     stored: StoredObject | None = None
@@ -71,18 +74,29 @@ def read(archive: ArchiveStore) -> ArchiveIdentity:
     number, last = numbered[-1]
     written = _written(archive, last)
     return ArchiveIdentity(
-        archive.url, written.namespace, written.deployment, written.former, number, _fence(last), last
+        archive.url,
+        written.namespace,
+        written.deployment,
+        written.former,
+        written.forked,
+        number,
+        _fence(last),
+        last,
     )
 
 
-def write(archive: ArchiveStore, before: ArchiveIdentity, namespace: str, deployment: str) -> None:
+def write(
+    archive: ArchiveStore, before: ArchiveIdentity, namespace: str, deployment: str, *, forked: bool = False
+) -> None:
     """Make `deployment` the archive's id after the one `before`; raises ArchiveConflict if somebody else was faster.
 
     Raises ArchiveTaken too. Repeatable.
     """
     take(archive, namespace)
     former = [*before.former, *([before.deployment] if before.deployment else [])]
-    written = {"deployment": deployment, "namespace": namespace, "former": former}
+    written: dict[str, object] = {"deployment": deployment, "namespace": namespace, "former": former}
+    if forked:
+        written["forked"] = True
     body = json.dumps(written, indent=1).encode() + b"\n"
     archive.put(names.identity_name(before.number + 1), io.BytesIO(body), len(body), metadata={})
 

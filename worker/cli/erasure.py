@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Annotated
 
@@ -222,13 +223,15 @@ def _list(services: Services, order: Order, *, as_json: bool) -> None:
     place = _place(services)
     for each in purging.preview(services, order):
         found = each.found
-        if each.hold is None:
+        if each.kept is None:
             total += found.tally
         if as_json:
-            console.print_json({**found.fields(), "hold": each.hold.reason if each.hold else None, **place})
+            console.print_json(
+                {**found.fields(), "hold": each.hold.reason if each.hold else None, "kept": each.kept, **place}
+            )
             continue
         where = f"{_text(found.tally)}, {found.live_messages:,} of the messages in Redis"
-        kept = f"; kept by a legal hold: {each.hold.reason}" if each.hold else ""
+        kept = f"; kept: {each.kept}" if each.kept else ""
         console.say(console.one_line(f"{found.session}: {where}{kept}"))
     if not as_json:
         console.say(f"would purge: {_text(total)}, {_place_text(services)}")
@@ -236,20 +239,25 @@ def _list(services: Services, order: Order, *, as_json: bool) -> None:
 
 def _confirm(services: Services, order: Order, *, record_nothing_found: bool) -> None:
     """Ask, unless there is nothing to remove; raises SessionNotFound if that is not to be recorded either."""
-    total, held = _count(purging.preview(services, order))
-    if total.sessions or held:
+    total, kept = _count(purging.preview(services, order))
+    for why, count in kept.items():
+        console.warn(console.one_line(f"{count:,} sessions are kept: {why}"))
+    if total.sessions or kept:
         typer.confirm(f"Remove for good: {_text(total)}, {_place_text(services)}?", abort=True, err=True)
     elif not record_nothing_found:
         raise SessionNotFound("there is nothing to purge")
 
 
-def _count(surveyed: Iterator[Surveyed]) -> tuple[Tally, int]:
-    total, held = Tally(), 0
+def _count(surveyed: Iterator[Surveyed]) -> tuple[Tally, Counter[str]]:
+    """What would be removed, and how many sessions are kept for each reason."""
+    total, kept = Tally(), Counter[str]()
     with console.working("looking"):
         for each in surveyed:
-            held += each.hold is not None
-            total += Tally() if each.hold else each.found.tally
-    return total, held
+            if each.kept:
+                kept[each.kept] += 1
+            else:
+                total += each.found.tally
+    return total, kept
 
 
 def _place(services: Services) -> dict[str, str | None]:

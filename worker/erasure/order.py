@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Self, cast
@@ -135,6 +135,10 @@ class Order(Document):
     def owner(self) -> str | None:
         """The owner whose sessions are purged."""
         return self.target.owner
+
+    def is_others(self, owners: Iterable[str]) -> bool:
+        """True if a session of these owners is also another owner's than the one whose sessions are purged."""
+        return self.owner is not None and not {self.owner}.issuperset(owners)
 
     @property
     def idle(self) -> timedelta | None:

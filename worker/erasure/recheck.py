@@ -102,14 +102,10 @@ class Recheck:
 
     def _is_kept(self, left: _Left) -> bool:
         """True if all of the session may not be removed; notes why."""
-        if left.now.hold:
-            why = f"legal hold: {left.now.hold.reason}"
-        elif self.removal.is_others(left.now.found):
-            why = "another owner has used the session's id: torpor sessions --conflicts"
-        else:
+        if left.now.kept is None:
             return False
         self.spared += left.listed.tally
-        self.kept.add(Kept(session=left.listed.session, why=why))
+        self.kept.add(Kept(session=left.listed.session, why=left.now.kept))
         return True
 
     def _keep_objects(self, listed: Found, refused: Sequence[tuple[StoredObject, ArchiveRefused]]) -> None:

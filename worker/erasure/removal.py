@@ -43,13 +43,9 @@ class Removal:
         """Look at sessions, at each once."""
         return survey.survey(self.services, self.pool, list(dict.fromkeys(session_ids)), self.order)
 
-    def is_others(self, found: Found) -> bool:
-        """True if the id is also another owner's than the purge is for, in Redis or in the archive."""
-        return self.order.owner is not None and set(found.owners) > {self.order.owner}
-
     def remove(self, listed: Sequence[Found]) -> list[Found]:
         """Remove sessions; returns those that could be removed. The recheck deals with the others."""
-        founds = [found for found in listed if not self.is_others(found)]
+        founds = [found for found in listed if not self.order.is_others(found.owners)]
         if self.order.scope is Scope.LIVE:
             outcomes = zip(founds, self.pool.map(self.drop, founds), strict=True)
             return [found for found, outcome in outcomes if outcome is PurgeOutcome.PURGED]

@@ -22,6 +22,7 @@ _Objects = Sequence[tuple[SegmentName | FloorName, StoredObject]]
 class Surveyed:
     """A session as a survey saw it, and the legal hold that keeps it. Epochs below `floor` must not come back.
 
+    `others` is true if its id is also another owner's than the purge is for, in Redis or in the archive.
     `last_active` comes from Redis, or from the archive, but the archive is asked only for a purge of idle sessions.
     """
 
@@ -30,6 +31,16 @@ class Surveyed:
     hold: LegalHold | None
     floor: int
     last_active: datetime | None
+    others: bool
+
+    @property
+    def kept(self) -> str | None:
+        """Why the purge may remove nothing of the session, if so."""
+        if self.hold:
+            return f"legal hold: {self.hold.reason}"
+        if self.others:
+            return "another owner has used the session's id: torpor sessions --conflicts"
+        return None
 
 
 def survey(services: Services, pool: Executor, session_ids: Sequence[str], order: Order) -> list[Surveyed]:
@@ -82,7 +93,8 @@ def _surveyed(session_id: str, info: SessionInfo | None, objects: _Objects, orde
     last_active = live.last_active if live else None
     if last_active is None and objects and order.idle is not None:
         last_active = contents.last_active([stored for _, stored in objects])
-    return Surveyed(found, info, None, max(floor, info.floor or 0) if info else floor, last_active)
+    floor = max(floor, info.floor or 0) if info else floor
+    return Surveyed(found, info, None, floor, last_active, order.is_others(found.owners))
 
 
 def _found_object(stored: StoredObject) -> FoundObject:
@@ -101,4 +113,6 @@ def _messages(info: SessionInfo | None, objects: _Objects, order: Order) -> int:
         if isinstance(name, SegmentName):
             epochs[name.epoch] = max(epochs.get(name.epoch, 0), name.stop)
     archived = sum(epochs.values())
+    if info:  # an upload that was not committed has more of the live messages than Redis knows
+        archived_of_live = max(archived_of_live, info.restored_count + epochs.get(info.epoch, 0))
     return archived if order.scope is Scope.ARCHIVE else archived + max(live - archived_of_live, 0)

@@ -56,6 +56,9 @@ class Ailment(StrEnum):
     SHARD_UNREADABLE = "a shard's index or quarantine that is not Torpor's"
 
 
+_AILMENTS = {IndexOutcome.ADDED: Ailment.UNINDEXED, IndexOutcome.DROPPED: Ailment.GHOST}
+
+
 class Assumption(StrEnum):
     """What to assume of messages without metadata that are equal to archived ones, but may be so by chance."""
 
@@ -132,11 +135,11 @@ def _examine(
     if isinstance(info, TorporError):
         return Finding(session_id, Ailment.UNREADABLE, detail=str(info))
     if info is None:
-        return _reindex(services, Finding(session_id, Ailment.GHOST), repair=repair)
+        return _reindex(services, session_id, repair=repair)
     if info.epoch == 0:
         return _rebuild(services, info, repair=repair, assume=assume)
     if info.due_at is None and info.status is not Status.QUARANTINED:
-        return _reindex(services, Finding(session_id, Ailment.UNINDEXED), repair=repair)
+        return _reindex(services, session_id, repair=repair)
     return None
 
 
@@ -168,12 +171,10 @@ def _is_readable(element: bytes) -> bool:
     return True
 
 
-def _reindex(services: Services, finding: Finding, *, repair: bool) -> Finding | None:
-    if not repair:
-        return finding
-    if finding.session_id is None or services.sessions.reindex(finding.session_id) is IndexOutcome.RIGHT:
-        return None  # the session came or went meanwhile
-    return Finding(finding.session_id, finding.ailment, repaired=True)
+def _reindex(services: Services, session_id: str, *, repair: bool) -> Finding | None:
+    """Compare a session with its index entry. It is right if the session is known absent, or came or went meanwhile."""
+    ailment = _AILMENTS.get(services.sessions.reindex(session_id, repair=repair))
+    return Finding(session_id, ailment, repaired=repair) if ailment else None
 
 
 def _rebuild(services: Services, info: SessionInfo, *, repair: bool, assume: Assumption | None) -> Finding:

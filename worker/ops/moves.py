@@ -46,11 +46,13 @@ def move_archive(services: Services, *, force: bool = False) -> None:
 
 
 def check_copies(services: Services, *, force: bool = False) -> Comparison:
-    """Both sides, if they are copies of a deployment whose archive is elsewhere; raises DeploymentMismatch.
+    """Both sides, if they are copies of a deployment whose archive is elsewhere, or were forked already.
 
-    Another Redis that uses the archive is refused too, unless `force` is given.
+    Raises DeploymentMismatch. Another Redis that uses the archive is refused too, unless `force` is given.
     """
     found = compare_sides(services.sessions, services.archive)
+    if found.state is State.AGREE and found.archive.forked:
+        return found
     if found.redis.archive is None or found.redis.deployment not in (found.archive.deployment, *found.archive.former):
         found.check()
         raise DeploymentMismatch(f"{found.sides()}: they are no copies of one deployment")
@@ -64,15 +66,17 @@ def check_copies(services: Services, *, force: bool = False) -> Comparison:
 
 
 def fork(services: Services, *, force: bool = False) -> None:
-    """Give copies an id of their own. The original is not touched. Raises DeploymentMismatch."""
+    """Give copies an id of their own. The original is not touched. Repeatable; raises DeploymentMismatch."""
     found = check_copies(services, force=force)
-    renew_identity(services, found)
+    if found.state is State.AGREE:
+        return
+    renew_identity(services, found, forked=True)
 
 
-def renew_identity(services: Services, found: Comparison) -> None:
+def renew_identity(services: Services, found: Comparison, *, forked: bool = False) -> None:
     """Give the archive a new id, and then Redis: whoever has only the former one is refused from now on."""
     with suppress(ArchiveConflict):  # somebody else gave it one at the same time
-        ownership.write(services.archive, found.archive, found.namespace, new_id())
+        ownership.write(services.archive, found.archive, found.namespace, new_id(), forked=forked)
     reach(Failpoint.DEPLOYMENT_WRITTEN)
     take_identity(services)
 

@@ -287,6 +287,11 @@ def test_copies_get_an_id_of_their_own_and_the_original_is_not_touched(
     assert torpor("deployment", "fork", "--yes", **there).code == 0
     assert state_of(copy) is State.AGREE
     assert ownership.read(copy.archive).former[0] == was
+    forked = contents_of(services.sessions, copy.archive)
+    again = torpor("deployment", "fork", "--yes", **there)
+    assert (again.code, again.out.splitlines()[-1]) == (0, "nothing to do: both belong together")
+    assert torpor("deployment", "fork", "--yes", "--json", **there).json["changes"] is False
+    assert contents_of(services.sessions, copy.archive) == forked
     assert torpor("restore", "s", **there).code == 0
     assert [(each.name, each.generation) for each in services.archive.list("")] == original
     assert refused(torpor("restore", "s"), was), "the copy of Redis is refused by the original archive"

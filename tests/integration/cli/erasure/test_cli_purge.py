@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 import redis
 
+from support.backups import Backup
 from support.cli_sessions import chat, harmless, say, sleep, the_id
 from support.command import Result, Torpor
 from support.keyspace import dump, raw
+from support.rewinding import killed_at
 from support.waiting import wait_until
 from torpor.history.protocol import ClaimOutcome
 from torpor.worker.archive import names
@@ -21,8 +23,10 @@ from torpor.worker.erasure import orders
 from torpor.worker.erasure.order import Order, Scope
 from torpor.worker.erasure.purge import carry_out, purge
 from torpor.worker.errors import ArchiveRefused, ArchiveUnavailable
+from torpor.worker.failpoints import Failpoint
 from torpor.worker.retention import legal_hold
 from torpor.worker.sleep.attempt import archive_session
+from torpor.worker.sleep.outcome import Outcome
 from torpor.worker.wake.restore import restore_session
 
 
@@ -75,7 +79,7 @@ def test_a_dry_run_lists_exactly_what_would_go_and_changes_nothing(
         )
     assert "both: 1 sessions, 3 messages, 1 objects (" in told.out
     assert ", 3 of the messages in Redis\n" in told.out
-    assert "kept by a legal hold: case 12" in told.out
+    assert "kept: legal hold: case 12" in told.out
     assert told.out.splitlines()[-1].startswith("would purge: 3 sessions, 6 messages, 2 objects (")
     purged = torpor("purge", "--owner", "ann", "--yes", "--json")
     assert purged.json["receipt"]["removed"] == {
@@ -84,6 +88,47 @@ def test_a_dry_run_lists_exactly_what_would_go_and_changes_nothing(
         "objects": 2,
         "bytes": sum(each["size"] for name in ("both", "asleep") for each in by_session[name]["objects"]),
     }
+
+
+def test_a_dry_run_and_the_question_tell_that_a_session_is_kept_because_it_is_another_owners_too(
+    client: redis.Redis, services: Services, torpor: Torpor
+) -> None:
+    sleep(client, services, "s", "one", "two", owner="ann")
+    say(client, "s", "three", owner="bob")
+    why = "another owner has used the session's id: torpor sessions --conflicts"
+    told = torpor("purge", "--owner", "ann", "--dry-run")
+    assert told.code == 0
+    assert f"; kept: {why}\n" in told.out
+    assert told.out.splitlines()[-1].startswith("would purge: 0 sessions, 0 messages, 0 objects (0 B)")
+    [line] = torpor("purge", "--owner", "ann", "--dry-run", "--json").lines
+    assert (line["kept"], line["hold"]) == (why, None)
+    asked = torpor("purge", "--owner", "ann", answer="n\n")
+    assert f"1 sessions are kept: {why}" in asked.err
+    assert "Remove for good: 0 sessions, 0 messages" in asked.err
+    purged = torpor("purge", "--owner", "ann", "--yes", "--json")
+    assert (purged.code, purged.json["receipt"]["removed"]["sessions"]) == (1, 0)
+    assert purged.json["receipt"]["kept"]["named"][0]["why"] == why
+
+
+@pytest.mark.parametrize("backup", [False, True], ids=["upload was not committed", "Redis is behind"])
+def test_messages_that_redis_and_the_archive_have_count_once(
+    client: redis.Redis, services: Services, torpor: Torpor, *, backup: bool
+) -> None:
+    sleep(client, services, "s", "one", "two")
+    restore_session(services, "s")
+    say(client, "s", "three", "four", "five")
+    if backup:
+        before = Backup.of(client)
+        assert archive_session(services, "s").outcome is Outcome.ARCHIVED
+        before.restore(client)
+    else:
+        with killed_at(Failpoint.ARCHIVE_VERIFIED):
+            archive_session(services, "s")
+    say(client, "s", "six")
+    [line] = torpor("purge", "--owner", "ann", "--dry-run", "--json").lines
+    assert (line["live_messages"], line["messages"], len(line["objects"])) == (6, 6, 2)
+    purged = torpor("purge", "--owner", "ann", "--scope", "everywhere", "--yes", "--json")
+    assert purged.json["found"]["messages"] == 6
 
 
 @pytest.mark.parametrize(

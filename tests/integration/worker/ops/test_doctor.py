@@ -7,7 +7,7 @@ import redis
 from langchain_core.messages import BaseMessage, HumanMessage
 
 from support.keyspace import dump, raw
-from torpor import MemorystoreChatMessageHistory
+from torpor import MemorystoreChatMessageHistory, SessionArchive
 from torpor.history.protocol import SessionDamaged
 from torpor.worker.deployment.services import Services
 from torpor.worker.ops.doctor import Ailment, Assumption, Finding, examine
@@ -79,6 +79,18 @@ def test_a_session_without_an_index_entry_is_due_when_it_should_be(
     assert list(examine(services)) == [Finding("s", Ailment.UNINDEXED)]
     assert repaired(services) == [Ailment.UNINDEXED]
     assert chat.info() == before
+
+
+def test_a_session_that_is_known_absent_is_healthy_and_must_be_indexed(client: redis.Redis, services: Services) -> None:
+    archive = SessionArchive(services.archive.url)
+    assert MemorystoreChatMessageHistory(client, "s", archive=archive).messages == []
+    before = dump(client)
+    assert list(examine(services)) == []
+    assert list(examine(services, repair=True)) == []
+    assert dump(client) == before, "Redis still remembers it"
+    client.delete(due(client))
+    assert list(examine(services)) == [Finding("s", Ailment.UNINDEXED)]
+    assert repaired(services) == [Ailment.UNINDEXED]
 
 
 @pytest.mark.parametrize("way", ["asleep", "woken"])
