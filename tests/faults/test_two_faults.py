@@ -113,7 +113,8 @@ def test_a_damaged_upload_that_the_session_has_outgrown_keeps_it_not_from_waking
     dies(services)
     damage(services)
     more = b'{"content":"more"}'
-    services.sessions.append("s", [more], owner="ann", assigns=True)
+    services.sessions.assign_owner("s", "ann")
+    say(services, more)
     assert archive_session(services, "s").outcome is Outcome.ARCHIVED
     check_woken(services, [*WORDS, more])
 

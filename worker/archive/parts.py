@@ -63,7 +63,7 @@ def _owner(segment: Segment) -> str | None:
 
 
 def _same_epoch(before: Sequence[Segment], segment: Segment) -> bool:
-    """True if the segment is of the epoch of the one before it: an epoch is of one session in Redis, so of one owner."""
+    """True if the segment is of the epoch of the one before it, and so of the same owner."""
     return any(each.name.epoch == segment.name.epoch for each in before)
 
 
