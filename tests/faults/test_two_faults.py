@@ -266,6 +266,7 @@ def test_a_retention_that_is_given_up_between_two_attempts_no_longer_ends(servic
 def test_an_owner_who_is_named_between_two_attempts_is_the_owner(services: Services) -> None:
     say(services, owner=None)
     dies(services)
+    services.sessions.assign_owner("s", "ann")
     say(services, b'{"content":"more"}')
     assert archive_session(services, "s").outcome is Outcome.ARCHIVED
     check_woken(services, [*WORDS, b'{"content":"more"}'])
