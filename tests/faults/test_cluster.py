@@ -172,6 +172,8 @@ def test_what_may_come_into_being_waits_until_its_slot_has_moved(
     while slot_of(services, other.session_id) == slot_of(services, "s"):
         other.session_id += "!"
     other.say(services)
+    for each in (chat, other):
+        services.sessions.close(each.session_id)
     with moving(cluster, slot_of(services, "s")) as move:
         if moved == "all":
             move.send_all()
@@ -184,8 +186,6 @@ def test_what_may_come_into_being_waits_until_its_slot_has_moved(
         ):
             with pytest.raises(RedisUnavailable):
                 attempt()
-        for each in (chat, other):
-            services.sessions.close(each.session_id)
         # The session is claimed, because the index is one key. It can't be committed, and the other one does not wait.
         while services.sessions.info(other.session_id):
             drain(services, SHARDS)

@@ -62,7 +62,7 @@ def grown(services: Services, session_id: str) -> list[bytes]:
     new(services, session_id)
     archive_session(services, session_id)
     restore_session(services, session_id)
-    return say(services, session_id, *(long_text(150_000) for _ in range(4)))
+    return say(services, session_id, *(long_text(150_000) for _ in range(4)), owner="ann")
 
 
 Prepare = Callable[[Services, str], list[bytes]]
