@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import re
 from datetime import UTC, datetime
 from urllib.parse import parse_qs, quote, unquote, urlsplit
@@ -11,7 +10,6 @@ import google.oauth2.credentials
 import pytest
 import redis
 import requests
-from google.cloud import storage
 
 from support.faulty_storage import LATER, PASSING, check_archived, content, put, random_bytes, say
 from support.keyspace import dump, raw
@@ -29,7 +27,7 @@ from support.storage_proxy import (
 from support.waiting import wait_until
 from torpor.history.protocol import Status
 from torpor.worker.archive import names
-from torpor.worker.archive.stores import ArchiveStore
+from torpor.worker.archive.stores import ArchiveStore, google_client
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import ArchiveMisconfigured, ArchiveRefused, ArchiveUnavailable
 from torpor.worker.sleep.attempt import archive_session
@@ -205,7 +203,7 @@ def test_credentials_that_expire_and_can_not_be_renewed_postpone(
         client_secret="secret",
         expiry=datetime(2020, 1, 1),  # noqa: DTZ001 - as google-auth wants it
     )
-    monkeypatch.setattr(storage, "Client", functools.partial(storage.Client, "project", credentials))
+    monkeypatch.setattr(google_client, "_credentials", lambda: credentials)
     acknowledged = say(unused, "s", "one", "two")
     proxy.fail(answered(400), "post")
     result = archive_session(unused, "s")
