@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import redis
 
-from support.rewinding import Killed, S, described, die, end_lease, killed_at, said, say, sleep
+from support.rewinding import Killed, S, chat, described, die, end_lease, killed_at, say, sleep
 from torpor.history.protocol import (
     Expiry,
 )
@@ -172,5 +172,5 @@ def test_a_session_whose_worker_was_killed_before_the_metadata_of_its_segment_wa
     end_lease(client, services)
     sleep(services)
     restore_session(services, S)
-    assert said(client) == ["0"]
+    assert [message.content for message in chat(client, owner="ann").messages] == ["0"]
     assert described(services).expiry == Expiry(timedelta(hours=1))
