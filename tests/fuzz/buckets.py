@@ -45,7 +45,8 @@ def _described(path: Path) -> tuple[dict[str, str], datetime | None]:
         custom_time = None
         with suppress(ValueError):
             custom_time = Description.parse(content).custom_time
-        return entries, custom_time
+        # The library writes an earlier year with fewer than four digits, and no store reads that.
+        return entries, custom_time if custom_time and custom_time.year >= 1000 else None
     return {}, None
 
 
