@@ -47,7 +47,7 @@ def move(sessions: SessionStore, archive: ArchiveStore) -> bool:
 
 
 def claim(sessions: SessionStore, archive: ArchiveStore) -> None:
-    """Give the archive this Redis's newest token, whichever it has: its fence was moved by another Redis. Repeatable.
+    """Give the archive this Redis's newest token, in place of the token that another Redis gave it. Repeatable.
 
     Raises DeploymentMismatch if others keep moving it.
     """

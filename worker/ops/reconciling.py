@@ -80,7 +80,7 @@ def reconcile(
 ) -> Iterator[Reconciled]:
     """Reconcile those of these archived sessions that are in Redis; without `repair`, say what would be done.
 
-    A session of which the archive has nothing that Redis lacks gives no result. Repeatable.
+    If the archive has nothing of a session that Redis lacks, the session gives no result. Repeatable.
     """
     infos = services.sessions.infos([session_id for session_id, _ in stored])
     for (session_id, objects), info in zip(stored, infos, strict=True):

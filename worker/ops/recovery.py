@@ -1,4 +1,4 @@
-"""Recovery: a Redis takes over an archive whose Redis was lost, or that it is behind of.
+"""Recovery: a Redis takes over an archive. The archive's Redis was lost, or this Redis is older than the archive.
 
 What stood in the lost Redis alone is rebuilt from the archive before anybody may delete: the highest epochs, legal
 holds, from the objects that are held, and the tombstones of purges, from their receipts. Then the sessions in Redis are
