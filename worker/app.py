@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from celery import bootsteps
-from celery.signals import celeryd_init, worker_init, worker_shutting_down
+from celery.signals import after_task_publish, celeryd_init, task_failure, worker_init, worker_shutting_down
 
 from torpor.worker.deployment import worker_name
 from torpor.worker.deployment.broker_url import is_guarded
@@ -17,6 +17,8 @@ from torpor.worker.deployment.celery_config import make_app
 from torpor.worker.deployment.services import connect
 from torpor.worker.deployment.settings import Settings, load_settings
 from torpor.worker.errors import DeploymentMismatch, SettingsError
+from torpor.worker.logs import outages
+from torpor.worker.logs.outages import Service
 from torpor.worker.sleep import shutdown
 from torpor.worker.sleep.listener import Listener
 from torpor.worker.sleep.relief import Reliever
@@ -105,6 +107,15 @@ def _name(sender: str, instance: Any, **_: Any) -> None:
         worker_name.set_name(sender)
 
 
+def _note_failure(exception: Exception, **_: Any) -> None:
+    outages.level(exception)
+
+
+def _note_sent(**_: Any) -> None:
+    """A message was sent, so the broker works."""
+    outages.end(Service.REDIS if _settings().broker_url is None else Service.BROKER)
+
+
 def _give_way(sender: Any, **_: Any) -> None:
     """Leave the machine's cores to applications and Redis when they want them: nobody waits for an archive.
 
@@ -117,6 +128,8 @@ def _give_way(sender: Any, **_: Any) -> None:
 celeryd_init.connect(_name)
 worker_init.connect(_give_way)
 worker_shutting_down.connect(shutdown.begin)
+task_failure.connect(_note_failure)
+after_task_publish.connect(_note_sent)
 
 app = make_app(_settings)
 app.steps["worker"].add(_WatchingStep)

@@ -10,7 +10,7 @@ from typing import Any
 
 from celery import Task, shared_task
 
-from torpor.history.protocol import InvalidArgument, RedisMemoryFull, SessionNotFound, TorporError
+from torpor.history.protocol import InvalidArgument, RedisMemoryFull, RedisUnavailable, SessionNotFound, TorporError
 from torpor.worker.deployment.celery_config import HINT_SECONDS
 from torpor.worker.deployment.services import Services
 from torpor.worker.deployment.settings import load_settings
@@ -18,7 +18,8 @@ from torpor.worker.erasure import known, orders, receipts
 from torpor.worker.erasure import purge as purging
 from torpor.worker.erasure.inventory import Tally
 from torpor.worker.erasure.order import Order, Scope
-from torpor.worker.errors import DeploymentMismatch, OwnerNotFound
+from torpor.worker.errors import ArchiveUnavailable, DeploymentMismatch, OwnerNotFound
+from torpor.worker.logs import outages
 from torpor.worker.sleep import attempt
 from torpor.worker.sleep import drain as draining
 from torpor.worker.sleep.breaker import look_again
@@ -28,8 +29,8 @@ from torpor.worker.wake import restore
 
 log = logging.getLogger("torpor.tasks")
 
-# Celery logs other errors of a task with their tracebacks, each time; OpenDeployment logs this one once.
-_task = partial(shared_task, throws=(DeploymentMismatch,))
+# Celery logs other errors of a task with their tracebacks, each time. These are logged once until they have passed.
+_task = partial(shared_task, throws=(DeploymentMismatch, RedisUnavailable, ArchiveUnavailable))
 
 
 def services() -> Services:
@@ -182,7 +183,7 @@ def _carry_out(purge_id: str) -> dict[str, Any]:
     try:
         standing = purging.carry_out(services(), purge_id)
     except TorporError as error:  # the purge records it, and the next sweep tries again
-        log.error("purge %s: %s", purge_id, error)
+        log.log(outages.level(error, logging.ERROR), "purge %s: %s", purge_id, error)
         standing = receipts.standing(services(), purge_id)
     return {
         "purge": purge_id,

@@ -25,10 +25,13 @@ COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 
 @contextmanager
 def image(
-    service: str, services: Services, folder: Path, *, may_die: bool = False
+    service: str, services: Services, folder: Path, *options: str, may_die: bool = False
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """The process that docker-compose.yml runs for a service, with the environment of these settings."""
-    command = [part.replace("/tmp/", f"{folder}/") for part in COMPOSE["services"][service]["command"]]
+    """The process that docker-compose.yml runs for a service, with the environment of these settings.
+
+    Celery gets its `options` as well.
+    """
+    command = [part.replace("/tmp/", f"{folder}/") for part in COMPOSE["services"][service]["command"]] + [*options]
     env = environment(services.settings)
     env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
     with (folder / f"{service}.log").open("wb") as log:

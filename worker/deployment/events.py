@@ -15,6 +15,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from torpor.history.protocol import ArchiveNote, ArchiveState, TorporError
+from torpor.worker.logs import outages
 
 if TYPE_CHECKING:  # applications that wake sessions need neither
     from celery import Celery
@@ -72,7 +73,7 @@ def record_events(services: Services, events: Sequence[Event], note: ArchiveNote
     try:
         changed = services.sessions.add_events(recorded, keep=KEPT, note=note)
     except TorporError as error:
-        log.warning("%d events were not recorded: %s", len(recorded), error)
+        log.log(outages.level(error), "%d events were not recorded: %s", len(recorded), error)
     else:
         if note and changed:
             recorded.insert(0, _of_archive(changed, note))

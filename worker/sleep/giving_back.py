@@ -13,6 +13,7 @@ from torpor.history.protocol import Lease, SessionDamaged, SessionInfo, TorporEr
 from torpor.worker.archive.probe import probe
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import ArchiveRefused, ArchiveUnavailable, AttemptsExhausted, ClearForgotten
+from torpor.worker.logs import outages
 from torpor.worker.sleep.leases import LeaseKeeper
 from torpor.worker.sleep.outcome import AttemptResult, Outcome, Superseded
 
@@ -118,4 +119,4 @@ def _give_back(
 
 
 def _warn_of_lease(lease: Lease, error: TorporError) -> None:
-    log.warning("session %r is due again when its lease ends: %s", lease.session_id, error)
+    log.log(outages.level(error), "session %r is due again when its lease ends: %s", lease.session_id, error)

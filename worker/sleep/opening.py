@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from torpor.history.protocol import ArchiveNote
+from torpor.history.protocol import ArchiveNote, RedisUnavailable
 from torpor.worker.deployment import worker_name
 from torpor.worker.deployment.events import record_events
 from torpor.worker.deployment.services import Services, connect
 from torpor.worker.deployment.settings import Settings
 from torpor.worker.deployment.watch import Watch
 from torpor.worker.errors import ArchiveUnavailable, DeploymentMismatch
+from torpor.worker.logs import outages
+from torpor.worker.logs.outages import Service
 
 log = logging.getLogger("torpor.opening")
 
@@ -34,12 +36,16 @@ class OpenDeployment:
         """
         try:
             self._watch.look()
+        except RedisUnavailable as error:
+            outages.begin(Service.REDIS, error)
+            raise
         except DeploymentMismatch as error:
             self._tell(str(error))
             raise
         except ArchiveUnavailable as error:
-            record_events(self._services, [], ArchiveNote(worker_name.get(), str(error)))
+            self._note(error)
             raise
+        outages.end(Service.REDIS)
         self._tell(None)
         if self._begin:
             self._begin(self._services)
@@ -48,7 +54,11 @@ class OpenDeployment:
 
     def move_fence(self) -> None:
         """Move the fence once a minute; see Watch. Raises DeploymentMismatch."""
-        self._watch.move_fence()
+        if unavailable := self._watch.move_fence():
+            self._note(unavailable)
+
+    def _note(self, error: ArchiveUnavailable) -> None:
+        record_events(self._services, [], ArchiveNote(worker_name.get(), str(error)))
 
     def _tell(self, refusal: str | None) -> None:
         if refusal != self._refusal:

@@ -15,6 +15,7 @@ from typing import ParamSpec, Self
 from torpor.history.protocol import CommitOutcome, Lease, Page, SessionInfo, TorporError, TransientError
 from torpor.worker.deployment.events import EventKind, record_events
 from torpor.worker.deployment.services import Services
+from torpor.worker.logs import outages
 from torpor.worker.sleep import breaker, shutdown
 from torpor.worker.sleep.attempt import Verified, commit, end, verify
 from torpor.worker.sleep.giving_back import release, returned
@@ -175,7 +176,7 @@ class Pool:
         """Update the circuit breaker in this thread, before another session starts; returns the result."""
         if isinstance(result.error, TransientError):
             if not self._down.is_set():
-                log.warning("archiving stops for now: %s", result.error)
+                log.log(outages.level(result.error), "archiving stops for now: %s", result.error)
             self._down.set()
         breaker.update(result, others_failed=self._down.is_set())
         return result
