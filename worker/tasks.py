@@ -9,9 +9,12 @@ from functools import cache, partial
 from typing import Any
 
 from celery import Task, shared_task
+from celery.states import SUCCESS
 
 from torpor.history.protocol import InvalidArgument, RedisMemoryFull, RedisUnavailable, SessionNotFound, TorporError
+from torpor.worker.archive import names
 from torpor.worker.deployment.celery_config import HINT_SECONDS
+from torpor.worker.deployment.events import record_measures
 from torpor.worker.deployment.services import Services
 from torpor.worker.deployment.settings import load_settings
 from torpor.worker.erasure import known, orders, receipts
@@ -20,6 +23,7 @@ from torpor.worker.erasure.inventory import Tally
 from torpor.worker.erasure.order import Order, Scope
 from torpor.worker.errors import ArchiveUnavailable, DeploymentMismatch, OwnerNotFound
 from torpor.worker.logs import outages
+from torpor.worker.monitoring import presence
 from torpor.worker.sleep import attempt
 from torpor.worker.sleep import drain as draining
 from torpor.worker.sleep.breaker import look_again
@@ -29,8 +33,16 @@ from torpor.worker.wake import restore
 
 log = logging.getLogger("torpor.tasks")
 
+
+class _Measured(Task):  # type: ignore[misc] # Celery is untyped
+    def after_return(self, status: str, *_: Any) -> None:
+        """Record what the task has measured, unless it has failed: Redis may be another deployment's."""
+        if status == SUCCESS:
+            record_measures(_opened().opened)
+
+
 # Celery logs other errors of a task with their tracebacks, each time. These are logged once until they have passed.
-_task = partial(shared_task, throws=(DeploymentMismatch, RedisUnavailable, ArchiveUnavailable))
+_task = partial(shared_task, base=_Measured, throws=(DeploymentMismatch, RedisUnavailable, ArchiveUnavailable))
 
 
 def services() -> Services:
@@ -70,6 +82,7 @@ def sweep() -> int:
     if not sent:
         look_again(services())
     _opened().move_fence()
+    presence.note_sweep(services())
     return sent
 
 
@@ -149,7 +162,10 @@ def purge_idle(
 @_task(name="torpor.sweep_purges")
 def sweep_purges() -> int:
     """Send a task for each unfinished purge that nobody is working on; returns how many were sent."""
-    waiting = [each for each in orders.open_orders(services()) if not services().sessions.purge_progress(each)[0]]
+    found = list(orders.open_objects(services()))
+    presence.note_purges_and_holds(services(), found)
+    purges = (names.purge_of(each.name) for each in found)
+    waiting = [each for each in purges if not services().sessions.purge_progress(each)[0]]
     for purge_id in waiting:
         purge.apply_async(args=[purge_id], expires=HINT_SECONDS, retry=False)
     return len(waiting)

@@ -163,11 +163,19 @@ FLOORS: dict[str, list[str]] = {
     "worker.errors": [],
     "worker.failpoints": [],
     "worker.control_characters": [],
+    "worker.measures": [],
     "worker.logs": ["worker.errors", "worker.control_characters"],
-    "worker.archive": ["worker.errors"],
-    "worker.deployment": ["worker.errors", "worker.failpoints", "worker.logs", "worker.archive"],
+    "worker.archive": ["worker.errors", "worker.measures"],
+    "worker.deployment": ["worker.errors", "worker.failpoints", "worker.measures", "worker.logs", "worker.archive"],
     "worker.retention": ["worker.errors", "worker.archive", "worker.deployment"],
-    "worker.wake": ["worker.errors", "worker.failpoints", "worker.archive", "worker.deployment", "worker.retention"],
+    "worker.wake": [
+        "worker.errors",
+        "worker.failpoints",
+        "worker.measures",
+        "worker.archive",
+        "worker.deployment",
+        "worker.retention",
+    ],
     "worker.transfer": ["worker.errors", "worker.archive", "worker.deployment", "worker.wake"],
     "worker.erasure": [
         "worker.errors",
@@ -180,6 +188,7 @@ FLOORS: dict[str, list[str]] = {
     "worker.sleep": [
         "worker.errors",
         "worker.failpoints",
+        "worker.measures",
         "worker.logs",
         "worker.archive",
         "worker.deployment",
@@ -197,6 +206,13 @@ FLOORS: dict[str, list[str]] = {
         "worker.transfer",
         "worker.sleep",
     ],
+    "worker.monitoring": [
+        "worker.errors",
+        "worker.control_characters",
+        "worker.measures",
+        "worker.archive",
+        "worker.deployment",
+    ],
     "worker.tasks": [
         "worker.errors",
         "worker.logs",
@@ -204,8 +220,10 @@ FLOORS: dict[str, list[str]] = {
         "worker.wake",
         "worker.erasure",
         "worker.sleep",
+        "worker.archive",
+        "worker.monitoring",
     ],
-    "worker.app": ["worker.errors", "worker.logs", "worker.deployment", "worker.sleep"],
+    "worker.app": ["worker.errors", "worker.logs", "worker.deployment", "worker.sleep", "worker.monitoring"],
     "worker.cli": [
         "worker.errors",
         "worker.control_characters",
@@ -217,6 +235,8 @@ FLOORS: dict[str, list[str]] = {
         "worker.erasure",
         "worker.sleep",
         "worker.ops",
+        "worker.logs",
+        "worker.monitoring",
     ],
 }
 # Imports that the floors forbid and that are allowed nevertheless: (importing, imported) -> why.

@@ -46,6 +46,7 @@ def _configuration(settings: Settings) -> dict[str, Any]:
         "worker_cancel_long_running_tasks_on_connection_loss": True,  # Celery 6's default; only for late acks
         "task_ignore_result": True,
         "worker_prefetch_multiplier": 1,
+        "worker_consumer": "torpor.worker.deployment.consumers:BeatingConsumer",
         "worker_enable_remote_control": settings.remote_control,
         "timezone": "UTC",
         "torpor_log_format": settings.log_format,

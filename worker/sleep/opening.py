@@ -28,6 +28,11 @@ class OpenDeployment:
         self._watch = Watch(self._services.sessions, self._services.archive)
         self._refusal: str | None = None  # what was logged last
 
+    @property
+    def opened(self) -> Services:
+        """The services as they were last found, without another look."""
+        return self._services
+
     def services(self) -> Services:
         """The services, after making sure that Redis and the archive belong together (still).
 

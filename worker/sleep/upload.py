@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from torpor.history.protocol import ANY_OWNER, Lease, Origin, Page, SessionInfo
@@ -23,11 +24,15 @@ from torpor.worker.sleep.outcome import Superseded
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A session as it was when its attempt began; `head` has the first messages to send, if they were read already."""
+    """A session as it was when its attempt began; `head` has the first messages to send, if they were read already.
+
+    `begun` is the moment of that, of the monotonic clock.
+    """
 
     lease: Lease
     snapshot: SessionInfo
     head: Page | None = None
+    begun: float = field(default_factory=time.monotonic)
 
 
 def send(

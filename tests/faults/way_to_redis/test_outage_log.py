@@ -96,7 +96,7 @@ def test_sweeps_that_find_nothing_are_logged_at_debug_only(tmp_path: Path) -> No
         server.stop()
     lines = [each for each in records(log) if "Task torpor.sweep[" in each["message"]]
     shown = [each["message"] for each in lines if each["severity"] == "INFO"]
-    assert len(lines) > 12
+    assert len(lines) >= 8
     assert shown
     assert all(re.search(r"succeeded in .*: 1$", each) for each in shown), shown
     assert "Sending due task" not in (tmp_path / "beat.log").read_text()
