@@ -122,7 +122,7 @@ COMMANDS: dict[str, tuple[set[str], list[list[str]]]] = {
 }
 FILES = {"{good}", "{bad}", "{other}", "{file}", "{folder}", "{out}"}
 # These become other processes, which the test starts; the demo has a deployment of its own.
-APART = {"demo", "worker", "beat"}
+APART = {"demo", "worker", "beat", "serve-metrics"}
 
 # Tasks whose end is not logged if they find nothing to do.
 UNLOGGED = {"torpor.sweep", "torpor.sweep_purges", "torpor.expire"}
@@ -328,7 +328,10 @@ def decoded(messages: Sequence[bytes]) -> str:
 
 def done_in(log: Path) -> int:
     text = log.read_text()
-    ended = re.findall(r"Task (torpor\.\w+)\[\S+ (?:succeeded in|raised unexpected:) ", text)
+    # An id has a line break.
+    ended = re.findall(
+        r"Task (torpor\.\w+)\[(?:(?!Task torpor).)*?\] (?:succeeded in|raised unexpected:) ", text, re.DOTALL
+    )
     return len([name for name in ended if name not in UNLOGGED])
 
 

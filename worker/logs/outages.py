@@ -16,6 +16,9 @@ from torpor.worker.errors import ArchiveUnavailable
 
 log = logging.getLogger("torpor.outages")
 
+# Only then does an answer end an outage.
+_LEAST_SECONDS = 1.0
+
 
 class Service(StrEnum):
     """What a worker needs and may lose for a while, as the log calls it."""
@@ -61,9 +64,14 @@ class _Outage:
             log.warning("%s fails: %s", self._service, error)
 
     def end(self) -> None:
-        if (since := self._end.take()) is not None:
-            self._begin.put(0)
-            log.warning("%s works again, after %.0f seconds", self._service, time.monotonic() - since)
+        if (since := self._end.take()) is None:
+            return
+        seconds = time.monotonic() - since
+        if seconds < _LEAST_SECONDS:  # an answer that was on its way when the service failed
+            self._end.put(since)
+            return
+        self._begin.put(0)
+        log.warning("%s works again, after %.0f seconds", self._service, seconds)
 
 
 @cache

@@ -18,11 +18,13 @@ from torpor.worker.deployment.services import Services
 log = logging.getLogger("torpor.presence")
 
 _PAUSE_SECONDS = 10.0
+# Until there is something to note, and a Redis to note it in.
+_FIRST_SECONDS = 1.0
 _KEPT = timedelta(days=1)
 
 
 class Presence:
-    """Notes this process in Redis at once and then every ten seconds, in a thread of its own.
+    """Notes this process in Redis within a second and then every ten seconds, in a thread of its own.
 
     Notes nothing in a Redis that does not name this archive as its own.
     """
@@ -33,7 +35,7 @@ class Presence:
         self._who = who
         self._noted = noted
         self._acted = threading.Event()
-        self._begun = False
+        self._is_noted = False
         self._noting = PeriodicThread(
             "torpor-presence", self._note, pause=self._pause, log=log, failure="not noted in Redis"
         )
@@ -51,9 +53,7 @@ class Presence:
         self._acted.set()
 
     def _pause(self) -> float:
-        pause = _PAUSE_SECONDS if self._begun else 0.1
-        self._begun = True
-        return pause
+        return _PAUSE_SECONDS if self._is_noted else _FIRST_SECONDS
 
     def _note(self) -> None:
         if self._noted is None and not self._acted.is_set():
@@ -62,6 +62,7 @@ class Presence:
         if services.sessions.identity().archive == services.archive.url:
             self._acted.clear()
             services.sessions.note_seen(self._who, self._noted or {}, _KEPT)
+            self._is_noted = True
 
 
 def of_worker(connect: Callable[[], Services]) -> Presence:

@@ -14,6 +14,23 @@ from torpor.worker.logs import outages
 from torpor.worker.logs.outages import Service
 
 
+@pytest.fixture(autouse=True)
+def _short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outages, "_LEAST_SECONDS", 0.0)
+
+
+def test_an_answer_that_was_on_its_way_ends_no_outage(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outages, "_LEAST_SECONDS", 60.0)
+    outages.begin(Service.REDIS, "it is away")
+    outages.end(Service.REDIS)
+    assert caplog.messages == ["Redis fails: it is away"]
+    monkeypatch.setattr(outages, "_LEAST_SECONDS", 0.0)
+    outages.end(Service.REDIS)
+    assert len(caplog.messages) == 2
+
+
 def test_of_many_threads_one_tells_of_the_begin_and_one_of_the_end(caplog: pytest.LogCaptureFixture) -> None:
     with ThreadPoolExecutor(8) as threads:
         for _ in range(2):
