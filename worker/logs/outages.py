@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
+import mmap
 import struct
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from enum import StrEnum
 from functools import cache
+from multiprocessing import get_context
 
 from torpor.history.protocol import RedisUnavailable
 from torpor.worker.errors import ArchiveUnavailable
@@ -27,50 +27,34 @@ class Service(StrEnum):
     BROKER = "the broker"
 
 
-class _Token:
-    """Something that one process or thread has at a time, since a moment; nobody has it after a fork of all.
-
-    The processes of a worker's pool share the pipe since they were forked. A read takes all of the token or nothing, so
-    nobody needs a lock, which a killed process would keep.
-    """
-
-    def __init__(self) -> None:
-        self._reading, self._writing = os.pipe()
-        os.set_blocking(self._reading, False)
-
-    def put(self, moment: float) -> None:
-        """Let somebody take it."""
-        os.write(self._writing, struct.pack("d", moment))
-
-    def take(self) -> float | None:
-        """The moment that was put; None if somebody else has it."""
-        with suppress(BlockingIOError):
-            (moment,) = struct.unpack("d", os.read(self._reading, 8))
-            return float(moment)
-        return None
-
-
 class _Outage:
-    """Whether a service fails: either token may be taken, the one for the next begin or the one for the end."""
+    """Whether a service fails. Who takes one of the two tokens, tells of the begin or of the end.
+
+    A token is a semaphore in memory that the processes of a worker's pool share since they were forked. Nobody waits
+    for it, so a killed process stops nobody. Celery closes the files of some processes, so it must not be one.
+    """
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._begin, self._end = _Token(), _Token()
-        self._begin.put(0)
+        tokens = get_context("fork")
+        self._begin, self._end = tokens.Semaphore(1), tokens.Semaphore(0)
+        self._since = mmap.mmap(-1, 8)
 
     def begin(self, error: object) -> None:
-        if self._begin.take() is not None:
-            self._end.put(time.monotonic())
+        if self._begin.acquire(block=False):
+            self._since[:] = struct.pack("d", time.monotonic())
+            self._end.release()
             log.warning("%s fails: %s", self._service, error)
 
     def end(self) -> None:
-        if (since := self._end.take()) is None:
+        if not self._end.acquire(block=False):
             return
+        (since,) = struct.unpack("d", self._since[:])
         seconds = time.monotonic() - since
         if seconds < _LEAST_SECONDS:  # an answer that was on its way when the service failed
-            self._end.put(since)
+            self._end.release()
             return
-        self._begin.put(0)
+        self._begin.release()
         log.warning("%s works again, after %.0f seconds", self._service, seconds)
 
 
