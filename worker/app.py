@@ -144,6 +144,7 @@ def _name(sender: str, instance: Any, **_: Any) -> None:
     """Take Celery's name of this node over. Another app's worker may have imported this module."""
     if instance.app is app:
         worker_name.set_name(sender)
+        after_task_publish.connect(_note_sent)
 
 
 def _note_failure(exception: Exception, **_: Any) -> None:
@@ -161,7 +162,10 @@ def _note_sent(**_: Any) -> None:
 _beats: list[Presence] = []
 
 
-def _note_beat(**_: Any) -> None:
+def _note_beat(sender: Any, **_: Any) -> None:
+    if sender.app is not app:
+        return
+    after_task_publish.connect(_note_sent)
     settings = _settings()
     _beats.append(Presence(lambda: connect(settings), "beat"))
     _beats[-1].start()
@@ -180,7 +184,6 @@ celeryd_init.connect(_name)
 worker_init.connect(_give_way)
 worker_shutting_down.connect(shutdown.begin)
 task_failure.connect(_note_failure)
-after_task_publish.connect(_note_sent)
 beat_init.connect(_note_beat)
 
 app = make_app(_settings)

@@ -61,7 +61,9 @@ def note_seen(deployment: Deployment, who: str, noted: Mapping[str, str], keep: 
     """Note that somebody was seen now, and fields of it. Who was not seen for the span `keep` is forgotten."""
     fields = [part.encode(errors="replace") for part in chain.from_iterable(noted.items())]
     key = seen_key(deployment.keyspace.namespace)
-    return Call(script("note_seen"), [key], [span_ms(keep), who.encode(errors="replace"), *fields], int)
+    # Sent again, it would note a later moment.
+    args = [span_ms(keep), who.encode(errors="replace"), *fields]
+    return Call(script("note_seen"), [key], args, int, repeatable=False)
 
 
 def measures(deployment: Deployment) -> Call[Measures]:

@@ -12,7 +12,7 @@ from torpor.history.store.index import Index, answered
 from torpor.history.store.operation import Operation
 
 # At how many sessions one look at all shards looks for those in work and postponed, about.
-_AHEAD = 8_192
+_AHEAD = 1_024
 
 
 class Figures(Index):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from torpor.worker.deployment.services import Services
 # A worker that was not seen for so long is gone. It is noted every ten seconds.
 _SEEN = timedelta(minutes=1)
 _WORKER = "worker:"
+# How many sessions that wait after a failure are asked since when. In an outage, all began to wait at about that time.
+_ASKED = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,8 @@ def gather(services: Services) -> Figures:
     """Ask Redis. Raises RedisUnavailable."""
     sessions = services.sessions
     shards = sessions.figures()
-    since = sessions.waiting_since([shard.waiting for shard in shards if shard.waiting])
+    waiting = [shard.waiting for shard in shards if shard.waiting]
+    since = sessions.waiting_since(random.sample(waiting, min(len(waiting), _ASKED)))
     since += [shard.first_due for shard in shards if shard.first_due]
     return Figures(
         shards, min(since, default=None), sessions.measures(), sessions.archive_health(), memory.nodes(services)

@@ -36,6 +36,7 @@ pytestmark = [
 ]
 
 SOON = Expiry(idle=timedelta(seconds=1))
+SAID = b'{"type": "human", "data": {"content": "hello"}}'
 SESSIONS, MESSAGES, DAMAGED, WOKEN, PURGED = 30, 3, 2, 4, 3
 
 
@@ -92,11 +93,11 @@ def test_every_counter_is_equal_to_what_has_happened_though_a_worker_is_killed(
     )
     sessions = deployment.sessions
     ids = [f"s{number}" for number in range(SESSIONS)]
-    (tmp_path / "forks-order").write_text("archive.verified 6 process")
+    (tmp_path / "forks-order").write_text("archive.verified 2 process")
     processes: list[subprocess.Popen[bytes]] = []
     with ExitStack() as stack:
         for session_id in ids:
-            sessions.append(session_id, [b'{"a":1}'] * MESSAGES, expiry=SOON)
+            sessions.append(session_id, [SAID] * MESSAGES, expiry=SOON)
         for number in range(DAMAGED):
             sessions.append(f"damaged{number}", [b"{}"], expiry=SOON)
             [key] = raw(client, "KEYS", f"*:s:damaged{number}")
@@ -107,6 +108,7 @@ def test_every_counter_is_equal_to_what_has_happened_though_a_worker_is_killed(
         ):
             own = with_settings(deployment, http_port=port)
             processes.append(stack.enter_context(worker(own, tmp_path, name, *options)))
+            wait_until(lambda: not (tmp_path / "forks-order").exists(), 60, "a process of the first worker dies")
         wait_until(lambda: all(status_of(port, "/readyz") == 200 for port in ports), 60, "both are ready")
         wait_until(lambda: sessions.figures() and not _awake(deployment, ids), 120, "all sleep")
         wait_until(lambda: scrape(ports[0])['torpor_sessions{state="quarantined"}'] == DAMAGED, 60, "the damaged wait")
@@ -117,8 +119,7 @@ def test_every_counter_is_equal_to_what_has_happened_though_a_worker_is_killed(
         assert asleep["torpor_archived_bytes_total"] == sum(sizes)
         assert asleep["torpor_redis_freed_bytes_total"] > 0
         assert attempts(asleep, "failed") == attempts(asleep, "quarantined") == DAMAGED
-        # Exactly one process has died, and its sessions were claimed again.
-        assert not (tmp_path / "forks-order").exists()
+        # The sessions of the process that died were claimed again.
         assert asleep["torpor_leases_lost_total"] >= 1
         ended = sum(value for name, value in asleep.items() if name.startswith("torpor_attempts_total"))
         assert asleep["torpor_claims_total"] == ended + asleep["torpor_leases_lost_total"]

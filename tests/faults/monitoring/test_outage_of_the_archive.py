@@ -77,7 +77,7 @@ def test_an_outage_of_the_archive_is_told_of_once_everywhere(
         with prometheus(tmp_path, port, quick_rules(tmp_path)) as observer:
             wait_until(lambda: observer.query("torpor_archive_available == 1"), 60, "it is scraped")
             assert "TorporArchiveUnavailable" not in observer.alerts()
-            proxy.fail(answered(503))
+            proxy.fail(answered(403))
             for number in range(5):
                 deployment.sessions.append(f"s{number}", [b"{}"], expiry=SOON)
             wait_until(lambda: observer.alerts().get("TorporArchiveUnavailable") == "firing", 120, "the alert is true")

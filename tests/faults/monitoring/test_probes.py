@@ -101,14 +101,14 @@ def test_a_stuck_main_thread_turns_liveness_red(tmp_path: Path, pool: str) -> No
     port = free_port()
     with kept_redis(tmp_path) as server:
         deployment = deployment_of(server, (tmp_path / "archive").as_uri(), http_port=port)
-        command = f"-m celery -A support.stuck_worker worker -c 1 --pool {pool}".split()
+        command = f"-m celery -A support.stuck_worker worker --loglevel INFO -c 1 --pool {pool}".split()
         variables = environment(deployment.settings) | {"PYTHONPATH": f"{TESTS}{os.pathsep}{ROOT}"}
         with (tmp_path / "worker.log").open("wb") as log:
             process = subprocess.Popen(
                 [sys.executable, *command], env=variables, cwd=tmp_path, stdout=log, stderr=log, start_new_session=True
             )
         try:
-            wait_until(lambda: "ready" in (tmp_path / "worker.log").read_text(), 60, "it takes tasks")
+            wait_until(lambda: " ready." in (tmp_path / "worker.log").read_text(), 60, "it takes tasks")
             assert status_of(port, "/livez") == 200
             os.kill(process.pid, signal.SIGUSR2)
             wait_until(lambda: status_of(port, "/livez") == 503, 60, "it is red")
