@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
-from torpor.history.calls import CheckpointReply, NewRecord, WrittenRecord
+from torpor.history.calls import CheckpointReply, KnownPlaces, NewRecord, WrittenRecord
 from torpor.history.conversation import Conversation
 from torpor.history.errors import SessionExists, SessionNotFound, TranscriptChanged
-from torpor.history.records.record import Record, kind_of
+from torpor.history.records.record import Record, to_element
 from torpor.history.records.thread import Thread
 from torpor.history.session import Page
 
@@ -24,14 +24,16 @@ class ThreadConversation(Conversation):
         record: Record,
         *,
         state: str = "",
+        length: int = 0,
         interrupts: bool | None = None,
         interrupted_idle: timedelta | None = None,
     ) -> WrittenRecord | None:
         """Append a record; None if `state`, in which its places were read, is over, and nothing was written.
 
-        `interrupts` and `interrupted_idle` as in `torpor.history.calls.write_record`.
+        `length`, `interrupts` and `interrupted_idle` as in `torpor.history.calls.write_record`.
         """
-        new = NewRecord(record.name.ns, record.name.id, kind_of(record), record.payload, state, interrupts)
+        name = record.name
+        new = NewRecord(name.ns, name.id, to_element(record, length), state, length, interrupts)
         return await self._permitted(
             lambda: self._sessions.write_record(
                 self.session_id,
@@ -44,12 +46,12 @@ class ThreadConversation(Conversation):
             )
         )
 
-    async def checkpoint(self, ns: str, checkpoint_id: str | None) -> CheckpointReply:
-        """A checkpoint, or the latest one of its namespace; counts as activity."""
+    async def checkpoint(self, ns: str, checkpoint_id: str | None, known: KnownPlaces) -> CheckpointReply:
+        """A checkpoint, or the latest one of its namespace, without what is known; counts as activity."""
         return await self._permitted(
             lambda: self._awake(
                 lambda: self._sessions.read_checkpoint(
-                    self.session_id, ns, checkpoint_id, owner=self._owner, touch=True
+                    self.session_id, ns, checkpoint_id, owner=self._owner, touch=True, known=known
                 ),
                 lambda reply: reply.complete,
             )

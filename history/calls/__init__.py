@@ -49,6 +49,7 @@ from torpor.history.calls.restoring import abandon, begin_restore, finish_restor
 from torpor.history.calls.scheduling import close, update
 from torpor.history.calls.threads import (
     CheckpointReply,
+    KnownPlaces,
     NewRecord,
     WrittenRecord,
     read_checkpoint,
@@ -63,6 +64,7 @@ __all__ = [
     "CheckpointReply",
     "Deployment",
     "Keep",
+    "KnownPlaces",
     "NewRecord",
     "WrittenRecord",
     "abandon",
