@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import redis
 
-from support.backups import Backup, move_fence
+from support.backups import Backup, copied_archive, move_fence
 from support.cli_sessions import chat, say, sleep
 from support.command import Result, Torpor
 from support.keyspace import raw
-from support.objects import put
 from support.rewinding import killed_at
 from support.two_sides import OTHERS, contents_of, recorded
 from torpor.worker.archive import contents, ownership
@@ -23,7 +21,7 @@ from torpor.worker.deployment.services import Services
 from torpor.worker.erasure import orders
 from torpor.worker.erasure.order import Order
 from torpor.worker.failpoints import Failpoint
-from torpor.worker.ops import moves, recovery
+from torpor.worker.ops import catching_up, forks, recovery
 from torpor.worker.retention.legal_hold import hold_owner, hold_session
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain
@@ -32,17 +30,6 @@ from torpor.worker.sleep.outcome import Outcome
 pytestmark = pytest.mark.usefixtures("as_in_cloud_storage")
 
 SHARDS = list(range(256))
-
-
-def copied(services: Services) -> Services:
-    """The services with a copy of the archive, holds included, under another prefix of the bucket or another folder."""
-    old, new = services.archive, open_archive(f"{services.archive.url}-copy")
-    for stored in old.list(""):
-        with old.open(stored) as body:
-            content = body.read()
-        put(new, stored.name, content, dict(stored.metadata), stored.custom_time, held=stored.held)
-    settings = services.settings.model_copy(update={"archive_url": new.url})
-    return replace(services, settings=settings, archive=new)
 
 
 def lose(client: redis.Redis) -> None:
@@ -87,7 +74,7 @@ def test_a_bucket_that_has_moved_is_recorded_and_its_sessions_wake_up(
     client: redis.Redis, services: Services, torpor: Torpor
 ) -> None:
     sleep(client, services, "s", "hello")
-    moved = copied(services)
+    moved = copied_archive(services)
     there = {"ARCHIVE_URL": moved.archive.url}
     assert refused(torpor("restore", "s", **there), services.archive.url, moved.archive.url, "move-archive", "fork")
     before = contents_of(services.sessions, moved.archive)
@@ -259,7 +246,7 @@ def test_a_recovery_that_is_killed_lets_nobody_in_and_is_finished_by_the_next(
     hold_session(services, "s", "case 1")
     lose(client)
     with killed_at(failpoint):
-        recovery.recover(services, recovery.survey(services))
+        recovery.recover(services, catching_up.survey(services))
     assert refused(torpor("purge", "--session", "s", "--yes"), "recover")
     assert torpor("deployment", "recover", "--yes").code == 0
     assert torpor("purge", "--session", "s", "--yes").code == 1, "the hold stands"
@@ -276,13 +263,13 @@ def test_copies_get_an_id_of_their_own_and_the_original_is_not_touched(
     was = deployment_of(services.archive)
     original = [(each.name, each.generation) for each in services.archive.list("")]
     assert refused(torpor("deployment", "fork", "--yes"), "the original archive")
-    copy = copied(services)
+    copy = copied_archive(services)
     there = {"ARCHIVE_URL": copy.archive.url}
     before = contents_of(services.sessions, copy.archive)
     assert torpor("deployment", "fork", "--dry-run", **there).code == 0
     assert contents_of(services.sessions, copy.archive) == before
     with killed_at(Failpoint.DEPLOYMENT_WRITTEN):
-        moves.fork(copy)
+        forks.fork(copy, catching_up.survey(copy))
     assert refused(torpor("restore", "s", **there), was)
     assert torpor("deployment", "fork", "--yes", **there).code == 0
     assert state_of(copy) is State.AGREE
@@ -297,14 +284,40 @@ def test_copies_get_an_id_of_their_own_and_the_original_is_not_touched(
     assert refused(torpor("restore", "s"), was), "the copy of Redis is refused by the original archive"
 
 
+def test_a_fork_holds_the_copied_objects_again_that_the_copy_has_without_their_holds(
+    client: redis.Redis, services: Services, torpor: Torpor
+) -> None:
+    for session_id, owner in (("a1", "ann"), ("b1", "bob"), ("free", "eve")):
+        sleep(client, services, session_id, "hello", owner=owner)
+    hold_owner(services, "ann", "case 1")
+    hold_session(services, "b1", "case 2")
+    drain(services, SHARDS)
+    held = held_objects(services.archive)
+    copy = copied_archive(services, keep_holds=False)
+    there = {"ARCHIVE_URL": copy.archive.url}
+    dry = torpor("deployment", "fork", "--dry-run", "--json", **there)
+    assert sorted(dry.json["held_again"]) == ["a1", "b1"]
+    assert held_objects(copy.archive) == []
+    for _ in range(2):
+        with killed_at(Failpoint.DEPLOYMENT_REBUILT):
+            forks.fork(copy, catching_up.survey(copy))
+    done = torpor("deployment", "fork", "--yes", **there)
+    assert done.code == 0
+    assert held_objects(copy.archive) == held
+
+
+def held_objects(archive: ArchiveStore) -> list[str]:
+    return [stored.name for stored in archive.list("v1/") if stored.held]
+
+
 def test_the_original_redis_takes_no_fork_over_unless_it_gives_up_its_own_archive(
     client: redis.Redis, services: Services, torpor: Torpor
 ) -> None:
     sleep(client, services, "s", "hello")
     was = services.sessions.identity()
     assert was.deployment
-    copy = copied(services)
-    moves.fork(copy)
+    copy = copied_archive(services)
+    forks.fork(copy, catching_up.survey(copy))
     assert services.sessions.identify(services.sessions.identity(), was.deployment, was.archive)
     before = contents_of(services.sessions, copy.archive)
     assert refused(

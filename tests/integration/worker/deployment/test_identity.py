@@ -34,7 +34,7 @@ from torpor.worker.deployment.settings import PREFIX, environment
 from torpor.worker.deployment.watch import Watch
 from torpor.worker.errors import ArchiveMisconfigured, ArchiveUnavailable, DeploymentMismatch
 from torpor.worker.failpoints import Failpoint
-from torpor.worker.ops import recovery
+from torpor.worker.ops import catching_up, recovery
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def test_who_compares_while_another_first_use_goes_on_is_let_in(
 def test_who_compares_while_a_recovery_gives_a_new_id_is_let_in(client: redis.Redis, services: Services) -> None:
     client.flushall()
     points = Points()
-    points.at("before list", lambda: recovery.recover(services, recovery.survey(services)))
+    points.at("before list", lambda: recovery.recover(services, catching_up.survey(services)))
     assert check(services.sessions, ObservedArchive(services.archive, points)).state is State.AGREE
     assert not points.pending
 
