@@ -222,6 +222,7 @@ def test_an_application_is_refused_once_its_redis_was_emptied(client: redis.Redi
     assert raw(client, "KEYS", "*") == []
 
 
+@pytest.mark.slow
 def test_a_worker_whose_sides_do_not_belong_together_ends_with_both_named(
     client: redis.Redis, services: Services, other_redis: RedisServer, tmp_path: Path
 ) -> None:

@@ -37,7 +37,7 @@ from torpor.worker.sleep.drain import drain
 from torpor.worker.sleep.outcome import Outcome
 from torpor.worker.wake.restore import restore_session
 
-pytestmark = pytest.mark.usefixtures("as_in_cloud_storage")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("as_in_cloud_storage")]
 
 SHARDS = list(range(256))
 
