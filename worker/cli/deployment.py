@@ -49,13 +49,13 @@ class _Change:
     """An action that changes the deployment. `question` is asked before, and `at_work` told meanwhile.
 
     `check` refuses sides that the action is not for. `survey` finds what is to be done. `carry_out` returns what was
-    done. Both tell the number of sessions so far.
+    done. Both tell how many sessions or objects were done so far.
     """
 
     question: str
     at_work: str
     check: Callable[[Services, _Options], Comparison]
-    survey: Callable[[Services, _Progress], Survey]
+    survey: Callable[[Services, _Options, _Progress], Survey]
     carry_out: Callable[[Services, Survey, _Options, _Progress], Survey]
 
 
@@ -64,14 +64,14 @@ _CHANGES = {
         "Record in Redis {redis} that its archive is {archive} from now on?",
         "moving",
         lambda services, given: moves.check_moved(services, force=given.force),
-        lambda _, __: Survey(),
+        lambda services, given, progress: moves.survey(services, progress, force=given.force),
         lambda services, surveyed, given, _: moves.move_archive(services, surveyed, force=given.force),
     ),
     Action.RECOVER: _Change(
         "Let Redis {redis} take over {archive}, and refuse every other Redis there, even one in use?",
         "recovering",
         lambda services, given: recovery.check_lost(services, given.give_up, force=given.force),
-        catching_up.survey,
+        lambda services, _, progress: catching_up.survey(services, progress),
         lambda services, surveyed, given, progress: recovery.recover(
             services, surveyed, given.give_up, force=given.force, progress=progress
         ),
@@ -80,7 +80,7 @@ _CHANGES = {
         "Give Redis {redis} and {archive}, which are copies, a new id?",
         "forking",
         lambda services, given: forks.check_copies(services, force=given.force),
-        catching_up.survey,
+        lambda services, _, progress: forks.survey(services, progress),
         lambda services, surveyed, given, progress: forks.fork(
             services, surveyed, force=given.force, progress=progress
         ),
@@ -97,7 +97,12 @@ def deployment(
         typer.Option(metavar="ID", help="With recover: the id of the other deployment that this Redis gives up."),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Even if another Redis has used the archive in the last five minutes.")
+        bool,
+        typer.Option(
+            "--force",
+            help="Even if another Redis has used the archive in the last five minutes; with move-archive, even if the "
+            "copy lacks something.",
+        ),
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
@@ -133,9 +138,11 @@ def _carry_out(services: Services, action: Action, options: _Options) -> None:
     changes, surveyed = found.state is not State.AGREE, Survey()
     if changes:
         with _progress("surveying") as progress:
-            surveyed = change.survey(services, progress)
+            surveyed = change.survey(services, options, progress)
     if not options.as_json:
         console.say(found.sides())
+        if surveyed.missing:
+            console.warn(console.one_line(f"the copy of the archive lacks {surveyed.missing}"))
         _say_holds(surveyed)
         _say_reconciled(surveyed)
     if changes and not options.dry_run:
@@ -148,9 +155,9 @@ def _carry_out(services: Services, action: Action, options: _Options) -> None:
 
 @contextmanager
 def _progress(at_work: str) -> Iterator[_Progress]:
-    """Tell people how many sessions were done so far."""
+    """Tell people how much was done so far."""
     with console.working(at_work) as status:
-        yield lambda count: status.update(f"{at_work}: {count:,} sessions")
+        yield lambda count: status.update(f"{at_work}: {count:,}")
 
 
 def _question(change: _Change, found: Comparison) -> str:
@@ -246,6 +253,7 @@ def _found(surveyed: Survey) -> dict[str, Any]:
         "held_owners": surveyed.owners,
         "perhaps_released": surveyed.perhaps_released,
         "held_again": surveyed.unheld,
+        "missing": surveyed.missing and asdict(surveyed.missing),
         "sessions": [asdict(each) for each in surveyed.reconciled.values()],
     }
 

@@ -18,6 +18,7 @@ from torpor.worker.deployment import catalog
 from torpor.worker.deployment.services import Services
 from torpor.worker.failpoints import Failpoint, reach
 from torpor.worker.ops import tombstones
+from torpor.worker.ops.copies import Missing
 from torpor.worker.ops.reconciling import Reconciled, ReconcileOutcome, reconcile
 from torpor.worker.retention import legal_hold
 
@@ -32,8 +33,8 @@ class Survey:
     Objects of older versions do not tell that: `free` are owners with a session that is not held, so such a hold of
     their sessions is the sessions' own. `perhaps_released` are sessions that are under a hold in Redis,
     and whose objects tell of none. `unheld` are sessions whose objects lack the temporary hold that their legal hold
-    asks for: copies of objects have none. `missing` are sessions of which the archive lacks what Redis knows to be
-    archived. `reconciled` maps the sessions of which Redis must change something.
+    asks for: copies of objects have none. `missing` is what a copy of an archive lacks. `reconciled` maps the sessions
+    of which Redis must change something.
     """
 
     sessions: int = 0
@@ -43,7 +44,7 @@ class Survey:
     free: set[str] = field(default_factory=set)
     perhaps_released: list[str] = field(default_factory=list)
     unheld: list[str] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)
+    missing: Missing | None = None
     reconciled: dict[str, Reconciled] = field(default_factory=dict)
 
     def add(self, reconciled: Iterable[Reconciled]) -> None:

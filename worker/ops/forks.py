@@ -10,6 +10,7 @@ from torpor.worker.deployment import fence
 from torpor.worker.deployment.identity import Comparison, State, compare_sides
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import DeploymentMismatch
+from torpor.worker.ops import catching_up, copies
 from torpor.worker.ops.catching_up import Survey, catch_up
 from torpor.worker.ops.renewal import renew_identity
 
@@ -31,6 +32,13 @@ def check_copies(services: Services, *, force: bool = False) -> Comparison:
         raise DeploymentMismatch(f"{found.sides()}. This is the original archive: copy it, and give the copy's URL")
     if not force:
         fence.check_unused(found)
+    return found
+
+
+def survey(services: Services, progress: Callable[[int], None] = lambda _: None) -> Survey:
+    """As `catching_up.survey`, and what the copy of the archive lacks because it is older than that of Redis."""
+    found = catching_up.survey(services, progress)
+    found.missing = copies.missing(services, progress=progress, apart_from=found.reconciled)
     return found
 
 

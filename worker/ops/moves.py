@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from torpor.worker.deployment import fence
+from collections.abc import Callable
+
+from torpor.worker.deployment import catalog, fence
 from torpor.worker.deployment.identity import Comparison, State, compare_sides
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import DeploymentMismatch
 from torpor.worker.failpoints import Failpoint, reach
+from torpor.worker.ops import copies
 from torpor.worker.ops.catching_up import Survey
 from torpor.worker.ops.renewal import take_identity
+from torpor.worker.retention import legal_hold
 
 
 def check_moved(services: Services, *, force: bool = False) -> Comparison:
     """Both sides, if the archive has moved or nothing has changed.
 
-    Raises DeploymentMismatch, also if another Redis uses the archive; with `force` that does not count.
+    Raises DeploymentMismatch, also if another Redis uses the archive or it is an old copy; with `force` that does not
+    count.
     """
     found = compare_sides(services.sessions, services.archive)
     if found.redis.deployment is None or found.redis.deployment != found.archive.deployment:
@@ -22,19 +27,39 @@ def check_moved(services: Services, *, force: bool = False) -> Comparison:
         raise DeploymentMismatch(f"{found.sides()}: no archive of theirs has moved")
     if found.archive.namespace != found.namespace or found.redis.archive in (None, found.archive.url):
         found.check()
-    if not force:
+    elif not force:
         fence.check_unused(found)
+        fence.check_copy(found)
+    return found
+
+
+def survey(services: Services, progress: Callable[[int], None] = lambda _: None, *, force: bool = False) -> Survey:
+    """Survey a moved archive: what it lacks of the original, and which legal holds. Changes nothing.
+
+    Raises DeploymentMismatch if something is missing; with `force` that does not count.
+    """
+    redis = services.sessions.identity()
+    missing = copies.missing(services, redis.archive, progress)
+    if missing and not force:
+        raise DeploymentMismatch(
+            f"the copy {services.archive.url} lacks {missing}. Copy the archive again; if the original is gone: --force"
+        )
+    found = Survey(missing=missing)
+    for batch in catalog.stored_in_batches(services, progress):
+        found.unheld += legal_hold.unheld(services, batch)
     return found
 
 
 def move_archive(services: Services, surveyed: Survey, *, force: bool = False) -> Survey:
-    """Record the URL of an archive that has moved. Repeatable; raises DeploymentMismatch.
+    """Record the URL of an archive that has moved; returns what was done. Repeatable; raises DeploymentMismatch.
 
-    The archive gets its token of the fence first. Its own one is as old as the copy.
+    The archive gets its token of the fence first. Its own one is as old as the copy. Then the objects of sessions under
+    a legal hold get their temporary holds.
     """
     if check_moved(services, force=force).state is State.AGREE:
         return surveyed
     fence.claim(services.sessions, services.archive)
     reach(Failpoint.DEPLOYMENT_FENCED)
+    legal_hold.apply_holds(services, surveyed.unheld)
     take_identity(services)
     return surveyed

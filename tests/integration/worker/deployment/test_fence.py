@@ -24,6 +24,7 @@ from support.backups import (
 )
 from support.cli_sessions import sleep
 from support.command import Torpor
+from support.identity import state_of
 from support.keyspace import raw
 from support.observed import ObservedArchive, Points
 from support.rewinding import killed_at
@@ -64,10 +65,6 @@ def copied(services: Services, client: redis.Redis, other: redis.Redis) -> Servi
     """The services of a copy of Redis, with the same archive."""
     Backup.of(client).restore(other)
     return replace(services, sessions=SessionStore(other), archive=open_archive(services.archive.url))
-
-
-def state_of(services: Services) -> State:
-    return compare_sides(services.sessions, services.archive).state
 
 
 # How it moves

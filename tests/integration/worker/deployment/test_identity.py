@@ -16,6 +16,7 @@ import redis
 
 from support.cli_sessions import say, sleep
 from support.command import Torpor
+from support.identity import state_of
 from support.keyspace import raw
 from support.observed import ObservedArchive, Points
 from support.rewinding import killed_at
@@ -28,7 +29,7 @@ from torpor.worker import tasks
 from torpor.worker.archive import ownership
 from torpor.worker.archive.stores.url import open_archive
 from torpor.worker.deployment import watch as watching
-from torpor.worker.deployment.identity import State, check, compare_sides, make
+from torpor.worker.deployment.identity import State, check, make
 from torpor.worker.deployment.services import Services
 from torpor.worker.deployment.settings import PREFIX, environment
 from torpor.worker.deployment.watch import Watch
@@ -42,10 +43,6 @@ def other_redis(tmp_path: Path) -> Iterator[RedisServer]:
     started = start_redis(tmp_path)
     yield started
     started.stop()
-
-
-def state_of(services: Services) -> State:
-    return compare_sides(services.sessions, services.archive).state
 
 
 # The first use

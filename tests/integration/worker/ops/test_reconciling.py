@@ -322,6 +322,7 @@ def test_every_message_is_there_once_and_in_order_in_a_fork(
     assert {each["session_id"]: each["outcome"] for each in dry.json["sessions"]} == {
         name: outcome for name, outcome in EXPECTED.items() if outcome
     }
+    assert dry.json["missing"] is None
     assert contents_of(copies.sessions, copies.archive) == before
     done = torpor("deployment", "fork", "--yes", "--force", "--json", **there)
     assert (done.code, done.json["sessions"]) == (0, dry.json["sessions"])
