@@ -44,6 +44,8 @@ from torpor.worker.sleep.outcome import Outcome
 from torpor.worker.wake.restore import Restorer
 from torpor.worker.wake.session_archive import SessionArchive
 
+pytestmark = pytest.mark.slow
+
 PAGE = ROOT / "docs" / "security.md"
 SAID = "where is my order"
 MESSAGES = [encode_message(HumanMessage(SAID)), encode_message(HumanMessage("hello"))]
