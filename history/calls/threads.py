@@ -81,6 +81,7 @@ def write_record(
     *,
     expiry: Expiry = Expiry(),  # noqa: B008 - frozen
     owner: Caller = None,
+    only_known: bool = False,
     allow_reuse: bool = False,
     interrupted_idle: timedelta | None = None,
     max_bytes: int = MAX_MESSAGE_BYTES,
@@ -89,8 +90,8 @@ def write_record(
     """Append a record to a thread; None if its places mean nothing any more, and nothing was written.
 
     `interrupted_idle` is the idle timeout until the next activity, if a task waits for a person at the checkpoint.
-    `expiry`, `owner`, `allow_reuse` and `request` as in `append`. Raises KindMismatch, OwnerMismatch, SessionPurged and
-    MessageTooLarge.
+    `expiry`, `owner`, `only_known`, `allow_reuse` and `request` as in `append`. Raises KindMismatch, OwnerMismatch,
+    SessionPurged, SessionNotFound with `only_known` if the thread may be asleep, and MessageTooLarge.
     """
     check_elements([record.element], max_bytes, max_depth=None)
     session, keys = _written(deployment.keyspace, session_id, named_owner(owner))
@@ -117,6 +118,7 @@ def write_record(
             span_ms(given.retention),
             deployment.caller(owner),
             int(allow_reuse),
+            int(only_known),
             span_ms(interrupted_idle),
             b"" if record.interrupts is None else int(record.interrupts),
             record.state.encode(),
@@ -153,7 +155,7 @@ def read_checkpoint(
     *,
     touch: bool,
     owner: Caller = None,
-    known: KnownPlaces = KnownPlaces(),  # noqa: B008 - frozen
+    known: KnownPlaces = KnownPlaces(),
 ) -> Call[CheckpointReply]:
     """Read a checkpoint, or the latest one of its namespace; with `touch` it counts as activity.
 

@@ -176,7 +176,7 @@ def test_places_in_records_that_redis_has_lost_are_not_used(saver: MemorystoreSa
     raw(client, "RPOP", messages)
     raw(client, "RPOP", messages)
     thread.turn()
-    assert read(saver, thread.where) == thread.messages
+    assert read(MemorystoreSaver(client), thread.where) == thread.messages
 
 
 def test_a_value_that_has_not_changed_is_not_sent_again_whatever_its_type(
@@ -269,7 +269,7 @@ def test_a_chat_and_a_thread_of_the_same_id_are_refused_and_nothing_is_changed(
     with pytest.raises(KindMismatch):
         saver.copy_thread("chat", "new")
     assert (elements(sessions, "chat"), elements(sessions, "thread")) == before
-    assert read(saver, thread.where) == thread.messages
+    assert read(MemorystoreSaver(client), thread.where) == thread.messages
     kinds = [info.kind for each in ("chat", "thread") if (info := sessions.info(each))]
     assert kinds == [SessionKind.CHAT, SessionKind.THREAD]
 
