@@ -31,7 +31,7 @@ from torpor.worker.deployment import catalog
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import ArchiveUnavailable
 from torpor.worker.ops import damaged_objects
-from torpor.worker.ops.reconciling import Mending, reconcile
+from torpor.worker.ops.reconciling import ReconcileOutcome, reconcile
 from torpor.worker.ops.status import unavailable
 
 _PAGE = 500
@@ -227,12 +227,11 @@ def _begins(live: list[bytes], archived: Iterable[bytes]) -> bool:
 
 def _behind(services: Services, *, repair: bool) -> Iterator[Finding]:
     """The live sessions whose archive has messages that Redis lacks; only a Redis of an older time has such."""
-    walk = catalog.stored_sessions(services)
     try:
-        while batch := list(islice(walk, _PAGE)):
-            for each in reconcile(services, batch, repair=repair):
-                left = each.mending in (Mending.UNCLEAR, Mending.BUSY)
-                detail = each.detail or f"{each.mending}: Redis drops {each.dropped:,} and keeps {each.kept:,} messages"
+        for batch in catalog.stored_in_batches(services):
+            for each in reconcile(services, batch, dry_run=not repair):
+                left = each.outcome in (ReconcileOutcome.UNCLEAR, ReconcileOutcome.BUSY)
+                detail = each.detail or f"{each.outcome}: Redis drops {each.dropped:,} and keeps {each.kept:,} messages"
                 yield Finding(each.session_id, Ailment.BEHIND, repair and not left, detail)
     except ArchiveUnavailable as error:
         yield Finding(None, Ailment.ARCHIVE_UNAVAILABLE, detail=str(error))

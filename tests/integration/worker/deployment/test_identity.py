@@ -16,6 +16,7 @@ import redis
 
 from support.cli_sessions import say, sleep
 from support.command import Torpor
+from support.identity import state_of
 from support.keyspace import raw
 from support.observed import ObservedArchive, Points
 from support.rewinding import killed_at
@@ -28,13 +29,13 @@ from torpor.worker import tasks
 from torpor.worker.archive import ownership
 from torpor.worker.archive.stores.url import open_archive
 from torpor.worker.deployment import watch as watching
-from torpor.worker.deployment.identity import State, check, compare_sides, make
+from torpor.worker.deployment.identity import State, check, make
 from torpor.worker.deployment.services import Services
 from torpor.worker.deployment.settings import PREFIX, environment
 from torpor.worker.deployment.watch import Watch
 from torpor.worker.errors import ArchiveMisconfigured, ArchiveUnavailable, DeploymentMismatch
 from torpor.worker.failpoints import Failpoint
-from torpor.worker.ops import recovery
+from torpor.worker.ops import catching_up, recovery
 
 
 @pytest.fixture
@@ -42,10 +43,6 @@ def other_redis(tmp_path: Path) -> Iterator[RedisServer]:
     started = start_redis(tmp_path)
     yield started
     started.stop()
-
-
-def state_of(services: Services) -> State:
-    return compare_sides(services.sessions, services.archive).state
 
 
 # The first use
@@ -98,7 +95,7 @@ def test_who_compares_while_another_first_use_goes_on_is_let_in(
 def test_who_compares_while_a_recovery_gives_a_new_id_is_let_in(client: redis.Redis, services: Services) -> None:
     client.flushall()
     points = Points()
-    points.at("before list", lambda: recovery.recover(services, recovery.survey(services)))
+    points.at("before list", lambda: recovery.recover(services, catching_up.survey(services)))
     assert check(services.sessions, ObservedArchive(services.archive, points)).state is State.AGREE
     assert not points.pending
 
