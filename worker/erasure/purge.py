@@ -130,19 +130,21 @@ class _Run:
             founds = list(inventory.read(self.services, stored))
             listed.update(found.session for found in founds)
             if not inventory.is_removed(self.services, self.order.id, number):
-                self._remove(number, founds)
+                surveyed = self.removal.survey(found.session for found in founds)
+                self._remove(number, founds, {each.found.session for each in surveyed if each.others})
         return number, listed
 
     def _list_others(self, number: int, listed: Collection[str]) -> None:
         for batch in _batches(targets(self.services, self.order)):
             surveyed = self.removal.survey(session for session in batch if session not in listed)
+            others = {each.found.session for each in surveyed if each.others}
             founds = list(self._admitted(surveyed, named=number == 0))
             if founds:
                 number += 1
                 inventory.write(self.services, self.order.id, number, founds)
                 reach(Failpoint.PURGE_LISTED)
                 self.found += sum((found.tally for found in founds), Tally())
-                self._remove(number, founds)
+                self._remove(number, founds, others)
                 self.progress(self.found)
 
     def _admitted(self, surveyed: Iterable[Surveyed], *, named: bool) -> Iterator[Found]:
@@ -155,8 +157,9 @@ class _Run:
             if each.found or (named and self.order.session and not each.hold):
                 yield each.found
 
-    def _remove(self, number: int, founds: list[Found]) -> None:
-        removed = self.removal.remove(founds)
+    def _remove(self, number: int, founds: list[Found], others: Collection[str]) -> None:
+        """Remove listed sessions, except those whose ids are others' too."""
+        removed = self.removal.remove([found for found in founds if found.session not in others])
         inventory.note_removed(self.services, self.order.id, number)
         reach(Failpoint.PURGE_ERASED)
         self._extend_lock()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from torpor.history.protocol import LegalHold, SessionInfo, TorporError
-from torpor.worker.archive import contents, names
+from torpor.worker.archive import contents, names, parts
 from torpor.worker.archive.names import FloorName, SegmentName
 from torpor.worker.archive.stores import StoredObject
 from torpor.worker.deployment.services import Services
@@ -22,7 +22,7 @@ _Objects = Sequence[tuple[SegmentName | FloorName, StoredObject]]
 class Surveyed:
     """A session as a survey saw it, and the legal hold that keeps it. Epochs below `floor` must not come back.
 
-    `others` is true if its id is also another owner's than the purge is for, in Redis or in the archive.
+    `others` is true if its id is also another owner's than the purge is for, in Redis or by a segment that counts.
     `last_active` comes from Redis, or from the archive, but the archive is asked only for a purge of idle sessions.
     """
 
@@ -39,7 +39,7 @@ class Surveyed:
         if self.hold:
             return f"legal hold: {self.hold.reason}"
         if self.others:
-            return "another owner has used the session's id: torpor sessions --conflicts"
+            return "another owner has used the session's id, see torpor sessions --conflicts: torpor separate"
         return None
 
 
@@ -94,7 +94,14 @@ def _surveyed(session_id: str, info: SessionInfo | None, objects: _Objects, orde
     if last_active is None and objects and order.idle is not None:
         last_active = contents.last_active([stored for _, stored in objects])
     floor = max(floor, info.floor or 0) if info else floor
-    return Surveyed(found, info, None, floor, last_active, order.is_others(found.owners))
+    others = not is_tombstone and order.is_others(_readable_owners(session_id, live, objects))
+    return Surveyed(found, info, None, floor, last_active, others)
+
+
+def _readable_owners(session_id: str, live: SessionInfo | None, objects: _Objects) -> set[str]:
+    """The owners of what readers can have; objects of others that are left of earlier times are nobody's."""
+    archived = parts.owners(contents.sort(session_id, [stored for _, stored in objects]))
+    return archived | ({live.owner} if live and live.owner else set())
 
 
 def _found_object(stored: StoredObject) -> FoundObject:

@@ -156,7 +156,7 @@ class SessionArchive:
         live = await sessions.info(session_id, owner=ANY_OWNER)
         if live is None or parts.first_owner(found) != owner or not conflict.is_others(found, live):
             return False
-        return await conflict.set_aside(sessions, live)
+        return await conflict.set_aside(sessions, live) is not None
 
     async def _look(self, sessions: SessionOperations, session_id: str) -> Contents:
         await self._compare(sessions)
