@@ -129,7 +129,7 @@ class MemorystoreSaver(BaseCheckpointSaver[Any]):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
-        """Store a checkpoint, in one round trip; a thread that sleeps is not woken.
+        """Store a checkpoint, in one round trip, or three for a first write with an archive; does not wake the thread.
 
         Raises KindMismatch, OwnerMismatch, SessionPurged, MessageTooLarge, and InvalidArgument for a config without a
         thread.
@@ -157,10 +157,7 @@ class MemorystoreSaver(BaseCheckpointSaver[Any]):
     async def _put_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
-        """Store what a task has written after a checkpoint, in one round trip; a thread that sleeps is not woken.
-
-        Raises the errors of `put`.
-        """
+        """Store what a task has written after a checkpoint; costs as much as `put`, and raises its errors."""
         target = self._target(config)
         if target.id is None:
             raise InvalidArgument("the config of writes names no checkpoint: configurable['checkpoint_id'] is missing")

@@ -65,6 +65,7 @@ def write_record(
     *,
     expiry: Expiry = Expiry(),  # noqa: B008 - frozen
     owner: Caller = None,
+    only_known: bool = False,
     allow_reuse: bool = False,
     interrupted_idle: timedelta | None = None,
     max_bytes: int = MAX_MESSAGE_BYTES,
@@ -73,8 +74,8 @@ def write_record(
     """Append a record to a thread; None if its places mean nothing any more, and nothing was written.
 
     `interrupted_idle` is the idle timeout until the next activity, if a task waits for a person at the checkpoint.
-    `expiry`, `owner`, `allow_reuse` and `request` as in `append`. Raises KindMismatch, OwnerMismatch, SessionPurged and
-    MessageTooLarge.
+    `expiry`, `owner`, `only_known`, `allow_reuse` and `request` as in `append`. Raises KindMismatch, OwnerMismatch,
+    SessionPurged, SessionNotFound with `only_known` if the thread may be asleep, and MessageTooLarge.
     """
     check_elements([record.payload], max_bytes, max_depth=None)
     session = encode_session_id(session_id)
@@ -110,6 +111,7 @@ def write_record(
             span_ms(given.retention),
             deployment.caller(owner),
             int(allow_reuse),
+            int(only_known),
             span_ms(interrupted_idle),
             b"" if record.interrupts is None else int(record.interrupts),
             record.state.encode(),

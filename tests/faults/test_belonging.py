@@ -19,8 +19,8 @@ from torpor.worker.errors import ArchiveMisconfigured, DeploymentMismatch
 from torpor.worker.sleep.opening import OpenDeployment
 
 # The first use may be one of these.
-MAKING = ["archive none", "import {file}", "adopt --match zz* --format memorystore"]
-BEFORE_MAKING = ["import {file} --dry-run", "adopt --match zz* --format memorystore --dry-run"]
+MAKING = ["archive none", "sweep --once", "import {file}", "adopt --match zz* --format memorystore"]
+BEFORE_MAKING = ["sweep --dry-run", "import {file} --dry-run", "adopt --match zz* --format memorystore --dry-run"]
 # These rely on the archive being the right one, and so on a first use that was before them.
 RELYING = [
     "purge --session none --yes",
@@ -109,6 +109,7 @@ def test_each_door_lets_in_who_belongs_together_and_refuses_the_others_with_noth
 MAKERS: dict[str, Callable[[Torpor, Services, str], object]] = {
     "archive": lambda torpor, _, __: torpor("archive", "none").code == 3,
     "import": lambda torpor, _, file: torpor("import", file).code == 0,
+    "sweep": lambda torpor, _, __: torpor("sweep", "--once").code == 0,
     "adopt": lambda torpor, _, __: torpor("adopt", "--match", "zz*", "--format", "memorystore").code == 0,
     "worker": lambda _, services, __: identity.make(services.sessions, services.archive),
     "task": lambda _, __, ___: OpenDeployment(load_settings()).services(),

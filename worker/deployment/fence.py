@@ -12,7 +12,7 @@ Each of the two steps changes only what it has seen: whoever is late changes not
 from __future__ import annotations
 
 import secrets
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from torpor.history.protocol import Identity, SessionStore
 from torpor.worker.archive import ownership
@@ -71,6 +71,32 @@ def check_unused(found: Comparison) -> None:
             f"{found.sides()}, {ago.total_seconds():.0f} seconds ago: it uses the archive. Stop its workers, and wait "
             f"for {_IN_USE.total_seconds() / 60:.0f} minutes; if it does not exist any more: --force"
         )
+
+
+def check_copy(found: Comparison) -> None:
+    """Raise DeploymentMismatch if the archive is an older copy of the one that Redis has used, by its token.
+
+    A copy keeps the token that the original had. The original has the newest token but one, or the newest one if a
+    worker died when it had moved the fence.
+    """
+    fence, tokens = found.archive.fence, found.redis.fence
+    if fence is None:
+        is_current = len(tokens) <= 1
+        theirs = "The copy has no token of the fence."
+    else:
+        is_current = any(each.token == fence.token for each in tokens[-2:])
+        theirs = f"The copy has the token {fence.token} of the fence{_moved_at(fence.moved_at)}."
+    if not is_current:
+        newest = f", the newest{_moved_at(tokens[-1].since)}" if tokens else ""
+        raise DeploymentMismatch(
+            f"{found.sides()}. {theirs} Redis has given others since{newest}. "
+            "What was archived in between may be missing in the copy. Copy the archive again; if the original is gone: "
+            "--force"
+        )
+
+
+def _moved_at(moment: datetime | None) -> str:
+    return f" of {moment.isoformat(timespec='seconds')}" if moment else ""
 
 
 def _is_due(redis: Identity) -> bool:

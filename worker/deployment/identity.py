@@ -79,8 +79,8 @@ class Comparison:
         return _is_behind(self.redis, self.archive)
 
     def is_outdated(self, redis: Identity) -> bool:
-        """True if the fence seems to be another Redis's only because it was moved after Redis was read."""
-        return self.is_behind and self.redis.fence != redis.fence
+        """True if both sides may disagree only because Redis, now `redis`, was changed after it was compared."""
+        return self.state is State.DISAGREE and self.redis != redis
 
     def _moved(self) -> str:
         if not self.is_behind or self.archive.fence is None:

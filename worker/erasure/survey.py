@@ -9,7 +9,7 @@ from datetime import datetime
 from itertools import repeat
 
 from torpor.history.protocol import LegalHold, SessionInfo, TorporError
-from torpor.worker.archive import contents, names
+from torpor.worker.archive import contents, names, parts
 from torpor.worker.archive.names import FloorName, SegmentName
 from torpor.worker.archive.stores import StoredObject
 from torpor.worker.deployment.services import Services
@@ -25,7 +25,7 @@ class Surveyed:
     """A session as a survey saw it, and the legal hold that keeps it. Epochs below `floor` must not come back.
 
     `lost_hold` is true if its objects are under a legal hold that Redis has forgotten: somebody must decide about it.
-    `others` is true if its id is also another owner's than the purge is for, in Redis or in the archive.
+    `others` is true if its id is also another owner's than the purge is for, in Redis or by a segment that counts.
     `last_active` comes from Redis, or from the archive, but the archive is asked only for a purge of idle sessions.
     """
 
@@ -45,7 +45,7 @@ class Surveyed:
         if self.lost_hold:
             return "its objects are under a legal hold that Redis lacks: torpor doctor --repair, or torpor unhold"
         if self.others:
-            return "another owner has used the session's id: torpor sessions --conflicts"
+            return "another owner has used the session's id, see torpor sessions --conflicts: torpor separate"
         return None
 
 
@@ -106,7 +106,14 @@ def _surveyed(session_id: str, info: SessionInfo | None, objects: _Objects, orde
     if last_active is None and objects and order.idle is not None:
         last_active = contents.last_active([stored for _, stored in objects])
     floor = max(floor, info.floor or 0) if info else floor
-    return Surveyed(found, info, None, False, floor, last_active, order.is_others(found.owners))
+    others = not is_tombstone and order.is_others(_readable_owners(session_id, live, objects))
+    return Surveyed(found, info, None, False, floor, last_active, others)
+
+
+def _readable_owners(session_id: str, live: SessionInfo | None, objects: _Objects) -> set[str]:
+    """The owners of what readers can have; objects of others that are left of earlier times are nobody's."""
+    archived = parts.owners(contents.sort(session_id, [stored for _, stored in objects]))
+    return archived | ({live.owner} if live and live.owner else set())
 
 
 def _found_object(stored: StoredObject) -> FoundObject:

@@ -32,7 +32,7 @@ from torpor.worker.deployment import catalog
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import ArchiveUnavailable
 from torpor.worker.ops import damaged_objects, forgotten_purges
-from torpor.worker.ops.reconciling import Mending, reconcile
+from torpor.worker.ops.reconciling import ReconcileOutcome, reconcile
 from torpor.worker.ops.status import unavailable
 from torpor.worker.retention import lost_holds
 
@@ -239,12 +239,11 @@ def _with_archive(findings: Iterator[Finding]) -> Iterator[Finding]:
 
 def _compared(services: Services, *, repair: bool) -> Iterator[Finding]:
     """Compare the sessions in the archive with Redis: only a Redis that has lost its last writes lacks something."""
-    walk = catalog.stored_sessions(services)
-    while batch := list(islice(walk, _PAGE)):
+    for batch in catalog.stored_in_batches(services):
         yield from _lost_holds(services, batch, repair=repair)
-        for each in reconcile(services, batch, repair=repair):
-            left = each.mending in (Mending.UNCLEAR, Mending.BUSY)
-            detail = each.detail or f"{each.mending}: Redis drops {each.dropped:,} and keeps {each.kept:,} messages"
+        for each in reconcile(services, batch, dry_run=not repair):
+            left = each.outcome in (ReconcileOutcome.UNCLEAR, ReconcileOutcome.BUSY)
+            detail = each.detail or f"{each.outcome}: Redis drops {each.dropped:,} and keeps {each.kept:,} messages"
             yield Finding(each.session_id, Ailment.BEHIND, repair and not left, detail)
 
 

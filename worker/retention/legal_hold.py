@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -55,15 +55,21 @@ def hold_owner(
     known = services.sessions.hold_owner(owner, reason)
     if not known and lost_holds.put_owners_back(services, owner):
         known = services.sessions.hold_owner(owner, reason)
-    done = HoldResult(0, 0)
-    ids = catalog.owned(services, owner)
+    done = apply_holds(services, _noted(services, catalog.owned(services, owner)), progress)
+    return done if known or done.objects else None
+
+
+def apply_holds(
+    services: Services, session_ids: Iterable[str], progress: Callable[[HoldResult], None] = lambda _: None
+) -> HoldResult:
+    """As `apply_hold` for many sessions; `progress` gets the counts so far."""
+    ids, done = iter(session_ids), HoldResult(0, 0)
     with ThreadPoolExecutor(services.settings.concurrency) as pool:
-        while batch := list(dict.fromkeys(islice(ids, _BATCH))):
-            services.sessions.note_owner_holds(batch)
+        while batch := list(islice(ids, _BATCH)):
             objects = sum(pool.map(lambda session_id: apply_hold(services, session_id), batch))
             done = HoldResult(done.sessions + len(batch), done.objects + objects)
             progress(done)
-    return done if known or done.objects else None
+    return done
 
 
 def _set(services: Services, session_id: str, reason: str | None) -> HoldOutcome:
@@ -110,6 +116,28 @@ def described(services: Services, session: SessionInfo, metadata: Mapping[str, s
         return dict(metadata)
     records = records_of(services, session.session_id, [session.owner] if session.owner else [])
     return {**metadata, **hold_notes.in_force(records)}
+
+
+def unheld(services: Services, stored: Sequence[tuple[str, Sequence[StoredObject]]]) -> list[str]:
+    """Those of these sessions that are under a legal hold, and have a segment without the temporary hold.
+
+    A copy of a bucket has no temporary holds.
+    """
+    found = [contents.sort(session_id, objects) for session_id, objects in stored]
+    suspects = [
+        (each.session_id, sorted(each.owners))
+        for each in found
+        if not all(segment.stored.held for segment in each.segments)
+    ]
+    holds = services.sessions.find_holds(suspects)
+    return [session_id for (session_id, _), hold in zip(suspects, holds, strict=True) if hold]
+
+
+def _noted(services: Services, session_ids: Iterator[str]) -> Iterator[str]:
+    """The sessions, each once Redis has noted that the hold of its owner was changed."""
+    while batch := list(dict.fromkeys(islice(session_ids, _BATCH))):
+        services.sessions.note_owner_holds(batch)
+        yield from batch
 
 
 def _holdable(services: Services, session_id: str) -> tuple[list[StoredObject], list[str]]:

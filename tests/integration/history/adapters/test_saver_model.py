@@ -27,6 +27,8 @@ from torpor.worker.failpoints import Failpoint
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.wake.session_archive import SessionArchive
 
+pytestmark = pytest.mark.slow
+
 NAMESPACES = ["", "sub:1"]
 KILLS = [Failpoint.ARCHIVE_BEGUN, Failpoint.ARCHIVE_PACKED, Failpoint.ARCHIVE_SENT, Failpoint.ARCHIVE_VERIFIED]
 

@@ -294,6 +294,7 @@ def test_a_session_for_which_nobody_asks_the_archive_tells_nothing_of_it(
     assert breaker.archive_is_down()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 @pytest.mark.single_node(reason="Celery has no Cluster as its broker, and the processes are the same")
 @pytest.mark.parametrize("archive_url", ["gcs"], indirect=True)

@@ -72,6 +72,7 @@ def test_status_shows_an_archive_whose_identity_is_damaged(services: Services, s
     assert f"{path.name} is damaged" in str(found.problem)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
 @pytest.mark.single_node(reason="docker-compose.yml has one")
 def test_a_running_worker_whose_redis_was_emptied_says_so_once_and_writes_nothing_there(

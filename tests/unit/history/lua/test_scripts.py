@@ -87,6 +87,7 @@ SAMPLES: dict[str, list[Call[Any]]] = {
             request=b"12345678",
             expiry=EXPIRY,
             owner="ann",
+            only_known=True,
             interrupted_idle=HOUR,
         ),
         calls.write_record(DEPLOYMENT, "s", calls.NewRecord("", "c", 2, b""), request=b"12345678"),
@@ -164,7 +165,7 @@ SAMPLES: dict[str, list[Call[Any]]] = {
         calls.peek_list("torpor", "s", layout, 0, page_bytes=1024, max_bytes=4096) for layout in LAYOUTS.values()
     ],
     "begin_adoption": [
-        calls.begin_adoption(DEPLOYMENT, ADOPTION, owner="ann", allow_reuse=True),
+        calls.begin_adoption(DEPLOYMENT, ADOPTION, owner="ann", allow_reuse=True, only_known=True),
         calls.begin_adoption(DEPLOYMENT, ADOPTION, owner=None, allow_reuse=False),
     ],
     "take_list": [calls.take_list("torpor", "s", LAYOUTS["memorystore"], "4e5f", 3)],
@@ -488,7 +489,7 @@ def test_every_field_of_a_session_is_used_by_a_script_and_is_stored_under_a_name
 def test_python_and_lua_call_a_stored_field_by_the_same_name() -> None:
     assert by_name([b"again", b"7", b"unknown", b"1", b"base", b"2"]) == {"recheck_at": b"7", "restored_count": b"2"}
     sent = script("begin_adoption").source.decode()
-    assert "redis.call('HMGET', metadata_key, 'owner', 'state', 'until')" in sent
+    assert "redis.call('HMGET', metadata_key, 'owner', 'state', 'until', 'whole')" in sent
     assert "local refused = refused_caller(session[1], ARGV[3], KEYS[4])" in sent
     sent = script("stage").source.decode()
     assert "redis.call('HSET', KEYS[2], 'restoring_until', session[2])" in sent
