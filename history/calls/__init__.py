@@ -52,6 +52,7 @@ from torpor.history.calls.restoring import abandon, begin_restore, finish_restor
 from torpor.history.calls.scheduling import close, update
 from torpor.history.calls.threads import (
     CheckpointReply,
+    KnownPlaces,
     NewRecord,
     WrittenRecord,
     read_checkpoint,
@@ -66,6 +67,7 @@ __all__ = [
     "CheckpointReply",
     "Deployment",
     "Keep",
+    "KnownPlaces",
     "NewRecord",
     "WrittenRecord",
     "abandon",

@@ -101,7 +101,7 @@ def test_each_door_lets_in_who_belongs_together_and_refuses_the_others_with_noth
         assert done.code != 2 or names_both(done, sides), (door, done)
         assert door not in TELLING or "live in Redis" in done.out, done
         if done.code == 2 and at_redis == at_archive == "of an older version":
-            assert "an older version made this deployment" in done.said, (door, done)
+            assert "An older version made this deployment" in done.said, (door, done)
         if done.code == 2 or door in (*LOOKING, *TELLING, *BEFORE_MAKING):
             assert contents_of(services.sessions, services.archive) == before, door
 

@@ -24,7 +24,7 @@ def check_moved(services: Services, *, force: bool = False) -> Comparison:
     found = compare_sides(services.sessions, services.archive)
     if found.redis.deployment is None or found.redis.deployment != found.archive.deployment:
         found.check()
-        raise DeploymentMismatch(f"{found.sides()}: no archive of theirs has moved")
+        raise DeploymentMismatch(f"{found.sides()} So no archive of theirs has moved.")
     if found.archive.namespace != found.namespace or found.redis.archive in (None, found.archive.url):
         found.check()
     elif not force:
@@ -42,7 +42,7 @@ def survey(services: Services, progress: Callable[[int], None] = lambda _: None,
     missing = copies.missing(services, redis.archive, progress)
     if missing and not force:
         raise DeploymentMismatch(
-            f"the copy {services.archive.url} lacks {missing}. Copy the archive again; if the original is gone: --force"
+            f"The copy {services.archive.url} lacks {missing}. Copy the archive again. If the original is gone: --force"
         )
     found = Survey(missing=missing)
     for batch in catalog.stored_in_batches(services, progress):

@@ -108,7 +108,7 @@ def a_thread(store: SessionStore) -> int:
 
 
 def _write_record(store: SessionStore) -> Call[Any]:
-    record = calls.NewRecord("", "d", 1, CHECKPOINTS[0][5:], f"{a_thread(store)}:0", interrupts=True)
+    record = calls.NewRecord("", "d", CHECKPOINTS[0], f"{a_thread(store)}:0", interrupts=True)
     return calls.write_record(store.deployment, "s", record, request=REQUEST, interrupted_idle=HOUR)
 
 

@@ -83,18 +83,20 @@ SAMPLES: dict[str, list[Call[Any]]] = {
         calls.write_record(
             DEPLOYMENT,
             "s",
-            calls.NewRecord("", "c", 1, b"", "7:0", interrupts=True),
+            calls.NewRecord("", "c", b"", "7:0", 3, interrupts=True),
             request=b"12345678",
             expiry=EXPIRY,
             owner="ann",
             only_known=True,
             interrupted_idle=HOUR,
         ),
-        calls.write_record(DEPLOYMENT, "s", calls.NewRecord("", "c", 2, b""), request=b"12345678"),
+        calls.write_record(DEPLOYMENT, "s", calls.NewRecord("", "c", b""), request=b"12345678"),
     ],
     "read_checkpoint": [
         calls.read_checkpoint(DEPLOYMENT, "s", "ns", "c", touch=True),
-        calls.read_checkpoint(DEPLOYMENT, "s", "", None, touch=False),
+        calls.read_checkpoint(
+            DEPLOYMENT, "s", "", None, touch=False, known=calls.KnownPlaces("7:0", 3, [(1, 0), (2, 1)])
+        ),
     ],
     "rewrite": [
         calls.rewrite(DEPLOYMENT, "s", [b"\x01"] * 2, epoch=7, total=3, owner="ann", request=b"12345678"),
