@@ -24,10 +24,13 @@ from torpor.history.calls.events import add_events, archive_health
 from torpor.history.calls.holding import (
     find_hold,
     find_owner_hold,
+    find_owner_release,
+    find_release,
     hold,
     hold_owner,
     note_hold_applied,
     note_owner_hold,
+    note_owner_release,
     release_hold,
 )
 from torpor.history.calls.identity import identify, move_fence, note_epoch
@@ -91,6 +94,8 @@ __all__ = [
     "end_election",
     "find_hold",
     "find_owner_hold",
+    "find_owner_release",
+    "find_release",
     "finish_restore",
     "give_back",
     "hold",
@@ -104,6 +109,7 @@ __all__ = [
     "note_erased",
     "note_hold_applied",
     "note_owner_hold",
+    "note_owner_release",
     "overview",
     "owned",
     "peek_list",

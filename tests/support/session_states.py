@@ -450,4 +450,4 @@ APART |= {
     "begin_adoption",
     "archive_health",
 }
-APART |= {"find_owner_hold"}
+APART |= {"find_owner_hold", "note_owner_release", "find_release", "find_owner_release"}
