@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -35,6 +36,22 @@ class LegalHold:
     reason: str
     since: datetime
     value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class HoldRecord:
+    """What Redis knows of the legal holds of one session or owner: the one in force, and when one was last released."""
+
+    hold: LegalHold | None = None
+    released: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HoldRecords:
+    """What Redis knows of the legal holds that may keep a session: its own, and those of its owners."""
+
+    own: HoldRecord
+    owners: Mapping[str, HoldRecord]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
@@ -27,12 +27,14 @@ from torpor.history.protocol import (
 from torpor.history.records.record import from_element
 from torpor.worker.archive import contents, parts, transcript
 from torpor.worker.archive.spool import Spool
+from torpor.worker.archive.stores import StoredObject
 from torpor.worker.deployment import catalog
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import ArchiveUnavailable
-from torpor.worker.ops import damaged_objects
+from torpor.worker.ops import damaged_objects, forgotten_purges
 from torpor.worker.ops.reconciling import ReconcileOutcome, reconcile
 from torpor.worker.ops.status import unavailable
+from torpor.worker.retention import lost_holds
 
 _PAGE = 500
 # How many positions of corrupt messages a finding names.
@@ -51,6 +53,8 @@ class Ailment(StrEnum):
     CORRUPT = "messages that can't be read"
     OBJECT_DAMAGED = "object of the archive that is damaged"
     BEHIND = "messages in the archive that Redis lacks"
+    HOLD_LOST = "legal hold on objects of the archive that Redis lacks"
+    PURGE_FORGOTTEN = "purge that Redis has forgotten"
     UNADOPTED = "adoption that was not finished"
     ARCHIVE_UNAVAILABLE = "archive that fails for a worker"
     UNEXAMINED = "archive that was not examined"
@@ -235,8 +239,8 @@ def _begins(live: list[bytes], archived: Iterable[bytes]) -> bool:
 def _of_archive(services: Services, *, repair: bool) -> Iterator[Finding]:
     """What a look at the archive finds. Stops at the first request that it does not answer: each takes its time."""
     try:
-        yield from _behind(services, repair=repair)
-        yield from _damaged_objects(services)
+        yield from _compared(services, repair=repair)
+        yield from _of_objects(services)
     except ArchiveUnavailable as error:
         yield _unexamined("not everything", str(error))
 
@@ -246,18 +250,38 @@ def _unexamined(examined: str, why: str) -> Finding:
     return Finding(None, Ailment.UNEXAMINED, detail=detail)
 
 
-def _behind(services: Services, *, repair: bool) -> Iterator[Finding]:
-    """The live sessions whose archive has messages that Redis lacks; only a Redis of an older time has such."""
+def _compared(services: Services, *, repair: bool) -> Iterator[Finding]:
+    """Compare the sessions in the archive with Redis: only a Redis that has lost its last writes lacks something."""
     for batch in catalog.stored_in_batches(services):
+        yield from _lost_holds(services, batch, repair=repair)
         for each in reconcile(services, batch, dry_run=not repair):
             left = each.outcome in (ReconcileOutcome.UNCLEAR, ReconcileOutcome.BUSY)
             detail = each.detail or f"{each.outcome}: Redis drops {each.dropped:,} and keeps {each.kept:,} messages"
             yield Finding(each.session_id, Ailment.BEHIND, repair and not left, detail)
 
 
-def _damaged_objects(services: Services) -> Iterator[Finding]:
+def _lost_holds(
+    services: Services, batch: Sequence[tuple[str, list[StoredObject]]], *, repair: bool
+) -> Iterator[Finding]:
+    found = lost_holds.find(services, batch)
+    if repair:
+        lost_holds.put_back(services, found)
+    stored = dict(batch)
+    left = lost_holds.find(services, [(each.session_id, stored[each.session_id]) for each in found])
+    for each in found:
+        whose = [*(["the session's own"] if each.own else []), *(f"owner {owner}" for owner in sorted(each.owners))]
+        purged = repair and each in left
+        detail = "; ".join([*whose, *(["the session was purged, and its objects stay"] if purged else [])])
+        yield Finding(each.session_id, Ailment.HOLD_LOST, repair and not purged, detail)
+
+
+def _of_objects(services: Services) -> Iterator[Finding]:
+    """The objects that are damaged, and the orders of purges that nobody carries out."""
     for session_id, damage in damaged_objects.find(services):
         yield Finding(session_id, Ailment.OBJECT_DAMAGED, detail=damage)
+    for order in forgotten_purges.find(services):
+        detail = f"ordered at {order.requested_at:%Y-%m-%d %H:%M:%S}: torpor purge --resume {order.id}"
+        yield Finding(None, Ailment.PURGE_FORGOTTEN, detail=detail)
 
 
 def _unadopted(services: Services, *, repair: bool) -> Iterator[Finding]:

@@ -107,7 +107,7 @@ def test_holds_come_back_as_those_of_sessions_or_of_owners_that_they_were(
         assert archive_session(services, session_id).outcome is Outcome.ARCHIVED
     for stored in services.archive.list("v1/"):
         if stored.metadata.get("session") == "old" and stored.held:
-            services.archive.amend(stored, entries={"hold": None})
+            services.archive.amend(stored, entries={"session_hold": None})
     lose(client)
     done = torpor("deployment", "recover", "--yes", "--json")
     assert (done.code, done.json["held_sessions"]) == (0, ["both", "only"])
