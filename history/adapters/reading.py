@@ -57,10 +57,10 @@ class _Remembered(NamedTuple):
 class ValueReader:
     """Reads values as `serde` does. Safe to share among threads.
 
-    LangGraph's serializer makes each message of a list anew, which takes most of the time of a read. So messages
-    that are read again are remembered by their bytes, up to about `limit` bytes in two generations: what is not used
-    while one generation fills is forgotten. A remembered message is never handed out, only a copy of it. Only
-    LangChain's own classes with plain data are remembered, and another serializer's values are not touched.
+    LangGraph's serializer makes each message of a list anew, which takes most of the time of a read. So messages that
+    are read again are remembered by their bytes, up to about `limit` bytes in two generations: what is not used while
+    one generation fills is forgotten. A remembered message is never handed out, only a copy of it. Only LangChain's own
+    classes with plain data are remembered, and another serializer's values are not touched.
     """
 
     def __init__(self, serde: SerializerProtocol, limit: int) -> None:
