@@ -27,12 +27,13 @@ from torpor.worker.retention.lost_holds import LostHold
 class Survey:
     """What a Redis must know of an archive that it is to be used with.
 
-    `lost` are the legal holds that Redis lacks. Held objects of older versions do not tell whose the hold is: `unnoted`
-    maps their sessions, if Redis has no hold of them, to their owners. `free` are owners with a session that is not
-    held, so such a hold of their sessions is the sessions' own. `perhaps_released` are sessions that are under a hold
-    in Redis, and whose objects tell of none. `unheld` are sessions whose objects lack the temporary hold that their
-    legal hold asks for: copies of objects have none. `missing` is what a copy of an archive lacks. `reconciled` maps
-    the sessions of which Redis must change something.
+    `lost` are the legal holds that Redis lacks, and `put_back` those that were put back before. Held objects of older
+    versions do not tell whose the hold is: `unnoted` maps their sessions, if Redis has no hold of them, to their
+    owners. `free` are owners with a session that is not held, so such a hold of their sessions is the sessions' own.
+    `perhaps_released` are sessions that are under a hold in Redis, and whose objects tell of none. `unheld` are
+    sessions whose objects lack the temporary hold that their legal hold asks for: copies of objects have none.
+    `missing` is what a copy of an archive lacks. `reconciled` maps the sessions of which Redis must change something,
+    and those whose tombstones stand.
     """
 
     sessions: int = 0
@@ -40,6 +41,7 @@ class Survey:
     lost: list[LostHold] = field(default_factory=list)
     unnoted: dict[str, str | None] = field(default_factory=dict)
     free: set[str] = field(default_factory=set)
+    put_back: list[LostHold] = field(default_factory=list)
     perhaps_released: list[str] = field(default_factory=list)
     unheld: list[str] = field(default_factory=list)
     missing: Missing | None = None
@@ -52,13 +54,13 @@ class Survey:
 
     @property
     def owners(self) -> list[str]:
-        """The owners to put under a legal hold, so that their later sessions are held too."""
-        return sorted({owner for each in self.holds for owner in each.owners})
+        """The owners whose hold is put back, or was: their later sessions are held too."""
+        return sorted({owner for each in [*self.holds, *self.put_back] for owner in each.owners})
 
     @property
     def own(self) -> list[str]:
-        """The sessions to put under a legal hold of their own."""
-        return sorted(each.session_id for each in self.holds if each.own)
+        """The sessions whose own hold is put back, or was."""
+        return sorted({each.session_id for each in [*self.holds, *self.put_back] if each.own})
 
     @property
     def holds(self) -> list[LostHold]:
@@ -83,6 +85,14 @@ def survey(services: Services, progress: Callable[[int], None] = lambda _: None)
         found.unheld += legal_hold.unheld(services, batch)
         found.add(reconcile(services, batch, dry_run=True))
         found.sessions += len(batch)
+    return found
+
+
+def survey_done(services: Services, progress: Callable[[int], None] = lambda _: None) -> Survey:
+    """Survey the legal holds that were put back by a run before; `progress` as in `survey`."""
+    found = Survey()
+    for batch in catalog.stored_in_batches(services, progress):
+        found.put_back += lost_holds.put_back_before(services, batch)
     return found
 
 
@@ -114,6 +124,7 @@ def _rebuild(services: Services, surveyed: Survey) -> None:
 
 def _note_holds(services: Services, found: Survey, batch: Sequence[tuple[str, list[StoredObject]]]) -> None:
     found.lost += lost_holds.find(services, batch)
+    found.put_back += lost_holds.put_back_before(services, batch)
     owners = {session_id: _owner(objects) for session_id, objects in batch}
     known = services.sessions.find_holds([(each, [owner] if owner else []) for each, owner in owners.items()])
     for (session_id, objects), hold in zip(batch, known, strict=True):

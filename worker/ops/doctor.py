@@ -57,6 +57,7 @@ class Ailment(StrEnum):
     PURGE_FORGOTTEN = "purge that Redis has forgotten"
     UNADOPTED = "adoption that was not finished"
     ARCHIVE_UNAVAILABLE = "archive that fails for a worker"
+    UNEXAMINED = "archive that was not examined"
     SHARD_UNREADABLE = "a shard's index or quarantine that is not Torpor's"
 
 
@@ -90,12 +91,16 @@ def examine(
     assume: Assumption | None = None,
     messages: bool = True,
     archive: bool = True,
+    unreachable: str | None = None,
 ) -> Iterator[Finding]:
     """Examine all sessions in Redis, indexed or not, and yield what is wrong; with `repair`, repair it first.
 
     With `messages`, reads every message to find corrupt ones, which nothing can repair. Walks the key space once (SCAN)
     while applications and workers go on. Repeatable: what was repaired is not found again. Unreadable keys are never
-    changed. With `archive`, lists the archive, and yields the objects whose metadata is damaged, which stay.
+    changed. With `archive`, lists the archive, and yields the objects whose metadata is damaged, which stay. If the
+    archive is `unreachable`, which says why, or fails for the workers, a finding says that it was not examined.
+
+    Raises ArchiveUnavailable if a repair needs the archive, and it fails.
     """
     sessions = services.sessions
     if outage := unavailable(sessions.archive_health()):
@@ -113,9 +118,9 @@ def examine(
                 found.add(session_id)
                 yield finding
     yield from _unadopted(services, repair=repair)
-    if archive and not outage:
-        yield from _with_archive(_compared(services, repair=repair))
-        yield from _with_archive(_of_objects(services))
+    if archive:
+        why = unreachable or outage
+        yield from [_unexamined("nothing", why)] if why else _of_archive(services, repair=repair)
 
 
 def _indexed(sessions: SessionStore) -> Iterator[str | Finding]:
@@ -189,6 +194,8 @@ def _rebuild(services: Services, info: SessionInfo, *, repair: bool, assume: Ass
         live = services.sessions.messages(info.session_id, owner=ANY_OWNER, touch=False)
         rebuilt = _compare(services, info.session_id, live, assume)
         return replace(finding, repaired=services.sessions.rebuild_metadata(info.session_id, rebuilt))
+    except ArchiveUnavailable:
+        raise  # the next session would wait as long
     except TorporError as error:
         return replace(finding, detail=str(error))
 
@@ -229,12 +236,18 @@ def _begins(live: list[bytes], archived: Iterable[bytes]) -> bool:
     return all(element == next(there, None) for element in archived)
 
 
-def _with_archive(findings: Iterator[Finding]) -> Iterator[Finding]:
-    """What a look at the archive finds, and that the archive fails, if it does so meanwhile."""
+def _of_archive(services: Services, *, repair: bool) -> Iterator[Finding]:
+    """What a look at the archive finds. Stops at the first request that it does not answer: each takes its time."""
     try:
-        yield from findings
+        yield from _compared(services, repair=repair)
+        yield from _of_objects(services)
     except ArchiveUnavailable as error:
-        yield Finding(None, Ailment.ARCHIVE_UNAVAILABLE, detail=str(error))
+        yield _unexamined("not everything", str(error))
+
+
+def _unexamined(examined: str, why: str) -> Finding:
+    detail = f"{examined} there was compared with Redis and searched for damage: {why}"
+    return Finding(None, Ailment.UNEXAMINED, detail=detail)
 
 
 def _compared(services: Services, *, repair: bool) -> Iterator[Finding]:

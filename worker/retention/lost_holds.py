@@ -5,10 +5,11 @@ Whoever makes a Redis and an archive belong together, or repairs one, finds them
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
-from torpor.history.protocol import ANY_OWNER, HoldKind, SessionInfo
+from torpor.history.protocol import ANY_OWNER, HoldKind, HoldRecord, HoldRecords, SessionInfo
 from torpor.worker.archive import names
 from torpor.worker.archive.stores import StoredObject
 from torpor.worker.deployment import catalog
@@ -28,23 +29,26 @@ class LostHold:
 
 
 def find(services: Services, stored: Iterable[tuple[str, Sequence[StoredObject]]]) -> list[LostHold]:
-    """The lost holds of sessions, each given with its objects. Asks Redis only about sessions that note holds."""
-    noting = {session_id: objects for session_id, objects in stored if any(map(hold_notes.notes_of, objects))}
-    infos = services.sessions.infos(list(noting))
-    live = [info.owner if isinstance(info, SessionInfo) else None for info in infos]
-    owners = [_owners(objects, owner) for objects, owner in zip(noting.values(), live, strict=True)]
-    records = services.sessions.hold_records(list(zip(noting, owners, strict=True)))
+    """The lost holds of sessions, each given with its objects. Asks Redis only about sessions that seem held."""
     found: list[LostHold] = []
-    for (session_id, objects), of_session, known in zip(noting.items(), owners, records, strict=True):
-        lost = {
-            (kind, stored.metadata.get("owner")) for stored in objects for kind in hold_notes.forgotten(stored, known)
-        }
+    for session_id, objects, records in _held(services, stored):
+        lost = {(kind, each.metadata.get("owner")) for each in objects for kind in hold_notes.forgotten(each, records)}
         if lost:
-            held = {
-                owner for kind, named in lost if kind is HoldKind.OWNER for owner in ([named] if named else of_session)
-            }
-            own = not held or any(kind is HoldKind.SESSION for kind, _ in lost)
-            found.append(LostHold(session_id, own, frozenset(held)))
+            named = [[owner] if owner else list(records.owners) for kind, owner in lost if kind is HoldKind.OWNER]
+            owners = frozenset(chain.from_iterable(named))
+            own = not owners or any(kind is HoldKind.SESSION for kind, _ in lost)
+            found.append(LostHold(session_id, own, owners))
+    return found
+
+
+def put_back_before(services: Services, stored: Iterable[tuple[str, Sequence[StoredObject]]]) -> list[LostHold]:
+    """The holds of these sessions that were lost and are there again: Redis does not know their reason."""
+    found: list[LostHold] = []
+    for session_id, _, records in _held(services, stored):
+        own = _is_again(records.own)
+        owners = frozenset(owner for owner, record in records.owners.items() if _is_again(record))
+        if own or owners:
+            found.append(LostHold(session_id, own, owners))
     return found
 
 
@@ -74,6 +78,26 @@ def put_owners_back(services: Services, owner: str) -> bool:
 
 def _of_session(services: Services, session_id: str) -> list[LostHold]:
     return find(services, [(session_id, list(services.archive.list(names.session_prefix(session_id))))])
+
+
+def _held(
+    services: Services, stored: Iterable[tuple[str, Sequence[StoredObject]]]
+) -> Iterator[tuple[str, Sequence[StoredObject], HoldRecords]]:
+    """The sessions whose objects are held or note legal holds, with what Redis knows of these holds."""
+    held = {
+        session_id: objects
+        for session_id, objects in stored
+        if any(each.held or hold_notes.notes_of(each) for each in objects)
+    }
+    infos = services.sessions.infos(list(held))
+    live = [info.owner if isinstance(info, SessionInfo) else None for info in infos]
+    owners = [_owners(objects, owner) for objects, owner in zip(held.values(), live, strict=True)]
+    records = services.sessions.hold_records(list(zip(held, owners, strict=True)))
+    return zip(held, held.values(), records, strict=True)
+
+
+def _is_again(record: HoldRecord) -> bool:
+    return record.hold is not None and record.hold.reason == REASON
 
 
 def _owners(objects: Sequence[StoredObject], live: str | None) -> list[str]:
