@@ -82,7 +82,6 @@ def survey(services: Services, progress: Callable[[int], None] = lambda _: None)
             shard = services.sessions.shard_of(session_id)
             found.epochs[shard] = max(found.epochs.get(shard, 0), *_epochs(session_id, objects))
         _note_holds(services, found, batch)
-        found.unheld += legal_hold.unheld(services, batch)
         found.add(reconcile(services, batch, dry_run=True))
         found.sessions += len(batch)
     return found
@@ -123,7 +122,9 @@ def _rebuild(services: Services, surveyed: Survey) -> None:
 
 
 def _note_holds(services: Services, found: Survey, batch: Sequence[tuple[str, list[StoredObject]]]) -> None:
-    found.lost += lost_holds.find(services, batch)
+    lost = lost_holds.find(services, batch)
+    found.lost += lost
+    found.unheld += legal_hold.unheld(services, batch, {each.session_id for each in lost})
     found.put_back += lost_holds.put_back_before(services, batch)
     owners = {session_id: _owner(objects) for session_id, objects in batch}
     known = services.sessions.find_holds([(each, [owner] if owner else []) for each, owner in owners.items()])

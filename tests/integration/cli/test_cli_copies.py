@@ -212,6 +212,28 @@ def test_a_fork_holds_the_copied_objects_again_that_the_copy_has_without_their_h
     assert held_objects(copy.archive) == held
 
 
+def test_an_empty_redis_that_takes_over_a_copy_without_temporary_holds_gets_all_legal_holds_back(
+    client: redis.Redis, services: Services, torpor: Torpor
+) -> None:
+    """The objects note the holds that they are under."""
+    for session_id, owner in (("a1", "ann"), ("b1", "bob"), ("free", "eve")):
+        sleep(client, services, session_id, "hello", owner=owner)
+    hold_owner(services, "ann", "case 1")
+    hold_session(services, "b1", "case 2")
+    drain(services, SHARDS)
+    held = held_objects(services.archive)
+    copy = copied_archive(services, keep_holds=False)
+    client.flushall()
+    there = {"ARCHIVE_URL": copy.archive.url}
+    done = torpor("deployment", "recover", "--yes", "--json", **there)
+    assert (done.code, done.json["held_owners"], done.json["held_sessions"]) == (0, ["ann"], ["b1"])
+    assert sorted(done.json["held_again"]) == ["a1", "b1"]
+    assert held_objects(copy.archive) == held
+    assert torpor("purge", "--session", "free", "--yes", **there).code == 0
+    for option in ("--owner ann", "--session b1"):
+        assert torpor("purge", *option.split(), "--yes", **there).code == 1
+
+
 def held_objects(archive: ArchiveStore) -> list[str]:
     return [stored.name for stored in archive.list("v1/") if stored.held]
 
