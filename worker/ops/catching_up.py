@@ -100,7 +100,7 @@ def catch_up(services: Services, surveyed: Survey, progress: Callable[[int], Non
 
     Returns what was done. Repeatable; raises TransientError if a session is leased.
     """
-    _rebuild(services, surveyed)
+    _rebuild(services, surveyed, progress)
     reach(Failpoint.DEPLOYMENT_REBUILT)
     done = replace(surveyed, reconciled={})
     done.add(tombstones.rebuild(services, dry_run=False))
@@ -115,10 +115,10 @@ def catch_up(services: Services, surveyed: Survey, progress: Callable[[int], Non
     return done
 
 
-def _rebuild(services: Services, surveyed: Survey) -> None:
+def _rebuild(services: Services, surveyed: Survey, progress: Callable[[int], None]) -> None:
     services.sessions.note_epochs(surveyed.epochs)
     lost_holds.put_back(services, surveyed.holds)
-    legal_hold.apply_holds(services, surveyed.unheld)
+    legal_hold.apply_holds(services, surveyed.unheld, lambda done: progress(done.sessions))
 
 
 def _note_holds(services: Services, found: Survey, batch: Sequence[tuple[str, list[StoredObject]]]) -> None:
