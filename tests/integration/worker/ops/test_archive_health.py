@@ -26,7 +26,8 @@ from torpor.worker.deployment import worker_name
 from torpor.worker.deployment.events import follow
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import ArchiveMisconfigured, ArchiveUnavailable
-from torpor.worker.ops.doctor import Ailment, examine
+from torpor.worker.ops.doctor import examine
+from torpor.worker.ops.finding import Ailment
 from torpor.worker.ops.status import overview
 from torpor.worker.sleep import breaker
 from torpor.worker.sleep.drain import drain

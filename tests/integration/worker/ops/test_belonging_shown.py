@@ -21,7 +21,7 @@ from torpor.worker.archive import ownership
 from torpor.worker.cli import repair
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import ArchiveUnavailable
-from torpor.worker.ops.doctor import Ailment
+from torpor.worker.ops.finding import Ailment
 from torpor.worker.ops.status import belonging
 
 REFUSED = "Redis and the archive do not belong together"
