@@ -17,7 +17,7 @@ CASES ?= 10000
 # In CI a failed test has one more try, and the summary counts it: such a test relies on how fast something is.
 TOGETHER := -n 3 --dist loadfile $(if $(CI),--reruns 1)
 
-.PHONY: help demo test packaging faults versions ledger fuzz bench latency purge-bench door lint types compose schemas tables audit pin-images format build docs clean
+.PHONY: help demo test slow packaging faults versions ledger fuzz bench latency purge-bench door lint types compose schemas tables audit pin-images format build docs clean
 
 help: ## List the commands.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,9 +25,13 @@ help: ## List the commands.
 demo: $(VENV)/demo ## Watch sessions go to sleep and wake up; ARGS="--conversations FILE.jsonl" plays your own.
 	@$(BIN)/torpor demo $(ARGS)
 
-test: $(VENV)/dev ## Run the unit and integration tests; ARGS="-k name" runs some of them.
+test: $(VENV)/dev ## Run the quick unit and integration tests; ARGS="-k name" runs some of them.
 	@echo "== running the tests"
-	@$(BIN)/pytest $(TOGETHER) tests/unit tests/integration $(ARGS)
+	@$(BIN)/pytest $(TOGETHER) -m "not slow" tests/unit tests/integration $(ARGS)
+
+slow: $(VENV)/dev ## Run the other integration tests, which start workers or take large sessions.
+	@echo "== running the slow tests"
+	@$(BIN)/pytest $(TOGETHER) -m slow tests/integration $(ARGS)
 
 # Each builds the wheel or installs it in an environment of its own.
 packaging: $(VENV)/dev ## Run the tests of what is built and installed.

@@ -24,7 +24,7 @@ from torpor.history.layout import Layout, to_layout
 from torpor.history.limits import MAX_MESSAGE_BYTES, check_max_message_bytes
 from torpor.history.outcomes import HoldOutcome
 from torpor.history.owners import Caller
-from torpor.history.session import Page, SessionInfo
+from torpor.history.session import Page, SessionInfo, SessionKind
 from torpor.history.store import SessionOperations
 from torpor.history.store.runner import Runner
 
@@ -52,11 +52,18 @@ class Archive(Protocol):
         """
 
     async def admit(
-        self, sessions: SessionOperations, session_id: str, owner: Caller, *, assign_owner: bool = False
+        self,
+        sessions: SessionOperations,
+        session_id: str,
+        owner: Caller,
+        *,
+        assign_owner: bool = False,
+        kind: SessionKind | None = None,
     ) -> None:
         """Refuse, as `wake` does, an owner who is about to change a session that may be asleep.
 
-        A session without an owner that may be assigned one is woken. If the archive is down, nobody is refused.
+        With the `kind` of what will be written, it raises KindMismatch for a session of the other kind. A session
+        without an owner that may be assigned one is woken. If the archive is down, nobody is refused.
         """
 
     async def reclaim(self, sessions: SessionOperations, session_id: str, owner: Caller) -> bool:
@@ -72,6 +79,8 @@ class Conversation:
     Each operation raises OwnerMismatch for a session that is another owner's. It raises OwnerMissing if an owner is
     named here, and the session has messages and no owner; with `assign_owner` it is first given that owner.
     """
+
+    _kind = SessionKind.CHAT
 
     def __init__(
         self,
@@ -153,16 +162,7 @@ class Conversation:
             allow_reuse=self._allow_reuse,
             max_bytes=self._max_message_bytes,
         )
-        if self._archive is not None:
-            try:
-                await add(only_known=True)
-            except SessionNotFound as unknown:
-                if isinstance(unknown, SessionPurged):
-                    raise
-                await self._archive.admit(*self._asked, assign_owner=self._assigns)
-            else:
-                return
-        await add()
+        await self._first_asking(add)
 
     async def clear(self) -> None:
         """Empty the session for good."""
@@ -241,6 +241,17 @@ class Conversation:
                 await self._archive.admit(*self._asked)
         return await act()
 
+    async def _first_asking(self, write: Callable[..., Coroutine[Any, Any, T]]) -> T:
+        """Do `write`. With an archive, a first write asks it whose the session is, and which kind, if it sleeps."""
+        if self._archive is not None:
+            try:
+                return await write(only_known=True)
+            except SessionNotFound as unknown:
+                if isinstance(unknown, SessionPurged):
+                    raise
+            await self._archive.admit(*self._asked, assign_owner=self._assigns, kind=self._kind)
+        return await write()
+
     async def _awake(self, read: Callable[[], Awaitable[T]], is_complete: Callable[[T], bool]) -> T:
         """Read; if a part may be in the archive alone, wake the session and read again."""
         for _ in range(_TRIES):
@@ -255,13 +266,15 @@ class Conversation:
         """Once, take over another library's messages of the session, unless the session was purged."""
         if self._adopts is None:
             return
+        adopt = partial(
+            self._sessions.adopt,
+            self.session_id,
+            self._adopts,
+            expiry=self._expiry,
+            owner=self._owner,
+            allow_reuse=self._allow_reuse,
+            max_bytes=self._max_message_bytes,
+        )
         with suppress(SessionPurged):
-            await self._sessions.adopt(
-                self.session_id,
-                self._adopts,
-                expiry=self._expiry,
-                owner=self._owner,
-                allow_reuse=self._allow_reuse,
-                max_bytes=self._max_message_bytes,
-            )
+            await self._first_asking(adopt)
         self._adopts = None

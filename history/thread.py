@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from functools import partial
 
-from torpor.history.calls import CheckpointReply, NewRecord, WrittenRecord
+from torpor.history.calls import CheckpointReply, KnownPlaces, NewRecord, WrittenRecord
 from torpor.history.conversation import Conversation
 from torpor.history.errors import SessionExists, SessionNotFound, TranscriptChanged
-from torpor.history.records.record import Record, kind_of
+from torpor.history.records.record import Record, to_element
 from torpor.history.records.thread import Thread
-from torpor.history.session import Page
+from torpor.history.session import Page, SessionKind
 
 # How often a thread that changes meanwhile is read to be rewritten.
 _TRIES = 5
@@ -19,37 +20,41 @@ _TRIES = 5
 class ThreadConversation(Conversation):
     """One thread. Reads wake it, writes do not."""
 
+    _kind = SessionKind.THREAD
+
     async def write(
         self,
         record: Record,
         *,
         state: str = "",
+        length: int = 0,
         interrupts: bool | None = None,
         interrupted_idle: timedelta | None = None,
     ) -> WrittenRecord | None:
         """Append a record; None if `state`, in which its places were read, is over, and nothing was written.
 
-        `interrupts` and `interrupted_idle` as in `torpor.history.calls.write_record`.
+        With an archive, a first write asks it whose the thread is, which may be asleep.
+        `length`, `interrupts` and `interrupted_idle` as in `torpor.history.calls.write_record`.
         """
-        new = NewRecord(record.name.ns, record.name.id, kind_of(record), record.payload, state, interrupts)
-        return await self._permitted(
-            lambda: self._sessions.write_record(
-                self.session_id,
-                new,
-                expiry=self._expiry,
-                owner=self._owner,
-                allow_reuse=self._allow_reuse,
-                interrupted_idle=interrupted_idle,
-                max_bytes=self._max_message_bytes,
-            )
+        name = record.name
+        write = partial(
+            self._sessions.write_record,
+            self.session_id,
+            NewRecord(name.ns, name.id, to_element(record, length), state, length, interrupts),
+            expiry=self._expiry,
+            owner=self._owner,
+            allow_reuse=self._allow_reuse,
+            interrupted_idle=interrupted_idle,
+            max_bytes=self._max_message_bytes,
         )
+        return await self._permitted(lambda: self._first_asking(write))
 
-    async def checkpoint(self, ns: str, checkpoint_id: str | None) -> CheckpointReply:
-        """A checkpoint, or the latest one of its namespace; counts as activity."""
+    async def checkpoint(self, ns: str, checkpoint_id: str | None, known: KnownPlaces) -> CheckpointReply:
+        """A checkpoint, or the latest one of its namespace, without what is known; counts as activity."""
         return await self._permitted(
             lambda: self._awake(
                 lambda: self._sessions.read_checkpoint(
-                    self.session_id, ns, checkpoint_id, owner=self._owner, touch=True
+                    self.session_id, ns, checkpoint_id, owner=self._owner, touch=True, known=known
                 ),
                 lambda reply: reply.complete,
             )

@@ -40,6 +40,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     os.environ[KIND] = config.getoption("--server")
+    config.addinivalue_line("markers", "slow: takes seconds, for its processes or its size; `make slow` runs it")
     config.addinivalue_line("markers", "single_node: needs a feature that a Cluster does not have")
 
 

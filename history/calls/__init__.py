@@ -25,10 +25,13 @@ from torpor.history.calls.figures import count_holds, figures, measures, note_se
 from torpor.history.calls.holding import (
     find_hold,
     find_owner_hold,
+    find_owner_release,
+    find_release,
     hold,
     hold_owner,
     note_hold_applied,
     note_owner_hold,
+    note_owner_release,
     release_hold,
 )
 from torpor.history.calls.identity import identify, move_fence, note_epoch
@@ -50,6 +53,7 @@ from torpor.history.calls.restoring import abandon, begin_restore, finish_restor
 from torpor.history.calls.scheduling import close, update
 from torpor.history.calls.threads import (
     CheckpointReply,
+    KnownPlaces,
     NewRecord,
     WrittenRecord,
     read_checkpoint,
@@ -64,6 +68,7 @@ __all__ = [
     "CheckpointReply",
     "Deployment",
     "Keep",
+    "KnownPlaces",
     "NewRecord",
     "WrittenRecord",
     "abandon",
@@ -92,6 +97,8 @@ __all__ = [
     "figures",
     "find_hold",
     "find_owner_hold",
+    "find_owner_release",
+    "find_release",
     "finish_restore",
     "give_back",
     "hold",
@@ -106,6 +113,7 @@ __all__ = [
     "note_erased",
     "note_hold_applied",
     "note_owner_hold",
+    "note_owner_release",
     "note_seen",
     "overview",
     "owned",

@@ -47,10 +47,13 @@ def peek_list(
     )
 
 
-def begin_adoption(deployment: Deployment, adoption: Adoption, *, owner: Caller, allow_reuse: bool) -> Call[Adoption]:
+def begin_adoption(
+    deployment: Deployment, adoption: Adoption, *, owner: Caller, allow_reuse: bool, only_known: bool = False
+) -> Call[Adoption]:
     """Begin an adoption; the result is the running one, which another caller may have begun.
 
-    Raises OwnerMismatch, and SessionPurged unless `allow_reuse`.
+    Raises OwnerMismatch, SessionPurged unless `allow_reuse`, and SessionNotFound with `only_known` if the session may
+    be asleep.
     """
     session = encode_session_id(adoption.session_id)
     keys = deployment.keyspace.of(session)
@@ -65,7 +68,7 @@ def begin_adoption(deployment: Deployment, adoption: Adoption, *, owner: Caller,
     return Call(
         script("begin_adoption"),
         [keys.adoptions, keys.metadata(session), keys.due, keys.messages(session)],
-        [session, adoption.state, deployment.caller(owner), int(allow_reuse)],
+        [session, adoption.state, deployment.caller(owner), int(allow_reuse), int(only_known)],
         decode,
     )
 

@@ -68,6 +68,7 @@ class Adopting(Operations):
         *,
         expiry: Expiry = Expiry(),  # noqa: B008 - frozen
         owner: Caller = None,
+        only_known: bool = False,
         allow_reuse: bool = False,
         max_bytes: int = MAX_MESSAGE_BYTES,
     ) -> int:
@@ -76,10 +77,11 @@ class Adopting(Operations):
         One round trip if there are none. If it is killed anywhere, the next call finishes it. If several run at once,
         each message is written once. Messages that the other library adds meanwhile come last. If `expiry` has no idle
         timeout, the rest of the key's TTL becomes the session's. A message that is nested too deep to be read is moved
-        as it is. Raises NotAdoptable, also for a message of more than `max_bytes`, OwnerMismatch and SessionPurged, and
-        then the key stays as it is.
+        as it is. Raises NotAdoptable, also for a message of more than `max_bytes`, OwnerMismatch, SessionPurged, and
+        SessionNotFound with `only_known` if the session may be asleep. Then the key stays as it is.
         """
-        return await _Adopter(self.runner, session_id, layout, expiry, owner, allow_reuse, max_bytes).run()
+        adopter = _Adopter(self.runner, session_id, layout, expiry, owner, allow_reuse, max_bytes, only_known)
+        return await adopter.run()
 
     async def finish_adoption(self, adoption: Adoption) -> int:
         """Finish an adoption that has begun; returns how many messages were moved."""
@@ -133,6 +135,7 @@ class _Adopter:
     owner: Caller = None
     allow_reuse: bool = False
     max_bytes: int = MAX_MESSAGE_BYTES
+    only_known: bool = False
 
     async def run(self) -> int:
         """Adopt until the other library has no messages of the session."""
@@ -238,7 +241,9 @@ class _Adopter:
         new = Adoption.new(self.session_id, self.layout, named_owner(self.owner))
         deployment = await self.runner.deployed(record=True)
         return await self.runner.perform(
-            calls.begin_adoption(deployment, new, owner=self.owner, allow_reuse=self.allow_reuse)
+            calls.begin_adoption(
+                deployment, new, owner=self.owner, allow_reuse=self.allow_reuse, only_known=self.only_known
+            )
         )
 
     async def _take(self, found: Look) -> None:

@@ -34,8 +34,8 @@ from torpor.worker.erasure import orders, receipts
 from torpor.worker.erasure.order import Order
 from torpor.worker.erasure.purge import carry_out
 from torpor.worker.erasure.survey import survey
+from torpor.worker.ops.catching_up import survey as survey_archive
 from torpor.worker.ops.doctor import examine
-from torpor.worker.ops.recovery import survey as survey_archive
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.transfer import json_lines
 from torpor.worker.transfer.give_back import give_back

@@ -19,6 +19,8 @@ from torpor.worker.deployment.services import Services
 from torpor.worker.transfer.json_lines import read_conversations
 from torpor.worker.wake.restore import restore_session
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def deployment(client: redis.Redis, redis_server: RedisServer, archive_url: str) -> Services:

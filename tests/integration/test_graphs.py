@@ -23,6 +23,8 @@ from support.waiting import wait_until
 from torpor import MemorystoreSaver, SessionArchive
 from torpor.worker.deployment.services import Services
 
+pytestmark = pytest.mark.slow
+
 # Plays the ends of the graphs in a process of its own, and prints their states.
 RESUME = """
 import sys

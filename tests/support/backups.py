@@ -1,15 +1,17 @@
-"""Backups and copies of a Redis, and the time that passes for its fence."""
+"""Backups and copies of a Redis, copies of an archive, and the time that passes for its fence."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import redis
 
 from support.keyspace import raw
+from support.objects import content, put
 from torpor.worker.archive import ownership
+from torpor.worker.archive.stores.url import open_archive
 from torpor.worker.deployment import fence
 from torpor.worker.deployment.services import Services
 
@@ -67,3 +69,12 @@ def let_minutes_pass_in_the_archive(services: Services, minutes: int) -> None:
     assert there.fence.moved_at
     moved_at = there.fence.moved_at - timedelta(minutes=minutes)
     assert ownership.move_fence(services.archive, there, there.fence.token, moved_at)
+
+
+def copied_archive(services: Services, *, keep_holds: bool = True) -> Services:
+    """The services with a copy of the archive; `gcloud storage cp` and its kind keep no temporary holds."""
+    copy = open_archive(f"{services.archive.url}-copy")
+    for stored in services.archive.list(""):
+        held = stored.held and keep_holds
+        put(copy, stored.name, content(services.archive, stored), dict(stored.metadata), stored.custom_time, held=held)
+    return replace(services, archive=copy, settings=services.settings.model_copy(update={"archive_url": copy.url}))

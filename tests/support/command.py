@@ -40,6 +40,11 @@ class Result:
 Torpor = Callable[..., Result]
 
 
+def is_refused(done: Result, *words: str) -> bool:
+    """True if the command was refused with these words, and did nothing."""
+    return done.code == 2 and not done.out.startswith("done") and all(word in done.said for word in words)
+
+
 def names_of_commands() -> set[str]:
     return {each.name or each.callback.__name__ for each in app.registered_commands if each.callback}
 

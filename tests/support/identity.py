@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from torpor.worker.archive import ownership
-from torpor.worker.deployment.identity import new_id
+from torpor.worker.archive.stores import ArchiveStore
+from torpor.worker.deployment.identity import State, compare_sides, new_id
 from torpor.worker.deployment.services import Services
 
 
@@ -14,3 +15,15 @@ def bind(services: Services) -> None:
     if there.deployment is None:
         ownership.write(services.archive, there, services.sessions.namespace, deployment)
     services.sessions.identify(services.sessions.identity(), deployment, services.archive.url)
+
+
+def state_of(services: Services) -> State:
+    """Whether both sides belong together now."""
+    return compare_sides(services.sessions, services.archive).state
+
+
+def deployment_of(archive: ArchiveStore) -> str:
+    """The id in the archive."""
+    found = ownership.read(archive).deployment
+    assert found
+    return found

@@ -202,6 +202,7 @@ FLOORS: dict[str, list[str]] = {
         "worker.archive",
         "worker.deployment",
         "worker.retention",
+        "worker.wake",
         "worker.erasure",
         "worker.transfer",
         "worker.sleep",

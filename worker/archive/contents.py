@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from torpor.history.protocol import SessionKind
 from torpor.worker.archive import names
 from torpor.worker.archive.names import FloorName, SegmentName
 from torpor.worker.archive.stores import ArchiveStore, StoredObject
@@ -36,6 +37,12 @@ class Contents:
     def owners(self) -> set[str]:
         """The owners that the segments name: one at most, unless several people used the same session id."""
         return {each.stored.metadata["owner"] for each in self.segments if "owner" in each.stored.metadata}
+
+    @property
+    def kind(self) -> SessionKind | None:
+        """The kind of the session; None if no segment says so, because an older version has written them."""
+        named = {each.stored.metadata.get("kind") for each in self.segments}
+        return next((kind for kind in SessionKind if kind in named), None)
 
 
 def look(archive: ArchiveStore, session_id: str, *, generations: bool = False) -> Contents:

@@ -19,6 +19,11 @@ def first_owner(found: Contents) -> str | None:
     return next((owner for each in found.segments if (owner := _owner(each)) is not None), None)
 
 
+def owners(found: Contents) -> set[str]:
+    """The owners that the segments name: one at most, unless several people have used the session's id."""
+    return {owner for each in found.segments if (owner := _owner(each)) is not None}
+
+
 def of_first_owner(found: Contents) -> Contents:
     """The part of the owner of the session's id."""
     first = first_owner(found)

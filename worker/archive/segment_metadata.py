@@ -42,8 +42,8 @@ class SegmentMetadata(BaseModel):
     """The metadata of a segment. A copy that another program has made of a segment may lack any of it.
 
     The segment has `count` messages, `[start, stop)` of its epoch, which followed `base` messages of earlier epochs.
-    `sha256` is of the uncompressed lines. `created`, `active` (last activity), `owner` and the three spans of the
-    expiry are the session's.
+    `sha256` is of the uncompressed lines. `created`, `active` (last activity), `owner`, the three spans of the
+    expiry and `kind` are the session's.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -62,6 +62,7 @@ class SegmentMetadata(BaseModel):
     idle_ms: _Number | None = None
     max_age_ms: _Number | None = None
     retention_ms: _Number | None = None
+    kind: str | None = None
 
     @classmethod
     def of(cls, session: SessionInfo, packed: Packed) -> Self:
@@ -81,6 +82,7 @@ class SegmentMetadata(BaseModel):
             idle_ms=_milliseconds(session.expiry.idle),
             max_age_ms=_milliseconds(session.expiry.max_age),
             retention_ms=_milliseconds(session.expiry.retention),
+            kind=session.kind,
         )
 
     @classmethod

@@ -14,8 +14,9 @@ from torpor.worker.ops import conflicts
 def separate(context: typer.Context, session: Session, *, as_json: Json = False) -> None:
     """Give what others have written under a session's id an id of its own.
 
-    The archive of an older version may have the messages of several owners under one id. The first owner keeps the id.
-    What is of others gets a session of its own, which sleeps too, so that it can be shown, exported and purged alone.
+    The first owner in the archive keeps the id. What somebody else has written to it while the session slept, and what
+    the archive of an older version has of others, gets a session of its own, so that it can be shown, exported and
+    purged alone. It is awake or asleep as before.
     The command can be run again. torpor sessions --conflicts lists both sides.
 
     Example: torpor separate user-42
@@ -29,4 +30,4 @@ def separate(context: typer.Context, session: Session, *, as_json: Json = False)
         for side in sides:
             console.say(f"separated: {side.messages:,} messages are now session {console.one_line(side.session)}")
     if not sides:
-        raise SessionNotFound(f"the archive has nothing of others under the id of session {session!r}")
+        raise SessionNotFound(f"nothing of others is under the id of session {session!r}")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -15,9 +17,11 @@ from torpor.worker.cli.shared import Json
 from torpor.worker.deployment.identity import Comparison, State, compare_sides
 from torpor.worker.deployment.services import Services, connect
 from torpor.worker.deployment.settings import load_settings
-from torpor.worker.ops import moves, recovery
-from torpor.worker.ops.reconciling import Mending
-from torpor.worker.ops.recovery import Survey
+from torpor.worker.ops import catching_up, forks, moves, recovery
+from torpor.worker.ops.catching_up import Survey
+from torpor.worker.ops.reconciling import ReconcileOutcome
+
+_Progress = Callable[[int], None]
 
 
 class Action(StrEnum):
@@ -29,10 +33,60 @@ class Action(StrEnum):
     FORK = "fork"
 
 
-_QUESTIONS = {
-    Action.MOVE_ARCHIVE: "Record in Redis {redis} that its archive is {archive} from now on?",
-    Action.RECOVER: "Let Redis {redis} take over {archive}, and refuse every other Redis there, even one in use?",
-    Action.FORK: "Give Redis {redis} and {archive}, which are copies, a new id?",
+@dataclass(frozen=True, slots=True)
+class _Options:
+    """What the command line says besides the action."""
+
+    give_up: str | None
+    force: bool
+    dry_run: bool
+    yes: bool
+    as_json: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """An action that changes the deployment. `question` is asked before, and `at_work` told meanwhile.
+
+    `check` refuses sides that the action is not for. `survey` finds what is to be done. `carry_out` returns what was
+    done. Both tell how many sessions or objects were done so far.
+    """
+
+    question: str
+    at_work: str
+    check: Callable[[Services, _Options], Comparison]
+    survey: Callable[[Services, _Options, _Progress], Survey]
+    carry_out: Callable[[Services, Survey, _Options, _Progress], Survey]
+
+
+_CHANGES = {
+    Action.MOVE_ARCHIVE: _Change(
+        "Record in Redis {redis} that its archive is {archive} from now on?",
+        "moving",
+        lambda services, given: moves.check_moved(services, force=given.force),
+        lambda services, given, progress: moves.survey(services, progress, force=given.force),
+        lambda services, surveyed, given, progress: moves.move_archive(
+            services, surveyed, force=given.force, progress=progress
+        ),
+    ),
+    Action.RECOVER: _Change(
+        "Let Redis {redis} take over {archive}, and refuse every other Redis there, even one in use?",
+        "recovering",
+        lambda services, given: recovery.check_lost(services, given.give_up, force=given.force),
+        lambda services, _, progress: catching_up.survey(services, progress),
+        lambda services, surveyed, given, progress: recovery.recover(
+            services, surveyed, given.give_up, force=given.force, progress=progress
+        ),
+    ),
+    Action.FORK: _Change(
+        "Give Redis {redis} and {archive}, which are copies, a new id?",
+        "forking",
+        lambda services, given: forks.check_copies(services, force=given.force),
+        lambda services, _, progress: forks.survey(services, progress),
+        lambda services, surveyed, given, progress: forks.fork(
+            services, surveyed, force=given.force, progress=progress
+        ),
+    ),
 }
 
 
@@ -45,7 +99,12 @@ def deployment(
         typer.Option(metavar="ID", help="With recover: the id of the other deployment that this Redis gives up."),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Even if another Redis has used the archive in the last five minutes.")
+        bool,
+        typer.Option(
+            "--force",
+            help="Even if another Redis has used the archive in the last five minutes; with move-archive, even if the "
+            "copy lacks something.",
+        ),
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
@@ -58,64 +117,55 @@ def deployment(
 
     move-archive: the bucket has moved, with all of its objects. recover: Redis was lost, replaced, or restored from a
     backup, and its archive lives; legal holds and tombstones are rebuilt from the archive, and sessions in Redis get
-    what was archived since. fork: Redis and the archive are copies of another
-    deployment's, such as for staging.
+    what was archived since. fork: Redis and the archive are copies of another deployment's, such as for staging; what
+    the copy of the archive has and that of Redis lacks is rebuilt as by recover.
 
     Example: torpor deployment
 
     Example: torpor deployment recover --dry-run
     """
     services = connect(load_settings(context.obj))
+    options = _Options(give_up, force, dry_run, yes, as_json)
     if give_up is not None and action is not Action.RECOVER:
         raise InvalidArgument("--give-up is for recover")
     if action is Action.SHOW:
         _show(compare_sides(services.sessions, services.archive), as_json=as_json)
-        return
-    found = _checked(services, action, give_up, force=force)
-    surveyed = _surveyed(services) if action is Action.RECOVER and found.state is not State.AGREE else Survey()
-    if not as_json:
+    else:
+        _carry_out(services, action, options)
+
+
+def _carry_out(services: Services, action: Action, options: _Options) -> None:
+    change = _CHANGES[action]
+    found = change.check(services, options)
+    changes, surveyed = found.state is not State.AGREE, Survey()
+    with _progress("surveying") as progress:
+        if changes:
+            surveyed = change.survey(services, options, progress)
+        elif action is Action.RECOVER:
+            surveyed = catching_up.survey_done(services, progress)
+    if not options.as_json:
         console.say(found.sides())
+        if surveyed.missing:
+            console.warn(console.one_line(f"the copy of the archive lacks {surveyed.missing}"))
         _say_holds(surveyed)
         _say_reconciled(surveyed)
-    changes = found.state is not State.AGREE
-    if changes and not dry_run:
-        if not yes:
-            typer.confirm(_question(action, found), abort=True, err=True)
-        surveyed = _act(services, action, surveyed, give_up, force=force)
-    _tell(services, action, surveyed, changes=changes, dry_run=dry_run, as_json=as_json)
+    if changes and not options.dry_run:
+        if not options.yes:
+            typer.confirm(_question(change, found), abort=True, err=True)
+        with _progress(change.at_work) as progress:
+            surveyed = change.carry_out(services, surveyed, options, progress)
+    _tell(services, action, surveyed, options, changes=changes)
 
 
-def _question(action: Action, found: Comparison) -> str:
-    return _QUESTIONS[action].format(redis=found.redis.redis, archive=found.archive.url)
+@contextmanager
+def _progress(at_work: str) -> Iterator[_Progress]:
+    """Tell people how much was done so far."""
+    with console.working(at_work) as status:
+        yield lambda count: status.update(f"{at_work}: {count:,}")
 
 
-def _checked(services: Services, action: Action, give_up: str | None, *, force: bool) -> Comparison:
-    if action is Action.RECOVER:
-        return recovery.check_lost(services, give_up, force=force)
-    check = moves.check_moved if action is Action.MOVE_ARCHIVE else moves.check_copies
-    return check(services, force=force)
-
-
-def _surveyed(services: Services) -> Survey:
-    with console.working("surveying the archive") as status:
-        return recovery.survey(services, lambda count: status.update(f"surveying the archive: {count:,} sessions"))
-
-
-def _act(services: Services, action: Action, surveyed: Survey, give_up: str | None, *, force: bool) -> Survey:
-    if action is Action.RECOVER:
-        with console.working("recovering") as status:
-            return recovery.recover(
-                services,
-                surveyed,
-                give_up,
-                force=force,
-                progress=lambda count: status.update(f"recovering: {count:,} sessions"),
-            )
-    if action is Action.MOVE_ARCHIVE:
-        moves.move_archive(services, force=force)
-    else:
-        moves.fork(services, force=force)
-    return surveyed
+def _question(change: _Change, found: Comparison) -> str:
+    return change.question.format(redis=found.redis.redis, archive=found.archive.url)
 
 
 def _say_holds(surveyed: Survey) -> None:
@@ -123,38 +173,44 @@ def _say_holds(surveyed: Survey) -> None:
         console.say(console.one_line(f"a legal hold, whose reason was lost: owner {owner}"))
     for session_id in surveyed.own:
         console.say(console.one_line(f"a legal hold, whose reason was lost: session {session_id}"))
+    for session_id in surveyed.perhaps_released:
+        console.say(console.one_line(f"a legal hold that may have been released and stays: session {session_id}"))
+    if surveyed.unheld:
+        console.say(
+            f"{len(surveyed.unheld):,} sessions are under a legal hold, and their objects get temporary holds again"
+        )
 
 
-_MENDINGS = {
-    Mending.ASLEEP: "have messages in the archive that Redis lacks, and fall asleep",
-    Mending.JOINED: "have such messages too; what was written since stays in Redis and comes after them",
-    Mending.EMPTIED: "were cleared or purged since, and are emptied",
-    Mending.PURGED: "were purged, and get their tombstones again",
-    Mending.BUSY: "are leased by workers or are being woken: stop the workers, and wait",
+_OUTCOMES = {
+    ReconcileOutcome.ASLEEP: "have messages in the archive that Redis lacks, and fall asleep",
+    ReconcileOutcome.JOINED: "have such messages too; what was written since stays in Redis and comes after them",
+    ReconcileOutcome.EMPTIED: "were cleared or purged since, and are emptied",
+    ReconcileOutcome.PURGED: "were purged, and their tombstones stand again",
+    ReconcileOutcome.BUSY: "are leased by workers or are being woken: stop the workers, and wait",
 }
 
 
 def _say_reconciled(surveyed: Survey) -> None:
-    for session_id in surveyed.perhaps_released:
-        console.say(console.one_line(f"a legal hold that may have been released and stays: session {session_id}"))
-    kinds = Counter(each.mending for each in surveyed.reconciled.values())
-    for mending, meaning in _MENDINGS.items():
-        if kinds[mending]:
-            console.say(f"{kinds[mending]:,} sessions {meaning}")
+    counted = Counter(each.outcome for each in surveyed.reconciled.values())
+    for outcome, meaning in _OUTCOMES.items():
+        if counted[outcome]:
+            console.say(f"{counted[outcome]:,} sessions {meaning}")
     for each in surveyed.reconciled.values():
-        if each.mending is Mending.UNCLEAR:
+        if each.outcome in (ReconcileOutcome.PURGED, ReconcileOutcome.EMPTIED) and each.dropped:
+            console.say(console.one_line(f"session {each.session_id} loses {each.dropped:,} messages in Redis by that"))
+        if each.outcome is ReconcileOutcome.UNCLEAR:
             console.say(console.one_line(f"session {each.session_id} stays as it is: {each.detail}"))
 
 
-def _tell(services: Services, action: Action, surveyed: Survey, *, changes: bool, dry_run: bool, as_json: bool) -> None:
+def _tell(services: Services, action: Action, surveyed: Survey, options: _Options, *, changes: bool) -> None:
     now = compare_sides(services.sessions, services.archive)
-    if as_json:
-        done = {"action": action, "changes": changes, "dry_run": dry_run}
-        console.print_json({**done, **_fields(now), **(_found(surveyed) if action is Action.RECOVER else {})})
+    if options.as_json:
+        done = {"action": action, "changes": changes, "dry_run": options.dry_run}
+        console.print_json({**done, **_fields(now), **_found(surveyed)})
     elif not changes:
         console.say("nothing to do: both belong together")
-    elif dry_run:
-        console.say(f"would be done: {_question(action, now).rstrip('?')}")
+    elif options.dry_run:
+        console.say(f"would be done: {_question(_CHANGES[action], now).rstrip('?')}")
     else:
         console.say(f"done: deployment {now.redis.deployment}")
 
@@ -202,6 +258,8 @@ def _found(surveyed: Survey) -> dict[str, Any]:
         "held_sessions": surveyed.own,
         "held_owners": surveyed.owners,
         "perhaps_released": surveyed.perhaps_released,
+        "held_again": surveyed.unheld,
+        "missing": surveyed.missing and asdict(surveyed.missing),
         "sessions": [asdict(each) for each in surveyed.reconciled.values()],
     }
 

@@ -183,7 +183,9 @@ def _tell(standing: Standing, *, as_json: bool) -> None:
         removed = standing.receipt.removed if standing.receipt else standing.found
         console.say(f"{standing.state}: {_text(removed)}; purge {standing.purge}")
     if standing.state is PurgeState.BLOCKED:
-        raise TorporError(f"some objects may not be removed: torpor receipts {standing.purge}")
+        kept = standing.receipt.kept.named if standing.receipt else []
+        why = f" ({console.one_line(kept[0].why)})" if kept else ""
+        raise TorporError(f"some of it may not be removed{why}: torpor receipts {standing.purge}")
     if standing.state is not PurgeState.COMPLETE:
         raise TransientError(
             "a worker may still be uploading some of it: the purge ends when that worker's lease has ended, "

@@ -110,7 +110,8 @@ def sessions(
     """List the sessions in Redis, in no particular order.
 
     With --conflicts, list each session id that somebody else has written to while its session slept: what its owner
-    has, and the other side, with the id under which it can be shown, exported and purged. That walks over the archive.
+    has, and the other side, with the id under which it can be shown, exported and purged. If both sides are under the
+    same id, torpor separate gives the other one its own. This lists the archive and looks each session up in Redis.
 
     Example: torpor sessions --due --limit 20
 
@@ -148,8 +149,10 @@ def sessions(
 def _conflicts(context: typer.Context, limit: int, *, as_json: bool) -> None:
     from torpor.worker.ops import conflicts
 
-    with console.working("looking"):
-        found = list(islice(conflicts.find(services_of(context)), limit))
+    services = services_of(context)
+    with console.working("looking") as status:
+        looked = conflicts.find(services, lambda count: status.update(f"looking: {count:,} sessions of the archive"))
+        found = list(islice(looked, limit))
     if as_json:
         for conflict in found:
             console.print_json(conflict)

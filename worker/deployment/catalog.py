@@ -7,7 +7,7 @@ that falls asleep meanwhile. So it may give an id twice. It may miss a session t
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import chain, groupby, islice, product
 
@@ -19,6 +19,8 @@ from torpor.worker.deployment.services import Services
 log = logging.getLogger("torpor.catalog")
 
 _PAGE = 500
+# Sessions with their objects take more memory than ids.
+_BATCH = 100
 
 
 def described(services: Services, session_ids: Iterable[str]) -> Iterator[tuple[str, SessionInfo | TorporError | None]]:
@@ -85,6 +87,17 @@ def stored_sessions(services: Services) -> Iterator[tuple[str, list[StoredObject
             session_id = names.stored_session(folder, (each.metadata for each in objects))
             if session_id is not None:
                 yield session_id, objects
+
+
+def stored_in_batches(
+    services: Services, progress: Callable[[int], None] = lambda _: None
+) -> Iterator[Sequence[tuple[str, list[StoredObject]]]]:
+    """As `stored_sessions`, some at a time; `progress` gets the number of sessions so far, after each batch."""
+    walk, done = stored_sessions(services), 0
+    while batch := list(islice(walk, _BATCH)):
+        yield batch
+        done += len(batch)
+        progress(done)
 
 
 def _indexed(services: Services, unreadable: Callable[[str, PermanentError], None]) -> Iterator[str]:

@@ -12,7 +12,7 @@ Each of the two steps changes only what it has seen: whoever is late changes not
 from __future__ import annotations
 
 import secrets
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from torpor.history.protocol import Identity, SessionStore
 from torpor.worker.archive import ownership
@@ -57,7 +57,7 @@ def claim(sessions: SessionStore, archive: ArchiveStore) -> None:
             sessions.move_fence(None, _new_token(), keep=_KEPT)
         elif _give(archive, found):
             return
-    raise DeploymentMismatch(f"{found.sides()}: another Redis uses the archive")
+    raise DeploymentMismatch(f"{found.sides()} Another Redis moves the fence again and again: it uses the archive.")
 
 
 def check_unused(found: Comparison) -> None:
@@ -68,9 +68,34 @@ def check_unused(found: Comparison) -> None:
     ago = abs(now - fence.moved_at)
     if ago < _IN_USE:
         raise DeploymentMismatch(
-            f"{found.sides()}, {ago.total_seconds():.0f} seconds ago: it uses the archive. Stop its workers, and wait "
-            f"for {_IN_USE.total_seconds() / 60:.0f} minutes; if it does not exist any more: --force"
+            f"{found.sides()} That was {ago.total_seconds():.0f} seconds ago, so it uses the archive. "
+            f"Stop its workers, and wait for {_IN_USE.total_seconds() / 60:.0f} minutes. "
+            "If it does not exist any more: --force"
         )
+
+
+def check_copy(found: Comparison) -> None:
+    """Raise DeploymentMismatch if the archive is an older copy of the one that Redis has used, by its token.
+
+    A copy keeps the token that the original had. The original has the newest token but one, or the newest one if a
+    worker died when it had moved the fence.
+    """
+    fence, tokens = found.archive.fence, found.redis.fence
+    if fence is None and len(tokens) <= 1:
+        return
+    if fence is not None and fence.token in [each.token for each in tokens[-2:]]:
+        return
+    theirs = _named(fence.token, fence.moved_at) if fence else "none"
+    ours = _named(tokens[-1].token, tokens[-1].since) if tokens else "none"
+    raise DeploymentMismatch(
+        f"{found.sides()} The archive is an old copy: its token of the fence is {theirs}, the newest one of Redis is "
+        f"{ours}. What was archived since may be missing. "
+        "Copy the archive again. If the original is gone: --force"
+    )
+
+
+def _named(token: str, since: datetime | None) -> str:
+    return f"{token} of {since.isoformat(timespec='seconds')}" if since else token
 
 
 def _is_due(redis: Identity) -> bool:

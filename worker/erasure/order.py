@@ -137,8 +137,13 @@ class Order(Document):
         return self.target.owner
 
     def is_others(self, owners: Iterable[str]) -> bool:
-        """True if a session of these owners is also another owner's than the one whose sessions are purged."""
-        return self.owner is not None and not {self.owner}.issuperset(owners)
+        """True if a session's id is of these owners, and the purge, which is for one owner, would take another's too.
+
+        A purge of all idle sessions is for all owners.
+        """
+        if self.session is None and self.owner is None:
+            return False
+        return len({self.owner, *owners} - {None}) > 1
 
     @property
     def idle(self) -> timedelta | None:

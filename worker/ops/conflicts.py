@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import islice
 
 from torpor.history.protocol import (
     ANY_OWNER,
@@ -18,11 +19,16 @@ from torpor.worker.archive import contents, parts, transcript
 from torpor.worker.archive.contents import Contents
 from torpor.worker.deployment import catalog
 from torpor.worker.deployment.services import Services
+from torpor.worker.erasure import erase
 from torpor.worker.errors import SegmentMissing
 from torpor.worker.failpoints import Failpoint, reach
 from torpor.worker.retention import expiry
 from torpor.worker.sleep import attempt
 from torpor.worker.sleep.outcome import Outcome
+from torpor.worker.wake import conflict
+
+# How many sessions of the archive are looked up in Redis at once.
+_PAGE = 500
 
 
 class Place(StrEnum):
@@ -51,31 +57,63 @@ class Conflict:
     other: Side
 
 
-def find(services: Services) -> Iterator[Conflict]:
-    """Walk the conflicts of a deployment: one listing of the archive, and one for each side of a conflict."""
+def find(services: Services, progress: Callable[[int], None] = lambda _: None) -> Iterator[Conflict]:
+    """Walk the conflicts of a deployment, also those that no reader and no worker has met yet.
+
+    Costs one listing of the archive, one look-up in Redis for each session there, 500 in a pipeline, and one listing
+    for each side of a conflict. `progress` gets how many sessions of the archive were looked at.
+    """
     for session_id, info in catalog.described(services, (each for each in catalog.live(services) if aside_of(each))):
         if isinstance(info, SessionInfo):
             yield _conflict(services, Side(session_id, info.owner, info.message_count, Place.REDIS))
-    for session_id, objects in catalog.stored_sessions(services):
-        owners = {stored.metadata.get("owner") for stored in objects}
-        if aside_of(session_id) is None and len(owners) == 1:
-            continue
-        found = expiry.unexpired(contents.look(services.archive, session_id))
-        if aside_of(session_id) is None:
-            for owner, part in parts.of_others(found).items():
-                yield _conflict(services, Side(session_id, owner, parts.count(part), Place.ARCHIVE))
-        elif found and services.sessions.info(session_id, owner=ANY_OWNER) is None:
-            yield _conflict(services, Side(session_id, parts.first_owner(found), parts.count(found), Place.ARCHIVE))
+    looked_at = 0
+    stored = catalog.stored_sessions(services)
+    while page := [contents.sort(*each) for each in islice(stored, _PAGE)]:
+        described = services.sessions.infos([each.session_id for each in page])
+        for found, info in zip(page, described, strict=True):
+            for other in _others(expiry.unexpired(found), info if isinstance(info, SessionInfo) else None):
+                yield _conflict(services, other)
+        looked_at += len(page)
+        progress(looked_at)
+
+
+def _others(found: Contents, live: SessionInfo | None) -> Iterator[Side]:
+    """What others have under a session's id; of an id that was put aside, what is asleep."""
+    session_id = found.session_id
+    if aside_of(session_id) is not None:
+        if found and live is None:
+            yield Side(session_id, parts.first_owner(found), parts.count(found), Place.ARCHIVE)
+        return
+    if len({each.stored.metadata.get("owner") for each in found.segments}) > 1:
+        for owner, part in parts.of_others(found).items():
+            yield Side(session_id, owner, parts.count(part), Place.ARCHIVE)
+    if live is not None and _is_strangers(found, live):
+        yield Side(session_id, live.owner, live.message_count, Place.REDIS)
+
+
+def _is_strangers(found: Contents, live: SessionInfo) -> bool:
+    """True if Redis has messages of somebody else than the archive's owner, and nobody has put them aside yet."""
+    return live.message_count > 0 and conflict.is_others(found, live)
 
 
 def separate(services: Services, session_id: str) -> list[Side]:
-    """Give what the archive has of others under a session's id an id of its own, asleep like before; returns it.
+    """Give what others have under a session's id an id of its own, awake or asleep like before; returns it.
 
-    Each part is copied to its new id, archived and verified there, and only then deleted here. Repeatable: a call that
-    was killed is finished by the next one. Raises ArchiveRefused for objects under a hold, and what a restore raises.
+    Each part of the archive is copied to its new id, archived and verified there, and only then deleted here.
+    Repeatable: a call that was killed is finished by the next one. Raises ArchiveRefused for objects under a hold, what
+    a restore raises, and TransientError if a session in Redis changes meanwhile.
     """
     found = expiry.unexpired(contents.look(services.archive, session_id))
-    return [_separate(services, owner, part) for owner, part in parts.of_others(found).items()]
+    live = services.sessions.info(session_id, owner=ANY_OWNER)
+    awake = [_set_aside(services, live)] if live is not None and _is_strangers(found, live) else []
+    return awake + [_separate(services, owner, part) for owner, part in parts.of_others(found).items()]
+
+
+def _set_aside(services: Services, live: SessionInfo) -> Side:
+    aside = run_sync(conflict.set_aside(services.sessions.operations, live))
+    if aside is None:
+        raise TransientError(f"session {live.session_id!r} has changed meanwhile: try again")
+    return Side(aside, live.owner, live.message_count, Place.REDIS)
 
 
 def _separate(services: Services, owner: str | None, part: Contents) -> Side:
@@ -117,9 +155,9 @@ def _delete(services: Services, owner: str | None, part: Contents) -> None:
     if owner is not None:
         for epoch, stored in contents.owner_markers(services.archive, owner, part.session_id):
             if epoch in epochs:
-                services.archive.delete(stored)
+                erase.delete_unless_held(services, part.session_id, stored)
     for segment in part.segments:
-        services.archive.delete(segment.stored)
+        erase.delete_unless_held(services, part.session_id, segment.stored)
         reach(Failpoint.PART_DELETED)
 
 

@@ -26,7 +26,7 @@ from torpor.worker.retention import expiry
 _TRIES = 5
 
 
-class Mending(StrEnum):
+class ReconcileOutcome(StrEnum):
     """What became of a session in Redis."""
 
     ASLEEP = "asleep"  # the archive has all that Redis had, and more
@@ -42,14 +42,14 @@ class Reconciled:
     """What becomes of a session: Redis drops its first `dropped` messages and keeps the last `kept`."""
 
     session_id: str
-    mending: Mending
+    outcome: ReconcileOutcome
     dropped: int = 0
     kept: int = 0
     detail: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class Counts:
     """A live list and the archive's transcript, counted.
 
     The first `restored` of the `live` messages came from epochs before the live one, of which the archive has `older`
@@ -66,26 +66,26 @@ class Comparison:
     later: bool
 
 
-def decide(compared: Comparison) -> tuple[Mending, int] | None:
+def decide(counts: Counts) -> tuple[ReconcileOutcome, int] | None:
     """What becomes of a session, and how many messages Redis drops; None if Redis lacks nothing of the archive."""
-    if compared.restored and (compared.older != compared.restored or compared.common < compared.restored):
-        return Mending.UNCLEAR, 0
-    if compared.common - compared.restored == compared.newer and not compared.later:
+    if counts.restored and (counts.older != counts.restored or counts.common < counts.restored):
+        return ReconcileOutcome.UNCLEAR, 0
+    if counts.common - counts.restored == counts.newer and not counts.later:
         return None
-    return (Mending.ASLEEP if compared.common == compared.live else Mending.JOINED), compared.common
+    return (ReconcileOutcome.ASLEEP if counts.common == counts.live else ReconcileOutcome.JOINED), counts.common
 
 
 def reconcile(
-    services: Services, stored: Sequence[tuple[str, list[StoredObject]]], *, repair: bool
+    services: Services, stored: Sequence[tuple[str, list[StoredObject]]], *, dry_run: bool
 ) -> Iterator[Reconciled]:
-    """Reconcile those of these archived sessions that are in Redis; without `repair`, say what would be done.
+    """Reconcile those of these archived sessions that are in Redis; in a `dry_run`, say what would be done.
 
     If the archive has nothing of a session that Redis lacks, the session gives no result. Repeatable.
     """
     infos = services.sessions.infos([session_id for session_id, _ in stored])
     for (session_id, objects), info in zip(stored, infos, strict=True):
         if isinstance(info, SessionInfo) and _may_lack(info, contents.sort(session_id, objects)):
-            done = _reconcile(services, info, repair=repair)
+            done = _reconcile(services, info, dry_run=dry_run)
             if done is not None:
                 yield done
 
@@ -95,17 +95,19 @@ def drop(services: Services, info: SessionInfo, done: Reconciled) -> Reconciled 
     outcome = services.sessions.rejoin(info, done.dropped)
     reach(Failpoint.SESSION_REJOINED)
     if outcome is RejoinOutcome.BUSY:
-        return Reconciled(info.session_id, Mending.BUSY, 0, info.message_count, "it is leased, or is being woken")
+        return Reconciled(
+            info.session_id, ReconcileOutcome.BUSY, 0, info.message_count, "it is leased, or is being woken"
+        )
     return done if outcome is RejoinOutcome.REJOINED else None
 
 
-def _reconcile(services: Services, info: SessionInfo, *, repair: bool) -> Reconciled | None:
+def _reconcile(services: Services, info: SessionInfo, *, dry_run: bool) -> Reconciled | None:
     for _ in range(_TRIES):
         decided = _decided(services, info)
         if decided is None:
             return None
-        is_clear = decided.mending is not Mending.UNCLEAR
-        if repair and is_clear and (done := drop(services, info, decided)) is not None:
+        is_clear = decided.outcome is not ReconcileOutcome.UNCLEAR
+        if not dry_run and is_clear and (done := drop(services, info, decided)) is not None:
             return done
         now = services.sessions.info(info.session_id, owner=ANY_OWNER)
         if now is None or not now.epoch:
@@ -120,7 +122,7 @@ def _decided(services: Services, info: SessionInfo) -> Reconciled | None:
     try:
         return _compared(services, info)
     except PermanentError as error:
-        return Reconciled(info.session_id, Mending.UNCLEAR, 0, info.message_count, str(error))
+        return Reconciled(info.session_id, ReconcileOutcome.UNCLEAR, 0, info.message_count, str(error))
 
 
 def _state(info: SessionInfo) -> tuple[int, int, int]:
@@ -153,16 +155,16 @@ def _compared(services: Services, info: SessionInfo) -> Reconciled | None:
     decided = decide(_count(services, info, planned, later=found.segments[-1].name.epoch > info.epoch))
     if decided is None:
         return None
-    mending, dropped = decided
-    detail = "the archive begins with other messages" if mending is Mending.UNCLEAR else None
-    return Reconciled(info.session_id, mending, dropped, info.message_count - dropped, detail)
+    outcome, dropped = decided
+    detail = "the archive begins with other messages" if outcome is ReconcileOutcome.UNCLEAR else None
+    return Reconciled(info.session_id, outcome, dropped, info.message_count - dropped, detail)
 
 
-def _count(services: Services, info: SessionInfo, planned: Plan, *, later: bool) -> Comparison:
+def _count(services: Services, info: SessionInfo, planned: Plan, *, later: bool) -> Counts:
     newer = [piece for piece in planned.slices if piece.segment.name.epoch >= info.epoch]
     count = sum(piece.take for piece in newer)
     compared = planned if info.restored_count else replace(planned, slices=newer)
-    return Comparison(
+    return Counts(
         live=info.message_count,
         restored=info.restored_count,
         older=planned.count - count,
@@ -195,11 +197,11 @@ def _cleared(info: SessionInfo, found: Contents, objects: Sequence[StoredObject]
     count = info.message_count
     if _milliseconds(info.last_written) >= found.floor // 1000:
         why = "it was cleared, and written to since: export what it has if that is wanted, then purge it"
-        return Reconciled(info.session_id, Mending.UNCLEAR, 0, count, why)
+        return Reconciled(info.session_id, ReconcileOutcome.UNCLEAR, 0, count, why)
     if found.segments or _kept_none(found, objects):
-        return Reconciled(info.session_id, Mending.EMPTIED, count)
+        return Reconciled(info.session_id, ReconcileOutcome.EMPTIED, count)
     why = "it was cleared, or a message was taken back: export what it has if that is wanted, then purge it"
-    return Reconciled(info.session_id, Mending.UNCLEAR, 0, count, why)
+    return Reconciled(info.session_id, ReconcileOutcome.UNCLEAR, 0, count, why)
 
 
 def _kept_none(found: Contents, objects: Sequence[StoredObject]) -> bool:

@@ -17,7 +17,7 @@ from torpor.worker.erasure.order import Scope
 from torpor.worker.erasure.receipt import Receipt
 from torpor.worker.errors import DocumentDamaged, PurgeNotFound
 from torpor.worker.failpoints import Failpoint, reach
-from torpor.worker.ops.reconciling import Mending, Reconciled, drop
+from torpor.worker.ops.reconciling import Reconciled, ReconcileOutcome, drop
 
 log = logging.getLogger("torpor.recovery")
 
@@ -45,55 +45,60 @@ class _Purged:
         return cls(receipt.id, receipt.scope, receipt.finished_at, until - now, spared_none)
 
 
-def rebuild(services: Services, *, repair: bool) -> Iterator[Reconciled]:
+def rebuild(services: Services, *, dry_run: bool) -> Iterator[Reconciled]:
     """Rebuild the tombstones of finished purges that have not ended, and empty what those purges removed.
 
-    A session that was used again since is left alone. Without `repair`, says what would be done. Repeatable.
+    A session that was used again since is left alone. A tombstone that stands already is told too, so that a second run
+    says the same as the first. A `dry_run` says what would be done. Repeatable.
     """
     now = services.sessions.now()
     for purge in receipts.finished(services):
         try:
             purged = _Purged.of(receipts.read(services, purge), now)
             if purged.scope is not Scope.ARCHIVE:
-                yield from _of_purge(services, purged, repair=repair)
+                yield from _of_purge(services, purged, dry_run=dry_run)
         except DocumentDamaged as error:
             log.warning("the tombstones of purge %s can't be rebuilt: %s", purge, error)
         except PurgeNotFound:
             log.info("purge %s has no receipt", purge)
 
 
-def _of_purge(services: Services, purged: _Purged, *, repair: bool) -> Iterator[Reconciled]:
+def _of_purge(services: Services, purged: _Purged, *, dry_run: bool) -> Iterator[Reconciled]:
     for stored in inventory.written(services, purged.id):
         found = inventory.read(services, stored)
         while batch := list(islice(found, _BATCH)):
-            yield from _of_batch(services, purged, batch, repair=repair)
+            yield from _of_batch(services, purged, batch, dry_run=dry_run)
 
 
-def _of_batch(services: Services, purged: _Purged, batch: Sequence[Found], *, repair: bool) -> Iterator[Reconciled]:
+def _of_batch(services: Services, purged: _Purged, batch: Sequence[Found], *, dry_run: bool) -> Iterator[Reconciled]:
     infos = services.sessions.infos([found.session for found in batch])
     for found, info in zip(batch, infos, strict=True):
         if isinstance(info, TorporError):
-            yield Reconciled(found.session, Mending.UNCLEAR, detail=str(info))
+            yield Reconciled(found.session, ReconcileOutcome.UNCLEAR, detail=str(info))
+        elif info is not None and info.purge == purged.id:  # it stands, perhaps since a run that was interrupted
+            yield Reconciled(found.session, ReconcileOutcome.PURGED, info.removed)
         elif info is None or info.purge is None:
-            done = _of_session(services, purged, found, info, repair=repair)
+            done = _of_session(services, purged, found, info, dry_run=dry_run)
             if done is not None:
                 yield done
 
 
 def _of_session(
-    services: Services, purged: _Purged, found: Found, info: SessionInfo | None, *, repair: bool
+    services: Services, purged: _Purged, found: Found, info: SessionInfo | None, *, dry_run: bool
 ) -> Reconciled | None:
     is_remains = info is None or info.epoch <= found.epoch
     if not is_remains:
         return None
     if purged.scope is Scope.EVERYWHERE and purged.left > timedelta() and _is_forbidden(services, found):
-        return _entomb(services, purged, found, info, repair=repair)
+        return _entomb(services, purged, found, info, dry_run=dry_run)
     if info is None or info.hold is not None or not purged.spared_none or not info.message_count:
         return None
     if info.last_written >= purged.finished_at:
-        return Reconciled(found.session, Mending.UNCLEAR, 0, info.message_count, "it was purged, and written to since")
-    emptied = Reconciled(found.session, Mending.EMPTIED, info.message_count)
-    return (drop(services, info, emptied) or _changing(found)) if repair else emptied
+        return Reconciled(
+            found.session, ReconcileOutcome.UNCLEAR, 0, info.message_count, "it was purged, and written to since"
+        )
+    emptied = Reconciled(found.session, ReconcileOutcome.EMPTIED, info.message_count)
+    return emptied if dry_run else drop(services, info, emptied) or _changing(found)
 
 
 def _is_forbidden(services: Services, found: Found) -> bool:
@@ -103,21 +108,23 @@ def _is_forbidden(services: Services, found: Found) -> bool:
 
 
 def _entomb(
-    services: Services, purged: _Purged, found: Found, info: SessionInfo | None, *, repair: bool
+    services: Services, purged: _Purged, found: Found, info: SessionInfo | None, *, dry_run: bool
 ) -> Reconciled | None:
     count = info.message_count if info else 0
-    if repair:
+    if not dry_run:
         target = PurgeTarget(found.session, info.owner if info else None, found.owners)
         [done] = services.sessions.purge([target], purged.id, tombstone=purged.left)
         if isinstance(done, TorporError):
             raise done
         if done.outcome is PurgeOutcome.HELD:
-            return Reconciled(found.session, Mending.UNCLEAR, 0, count, "it was purged, and is under a legal hold")
+            return Reconciled(
+                found.session, ReconcileOutcome.UNCLEAR, 0, count, "it was purged, and is under a legal hold"
+            )
         if done.outcome is not PurgeOutcome.PURGED:
             return _changing(found)
         reach(Failpoint.TOMBSTONE_REBUILT)
-    return Reconciled(found.session, Mending.PURGED, count)
+    return Reconciled(found.session, ReconcileOutcome.PURGED, count)
 
 
 def _changing(found: Found) -> Reconciled:
-    return Reconciled(found.session, Mending.BUSY, detail="it keeps changing")
+    return Reconciled(found.session, ReconcileOutcome.BUSY, detail="it keeps changing")

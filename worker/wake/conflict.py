@@ -28,11 +28,11 @@ def is_others(found: Contents, live: SessionInfo) -> bool:
     return owner != live.owner and not (owner is None and live.owner_assigned)
 
 
-async def set_aside(sessions: SessionOperations, live: SessionInfo) -> bool:
-    """Put a session in Redis aside; False if it has changed since it was described."""
+async def set_aside(sessions: SessionOperations, live: SessionInfo) -> str | None:
+    """Put a session in Redis aside; returns its new id, None if it has changed since it was described."""
     aside = await sessions.set_aside(live.session_id, epoch=live.epoch, owner=live.owner)
     if aside is not None:
         log.warning(
             "two owners have used session %r: what came while it slept is now session %r", live.session_id, aside
         )
-    return aside is not None
+    return aside

@@ -16,9 +16,11 @@ from torpor.history.protocol import (
     DEFAULT_NAMESPACE,
     MAX_MESSAGE_BYTES,
     Caller,
+    KindMismatch,
     OwnerMissing,
     RestoreRefusal,
     RestoreTicket,
+    SessionKind,
     SessionOperations,
     SessionPurged,
     TorporError,
@@ -116,17 +118,27 @@ class SessionArchive:
         return True
 
     async def admit(
-        self, sessions: SessionOperations, session_id: str, owner: Caller, *, assign_owner: bool = False
+        self,
+        sessions: SessionOperations,
+        session_id: str,
+        owner: Caller,
+        *,
+        assign_owner: bool = False,
+        kind: SessionKind | None = None,
     ) -> None:
         """Refuse an owner who is about to change a session that the archive has for somebody else; one listing.
 
+        With `kind`, refuse to write to a session of the other kind, too.
+
         If the archive is down, nobody is refused: a worker or a wake compares the owners later. A session without an
-        owner that may be assigned one is woken. Raises OwnerMismatch, OwnerMissing and DeploymentMismatch.
+        owner that may be assigned one is woken. Raises OwnerMismatch, OwnerMissing, KindMismatch and
+        DeploymentMismatch.
         """
         try:
             found = await self._look(sessions, session_id)
             if found:
                 check_archived(session_id, parts.first_owner(found), owner)
+                _check_kind(found, kind)
         except ArchiveUnavailable as error:
             log.warning("session %r is changed without a look at the archive: %s", session_id, error)
         except OwnerMissing:
@@ -147,7 +159,7 @@ class SessionArchive:
         live = await sessions.info(session_id, owner=ANY_OWNER)
         if live is None or parts.first_owner(found) != owner or not conflict.is_others(found, live):
             return False
-        return await conflict.set_aside(sessions, live)
+        return await conflict.set_aside(sessions, live) is not None
 
     async def _look(self, sessions: SessionOperations, session_id: str) -> Contents:
         await self._compare(sessions)
@@ -209,6 +221,13 @@ class SessionArchive:
             owner=owner,
             assign_owner=assign_owner,
         )
+
+
+def _check_kind(found: Contents, kind: SessionKind | None) -> None:
+    """Raise KindMismatch if the archive has a session of another kind."""
+    archived = parts.of_first_owner(found).kind
+    if kind is not None and archived is not None and archived != kind:
+        raise KindMismatch(f"session {found.session_id!r} is a {archived} in the archive, and no {kind}")
 
 
 async def _begin(sessions: SessionOperations, session_id: str, owner: Caller, until: float) -> RestoreTicket | None:

@@ -301,6 +301,7 @@ def spawned(variables: dict[str, str], *arguments: str, **environment: str) -> s
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
 @pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
 def test_text_that_the_terminal_can_not_write_is_shown_as_an_escape(
@@ -351,6 +352,7 @@ def test_every_command_has_help_with_an_example_and_exit_codes_are_documented(to
         assert f" {summary} " in " ".join(own.split())
 
 
+@pytest.mark.slow
 def test_the_demo_ends_by_itself_and_cleans_up_on_a_real_redis(
     client: redis.Redis, torpor: Torpor, services: Services, redis_server: RedisServer
 ) -> None:
@@ -363,6 +365,7 @@ def test_the_demo_ends_by_itself_and_cleans_up_on_a_real_redis(
     assert sum(stored.name.endswith(".jsonl.gz") for stored in services.archive.list("torpor-demo-")) == 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
 def test_the_demo_needs_no_redis_at_all_and_leaves_nothing(
     torpor: Torpor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -375,6 +378,7 @@ def test_the_demo_needs_no_redis_at_all_and_leaves_nothing(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
 def test_a_demo_that_keeps_its_folder_keeps_it_for_its_owner_alone(
     torpor: Torpor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -389,6 +393,7 @@ def test_a_demo_that_keeps_its_folder_keeps_it_for_its_owner_alone(
     assert f"zcat {folder}/archive" in result.out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
 def test_a_demo_that_fails_or_is_stopped_leaves_nothing(torpor: Torpor, tmp_path: Path) -> None:
     variables = {"TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"}

@@ -1,8 +1,7 @@
-"""`torpor deployment`: a bucket that moves, a Redis that is lost, a copy for staging."""
+"""`torpor deployment` shows both sides, and `recover` is for a Redis that was lost."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,20 +9,17 @@ import redis
 
 from support.backups import Backup, move_fence
 from support.cli_sessions import chat, say, sleep
-from support.command import Result, Torpor
+from support.command import Torpor, is_refused
+from support.identity import deployment_of
 from support.keyspace import raw
-from support.objects import put
 from support.rewinding import killed_at
 from support.two_sides import OTHERS, contents_of, recorded
 from torpor.worker.archive import contents, ownership
-from torpor.worker.archive.stores import ArchiveStore
-from torpor.worker.archive.stores.url import open_archive
-from torpor.worker.deployment.identity import State, compare_sides
 from torpor.worker.deployment.services import Services
 from torpor.worker.erasure import orders
 from torpor.worker.erasure.order import Order
 from torpor.worker.failpoints import Failpoint
-from torpor.worker.ops import moves, recovery
+from torpor.worker.ops import catching_up, recovery
 from torpor.worker.retention.legal_hold import hold_owner, hold_session
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain
@@ -34,33 +30,8 @@ pytestmark = pytest.mark.usefixtures("as_in_cloud_storage")
 SHARDS = list(range(256))
 
 
-def copied(services: Services) -> Services:
-    """The services with a copy of the archive, holds included, under another prefix of the bucket or another folder."""
-    old, new = services.archive, open_archive(f"{services.archive.url}-copy")
-    for stored in old.list(""):
-        with old.open(stored) as body:
-            content = body.read()
-        put(new, stored.name, content, dict(stored.metadata), stored.custom_time, held=stored.held)
-    settings = services.settings.model_copy(update={"archive_url": new.url})
-    return replace(services, settings=settings, archive=new)
-
-
 def lose(client: redis.Redis) -> None:
     client.flushall()
-
-
-def state_of(services: Services) -> State:
-    return compare_sides(services.sessions, services.archive).state
-
-
-def deployment_of(archive: ArchiveStore) -> str:
-    found = ownership.read(archive).deployment
-    assert found
-    return found
-
-
-def refused(done: Result, *words: str) -> bool:
-    return done.code == 2 and not done.out.startswith("done") and all(word in done.said for word in words)
 
 
 # Show
@@ -80,41 +51,6 @@ def test_both_sides_are_shown_and_a_disagreement_is_exit_code_2(
     assert "torpor deployment recover" in shown.err
 
 
-# The archive has moved
-
-
-def test_a_bucket_that_has_moved_is_recorded_and_its_sessions_wake_up(
-    client: redis.Redis, services: Services, torpor: Torpor
-) -> None:
-    sleep(client, services, "s", "hello")
-    moved = copied(services)
-    there = {"ARCHIVE_URL": moved.archive.url}
-    assert refused(torpor("restore", "s", **there), services.archive.url, moved.archive.url, "move-archive", "fork")
-    before = contents_of(services.sessions, moved.archive)
-    dry = torpor("deployment", "move-archive", "--dry-run", "--json", **there)
-    assert (dry.code, dry.json["changes"], dry.json["state"]) == (0, True, "disagree")
-    assert torpor("deployment", "move-archive", answer="n\n", **there).code == 1
-    assert contents_of(services.sessions, moved.archive) == before
-    assert torpor("deployment", "move-archive", answer="y\n", **there).code == 0
-    assert state_of(moved) is State.AGREE
-    again = torpor("deployment", "move-archive", "--yes", "--json", **there)
-    assert (again.code, again.json["changes"]) == (0, False)
-    assert torpor("restore", "s", **there).code == 0
-    assert refused(torpor("restore", "s"), "move-archive"), "the old place is refused now"
-
-
-def test_an_archive_without_the_same_id_has_not_moved(
-    client: redis.Redis, services: Services, torpor: Torpor, scratch: Path
-) -> None:
-    empty, others = (open_archive((scratch / name).as_uri()) for name in ("empty", "others"))
-    ownership.write(others, ownership.read(others), "torpor", OTHERS)
-    before = contents_of(services.sessions, services.archive)
-    for place in (empty, others):
-        assert refused(torpor("deployment", "move-archive", "--yes", ARCHIVE_URL=place.url), place.url)
-    assert contents_of(services.sessions, services.archive) == before
-    assert deployment_of(others) == OTHERS
-
-
 # Redis was lost
 
 
@@ -132,7 +68,7 @@ def test_nothing_of_an_archive_is_lost_when_another_redis_takes_it_over(
     lose(client)
     say(client, "late", "written while Redis was new")
     for door in ("purge --owner ann --yes", "show a1", "archive late"):
-        assert refused(torpor(*door.split()), "recover")
+        assert is_refused(torpor(*door.split()), "recover")
     before = contents_of(services.sessions, services.archive)
     dry = torpor("deployment", "recover", "--dry-run", "--json")
     assert (dry.code, dry.json["held_owners"], dry.json["held_sessions"]) == (0, ["ann"], ["b1", "nobody's"])
@@ -171,7 +107,7 @@ def test_holds_come_back_as_those_of_sessions_or_of_owners_that_they_were(
         assert archive_session(services, session_id).outcome is Outcome.ARCHIVED
     for stored in services.archive.list("v1/"):
         if stored.metadata.get("session") == "old" and stored.held:
-            services.archive.amend(stored, entries={"hold": None})
+            services.archive.amend(stored, entries={"session_hold": None})
     lose(client)
     done = torpor("deployment", "recover", "--yes", "--json")
     assert (done.code, done.json["held_sessions"]) == (0, ["both", "only"])
@@ -231,7 +167,7 @@ def test_a_lost_redis_that_comes_back_is_refused_until_it_takes_over_itself(
     assert torpor("deployment", "recover", "--yes").code == 0
     lose(client)
     assert services.sessions.identify(services.sessions.identity(), was.deployment, was.archive)
-    assert refused(torpor("purge", "--owner", "ann", "--yes"), was.deployment, deployment_of(services.archive))
+    assert is_refused(torpor("purge", "--owner", "ann", "--yes"), was.deployment, deployment_of(services.archive))
     assert torpor("deployment", "recover", "--yes").code == 0
     assert len(ownership.read(services.archive).former) == 2
     assert torpor("restore", "s").code == 0
@@ -244,8 +180,8 @@ def test_a_redis_of_another_deployment_takes_nothing_over_unless_it_gives_up_its
     lose(client)
     recorded(OTHERS, "gs://theirs/chats")(services)
     before = contents_of(services.sessions, services.archive)
-    assert refused(torpor("deployment", "recover", "--yes"), f"--give-up {OTHERS}", "gs://theirs/chats")
-    assert refused(torpor("deployment", "recover", "--yes", "--give-up", "0" * 32), f"--give-up {OTHERS}")
+    assert is_refused(torpor("deployment", "recover", "--yes"), f"--give-up {OTHERS}", "gs://theirs/chats")
+    assert is_refused(torpor("deployment", "recover", "--yes", "--give-up", "0" * 32), f"--give-up {OTHERS}")
     assert contents_of(services.sessions, services.archive) == before
     assert torpor("deployment", "recover", "--yes", "--give-up", OTHERS).code == 0
     assert torpor("restore", "s").code == 0
@@ -259,59 +195,11 @@ def test_a_recovery_that_is_killed_lets_nobody_in_and_is_finished_by_the_next(
     hold_session(services, "s", "case 1")
     lose(client)
     with killed_at(failpoint):
-        recovery.recover(services, recovery.survey(services))
-    assert refused(torpor("purge", "--session", "s", "--yes"), "recover")
+        recovery.recover(services, catching_up.survey(services))
+    assert is_refused(torpor("purge", "--session", "s", "--yes"), "recover")
     assert torpor("deployment", "recover", "--yes").code == 0
     assert torpor("purge", "--session", "s", "--yes").code == 1, "the hold stands"
     assert drain(services, SHARDS)[Outcome.HOLD_APPLIED] == 1
-
-
-# A copy for staging
-
-
-def test_copies_get_an_id_of_their_own_and_the_original_is_not_touched(
-    client: redis.Redis, services: Services, torpor: Torpor
-) -> None:
-    sleep(client, services, "s", "hello")
-    was = deployment_of(services.archive)
-    original = [(each.name, each.generation) for each in services.archive.list("")]
-    assert refused(torpor("deployment", "fork", "--yes"), "the original archive")
-    copy = copied(services)
-    there = {"ARCHIVE_URL": copy.archive.url}
-    before = contents_of(services.sessions, copy.archive)
-    assert torpor("deployment", "fork", "--dry-run", **there).code == 0
-    assert contents_of(services.sessions, copy.archive) == before
-    with killed_at(Failpoint.DEPLOYMENT_WRITTEN):
-        moves.fork(copy)
-    assert refused(torpor("restore", "s", **there), was)
-    assert torpor("deployment", "fork", "--yes", **there).code == 0
-    assert state_of(copy) is State.AGREE
-    assert ownership.read(copy.archive).former[0] == was
-    forked = contents_of(services.sessions, copy.archive)
-    again = torpor("deployment", "fork", "--yes", **there)
-    assert (again.code, again.out.splitlines()[-1]) == (0, "nothing to do: both belong together")
-    assert torpor("deployment", "fork", "--yes", "--json", **there).json["changes"] is False
-    assert contents_of(services.sessions, copy.archive) == forked
-    assert torpor("restore", "s", **there).code == 0
-    assert [(each.name, each.generation) for each in services.archive.list("")] == original
-    assert refused(torpor("restore", "s"), was), "the copy of Redis is refused by the original archive"
-
-
-def test_the_original_redis_takes_no_fork_over_unless_it_gives_up_its_own_archive(
-    client: redis.Redis, services: Services, torpor: Torpor
-) -> None:
-    sleep(client, services, "s", "hello")
-    was = services.sessions.identity()
-    assert was.deployment
-    copy = copied(services)
-    moves.fork(copy)
-    assert services.sessions.identify(services.sessions.identity(), was.deployment, was.archive)
-    before = contents_of(services.sessions, copy.archive)
-    assert refused(
-        torpor("deployment", "recover", "--yes", ARCHIVE_URL=copy.archive.url), f"--give-up {was.deployment}"
-    )
-    assert contents_of(services.sessions, copy.archive) == before
-    assert torpor("restore", "s").code == 0
 
 
 def test_a_url_that_is_not_the_recorded_one_leads_to_no_recovery(
@@ -319,14 +207,27 @@ def test_a_url_that_is_not_the_recorded_one_leads_to_no_recovery(
 ) -> None:
     (scratch / "empty").mkdir()
     said = torpor("deployment", ARCHIVE_URL=(scratch / "empty").as_uri())
-    assert refused(said, "Check TORPOR_ARCHIVE_URL", services.archive.url)
+    assert is_refused(said, "Check TORPOR_ARCHIVE_URL", services.archive.url)
     assert "recover" not in said.said
 
 
-def test_the_original_folder_is_no_copy_by_another_name(
-    client: redis.Redis, services: Services, torpor: Torpor, scratch: Path
+@pytest.mark.parametrize("failpoint", [None, Failpoint.DEPLOYMENT_REBUILT, Failpoint.DEPLOYMENT_WRITTEN])
+def test_a_recovery_that_is_run_again_tells_once_more_whose_holds_are_back(
+    client: redis.Redis, services: Services, torpor: Torpor, failpoint: Failpoint | None
 ) -> None:
-    if services.archive.url.startswith("gs:"):
-        pytest.skip("a bucket has one name")
-    (scratch / "link").symlink_to(scratch / "archive")
-    assert refused(torpor("deployment", "fork", "--yes", ARCHIVE_URL=(scratch / "link").as_uri()), "original archive")
+    """Also after it has ended: the output of the first run may be lost."""
+    for session_id, owner in (("a", "ann"), ("b", "bob")):
+        sleep(client, services, session_id, "hello", owner=owner)
+    hold_owner(services, "ann", "case 1")
+    hold_session(services, "b", "case 2")
+    lose(client)
+    if failpoint:
+        with killed_at(failpoint):
+            recovery.recover(services, catching_up.survey(services))
+    else:
+        assert torpor("deployment", "recover", "--yes").code == 0
+    again = torpor("deployment", "recover", "--dry-run", "--json")
+    assert (again.json["held_owners"], again.json["held_sessions"]) == (["ann"], ["b"])
+    told = torpor("deployment", "recover", "--yes").out
+    assert "a legal hold, whose reason was lost: owner ann\n" in told
+    assert "a legal hold, whose reason was lost: session b\n" in told

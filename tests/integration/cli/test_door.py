@@ -14,6 +14,8 @@ import redis
 from support.waiting import scaled
 from torpor.worker import cli
 
+pytestmark = pytest.mark.slow
+
 TORPOR = Path(sys.executable).with_name("torpor")
 # Prints the names of all modules to standard error when the command has ended.
 LOADED = """

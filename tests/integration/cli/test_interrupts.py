@@ -25,6 +25,8 @@ from torpor.worker.erasure.order import Order
 from torpor.worker.erasure.purge import preview
 from torpor.worker.failpoints import Failpoint
 
+pytestmark = pytest.mark.slow
+
 PURGE = "20260101T120000Z-0000000a"
 CALLS = [
     ["status"],
@@ -33,6 +35,7 @@ CALLS = [
     ["sessions"],
     ["show", "s"],
     ["archive", "s"],
+    ["sweep"],
     ["restore", "s"],
     ["purge", "--owner", "ann", "--yes"],
     ["purge", "--resume", PURGE],

@@ -75,6 +75,7 @@ def test_the_langchain_chat_goes_on_after_its_session_has_slept(run: Run, servic
     assert len(read_transcript(services, "s")) == 6
 
 
+@pytest.mark.slow
 def test_the_langgraph_approval_is_resumed_by_another_process_after_its_thread_has_slept(
     services: Services, redis_server: RedisServer
 ) -> None:

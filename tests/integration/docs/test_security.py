@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -17,11 +18,13 @@ import redis
 import redis.asyncio
 from langchain_core.messages import HumanMessage
 
+from support.foreign import Foreign
 from support.keyspace import dump
 from support.paths import ROOT
+from support.savers import checkpoint, config
 from support.servers import RedisServer
 from support.watched_clients import WatchedRedis
-from torpor import MemorystoreChatMessageHistory, MemorystoreSession
+from torpor import MemorystoreChatMessageHistory, MemorystoreSaver, MemorystoreSession
 from torpor.history.adapters.items import encode_item
 from torpor.history.adapters.messages import encode_message
 from torpor.history.protocol import (
@@ -34,16 +37,23 @@ from torpor.history.protocol import (
     TorporError,
     run_sync,
 )
+from torpor.history.records.record import Checkpoint, Name, Typed, to_element
 from torpor.worker.deployment.services import Services
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.outcome import Outcome
 from torpor.worker.wake.restore import Restorer
 from torpor.worker.wake.session_archive import SessionArchive
 
+pytestmark = pytest.mark.slow
+
 PAGE = ROOT / "docs" / "security.md"
 SAID = "where is my order"
 MESSAGES = [encode_message(HumanMessage(SAID)), encode_message(HumanMessage("hello"))]
 ITEMS = [encode_item({"role": "user", "content": text}) for text in (SAID, "hello")]
+CHECKPOINT = checkpoint({}, {})
+RECORDS = [
+    to_element(Checkpoint(Name("", CHECKPOINT["id"]), None, Typed("json", json.dumps([CHECKPOINT, {}]).encode())), 0)
+]
 MINUTE = timedelta(minutes=1)
 
 
@@ -149,7 +159,20 @@ AGENTS: dict[str, Callable[[MemorystoreSession], Any]] = {
     "pop_item": lambda session: session.pop_item(),
     "clear_session": lambda session: session.clear_session(),
 }
-QUIET = {"add_messages", "clear", "set_expiry", "hold", "add_items", "clear_session"}
+# What a history of LangChain does that adopts; the Agents SDK's session adopts nothing, but its id may be named.
+ADOPTION: dict[str, Callable[[MemorystoreChatMessageHistory], Any]] = {"adopt": len, "adopt (items)": len}
+THREADS: dict[str, Callable[[MemorystoreSaver, Any], Any]] = {
+    "get_tuple": lambda saver, named: saver.get_tuple(named),
+    "list": lambda saver, named: list(saver.list(named)),
+    "put": lambda saver, named: saver.put(named, checkpoint({}, {}), {}, {}),
+    "put_writes": lambda saver, named: saver.put_writes(named, [("messages", "more")], "task"),
+    "prune": lambda saver, named: saver.prune([named["configurable"]["thread_id"]], strategy="delete"),
+    "delete_thread": lambda saver, named: saver.delete_thread(named["configurable"]["thread_id"]),
+}
+OPERATIONS = (*CHAT, "adopt", *AGENTS, "adopt (items)", *THREADS)
+QUIET = {
+    "add_messages", "clear", "set_expiry", "hold", "add_items", "clear_session", "put_writes", "prune", "delete_thread",
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -181,6 +204,16 @@ def cell(world: World, operation: str, act: Callable[[], Any]) -> str:
 
 def acted(world: World, caller: str | None, operation: str, server: RedisServer) -> str:
     options: dict[str, Any] = {"owner": caller, "archive": world.archive}
+    if operation in THREADS:
+        saver = MemorystoreSaver(world.store.client, **options)
+        return cell(world, operation, lambda: THREADS[operation](saver, config(world.session, "", CHECKPOINT["id"])))
+    if operation in ADOPTION:
+        foreign = Foreign(world.store.client, session_id=world.session)
+        foreign.add("from another library")
+        chat = MemorystoreChatMessageHistory(world.store.client, world.session, adopt="memorystore", **options)
+        done = cell(world, operation, lambda: ADOPTION[operation](chat))
+        assert (done == "done") == (not foreign.elements), f"{operation} was {done}"
+        return done
     if operation in CHAT:
         chat = MemorystoreChatMessageHistory(world.store.client, world.session, **options)
         return cell(world, operation, lambda: CHAT[operation](chat))
@@ -192,14 +225,20 @@ def acted(world: World, caller: str | None, operation: str, server: RedisServer)
     return cell(world, operation, lambda: asyncio.run(connected()))
 
 
+def elements_of(operation: str) -> list[bytes]:
+    if operation in THREADS:
+        return RECORDS
+    return MESSAGES if operation in CHAT or operation == "adopt" else ITEMS
+
+
 def table(services: Services, server: RedisServer, state: str) -> str:
     """The table of a state: a row for each operation, a column for each caller."""
     lines = [f"| {state} | {' | '.join(CALLERS)} |", "| --- " * (1 + len(CALLERS)) + "|"]
-    for operation in (*CHAT, *AGENTS):
+    for operation in OPERATIONS:
         cells = []
         for name, (owner, caller) in CALLERS.items():
             session = f"{state}/{operation}/{name}"
-            world = World(services, session, owner, MESSAGES if operation in CHAT else ITEMS)
+            world = World(services, session, owner, elements_of(operation))
             STATES[state](world)
             cells.append(acted(world, caller, operation, server))
         lines.append(f"| `{operation}` | {' | '.join(cells)} |")

@@ -17,12 +17,12 @@ from langchain_core.messages import AIMessage, HumanMessage
 from pydantic import BaseModel
 
 from support.command import Torpor
-from support.keyspace import raw
+from support.keyspace import dump, raw
 from support.purging import of_sessions
 from support.savers import checkpoint, config
 from support.servers import RedisServer
 from torpor import MemorystoreChatMessageHistory, MemorystoreSaver, MemorystoreSession
-from torpor.history.protocol import SessionStore
+from torpor.history.protocol import KindMismatch, SessionStore
 from torpor.worker.deployment.services import Services
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.outcome import Outcome
@@ -178,3 +178,28 @@ def test_one_purge_takes_an_owners_chats_agents_sessions_and_threads_with_one_re
     assert [list(saver.list(config(each))) for each in ("asleep", "thread")] == [[], []]
     assert not raw(client, "KEYS", "*:i:thread")
     assert [name for name in of_sessions(services) if not name.endswith("/floor")] == []
+
+
+@pytest.mark.parametrize("asleep", ["thread", "chat"])
+def test_a_first_write_to_a_sleeping_session_of_the_other_kind_is_refused(
+    client: redis.Redis, services: Services, asleep: str
+) -> None:
+    if asleep == "thread":
+        written(client)
+    else:
+        MemorystoreChatMessageHistory(client, "s").add_messages([HumanMessage("hello")])
+    sleep(services)
+    before = dump(client)
+    archive = SessionArchive(services.archive.url)
+
+    with pytest.raises(KindMismatch):
+        if asleep == "thread":
+            MemorystoreChatMessageHistory(client, "s", archive=archive).add_messages([HumanMessage("hello")])
+        else:
+            MemorystoreSaver(client, archive=archive).put(config(), checkpoint({}, {}), METADATA, {})
+    assert dump(client) == before
+
+    if asleep == "thread":
+        MemorystoreSaver(client, archive=archive).put(config(), checkpoint({}, {}), METADATA, {})
+    else:
+        MemorystoreChatMessageHistory(client, "s", archive=archive).add_messages([HumanMessage("hello again")])

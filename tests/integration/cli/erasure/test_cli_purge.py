@@ -95,7 +95,7 @@ def test_a_dry_run_and_the_question_tell_that_a_session_is_kept_because_it_is_an
 ) -> None:
     sleep(client, services, "s", "one", "two", owner="ann")
     say(client, "s", "three", owner="bob")
-    why = "another owner has used the session's id: torpor sessions --conflicts"
+    why = "another owner has used the session's id, see torpor sessions --conflicts: torpor separate"
     told = torpor("purge", "--owner", "ann", "--dry-run")
     assert told.code == 0
     assert f"; kept: {why}\n" in told.out
@@ -357,7 +357,7 @@ def test_a_purge_of_what_is_held_is_blocked(client: redis.Redis, services: Servi
     for arguments in (["--session", "kept", "--yes"], ["--owner", "ann", "--yes", "--json"]):
         result = torpor("purge", *arguments)
         assert result.code == 1
-        assert "some objects may not be removed: torpor receipts " in result.err
+        assert "some of it may not be removed (" in result.err
     standing = result.json
     assert (standing["state"], standing["receipt"]["removed"]["sessions"]) == ("blocked", 1)
     told = torpor("purge-status", standing["purge"])

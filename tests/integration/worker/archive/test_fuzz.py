@@ -12,6 +12,8 @@ from fuzz.documents import DOCUMENTS
 from fuzz.harness import BUCKET, KINDS, harness, quiet
 from support.servers import RedisServer
 
+pytestmark = pytest.mark.slow
+
 CASES = 3
 
 

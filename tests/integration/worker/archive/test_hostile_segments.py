@@ -23,6 +23,8 @@ from torpor.worker.sleep.outcome import Outcome
 from torpor.worker.wake.read import open_transcript
 from torpor.worker.wake.restore import restore_session
 
+pytestmark = pytest.mark.slow
+
 BOUND = 16 * MIB
 LINE = "it unpacks to a message of more than 16,777,216 bytes"
 

@@ -106,6 +106,7 @@ def test_a_stream_that_cannot_be_written_hinders_nothing(
     assert "1 events were not recorded" in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 @pytest.mark.single_node(reason="Celery has no Cluster as its broker")
 def test_a_celery_task_of_another_application_gets_each_event(

@@ -15,6 +15,7 @@ import redis
 
 from support.backups import (
     Backup,
+    copied_archive,
     let_a_minute_pass,
     let_minutes_pass_in_the_archive,
     move_fence,
@@ -23,8 +24,8 @@ from support.backups import (
 )
 from support.cli_sessions import sleep
 from support.command import Torpor
+from support.identity import state_of
 from support.keyspace import raw
-from support.objects import put
 from support.observed import ObservedArchive, Points
 from support.rewinding import killed_at
 from support.servers import start_redis
@@ -44,6 +45,7 @@ from torpor.worker.deployment.watch import Watch
 from torpor.worker.errors import ArchiveCorrupt, ArchiveRefused, ArchiveUnavailable, DeploymentMismatch
 from torpor.worker.failpoints import Failpoint
 from torpor.worker.ops import moves
+from torpor.worker.ops.catching_up import Survey
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.outcome import Outcome
 
@@ -63,10 +65,6 @@ def copied(services: Services, client: redis.Redis, other: redis.Redis) -> Servi
     """The services of a copy of Redis, with the same archive."""
     Backup.of(client).restore(other)
     return replace(services, sessions=SessionStore(other), archive=open_archive(services.archive.url))
-
-
-def state_of(services: Services) -> State:
-    return compare_sides(services.sessions, services.archive).state
 
 
 # How it moves
@@ -260,7 +258,7 @@ def test_of_a_redis_and_its_copy_the_one_that_moves_the_fence_first_goes_on(
     assert state_of(copy) is State.AGREE
     let_a_minute_pass(client)
     for _ in range(2):
-        with pytest.raises(DeploymentMismatch, match="another Redis has moved"):
+        with pytest.raises(DeploymentMismatch, match="Another Redis has moved"):
             fence.move(services.sessions, services.archive)
     assert state_of(services) is State.DISAGREE
     move_fence(copy, 2)
@@ -445,27 +443,18 @@ def test_a_moved_archive_whose_copy_has_an_old_token_gets_the_newest_one(
 ) -> None:
     move_fence(services, 2)
     sleep(client, services, "s", "hello")
-    copy = moved(services)
+    copy = copied_archive(services)
     move_fence(services, 30)
     assert compare_sides(copy.sessions, copy.archive).is_behind
     there = {"ARCHIVE_URL": copy.archive.url}
     said = torpor("deployment", "move-archive", "--yes", **there)
     assert (said.code, "--force" in said.said) == (2, True), "by the clock, it was used a moment ago"
     with killed_at(Failpoint.DEPLOYMENT_FENCED):
-        moves.move_archive(copy, force=True)
+        moves.move_archive(copy, Survey(), force=True)
     assert torpor("restore", "s", **there).code == 2
     assert torpor("deployment", "move-archive", "--yes", **there).code == 0
     assert torpor("restore", "s", **there).code == 0
     move_fence(copy, 2)
-
-
-def moved(services: Services) -> Services:
-    """The services with a copy of the archive, its metadata included."""
-    new = open_archive(f"{services.archive.url}-copy")
-    for stored in services.archive.list(""):
-        with services.archive.open(stored) as body:
-            put(new, stored.name, body.read(), dict(stored.metadata), stored.custom_time, held=stored.held)
-    return replace(services, archive=new, settings=services.settings.model_copy(update={"archive_url": new.url}))
 
 
 def test_an_archive_of_an_older_version_without_a_fence_is_open(services: Services) -> None:

@@ -15,7 +15,10 @@ from support.servers import RedisServer
 from support.sessions import with_settings
 from support.waiting import wait_until
 
-pytestmark = pytest.mark.single_node(reason="Celery has no Cluster as its broker, and the process is the same")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.single_node(reason="Celery has no Cluster as its broker, and the process is the same"),
+]
 
 
 def is_healthy(heartbeat: Path) -> bool:

@@ -16,7 +16,9 @@ import redis
 
 from support.cli_sessions import say, sleep
 from support.command import Torpor
+from support.identity import state_of
 from support.keyspace import raw
+from support.observed import ObservedArchive, Points
 from support.rewinding import killed_at
 from support.servers import RedisServer, start_redis
 from support.two_sides import contents_of
@@ -27,12 +29,13 @@ from torpor.worker import tasks
 from torpor.worker.archive import ownership
 from torpor.worker.archive.stores.url import open_archive
 from torpor.worker.deployment import watch as watching
-from torpor.worker.deployment.identity import State, compare_sides, make
+from torpor.worker.deployment.identity import State, check, make
 from torpor.worker.deployment.services import Services
 from torpor.worker.deployment.settings import PREFIX, environment
 from torpor.worker.deployment.watch import Watch
 from torpor.worker.errors import ArchiveMisconfigured, ArchiveUnavailable, DeploymentMismatch
 from torpor.worker.failpoints import Failpoint
+from torpor.worker.ops import catching_up, recovery
 
 
 @pytest.fixture
@@ -40,10 +43,6 @@ def other_redis(tmp_path: Path) -> Iterator[RedisServer]:
     started = start_redis(tmp_path)
     yield started
     started.stop()
-
-
-def state_of(services: Services) -> State:
-    return compare_sides(services.sessions, services.archive).state
 
 
 # The first use
@@ -69,6 +68,36 @@ def test_many_first_uses_at_once_agree_on_one_id(unused: Services) -> None:
     assert len({each.deployment for each in made}) == 1
     assert ownership.read(unused.archive).number == 1
     assert state_of(unused) is State.AGREE
+
+
+@pytest.mark.parametrize("point", ["before list", "after list"])
+@pytest.mark.parametrize("door", ["first use", "check", "wake"])
+def test_who_compares_while_another_first_use_goes_on_is_let_in(
+    client: redis.Redis, unused: Services, point: str, door: str
+) -> None:
+    """What it has read of Redis is of a time before that of the archive."""
+    points = Points()
+    archive = ObservedArchive(unused.archive, points)
+    points.at(point, lambda: make(unused.sessions, unused.archive))
+    if door == "first use":
+        assert make(unused.sessions, archive) == unused.sessions.identity()
+    elif door == "check":
+        assert check(unused.sessions, archive).state is not State.DISAGREE
+    else:
+        waking = SessionArchive(unused.archive.url)
+        waking._store = archive
+        assert MemorystoreChatMessageHistory(client, "s", archive=waking).messages == []
+    assert not points.pending
+    assert state_of(unused) is State.AGREE
+    assert ownership.read(unused.archive).number == 1
+
+
+def test_who_compares_while_a_recovery_gives_a_new_id_is_let_in(client: redis.Redis, services: Services) -> None:
+    client.flushall()
+    points = Points()
+    points.at("before list", lambda: recovery.recover(services, catching_up.survey(services)))
+    assert check(services.sessions, ObservedArchive(services.archive, points)).state is State.AGREE
+    assert not points.pending
 
 
 @pytest.mark.parametrize("failpoint", [Failpoint.DEPLOYMENT_NAMED, Failpoint.DEPLOYMENT_WRITTEN])
@@ -190,6 +219,7 @@ def test_an_application_is_refused_once_its_redis_was_emptied(client: redis.Redi
     assert raw(client, "KEYS", "*") == []
 
 
+@pytest.mark.slow
 def test_a_worker_whose_sides_do_not_belong_together_ends_with_both_named(
     client: redis.Redis, services: Services, other_redis: RedisServer, tmp_path: Path
 ) -> None:

@@ -23,6 +23,7 @@ from torpor.worker.deployment.celery_config import make_app
 from torpor.worker.deployment.services import Services
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.timeout(120),
     pytest.mark.single_node(reason="Celery has no Cluster as its broker, and the processes are the same"),
 ]

@@ -19,7 +19,7 @@ from torpor.worker.erasure import orders, receipts
 from torpor.worker.erasure.order import Order
 from torpor.worker.erasure.purge import carry_out, purge
 from torpor.worker.errors import ArchiveCorrupt
-from torpor.worker.ops import recovery
+from torpor.worker.ops import catching_up
 
 pytestmark = pytest.mark.timeout(120)
 DEEP = b"[" * 5_000 + b"]" * 5_000
@@ -66,7 +66,7 @@ def test_a_damaged_receipt_is_named_and_the_others_are_listed(sound: Services, t
         assert (listed.code, "finished" in listed.out, "bad" in listed.err) == (0, True, True), listed
     assert torpor("receipts", "bad").code == 1
     assert [each["detail"] for each in torpor("doctor", "--json").lines if "bad" in each["detail"]]
-    assert recovery.survey(sound).sessions
+    assert catching_up.survey(sound).sessions
 
 
 def test_a_receipt_whose_tombstones_never_end_does_not_stop_a_recovery(
@@ -74,7 +74,7 @@ def test_a_receipt_whose_tombstones_never_end_does_not_stop_a_recovery(
 ) -> None:
     endless = receipt(sound, "finished", purge="bad", late_writes_refused_for_seconds=10**12)
     put(sound, names.receipt_name("bad"), endless)
-    assert recovery.survey(sound).sessions
+    assert catching_up.survey(sound).sessions
     assert "purge bad" in caplog.text
 
 

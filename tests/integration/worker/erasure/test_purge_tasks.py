@@ -28,6 +28,8 @@ from torpor.worker.failpoints import Failpoint
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.outcome import Outcome
 
+pytestmark = pytest.mark.slow
+
 A, B = b'{"a":1}', b'{"b":2}'
 
 

@@ -12,12 +12,12 @@ from torpor import MemorystoreChatMessageHistory, SessionArchive
 from torpor.history.protocol import OwnerMismatch, OwnerMissing
 from torpor.worker import failpoints
 from torpor.worker.deployment.services import Services
-from torpor.worker.erasure.order import Order
+from torpor.worker.erasure.order import Order, Scope
 from torpor.worker.erasure.purge import purge
 from torpor.worker.erasure.receipt import PurgeState
 from torpor.worker.failpoints import Failpoint
 from torpor.worker.ops import conflicts
-from torpor.worker.ops.conflicts import Conflict, Place
+from torpor.worker.ops.conflicts import Conflict, Place, Side
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.outcome import Outcome
 from torpor.worker.wake.read import read_transcript
@@ -272,3 +272,78 @@ def test_a_clear_of_an_old_archive_of_two_waits_until_it_is_separated(
     settle(services)
     assert len(read_transcript(services, side.session)) == 1
     assert chat(services, "ann", opened).messages == []
+
+
+def mallory_wrote(services: Services) -> None:
+    """What Mallory has written to ann's sleeping session is in Redis, and nobody has met it yet."""
+    asleep(services)
+    chat(services, "mallory").add_messages(MALLORYS)
+
+
+@pytest.mark.parametrize("owner", ["mallory", None])
+def test_what_somebody_else_has_just_written_is_listed_and_separated(
+    services: Services, opened: SessionArchive, owner: str | None
+) -> None:
+    asleep(services)
+    looked: list[int] = []
+    assert list(conflicts.find(services, looked.append)) == []
+    assert looked == [1]
+    chat(services, owner).add_messages(MALLORYS)
+
+    conflict = only_conflict(services)
+    assert (conflict.own.owner, conflict.own.messages, conflict.own.place) == ("ann", 2, Place.ARCHIVE)
+    assert conflict.other == Side("s", owner, 1, Place.REDIS)
+
+    [side] = conflicts.separate(services, "s")
+    assert side == only_conflict(services).other
+    assert (side.owner, side.place) == (owner, Place.REDIS)
+    assert len(read_transcript(services, side.session)) == 1
+    assert conflicts.separate(services, "s") == []
+    ann_reads(services, opened)
+
+
+def test_what_an_owner_writes_to_her_own_sleeping_session_and_a_hold_are_no_conflict(services: Services) -> None:
+    asleep(services)
+    chat(services, "bob").hold("a dispute")
+    assert list(conflicts.find(services)) == []
+    services.sessions.release_hold("s")
+    settle(services)
+    chat(services, "ann").add_messages(ANNS)
+    assert list(conflicts.find(services)) == []
+
+
+@pytest.mark.parametrize("two", [old_archive, mallory_wrote])
+@pytest.mark.parametrize("scope", [Scope.EVERYWHERE, Scope.ARCHIVE])
+def test_a_purge_by_the_id_of_two_owners_takes_nothing_until_they_are_separated(
+    services: Services, opened: SessionArchive, two: Callable[[Services], None], scope: Scope
+) -> None:
+    two(services)
+    standing = purge(services, Order.of(session="s", scope=scope))
+    assert standing.state is PurgeState.BLOCKED
+    assert standing.receipt is not None
+    assert standing.receipt.removed.sessions == 0
+    assert "torpor separate" in standing.receipt.kept.named[0].why
+    assert only_conflict(services).own.messages == 2
+    assert only_conflict(services).other.messages == 1
+
+    [side] = conflicts.separate(services, "s")
+    standing = purge(services, Order.of(session="s", scope=scope))
+    assert standing.state is PurgeState.COMPLETE
+    assert standing.receipt is not None
+    assert (standing.receipt.removed.sessions, standing.receipt.removed.messages) == (1, 2)
+    assert len(read_transcript(services, side.session)) == 1
+
+
+@pytest.mark.parametrize("named", [{"session": "s"}, {"owner": "ann"}])
+def test_what_another_owner_writes_while_a_purge_runs_is_not_taken(services: Services, named: dict[str, str]) -> None:
+    asleep(services)
+
+    def write(reached: Failpoint) -> None:
+        if reached is Failpoint.PURGE_LISTED:
+            chat(services, "mallory").add_messages(MALLORYS)
+
+    failpoints.arm(write)
+    standing = purge(services, Order.of(**named))  # type: ignore[arg-type] # mypy takes the values for any argument's
+    failpoints.arm()
+    assert standing.state is PurgeState.BLOCKED
+    assert len(services.sessions.messages("s")) == 1

@@ -11,14 +11,16 @@ import pytest
 import redis
 from langchain_core.messages import HumanMessage
 
-from support.backups import Backup, move_fence
+from support.backups import Backup, copied_archive, move_fence
 from support.command import Torpor
 from support.keyspace import raw
 from support.objects import object_names
 from support.observed import ObservedArchive
 from support.rewinding import killed_at
+from support.two_sides import contents_of
 from torpor import MemorystoreChatMessageHistory, SessionArchive
 from torpor.history.protocol import SessionPurged
+from torpor.worker.archive import ownership
 from torpor.worker.deployment.identity import State, compare_sides
 from torpor.worker.deployment.services import Services
 from torpor.worker.erasure import orders
@@ -26,16 +28,17 @@ from torpor.worker.erasure import purge as purging
 from torpor.worker.erasure.order import Order, Scope
 from torpor.worker.errors import ArchiveUnavailable
 from torpor.worker.failpoints import Failpoint
-from torpor.worker.ops import recovery
-from torpor.worker.ops.doctor import Ailment, examine
-from torpor.worker.ops.reconciling import Mending
+from torpor.worker.ops import catching_up, forks, recovery
+from torpor.worker.ops.doctor import examine
+from torpor.worker.ops.finding import Ailment
+from torpor.worker.ops.reconciling import ReconcileOutcome
 from torpor.worker.retention.legal_hold import hold_session
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain
 from torpor.worker.sleep.outcome import Outcome
 from torpor.worker.wake.restore import restore_session
 
-pytestmark = pytest.mark.usefixtures("as_in_cloud_storage")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("as_in_cloud_storage")]
 
 SHARDS = list(range(256))
 
@@ -97,7 +100,7 @@ class History:
     """What is done before the backup, after it, and after Redis was restored from it; and what a wake must show."""
 
     expected: str
-    mending: Mending | None
+    outcome: ReconcileOutcome | None
     before: Act = nothing
     between: Act = nothing
     after: Act = nothing
@@ -159,73 +162,85 @@ HISTORIES: dict[str, History] = {
     ),
     "asleep since the backup": History("ab", None, say("ab"), asleep),
     "asleep since the backup, and written": History("abL", None, say("ab"), asleep, say("L")),
-    "asleep with more": History("abcd", Mending.ASLEEP, say("ab"), SLEPT_WITH_MORE),
-    "asleep with more, and written": History("abcdL", Mending.JOINED, say("ab"), SLEPT_WITH_MORE, say("L")),
+    "asleep with more": History("abcd", ReconcileOutcome.ASLEEP, say("ab"), SLEPT_WITH_MORE),
+    "asleep with more, and written": History("abcdL", ReconcileOutcome.JOINED, say("ab"), SLEPT_WITH_MORE, say("L")),
     "asleep with more, and the same sent again": History("abcd", None, say("ab"), SLEPT_WITH_MORE, say("cd")),
     "asleep with more, and more than the same": History("abcdL", None, say("ab"), SLEPT_WITH_MORE, say("cdL")),
     "asleep with more, written, and somebody's": History(
         "abcdL",
-        Mending.JOINED,
+        ReconcileOutcome.JOINED,
         say("ab", owner="ann"),
         in_turn(say("cd", owner="ann"), asleep),
         say("L", owner="ann"),
         owner="ann",
     ),
     "asleep twice": History(
-        "abcde", Mending.ASLEEP, say("ab"), in_turn(asleep, awake, say("cd"), asleep, awake, say("e"), asleep)
+        "abcde", ReconcileOutcome.ASLEEP, say("ab"), in_turn(asleep, awake, say("cd"), asleep, awake, say("e"), asleep)
     ),
     "asleep twice, and written": History(
-        "abcdL", Mending.JOINED, say("ab"), in_turn(asleep, awake, say("cd"), asleep), say("L")
+        "abcdL", ReconcileOutcome.JOINED, say("ab"), in_turn(asleep, awake, say("cd"), asleep), say("L")
     ),
     "asleep twice, and the last part sent again": History(
-        "abcd", Mending.ASLEEP, say("ab"), in_turn(asleep, awake, say("cd"), asleep), say("cd")
+        "abcd", ReconcileOutcome.ASLEEP, say("ab"), in_turn(asleep, awake, say("cd"), asleep), say("cd")
     ),
     "woken before, asleep with more": History(
-        "abcde", Mending.ASLEEP, in_turn(say("ab"), asleep, awake, say("c")), in_turn(say("de"), asleep)
+        "abcde", ReconcileOutcome.ASLEEP, in_turn(say("ab"), asleep, awake, say("c")), in_turn(say("de"), asleep)
     ),
     "woken before, asleep with more, and written": History(
-        "abcdeL", Mending.JOINED, in_turn(say("ab"), asleep, awake, say("c")), in_turn(say("de"), asleep), say("L")
+        "abcdeL",
+        ReconcileOutcome.JOINED,
+        in_turn(say("ab"), asleep, awake, say("c")),
+        in_turn(say("de"), asleep),
+        say("L"),
     ),
     "written while it slept, woken and asleep": History(
-        "abcd", Mending.ASLEEP, in_turn(say("ab"), asleep, say("c")), in_turn(awake, say("d"), asleep)
+        "abcd", ReconcileOutcome.ASLEEP, in_turn(say("ab"), asleep, say("c")), in_turn(awake, say("d"), asleep)
     ),
     "written while it slept, asleep, and written": History(
-        "abcdL", Mending.JOINED, in_turn(say("ab"), asleep, say("c")), in_turn(say("d"), asleep), say("L")
+        "abcdL", ReconcileOutcome.JOINED, in_turn(say("ab"), asleep, say("c")), in_turn(say("d"), asleep), say("L")
     ),
     "awake without a message, asleep with some": History(
         "abc",
-        Mending.ASLEEP,
+        ReconcileOutcome.ASLEEP,
         in_turn(say("ab"), asleep, held),
         in_turn(drained, awake, say("c"), asleep),
     ),
     "in quarantine, requeued, asleep with more": History(
         "abcd",
-        Mending.ASLEEP,
+        ReconcileOutcome.ASLEEP,
         in_turn(say("ab"), lambda session: session.fail()),
         in_turn(lambda session: session.services.sessions.requeue(session.name), SLEPT_WITH_MORE),
     ),
-    "cleared": History("", Mending.EMPTIED, say("ab"), cleared),
-    "cleared and asleep with new ones": History("cd", Mending.EMPTIED, say("ab"), in_turn(cleared, say("cd"), asleep)),
+    "cleared": History("", ReconcileOutcome.EMPTIED, say("ab"), cleared),
+    "cleared and asleep with new ones": History(
+        "cd", ReconcileOutcome.EMPTIED, say("ab"), in_turn(cleared, say("cd"), asleep)
+    ),
     "cleared before, asleep with new ones": History(
         "cd",
-        Mending.ASLEEP,
+        ReconcileOutcome.ASLEEP,
         in_turn(say("ab"), lambda session: session.services.sessions.clear(session.name)),
         in_turn(drained, say("cd"), asleep),
     ),
     "a message taken back, and asleep": History(
-        "ac", Mending.EMPTIED, in_turn(say("ab"), awake), in_turn(lambda session: session.pop(), say("c"), asleep)
+        "ac",
+        ReconcileOutcome.EMPTIED,
+        in_turn(say("ab"), awake),
+        in_turn(lambda session: session.pop(), say("c"), asleep),
     ),
-    "purged": History("", Mending.PURGED, say("ab"), lambda session: session.purge()),
-    "purged asleep": History("", Mending.PURGED, in_turn(say("ab"), asleep), lambda session: session.purge()),
+    "purged": History("", ReconcileOutcome.PURGED, say("ab"), lambda session: session.purge()),
+    "purged asleep": History("", ReconcileOutcome.PURGED, in_turn(say("ab"), asleep), lambda session: session.purge()),
     "purged, used again, and asleep": History(
-        "n", Mending.EMPTIED, say("ab"), in_turn(lambda session: session.purge(), used_again, asleep)
+        "n", ReconcileOutcome.EMPTIED, say("ab"), in_turn(lambda session: session.purge(), used_again, asleep)
     ),
     "purged in Redis alone": History(
-        "ab", Mending.EMPTIED, in_turn(say("ab"), asleep, awake, say("c")), lambda session: session.purge(Scope.LIVE)
+        "ab",
+        ReconcileOutcome.EMPTIED,
+        in_turn(say("ab"), asleep, awake, say("c")),
+        lambda session: session.purge(Scope.LIVE),
     ),
     "purged in the archive alone, and asleep": History(
         "abc",
-        Mending.EMPTIED,
+        ReconcileOutcome.EMPTIED,
         in_turn(say("ab"), asleep, awake),
         in_turn(
             lambda session: session.purge(Scope.ARCHIVE),
@@ -261,16 +276,12 @@ def check_all(services: Services) -> None:
     shown = {name: "".join(Session(services, name).woken(history.owner)) for name, history in HISTORIES.items()}
     assert shown == {name: history.expected for name, history in HISTORIES.items()}
     for name, history in HISTORIES.items():
-        if history.mending is Mending.PURGED:
+        if history.outcome is ReconcileOutcome.PURGED:
             with pytest.raises(SessionPurged):
                 Session(services, name).say("late")
 
 
-def mendings(found: recovery.Survey) -> dict[str, Mending | None]:
-    return {name: found.reconciled[name].mending if name in found.reconciled else None for name in HISTORIES}
-
-
-EXPECTED = {name: history.mending for name, history in HISTORIES.items()}
+EXPECTED = {name: history.outcome for name, history in HISTORIES.items()}
 
 
 @pytest.mark.parametrize("then", ["a wake", "sleep and a wake"])
@@ -278,8 +289,8 @@ def test_every_message_is_there_once_and_in_order_after_a_recovery(behind: Servi
     names = object_names(behind.archive)
     dry = torpor("deployment", "recover", "--dry-run", "--force", "--json")
     assert dry.code == 0, dry
-    assert {each["session_id"]: each["mending"] for each in dry.json["sessions"]} == {
-        name: mending for name, mending in EXPECTED.items() if mending
+    assert {each["session_id"]: each["outcome"] for each in dry.json["sessions"]} == {
+        name: outcome for name, outcome in EXPECTED.items() if outcome
     }
     assert object_names(behind.archive) == names
     assert compare_sides(behind.sessions, behind.archive).is_behind
@@ -295,6 +306,38 @@ def test_every_message_is_there_once_and_in_order_after_a_recovery(behind: Servi
     move_fence(behind, 3)
 
 
+@pytest.fixture
+def copies(behind: Services) -> Services:
+    """A copy of Redis, and a copy of the archive that was made later."""
+    return copied_archive(behind)
+
+
+@pytest.mark.parametrize("then", ["a wake", "sleep and a wake"])
+def test_every_message_is_there_once_and_in_order_in_a_fork(
+    behind: Services, copies: Services, torpor: Torpor, then: str
+) -> None:
+    there = {"ARCHIVE_URL": copies.archive.url}
+    original = [(each.name, each.generation, each.metageneration) for each in behind.archive.list("")]
+    before = contents_of(copies.sessions, copies.archive)
+    dry = torpor("deployment", "fork", "--dry-run", "--force", "--json", **there)
+    assert {each["session_id"]: each["outcome"] for each in dry.json["sessions"]} == {
+        name: outcome for name, outcome in EXPECTED.items() if outcome
+    }
+    assert dry.json["missing"] is None
+    assert contents_of(copies.sessions, copies.archive) == before
+    done = torpor("deployment", "fork", "--yes", "--force", "--json", **there)
+    assert (done.code, done.json["sessions"]) == (0, dry.json["sessions"])
+    if then != "a wake":
+        for name in HISTORIES:
+            copies.sessions.close(name)
+        drain(copies, SHARDS)
+        assert list(copies.sessions.sessions(quarantined=True)) == []
+    check_all(copies)
+    assert ownership.read(copies.archive).forked
+    move_fence(copies, 3)
+    assert [(each.name, each.generation, each.metageneration) for each in behind.archive.list("")] == original
+
+
 FAILPOINTS = [
     (Failpoint.DEPLOYMENT_REBUILT, 1),
     (Failpoint.TOMBSTONE_REBUILT, 1),
@@ -305,8 +348,8 @@ FAILPOINTS = [
 ]
 
 
-def recover(services: Services) -> recovery.Survey:
-    return recovery.recover(services, recovery.survey(services), force=True)
+def recover(services: Services) -> catching_up.Survey:
+    return recovery.recover(services, catching_up.survey(services), force=True)
 
 
 def test_a_recovery_that_is_killed_at_each_step_is_finished_by_the_next(behind: Services) -> None:
@@ -324,6 +367,24 @@ def test_a_recovery_that_is_killed_at_each_step_is_finished_by_the_next(behind: 
     check_all(behind)
 
 
+def test_a_fork_that_is_killed_at_each_step_is_finished_by_the_next(copies: Services) -> None:
+    for failpoint in (
+        Failpoint.DEPLOYMENT_REBUILT,
+        Failpoint.TOMBSTONE_REBUILT,
+        Failpoint.SESSION_REJOINED,
+        Failpoint.DEPLOYMENT_WRITTEN,
+    ):
+        with killed_at(failpoint):
+            fork(copies)
+        assert compare_sides(copies.sessions, copies.archive).state is State.DISAGREE
+    fork(copies)
+    check_all(copies)
+
+
+def fork(services: Services) -> catching_up.Survey:
+    return forks.fork(services, catching_up.survey(services), force=True)
+
+
 @pytest.mark.parametrize("calls", [3, 40, 90, 150])
 def test_a_recovery_that_loses_the_archive_at_any_request_is_finished_by_the_next(behind: Services, calls: int) -> None:
     made = 0
@@ -336,7 +397,7 @@ def test_a_recovery_that_loses_the_archive_at_any_request_is_finished_by_the_nex
                 raise ArchiveUnavailable("the archive is down")
             return act()
 
-    surveyed = recovery.survey(behind)
+    surveyed = catching_up.survey(behind)
     cut = replace(behind, archive=ObservedArchive(behind.archive, Failing()))
     with pytest.raises(ArchiveUnavailable):
         recovery.recover(cut, surveyed, force=True)
@@ -377,7 +438,7 @@ def test_what_nobody_can_tell_stays_as_it_is_and_is_named(
     done = torpor("deployment", "recover", "--yes", "--force", "--json")
     assert done.code == 0
     [found] = done.json["sessions"]
-    assert (found["session_id"], found["mending"], found["dropped"]) == ("s", "unclear", 0)
+    assert (found["session_id"], found["outcome"], found["dropped"]) == ("s", "unclear", 0)
     assert why in found["detail"]
     assert raw(client, "LRANGE", services.sessions.deployment.keyspace.of(b"s").messages(b"s"), 0, -1) == before
 
@@ -471,7 +532,7 @@ def test_the_tombstones_of_purges_stand_again_until_their_time_is_over(
     with killed_at(Failpoint.TOMBSTONE_REBUILT):
         recover(services)
     done = torpor("deployment", "recover", "--yes", "--force", "--json")
-    entombed = {each["session_id"] for each in done.json["sessions"] if each["mending"] == "purged"}
+    entombed = {each["session_id"] for each in done.json["sessions"] if each["outcome"] == "purged"}
     assert (done.code, entombed | {"awake", "asleep"}) == (0, {"awake", "asleep"})
     for name in ("awake", "asleep"):
         with pytest.raises(SessionPurged):
@@ -484,6 +545,32 @@ def test_the_tombstones_of_purges_stand_again_until_their_time_is_over(
     assert info.due_at
     left = info.due_at - services.sessions.now()
     assert abs(left - timedelta(seconds=services.settings.tombstone_seconds)) < timedelta(minutes=5)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_messages_that_a_tombstone_removes_are_counted_by_session(
+    client: redis.Redis, services: Services, torpor: Torpor, *, killed: bool
+) -> None:
+    """Also by the run that finishes one that was killed."""
+    move_fence(services, 2)
+    sessions = {name: Session(services, name) for name in ("written since", "as before")}
+    for session in sessions.values():
+        session.say("a")
+    backup = Backup.of(client)
+    move_fence(services, 3)
+    for session in sessions.values():
+        session.purge()
+    backup.restore(client)
+    sessions["written since"].say("b")
+    if killed:
+        with killed_at(Failpoint.TOMBSTONE_REBUILT, times=2):
+            recover(services)
+    dry = torpor("deployment", "recover", "--dry-run", "--force", "--json").json["sessions"]
+    dropped = {each["session_id"]: (each["outcome"], each["dropped"]) for each in dry}
+    assert dropped == {"written since": ("purged", 2), "as before": ("purged", 1)}
+    told = torpor("deployment", "recover", "--yes", "--force").out
+    assert "session written since loses 2 messages in Redis by that\n" in told
+    assert "session as before loses 1 messages in Redis by that\n" in told
 
 
 # The doctor

@@ -6,6 +6,7 @@ import hashlib
 import random
 from typing import Any
 
+import pytest
 import redis
 
 from support.huge_session import MIB, added_memory, message, write
@@ -15,6 +16,8 @@ from torpor.history.store.reading import PAGE_BYTES
 from torpor.worker.deployment.services import Services
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.wake.restore import restore_session
+
+pytestmark = pytest.mark.slow
 
 BUDGET = 64 * MIB
 

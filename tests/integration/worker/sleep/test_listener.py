@@ -23,6 +23,8 @@ from torpor import MemorystoreChatMessageHistory
 from torpor.worker.deployment.services import Services, connect
 from torpor.worker.sleep.listener import Listener
 
+pytestmark = pytest.mark.slow
+
 LEASE = timedelta(minutes=1)
 alone = pytest.mark.single_node(reason="it is about one node's connections")
 

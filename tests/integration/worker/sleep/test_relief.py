@@ -170,6 +170,7 @@ def test_an_archive_that_is_down_ends_the_relief_and_counts_nothing(
     assert all(info and info.attempts == 0 for info in infos)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_a_worker_makes_room_in_a_redis_that_refuses_writes_though_it_is_the_broker_too(
     server: RedisServer, tmp_path: Path

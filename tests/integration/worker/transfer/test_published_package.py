@@ -30,9 +30,12 @@ COUNT = 10
 
 Peer = Callable[..., dict[str, str]]
 
-pytestmark = pytest.mark.skipif(
-    sys.version_info >= (3, 13), reason=f"{PACKAGE} needs a NumPy that has no wheel for Python 3.13"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        sys.version_info >= (3, 13), reason=f"{PACKAGE} needs a NumPy that has no wheel for Python 3.13"
+    ),
+]
 
 
 @pytest.fixture(scope="module")

@@ -83,17 +83,20 @@ SAMPLES: dict[str, list[Call[Any]]] = {
         calls.write_record(
             DEPLOYMENT,
             "s",
-            calls.NewRecord("", "c", 1, b"", "7:0", interrupts=True),
+            calls.NewRecord("", "c", b"", "7:0", 3, interrupts=True),
             request=b"12345678",
             expiry=EXPIRY,
             owner="ann",
+            only_known=True,
             interrupted_idle=HOUR,
         ),
-        calls.write_record(DEPLOYMENT, "s", calls.NewRecord("", "c", 2, b""), request=b"12345678"),
+        calls.write_record(DEPLOYMENT, "s", calls.NewRecord("", "c", b""), request=b"12345678"),
     ],
     "read_checkpoint": [
         calls.read_checkpoint(DEPLOYMENT, "s", "ns", "c", touch=True),
-        calls.read_checkpoint(DEPLOYMENT, "s", "", None, touch=False),
+        calls.read_checkpoint(
+            DEPLOYMENT, "s", "", None, touch=False, known=calls.KnownPlaces("7:0", 3, [(1, 0), (2, 1)])
+        ),
     ],
     "rewrite": [
         calls.rewrite(DEPLOYMENT, "s", [b"\x01"] * 2, epoch=7, total=3, owner="ann", request=b"12345678"),
@@ -169,7 +172,7 @@ SAMPLES: dict[str, list[Call[Any]]] = {
         calls.peek_list("torpor", "s", layout, 0, page_bytes=1024, max_bytes=4096) for layout in LAYOUTS.values()
     ],
     "begin_adoption": [
-        calls.begin_adoption(DEPLOYMENT, ADOPTION, owner="ann", allow_reuse=True),
+        calls.begin_adoption(DEPLOYMENT, ADOPTION, owner="ann", allow_reuse=True, only_known=True),
         calls.begin_adoption(DEPLOYMENT, ADOPTION, owner=None, allow_reuse=False),
     ],
     "take_list": [calls.take_list("torpor", "s", LAYOUTS["memorystore"], "4e5f", 3)],
@@ -204,6 +207,9 @@ SAMPLES: dict[str, list[Call[Any]]] = {
     "release_hold": [calls.release_hold(DEPLOYMENT, "s")],
     "note_owner_hold": [calls.note_owner_hold(DEPLOYMENT, "s")],
     "hold_owner": [calls.hold_owner(DEPLOYMENT, 7, "ann", "why"), calls.hold_owner(DEPLOYMENT, 7, "ann", None)],
+    "note_owner_release": [calls.note_owner_release(DEPLOYMENT, "ann", MOMENT)],
+    "find_release": [calls.find_release(DEPLOYMENT, "s")],
+    "find_owner_release": [calls.find_owner_release(DEPLOYMENT, "ann")],
     "find_owner_hold": [calls.find_owner_hold(DEPLOYMENT, "s", ["ann", "bob"])],
     "find_hold": [calls.find_hold(DEPLOYMENT, "s", ["ann"]), calls.find_hold(DEPLOYMENT, "s", [])],
     "note_hold_applied": [calls.note_hold_applied(DEPLOYMENT, LEASE, OWNED)],
@@ -490,7 +496,7 @@ def test_every_field_of_a_session_is_used_by_a_script_and_is_stored_under_a_name
 def test_python_and_lua_call_a_stored_field_by_the_same_name() -> None:
     assert by_name([b"again", b"7", b"unknown", b"1", b"base", b"2"]) == {"recheck_at": b"7", "restored_count": b"2"}
     sent = script("begin_adoption").source.decode()
-    assert "redis.call('HMGET', metadata_key, 'owner', 'state', 'until')" in sent
+    assert "redis.call('HMGET', metadata_key, 'owner', 'state', 'until', 'whole')" in sent
     assert "local refused = refused_caller(session[1], ARGV[3], KEYS[4])" in sent
     sent = script("stage").source.decode()
     assert "redis.call('HSET', KEYS[2], 'restoring_until', session[2])" in sent

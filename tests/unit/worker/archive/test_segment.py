@@ -20,7 +20,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from torpor.history.protocol import MAX_MESSAGE_BYTES
+from torpor.history.protocol import MAX_MESSAGE_BYTES, is_record
 from torpor.worker.archive import segment
 from torpor.worker.archive.names import SegmentName
 from torpor.worker.archive.segment import Packed, is_plain
@@ -94,6 +94,7 @@ def test_every_element_comes_back_byte_for_byte(session_id: str, epoch: int, sta
 
 @given(session_id=session_ids, messages=st.lists(elements, max_size=5))
 @example(session_id="s", messages=ELEMENTS)
+@example(session_id="s", messages=[b"\x01"])
 def test_each_line_is_json_of_five_members_that_hold_the_element(session_id: str, messages: list[bytes]) -> None:
     _, data = pack(messages, session_id, 17, 3)
     lines = gzip.decompress(data).split(b"\n")
@@ -106,7 +107,14 @@ def test_each_line_is_json_of_five_members_that_hold_the_element(session_id: str
             assert list(line) == ["session_id", "epoch", "seq", "at", "message"]
         else:
             line = json.loads(text)
-            assert list(line) == ["session_id", "epoch", "seq", "at", "raw"]
+            assert list(line) == [
+                "session_id",
+                "epoch",
+                "seq",
+                "at",
+                *(["record"] if is_record(element) else []),
+                "raw",
+            ]
             assert base64.b64decode(line["raw"]) == element
         described = (line["session_id"], line["epoch"], line["seq"], line["at"])
         assert described == (session_id, 17, 3 + number, 1_700_000_000_123)

@@ -8,17 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torpor.worker.ops.reconciling import Comparison, Mending, decide
+from torpor.worker.ops.reconciling import Counts, ReconcileOutcome, decide
 
 
-def compared(
-    live: Sequence[str], restored: int, older: Sequence[str], newer: Sequence[str], *, later: bool
-) -> Comparison:
+def compared(live: Sequence[str], restored: int, older: Sequence[str], newer: Sequence[str], *, later: bool) -> Counts:
     """As `_count` counts: with restored messages all of the archive, without them the newer part."""
     archived = [*older, *newer] if restored else newer
     differ = (place for place, pair in enumerate(zip(live, archived, strict=False)) if pair[0] != pair[1])
     common = next(differ, min(len(live), len(archived)))
-    return Comparison(len(live), restored, len(older), len(newer), common, later)
+    return Counts(len(live), restored, len(older), len(newer), common, later)
 
 
 @pytest.mark.parametrize(
@@ -28,25 +26,25 @@ def compared(
         ("ab", 0, "", "a", False, None),
         ("ab", 0, "", "ab", False, None),
         ("ab", 0, "xy", "", False, None),
-        ("ab", 0, "", "abc", False, (Mending.ASLEEP, 2)),
-        ("ab", 0, "xy", "abc", False, (Mending.ASLEEP, 2)),
-        ("abL", 0, "", "abc", False, (Mending.JOINED, 2)),
-        ("L", 0, "", "abc", False, (Mending.JOINED, 0)),
-        ("", 0, "", "a", False, (Mending.ASLEEP, 0)),
-        ("ab", 0, "", "ab", True, (Mending.ASLEEP, 2)),
-        ("abL", 0, "", "ab", True, (Mending.JOINED, 2)),
-        ("ab", 0, "", "", True, (Mending.JOINED, 0)),
+        ("ab", 0, "", "abc", False, (ReconcileOutcome.ASLEEP, 2)),
+        ("ab", 0, "xy", "abc", False, (ReconcileOutcome.ASLEEP, 2)),
+        ("abL", 0, "", "abc", False, (ReconcileOutcome.JOINED, 2)),
+        ("L", 0, "", "abc", False, (ReconcileOutcome.JOINED, 0)),
+        ("", 0, "", "a", False, (ReconcileOutcome.ASLEEP, 0)),
+        ("ab", 0, "", "ab", True, (ReconcileOutcome.ASLEEP, 2)),
+        ("abL", 0, "", "ab", True, (ReconcileOutcome.JOINED, 2)),
+        ("ab", 0, "", "", True, (ReconcileOutcome.JOINED, 0)),
         ("xyab", 2, "xy", "ab", False, None),
-        ("xyab", 2, "xy", "abc", False, (Mending.ASLEEP, 4)),
-        ("xyabL", 2, "xy", "abc", False, (Mending.JOINED, 4)),
-        ("xyL", 2, "xy", "", True, (Mending.JOINED, 2)),
-        ("xyab", 2, "x", "abc", False, (Mending.UNCLEAR, 0)),
-        ("xyab", 2, "xz", "abc", False, (Mending.UNCLEAR, 0)),
-        ("xyab", 2, "xyz", "abc", False, (Mending.UNCLEAR, 0)),
+        ("xyab", 2, "xy", "abc", False, (ReconcileOutcome.ASLEEP, 4)),
+        ("xyabL", 2, "xy", "abc", False, (ReconcileOutcome.JOINED, 4)),
+        ("xyL", 2, "xy", "", True, (ReconcileOutcome.JOINED, 2)),
+        ("xyab", 2, "x", "abc", False, (ReconcileOutcome.UNCLEAR, 0)),
+        ("xyab", 2, "xz", "abc", False, (ReconcileOutcome.UNCLEAR, 0)),
+        ("xyab", 2, "xyz", "abc", False, (ReconcileOutcome.UNCLEAR, 0)),
     ],
 )
 def test_each_kind_of_history(
-    live: str, restored: int, older: str, newer: str, *, later: bool, expected: tuple[Mending, int] | None
+    live: str, restored: int, older: str, newer: str, *, later: bool, expected: tuple[ReconcileOutcome, int] | None
 ) -> None:
     assert decide(compared(live, restored, older, newer, later=later)) == expected
 
@@ -70,7 +68,7 @@ def test_whatever_came_after_the_backup_a_wake_has_each_message_once_and_in_orde
         woken = live if restored else [*before, *live]
         assert newer == common[: len(newer)], "nothing of the archive is passed over"
     else:
-        mending, dropped = decided
-        assert mending is (Mending.JOINED if late else Mending.ASLEEP)
+        outcome, dropped = decided
+        assert outcome is (ReconcileOutcome.JOINED if late else ReconcileOutcome.ASLEEP)
         woken = [*before, *newer, *live[dropped:]]
     assert woken == [*before, *common, *after, *late]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import requests
 
 from support.observed import watch
 from support.purging import SHARDS, A, B, end_tombstones, markers, of_sessions, say, sleep
@@ -160,3 +161,20 @@ def test_a_hold_that_comes_during_a_restore_that_fails_is_seen_to(services: Serv
     drain(services, SHARDS)
     [segment] = list(services.archive.list(names.session_prefix("s")))
     assert segment.held or services.archive.url.startswith("gs:")  # the emulator does not show holds
+
+
+@pytest.mark.parametrize("archive_url", ["gcs"], indirect=True)
+@pytest.mark.parametrize("named", [{"session": "s"}, {"owner": "ann"}])
+def test_old_generations_of_another_owner_do_not_keep_a_session(
+    services: Services, bucket: str, emulator: str, named: dict[str, str]
+) -> None:
+    changed = {"versioning": {"enabled": True}}
+    requests.patch(f"{emulator}/storage/v1/b/{bucket}", json=changed, timeout=5).raise_for_status()
+    sleep(services, "s", A, owner="bob")
+    for stored in list(services.archive.list(names.session_prefix("s"))):
+        services.archive.delete(stored)  # as torpor separate does
+    sleep(services, "s", A, B, owner="ann")
+
+    [dry] = preview(services, Order.of(**named))  # type: ignore[arg-type] # mypy takes the values for any argument's
+    assert dry.found.owners == ["ann", "bob"]
+    assert dry.kept is None

@@ -32,6 +32,8 @@ from torpor.worker.sleep.outcome import Outcome
 from torpor.worker.wake.read import read_transcript
 from torpor.worker.wake.restore import restore_session
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     "point", ["after snapshot batch", "before put segment", "after put segment", "before commit batch"]

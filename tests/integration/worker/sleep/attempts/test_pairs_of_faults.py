@@ -15,6 +15,8 @@ from pairs.trial import Record, check
 from support.storage_proxy import StorageProxy
 from torpor.worker.deployment.services import Services
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def way(

@@ -97,6 +97,7 @@ client.close()
 """
 
 
+@pytest.mark.slow
 def test_of_many_processes_that_read_at_once_one_wakes_the_session_from_gcs(
     redis_server: RedisServer, in_gcs: Services, proxy: StorageProxy
 ) -> None:
