@@ -164,11 +164,13 @@ FLOORS: dict[str, list[str]] = {
     "worker.failpoints": [],
     "worker.control_characters": [],
     "worker.measures": [],
-    "worker.logs": ["worker.errors", "worker.control_characters"],
+    "worker.tracing": [],
+    "worker.logs": ["worker.tracing", "worker.errors", "worker.control_characters"],
     "worker.archive": ["worker.errors", "worker.measures"],
     "worker.deployment": ["worker.errors", "worker.failpoints", "worker.measures", "worker.logs", "worker.archive"],
     "worker.retention": ["worker.errors", "worker.archive", "worker.deployment"],
     "worker.wake": [
+        "worker.tracing",
         "worker.errors",
         "worker.failpoints",
         "worker.measures",
@@ -178,6 +180,7 @@ FLOORS: dict[str, list[str]] = {
     ],
     "worker.transfer": ["worker.errors", "worker.archive", "worker.deployment", "worker.wake"],
     "worker.erasure": [
+        "worker.tracing",
         "worker.errors",
         "worker.failpoints",
         "worker.archive",
@@ -186,6 +189,7 @@ FLOORS: dict[str, list[str]] = {
         "worker.transfer",
     ],
     "worker.sleep": [
+        "worker.tracing",
         "worker.errors",
         "worker.failpoints",
         "worker.measures",

@@ -10,6 +10,8 @@ import logging
 from datetime import UTC, datetime
 from typing import Any
 
+from torpor.worker import tracing
+
 # Fields that a record may have besides Python's own, and their names in Cloud Logging.
 _MORE = {"task_name": "task", "task_id": "task_id"}
 
@@ -32,5 +34,11 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "process": record.processName,
         }
+        if place := tracing.place():
+            fields |= {
+                "logging.googleapis.com/trace": place.trace,
+                "logging.googleapis.com/spanId": place.span,
+                "logging.googleapis.com/trace_sampled": place.sampled,
+            }
         fields |= {name: value for field, name in _MORE.items() if (value := getattr(record, field, None))}
         return json.dumps(fields, default=str)

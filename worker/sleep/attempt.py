@@ -23,7 +23,7 @@ from torpor.history.protocol import (
     encode_caller,
     run_sync,
 )
-from torpor.worker import measures
+from torpor.worker import measures, tracing
 from torpor.worker.archive import contents, parts
 from torpor.worker.archive.stores import StoredObject
 from torpor.worker.deployment.events import record_events
@@ -61,7 +61,8 @@ def archive_session(services: Services, session_id: str) -> AttemptResult:
             with returned(services, keeper, [lease]):
                 [snapshot] = services.sessions.snapshots([lease])
                 rewound_before = services.sessions.rewound_before()
-            result = archive_claimed(services, keeper, lease, snapshot, rewound_before=rewound_before)
+            with tracing.span("session", session=session_id):
+                result = archive_claimed(services, keeper, lease, snapshot, rewound_before=rewound_before)
             record_events(services, events_of([result]))
             if result.outcome not in (Outcome.ERASED, Outcome.HOLD_APPLIED):
                 return result
@@ -144,7 +145,8 @@ def commit(
     sizes = [sum(stored.size for stored in each.sent) for _, each in leased]
     outcomes: Sequence[CommitOutcome | TorporError]
     try:
-        outcomes = services.sessions.commits(ours, sizes)
+        with tracing.span("commit", sessions=len(ours)):
+            outcomes = services.sessions.commits(ours, sizes)
     except TorporError as error:
         outcomes = [error] * len(ours)
     keeper.keep(lease for (lease, _), outcome in zip(ours, outcomes, strict=True) if isinstance(outcome, TorporError))

@@ -29,7 +29,7 @@ from torpor.history.protocol import (
     check_archived,
     run_sync,
 )
-from torpor.worker import measures
+from torpor.worker import measures, tracing
 from torpor.worker.archive import contents, parts, transcript
 from torpor.worker.archive.contents import Contents
 from torpor.worker.archive.stores import ArchiveStore
@@ -113,7 +113,8 @@ class Restorer:
         began = time.monotonic()
         reach(Failpoint.RESTORE_BEGUN)
         try:
-            planned, end = await self._copy(ticket)
+            with tracing.span("restore", session=ticket.session_id):
+                planned, end = await self._copy(ticket)
         except CancelledError:
             with suppress(TorporError):  # so that others need not wait for the end of the lease
                 await self.sessions.abandon(ticket)
