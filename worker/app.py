@@ -101,6 +101,7 @@ class _HeartbeatStep(bootsteps.StartStopStep):  # type: ignore[misc]
     _beating: Sequence[Any] = ()
 
     def start(self, consumer: Any) -> None:
+        main_thread.beat()
         self._beating = [consumer.timer.call_repeatedly(_BEAT_SECONDS, main_thread.beat)]
         if file := _settings().heartbeat_file:
             try:

@@ -25,12 +25,13 @@ class Place(NamedTuple):
 
 @contextmanager
 def span(name: str, **attributes: str | int) -> Iterator[None]:
-    """A span around a block, `torpor.` and the name. Of an error it has the type alone; the text could have a message."""
-    if trace is None:
+    """A span around a block, `torpor.` and the name. Of an error it has the type: the text could have a message."""
+    provider = trace.get_tracer_provider() if trace else None
+    if provider is None or isinstance(provider, trace.ProxyTracerProvider):  # no SDK is configured
         yield
         return
     named = {f"torpor.{key}": value for key, value in attributes.items()}
-    tracer = trace.get_tracer("torpor")
+    tracer = provider.get_tracer("torpor")
     with tracer.start_as_current_span(
         f"torpor.{name}", attributes=named, record_exception=False, set_status_on_exception=False
     ) as current:
