@@ -101,8 +101,12 @@ class _HeartbeatStep(bootsteps.StartStopStep):  # type: ignore[misc]
     _beating: Sequence[Any] = ()
 
     def start(self, consumer: Any) -> None:
-        main_thread.beat()
-        self._beating = [consumer.timer.call_repeatedly(_BEAT_SECONDS, main_thread.beat)]
+        def beat() -> None:
+            main_thread.beat()
+            consumer.check_connection()
+
+        beat()
+        self._beating = [consumer.timer.call_repeatedly(_BEAT_SECONDS, beat)]
         if file := _settings().heartbeat_file:
             try:
                 file.touch()

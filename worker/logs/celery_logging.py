@@ -49,6 +49,10 @@ _ROUTINE = ("torpor.sweep", "torpor.sweep_purges", "torpor.expire")
 _SENDING = "Scheduler: Sending due task %s (%s)"
 
 
+class NotAcknowledged(ConnectionResetError):
+    """A message could not be acknowledged, so the connection to the broker was lost. That was told of then."""
+
+
 class _Escaping(ColorFormatter):  # type: ignore[misc] # Celery is untyped
     """Celery's formatter, whose colours are the only control characters."""
 
@@ -130,7 +134,9 @@ class _Quiet(logging.Filter):
             if not (template.startswith(beginning) and isinstance(record.args, tuple)):
                 continue
             if beginning != _LOST or record.args[0] == consumer.CONNECTION_RETRY:
-                outages.begin(self._broker, record.args[place])
+                error = record.args[place]
+                if not isinstance(error, NotAcknowledged):
+                    outages.begin(self._broker, error)
                 return True
         return False
 
