@@ -48,9 +48,7 @@ def of_many_lists(_: random.Random) -> list[bytes]:
 MESSAGES = [one, three, not_json, of_many_strings, of_many_lists]
 
 
-@pytest.mark.parametrize(
-    "elements", [one, three, not_json, of_many_strings, of_many_lists, of_few_lists], ids=lambda each: each.__name__
-)
+@pytest.mark.parametrize("elements", MESSAGES, ids=lambda each: each.__name__)
 @pytest.mark.parametrize("job", JOBS)
 def test_a_message_of_the_largest_size_costs_a_few_times_its_size(
     services: Services, job: str, elements: Callable[[random.Random], list[bytes]]
