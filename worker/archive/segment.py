@@ -95,13 +95,13 @@ def _texts(head: bytes, at_ms: int, first: int, page: Sequence[bytes]) -> Iterat
     """The lines of a page: small ones joined to one part, a large one in parts, without a copy of its message."""
     small: list[bytes] = []
     for seq, message in enumerate(page, first):
-        parts = (b'%b%d,"at":%d,' % (head, seq, at_ms), *_member(message), b"}\n")
+        member = _member(message)
         if len(message) <= _PIECE_BYTES:
-            small += parts
+            small.append(b'%b%d,"at":%d,%b}\n' % (head, seq, at_ms, b"".join(member)))
             continue
         yield [b"".join(small)]
         small.clear()
-        yield parts
+        yield b'%b%d,"at":%d,' % (head, seq, at_ms), *member, b"}\n"
     # One part for a page: each call of zlib lets another thread run, which costs more than to pack a line.
     yield [b"".join(small)]
 
