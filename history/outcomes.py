@@ -27,11 +27,10 @@ class EraseOutcome(StrEnum):
 
 
 class HoldKind(StrEnum):
-    """Whose legal hold keeps a session."""
+    """Whose a legal hold is that keeps a session."""
 
     SESSION = "session"  # its own
     OWNER = "owner"
-    BOTH = "both"
 
 
 class RejoinOutcome(StrEnum):

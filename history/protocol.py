@@ -10,7 +10,8 @@ This module loads no LangChain; `torpor.history.adapters.messages` converts Lang
   `parse_json`, `to_json_line`, `is_readable`, `is_record`, `is_too_deep` and `has_too_many_values` for one message.
 - **Archiving**: a `Lease` and the `ClaimOutcome` without one, `CommitOutcome`, `EraseOutcome`.
 - **Waking**: a `RestoreTicket` or a `RestoreRefusal`, the `Origin` of a session, and the `RestoreEnd`.
-- **Erasure and legal holds**: a `PurgeTarget`, its `Purging` with a `PurgeOutcome`; `HoldOutcome`, `HoldKind`.
+- **Erasure and legal holds**: a `PurgeTarget`, its `Purging` with a `PurgeOutcome`; `HoldOutcome`, `HoldKind`;
+  `HoldRecords` with a `HoldRecord` for each holder.
 - **Owners**: a `Caller` names one, or is `ANY_OWNER`; `check_archived` refuses one, `encode_caller` gives the form of
   scripts; `aside_of` knows the id of a session that was put aside; the `AssignOutcome` of giving a session one.
 - **Shards**: a listener's `ShardPoll`, a `ShardOverview` for status.
@@ -112,7 +113,17 @@ from torpor.history.overview import (
 )
 from torpor.history.owners import ANY_OWNER, Caller, check_archived, encode_caller
 from torpor.history.policy import Policies
-from torpor.history.session import Lease, LegalHold, Origin, Page, SessionInfo, SessionKind, Status
+from torpor.history.session import (
+    HoldRecord,
+    HoldRecords,
+    Lease,
+    LegalHold,
+    Origin,
+    Page,
+    SessionInfo,
+    SessionKind,
+    Status,
+)
 from torpor.history.store import AsyncSessionStore, PurgeLock, SessionOperations, SessionStore
 
 __all__ = [
@@ -138,6 +149,8 @@ __all__ = [
     "Expiry",
     "HoldKind",
     "HoldOutcome",
+    "HoldRecord",
+    "HoldRecords",
     "IamCredentialProvider",
     "Identity",
     "IndexOutcome",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -38,6 +39,22 @@ class LegalHold:
 
 
 @dataclass(frozen=True, slots=True)
+class HoldRecord:
+    """What Redis knows of the legal holds of one session or owner: the one in force, and when one was last released."""
+
+    hold: LegalHold | None = None
+    released: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HoldRecords:
+    """What Redis knows of the legal holds that may keep a session: its own, and those of its owners."""
+
+    own: HoldRecord
+    owners: Mapping[str, HoldRecord]
+
+
+@dataclass(frozen=True, slots=True)
 class SessionInfo:
     """A session in Redis, as one atomic read saw it. Times are in UTC, to the millisecond.
 
@@ -50,7 +67,7 @@ class SessionInfo:
     - `attempts` counts the attempts to archive the session that have failed or not ended.
     - `hold` is the legal hold of the session or of its owner.
     - `hold_pending`: the worker must still set or release the hold of the session's objects in the archive.
-    - `purge` is the id of the purge that has left this tombstone.
+    - `purge` is the id of the purge that has left this tombstone; it removed so many messages from Redis: `removed`.
     - `waiting_since`: when the session first became due, if it waits to fall asleep, however often it was postponed.
     - `owner_assigned`: the owner is also that of what the archive has of the session without an owner.
     - `unproven_caller`: who has cleared or held it while Redis did not know whose it is, as scripts get a caller.
@@ -79,6 +96,7 @@ class SessionInfo:
     hold: LegalHold | None = None
     hold_pending: bool = False
     purge: str | None = None
+    removed: int = 0
     recheck_at: datetime | None = None
     waiting_since: datetime | None = None
     owner_assigned: bool = False

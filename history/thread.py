@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
 
-from torpor.history.calls import CheckpointReply, NewRecord, WrittenRecord
+from torpor.history.calls import CheckpointReply, KnownPlaces, NewRecord, WrittenRecord
 from torpor.history.conversation import Conversation
 from torpor.history.errors import SessionExists, SessionNotFound, TranscriptChanged
-from torpor.history.records.record import Record, kind_of
+from torpor.history.records.record import Record, to_element
 from torpor.history.records.thread import Thread
 from torpor.history.session import Page, SessionKind
 
@@ -27,19 +27,20 @@ class ThreadConversation(Conversation):
         record: Record,
         *,
         state: str = "",
+        length: int = 0,
         interrupts: bool | None = None,
         interrupted_idle: timedelta | None = None,
     ) -> WrittenRecord | None:
         """Append a record; None if `state`, in which its places were read, is over, and nothing was written.
 
         With an archive, a first write asks it whose the thread is, which may be asleep.
-        `interrupts` and `interrupted_idle` as in `torpor.history.calls.write_record`.
+        `length`, `interrupts` and `interrupted_idle` as in `torpor.history.calls.write_record`.
         """
-        new = NewRecord(record.name.ns, record.name.id, kind_of(record), record.payload, state, interrupts)
+        name = record.name
         write = partial(
             self._sessions.write_record,
             self.session_id,
-            new,
+            NewRecord(name.ns, name.id, to_element(record, length), state, length, interrupts),
             expiry=self._expiry,
             owner=self._owner,
             allow_reuse=self._allow_reuse,
@@ -48,12 +49,12 @@ class ThreadConversation(Conversation):
         )
         return await self._permitted(lambda: self._first_asking(write))
 
-    async def checkpoint(self, ns: str, checkpoint_id: str | None) -> CheckpointReply:
-        """A checkpoint, or the latest one of its namespace; counts as activity."""
+    async def checkpoint(self, ns: str, checkpoint_id: str | None, known: KnownPlaces) -> CheckpointReply:
+        """A checkpoint, or the latest one of its namespace, without what is known; counts as activity."""
         return await self._permitted(
             lambda: self._awake(
                 lambda: self._sessions.read_checkpoint(
-                    self.session_id, ns, checkpoint_id, owner=self._owner, touch=True
+                    self.session_id, ns, checkpoint_id, owner=self._owner, touch=True, known=known
                 ),
                 lambda reply: reply.complete,
             )

@@ -10,7 +10,7 @@ from typing import Any
 
 from celery import Task, shared_task
 
-from torpor.history.protocol import InvalidArgument, RedisMemoryFull, SessionNotFound, TorporError
+from torpor.history.protocol import InvalidArgument, SessionNotFound, TorporError
 from torpor.worker.deployment.celery_config import HINT_SECONDS
 from torpor.worker.deployment.services import Services
 from torpor.worker.deployment.settings import load_settings
@@ -22,7 +22,7 @@ from torpor.worker.errors import DeploymentMismatch, OwnerNotFound
 from torpor.worker.sleep import attempt
 from torpor.worker.sleep import drain as draining
 from torpor.worker.sleep.breaker import look_again
-from torpor.worker.sleep.opening import OpenDeployment
+from torpor.worker.sleep.opening import OpenDeployment, record_defaults
 from torpor.worker.sleep.sweep import send_drains
 from torpor.worker.wake import restore
 
@@ -39,24 +39,7 @@ def services() -> Services:
 
 @cache
 def _opened() -> OpenDeployment:
-    return OpenDeployment(load_settings(), _begin)
-
-
-def _begin(opened: Services) -> None:
-    """Record the default expiry and policies."""
-    opened.sessions.load_scripts()
-    settings = opened.settings
-    max_age = settings.max_age_seconds
-    try:
-        opened.sessions.configure(
-            idle=timedelta(seconds=settings.idle_timeout_seconds),
-            max_age=None if max_age is None else timedelta(seconds=max_age),
-            retention=settings.archive_retention,
-            policies=settings.rules,
-            require_owner=settings.require_owner,
-        )
-    except RedisMemoryFull as error:
-        log.warning("the default expiry and policies were not recorded: %s", error)  # archiving comes first
+    return OpenDeployment(load_settings(), record_defaults)
 
 
 @_task(name="torpor.sweep")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from langgraph.checkpoint.base import WRITES_IDX_MAP, ChannelVersions
+from langgraph.checkpoint.base import WRITES_IDX_MAP, ChannelVersions, CheckpointTuple
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from torpor.history.adapters.known_values import KnownValue
+from torpor.history.adapters.reading import ValueReader
+from torpor.history.adapters.targets import Target
 from torpor.history.calls import CheckpointReply
 from torpor.history.errors import MessageCorrupt
 from torpor.history.records.record import Checkpoint, Name, Place, Typed, Value, Write, Writes, from_element
@@ -100,26 +102,77 @@ def to_writes(serde: SerializerProtocol, name: Name, writes: Iterable[tuple[str,
     return Writes(name, task, path, packed)
 
 
-def from_reply(reply: CheckpointReply) -> tuple[StoredCheckpoint, dict[str, KnownValue]] | None:
-    """A checkpoint that was read, and its large values as known ones, without versions; None if there is none."""
+def from_reply(
+    reply: CheckpointReply, asked: Sequence[KnownValue]
+) -> tuple[StoredCheckpoint, dict[str, KnownValue]] | None:
+    """A checkpoint that was read, and its large values as known ones, without versions; None if there is none.
+
+    `asked` are the values whose places the read was given.
+    """
     if reply.element is None or reply.position is None:
         return None
     checkpoint = from_element(reply.element)
     if not isinstance(checkpoint, Checkpoint):
         raise MessageCorrupt("a record of writes stands where a checkpoint should be")
-    values: dict[str, Typed] = {}
-    known: dict[str, KnownValue] = {}
-    for (channel, (kind, place)), earlier in zip(checkpoint.channels.items(), reply.parts, strict=True):
-        if not all(earlier):
-            raise MessageCorrupt(f"checkpoint {checkpoint.name.id} refers to a value that is not there")
-        parts = [checkpoint.values[place].data, *earlier] if isinstance(place, int) else earlier
-        values[channel] = typed = Typed(kind, joined(parts))
-        if len(typed.data) > _SMALL_BYTES:
-            at, slot = (checkpoint.at, place) if isinstance(place, int) else place
-            there = Place(reply.position - (checkpoint.at - at), slot)
-            known[channel] = KnownValue(None, typed, there, len(parts) - 1)
+    moved = reply.position - checkpoint.at
+    values = {
+        channel: _value(checkpoint, channel, moved, parts, asked)
+        for channel, parts in zip(checkpoint.channels, reply.parts, strict=True)
+    }
+    known = {channel: value for channel, value in values.items() if len(value.typed.data) > _SMALL_BYTES}
     writes = [each for each in map(from_element, reply.writes) if isinstance(each, Writes)]
-    return StoredCheckpoint(checkpoint, values, writes), known
+    return StoredCheckpoint(checkpoint, {channel: value.typed for channel, value in values.items()}, writes), known
+
+
+def _value(
+    checkpoint: Checkpoint, channel: str, moved: int, earlier: list[bytes | int], asked: Sequence[KnownValue]
+) -> KnownValue:
+    """The value of a channel, from its part in the checkpoint, its parts in earlier records, and the known rest.
+
+    `moved`: how far the checkpoint is from the position that stands in it.
+    """
+    kind, place = checkpoint.channels[channel]
+    at, slot = (checkpoint.at, place) if isinstance(place, int) else place
+    there = Place(at + moved, slot)
+    parts = [part for part in earlier if isinstance(part, bytes)]
+    rest = next((asked[part - 1] for part in earlier if isinstance(part, int)), None)
+    if rest and rest.place == there:
+        return rest
+    if not all(parts):
+        raise MessageCorrupt(f"checkpoint {checkpoint.name.id} refers to a value that is not there")
+    if isinstance(place, int):
+        parts.insert(0, checkpoint.values[place].data)
+    if rest:
+        parts.append(rest.typed.data)
+    depth = len(parts) - 1 + (rest.depth if rest else 0)
+    return KnownValue(None, Typed(kind, joined(parts)), there, depth)
+
+
+def to_tuple(
+    serde: SerializerProtocol,
+    reader: ValueReader,
+    target: Target,
+    stored: StoredCheckpoint,
+    again: Container[str] = (),
+) -> CheckpointTuple:
+    """A checkpoint as LangGraph has it; `again` are the channels that are not read for the first time.
+
+    Raises MessageCorrupt for a checkpoint that `serde` can't read.
+    """
+    record = stored.checkpoint
+    try:
+        light, metadata = serde.loads_typed(record.rest)
+        light["channel_values"] = {
+            channel: reader.read(typed, again=channel in again) for channel, typed in stored.values.items()
+        }
+        pending = [(each.task, each.write.channel, serde.loads_typed(each.write.value)) for each in stored.pending()]
+    except NotImplementedError as exc:
+        raise MessageCorrupt(
+            f"checkpoint {record.name.id} of thread {target.session_id!r} was written by another serializer than "
+            f"this saver's serde: {exc}"
+        ) from exc
+    parent = None if record.parent is None else target.config(Name(record.name.ns, record.parent))
+    return CheckpointTuple(target.config(record.name), light, metadata, parent, pending)
 
 
 def _is_unique(version: Any) -> bool:

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from threading import Lock
+from typing import NamedTuple
 
 from torpor.history.records.record import Place, Typed
+
+# What a thread takes beside its values.
+_THREAD_BYTES = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,13 +23,25 @@ class KnownValue:
     depth: int
 
 
-@dataclass(slots=True)
-class KnownThread:
-    """The known values of a thread by namespace and channel. Their places count in one `state` of the thread."""
+class Known(NamedTuple):
+    """What is known of a namespace of a thread: its values by channel, and the state and length as in KnownThread."""
 
     state: str
+    length: int
+    values: dict[str, KnownValue]
+
+
+@dataclass(slots=True)
+class KnownThread:
+    """The known values of a thread by namespace and channel. Their places count in one `state` of the thread.
+
+    `length` is the highest number of records that was seen in that state.
+    """
+
+    state: str
+    length: int = 0
     values: dict[tuple[str, str], KnownValue] = field(default_factory=dict)
-    size: int = 0
+    size: int = _THREAD_BYTES
 
     def add(self, key: tuple[str, str], value: KnownValue) -> None:
         """Know this value in place of the one that was known before."""
@@ -43,20 +59,27 @@ class KnownValues:
         self._size = 0
         self._lock = Lock()
 
-    def of(self, session_id: str, ns: str) -> tuple[str, dict[str, KnownValue]]:
-        """The state of a thread, and the known values of a namespace by channel."""
+    def of(self, session_id: str, ns: str) -> Known:
+        """What is known of a namespace of a thread."""
         with self._lock:
             thread = self._threads.get(session_id)
             if thread is None:
-                return "", {}
-            return thread.state, {channel: value for (of_ns, channel), value in thread.values.items() if of_ns == ns}
+                return Known("", 0, {})
+            values = {channel: value for (of_ns, channel), value in thread.values.items() if of_ns == ns}
+            return Known(thread.state, thread.length, values)
 
-    def add(self, session_id: str, ns: str, state: str, values: dict[str, KnownValue]) -> None:
+    def length(self, session_id: str) -> int:
+        """The highest number of records of a thread that was seen."""
+        thread = self._threads.get(session_id)
+        return thread.length if thread else 0
+
+    def add(self, session_id: str, ns: str, state: str, length: int, values: dict[str, KnownValue]) -> None:
         """Know these values of a namespace by channel. In another state than before, the others are forgotten."""
         with self._lock:
             thread = self._forgotten(session_id)
             if thread is None or thread.state != state:
                 thread = KnownThread(state)
+            thread.length = max(thread.length, length)
             for channel, value in values.items():
                 thread.add((ns, channel), value)
             self._threads[session_id] = thread

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, cast
+from collections.abc import AsyncIterator, Container, Iterator, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -14,21 +15,22 @@ from langgraph.checkpoint.base import (
     Checkpoint,
     CheckpointMetadata,
     CheckpointTuple,
-    get_checkpoint_id,
     get_checkpoint_metadata,
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.types import INTERRUPT, RESUME
 
-from torpor.history.adapters.checkpoints import draft, from_reply, to_record, to_writes
+from torpor.history.adapters.checkpoints import draft, from_reply, to_record, to_tuple, to_writes
 from torpor.history.adapters.known_values import KnownValues
 from torpor.history.adapters.pruning import latest_only
+from torpor.history.adapters.reading import ValueReader
+from torpor.history.adapters.targets import Target
 from torpor.history.adapters.two_ways import awaited_method, blocking_method, in_a_thread
-from torpor.history.calls import WrittenRecord
+from torpor.history.calls import KnownPlaces, WrittenRecord
 from torpor.history.clients.blocking import iterate_sync
 from torpor.history.clients.kinds import Client, kind_of
 from torpor.history.conversation import Archive
-from torpor.history.errors import ClientMismatch, InvalidArgument, MessageCorrupt
+from torpor.history.errors import ClientMismatch, InvalidArgument
 from torpor.history.expiry import Expiry, check_seconds
 from torpor.history.keys import DEFAULT_NAMESPACE, check_namespace, check_owner
 from torpor.history.limits import MAX_MESSAGE_BYTES, MIB, check_max_message_bytes
@@ -37,25 +39,6 @@ from torpor.history.records.thread import StoredCheckpoint
 from torpor.history.thread import ThreadConversation
 
 _CACHE_BYTES = 64 * MIB
-
-
-@dataclass(frozen=True, slots=True)
-class _Target:
-    """The thread, namespace and checkpoint that a config names, and the owner's entry if it has one."""
-
-    thread_id: Any
-    ns: str | None
-    id: str | None
-    owner: dict[str, str]
-
-    @property
-    def session_id(self) -> str:
-        return str(self.thread_id)
-
-    def config(self, name: Name) -> RunnableConfig:
-        """The config of a checkpoint of this thread."""
-        named = {"thread_id": self.thread_id, "checkpoint_ns": name.ns, "checkpoint_id": name.id}
-        return {"configurable": {**named, **self.owner}}
 
 
 class MemorystoreSaver(BaseCheckpointSaver[Any]):
@@ -100,6 +83,9 @@ class MemorystoreSaver(BaseCheckpointSaver[Any]):
         self._owner_field = owner_field
         self._assigns = assign_owner
         self._known = KnownValues(cache_bytes)
+        self._cache_bytes = cache_bytes
+        self._reader = ValueReader(self.serde, cache_bytes)
+        self._threads = lru_cache(maxsize=1_000)(self._opened)
         self._options: dict[str, Any] = {
             "expiry": Expiry.of_seconds(ttl, max_age, archive_retention),
             "allow_reuse": allow_reuse,
@@ -138,17 +124,18 @@ class MemorystoreSaver(BaseCheckpointSaver[Any]):
         name = Name(target.ns or "", checkpoint["id"])
         light = {key: value for key, value in checkpoint.items() if key != "channel_values"}
         rest = Typed(*self.serde.dumps_typed([light, get_checkpoint_metadata(config, metadata)]))
-        state, known = self._known.of(target.session_id, name.ns)
+        state, length, known = self._known.of(target.session_id, name.ns)
         while True:
             made = draft(self.serde, checkpoint, new_versions, known)
             record = to_record(name, target.id, rest, made)
-            written = await self._write(target, record, state=state if made.refers else "")
+            written = await self._write(target, record, state=state if made.refers else "", length=length)
             if written:
                 break
             self._known.forget(target.session_id)
             known = {}
         if written.position is not None:
-            self._known.add(target.session_id, name.ns, written.state, made.known_at(written.position))
+            at = written.position
+            self._known.add(target.session_id, name.ns, written.state, at + 1, made.known_at(at))
         return target.config(name)
 
     put = blocking_method(_put)
@@ -164,7 +151,10 @@ class MemorystoreSaver(BaseCheckpointSaver[Any]):
         record = to_writes(self.serde, Name(target.ns or "", target.id), writes, task_id, task_path)
         channels = {channel for channel, _ in writes}
         waits = True if INTERRUPT in channels else False if RESUME in channels else None
-        await self._write(target, record, interrupts=waits)
+        length = self._known.length(target.session_id)
+        written = await self._write(target, record, length=length, interrupts=waits)
+        if written and written.position is not None:
+            self._known.add(target.session_id, record.name.ns, written.state, written.position + 1, {})
 
     put_writes = blocking_method(_put_writes)
     aput_writes = awaited_method(_put_writes)
@@ -177,15 +167,18 @@ class MemorystoreSaver(BaseCheckpointSaver[Any]):
         """
         target = self._target(config)
         ns = target.ns or ""
-        reply = await self._thread(target).checkpoint(ns, target.id)
-        found = from_reply(reply)
+        state, length, before = self._known.of(target.session_id, ns)
+        asked = list(before.values())
+        places = KnownPlaces(state, length, [each.place for each in asked])
+        reply = await self._thread(target).checkpoint(ns, target.id, places)
+        found = from_reply(reply, asked)
         if found is None:
             return None
         stored, known = found
-        read = self._tuple(target, stored)
+        read = self._tuple(target, stored, before)
         versions = read.checkpoint["channel_versions"]
         versioned = {channel: replace(value, version=versions.get(channel)) for channel, value in known.items()}
-        self._known.add(target.session_id, ns, reply.state, versioned)
+        self._known.add(target.session_id, ns, reply.state, reply.length, versioned)
         return read
 
     get_tuple = blocking_method(_get_tuple)
@@ -201,7 +194,7 @@ class MemorystoreSaver(BaseCheckpointSaver[Any]):
         if config is None:
             raise NotImplementedError("there is no list of all threads: name one in configurable['thread_id']")
         target = self._target(config)
-        end = self._end(target, before)
+        end = target.end(before)
         thread = await self._thread(target).all()
         for name in thread.names():
             if limit is not None and limit <= 0:
@@ -245,7 +238,7 @@ class MemorystoreSaver(BaseCheckpointSaver[Any]):
 
     async def _delete_thread(self, thread_id: str) -> None:
         """Empty a thread at once, for good; the worker erases its archived records. Raises SessionHeld."""
-        await self._thread(self._named(thread_id)).clear()
+        await self._thread(Target(thread_id)).clear()
         self._known.forget(str(thread_id))
 
     delete_thread = blocking_method(_delete_thread)
@@ -256,7 +249,7 @@ class MemorystoreSaver(BaseCheckpointSaver[Any]):
 
         Raises SessionNotFound if there is nothing to copy, and SessionExists if the second thread is there.
         """
-        source, target = (self._thread(self._named(each)) for each in (source_thread_id, target_thread_id))
+        source, target = (self._thread(Target(each)) for each in (source_thread_id, target_thread_id))
         await source.copy_to(target)
 
     copy_thread = blocking_method(_copy_thread)
@@ -275,7 +268,7 @@ class MemorystoreSaver(BaseCheckpointSaver[Any]):
             if strategy == "delete":
                 await self._delete_thread(thread_id)
                 continue
-            await self._thread(self._named(thread_id)).rewrite(
+            await self._thread(Target(thread_id)).rewrite(
                 lambda thread: latest_only(thread, lambda rest: self.serde.loads_typed(rest)[1])
             )
             self._known.forget(str(thread_id))
@@ -295,54 +288,23 @@ class MemorystoreSaver(BaseCheckpointSaver[Any]):
 
     # The rest
 
-    def _target(self, config: RunnableConfig) -> _Target:
-        named = config.get("configurable") or {}
-        if named.get("thread_id") is None:
-            raise InvalidArgument("the config names no thread: configurable['thread_id'] is missing")
-        owner = named.get(self._owner_field)
-        entry = {} if owner is None else {self._owner_field: check_owner(owner)}
-        return _Target(named["thread_id"], named.get("checkpoint_ns"), get_checkpoint_id(config) or None, entry)
+    def _target(self, config: RunnableConfig) -> Target:
+        return Target.of(config, self._owner_field)
 
-    def _named(self, thread_id: str) -> _Target:
-        return _Target(thread_id, None, None, {})
+    def _thread(self, target: Target) -> ThreadConversation:
+        return self._threads(target.session_id, target.owner or self._owner)
 
-    def _end(self, target: _Target, before: RunnableConfig | None) -> str | None:
-        """The id before which a list ends; raises InvalidArgument for another thread's."""
-        if before is None:
-            return None
-        named = before.get("configurable") or {}
-        if named.get("thread_id", target.thread_id) != target.thread_id:
-            raise InvalidArgument(f"`before` is of another thread than {target.session_id!r}")
-        return get_checkpoint_id(before)
-
-    def _thread(self, target: _Target) -> ThreadConversation:
-        owner = target.owner.get(self._owner_field, self._owner)
+    def _opened(self, session_id: str, owner: str | None) -> ThreadConversation:
         assigns = self._assigns and owner is not None
-        return ThreadConversation(self._client, target.session_id, owner=owner, assign_owner=assigns, **self._options)
+        return ThreadConversation(self._client, session_id, owner=owner, assign_owner=assigns, **self._options)
 
-    async def _write(self, target: _Target, record: Record, **given: Any) -> WrittenRecord | None:
+    async def _write(self, target: Target, record: Record, **given: Any) -> WrittenRecord | None:
         return await self._thread(target).write(record, interrupted_idle=self._interrupted_idle, **given)
 
-    def _tuple(self, target: _Target, stored: StoredCheckpoint) -> CheckpointTuple:
-        record = stored.checkpoint
-        try:
-            light, metadata = self.serde.loads_typed(record.rest)
-            values = {channel: self.serde.loads_typed(typed) for channel, typed in stored.values.items()}
-            pending = [
-                (each.task, each.write.channel, self.serde.loads_typed(each.write.value)) for each in stored.pending()
-            ]
-        except NotImplementedError as exc:
-            raise MessageCorrupt(
-                f"checkpoint {record.name.id} of thread {target.session_id!r} was written by another serializer than "
-                f"this saver's serde: {exc}"
-            ) from exc
-        return CheckpointTuple(
-            target.config(record.name),
-            cast(Checkpoint, {**light, "channel_values": values}),
-            metadata,
-            None if record.parent is None else target.config(Name(record.name.ns, record.parent)),
-            pending,
-        )
+    def _tuple(self, target: Target, stored: StoredCheckpoint, again: Container[str] = ()) -> CheckpointTuple:
+        if self._reader.serde is not self.serde:  # LangGraph copies a saver, and gives it another allow-list
+            self._reader = ValueReader(self.serde, self._cache_bytes)
+        return to_tuple(self.serde, self._reader, target, stored, again)
 
     def _check_blocking(self) -> None:
         if self._asynchronous:

@@ -24,10 +24,13 @@ from torpor.history.calls.events import add_events, archive_health
 from torpor.history.calls.holding import (
     find_hold,
     find_owner_hold,
+    find_owner_release,
+    find_release,
     hold,
     hold_owner,
     note_hold_applied,
     note_owner_hold,
+    note_owner_release,
     release_hold,
 )
 from torpor.history.calls.identity import identify, move_fence, note_epoch
@@ -49,6 +52,7 @@ from torpor.history.calls.restoring import abandon, begin_restore, finish_restor
 from torpor.history.calls.scheduling import close, update
 from torpor.history.calls.threads import (
     CheckpointReply,
+    KnownPlaces,
     NewRecord,
     WrittenRecord,
     read_checkpoint,
@@ -63,6 +67,7 @@ __all__ = [
     "CheckpointReply",
     "Deployment",
     "Keep",
+    "KnownPlaces",
     "NewRecord",
     "WrittenRecord",
     "abandon",
@@ -89,6 +94,8 @@ __all__ = [
     "end_election",
     "find_hold",
     "find_owner_hold",
+    "find_owner_release",
+    "find_release",
     "finish_restore",
     "give_back",
     "hold",
@@ -102,6 +109,7 @@ __all__ = [
     "note_erased",
     "note_hold_applied",
     "note_owner_hold",
+    "note_owner_release",
     "overview",
     "owned",
     "peek_list",

@@ -122,7 +122,7 @@ def note_erased(deployment: Deployment, lease: Lease, floor: int, again: timedel
     keys = deployment.keyspace.of(session)
     return Call(
         script("note_erased"),
-        [keys.messages(session), keys.metadata(session), keys.due, keys.tally],
+        [keys.messages(session), keys.metadata(session), keys.due, keys.tally, keys.holds],
         [session, lease.token, floor, *deployment.defaults, b"" if again is None else again // MILLISECOND],
         lambda reply: EraseOutcome(reply.decode()),
     )

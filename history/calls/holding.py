@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from torpor.history.calls import refusals
-from torpor.history.calls.call import Call, Deployment
+from torpor.history.calls.call import Call, Deployment, to_moment, to_ms
 from torpor.history.calls.session_info import to_hold
 from torpor.history.errors import InvalidReason
 from torpor.history.keys import encode_owner, encode_session_id
@@ -55,14 +56,48 @@ def _hold(
     )
 
 
-def hold_owner(deployment: Deployment, shard: int, owner: str, reason: str | None) -> Call[bool]:
-    """Put an owner under a legal hold in a shard, or release it with None; False if there was none to release."""
+def hold_owner(deployment: Deployment, shard: int, owner: str, reason: str | None) -> Call[LegalHold | None]:
+    """Put an owner under a legal hold in a shard, or release it with None; returns that hold, None if there was none.
+
+    After a release in all shards, `note_owner_release` comes.
+    """
     return Call(
         script("hold_owner"),
         [deployment.keyspace.shard(shard).holds],
         [encode_owner(owner), b"" if reason is None else _encode_reason(reason)],
-        bool,
+        to_hold,
         repeatable=reason is not None,
+    )
+
+
+def note_owner_release(deployment: Deployment, owner: str, since: datetime) -> Call[bool]:
+    """Note that the legal hold of an owner was released in all shards; it was there `since` then."""
+    encoded = encode_owner(owner)
+    return Call(
+        script("note_owner_release"),
+        [deployment.keyspace.of(encoded).holds],
+        [encoded, to_ms(since)],
+        bool,
+    )
+
+
+def find_release(deployment: Deployment, session_id: str) -> Call[datetime | None]:
+    """Find when the own legal hold of a session was last released."""
+    return _find_release(deployment, b"session", encode_session_id(session_id))
+
+
+def find_owner_release(deployment: Deployment, owner: str) -> Call[datetime | None]:
+    """Find when the legal hold of an owner was last released."""
+    return _find_release(deployment, b"owner", encode_owner(owner))
+
+
+def _find_release(deployment: Deployment, kind: bytes, id: bytes) -> Call[datetime | None]:  # noqa: A002 - of either
+    # The shard of an owner is chosen as that of a session with the same name.
+    return Call(
+        script("find_release"),
+        [deployment.keyspace.of(id).holds],
+        [kind, id],
+        lambda reply: to_moment(reply) if reply else None,
     )
 
 

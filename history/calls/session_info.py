@@ -75,6 +75,7 @@ def _to_session_info(
         kind=kind,
         hold_pending="hold_pending" in fields,
         purge=fields["purge"].decode(errors="replace") if fields.get("state") == b"purged" else None,
+        removed=int(fields.get("removed", 0)),
         recheck_at=to_moment_or_none(recheck_ms) if recheck_ms > now_ms else None,
         waiting_since=to_moment_or_none(_waiting_since(fields, status, score)),
         owner_assigned="owner_assigned" in fields,

@@ -1,7 +1,7 @@
 -- Put a session under a legal hold or release it. The session is due then, and the worker updates its objects in the
 -- archive.
 -- Atomic: a clear or a purge either comes before the hold or is refused.
--- Uses: clock, due, epoch, number, owner
+-- Uses: clock, due, epoch, legal_hold, number, owner
 -- Reads: epoch, state, last_active, idle, max_age, floor, hold_pending, restore_until, tombstone_until, owner, complete
 -- KEYS[1] list    messages
 -- KEYS[2] hash    metadata
@@ -27,7 +27,9 @@ local now_ms = clock_ms()
 if ARGV[2] == 'set' then
   redis.call('HSET', KEYS[5], 's' .. ARGV[1], int(now_ms) .. ':' .. ARGV[3], 'c' .. ARGV[1], ARGV[4])
 elseif ARGV[2] == 'release' then
-  if redis.call('HDEL', KEYS[5], 's' .. ARGV[1], 'c' .. ARGV[1]) == 0 then return {'none'} end
+  if not hold then return {'none'} end
+  redis.call('HDEL', KEYS[5], 's' .. ARGV[1], 'c' .. ARGV[1])
+  note_release(KEYS[5], 'session', ARGV[1], hold:match('^%d+'), now_ms)
 end
 local length = redis.call('LLEN', KEYS[1])
 if not session.epoch and length == 0 then

@@ -3,7 +3,13 @@
 -- KEYS[1] hash    legal holds
 -- ARGV[1] owner
 -- ARGV[2] the reason, '' to release
--- Returns 1 | 0 there was no hold to release
-if ARGV[2] == '' then return redis.call('HDEL', KEYS[1], 'o' .. ARGV[1]) end
-redis.call('HSET', KEYS[1], 'o' .. ARGV[1], int(clock_ms()) .. ':' .. ARGV[2])
-return 1
+-- Returns the hold that was set or released, 'since (ms):reason', or '' if there was none to release
+local field = 'o' .. ARGV[1]
+local hold = redis.call('HGET', KEYS[1], field) or ''
+if ARGV[2] == '' then
+  redis.call('HDEL', KEYS[1], field)
+else
+  hold = int(clock_ms()) .. ':' .. ARGV[2]
+  redis.call('HSET', KEYS[1], field, hold)
+end
+return hold

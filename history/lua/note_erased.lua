@@ -1,12 +1,13 @@
 -- Note that the archive below a cleared session's floor is erased, so that the session can be archived again.
 -- A tombstone goes when its time is over.
 -- Atomic: a later clear keeps its own floor.
--- Uses: clock, due, epoch, lease, number
+-- Uses: clock, due, epoch, lease, legal_hold, number
 -- Reads: epoch, floor, last_active, idle, max_age, recheck_at, state, tombstone_until, hold_pending, restore_until
 -- KEYS[1] list    messages
 -- KEYS[2] hash    metadata
 -- KEYS[3] zset    due
 -- KEYS[4] hash    tally
+-- KEYS[5] hash    legal holds
 -- ARGV[1] session id
 -- ARGV[2] token
 -- ARGV[3] the floor below which the archive was erased
@@ -33,6 +34,7 @@ if session.state == 'purged' then
   remember_epoch(KEYS[4], session.epoch)
   redis.call('HINCRBY', KEYS[4], 'tombstones', -1)
   redis.call('UNLINK', KEYS[2])
+  redis.call('HDEL', KEYS[5], RELEASE.session .. ARGV[1])
   redis.call('ZREM', KEYS[3], ARGV[1])
   return 'done'
 end

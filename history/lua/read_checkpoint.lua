@@ -15,17 +15,21 @@
 -- ARGV[5] namespace of the checkpoint
 -- ARGV[6] id of the checkpoint, '' for the latest one
 -- ARGV[7] caller
--- Returns {'1' if no part is in the archive alone, state, [position, checkpoint, [for each value: its parts in earlier
---   records, newest first], record of writes...]} without the rest if there is no such checkpoint | {'kind'} it is a chat
---   | {'owner'} another owner's session | {'unowned'}
+-- ARGV[8] state in which the caller's known values were read, '' if it has none
+-- ARGV[9] number of records at that time
+-- ARGV[10...] for each known value: its place, as 65536 * position + slot
+-- Returns {'1' if no part is in the archive alone, state, number of records, [position, checkpoint, [for each value: its
+--   parts in earlier records, newest first; the number of the known value it goes on after, if that is so], record of writes...]}
+--   without the rest if there is no such checkpoint | {'kind'} it is a chat | {'owner'} another owner's session | {'unowned'}
 local length = redis.call('LLEN', KEYS[1])
 local session = read_session(KEYS[2])
 local refused = refused_caller(session.owner, ARGV[7], KEYS[1])
 if refused then return refused end
-local reply = {(session.complete or session.state == 'purged') and '1' or '0', places_of(session)}
+local places = places_of(session)
+local reply = {(session.complete or session.state == 'purged') and '1' or '0', places, int(length)}
 if length == 0 then return reply end
 local wanted = ARGV[6]
-local state, latest_field = covered(session, length), 'l' .. ARGV[5]
+local state, latest_field = places .. ':' .. int(length), 'l' .. ARGV[5]
 allow_at_memory_limit(KEYS[3])
 local index = from_index(KEYS[4], KEYS[1], length, state, checkpoint_field(ARGV[5], wanted), latest_field)
 if not index then return {'kind'} end
@@ -38,10 +42,14 @@ for at in string.gmatch(positions or '', '%d+') do
   if is_checkpoint(record) then checkpoint, position = record, tonumber(at) else writes[#writes + 1] = record end
 end
 if not checkpoint then return reply end
+local known = {}
+if ARGV[8] == places and length >= tonumber(ARGV[9]) then
+  for number = 10, #ARGV do known[tonumber(ARGV[number])] = number - 9 end
+end
 local values = {}
 for reference = 1, select(4, tables_of(checkpoint)) do
-  values[reference] = earlier_parts(KEYS[1], checkpoint, position, reference - 1)
+  values[reference] = earlier_parts(KEYS[1], checkpoint, position, reference - 1, known)
 end
-reply[3], reply[4], reply[5] = int(position), checkpoint, values
-for number, record in ipairs(writes) do reply[5 + number] = record end
+reply[4], reply[5], reply[6] = int(position), checkpoint, values
+for number, record in ipairs(writes) do reply[6 + number] = record end
 return reply

@@ -24,34 +24,39 @@
 -- ARGV[11] idle timeout (ms) from this write to the next activity if a task waits for a person at the checkpoint, or ''
 -- ARGV[12] '1' if the record is such a task's interrupt, '0' if it resumes one, else ''
 -- ARGV[13] state in which the record's places were read, '' if it has none
--- ARGV[14] namespace of the checkpoint
--- ARGV[15] id of the checkpoint
--- ARGV[16] kind of the record, 1 byte
--- ARGV[17] the record after its position
--- Returns {'ok', state, position} | {'ok'} written before | {'moved'} another state: its places mean nothing any more
+-- ARGV[14] number of records at that time: the position that stands in the record
+-- ARGV[15] namespace of the checkpoint
+-- ARGV[16] id of the checkpoint
+-- ARGV[17] the record
+-- Returns {'ok', state, position} | {'ok'} written before
+--   | {'moved'} another state, or Redis has lost records: its places mean nothing any more
 --   | {'kind'} the session is a chat | {'owner'} another owner's session | {'unowned'} | {'purged'}
 --   | {'unknown'} it may be asleep
 local keys = {messages = KEYS[1], metadata = KEYS[2], due = KEYS[3], tally = KEYS[4], recent_requests = KEYS[5],
   owner = KEYS[7]}
 local given = {session_id = ARGV[1], request = ARGV[2], default_idle = ARGV[3], default_max_age = ARGV[4],
   idle = ARGV[5], max_age = ARGV[6], retention = ARGV[7], caller = ARGV[8], allow_reuse = ARGV[9],
-  only_known = ARGV[10]}
+  only_known = ARGV[10], next_idle = '', is_thread = true}
 local session, position = read_session(KEYS[2]), redis.call('LLEN', KEYS[1])
 local refused = refused_caller(session.owner, ARGV[8], KEYS[1])
 if refused then return refused end
-if ARGV[13] ~= '' and ARGV[13] ~= places_of(session) then return {'moved'} end
-local field = checkpoint_field(ARGV[14], ARGV[15])
-local latest_field, waiting_field = 'l' .. ARGV[14], 'i' .. ARGV[14]
-local index = from_index(KEYS[6], KEYS[1], position, covered(session, position), field, latest_field, waiting_field)
+local places, expected, record = places_of(session), tonumber(ARGV[14]), ARGV[17]
+if ARGV[13] ~= '' and (ARGV[13] ~= places or position < expected) then return {'moved'} end
+if position ~= expected then record = with_position(record, position) end
+local field = checkpoint_field(ARGV[15], ARGV[16])
+local latest_field, waiting_field = 'l' .. ARGV[15], 'i' .. ARGV[15]
+local at = int(position)
+local index = from_index(KEYS[6], KEYS[1], position, places .. ':' .. at, field, latest_field, waiting_field)
 if not index then return {'kind'} end
-local waits = ARGV[12] == '1' or (ARGV[12] == '' and index[4] == ARGV[15])
-given.next_idle, given.is_thread = waits and ARGV[11] or '', true
-local reply = write_messages(keys, given, session, {with_position(ARGV[16], position, ARGV[17])}, 1)
+local waits = ARGV[12] == '1' or (ARGV[12] == '' and index[4] == ARGV[16])
+if waits then given.next_idle = ARGV[11] end
+local reply = write_messages(keys, given, session, {record}, 1)
 if reply[1] ~= 'ok' then return reply end
 if reply[2] == position then return {'ok'} end
-local entries = {'.', covered(session, position + 1), field, (index[2] or '') .. int(position) .. ' '}
-if is_checkpoint(ARGV[16]) and ARGV[15] > (index[3] or '') then add(entries, latest_field, ARGV[15]) end
-if ARGV[12] == '1' then add(entries, waiting_field, ARGV[15]) end
+local state = places_of(session)
+local entries = {'.', state .. ':' .. int(position + 1), field, (index[2] or '') .. at .. ' '}
+if is_checkpoint(record) and ARGV[16] > (index[3] or '') then add(entries, latest_field, ARGV[16]) end
+if ARGV[12] == '1' then add(entries, waiting_field, ARGV[16]) end
 redis.call('HSET', KEYS[6], unpack(entries))
 if ARGV[12] == '0' then redis.call('HDEL', KEYS[6], waiting_field) end
-return {'ok', places_of(session), int(position)}
+return {'ok', state, at}

@@ -30,10 +30,12 @@ import ormsgpack
 from torpor.history.errors import InvalidArgument, MessageCorrupt
 
 _HEAD = struct.Struct(">BIHH")
+_LENGTHS = struct.Struct(">HH")
 _COUNTS = struct.Struct(">HH")
 _VALUE = struct.Struct(">IHI")
 _PLACE = struct.Struct(">IH")
 _NOWHERE = 0xFFFFFFFF
+_NO_PLACE = (_NOWHERE, 0)
 _MOST = 0xFFFF
 # What a damaged record raises.
 _DAMAGED = (struct.error, ValueError, TypeError, IndexError)
@@ -92,25 +94,20 @@ class Checkpoint:
     @property
     def payload(self) -> bytes:
         """The bytes after `at`."""
-        ends, end = [], 0
+        pieces = [_named(self.name), _COUNTS.pack(len(self.values), len(self.channels))]
+        end = 0
         for value in self.values:
             end += len(value.data)
-            ends.append(end)
-        places = [place if isinstance(place, Place) else Place(_NOWHERE, place) for _, place in self.channels.values()]
-        kinds = [kind for kind, _ in self.channels.values()]
-        return b"".join(
-            (
-                _named(self.name),
-                _COUNTS.pack(len(self.values), len(places)),
-                *(
-                    _VALUE.pack(*(value.after or (_NOWHERE, 0)), end)
-                    for value, end in zip(self.values, ends, strict=True)
-                ),
-                *(_PLACE.pack(*place) for place in places),
-                *(value.data for value in self.values),
-                ormsgpack.packb([self.parent, list(self.channels), kinds, *self.rest]),
-            )
-        )
+            at, slot = value.after or _NO_PLACE
+            pieces.append(_VALUE.pack(at, slot, end))
+        kinds = []
+        for kind, place in self.channels.values():
+            kinds.append(kind)
+            at, slot = (_NOWHERE, place) if isinstance(place, int) else place
+            pieces.append(_PLACE.pack(at, slot))
+        pieces += [value.data for value in self.values]
+        pieces.append(ormsgpack.packb([self.parent, list(self.channels), kinds, *self.rest]))
+        return b"".join(pieces)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,4 +189,4 @@ def _named(name: Name) -> bytes:
     ns, identity = name.ns.encode(), name.id.encode()
     if max(len(ns), len(identity)) > _MOST:
         raise InvalidArgument(f"a namespace and a checkpoint's id have {_MOST:,} bytes of UTF-8 at most")
-    return struct.pack(">HH", len(ns), len(identity)) + ns + identity
+    return _LENGTHS.pack(len(ns), len(identity)) + ns + identity

@@ -24,7 +24,7 @@ def appended(before: Typed, now: Typed) -> bytes | None:
     kept = len(before.data) - old_head
     if not (old_head and new_head and 0 < old <= new) or now.data[:new_head] != _head_of(new):
         return None
-    if now.data[new_head : new_head + kept] != before.data[old_head:]:
+    if not now.data.startswith(before.data[old_head:], new_head):
         return None
     return _head_of(new - old) + now.data[new_head + kept :]
 

@@ -7,21 +7,11 @@ from typing import TypeVar
 
 from torpor.history import calls
 from torpor.history.errors import TorporError
-from torpor.history.outcomes import HoldKind
-from torpor.history.session import LegalHold
+from torpor.history.session import HoldRecord, HoldRecords, LegalHold
 from torpor.history.store.operation import Operation
 from torpor.history.store.runner import BlockingRunner
 
 T = TypeVar("T")
-
-
-# Whether a session is under a hold of its own, and of its owner.
-_KINDS = {
-    (False, False): None,
-    (True, False): HoldKind.SESSION,
-    (False, True): HoldKind.OWNER,
-    (True, True): HoldKind.BOTH,
-}
 
 
 class LegalHolds(BlockingRunner):
@@ -30,12 +20,15 @@ class LegalHolds(BlockingRunner):
     def hold_owner(self, owner: str, reason: str | None) -> bool:
         """Put an owner under a legal hold, or release it with None; False if there was none to release.
 
-        One pipeline, each shard atomic on its own; repeatable. Call `note_owner_holds` for the owner's sessions
-        afterwards. Raises InvalidOwner and InvalidReason.
+        One pipeline, each shard atomic on its own; repeatable. A release is noted when all shards have released the
+        hold. Call `note_owner_holds` for the owner's sessions afterwards. Raises InvalidOwner and InvalidReason.
         """
         shards = range(self._recorded.keyspace.shards)
         outcomes = self.run_many([calls.hold_owner(self._recorded, shard, owner, reason) for shard in shards])
-        return any(map(_or_raise, outcomes))
+        holds = [hold for hold in map(_or_raise, outcomes) if hold]
+        if reason is None and holds:
+            self.run(calls.note_owner_release(self._recorded, owner, max(hold.since for hold in holds)))
+        return bool(holds)
 
     def note_owner_holds(self, session_ids: Sequence[str]) -> None:
         """Have the worker set or release the holds of these sessions' objects, as their owner's; one pipeline."""
@@ -47,12 +40,30 @@ class LegalHolds(BlockingRunner):
         found = self.run_many([calls.find_hold(self.deployment, session, owners) for session, owners in sessions])
         return [_or_raise(hold) for hold in found]
 
-    def hold_kinds(self, sessions: Sequence[tuple[str, Sequence[str]]]) -> list[HoldKind | None]:
-        """Whose legal hold keeps each session, its own or that of one of its owners; one pipeline."""
-        own = [calls.find_hold(self.deployment, session, []) for session, _ in sessions]
-        owners = [calls.find_owner_hold(self.deployment, session, owners) for session, owners in sessions]
-        found = [_or_raise(hold) is not None for hold in self.run_many([*own, *owners])]
-        return [_KINDS[each] for each in zip(found[: len(own)], found[len(own) :], strict=True)]
+    def hold_records(self, sessions: Sequence[tuple[str, Sequence[str]]]) -> list[HoldRecords]:
+        """What Redis knows of the legal holds of each session, its own and those of these owners; two pipelines."""
+        asked = [(session, owner) for session, owners in sessions for owner in (None, *dict.fromkeys(owners))]
+        holds = self.run_many(
+            [
+                calls.find_hold(self.deployment, session, [])
+                if owner is None
+                else calls.find_owner_hold(self.deployment, session, [owner])
+                for session, owner in asked
+            ]
+        )
+        releases = self.run_many(
+            [
+                calls.find_release(self.deployment, session)
+                if owner is None
+                else calls.find_owner_release(self.deployment, owner)
+                for session, owner in asked
+            ]
+        )
+        records = map(HoldRecord, map(_or_raise, holds), map(_or_raise, releases))
+        return [
+            HoldRecords(next(records), {owner: next(records) for owner in dict.fromkeys(owners)})
+            for _, owners in sessions
+        ]
 
     note_hold_applied = Operation(calls.note_hold_applied)
 

@@ -19,8 +19,8 @@ from torpor.worker.errors import ArchiveMisconfigured, DeploymentMismatch
 from torpor.worker.sleep.opening import OpenDeployment
 
 # The first use may be one of these.
-MAKING = ["archive none", "import {file}", "adopt --match zz* --format memorystore"]
-BEFORE_MAKING = ["import {file} --dry-run", "adopt --match zz* --format memorystore --dry-run"]
+MAKING = ["archive none", "sweep --once", "import {file}", "adopt --match zz* --format memorystore"]
+BEFORE_MAKING = ["sweep --dry-run", "import {file} --dry-run", "adopt --match zz* --format memorystore --dry-run"]
 # These rely on the archive being the right one, and so on a first use that was before them.
 RELYING = [
     "purge --session none --yes",
@@ -101,7 +101,7 @@ def test_each_door_lets_in_who_belongs_together_and_refuses_the_others_with_noth
         assert done.code != 2 or names_both(done, sides), (door, done)
         assert door not in TELLING or "live in Redis" in done.out, done
         if done.code == 2 and at_redis == at_archive == "of an older version":
-            assert "an older version made this deployment" in done.said, (door, done)
+            assert "An older version made this deployment" in done.said, (door, done)
         if done.code == 2 or door in (*LOOKING, *TELLING, *BEFORE_MAKING):
             assert contents_of(services.sessions, services.archive) == before, door
 
@@ -109,6 +109,7 @@ def test_each_door_lets_in_who_belongs_together_and_refuses_the_others_with_noth
 MAKERS: dict[str, Callable[[Torpor, Services, str], object]] = {
     "archive": lambda torpor, _, __: torpor("archive", "none").code == 3,
     "import": lambda torpor, _, file: torpor("import", file).code == 0,
+    "sweep": lambda torpor, _, __: torpor("sweep", "--once").code == 0,
     "adopt": lambda torpor, _, __: torpor("adopt", "--match", "zz*", "--format", "memorystore").code == 0,
     "worker": lambda _, services, __: identity.make(services.sessions, services.archive),
     "task": lambda _, __, ___: OpenDeployment(load_settings()).services(),

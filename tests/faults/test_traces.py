@@ -64,6 +64,7 @@ COMMANDS: dict[str, tuple[set[str], list[list[str]]]] = {
     "sessions": ({"owner", "reason"}, [[], ["--json"]]),
     "show": (SAID | {"owner", "name"}, [[AWAKE], [AWAKE, "--json"], [NONE]]),
     "archive": (set(), [[AWAKE], [AWAKE, "--json"], [BAD], [NONE]]),
+    "sweep": (set(), [["--once"], ["--once", "--json"], ["--dry-run"]]),
     "restore": (set(), [[ASLEEP], [ASLEEP, "--json"], [NONE]]),
     "separate": (set(), [[ASLEEP], [NONE]]),
     "hold": (

@@ -6,7 +6,7 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,16 +28,23 @@ def image(
     service: str, services: Services, folder: Path, *, may_die: bool = False
 ) -> Iterator[subprocess.Popen[bytes]]:
     """The process that docker-compose.yml runs for a service, with the environment of these settings."""
-    command = [part.replace("/tmp/", f"{folder}/") for part in COMPOSE["services"][service]["command"]]
+    with run_image(service, COMPOSE["services"][service]["command"], services, folder, may_die=may_die) as process:
+        yield process
+
+
+@contextmanager
+def run_image(
+    name: str, arguments: Sequence[str], services: Services, folder: Path, *, may_die: bool = False
+) -> Iterator[subprocess.Popen[bytes]]:
+    """The process of a container with these arguments; `folder` is its /tmp, and gets its log."""
+    command = [part.replace("/tmp/", f"{folder}/") for part in arguments]
     env = environment(services.settings)
     env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
-    with (folder / f"{service}.log").open("wb") as log:
+    with (folder / f"{name}.log").open("wb") as log:
         process = subprocess.Popen(command, env=env, cwd=folder, stdout=log, stderr=log)
     try:
         yield process
-        assert may_die or process.poll() in (None, 0), (
-            f"{shlex.join(command)}:\n{(folder / f'{service}.log').read_text()}"
-        )
+        assert may_die or process.poll() in (None, 0), f"{shlex.join(command)}:\n{(folder / f'{name}.log').read_text()}"
     finally:
         process.terminate()
         try:

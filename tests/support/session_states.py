@@ -299,7 +299,7 @@ CHECKPOINTS = [to_element(Checkpoint(Name("", each), None, Typed("null", b"")), 
 
 
 def _write_record(case: Case, *, interrupts: bool | None = None, **given: Any) -> None:
-    record = calls.NewRecord("", "c", 1, CHECKPOINTS[2][5:], interrupts=interrupts)
+    record = calls.NewRecord("", "c", CHECKPOINTS[2], interrupts=interrupts)
     case.run(calls.write_record, "s", record, interrupted_idle=MINUTE, **given)
 
 
@@ -450,4 +450,4 @@ APART |= {
     "begin_adoption",
     "archive_health",
 }
-APART |= {"find_owner_hold"}
+APART |= {"find_owner_hold", "note_owner_release", "find_release", "find_owner_release"}

@@ -25,6 +25,7 @@ COMMANDS = {
     "deployment": ("deployment.deployment", "Show whether Redis and the archive belong together, or make them."),
     "sessions": ("look.sessions", "List the sessions in Redis, in no particular order."),
     "show": ("look.show", "Print the transcript of a session without waking it."),
+    "sweep": ("sweep.sweep", "Archive what is due in this process, without Celery."),
     "archive": ("sleep.archive", "Put a session to sleep now, even if it is not due."),
     "restore": ("sleep.restore", "Wake a session up."),
     "purge": ("erasure.purge", "Remove sessions for good, and write a receipt."),

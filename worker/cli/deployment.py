@@ -65,7 +65,9 @@ _CHANGES = {
         "moving",
         lambda services, given: moves.check_moved(services, force=given.force),
         lambda services, given, progress: moves.survey(services, progress, force=given.force),
-        lambda services, surveyed, given, _: moves.move_archive(services, surveyed, force=given.force),
+        lambda services, surveyed, given, progress: moves.move_archive(
+            services, surveyed, force=given.force, progress=progress
+        ),
     ),
     Action.RECOVER: _Change(
         "Let Redis {redis} take over {archive}, and refuse every other Redis there, even one in use?",
@@ -136,9 +138,11 @@ def _carry_out(services: Services, action: Action, options: _Options) -> None:
     change = _CHANGES[action]
     found = change.check(services, options)
     changes, surveyed = found.state is not State.AGREE, Survey()
-    if changes:
-        with _progress("surveying") as progress:
+    with _progress("surveying") as progress:
+        if changes:
             surveyed = change.survey(services, options, progress)
+        elif action is Action.RECOVER:
+            surveyed = catching_up.survey_done(services, progress)
     if not options.as_json:
         console.say(found.sides())
         if surveyed.missing:
@@ -181,7 +185,7 @@ _OUTCOMES = {
     ReconcileOutcome.ASLEEP: "have messages in the archive that Redis lacks, and fall asleep",
     ReconcileOutcome.JOINED: "have such messages too; what was written since stays in Redis and comes after them",
     ReconcileOutcome.EMPTIED: "were cleared or purged since, and are emptied",
-    ReconcileOutcome.PURGED: "were purged, and get their tombstones again",
+    ReconcileOutcome.PURGED: "were purged, and their tombstones stand again",
     ReconcileOutcome.BUSY: "are leased by workers or are being woken: stop the workers, and wait",
 }
 
@@ -192,6 +196,8 @@ def _say_reconciled(surveyed: Survey) -> None:
         if counted[outcome]:
             console.say(f"{counted[outcome]:,} sessions {meaning}")
     for each in surveyed.reconciled.values():
+        if each.outcome in (ReconcileOutcome.PURGED, ReconcileOutcome.EMPTIED) and each.dropped:
+            console.say(console.one_line(f"session {each.session_id} loses {each.dropped:,} messages in Redis by that"))
         if each.outcome is ReconcileOutcome.UNCLEAR:
             console.say(console.one_line(f"session {each.session_id} stays as it is: {each.detail}"))
 

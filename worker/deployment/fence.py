@@ -57,7 +57,7 @@ def claim(sessions: SessionStore, archive: ArchiveStore) -> None:
             sessions.move_fence(None, _new_token(), keep=_KEPT)
         elif _give(archive, found):
             return
-    raise DeploymentMismatch(f"{found.sides()}: another Redis uses the archive")
+    raise DeploymentMismatch(f"{found.sides()} Another Redis moves the fence again and again: it uses the archive.")
 
 
 def check_unused(found: Comparison) -> None:
@@ -68,8 +68,9 @@ def check_unused(found: Comparison) -> None:
     ago = abs(now - fence.moved_at)
     if ago < _IN_USE:
         raise DeploymentMismatch(
-            f"{found.sides()}, {ago.total_seconds():.0f} seconds ago: it uses the archive. Stop its workers, and wait "
-            f"for {_IN_USE.total_seconds() / 60:.0f} minutes; if it does not exist any more: --force"
+            f"{found.sides()} That was {ago.total_seconds():.0f} seconds ago, so it uses the archive. "
+            f"Stop its workers, and wait for {_IN_USE.total_seconds() / 60:.0f} minutes. "
+            "If it does not exist any more: --force"
         )
 
 
@@ -80,23 +81,21 @@ def check_copy(found: Comparison) -> None:
     worker died when it had moved the fence.
     """
     fence, tokens = found.archive.fence, found.redis.fence
-    if fence is None:
-        is_current = len(tokens) <= 1
-        theirs = "The copy has no token of the fence."
-    else:
-        is_current = any(each.token == fence.token for each in tokens[-2:])
-        theirs = f"The copy has the token {fence.token} of the fence{_moved_at(fence.moved_at)}."
-    if not is_current:
-        newest = f", the newest{_moved_at(tokens[-1].since)}" if tokens else ""
-        raise DeploymentMismatch(
-            f"{found.sides()}. {theirs} Redis has given others since{newest}. "
-            "What was archived in between may be missing in the copy. Copy the archive again; if the original is gone: "
-            "--force"
-        )
+    if fence is None and len(tokens) <= 1:
+        return
+    if fence is not None and fence.token in [each.token for each in tokens[-2:]]:
+        return
+    theirs = _named(fence.token, fence.moved_at) if fence else "none"
+    ours = _named(tokens[-1].token, tokens[-1].since) if tokens else "none"
+    raise DeploymentMismatch(
+        f"{found.sides()} The archive is an old copy: its token of the fence is {theirs}, the newest one of Redis is "
+        f"{ours}. What was archived since may be missing. "
+        "Copy the archive again. If the original is gone: --force"
+    )
 
 
-def _moved_at(moment: datetime | None) -> str:
-    return f" of {moment.isoformat(timespec='seconds')}" if moment else ""
+def _named(token: str, since: datetime | None) -> str:
+    return f"{token} of {since.isoformat(timespec='seconds')}" if since else token
 
 
 def _is_due(redis: Identity) -> bool:

@@ -10,6 +10,7 @@ fence tells which one uses it (see torpor.worker.deployment.fence).
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -21,22 +22,20 @@ from torpor.worker.archive.stores import ArchiveStore
 from torpor.worker.errors import ArchiveConflict, DeploymentMismatch
 from torpor.worker.failpoints import Failpoint, reach
 
+_CHECK_BOTH = "Check TORPOR_REDIS_URL and TORPOR_ARCHIVE_URL."
 _MOVED = (
-    "If the bucket has moved: torpor deployment move-archive. If both are copies, such as for staging: "
-    "torpor deployment fork"
+    "If the archive has moved: torpor deployment move-archive. "
+    "If both are copies, such as for staging: torpor deployment fork"
 )
-_OTHER = (
-    "Check TORPOR_REDIS_URL and TORPOR_ARCHIVE_URL. If both are right, because Redis was lost or replaced: "
-    "torpor deployment recover"
-)
+_OTHER = f"{_CHECK_BOTH} If both are right, Redis was lost or replaced: torpor deployment recover"
 _BEHIND = (
-    "This Redis was restored from a backup, or it is a copy of the one that uses the archive. If it was restored: "
-    "torpor deployment recover. If it is a copy, such as for staging: copy the archive too, then torpor deployment fork"
+    "If this Redis was restored from a backup: torpor deployment recover. "
+    "If it is a copy, such as for staging: copy the archive too, then torpor deployment fork"
 )
-_ELSEWHERE = "Check TORPOR_ARCHIVE_URL: Redis has recorded where its archive is"
+_ELSEWHERE = "Redis has recorded where its archive is. Check TORPOR_ARCHIVE_URL."
 _NO_IDS = (
-    "Check TORPOR_REDIS_URL and TORPOR_ARCHIVE_URL. If both are right, because Redis was lost or replaced, or the "
-    "deployment is of an older version whose workers recorded nothing in Redis: torpor deployment recover"
+    f"{_CHECK_BOTH} If both are right, Redis was lost or replaced, or workers of an older version have recorded "
+    "nothing there: torpor deployment recover"
 )
 
 
@@ -63,15 +62,12 @@ class Comparison:
         if self.archive.namespace not in (None, self.namespace):
             raise ownership.taken(self.archive.url, self.namespace)
         if self.state is State.DISAGREE:
-            raise DeploymentMismatch(f"Redis and the archive do not belong together: {self.sides()}. {self.way_out}")
+            raise DeploymentMismatch(f"Redis and the archive do not belong together. {self.sides()} {self.way_out}")
 
     def sides(self) -> str:
-        """Both sides in one sentence."""
-        recorded = f" with the archive {self.redis.archive}" if self.redis.archive else ""
-        return (
-            f"Redis {self.redis.redis}, namespace {self.namespace!r}, is of {_named(self.redis.deployment)}{recorded}; "
-            f"the archive {self.archive.url} is of {_named(self.archive.deployment)}{self._moved()}"
-        )
+        """Both sides in words, a sentence for each."""
+        there = f"The archive {self.archive.url} is of {_named(self.archive.deployment)}."
+        return " ".join([_side(self.redis, self.namespace), there, *self._moved()])
 
     @property
     def is_behind(self) -> bool:
@@ -82,12 +78,11 @@ class Comparison:
         """True if both sides may disagree only because Redis, now `redis`, was changed after it was compared."""
         return self.state is State.DISAGREE and self.redis != redis
 
-    def _moved(self) -> str:
-        if not self.is_behind or self.archive.fence is None:
-            return ""
-        moved_at = self.archive.fence.moved_at
-        when = f" at {moved_at.isoformat(timespec='seconds')}" if moved_at else ""
-        return f", whose fence another Redis has moved{when}"
+    def _moved(self) -> Iterator[str]:
+        if self.is_behind and self.archive.fence:
+            moved_at = self.archive.fence.moved_at
+            when = f" at {moved_at.isoformat(timespec='seconds')}" if moved_at else ""
+            yield f"Another Redis has moved the archive's fence{when}."
 
 
 def compare(redis: Identity, namespace: str, archive: ArchiveStore) -> Comparison:
@@ -136,8 +131,8 @@ def require(sessions: SessionStore, archive: ArchiveStore) -> None:
     found = check(sessions, archive)
     if found.state is State.NEW:
         is_older = found.redis.configured and found.archive.namespace is not None
-        why = "an older version made this deployment, which has no id" if is_older else "they were not used together"
-        raise DeploymentMismatch(f"{found.sides()}: {why} yet. Start a worker first: torpor worker")
+        why = "An older version made this deployment, which has no id" if is_older else "They were not used together"
+        raise DeploymentMismatch(f"{found.sides()} {why} yet. Start a worker first: torpor worker")
 
 
 def make(sessions: SessionStore, archive: ArchiveStore) -> Identity:
@@ -163,10 +158,7 @@ def check_recorded(sessions: SessionStore, archive_url: str) -> None:
     """Make sure that Redis knows no other archive; asks Redis alone, for what must work while the archive is down."""
     redis = sessions.identity()
     if redis.archive not in (None, archive_url):
-        raise DeploymentMismatch(
-            f"Redis {redis.redis}, namespace {sessions.namespace!r}, is of {_named(redis.deployment)} with the archive "
-            f"{redis.archive}, not {archive_url}. {_OTHER}"
-        )
+        raise DeploymentMismatch(f"{_side(redis, sessions.namespace)} TORPOR_ARCHIVE_URL is {archive_url}. {_OTHER}")
 
 
 def new_id() -> str:
@@ -206,6 +198,11 @@ def _may_begin(redis: Identity, there: ArchiveIdentity, archive: ArchiveStore) -
     namespace in the archive.
     """
     return there.namespace is not None if redis.configured else not ownership.is_used(archive)
+
+
+def _side(redis: Identity, namespace: str) -> str:
+    recorded = f" and has recorded the archive {redis.archive}" if redis.archive else ""
+    return f"Redis {redis.redis}, namespace {namespace!r}, is of {_named(redis.deployment)}{recorded}."
 
 
 def _named(deployment: str | None) -> str:

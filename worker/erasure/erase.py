@@ -14,6 +14,7 @@ from torpor.worker.archive.stores import RETRIED, StoredObject
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import ArchiveRefused, ObjectNotFound
 from torpor.worker.failpoints import Failpoint, reach
+from torpor.worker.retention import hold_notes, legal_hold
 
 # How late an upload may arrive whose connection broke: TCP gives up sooner, and Cloud Storage is quick.
 _LATEST = timedelta(minutes=5)
@@ -102,7 +103,7 @@ def _delete(services: Services, session_id: str, objects: Iterable[StoredObject]
     refused: list[tuple[StoredObject, ArchiveRefused]] = []
     for stored in objects:
         try:
-            gone = _delete_unless_held(services, session_id, stored)
+            gone = delete_unless_held(services, session_id, stored)
             deleted += gone and not _is_floor(session_id, stored)
         except ArchiveRefused as error:
             refused.append((stored, error))
@@ -110,17 +111,34 @@ def _delete(services: Services, session_id: str, objects: Iterable[StoredObject]
     return Erased(deleted, refused)
 
 
-def _delete_unless_held(services: Services, session_id: str, stored: StoredObject) -> bool:
-    """Delete an object, even if it still has the temporary hold of a legal hold that was released since."""
+def delete_unless_held(services: Services, session_id: str, stored: StoredObject) -> bool:
+    """Delete an object of a session, also if it still has the hold of a legal hold that was released since.
+
+    False if it does not exist any more. Raises ArchiveRefused, also for an object that notes a legal hold whose release
+    Redis does not know: Redis may have forgotten the hold, and not every store enforces holds.
+    """
+    notes = hold_notes.notes_of(stored)
+    if notes and not _is_free(services, session_id, stored):
+        raise ArchiveRefused(
+            f"{stored.name} is under a legal hold that was not released, as far as Redis knows: torpor doctor",
+            held=True,
+        )
     try:
         return services.archive.delete(stored)
     except ArchiveRefused as error:
-        owners = [stored.metadata["owner"]] if "owner" in stored.metadata else []
-        if not error.held or services.sessions.find_holds([(session_id, owners)]) != [None]:
+        if not error.held or not (notes or _is_free(services, session_id, stored)):
             raise
         with suppress(ObjectNotFound):
             services.archive.amend(stored, held=False)
         return services.archive.delete(stored)
+
+
+def _is_free(services: Services, session_id: str, stored: StoredObject) -> bool:
+    """True if Redis knows that the legal holds of an object were released. Of damaged metadata, only Redis can tell."""
+    owners = [stored.metadata["owner"]] if "owner" in stored.metadata else []
+    if stored.damage:
+        return services.sessions.find_holds([(session_id, owners)]) == [None]
+    return hold_notes.is_released(stored, legal_hold.records_of(services, session_id, owners))
 
 
 def _mark_again(services: Services, session_id: str, segments: Iterable[StoredObject]) -> int:

@@ -6,10 +6,10 @@ The order stays in the archive until the receipt is there, so the next sweep car
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import TypeVar
@@ -130,24 +130,28 @@ class _Run:
             founds = list(inventory.read(self.services, stored))
             listed.update(found.session for found in founds)
             if not inventory.is_removed(self.services, self.order.id, number):
-                surveyed = self.removal.survey(found.session for found in founds)
-                self._remove(number, founds, {each.found.session for each in surveyed if each.others})
+                self._remove(number, self._as_listed(founds))
         return number, listed
 
     def _list_others(self, number: int, listed: Collection[str]) -> None:
         for batch in _batches(targets(self.services, self.order)):
             surveyed = self.removal.survey(session for session in batch if session not in listed)
-            others = {each.found.session for each in surveyed if each.others}
-            founds = list(self._admitted(surveyed, named=number == 0))
-            if founds:
+            admitted = list(self._admitted(surveyed, named=number == 0))
+            if admitted:
+                founds = [each.found for each in admitted]
                 number += 1
                 inventory.write(self.services, self.order.id, number, founds)
                 reach(Failpoint.PURGE_LISTED)
                 self.found += sum((found.tally for found in founds), Tally())
-                self._remove(number, founds, others)
+                self._remove(number, admitted)
                 self.progress(self.found)
 
-    def _admitted(self, surveyed: Iterable[Surveyed], *, named: bool) -> Iterator[Found]:
+    def _as_listed(self, founds: Sequence[Found]) -> list[Surveyed]:
+        """The sessions of an inventory: what was listed of them, and what keeps them now."""
+        now = self.removal.survey(found.session for found in founds)
+        return [replace(each, found=found) for each, found in zip(now, founds, strict=True)]
+
+    def _admitted(self, surveyed: Iterable[Surveyed], *, named: bool) -> Iterator[Surveyed]:
         """The sessions to list; a session that the order names is listed even if there is nothing of it."""
         idle = self.order.idle
         cutoff = None if idle is None else self.services.sessions.now() - idle
@@ -155,11 +159,10 @@ class _Run:
             if cutoff and each.last_active and each.last_active > cutoff:
                 continue  # used since the walk came to it
             if each.found or (named and self.order.session and not each.hold):
-                yield each.found
+                yield each
 
-    def _remove(self, number: int, founds: list[Found], others: Collection[str]) -> None:
-        """Remove listed sessions, except those whose ids are others' too."""
-        removed = self.removal.remove([found for found in founds if found.session not in others])
+    def _remove(self, number: int, surveyed: Sequence[Surveyed]) -> None:
+        removed = self.removal.remove(surveyed)
         inventory.note_removed(self.services, self.order.id, number)
         reach(Failpoint.PURGE_ERASED)
         self._extend_lock()

@@ -43,8 +43,9 @@ class Removal:
         """Look at sessions, at each once."""
         return survey.survey(self.services, self.pool, list(dict.fromkeys(session_ids)), self.order)
 
-    def remove(self, founds: Sequence[Found]) -> list[Found]:
+    def remove(self, surveyed: Sequence[Surveyed]) -> list[Found]:
         """Remove sessions; returns those that could be removed. The recheck deals with the others."""
+        founds = [each.found for each in surveyed if each.kept is None]
         if self.order.scope is Scope.LIVE:
             outcomes = zip(founds, self.pool.map(self.drop, founds), strict=True)
             return [found for found, outcome in outcomes if outcome is PurgeOutcome.PURGED]
@@ -66,7 +67,7 @@ class Removal:
             if not changed:
                 reach(Failpoint.PURGE_DROPPED)
                 return forbidden
-            waiting = [each.found for each in self.survey(changed) if not each.others]
+            waiting = [each.found for each in self.survey(changed) if each.kept is None]
         raise TransientError(f"session {waiting[0].session!r} keeps changing its owner; try again")
 
     def erase(self, forbidden: Sequence[tuple[Found, int]]) -> list[Erased]:

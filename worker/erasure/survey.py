@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import repeat
 
 from torpor.history.protocol import LegalHold, SessionInfo, TorporError
 from torpor.worker.archive import contents, names, parts
@@ -14,6 +15,7 @@ from torpor.worker.archive.stores import StoredObject
 from torpor.worker.deployment.services import Services
 from torpor.worker.erasure.inventory import Found, FoundObject
 from torpor.worker.erasure.order import Order, Scope
+from torpor.worker.retention import lost_holds
 
 _Objects = Sequence[tuple[SegmentName | FloorName, StoredObject]]
 
@@ -22,6 +24,7 @@ _Objects = Sequence[tuple[SegmentName | FloorName, StoredObject]]
 class Surveyed:
     """A session as a survey saw it, and the legal hold that keeps it. Epochs below `floor` must not come back.
 
+    `lost_hold` is true if its objects are under a legal hold that Redis has forgotten: somebody must decide about it.
     `others` is true if its id is also another owner's than the purge is for, in Redis or by a segment that counts.
     `last_active` comes from Redis, or from the archive, but the archive is asked only for a purge of idle sessions.
     """
@@ -29,6 +32,7 @@ class Surveyed:
     found: Found
     info: SessionInfo | None
     hold: LegalHold | None
+    lost_hold: bool
     floor: int
     last_active: datetime | None
     others: bool
@@ -38,22 +42,32 @@ class Surveyed:
         """Why the purge may remove nothing of the session, if so."""
         if self.hold:
             return f"legal hold: {self.hold.reason}"
+        if self.lost_hold:
+            return "its objects are under a legal hold that Redis lacks: torpor doctor --repair, or torpor unhold"
         if self.others:
             return "another owner has used the session's id, see torpor sessions --conflicts: torpor separate"
         return None
 
 
 def survey(services: Services, pool: Executor, session_ids: Sequence[str], order: Order) -> list[Surveyed]:
-    """Look at sessions in the scope of the order: two pipelines, and one listing a session.
+    """Look at sessions in the scope of the order: some pipelines, and one listing a session.
+
+    The listing tells of legal holds in every scope.
 
     Raises the error that Redis replies for a session whose keys are not Torpor's.
     """
     sessions = services.sessions
     infos = [_info(each) for each in sessions.infos(session_ids)]
-    listings = pool.map(lambda session_id: _objects(services, session_id, order), session_ids)
-    surveyed = [_surveyed(*each, order) for each in zip(session_ids, infos, listings, strict=True)]
+    listings = list(pool.map(lambda session_id: _objects(services, session_id), session_ids))
+    scoped: Iterable[_Objects] = repeat(()) if order.scope is Scope.LIVE else listings
+    surveyed = [_surveyed(*each, order) for each in zip(session_ids, infos, scoped, strict=False)]
     holds = sessions.find_holds([(each.found.session, each.found.owners) for each in surveyed])
-    return [replace(each, hold=hold) for each, hold in zip(surveyed, holds, strict=True)]
+    stored = ((session, [each for _, each in objects]) for session, objects in zip(session_ids, listings, strict=True))
+    lost = {each.session_id for each in lost_holds.find(services, stored)}
+    return [
+        replace(each, hold=hold, lost_hold=each.found.session in lost)
+        for each, hold in zip(surveyed, holds, strict=True)
+    ]
 
 
 def _info(info: SessionInfo | TorporError | None) -> SessionInfo | None:
@@ -62,9 +76,7 @@ def _info(info: SessionInfo | TorporError | None) -> SessionInfo | None:
     return info
 
 
-def _objects(services: Services, session_id: str, order: Order) -> _Objects:
-    if order.scope is Scope.LIVE:
-        return []
+def _objects(services: Services, session_id: str) -> _Objects:
     return [
         (name, stored)
         for stored in services.archive.list(names.session_prefix(session_id), generations=True)
@@ -95,7 +107,7 @@ def _surveyed(session_id: str, info: SessionInfo | None, objects: _Objects, orde
         last_active = contents.last_active([stored for _, stored in objects])
     floor = max(floor, info.floor or 0) if info else floor
     others = not is_tombstone and order.is_others(_readable_owners(session_id, live, objects))
-    return Surveyed(found, info, None, floor, last_active, others)
+    return Surveyed(found, info, None, False, floor, last_active, others)
 
 
 def _readable_owners(session_id: str, live: SessionInfo | None, objects: _Objects) -> set[str]:

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
 
-from torpor.history.protocol import ANY_OWNER, HoldKind, TransientError
+from torpor.history.protocol import TransientError
 from torpor.worker.archive import names
 from torpor.worker.archive.stores import StoredObject
 from torpor.worker.deployment import catalog
@@ -20,28 +19,29 @@ from torpor.worker.failpoints import Failpoint, reach
 from torpor.worker.ops import tombstones
 from torpor.worker.ops.copies import Missing
 from torpor.worker.ops.reconciling import Reconciled, ReconcileOutcome, reconcile
-from torpor.worker.retention import legal_hold
-
-REASON = "found on objects of the archive when Redis caught up with it"
+from torpor.worker.retention import hold_notes, legal_hold, lost_holds
+from torpor.worker.retention.lost_holds import LostHold
 
 
 @dataclass
 class Survey:
     """What a Redis must know of an archive that it is to be used with.
 
-    `held` maps each session with held objects, whose hold Redis lacks, to its owner, and `kinds` to whose hold that is.
-    Objects of older versions do not tell that: `free` are owners with a session that is not held, so such a hold of
-    their sessions is the sessions' own. `perhaps_released` are sessions that are under a hold in Redis,
-    and whose objects tell of none. `unheld` are sessions whose objects lack the temporary hold that their legal hold
-    asks for: copies of objects have none. `missing` is what a copy of an archive lacks. `reconciled` maps the sessions
-    of which Redis must change something.
+    `lost` are the legal holds that Redis lacks, and `put_back` those that were put back before. Held objects of older
+    versions do not tell whose the hold is: `unnoted` maps their sessions, if Redis has no hold of them, to their
+    owners. `free` are owners with a session that is not held, so such a hold of their sessions is the sessions' own.
+    `perhaps_released` are sessions that are under a hold in Redis, and whose objects tell of none. `unheld` are
+    sessions whose objects lack the temporary hold that their legal hold asks for: copies of objects have none.
+    `missing` is what a copy of an archive lacks. `reconciled` maps the sessions of which Redis must change something,
+    and those whose tombstones stand.
     """
 
     sessions: int = 0
     epochs: dict[int, int] = field(default_factory=dict)
-    held: dict[str, str | None] = field(default_factory=dict)
-    kinds: dict[str, frozenset[HoldKind]] = field(default_factory=dict)
+    lost: list[LostHold] = field(default_factory=list)
+    unnoted: dict[str, str | None] = field(default_factory=dict)
     free: set[str] = field(default_factory=set)
+    put_back: list[LostHold] = field(default_factory=list)
     perhaps_released: list[str] = field(default_factory=list)
     unheld: list[str] = field(default_factory=list)
     missing: Missing | None = None
@@ -54,20 +54,23 @@ class Survey:
 
     @property
     def owners(self) -> list[str]:
-        """The owners to put under a legal hold, so that their later sessions are held too."""
-        return sorted({owner for session, owner in self.held.items() if owner and self._is(session, HoldKind.OWNER)})
+        """The owners whose hold is put back, or was: their later sessions are held too."""
+        return sorted({owner for each in [*self.holds, *self.put_back] for owner in each.owners})
 
     @property
     def own(self) -> list[str]:
-        """The sessions to put under a legal hold of their own."""
-        return sorted(session for session in self.held if self._is(session, HoldKind.SESSION))
+        """The sessions whose own hold is put back, or was."""
+        return sorted({each.session_id for each in [*self.holds, *self.put_back] if each.own})
 
-    def _is(self, session_id: str, kind: HoldKind) -> bool:
-        """True if a session is under a hold of this kind."""
-        kinds, owner = self.kinds[session_id], self.held[session_id]
-        if kinds and (owner or HoldKind.SESSION in kinds):
-            return kind in kinds
-        return kind is (HoldKind.SESSION if owner is None or owner in self.free else HoldKind.OWNER)
+    @property
+    def holds(self) -> list[LostHold]:
+        """The holds to put back."""
+        return [*self.lost, *(self._guessed(*each) for each in self.unnoted.items())]
+
+    def _guessed(self, session_id: str, owner: str | None) -> LostHold:
+        if owner is None or owner in self.free:
+            return LostHold(session_id, own=True, owners=frozenset())
+        return LostHold(session_id, own=False, owners=frozenset({owner}))
 
 
 def survey(services: Services, progress: Callable[[int], None] = lambda _: None) -> Survey:
@@ -79,9 +82,16 @@ def survey(services: Services, progress: Callable[[int], None] = lambda _: None)
             shard = services.sessions.shard_of(session_id)
             found.epochs[shard] = max(found.epochs.get(shard, 0), *_epochs(session_id, objects))
         _note_holds(services, found, batch)
-        found.unheld += legal_hold.unheld(services, batch)
         found.add(reconcile(services, batch, dry_run=True))
         found.sessions += len(batch)
+    return found
+
+
+def survey_done(services: Services, progress: Callable[[int], None] = lambda _: None) -> Survey:
+    """Survey the legal holds that were put back by a run before; `progress` as in `survey`."""
+    found = Survey()
+    for batch in catalog.stored_in_batches(services, progress):
+        found.put_back += lost_holds.put_back_before(services, batch)
     return found
 
 
@@ -90,7 +100,7 @@ def catch_up(services: Services, surveyed: Survey, progress: Callable[[int], Non
 
     Returns what was done. Repeatable; raises TransientError if a session is leased.
     """
-    _rebuild(services, surveyed)
+    _rebuild(services, surveyed, progress)
     reach(Failpoint.DEPLOYMENT_REBUILT)
     done = replace(surveyed, reconciled={})
     done.add(tombstones.rebuild(services, dry_run=False))
@@ -105,35 +115,28 @@ def catch_up(services: Services, surveyed: Survey, progress: Callable[[int], Non
     return done
 
 
-def _rebuild(services: Services, surveyed: Survey) -> None:
+def _rebuild(services: Services, surveyed: Survey, progress: Callable[[int], None]) -> None:
     services.sessions.note_epochs(surveyed.epochs)
-    for owner in surveyed.owners:
-        services.sessions.hold_owner(owner, REASON)
-    for session_id in surveyed.own:
-        services.sessions.hold(session_id, REASON, owner=ANY_OWNER)
-    services.sessions.note_owner_holds(sorted(surveyed.held.keys() - set(surveyed.own)))
-    legal_hold.apply_holds(services, surveyed.unheld)
+    lost_holds.put_back(services, surveyed.holds)
+    legal_hold.apply_holds(services, surveyed.unheld, lambda done: progress(done.sessions))
 
 
 def _note_holds(services: Services, found: Survey, batch: Sequence[tuple[str, list[StoredObject]]]) -> None:
-    stored = dict(batch)
+    lost = lost_holds.find(services, batch)
+    found.lost += lost
+    found.unheld += legal_hold.unheld(services, batch, {each.session_id for each in lost})
+    found.put_back += lost_holds.put_back_before(services, batch)
     owners = {session_id: _owner(objects) for session_id, objects in batch}
-    held = [session_id for session_id, objects in batch if any(stored.held for stored in objects)]
-    found.free.update(owner for session_id, owner in owners.items() if owner is not None and session_id not in held)
-    known = services.sessions.hold_kinds([(each, [owner] if owner else []) for each, owner in owners.items()])
-    kinds = dict(zip(owners, map(_parts, known), strict=True))
-    for each in held:
-        noted = frozenset(chain.from_iterable(map(_parts, legal_hold.noted_kinds(stored[each]))))
-        if (noted - kinds[each]) if noted else not kinds[each]:
-            found.held[each], found.kinds[each] = owners[each], noted - kinds[each]
-    found.perhaps_released += [each for each, kind in kinds.items() if kind and each not in held]
-
-
-def _parts(kind: HoldKind | None) -> frozenset[HoldKind]:
-    """The holds that a kind stands for, SESSION and OWNER."""
-    if kind is HoldKind.BOTH:
-        return frozenset({HoldKind.SESSION, HoldKind.OWNER})
-    return frozenset([kind] if kind else [])
+    known = services.sessions.find_holds([(each, [owner] if owner else []) for each, owner in owners.items()])
+    for (session_id, objects), hold in zip(batch, known, strict=True):
+        owner = owners[session_id]
+        if any(map(hold_notes.notes_of, objects)):
+            continue
+        if not any(stored.held for stored in objects):
+            found.free.update([owner] if owner is not None else [])
+            found.perhaps_released += [session_id] if hold else []
+        elif hold is None:
+            found.unnoted[session_id] = owner
 
 
 def _owner(objects: Sequence[StoredObject]) -> str | None:

@@ -19,6 +19,7 @@ from torpor.worker.archive import contents, parts, transcript
 from torpor.worker.archive.contents import Contents
 from torpor.worker.deployment import catalog
 from torpor.worker.deployment.services import Services
+from torpor.worker.erasure import erase
 from torpor.worker.errors import SegmentMissing
 from torpor.worker.failpoints import Failpoint, reach
 from torpor.worker.retention import expiry
@@ -154,9 +155,9 @@ def _delete(services: Services, owner: str | None, part: Contents) -> None:
     if owner is not None:
         for epoch, stored in contents.owner_markers(services.archive, owner, part.session_id):
             if epoch in epochs:
-                services.archive.delete(stored)
+                erase.delete_unless_held(services, part.session_id, stored)
     for segment in part.segments:
-        services.archive.delete(segment.stored)
+        erase.delete_unless_held(services, part.session_id, segment.stored)
         reach(Failpoint.PART_DELETED)
 
 

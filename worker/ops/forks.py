@@ -25,11 +25,11 @@ def check_copies(services: Services, *, force: bool = False) -> Comparison:
         return found
     if found.redis.archive is None or found.redis.deployment not in (found.archive.deployment, *found.archive.former):
         found.check()
-        raise DeploymentMismatch(f"{found.sides()}: they are no copies of one deployment")
+        raise DeploymentMismatch(f"{found.sides()} So they are no copies of one deployment.")
     if found.archive.namespace != found.namespace:
         found.check()
     if _is_same(found.redis.archive, found.archive.url):
-        raise DeploymentMismatch(f"{found.sides()}. This is the original archive: copy it, and give the copy's URL")
+        raise DeploymentMismatch(f"{found.sides()} This is the original archive. Copy it, and give the copy's URL.")
     if not force:
         fence.check_unused(found)
     return found

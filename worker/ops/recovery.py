@@ -25,12 +25,12 @@ def check_lost(services: Services, give_up: str | None = None, *, force: bool = 
     if found.state is State.DISAGREE and (moved or there.namespace not in (None, found.namespace)):
         found.check()
     if found.state is State.NEW:
-        raise DeploymentMismatch(f"{found.sides()}: there is nothing to recover. Start a worker: torpor worker")
+        raise DeploymentMismatch(f"{found.sides()} There is nothing to recover. Start a worker: torpor worker")
     # The archive of a fork has the original's id among its former ones, and the original its own archive.
     former = there.former if redis.archive == there.url else ()
     if redis.archive is not None and redis.deployment not in (there.deployment, *former, give_up):
         raise DeploymentMismatch(
-            f"{found.sides()}. If this Redis is to give up the archive {redis.archive}: "
+            f"{found.sides()} If this Redis is to give up the archive {redis.archive}: "
             f"torpor deployment recover --give-up {redis.deployment}"
         )
     if not force:

@@ -48,7 +48,8 @@ class _Purged:
 def rebuild(services: Services, *, dry_run: bool) -> Iterator[Reconciled]:
     """Rebuild the tombstones of finished purges that have not ended, and empty what those purges removed.
 
-    A session that was used again since is left alone. A `dry_run` says what would be done. Repeatable.
+    A session that was used again since is left alone. A tombstone that stands already is told too, so that a second run
+    says the same as the first. A `dry_run` says what would be done. Repeatable.
     """
     now = services.sessions.now()
     for purge in receipts.finished(services):
@@ -74,6 +75,8 @@ def _of_batch(services: Services, purged: _Purged, batch: Sequence[Found], *, dr
     for found, info in zip(batch, infos, strict=True):
         if isinstance(info, TorporError):
             yield Reconciled(found.session, ReconcileOutcome.UNCLEAR, detail=str(info))
+        elif info is not None and info.purge == purged.id:  # it stands, perhaps since a run that was interrupted
+            yield Reconciled(found.session, ReconcileOutcome.PURGED, info.removed)
         elif info is None or info.purge is None:
             done = _of_session(services, purged, found, info, dry_run=dry_run)
             if done is not None:

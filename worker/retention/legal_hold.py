@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 
-from torpor.history.protocol import ANY_OWNER, HoldKind, HoldOutcome, SessionInfo, SessionPurged
+from torpor.history.protocol import ANY_OWNER, HoldOutcome, HoldRecords, SessionInfo, SessionPurged
 from torpor.worker.archive import contents
 from torpor.worker.archive.stores import StoredObject
 from torpor.worker.deployment import catalog
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import ObjectNotFound
+from torpor.worker.retention import hold_notes, lost_holds
 
 _BATCH = 100
-# The entry of a held object's metadata that says whose hold it is, a HoldKind.
-_KIND = "hold"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +30,12 @@ class HoldResult:
 def hold_session(services: Services, session_id: str, reason: str | None) -> HoldResult | None:
     """Put a session under a legal hold, or release it with None as the reason; None if there was none to release.
 
-    Repeatable: a second call finishes the objects. A worker that uploads meanwhile applies the hold to its objects.
-    Raises InvalidReason and SessionPurged.
+    A hold that Redis has forgotten, and that the objects note, is released too. Repeatable: a second call finishes the
+    objects. A worker that uploads meanwhile applies the hold to its objects. Raises InvalidReason and SessionPurged.
     """
-    sessions = services.sessions
-    outcome = (
-        sessions.release_hold(session_id, owner=ANY_OWNER)
-        if reason is None
-        else sessions.hold(session_id, reason, owner=ANY_OWNER)
-    )
+    outcome = _set(services, session_id, reason)
+    if outcome is HoldOutcome.NONE and lost_holds.put_own_back(services, session_id):
+        outcome = _set(services, session_id, reason)
     if outcome is HoldOutcome.PURGED:
         raise SessionPurged(f"session {session_id!r} was purged: nothing of it is left to hold")
     if outcome is HoldOutcome.NONE:
@@ -52,10 +48,13 @@ def hold_owner(
 ) -> HoldResult | None:
     """Put an owner under a legal hold, or release it with None as the reason; None if there was none to release.
 
-    The hold is for the owner's sessions of now and of later. Repeatable: a second call finishes the objects, also
-    those of a release. `progress` gets the counts so far. Raises InvalidReason.
+    The hold is for the owner's sessions of now and of later. A hold that Redis has forgotten, and that the objects
+    note, is released too. Repeatable: a second call finishes the objects, also those of a release. `progress` gets the
+    counts so far. Raises InvalidReason.
     """
     known = services.sessions.hold_owner(owner, reason)
+    if not known and lost_holds.put_owners_back(services, owner):
+        known = services.sessions.hold_owner(owner, reason)
     done = apply_holds(services, _noted(services, catalog.owned(services, owner)), progress)
     return done if known or done.objects else None
 
@@ -73,52 +72,58 @@ def apply_holds(
     return done
 
 
-def apply_hold(services: Services, session_id: str) -> int:
-    """Set a temporary hold on a session's objects if it or an owner of it is under a legal hold, else release theirs.
+def _set(services: Services, session_id: str, reason: str | None) -> HoldOutcome:
+    if reason is None:
+        return services.sessions.release_hold(session_id, owner=ANY_OWNER)
+    return services.sessions.hold(session_id, reason, owner=ANY_OWNER)
 
-    Leaves objects below the session's floor alone: they are being erased. Returns how many objects were changed.
-    Repeatable.
+
+def apply_hold(services: Services, session_id: str) -> int:
+    """Have a session's objects note the legal holds that they are under, with a temporary hold as long as there is one.
+
+    A noted hold that Redis has forgotten stays. Leaves objects below the session's floor alone: they are being erased.
+    Returns of how many objects the temporary hold was changed. Repeatable.
     """
     objects, owners = _holdable(services, session_id)
-    holds = {stored.name: (stored.held, stored.metadata.get(_KIND)) for stored in objects}
+    now = {stored.name: (stored.held, hold_notes.notes_of(stored)) for stored in objects}
     changed = 0
     while True:
-        kind = kind_of(services, session_id, owners)
-        wanted = kind is not None, kind
-        for stored in [each for each in objects if holds[each.name] != wanted]:
-            is_held, holds[stored.name] = holds[stored.name][0], wanted
+        records = records_of(services, session_id, owners)
+        for stored in objects:
+            was_held, notes = now[stored.name]
+            noted = hold_notes.wanted(stored, notes, records)
+            is_held = bool(noted) or (was_held and not notes and not hold_notes.is_released(stored, records))
+            if (is_held, noted) == now[stored.name]:
+                continue
+            now[stored.name] = is_held, noted
             with suppress(ObjectNotFound):  # erased since
-                services.archive.amend(stored, held=kind is not None, entries={_KIND: kind})
-                changed += is_held != wanted[0]
+                services.archive.amend(stored, held=is_held, entries=hold_notes.entries(noted))
+                changed += is_held != was_held
         # Whoever sets or releases a hold after this look applies it to these objects too.
-        if kind_of(services, session_id, owners) == kind:
+        if records_of(services, session_id, owners) == records:
             return changed
 
 
-def kind_of(services: Services, session_id: str, owners: Iterable[str]) -> HoldKind | None:
-    """Whose legal hold keeps a session: its own, or that of one of these owners."""
-    [kind] = services.sessions.hold_kinds([(session_id, sorted(owners))])
-    return kind
+def records_of(services: Services, session_id: str, owners: Iterable[str]) -> HoldRecords:
+    """What Redis knows of the legal holds of a session, its own and those of these owners."""
+    [records] = services.sessions.hold_records([(session_id, sorted(owners))])
+    return records
 
 
 def described(services: Services, session: SessionInfo, metadata: Mapping[str, str]) -> dict[str, str]:
-    """The metadata of an object that is put for a session: a hold is noted with whose it is, for a recovery."""
+    """The metadata of an object that is put for a session: it notes the legal holds that are in force."""
     if session.hold is None:
         return dict(metadata)
-    kind = kind_of(services, session.session_id, [session.owner] if session.owner else [])
-    return {**metadata, **({_KIND: kind} if kind else {})}
+    records = records_of(services, session.session_id, [session.owner] if session.owner else [])
+    return {**metadata, **hold_notes.in_force(records)}
 
 
-def noted_kinds(objects: Iterable[StoredObject]) -> set[HoldKind]:
-    """Whose legal hold the held objects of a session note; nothing if they are of an older version."""
-    noted = {stored.metadata.get(_KIND) for stored in objects if stored.held}
-    return {kind for kind in HoldKind if kind in noted}
-
-
-def unheld(services: Services, stored: Sequence[tuple[str, Sequence[StoredObject]]]) -> list[str]:
+def unheld(
+    services: Services, stored: Sequence[tuple[str, Sequence[StoredObject]]], lost: Container[str] = ()
+) -> list[str]:
     """Those of these sessions that are under a legal hold, and have a segment without the temporary hold.
 
-    A copy of a bucket has no temporary holds.
+    A copy of a bucket has no temporary holds. The holds of the sessions in `lost` are to be put back in Redis.
     """
     found = [contents.sort(session_id, objects) for session_id, objects in stored]
     suspects = [
@@ -127,7 +132,7 @@ def unheld(services: Services, stored: Sequence[tuple[str, Sequence[StoredObject
         if not all(segment.stored.held for segment in each.segments)
     ]
     holds = services.sessions.find_holds(suspects)
-    return [session_id for (session_id, _), hold in zip(suspects, holds, strict=True) if hold]
+    return [each for (each, _), hold in zip(suspects, holds, strict=True) if hold or each in lost]
 
 
 def _noted(services: Services, session_ids: Iterator[str]) -> Iterator[str]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from datetime import timedelta
 
-from torpor.history.protocol import ArchiveNote
+from torpor.history.protocol import ArchiveNote, RedisMemoryFull
 from torpor.worker.deployment import worker_name
 from torpor.worker.deployment.events import record_events
 from torpor.worker.deployment.services import Services, connect
@@ -54,3 +55,20 @@ class OpenDeployment:
         if refusal != self._refusal:
             self._refusal = refusal
             log.warning("%s", refusal or "Redis and the archive belong together again: work goes on")
+
+
+def record_defaults(services: Services) -> None:
+    """Record the default expiry, the policies and whether sessions must have an owner, for applications to read."""
+    services.sessions.load_scripts()
+    settings = services.settings
+    max_age = settings.max_age_seconds
+    try:
+        services.sessions.configure(
+            idle=timedelta(seconds=settings.idle_timeout_seconds),
+            max_age=None if max_age is None else timedelta(seconds=max_age),
+            retention=settings.archive_retention,
+            policies=settings.rules,
+            require_owner=settings.require_owner,
+        )
+    except RedisMemoryFull as error:
+        log.warning("the default expiry and policies were not recorded: %s", error)  # archiving comes first

@@ -1,4 +1,7 @@
 -- Legal holds of sessions and of owners. A hold is 'since (ms):reason'.
+-- A release is noted too, as a moment (ms): objects in the archive note the holds that they are under, and only a release
+-- that Redis knows may take a noted hold away. Without it, Redis has forgotten the hold.
+-- Uses: number
 
 -- The hold of a session, its own or its owner's; false or nil if there is none.
 local function legal_hold(holds_key, session_id, owner)
@@ -10,4 +13,12 @@ local function legal_hold_of_any(holds_key, session_id, owner, owners, first)
   local hold = legal_hold(holds_key, session_id, owner)
   for index = first, #owners do hold = hold or redis.call('HGET', holds_key, 'o' .. owners[index]) end
   return hold
+end
+
+-- The field that has the last release of the hold of a 'session' or an 'owner'.
+local RELEASE = {session = 'S', owner = 'O'}
+
+-- Note that a hold was released. The release is never before the hold's own moment, even if the clock was set back.
+local function note_release(holds_key, kind, id, since_ms, now_ms)
+  redis.call('HSET', holds_key, RELEASE[kind] .. id, int(math.max(tonumber(since_ms) or 0, now_ms)))
 end

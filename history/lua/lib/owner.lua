@@ -3,7 +3,10 @@
 -- '+' in place of '=': the owner is given on purpose to what the archive may have of the session without one.
 
 -- The owner that a caller names, or nil.
-local function named_owner(caller) return string.match(caller, '^[=+](.*)') end
+local function named_owner(caller)
+  local first = string.byte(caller)
+  if first == 61 or first == 43 then return string.sub(caller, 2) end -- '=' or '+'
+end
 
 -- The refusal of a caller, or nil: {'owner'} the session is another owner's, {'unowned'} it is of no owner, and the caller
 -- names one. A session without messages that has no owner is nobody's, and the first write decides whose it is.

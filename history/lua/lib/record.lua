@@ -17,11 +17,12 @@ local function u32(text, at)
   return 16777216 * a + 65536 * b + 256 * c + d
 end
 
--- A record after its position in the list is put into it.
-local function with_position(kind, position, payload)
+-- A record with another position in it.
+local function with_position(record, position)
   local low = position % 65536
   local high = (position - low) / 65536
-  return kind .. string.char(math.floor(high / 256), high % 256, math.floor(low / 256), low % 256) .. payload
+  local four = string.char(math.floor(high / 256), high % 256, math.floor(low / 256), low % 256)
+  return string.sub(record, 1, 1) .. four .. string.sub(record, 6)
 end
 
 local function checkpoint_field(ns, id) return 'c' .. #ns .. ':' .. ns .. id end
@@ -63,11 +64,8 @@ local function from_index(index_key, list_key, length, state, ...)
   return redis.call('HMGET', index_key, '.', ...)
 end
 
--- The state of a thread, in which places keep their meaning.
+-- The state of a thread, in which places keep their meaning. With ':' and the number of records, the state of an index.
 local function places_of(session) return (session.epoch or '0') .. ':' .. (session.restored_count or '0') end
-
--- The state that the index covers.
-local function covered(session, length) return places_of(session) .. ':' .. int(length) end
 
 -- A checkpoint's position when it was written, where its tables begin, how many values it has, and how many references to
 -- values. A read looks at hundreds of checkpoints, so each is taken apart in few steps.
@@ -95,15 +93,28 @@ local function value_in(checkpoint, slot)
   return distance, slot_there, string.sub(checkpoint, bytes + begin, bytes + u32(checkpoint, entry + 6) - 1)
 end
 
--- The parts of a referenced value that are in earlier records, newest first. After a reference that leads nowhere comes an
--- empty one: no part is empty.
-local function earlier_parts(list_key, checkpoint, position, reference)
+-- A place as one number.
+local function place_number(position, slot) return 65536 * position + slot end
+
+-- The parts of a referenced value that are in earlier records, newest first. They end with a number instead if the caller
+-- knows the rest: `known` has, for the number of a place, which of the caller's values is there. After a reference that
+-- leads nowhere comes an empty part: no other part is empty.
+local function earlier_parts(list_key, checkpoint, position, reference, known)
   local at, tables, values = tables_of(checkpoint)
   local distance, slot = place_in(checkpoint, at, tables + 10 * values + 6 * reference)
-  if not distance then distance, slot = value_in(checkpoint, slot) end
+  if not distance then
+    local own = known[place_number(position, slot)]
+    if own then return {own} end
+    distance, slot = place_in(checkpoint, at, tables + 10 * slot)
+  end
   local parts = {}
   while distance and distance > 0 and distance <= position do
     position = position - distance
+    local rest = known[place_number(position, slot)]
+    if rest then
+      parts[#parts + 1] = rest
+      return parts
+    end
     checkpoint = redis.call('LINDEX', list_key, int(position))
     if not is_checkpoint(checkpoint) then break end
     distance, slot, parts[#parts + 1] = value_in(checkpoint, slot)

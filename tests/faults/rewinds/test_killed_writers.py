@@ -150,7 +150,7 @@ def test_what_killed_puts_left_is_removed_an_hour_later_by_the_next_process(
     assert folder.list() == [(NAME, {"count": "1"})]
 
 
-def test_an_object_whose_metadata_was_lost_is_readable_and_mended_by_the_next_put(folder: Folder) -> None:
+def test_an_object_whose_metadata_was_lost_is_readable_and_described_again_by_the_next_put(folder: Folder) -> None:
     folder.put()
     (folder.root / f"{NAME}=.meta.json").unlink()
     assert folder.list() == [(NAME, {})]

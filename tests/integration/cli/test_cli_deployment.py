@@ -107,7 +107,7 @@ def test_holds_come_back_as_those_of_sessions_or_of_owners_that_they_were(
         assert archive_session(services, session_id).outcome is Outcome.ARCHIVED
     for stored in services.archive.list("v1/"):
         if stored.metadata.get("session") == "old" and stored.held:
-            services.archive.amend(stored, entries={"hold": None})
+            services.archive.amend(stored, entries={"session_hold": None})
     lose(client)
     done = torpor("deployment", "recover", "--yes", "--json")
     assert (done.code, done.json["held_sessions"]) == (0, ["both", "only"])
@@ -209,3 +209,25 @@ def test_a_url_that_is_not_the_recorded_one_leads_to_no_recovery(
     said = torpor("deployment", ARCHIVE_URL=(scratch / "empty").as_uri())
     assert is_refused(said, "Check TORPOR_ARCHIVE_URL", services.archive.url)
     assert "recover" not in said.said
+
+
+@pytest.mark.parametrize("failpoint", [None, Failpoint.DEPLOYMENT_REBUILT, Failpoint.DEPLOYMENT_WRITTEN])
+def test_a_recovery_that_is_run_again_tells_once_more_whose_holds_are_back(
+    client: redis.Redis, services: Services, torpor: Torpor, failpoint: Failpoint | None
+) -> None:
+    """Also after it has ended: the output of the first run may be lost."""
+    for session_id, owner in (("a", "ann"), ("b", "bob")):
+        sleep(client, services, session_id, "hello", owner=owner)
+    hold_owner(services, "ann", "case 1")
+    hold_session(services, "b", "case 2")
+    lose(client)
+    if failpoint:
+        with killed_at(failpoint):
+            recovery.recover(services, catching_up.survey(services))
+    else:
+        assert torpor("deployment", "recover", "--yes").code == 0
+    again = torpor("deployment", "recover", "--dry-run", "--json")
+    assert (again.json["held_owners"], again.json["held_sessions"]) == (["ann"], ["b"])
+    told = torpor("deployment", "recover", "--yes").out
+    assert "a legal hold, whose reason was lost: owner ann\n" in told
+    assert "a legal hold, whose reason was lost: session b\n" in told

@@ -35,6 +35,7 @@ CALLS = [
     ["sessions"],
     ["show", "s"],
     ["archive", "s"],
+    ["sweep"],
     ["restore", "s"],
     ["purge", "--owner", "ann", "--yes"],
     ["purge", "--resume", PURGE],

@@ -15,6 +15,9 @@ from typing import Any, BinaryIO, Protocol
 NEVER = datetime(9999, 1, 1, tzinfo=UTC)
 # An entry of an object's metadata: an earlier try to upload it had no answer, and may still arrive.
 RETRIED = "retried"
+# Entries of an object's metadata: since when (ms) it has been under a legal hold of its session, of its owner. Only an
+# amendment removes them: a put may come from somebody who does not know of the hold.
+HOLD_NOTES = ("session_hold", "owner_hold")
 # Raises an error unless the caller may still change the object that it has looked at.
 Confirm = Callable[[], None]
 
@@ -122,7 +125,7 @@ class ArchiveStore(Protocol):
         content, the put succeeds: a retry, another worker or an upload whose reply was lost has written it. The same
         content also means that the object unpacks to the `sha256` of the metadata, because another zlib packs the same
         transcript differently. The object then gets this metadata, this hold, and the later one of both custom times.
-        An object that is damaged is replaced.
+        The hold that it has and its HOLD_NOTES stay. An object that is damaged is replaced.
 
         Several attempts may put one object with other metadata: they give `confirm`. It is called after a look at an
         object that is there and before that is changed or replaced; if it has changed since the look, all of this

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from torpor.worker.archive.stores import NEVER
+from torpor.worker.archive.stores import HOLD_NOTES, NEVER
 
 # No object name ends like this.
 SUFFIX = "=.meta.json"
@@ -87,7 +87,8 @@ class Description:
         """The description of an object that somebody puts again; if `contested`, always of a new metageneration."""
         custom_time = described.custom_time or (NEVER if self.custom_time else None)
         amended = self.amended(custom_time=custom_time, held=described.held or None)
-        amended = replace(amended, metadata=described.metadata, metageneration=self.metageneration)
+        noted = {name: self.metadata[name] for name in HOLD_NOTES if name in self.metadata}
+        amended = replace(amended, metadata={**noted, **described.metadata}, metageneration=self.metageneration)
         return replace(amended, metageneration=self.metageneration + 1) if contested or amended != self else self
 
     def expired(self, now: datetime) -> bool:

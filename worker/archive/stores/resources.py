@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any
 
-from torpor.worker.archive.stores import NEVER, RETRIED, StoredObject
+from torpor.worker.archive.stores import HOLD_NOTES, NEVER, RETRIED, StoredObject
 
 Resource = Mapping[str, Any]
 
@@ -80,7 +80,8 @@ def reliance(resource: Resource, described: Resource, *, contested: bool) -> Res
     """
     custom_time = _moment(described.get("customTime")) or (NEVER if "customTime" in resource else None)
     changed = dict(changes(resource, custom_time, described.get("temporaryHold")))
-    there, wanted = _metadata(resource), described["metadata"]
+    there = _metadata(resource)
+    wanted = {name: there[name] for name in HOLD_NOTES if there.get(name)} | described["metadata"]
     if contested or _without_tries(there) != _without_tries(wanted):
         relied = {_RELIED: str(resource["metageneration"])} if contested else {}
         changed["metadata"] = {**dict.fromkeys(there.keys() - wanted.keys() - {RETRIED}), **wanted, **relied}

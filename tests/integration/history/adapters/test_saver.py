@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
@@ -26,6 +27,7 @@ from support.paths import ROOT
 from support.savers import checkpoint, config
 from support.watched_clients import WatchedRedis
 from torpor import MemorystoreChatMessageHistory, MemorystoreSaver
+from torpor.history.calls import KnownPlaces
 from torpor.history.protocol import (
     ClientMismatch,
     InvalidArgument,
@@ -143,6 +145,40 @@ def test_a_process_that_begins_anew_goes_on_with_what_it_has_read(
     assert len(put) < 1_500
 
 
+def test_a_read_is_sent_no_more_than_what_was_added_to_the_known_values(
+    client: redis.Redis, saver: MemorystoreSaver, sessions: SessionStore
+) -> None:
+    thread = Conversed(saver).turns(20)
+    before = sessions.read_checkpoint("s", "", None, touch=False)
+    known = KnownPlaces(before.state, before.length, [(7, 1), (before.position or 0, 0)])
+    assert sessions.read_checkpoint("s", "", None, touch=False, known=known).parts == [[2]]
+    thread.turn()
+    thread.turn()
+    after = sessions.read_checkpoint("s", "", None, touch=False, known=known)
+    [[part, rest]] = after.parts
+    assert (len(bytes(part)) < 500, rest) == (True, 2)
+    assert read(MemorystoreSaver(client)) == read(saver) == thread.messages
+    over = [replace(known, state="1:0"), replace(known, length=after.length + 1)]
+    for other in over:
+        [parts] = sessions.read_checkpoint("s", "", None, touch=False, known=other).parts
+        assert len(parts) == 21
+
+
+def test_places_in_records_that_redis_has_lost_are_not_used(saver: MemorystoreSaver, client: redis.Redis) -> None:
+    """A replica that lacked the last writes was promoted."""
+    thread = Conversed(saver).turns(3)
+    [messages] = raw(client, "KEYS", "*:m:s")
+    raw(client, "RPOP", messages)
+    raw(client, "RPOP", messages)
+    assert read(saver) == thread.messages[:-1]
+    thread = Conversed(saver, "t").turns(3)
+    [messages] = raw(client, "KEYS", "*:m:t")
+    raw(client, "RPOP", messages)
+    raw(client, "RPOP", messages)
+    thread.turn()
+    assert read(MemorystoreSaver(client), thread.where) == thread.messages
+
+
 def test_a_value_that_has_not_changed_is_not_sent_again_whatever_its_type(
     saver: MemorystoreSaver, sessions: SessionStore
 ) -> None:
@@ -233,7 +269,7 @@ def test_a_chat_and_a_thread_of_the_same_id_are_refused_and_nothing_is_changed(
     with pytest.raises(KindMismatch):
         saver.copy_thread("chat", "new")
     assert (elements(sessions, "chat"), elements(sessions, "thread")) == before
-    assert read(saver, thread.where) == thread.messages
+    assert read(MemorystoreSaver(client), thread.where) == thread.messages
     kinds = [info.kind for each in ("chat", "thread") if (info := sessions.info(each))]
     assert kinds == [SessionKind.CHAT, SessionKind.THREAD]
 

@@ -6,7 +6,7 @@ import inspect
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -108,7 +108,7 @@ def a_thread(store: SessionStore) -> int:
 
 
 def _write_record(store: SessionStore) -> Call[Any]:
-    record = calls.NewRecord("", "d", 1, CHECKPOINTS[0][5:], f"{a_thread(store)}:0", interrupts=True)
+    record = calls.NewRecord("", "d", CHECKPOINTS[0], f"{a_thread(store)}:0", interrupts=True)
     return calls.write_record(store.deployment, "s", record, request=REQUEST, interrupted_idle=HOUR)
 
 
@@ -210,6 +210,10 @@ def _hold_owner(store: SessionStore) -> Call[Any]:
     return calls.hold_owner(store.deployment, 0, "ann", "why")
 
 
+def _note_owner_release(store: SessionStore) -> Call[Any]:
+    return calls.note_owner_release(store.deployment, "ann", datetime.now(UTC))
+
+
 def _identify(store: SessionStore) -> Call[Any]:
     return calls.identify("torpor", store.identity(), "0a1b", "file:///archive")
 
@@ -248,7 +252,7 @@ CHANGING: dict[str, Make] = {
 }
 # These look, and change nothing but what the call before them has changed.
 LOOKING = {"info", "due", "overview", "list_sessions", "nearest", "attempts", "peek_list", "adoptions", "owned"}
-LOOKING |= {"find_hold", "find_owner_hold", "claimed", "archive_health"}
+LOOKING |= {"find_hold", "find_owner_hold", "find_release", "find_owner_release", "claimed", "archive_health"}
 # These are not sent again: their second reply would be wrong, or their second effect another one.
 ONCE = {"claim", "claim_one", "poll_shards", "add_events", "requeue", "release_hold", "reindex", "rebuild_metadata"}
 ONCE |= {"rebase", "drop_live", "set_aside"}

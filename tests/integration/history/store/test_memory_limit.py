@@ -245,6 +245,6 @@ def test_at_the_memory_limit_a_thread_takes_no_record_and_can_be_read(full: redi
     before = dump(full)
     for session_id in ("s", "new"):
         with pytest.raises(RedisMemoryFull, match="memory limit"):
-            store.write_record(session_id, NewRecord("", "d", 1, CHECKPOINTS[0][5:]))
+            store.write_record(session_id, NewRecord("", "d", CHECKPOINTS[0]))
     assert dump(full) == before
     assert store.read_checkpoint("s", "", None, touch=True).position == 2

@@ -258,7 +258,7 @@ def test_of_a_redis_and_its_copy_the_one_that_moves_the_fence_first_goes_on(
     assert state_of(copy) is State.AGREE
     let_a_minute_pass(client)
     for _ in range(2):
-        with pytest.raises(DeploymentMismatch, match="another Redis has moved"):
+        with pytest.raises(DeploymentMismatch, match="Another Redis has moved"):
             fence.move(services.sessions, services.archive)
     assert state_of(services) is State.DISAGREE
     move_fence(copy, 2)

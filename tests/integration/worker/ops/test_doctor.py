@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 import redis
 from langchain_core.messages import BaseMessage, HumanMessage
 
 from support.keyspace import dump, raw
 from torpor import MemorystoreChatMessageHistory, SessionArchive
-from torpor.history.protocol import SessionDamaged
+from torpor.history.protocol import SessionDamaged, TorporError
 from torpor.worker.deployment.services import Services
-from torpor.worker.ops.doctor import Ailment, Assumption, Finding, examine
+from torpor.worker.erasure import orders
+from torpor.worker.erasure.order import Order
+from torpor.worker.ops.doctor import Assumption, examine
+from torpor.worker.ops.finding import Ailment, Finding
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain
 from torpor.worker.sleep.outcome import Outcome
@@ -233,3 +238,25 @@ def test_messages_that_nobody_can_read_are_named_and_left_alone(
         }
         assert dump(client) == before
     assert list(examine(services, messages=False)) == []
+
+
+def test_a_purge_that_was_ordered_and_that_redis_knows_nothing_of_is_named_and_not_carried_out(
+    services: Services, chat: MemorystoreChatMessageHistory
+) -> None:
+    chat.add_message(OLD)
+    minutes_ago = datetime.now(UTC) - timedelta(minutes=6)
+    forgotten = Order.of(session="s", id="forgotten").model_copy(update={"requested_at": minutes_ago})
+    for order in (forgotten, Order.of(session="s", id="young")):
+        orders.place(services, order)
+    for repair in (False, True):
+        [finding] = examine(services, repair=repair)
+        assert (finding.session_id, finding.ailment, finding.repaired) == (None, Ailment.PURGE_FORGOTTEN, False)
+        assert "torpor purge --resume forgotten" in (finding.detail or "")
+    assert chat.messages == [OLD]
+
+    with services.sessions.purging("forgotten", timedelta(minutes=1)) as lock:
+        assert lock
+        assert list(examine(services)) == [], "somebody carries it out"
+        with pytest.raises(TorporError), lock.noting_failure(timedelta()):
+            raise TorporError("the bucket is away")
+    assert list(examine(services)) == [], "it has failed, and purge-status says why"

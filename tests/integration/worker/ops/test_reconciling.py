@@ -29,7 +29,8 @@ from torpor.worker.erasure.order import Order, Scope
 from torpor.worker.errors import ArchiveUnavailable
 from torpor.worker.failpoints import Failpoint
 from torpor.worker.ops import catching_up, forks, recovery
-from torpor.worker.ops.doctor import Ailment, examine
+from torpor.worker.ops.doctor import examine
+from torpor.worker.ops.finding import Ailment
 from torpor.worker.ops.reconciling import ReconcileOutcome
 from torpor.worker.retention.legal_hold import hold_session
 from torpor.worker.sleep.attempt import archive_session
@@ -544,6 +545,32 @@ def test_the_tombstones_of_purges_stand_again_until_their_time_is_over(
     assert info.due_at
     left = info.due_at - services.sessions.now()
     assert abs(left - timedelta(seconds=services.settings.tombstone_seconds)) < timedelta(minutes=5)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_messages_that_a_tombstone_removes_are_counted_by_session(
+    client: redis.Redis, services: Services, torpor: Torpor, *, killed: bool
+) -> None:
+    """Also by the run that finishes one that was killed."""
+    move_fence(services, 2)
+    sessions = {name: Session(services, name) for name in ("written since", "as before")}
+    for session in sessions.values():
+        session.say("a")
+    backup = Backup.of(client)
+    move_fence(services, 3)
+    for session in sessions.values():
+        session.purge()
+    backup.restore(client)
+    sessions["written since"].say("b")
+    if killed:
+        with killed_at(Failpoint.TOMBSTONE_REBUILT, times=2):
+            recover(services)
+    dry = torpor("deployment", "recover", "--dry-run", "--force", "--json").json["sessions"]
+    dropped = {each["session_id"]: (each["outcome"], each["dropped"]) for each in dry}
+    assert dropped == {"written since": ("purged", 2), "as before": ("purged", 1)}
+    told = torpor("deployment", "recover", "--yes", "--force").out
+    assert "session written since loses 2 messages in Redis by that\n" in told
+    assert "session as before loses 1 messages in Redis by that\n" in told
 
 
 # The doctor

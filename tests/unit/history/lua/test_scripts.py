@@ -83,18 +83,20 @@ SAMPLES: dict[str, list[Call[Any]]] = {
         calls.write_record(
             DEPLOYMENT,
             "s",
-            calls.NewRecord("", "c", 1, b"", "7:0", interrupts=True),
+            calls.NewRecord("", "c", b"", "7:0", 3, interrupts=True),
             request=b"12345678",
             expiry=EXPIRY,
             owner="ann",
             only_known=True,
             interrupted_idle=HOUR,
         ),
-        calls.write_record(DEPLOYMENT, "s", calls.NewRecord("", "c", 2, b""), request=b"12345678"),
+        calls.write_record(DEPLOYMENT, "s", calls.NewRecord("", "c", b""), request=b"12345678"),
     ],
     "read_checkpoint": [
         calls.read_checkpoint(DEPLOYMENT, "s", "ns", "c", touch=True),
-        calls.read_checkpoint(DEPLOYMENT, "s", "", None, touch=False),
+        calls.read_checkpoint(
+            DEPLOYMENT, "s", "", None, touch=False, known=calls.KnownPlaces("7:0", 3, [(1, 0), (2, 1)])
+        ),
     ],
     "rewrite": [
         calls.rewrite(DEPLOYMENT, "s", [b"\x01"] * 2, epoch=7, total=3, owner="ann", request=b"12345678"),
@@ -200,6 +202,9 @@ SAMPLES: dict[str, list[Call[Any]]] = {
     "release_hold": [calls.release_hold(DEPLOYMENT, "s")],
     "note_owner_hold": [calls.note_owner_hold(DEPLOYMENT, "s")],
     "hold_owner": [calls.hold_owner(DEPLOYMENT, 7, "ann", "why"), calls.hold_owner(DEPLOYMENT, 7, "ann", None)],
+    "note_owner_release": [calls.note_owner_release(DEPLOYMENT, "ann", MOMENT)],
+    "find_release": [calls.find_release(DEPLOYMENT, "s")],
+    "find_owner_release": [calls.find_owner_release(DEPLOYMENT, "ann")],
     "find_owner_hold": [calls.find_owner_hold(DEPLOYMENT, "s", ["ann", "bob"])],
     "find_hold": [calls.find_hold(DEPLOYMENT, "s", ["ann"]), calls.find_hold(DEPLOYMENT, "s", [])],
     "note_hold_applied": [calls.note_hold_applied(DEPLOYMENT, LEASE, OWNED)],

@@ -32,7 +32,7 @@ from support.objects import (
 from support.ports import free_port
 from torpor.worker.archive import names
 from torpor.worker.archive.names import SegmentName
-from torpor.worker.archive.stores import NEVER, ArchiveStore, StoredObject
+from torpor.worker.archive.stores import HOLD_NOTES, NEVER, ArchiveStore, Confirm, StoredObject
 from torpor.worker.archive.stores import objects as objects_module
 from torpor.worker.archive.stores.url import open_archive
 from torpor.worker.errors import ArchiveConflict, ArchiveRefused, ArchiveUnavailable, ObjectNotFound
@@ -454,6 +454,27 @@ def test_a_hold_is_set_and_released_together_with_entries_of_the_metadata(archiv
     assert (after.held, after.metadata) == (False, DESCRIBED)
     archive.amend(seen, held=False, entries={"hold": None})
     assert list(archive.list("v1/")) == [after]
+
+
+@pytest.mark.usefixtures("as_in_cloud_storage")
+@pytest.mark.parametrize("confirm", [None, lambda: None])
+def test_what_an_object_notes_of_legal_holds_stays_until_an_amendment_removes_it(
+    archive: ArchiveStore, confirm: Confirm | None
+) -> None:
+    """A put may come from somebody who does not know of the hold, or of one of two."""
+    session, owner = HOLD_NOTES
+    seen = put(archive, NAME, b"hello", DESCRIBED)
+    archive.amend(seen, held=True, entries={session: "1000", owner: None})
+    put(archive, NAME, b"hello", DESCRIBED, confirm=confirm)
+    put(archive, NAME, b"hello", {**DESCRIBED, owner: "2000"}, held=True, confirm=confirm)
+    [there] = archive.list("v1/")
+    assert (there.held, there.metadata) == (True, {**DESCRIBED, session: "1000", owner: "2000"})
+    put(archive, NAME, b"hello", {**DESCRIBED, session: "3000"}, held=True, confirm=confirm)
+    [there] = archive.list("v1/")
+    assert there.metadata == {**DESCRIBED, session: "3000", owner: "2000"}
+    archive.amend(there, held=False, entries={session: None, owner: None})
+    [there] = archive.list("v1/")
+    assert (there.held, there.metadata) == (False, DESCRIBED)
 
 
 @pytest.mark.usefixtures("as_in_cloud_storage")

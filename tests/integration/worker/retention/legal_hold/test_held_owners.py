@@ -162,7 +162,10 @@ def test_a_bucket_is_asked_for_temporary_holds_in_the_very_requests(
         chat(asked, "t").hold("case 12")
         settle(asked)
         patches = [each for each in seen.seen if each.method == "PATCH"]
-        asked_for = {"temporaryHold": True, "metadata": {"hold": "session"}}
+        hold = services.sessions.find_holds([("t", [])])[0]
+        assert hold
+        noted = {"session_hold": hold.value.decode().split(":")[0], "owner_hold": None}
+        asked_for = {"temporaryHold": True, "metadata": noted}
         assert [json.loads(each.body) for each in patches] == [asked_for] * 2  # segment and marker
         assert all("/t/" in unquote(each.path) for each in patches)
 

@@ -1,0 +1,79 @@
+"""The command that does the regular work in this process, for a schedule in place of Celery."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import typer
+
+from torpor.history.protocol import TransientError
+from torpor.worker.cli import console
+from torpor.worker.cli.shared import JsonLines, services_of
+from torpor.worker.deployment import identity
+from torpor.worker.deployment.services import Services
+from torpor.worker.ops import one_sweep
+from torpor.worker.ops.one_sweep import Swept
+from torpor.worker.sleep.outcome import Outcome
+
+_FAILED = {Outcome.FAILED, Outcome.QUARANTINED}
+
+
+def sweep(
+    context: typer.Context,
+    *,
+    once: Annotated[bool, typer.Option("--once", help="End after one sweep, as a scheduled job does.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count what is due; change nothing.")] = False,
+    as_json: JsonLines = False,
+) -> None:
+    """Archive what is due in this process, without Celery.
+
+    Continues open purges, too, and deletes from a folder what has expired. Without --once, it does so again every
+    TORPOR_SWEEP_INTERVAL_SECONDS. If sessions are still due after one sweep, the exit code is 4; if a session or purge
+    has failed, 1.
+
+    Example: torpor sweep --once --json
+    """
+    services = services_of(context, identity.check_first_use if dry_run else identity.make)
+    if dry_run:
+        _show_waiting(services, as_json=as_json)
+        return
+    while True:
+        swept = _sweep(services)
+        _show(swept, as_json=as_json)
+        if once:
+            _end(swept)
+            return
+        time.sleep(services.settings.sweep_interval_seconds)
+
+
+def _sweep(services: Services) -> Swept:
+    with console.working("sweeping") as status:
+        return one_sweep.sweep(services, lambda count: status.update(f"sweeping: {count:,} sessions"))
+
+
+def _show_waiting(services: Services, *, as_json: bool) -> None:
+    waiting = one_sweep.waiting(services)
+    if as_json:
+        console.print_json(waiting)
+    else:
+        console.say(f"due: {waiting.sessions:,} sessions; open: {len(waiting.purges):,} purges")
+
+
+def _show(swept: Swept, *, as_json: bool) -> None:
+    if as_json:
+        console.print_json(swept)
+        return
+    counts = ", ".join(f"{count:,} {outcome}" for outcome, count in sorted(swept.sessions.items()))
+    console.say(f"sessions: {counts or 'none was due'}")
+    for purge, state in (swept.purges | swept.failed).items():
+        console.say(f"purge {purge}: {console.one_line(state)}")
+    if swept.expired:
+        console.say(f"expired: {swept.expired:,} objects")
+
+
+def _end(swept: Swept) -> None:
+    if swept.waiting:
+        raise TransientError(f"{swept.waiting:,} sessions are still due; torpor status tells why")
+    if swept.failed or _FAILED & swept.sessions.keys():
+        raise typer.Exit(1)

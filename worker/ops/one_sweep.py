@@ -1,0 +1,92 @@
+"""One sweep in this process, without Celery: what beat and the workers do again and again."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from torpor.history.protocol import TorporError, TransientError
+from torpor.worker.deployment import fence
+from torpor.worker.deployment.services import Services
+from torpor.worker.erasure import orders
+from torpor.worker.erasure.purge import carry_out
+from torpor.worker.erasure.receipt import PurgeState
+from torpor.worker.sleep import breaker
+from torpor.worker.sleep.drain import drain
+from torpor.worker.sleep.opening import record_defaults
+from torpor.worker.sleep.outcome import Outcome
+from torpor.worker.sleep.relief import relieve
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What a sweep has done.
+
+    `sessions` counts attempts by their outcome, and `expired` the objects that were deleted. `purges` has the state of
+    each purge that was open, and `failed` the error of each that failed. `waiting` sessions are due afterwards.
+    """
+
+    sessions: dict[Outcome, int]
+    purges: dict[str, PurgeState]
+    failed: dict[str, str]
+    expired: int
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What a sweep would begin with: sessions that are due, and the ids of open purges."""
+
+    sessions: int
+    purges: list[str]
+
+
+def waiting(services: Services) -> Waiting:
+    """Tell what a sweep would begin with; changes nothing."""
+    return Waiting(_due(services), list(orders.open_orders(services)))
+
+
+def sweep(services: Services, progress: Callable[[int], None] = lambda _: None) -> Swept:
+    """Archive what is due, relieve Redis, continue purges, delete what has expired, and move the fence.
+
+    `progress` gets the number of sessions that were tried up to now. Repeatable; sweeps and workers at the same time
+    share the work. A session or a purge that fails keeps no other from its turn, and a later sweep tries it again.
+    Raises DeploymentMismatch, ArchiveUnavailable and RedisUnavailable; what was done by then counts.
+    """
+    record_defaults(services)
+    sessions = _drain(services, progress) + relieve(services)
+    purges, failed = _continue_purges(services)
+    expired = services.archive.expire(datetime.now(UTC))
+    fence.move(services.sessions, services.archive)
+    return Swept(dict(sessions), purges, failed, expired, _due(services))
+
+
+def _due(services: Services) -> int:
+    return sum(services.sessions.due_counts().values())
+
+
+def _drain(services: Services, progress: Callable[[int], None]) -> Counter[Outcome]:
+    """Drain until nothing is due, or the archive is down."""
+    totals: Counter[Outcome] = Counter()
+    while due := services.sessions.due_counts():
+        drained = drain(services, sorted(due))
+        totals += drained
+        progress(totals.total())
+        if not drained or breaker.archive_is_down():
+            break
+    return totals
+
+
+def _continue_purges(services: Services) -> tuple[dict[str, PurgeState], dict[str, str]]:
+    states: dict[str, PurgeState] = {}
+    failed: dict[str, str] = {}
+    for purge in orders.open_orders(services):
+        try:
+            states[purge] = carry_out(services, purge).state
+        except TransientError:
+            raise
+        except TorporError as error:
+            failed[purge] = str(error)
+    return states, failed
