@@ -15,6 +15,13 @@ MOST_MESSAGE_BYTES = 512 * MIB
 # pydantic's reader takes 201 levels, and Python's fewer than 1,000, less what the caller's own calls take.
 MAX_DEPTH = 200
 
+# Reading the JSON of a message may take its own size and so many bytes, beside its text.
+_READING_BYTES = 8 * MIB
+# What a value of JSON takes in memory, about: a small list has 64 bytes, a small object three times as many.
+_VALUE_BYTES = 64
+# A smaller message never has so many values.
+_FEW_BYTES = _READING_BYTES // (2 * _VALUE_BYTES)
+
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
 _BRACKETS = b"[{]}"
 _OTHERS = bytes(set(range(256)) - set(_BRACKETS))
@@ -63,3 +70,18 @@ def depth(element: bytes) -> int:
     """How many brackets of an element's JSON are open at most at the same time."""
     brackets = _STRING.sub(b"", element).translate(None, _OTHERS)
     return max(accumulate(map(_STEPS.__getitem__, brackets)), default=0)
+
+
+def has_too_many_values(element: bytes) -> bool:
+    """True if the JSON of an element has so many values that it takes a multiple of its size to read it.
+
+    A MiB of "[]," has 350,000 lists, which take 24 MiB.
+    """
+    if len(element) <= _FEW_BYTES:
+        return False
+    most = (len(element) + _READING_BYTES) // _VALUE_BYTES
+    return _units(element) > most and _units(_STRING.sub(b"", element)) > most
+
+
+def _units(text: bytes) -> int:
+    return text.count(b",") + text.count(b"[") + 3 * text.count(b"{")

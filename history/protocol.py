@@ -7,7 +7,7 @@ This module loads no LangChain; `torpor.history.adapters.messages` converts Lang
 - **Connections**: `connect`, `is_instances_own` of a CA file, `OwnConnection` that trusts that file alone; for IAM
   `IamCredentialProvider` and `application_default`. `Limits` of a request by HTTP, and a `bounded_session` with them.
 - **A session**: `SessionInfo` with its `Status`, `SessionKind`, `Expiry` and `LegalHold`; a `Page` of its messages;
-  `parse_json`, `to_json_line`, `is_readable`, `is_record` and `is_too_deep` for one message.
+  `parse_json`, `to_json_line`, `is_readable`, `is_record`, `is_too_deep` and `has_too_many_values` for one message.
 - **Archiving**: a `Lease` and the `ClaimOutcome` without one, `CommitOutcome`, `EraseOutcome`.
 - **Waking**: a `RestoreTicket` or a `RestoreRefusal`, the `Origin` of a session, and the `RestoreEnd`.
 - **Erasure and legal holds**: a `PurgeTarget`, its `Purging` with a `PurgeOutcome`; `HoldOutcome`, `HoldKind`;
@@ -78,7 +78,13 @@ from torpor.history.keys import (
     looks_like_torpors,
 )
 from torpor.history.layout import LAYOUTS, RETURN_PREFIX, Layout, check_return_key, is_celerys
-from torpor.history.limits import MAX_MESSAGE_BYTES, MOST_MESSAGE_BYTES, check_max_message_bytes, is_too_deep
+from torpor.history.limits import (
+    MAX_MESSAGE_BYTES,
+    MOST_MESSAGE_BYTES,
+    check_max_message_bytes,
+    has_too_many_values,
+    is_too_deep,
+)
 from torpor.history.outcomes import (
     AssignOutcome,
     ClaimOutcome,
@@ -214,6 +220,7 @@ __all__ = [
     "check_session_id",
     "connect",
     "encode_caller",
+    "has_too_many_values",
     "is_celerys",
     "is_instances_own",
     "is_readable",

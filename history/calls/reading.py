@@ -22,10 +22,12 @@ def read(
     *,
     touch: bool,
     owner: Caller = None,
+    within: bool = False,
 ) -> Call[Page | None]:
     """Read messages from `start` on until `stop` or until about `page_bytes` are read; None if it is not in Redis.
 
-    A negative `start` counts from the end. With `touch` it counts as activity. Raises OwnerMismatch.
+    A negative `start` counts from the end. With `touch` it counts as activity. A page `within` its bytes ends before a
+    message that goes beyond them, and may be empty. Raises OwnerMismatch.
     """
     session = encode_session_id(session_id)
     keys = deployment.keyspace.of(session)
@@ -49,6 +51,7 @@ def read(
             page_bytes,
             PAGE_MESSAGES,
             deployment.caller(owner),
+            int(within),
         ],
         decode,
     )

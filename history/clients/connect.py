@@ -25,6 +25,7 @@ from redis.backoff import ExponentialWithJitterBackoff
 from torpor.history.clients import trust
 from torpor.history.clients.blocking import run_sync
 from torpor.history.clients.iam import IamCredentialProvider, TokenSource, application_default
+from torpor.history.clients.packing import PACKER
 from torpor.history.clients.resending import Resending, persistently
 from torpor.history.errors import InvalidArgument, translate
 
@@ -132,6 +133,7 @@ def connect(
         **_endurance(url, asynchronous=asynchronous),
         **_encryption(url, {**in_url, **options}, ca_file),
         **_authentication(url, {**options, **in_url}, iam=iam, ca_file=ca_file),
+        **({} if asynchronous or cluster else {"command_packer": PACKER}),  # a Cluster's client takes none
         **options,
     }
     own = _CLUSTER_OPTIONS if cluster else _CLIENT_OPTIONS

@@ -47,7 +47,7 @@ class Archiving(BlockingRunner):
         return self.run_many([calls.renew(self.deployment, lease, by) for lease in leases])
 
     def heads(self, sessions: Sequence[SessionInfo], size: int) -> list[Page | TorporError | None]:
-        """The first page, of about `size` bytes, of each session's messages that are not archived yet.
+        """The first page, of at most `size` bytes, of each session's messages that are not archived yet.
 
         Each page is atomic on its own, and each 16 are one pipeline. Each result is None if the session is not in
         Redis, or the error that this session met.
@@ -63,6 +63,7 @@ class Archiving(BlockingRunner):
             size,
             touch=False,
             owner=ANY_OWNER,
+            within=True,
         )
 
     def commits(self, verified: Sequence[tuple[Lease, SessionInfo]]) -> list[CommitOutcome | TorporError]:

@@ -3,7 +3,7 @@
 make bench                                    all rows; writes docs/performance.md
 make bench ARGS="--only write --rounds 9"     the rows whose names begin with this; writes nothing
 make bench ARGS="--only write --profile"      and shows where Torpor's time goes
-make bench ARGS="--only thread"               threads of LangGraph beside other savers
+make bench ARGS="--only thread"               threads of LangGraph beside other savers; writes their part of the page
 """
 
 # ruff: noqa: T201 - a program prints its results
@@ -31,13 +31,13 @@ ROWS: Sequence[Row] = [
     row for group in (writing, reading, footprint, index, archiving, restoring, celery_share) for row in group.ROWS
 ]
 
-# Rows that are not on the page: --only thread
-APART: Sequence[Row] = threads.ROWS
+# They have a part of the page for themselves.
+THREADS: Sequence[Row] = threads.ROWS
 
 
 def main() -> None:
     arguments = _arguments()
-    rows = [*ROWS, *APART] if arguments.only else ROWS
+    rows = [*ROWS, *THREADS]
     chosen = [row for row in rows if row.name.startswith(arguments.only)]
     if not chosen:
         sys.exit(f"no row begins with {arguments.only!r}; there are {', '.join(row.name for row in rows)}")
@@ -48,8 +48,13 @@ def main() -> None:
     for result in results:
         if result.profile:
             print(f"\n{result.row.name}\n" + "\n".join(result.profile))
+    seconds = time.monotonic() - began
+    of_threads = [result for result in results if result.row in THREADS]
     if not arguments.only:
-        page.write(results, load, time.monotonic() - began, quick=arguments.quick)
+        others = [result for result in results if result.row not in THREADS]
+        page.write(others, load, seconds, quick=arguments.quick)
+    if len(of_threads) == len(THREADS):
+        page.write_threads(of_threads, load, seconds, quick=arguments.quick)
 
 
 def _arguments() -> argparse.Namespace:

@@ -24,6 +24,7 @@ _PACKAGES = (
     "celery",
 )
 _PROFILE_LINES = 8
+_SAVERS = ("langgraph", "langgraph-checkpoint", "langgraph-checkpoint-plainredis", "langgraph-checkpoint-aws")
 
 
 def table(results: Sequence[Result]) -> str:
@@ -36,7 +37,7 @@ def write(results: Sequence[Result], load: float, seconds: float, *, quick: bool
     """Replace the text between the page's markers; `load` is the machine's load before the run."""
     page = PAGE.read_text(encoding="utf-8")
     blocks = {
-        "machine": _machine(results, load, seconds, quick=quick),
+        "machine": _machine(results, _PACKAGES, load, seconds, quick=quick),
         "table": table(results),
         "sides": "\n".join(map(_sides, results)),
         "profiles": "\n\n".join(_profile(result) for result in results if result.missed and result.profile),
@@ -45,6 +46,14 @@ def write(results: Sequence[Result], load: float, seconds: float, *, quick: bool
     for name, block in blocks.items():
         page = replaced(page, name, block)
     PAGE.write_text(page, encoding="utf-8")
+
+
+def write_threads(results: Sequence[Result], load: float, seconds: float, *, quick: bool) -> None:
+    """Replace the part of the page that has the threads of LangGraph."""
+    missed = dict.fromkeys(result.row.why for result in results if result.missed and result.row.why)
+    parts = [_machine(results, _SAVERS, load, seconds, quick=quick), table(results), *missed]
+    page = PAGE.read_text(encoding="utf-8")
+    PAGE.write_text(replaced(page, "threads", "\n\n".join(parts)), encoding="utf-8")
 
 
 def replaced(page: str, name: str, block: str) -> str:
@@ -105,10 +114,10 @@ def _profile(result: Result) -> str:
     return f"### {result.row.figure} (`{result.row.name}`)\n\n{result.row.why}\n\n```\n{lines}\n```"
 
 
-def _machine(results: Sequence[Result], load: float, seconds: float, *, quick: bool) -> str:
+def _machine(results: Sequence[Result], measured: Sequence[str], load: float, seconds: float, *, quick: bool) -> str:
     server = subprocess.run([server_binary(), "--version"], capture_output=True, text=True, check=True).stdout
     [redis_version] = re.findall(r"v=([\d.]+)", server)
-    packages = ", ".join(f"{package} {version(package)}" for package in _PACKAGES)
+    packages = ", ".join(f"{package} {version(package)}" for package in measured)
     rounds = max(len(result.rounds) for result in results)
     kind = "a quick run, which shows no more than that all of it works" if quick else f"{rounds} rounds"
     return (

@@ -52,7 +52,7 @@ _NOWHERE = Path(os.devnull)
 MIB = 1024 * 1024
 # What any job may add to the memory, and how many copies of a message that it reads besides.
 BOUND = 16 * MIB
-COPIES = 8
+COPIES = 5
 LARGEST_MESSAGE = {"object: lengths": 3_000_000, "element: sizes": 1_000_000}
 SECONDS = 10.0
 ASKED = 5  # commands in each case

@@ -3,11 +3,12 @@
     PYTHONPATH=.:tests python -m ledger --seconds 600          make ledger SECONDS=600
 
 Writers in several processes add numbered messages to sessions with idle timeouts of 1 to 3 s, and close, clear, read
-and restore some. Real Celery workers and beat put them to sleep. Meanwhile processes are killed -9, at random and at
-failpoints, or frozen, commands to Redis are cut or lose their reply, the broker loses its connections and all its
-messages, and the archive fails: one by one, and in pairs of faults. In the end clean workers finish, every session is
-restored, and each acknowledged message must be there once and in order. A message that was not acknowledged may be
-there, once.
+and restore some. A third of the sessions are LangGraph threads, which get numbered checkpoints and writes. Real Celery
+workers and beat put them to sleep. Meanwhile processes are killed -9, at random and at failpoints, or frozen, commands
+to Redis are cut or lose their reply, the broker loses its connections and all its messages, and the archive fails: one
+by one, and in pairs of faults. In the end clean workers finish, every session is restored, and each acknowledged
+message and record must be there once and in order; each checkpoint must have its parent's messages and its own. What
+was not acknowledged may be there, once.
 
 It runs in rounds of up to 100 s, each on a Redis and an archive of its own, because a bucket of the emulator gets
 slower with each object. A bucket behind a faulty proxy and a folder take turns, as many rounds each. The exit code is

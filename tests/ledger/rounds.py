@@ -16,6 +16,7 @@ from typing import Any
 from ledger.deployment import Failed, Program, programs_of, started
 from ledger.faults import Faults, Tally
 from ledger.record import Record, Verdict, judge, read_ledger
+from ledger.threads import is_thread, wrong_values
 from ledger.writers import Writers, texts_of
 from support.waiting import wait_until
 from torpor.history.protocol import SessionNotFound, TorporError
@@ -128,15 +129,16 @@ def _compare(services: Services, logs: Sequence[Path], tally: Tally) -> bool:
     quarantined = list(services.sessions.sessions(quarantined=True))
     for session in quarantined:
         print(f"IN QUARANTINE: {services.sessions.info(session)}")
-    for line in odd:
-        print(f"ODD: {line}")
 
     def transcript(session: str) -> list[str]:
         with suppress(SessionNotFound):
             restore_session(services, session)
-        return texts_of(services.sessions.messages(session, touch=False))
+        elements = services.sessions.messages(session, touch=False)
+        if is_thread(session):
+            odd.extend(f"{session} has {each}" for each in wrong_values(session, elements))
+        return texts_of(elements)
 
-    well = not (odd or quarantined)
+    well = not quarantined
     with ThreadPoolExecutor(4) as pool:
         for (session, record), outcome in zip(
             records.items(), pool.map(lambda session: _tried(transcript, session), records), strict=True
@@ -150,8 +152,14 @@ def _compare(services: Services, logs: Sequence[Path], tally: Tally) -> bool:
                 well = False
                 _tell(services, session, record, outcome, verdict)
     messages = sum(turn.stop - turn.first for record in records.values() for turn in record.turns if turn.end)
-    print(f"compared {len(records)} sessions, {messages} acknowledged messages", flush=True)
-    return well
+    for line in odd:
+        print(f"ODD: {line}")
+    threads = sum(map(is_thread, records))
+    print(
+        f"compared {len(records)} sessions, {threads} of them threads, {messages} acknowledged messages and records",
+        flush=True,
+    )
+    return well and not odd
 
 
 def _tried(transcript: Callable[[str], list[str]], session: str) -> list[str] | Exception:

@@ -1,4 +1,4 @@
-"""Processes of an application that add, read, close and clear, and note each message."""
+"""Processes of an application that add, read, close and clear, and note each message and each record of a thread."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import random
 import signal
 import time
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -21,7 +21,9 @@ from langchain_core.messages import HumanMessage
 
 from ledger.deployment import Deployment, Failed
 from ledger.record import Record, Turn, judge
-from torpor import MemorystoreChatMessageHistory
+from ledger.threads import GrowingThread, is_thread, text_of
+from torpor import MemorystoreChatMessageHistory, MemorystoreSaver, SessionArchive
+from torpor.history.elements import is_record
 from torpor.history.protocol import SessionNotFound, StagingLost, TransientError
 from torpor.worker.deployment.celery_config import make_app
 from torpor.worker.deployment.services import connect
@@ -36,7 +38,10 @@ class Stop(Protocol):
 
 
 class Writer:
-    """One process of an application: its own sessions, which it may clear, and sessions that all writers share."""
+    """One process of an application: its own sessions, which it may clear, and sessions that all writers share.
+
+    A third of them are LangGraph threads; the others are chats.
+    """
 
     def __init__(self, number: int, deployment: Deployment, log: IO[str], acknowledged: Any) -> None:
         self._number = number
@@ -47,8 +52,12 @@ class Writer:
         self._app = make_app(lambda: deployment.faulty)
         port = self._services.settings.redis_url.get_secret_value().rpartition(":")[2].partition("/")[0]
         self._client = redis.Redis(port=int(port))  # as an application makes it, with redis-py's own retries
-        self._own = [f"own-{number}-{index}" for index in range(deployment.sessions // 2 // deployment.writers)]
-        self._shared = [f"shared-{index}" for index in range(deployment.sessions // 2)]
+        self._archive = SessionArchive(self._services.archive.url)
+        kinds = ("thread-", "", "")
+        own, shared = deployment.sessions // 2 // deployment.writers, deployment.sessions // 2
+        self._own = [f"{kinds[index % 3]}own-{number}-{index}" for index in range(own)]
+        self._shared = [f"{kinds[index % 3]}shared-{index}" for index in range(shared)]
+        self._threads: dict[str, GrowingThread] = {}
         self._next: Counter[str] = Counter()
         self._eras: Counter[str] = Counter()
         self._records: dict[str, Record] = defaultdict(Record)
@@ -74,20 +83,38 @@ class Writer:
         self._log.flush()
 
     def _history(self, session: str) -> MemorystoreChatMessageHistory:
-        ttl = 1 + sum(session.encode()) % 3
-        owner = session if session.endswith("7") else None
-        return MemorystoreChatMessageHistory(self._client, session, ttl, owner=owner)
+        return MemorystoreChatMessageHistory(self._client, session, _ttl(session), owner=_owner(session))
+
+    def _thread(self, session: str) -> GrowingThread:
+        if session not in self._threads:
+            saver = MemorystoreSaver(self._client, ttl=_ttl(session), archive=self._archive)
+            self._threads[session] = GrowingThread(saver, session, _owner(session))
+        return self._threads[session]
 
     def _add(self, session: str) -> None:
+        if not is_thread(session):
+            self._write(session, self._dice.randint(1, 3), self._add_messages(session))
+            return
+        thread = self._thread(session)
+        if self._dice.random() < 0.1:
+            thread.forget()
+        thread.catch_up()
+        self._write(session, 1, thread.put)
+        self._write(session, 1, thread.put_writes)
+
+    def _add_messages(self, session: str) -> Callable[[Sequence[str]], None]:
+        return lambda texts: self._history(session).add_messages([HumanMessage(text) for text in texts])
+
+    def _write(self, session: str, count: int, write: Callable[[Sequence[str]], None]) -> None:
+        """Write something that consists of so many messages, or one record, and note whether it was acknowledged."""
         first = self._next[session]
-        stop = first + self._dice.randint(1, 3)
+        stop = first + count
         self._next[session] = stop
         begin, era = time.monotonic(), self._eras[session]
         self._note("try", session, first=first, stop=stop, era=era)
         turns, end = self._records[session].turns, None
         try:
-            texts = [f"{self._number}:{number}" for number in range(first, stop)]
-            self._history(session).add_messages([HumanMessage(text) for text in texts])
+            write([f"{self._number}:{number}" for number in range(first, stop)])
             end = time.monotonic()
         finally:
             turns.append(Turn(self._number, session, first, stop, begin, end, era))
@@ -96,10 +123,15 @@ class Writer:
             self._acknowledged.value += stop - first
 
     def _read(self, session: str) -> None:
-        _ = self._history(session).messages
+        if is_thread(session):
+            thread = self._thread(session)
+            thread.forget()
+            thread.catch_up()
+        else:
+            _ = self._history(session).messages
 
     def _close(self, session: str) -> None:
-        self._history(session).close()
+        self._services.sessions.close(session)
 
     def _clear(self, session: str) -> None:
         if session not in self._own:
@@ -107,7 +139,10 @@ class Writer:
         self._note("clear", session)
         while True:
             with suppress(TransientError):
-                self._history(session).clear()
+                if is_thread(session):
+                    self._thread(session).delete()
+                else:
+                    self._history(session).clear()
                 break
         self._note("cleared", session)
         self._eras[session] += 1
@@ -144,7 +179,17 @@ class Writer:
 
 
 def texts_of(elements: Sequence[bytes]) -> list[str]:
-    return [str(json.loads(element)["data"]["content"]) for element in elements]
+    return [
+        text_of(element) if is_record(element) else str(json.loads(element)["data"]["content"]) for element in elements
+    ]
+
+
+def _ttl(session: str) -> int:
+    return 1 + sum(session.encode()) % 3
+
+
+def _owner(session: str) -> str | None:
+    return session if session.endswith("7") else None
 
 
 def _run_writer(number: int, inbox: Connection, log: Path, stop: Stop, acknowledged: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -35,6 +35,23 @@ def checkpoint(values: dict[str, Any], versions: dict[str, Any], **given: Any) -
     }
 
 
+def seen(tuples: Sequence[CheckpointTuple | None]) -> list[Any]:
+    """What a caller sees of some tuples, in an order of their own for each namespace."""
+    named = [(each.config["configurable"], each) for each in tuples if each]
+    found = [
+        (
+            where["checkpoint_ns"],
+            where["checkpoint_id"],
+            each.checkpoint,
+            each.metadata,
+            each.parent_config and each.parent_config["configurable"]["checkpoint_id"],
+            each.pending_writes,
+        )
+        for where, each in named
+    ]
+    return sorted(found, key=lambda each: each[0])
+
+
 class AnySaver:
     """A saver whose methods block, also with a client of asyncio."""
 
@@ -43,6 +60,8 @@ class AnySaver:
         self._runner = runner
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
         runner = self._runner
         if runner is None:
             return getattr(self.saver, name)

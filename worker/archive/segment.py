@@ -3,8 +3,9 @@
 A segment is gzip (mtime 0) of one JSON object a line:
 {"session_id", "epoch", "seq", "at", "message": <the stored bytes, untouched>}
 `seq` counts from the first message of the epoch. `at` is when the session was last written (ms since 1970).
-A message that is not strict JSON, or that has a line break, is kept as "raw" in base64. So is a record of a LangGraph
-thread; before it stands "record", what people and query engines can read of it. A restore reads "raw" alone.
+A message that is not strict JSON, has a line break, or has far more values than text is kept as "raw" in base64. So is
+a record of a LangGraph thread; before it stands "record", what people and query engines can read of it, unless it is
+large. A restore reads "raw" alone.
 """
 
 from __future__ import annotations
@@ -16,15 +17,14 @@ import hashlib
 import json
 import re
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import IO, BinaryIO, Self, cast
 
 import orjson
 from isal.igzip import IGzipFile
 
-from torpor.history.protocol import MAX_MESSAGE_BYTES, MessageCorrupt, is_record, to_json_line
+from torpor.history.protocol import MAX_MESSAGE_BYTES, MessageCorrupt, has_too_many_values, is_record, to_json_line
 from torpor.history.records.readable import readable
 from torpor.history.records.record import from_element
 from torpor.worker.archive.lines import NOT_GZIP, LineTooLong, pieces
@@ -33,12 +33,16 @@ from torpor.worker.errors import SegmentDamaged
 
 FORMAT = "torpor-transcript/1"
 _SPOOL_BYTES = 4 * 1024 * 1024
+# A larger message is not copied into its line, and is compressed in pieces of this size.
+_PIECE_BYTES = 1024 * 1024
 # A longer line is not compressed, so that no reader need trust a small object that unpacks to a large message.
 _LARGE = MAX_MESSAGE_BYTES
 # The most bytes of a line beside its session, its epoch and its message.
 _NUMBERS_BYTES = 100
-# What is readable of a record is left out if it has so many bytes more than the record.
+# What is readable of a record is left out if it has so many bytes more than the record, or if the record is larger than
+# this: each byte of MessagePack may be a list, which takes 64 bytes to read.
 _READABLE_BYTES = 4_096
+_READABLE_RECORD_BYTES = 256 * 1024
 _LINE = re.compile(
     rb'\{"session_id":(?P<session>"(?:[^"\\]|\\.)*"),"epoch":(?P<epoch>\d{1,20}),"seq":(?P<seq>\d{1,20}),"at":\d+,'
     rb'(?:"record":\{.*\},)?"(?P<kind>message|raw)":(?P<body>.*)\}',
@@ -61,7 +65,7 @@ class Packed:
         return self.name.stop - self.name.start
 
 
-def pack(session_id: str, epoch: int, start: int, at_ms: int, pages: Iterable[Iterable[bytes]]) -> Packed:
+def pack(session_id: str, epoch: int, start: int, at_ms: int, pages: Iterable[Sequence[bytes]]) -> Packed:
     """Write pages of messages to a segment. The first message is number `start` of the epoch.
 
     A segment of up to 4 MiB is in memory, a larger one in a temporary file. The same messages give the same bytes.
@@ -72,16 +76,12 @@ def pack(session_id: str, epoch: int, start: int, at_ms: int, pages: Iterable[It
     head = b'{"session_id":%b,"epoch":%d,"seq":' % (_json_text(session_id), epoch)
     try:
         with _Zipped(spool) as zipped:
-            # One call for a page: each call of zlib lets another thread run, which costs more than to pack a line.
             for page in pages:
-                lines = [
-                    b'%b%d,"at":%d,%b}\n' % (head, seq, at_ms, _member(message))
-                    for seq, message in enumerate(page, stop)
-                ]
-                for text in _joined(lines):
-                    sha256.update(text)
-                    zipped.write(text)
-                stop += len(lines)
+                for parts in _texts(head, at_ms, stop, page):
+                    zipped.write(parts)
+                    for part in parts:
+                        sha256.update(part)
+                stop += len(page)
     except BaseException:
         spool.close()
         raise
@@ -91,11 +91,19 @@ def pack(session_id: str, epoch: int, start: int, at_ms: int, pages: Iterable[It
     return Packed(SegmentName(epoch, start, stop, digest[:8]), spool, size, digest)
 
 
-def _joined(lines: list[bytes]) -> list[bytes]:
-    """The lines in one piece; but each large one is a piece of its own."""
-    if max(map(len, lines), default=0) <= _LARGE:
-        return [b"".join(lines)]
-    return [b"".join(group) for _, group in groupby(lines, key=lambda line: len(line) > _LARGE and line)]
+def _texts(head: bytes, at_ms: int, first: int, page: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    """The lines of a page: small ones joined to one part, a large one in parts, without a copy of its message."""
+    small: list[bytes] = []
+    for seq, message in enumerate(page, first):
+        member = _member(message)
+        if len(message) <= _PIECE_BYTES:
+            small.append(b'%b%d,"at":%d,%b}\n' % (head, seq, at_ms, b"".join(member)))
+            continue
+        yield [b"".join(small)]
+        small.clear()
+        yield b'%b%d,"at":%d,' % (head, seq, at_ms), *member, b"}\n"
+    # One part for a page: each call of zlib lets another thread run, which costs more than to pack a line.
+    yield [b"".join(small)]
 
 
 class _Zipped:
@@ -111,18 +119,27 @@ class _Zipped:
     def __exit__(self, *error: object) -> None:
         self._member.close()
 
-    def write(self, text: bytes) -> None:
-        """Add text; a line of more than _LARGE bytes must come alone."""
-        if len(text) > _LARGE and text.find(b"\n") == len(text) - 1:
+    def write(self, parts: Sequence[bytes]) -> None:
+        """Add text; the parts of a large line must come alone."""
+        if len(parts) > 1 and sum(map(len, parts)) > _LARGE:
             self._member.close()
-            self._file.write(gzip.compress(text, compresslevel=0, mtime=0))
+            with gzip.GzipFile(filename="", mode="wb", compresslevel=0, fileobj=self._file, mtime=0) as stored:
+                _write_in_pieces(stored, parts)
             self._begin()
         else:
-            self._member.write(text)
+            _write_in_pieces(self._member, parts)
 
     def _begin(self) -> None:
         # Nearly as small as zlib's level 6, in a fraction of its time.
         self._member = IGzipFile(filename="", mode="wb", compresslevel=1, fileobj=self._file, mtime=0)
+
+
+def _write_in_pieces(member: gzip.GzipFile, parts: Sequence[bytes]) -> None:
+    """Compress parts, a MiB at a time: what comes of one call is in memory as a whole."""
+    for part in parts:
+        view = memoryview(part)
+        for at in range(0, len(view), _PIECE_BYTES):
+            member.write(view[at : at + _PIECE_BYTES])
 
 
 def unpack(
@@ -137,7 +154,10 @@ def unpack(
     try:
         for text in pieces(body, lines.longest(most_bytes)):
             digest.update(text)
-            yield lines.elements(text)
+            elements = lines.elements(text)
+            del text  # both may be large, and the caller is in work until it asks for more
+            yield elements
+            del elements
             if lines.seq > name.stop:
                 break
     except LineTooLong as exc:
@@ -169,27 +189,30 @@ class _Lines:
 
     def elements(self, text: bytes) -> list[bytes]:
         """The stored bytes of the messages in some lines."""
-        *lines, unended = text.split(b"\n")
         elements = []
-        for line in lines:
+        at = 0
+        while (end := text.find(b"\n", at)) >= 0:
             begins = b"%b%d%b" % (self._head, self.seq, self._tail)
             # Nearly every line has the head and tail of the line before. Then there is no need to parse it.
-            known = line.startswith(begins) and line.endswith(b"}")
-            elements.append(line[len(begins) : -1] if known else self._element(line))
+            known = text.startswith(begins, at) and text.endswith(b"}", at + len(begins), end)
+            elements.append(text[at + len(begins) : end - 1] if known else self._element(text, at, end))
             self.seq += 1
-        if unended:
+            at = end + 1
+        if at < len(text):
             raise self._unlike()
         return elements
 
-    def _element(self, line: bytes) -> bytes:
-        match = _LINE.fullmatch(line)
+    def _element(self, text: bytes, at: int, end: int) -> bytes:
+        """The stored bytes of the message in the line `text[at:end]`, of which no copy is made."""
+        match = _LINE.fullmatch(text, at, end)
         if not match or int(match["seq"]) != self.seq:
             raise self._unlike()
         if (match["session"], match["epoch"]) != self._expected:
             raise SegmentDamaged("it belongs to another session or epoch")
         if match["kind"] == b"raw":
-            return base64.b64decode(match["body"][1:-1], validate=True)
-        self._tail = line[match.end("seq") : match.start("body")]
+            body = memoryview(text)[match.start("body") + 1 : match.end("body") - 1]
+            return binascii.a2b_base64(body, strict_mode=True)
+        self._tail = text[match.end("seq") : match.start("body")]
         return match["body"]
 
     def _unlike(self) -> SegmentDamaged:
@@ -197,7 +220,9 @@ class _Lines:
 
 
 def is_plain(element: bytes) -> bool:
-    """True if an element can stand in a line as it is: it is strict JSON without a line break."""
+    """True if an element can stand in a line as it is: strict JSON without a line break and too many values."""
+    if has_too_many_values(element):
+        return False
     try:
         orjson.loads(element)
     except orjson.JSONDecodeError:
@@ -205,15 +230,18 @@ def is_plain(element: bytes) -> bool:
     return b"\n" not in element and b"\r" not in element
 
 
-def _member(element: bytes) -> bytes:
+def _member(element: bytes) -> tuple[bytes, ...]:
+    """The parts of an element's member of its line."""
     if is_plain(element):
-        return b'"message":' + element
-    raw = b'"raw":"%b"' % base64.b64encode(element)
-    return b'"record":%b,%b' % (_readable(element), raw) if is_record(element) else raw
+        return b'"message":', element
+    readable_first = (b'"record":', _readable(element), b",") if is_record(element) else ()
+    return *readable_first, b'"raw":"', base64.b64encode(element), b'"'
 
 
 def _readable(element: bytes) -> bytes:
     """What can be read of a record as JSON: always the same for the same bytes."""
+    if len(element) > _READABLE_RECORD_BYTES:
+        return b"{}"
     try:
         line = to_json_line(readable(from_element(element)))
     except (MessageCorrupt, ValueError, TypeError, RecursionError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import IO, Self, cast
+from typing import Self
 
 _IN_MEMORY = 2 * 1024 * 1024
 _LENGTH_BYTES = 8
@@ -16,7 +16,7 @@ class Spool:
 
     def __init__(self) -> None:
         """Empty."""
-        self._file = cast(IO[bytes], tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY))  # noqa: SIM115 - see __exit__
+        self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 - see __exit__
         self._count = 0
 
     def __enter__(self) -> Self:
@@ -30,6 +30,8 @@ class Spool:
     def add(self, elements: Iterable[bytes]) -> None:
         """Add elements at the end."""
         for element in elements:
+            if len(element) > _IN_MEMORY:
+                self._file.rollover()  # else it would be copied before it goes to the file
             self._file.write(len(element).to_bytes(_LENGTH_BYTES))
             self._file.write(element)
             self._count += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from rich.status import Status
 
     from torpor.worker.cli.speech import Speech
+
+# Large text is printed in pieces of so many characters or bytes, because each step makes a copy.
+_PIECE = 256 * 1024
 
 printable = control_characters.printable
 one_line = control_characters.one_line
@@ -55,9 +59,12 @@ def print_json(value: Any) -> None:
 
 def print_json_parts(parts: Iterable[bytes]) -> None:
     """Parts of a line that is JSON already, as they are, but with control characters escaped as JSON does it."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
     for part in parts:
-        # Outside of strings JSON allows only spaces, and a tab and breaks of lines, which are spaces here.
-        sys.stdout.buffer.write(_escaped(part.decode().replace("\r", " ")).encode())
+        for at in range(0, len(part), _PIECE):
+            # Outside of strings JSON allows only spaces, and a tab and breaks of lines, which are spaces here.
+            text = decoder.decode(part[at : at + _PIECE]).replace("\r", " ")
+            sys.stdout.buffer.write(_escaped(text).encode())
 
 
 def _escaped(json_text: str) -> str:
@@ -92,7 +99,10 @@ def print_transcript(speeches: Iterable[Speech]) -> None:
     for each in speeches:
         typer.secho(one_line(each.speaker), bold=True, fg="cyan")
         if each.text:
-            typer.echo("  " + printable(each.text).replace("\n", "\n  "))
+            typer.echo("  ", nl=False)
+            for at in range(0, len(each.text), _PIECE):
+                typer.echo(printable(each.text[at : at + _PIECE]).replace("\n", "\n  "), nl=False)
+            typer.echo()
         for kind in each.kinds:
             typer.secho(f"  [{one_line(kind)}]", dim=True)
         for call in each.calls:

@@ -65,7 +65,9 @@ _CHANGES = {
         "moving",
         lambda services, given: moves.check_moved(services, force=given.force),
         lambda services, given, progress: moves.survey(services, progress, force=given.force),
-        lambda services, surveyed, given, _: moves.move_archive(services, surveyed, force=given.force),
+        lambda services, surveyed, given, progress: moves.move_archive(
+            services, surveyed, force=given.force, progress=progress
+        ),
     ),
     Action.RECOVER: _Change(
         "Let Redis {redis} take over {archive}, and refuse every other Redis there, even one in use?",

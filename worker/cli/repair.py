@@ -6,14 +6,17 @@ from typing import Annotated
 
 import typer
 
-from torpor.history.protocol import InvalidArgument, SessionNotFound, SessionStore, TorporError
-from torpor.worker.archive.stores import ArchiveStore
+from torpor.history.protocol import InvalidArgument, SessionNotFound, TorporError
 from torpor.worker.cli import console
-from torpor.worker.cli.shared import JsonLines, redis_of, services_of, walk
+from torpor.worker.cli.shared import JsonLines, connected, redis_of, walk
 from torpor.worker.deployment import identity
+from torpor.worker.deployment.services import Services
 from torpor.worker.errors import ArchiveMisconfigured, ArchiveUnavailable
 from torpor.worker.ops import doctor as examining
 from torpor.worker.ops.doctor import Assumption
+
+# The seconds within which a request to a bucket that does not answer is given up.
+_PATIENCE = 10.0
 
 
 def quarantine(
@@ -57,14 +60,23 @@ def requeue(
         console.say(f"requeued: {console.one_line(each)}")
 
 
-def _check_if_there(sessions: SessionStore, archive: ArchiveStore) -> None:
-    """As `identity.check`; while the archive is down, only what Redis has recorded of it."""
+def _services(context: typer.Context, *, repair: bool) -> tuple[Services, str | None]:
+    """The services, whose sides belong together, and why the archive can't be reached, if it can't.
+
+    An archive that does not answer is given up soon. A repair waits longer, once it has answered. Raises
+    DeploymentMismatch, ArchiveMisconfigured and, if it is to repair something, ArchiveUnavailable.
+    """
+    services = connected(context, patience=_PATIENCE)
     try:
-        identity.check(sessions, archive)
+        identity.check(services.sessions, services.archive)
     except ArchiveMisconfigured:
         raise
-    except ArchiveUnavailable:
-        identity.check_recorded(sessions, archive.url)
+    except ArchiveUnavailable as error:
+        if repair:
+            raise
+        identity.check_recorded(services.sessions, services.archive.url)
+        return services, str(error)
+    return connected(context) if repair else services, None
 
 
 def doctor(
@@ -88,7 +100,8 @@ def doctor(
 ) -> None:
     """Find and repair damaged sessions and index entries.
 
-    If Redis and the archive do not belong together, nothing is examined, and the exit code is 2.
+    If Redis and the archive do not belong together, nothing is examined, and the exit code is 2. If the archive does
+    not answer within seconds, only Redis is examined, and nothing is repaired.
 
     The exit code is 1 if something is left to repair. Messages that can't be read are named by session and position,
     and stay: reads leave them out, and torpor export has their bytes.
@@ -99,8 +112,10 @@ def doctor(
     Example: torpor doctor --repair
     """
     left = 0
-    services = services_of(context, identity.check if repair else _check_if_there)
-    for finding in examining.examine(services, repair=repair, assume=assume, messages=messages, archive=archive):
+    services, unreachable = _services(context, repair=repair)
+    for finding in examining.examine(
+        services, repair=repair, assume=assume, messages=messages, archive=archive, unreachable=unreachable
+    ):
         left += not finding.repaired
         if as_json:
             console.print_json(finding)

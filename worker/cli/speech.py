@@ -10,7 +10,7 @@ from typing import Any
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 
 from torpor.history.adapters.messages import decode_message
-from torpor.history.protocol import MessageCorrupt, is_record, parse_json, to_json_line
+from torpor.history.protocol import MessageCorrupt, has_too_many_values, is_record, parse_json, to_json_line
 from torpor.history.records.readable import readable
 from torpor.history.records.record import Record, Writes, from_element
 
@@ -43,7 +43,9 @@ def speeches(elements: Iterable[bytes], corrupt: list[int]) -> Iterator[Speech]:
 
 
 def speech(element: bytes) -> Speech:
-    """The speech of an element; raises MessageCorrupt if it is neither a message nor an item."""
+    """The speech of an element; raises MessageCorrupt if it is neither message nor item, or has too many values."""
+    if has_too_many_values(element):
+        raise MessageCorrupt(f"a message of {len(element):,} bytes has too many values to be shown")
     try:
         return _of_message(decode_message(element))
     except MessageCorrupt:

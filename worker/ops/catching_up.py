@@ -82,7 +82,6 @@ def survey(services: Services, progress: Callable[[int], None] = lambda _: None)
             shard = services.sessions.shard_of(session_id)
             found.epochs[shard] = max(found.epochs.get(shard, 0), *_epochs(session_id, objects))
         _note_holds(services, found, batch)
-        found.unheld += legal_hold.unheld(services, batch)
         found.add(reconcile(services, batch, dry_run=True))
         found.sessions += len(batch)
     return found
@@ -101,7 +100,7 @@ def catch_up(services: Services, surveyed: Survey, progress: Callable[[int], Non
 
     Returns what was done. Repeatable; raises TransientError if a session is leased.
     """
-    _rebuild(services, surveyed)
+    _rebuild(services, surveyed, progress)
     reach(Failpoint.DEPLOYMENT_REBUILT)
     done = replace(surveyed, reconciled={})
     done.add(tombstones.rebuild(services, dry_run=False))
@@ -116,14 +115,16 @@ def catch_up(services: Services, surveyed: Survey, progress: Callable[[int], Non
     return done
 
 
-def _rebuild(services: Services, surveyed: Survey) -> None:
+def _rebuild(services: Services, surveyed: Survey, progress: Callable[[int], None]) -> None:
     services.sessions.note_epochs(surveyed.epochs)
     lost_holds.put_back(services, surveyed.holds)
-    legal_hold.apply_holds(services, surveyed.unheld)
+    legal_hold.apply_holds(services, surveyed.unheld, lambda done: progress(done.sessions))
 
 
 def _note_holds(services: Services, found: Survey, batch: Sequence[tuple[str, list[StoredObject]]]) -> None:
-    found.lost += lost_holds.find(services, batch)
+    lost = lost_holds.find(services, batch)
+    found.lost += lost
+    found.unheld += legal_hold.unheld(services, batch, {each.session_id for each in lost})
     found.put_back += lost_holds.put_back_before(services, batch)
     owners = {session_id: _owner(objects) for session_id, objects in batch}
     known = services.sessions.find_holds([(each, [owner] if owner else []) for each, owner in owners.items()])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from enum import StrEnum
 from itertools import chain, islice
@@ -27,37 +27,18 @@ from torpor.history.protocol import (
 from torpor.history.records.record import from_element
 from torpor.worker.archive import contents, parts, transcript
 from torpor.worker.archive.spool import Spool
-from torpor.worker.archive.stores import StoredObject
-from torpor.worker.deployment import catalog
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import ArchiveUnavailable
-from torpor.worker.ops import damaged_objects, forgotten_purges
-from torpor.worker.ops.reconciling import ReconcileOutcome, reconcile
+from torpor.worker.ops import archive_examination
+from torpor.worker.ops.archive_examination import unexamined
+from torpor.worker.ops.finding import Ailment, Finding
 from torpor.worker.ops.status import unavailable
-from torpor.worker.retention import lost_holds
 
 _PAGE = 500
 # How many positions of corrupt messages a finding names.
 _NAMED = 20
 # An adoption takes milliseconds, or seconds if the session is very large. An older one was interrupted.
 _ADOPTING = timedelta(minutes=1)
-
-
-class Ailment(StrEnum):
-    """What can be wrong in Redis, and with the archive."""
-
-    GHOST = "index entry without a session"
-    UNINDEXED = "session without an index entry"
-    METADATA_LOST = "messages without metadata"
-    UNREADABLE = "keys or metadata that are not Torpor's"
-    CORRUPT = "messages that can't be read"
-    OBJECT_DAMAGED = "object of the archive that is damaged"
-    BEHIND = "messages in the archive that Redis lacks"
-    HOLD_LOST = "legal hold on objects of the archive that Redis lacks"
-    PURGE_FORGOTTEN = "purge that Redis has forgotten"
-    UNADOPTED = "adoption that was not finished"
-    ARCHIVE_UNAVAILABLE = "archive that fails for a worker"
-    SHARD_UNREADABLE = "a shard's index or quarantine that is not Torpor's"
 
 
 _AILMENTS = {IndexOutcome.ADDED: Ailment.UNINDEXED, IndexOutcome.DROPPED: Ailment.GHOST}
@@ -70,19 +51,6 @@ class Assumption(StrEnum):
     NEW = "new"  # they are other messages, written after the archived ones
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something that is wrong, and whether it is repaired. `detail` says more, or why it can't be repaired.
-
-    The session id is None if the shard itself is unreadable, the archive fails, or an object is no session's.
-    """
-
-    session_id: str | None
-    ailment: Ailment
-    repaired: bool = False
-    detail: str | None = None
-
-
 def examine(
     services: Services,
     *,
@@ -90,12 +58,16 @@ def examine(
     assume: Assumption | None = None,
     messages: bool = True,
     archive: bool = True,
+    unreachable: str | None = None,
 ) -> Iterator[Finding]:
     """Examine all sessions in Redis, indexed or not, and yield what is wrong; with `repair`, repair it first.
 
     With `messages`, reads every message to find corrupt ones, which nothing can repair. Walks the key space once (SCAN)
     while applications and workers go on. Repeatable: what was repaired is not found again. Unreadable keys are never
-    changed. With `archive`, lists the archive, and yields the objects whose metadata is damaged, which stay.
+    changed. With `archive`, lists the archive, and yields the objects whose metadata is damaged, which stay. If the
+    archive is `unreachable`, which says why, or fails for the workers, a finding says that it was not examined.
+
+    Raises ArchiveUnavailable if a repair needs the archive, and it fails.
     """
     sessions = services.sessions
     if outage := unavailable(sessions.archive_health()):
@@ -113,9 +85,9 @@ def examine(
                 found.add(session_id)
                 yield finding
     yield from _unadopted(services, repair=repair)
-    if archive and not outage:
-        yield from _with_archive(_compared(services, repair=repair))
-        yield from _with_archive(_of_objects(services))
+    if archive:
+        why = unreachable or outage
+        yield from [unexamined("nothing", why)] if why else archive_examination.examine(services, repair=repair)
 
 
 def _indexed(sessions: SessionStore) -> Iterator[str | Finding]:
@@ -189,6 +161,8 @@ def _rebuild(services: Services, info: SessionInfo, *, repair: bool, assume: Ass
         live = services.sessions.messages(info.session_id, owner=ANY_OWNER, touch=False)
         rebuilt = _compare(services, info.session_id, live, assume)
         return replace(finding, repaired=services.sessions.rebuild_metadata(info.session_id, rebuilt))
+    except ArchiveUnavailable:
+        raise  # the next session would wait as long
     except TorporError as error:
         return replace(finding, detail=str(error))
 
@@ -227,48 +201,6 @@ def _begins(live: list[bytes], archived: Iterable[bytes]) -> bool:
     """True if the live messages begin with all of the archived ones."""
     there = iter(live)
     return all(element == next(there, None) for element in archived)
-
-
-def _with_archive(findings: Iterator[Finding]) -> Iterator[Finding]:
-    """What a look at the archive finds, and that the archive fails, if it does so meanwhile."""
-    try:
-        yield from findings
-    except ArchiveUnavailable as error:
-        yield Finding(None, Ailment.ARCHIVE_UNAVAILABLE, detail=str(error))
-
-
-def _compared(services: Services, *, repair: bool) -> Iterator[Finding]:
-    """Compare the sessions in the archive with Redis: only a Redis that has lost its last writes lacks something."""
-    for batch in catalog.stored_in_batches(services):
-        yield from _lost_holds(services, batch, repair=repair)
-        for each in reconcile(services, batch, dry_run=not repair):
-            left = each.outcome in (ReconcileOutcome.UNCLEAR, ReconcileOutcome.BUSY)
-            detail = each.detail or f"{each.outcome}: Redis drops {each.dropped:,} and keeps {each.kept:,} messages"
-            yield Finding(each.session_id, Ailment.BEHIND, repair and not left, detail)
-
-
-def _lost_holds(
-    services: Services, batch: Sequence[tuple[str, list[StoredObject]]], *, repair: bool
-) -> Iterator[Finding]:
-    found = lost_holds.find(services, batch)
-    if repair:
-        lost_holds.put_back(services, found)
-    stored = dict(batch)
-    left = lost_holds.find(services, [(each.session_id, stored[each.session_id]) for each in found])
-    for each in found:
-        whose = [*(["the session's own"] if each.own else []), *(f"owner {owner}" for owner in sorted(each.owners))]
-        purged = repair and each in left
-        detail = "; ".join([*whose, *(["the session was purged, and its objects stay"] if purged else [])])
-        yield Finding(each.session_id, Ailment.HOLD_LOST, repair and not purged, detail)
-
-
-def _of_objects(services: Services) -> Iterator[Finding]:
-    """The objects that are damaged, and the orders of purges that nobody carries out."""
-    for session_id, damage in damaged_objects.find(services):
-        yield Finding(session_id, Ailment.OBJECT_DAMAGED, detail=damage)
-    for order in forgotten_purges.find(services):
-        detail = f"ordered at {order.requested_at:%Y-%m-%d %H:%M:%S}: torpor purge --resume {order.id}"
-        yield Finding(None, Ailment.PURGE_FORGOTTEN, detail=detail)
 
 
 def _unadopted(services: Services, *, repair: bool) -> Iterator[Finding]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from torpor.history.protocol import TransientError
 from torpor.worker.deployment import catalog, fence
 from torpor.worker.deployment.identity import Comparison, State, compare_sides
 from torpor.worker.deployment.services import Services
@@ -36,8 +37,10 @@ def check_moved(services: Services, *, force: bool = False) -> Comparison:
 def survey(services: Services, progress: Callable[[int], None] = lambda _: None, *, force: bool = False) -> Survey:
     """Survey a moved archive: what it lacks of the original, and which legal holds. Changes nothing.
 
-    Raises DeploymentMismatch if something is missing; with `force` that does not count.
+    Raises TransientError while workers archive sessions, and DeploymentMismatch if something is missing; with `force`
+    what is missing does not count.
     """
+    _check_idle(services)
     redis = services.sessions.identity()
     missing = copies.missing(services, redis.archive, progress)
     if missing and not force:
@@ -50,9 +53,16 @@ def survey(services: Services, progress: Callable[[int], None] = lambda _: None,
     return found
 
 
-def move_archive(services: Services, surveyed: Survey, *, force: bool = False) -> Survey:
-    """Record the URL of an archive that has moved; returns what was done. Repeatable; raises DeploymentMismatch.
+def move_archive(
+    services: Services,
+    surveyed: Survey,
+    *,
+    force: bool = False,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Survey:
+    """Record the URL of an archive that has moved; returns what was done. Repeatable.
 
+    Raises DeploymentMismatch, and TransientError while workers archive sessions, which would go to the original.
     The archive gets its token of the fence first. Its own one is as old as the copy. Then the objects of sessions under
     a legal hold get their temporary holds.
     """
@@ -60,6 +70,16 @@ def move_archive(services: Services, surveyed: Survey, *, force: bool = False) -
         return surveyed
     fence.claim(services.sessions, services.archive)
     reach(Failpoint.DEPLOYMENT_FENCED)
-    legal_hold.apply_holds(services, surveyed.unheld)
+    legal_hold.apply_holds(services, surveyed.unheld, lambda done: progress(done.sessions))
+    _check_idle(services)
     take_identity(services)
     return surveyed
+
+
+def _check_idle(services: Services) -> None:
+    in_work = sum(shard.in_work for shard in services.sessions.overview())
+    if in_work:
+        raise TransientError(
+            f"{in_work:,} sessions are leased by workers, which use the original archive. Stop the workers, "
+            f"wait for {services.settings.lease}, and try again"
+        )

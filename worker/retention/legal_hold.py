@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -118,10 +118,12 @@ def described(services: Services, session: SessionInfo, metadata: Mapping[str, s
     return {**metadata, **hold_notes.in_force(records)}
 
 
-def unheld(services: Services, stored: Sequence[tuple[str, Sequence[StoredObject]]]) -> list[str]:
+def unheld(
+    services: Services, stored: Sequence[tuple[str, Sequence[StoredObject]]], lost: Container[str] = ()
+) -> list[str]:
     """Those of these sessions that are under a legal hold, and have a segment without the temporary hold.
 
-    A copy of a bucket has no temporary holds.
+    A copy of a bucket has no temporary holds. The holds of the sessions in `lost` are to be put back in Redis.
     """
     found = [contents.sort(session_id, objects) for session_id, objects in stored]
     suspects = [
@@ -130,7 +132,7 @@ def unheld(services: Services, stored: Sequence[tuple[str, Sequence[StoredObject
         if not all(segment.stored.held for segment in each.segments)
     ]
     holds = services.sessions.find_holds(suspects)
-    return [session_id for (session_id, _), hold in zip(suspects, holds, strict=True) if hold]
+    return [each for (each, _), hold in zip(suspects, holds, strict=True) if hold or each in lost]
 
 
 def _noted(services: Services, session_ids: Iterator[str]) -> Iterator[str]:

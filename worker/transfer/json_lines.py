@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import orjson
 
-from torpor.history.protocol import MAX_MESSAGE_BYTES, check_owner, check_session_id, is_too_deep
+from torpor.history.protocol import MAX_MESSAGE_BYTES, check_owner, check_session_id, has_too_many_values, is_too_deep
 from torpor.worker.errors import ImportFailed
 from torpor.worker.transfer import json_texts
 
@@ -105,13 +105,14 @@ def count(path: Path, owners: OwnerSource = OwnerSource(), *, max_message_bytes:
 def export_line(session_id: str, elements: Iterable[bytes], owner: str | None = None) -> Iterator[bytes]:
     """A session's stored elements, of whatever kind, as one line from which an import writes the same bytes.
 
-    The line comes in parts, one for each element.
+    The line comes in parts, and each element is a part as it is.
     """
     owned = b"" if owner is None else b'"owner":%b,' % orjson.dumps(owner)
     parts = (orjson.dumps(session_id), owned, orjson.dumps(FORMAT))
     before = b'{"session_id":%b,%b"format":%b,"messages":[' % parts
     for element in elements:
-        yield before + _embedded(element)
+        yield before
+        yield _embedded(element)
         before = b","
     yield (b"" if before == b"," else before) + b"]}\n"
 
@@ -149,6 +150,8 @@ def _embedded(element: bytes) -> bytes:
 
 
 def _stands_in_a_line(element: bytes) -> bool:
+    if has_too_many_values(element):
+        return False
     try:
         text = element.decode()
         value = json.loads(text)

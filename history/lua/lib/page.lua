@@ -3,7 +3,8 @@
 
 -- Add the messages [from, stop) of a list to a reply, until about `limit` bytes are read. Positions count from the
 -- oldest message on. `reversed` is the length of a list that has its newest message first; other lists have none.
-local function add_page(reply, list_key, from, stop, limit, reversed)
+-- With `within`, no message is added that goes beyond the limit, even if there is no other.
+local function add_page(reply, list_key, from, stop, limit, reversed, within)
   local size = 0
   -- The steps grow: a page of large messages reads only a few too many, and a page of small ones needs few steps.
   local step = 16
@@ -13,6 +14,7 @@ local function add_page(reply, list_key, from, stop, limit, reversed)
     local messages = redis.call('LRANGE', list_key, int(first), int(first + upto - from - 1))
     for index = 1, #messages do
       local message = messages[reversed and #messages + 1 - index or index]
+      if within and size + #message > limit then return reply end
       reply[#reply + 1] = message
       size = size + #message
       if size >= limit then break end

@@ -24,7 +24,8 @@ from torpor.worker.erasure.purge import carry_out, preview, purge
 from torpor.worker.erasure.receipt import PurgeState
 from torpor.worker.errors import PurgeOvertaken
 from torpor.worker.failpoints import Failpoint
-from torpor.worker.ops.doctor import Ailment, Finding, examine
+from torpor.worker.ops.doctor import examine
+from torpor.worker.ops.finding import Ailment, Finding
 from torpor.worker.retention import hold_notes, legal_hold, lost_holds
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from support.command import Torpor, is_refused
 from support.identity import deployment_of, state_of
 from support.rewinding import at, killed_at
 from support.two_sides import OTHERS, contents_of
+from torpor.history.protocol import Lease
 from torpor.worker.archive import contents, ownership
 from torpor.worker.archive.stores import ArchiveStore
 from torpor.worker.archive.stores.url import open_archive
@@ -131,6 +133,22 @@ def test_of_an_original_that_is_gone_redis_tells_what_a_copy_lacks(
     assert (forced.code, "lacks segments of 2 sessions" in forced.said) == (0, True)
 
 
+def test_an_archive_does_not_move_while_workers_archive_into_the_original(
+    client: redis.Redis, services: Services, torpor: Torpor
+) -> None:
+    say(client, "s", "hello")
+    copy = copied_archive(services)
+    there = {"ARCHIVE_URL": copy.archive.url}
+    lease = services.sessions.claim_one("s", services.settings.lease)
+    assert isinstance(lease, Lease)
+    for options in ("--yes", "--dry-run"):
+        said = torpor("deployment", "move-archive", options, **there)
+        assert (said.code, "1 sessions are leased by workers" in said.said) == (4, True)
+    assert state_of(services) is State.AGREE
+    assert services.sessions.release(lease, timedelta(), counted=False)
+    assert torpor("deployment", "move-archive", "--yes", **there).code == 0
+
+
 def archive_kept(services: Services, session_id: str) -> bool:
     """Archive a new message while another one is written, so that the session stays in Redis."""
     say(services.sessions.client, session_id, "new", owner="ann")
@@ -210,6 +228,43 @@ def test_a_fork_holds_the_copied_objects_again_that_the_copy_has_without_their_h
     done = torpor("deployment", "fork", "--yes", **there)
     assert done.code == 0
     assert held_objects(copy.archive) == held
+
+
+def test_an_empty_redis_that_takes_over_a_copy_without_temporary_holds_gets_all_legal_holds_back(
+    client: redis.Redis, services: Services, torpor: Torpor
+) -> None:
+    """The objects note the holds that they are under."""
+    for session_id, owner in (("a1", "ann"), ("b1", "bob"), ("free", "eve")):
+        sleep(client, services, session_id, "hello", owner=owner)
+    hold_owner(services, "ann", "case 1")
+    hold_session(services, "b1", "case 2")
+    drain(services, SHARDS)
+    held = held_objects(services.archive)
+    copy = copied_archive(services, keep_holds=False)
+    client.flushall()
+    there = {"ARCHIVE_URL": copy.archive.url}
+    done = torpor("deployment", "recover", "--yes", "--json", **there)
+    assert (done.code, done.json["held_owners"], done.json["held_sessions"]) == (0, ["ann"], ["b1"])
+    assert sorted(done.json["held_again"]) == ["a1", "b1"]
+    assert held_objects(copy.archive) == held
+    assert torpor("purge", "--session", "free", "--yes", **there).code == 0
+    for option in ("--owner ann", "--session b1"):
+        assert torpor("purge", *option.split(), "--yes", **there).code == 1
+
+
+def test_a_fork_tells_what_a_copy_lacks_that_is_older_than_the_copy_of_redis(
+    client: redis.Redis, services: Services, torpor: Torpor
+) -> None:
+    for name in ("s", "t"):
+        sleep(client, services, name, "hello")
+        assert torpor("restore", name).code == 0
+    copy = copied_archive(services)
+    assert archive_kept(services, "s")
+    there = {"ARCHIVE_URL": copy.archive.url}
+    for option in ("--dry-run", "--yes"):
+        done = torpor("deployment", "fork", option, "--json", **there)
+        assert (done.code, done.json["missing"]) == (0, {"original": None, "count": 1, "sessions": ["s"]})
+    assert state_of(copy) is State.AGREE
 
 
 def held_objects(archive: ArchiveStore) -> list[str]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from torpor.history.elements import parse_json
 from torpor.history.errors import InvalidArgument, MessageNotSerializable, MessageTooLarge
-from torpor.history.limits import MAX_DEPTH, check_elements, check_max_message_bytes, depth
+from torpor.history.limits import MAX_DEPTH, check_elements, check_max_message_bytes, depth, has_too_many_values
 
 VALUES = st.recursive(
     st.none() | st.integers() | st.text() | st.sampled_from(["[", '"{', "\\", '\\"]', "}}"]),
@@ -71,3 +71,11 @@ def test_what_was_written_before_there_was_a_limit_is_still_read(deep: int) -> N
 def test_json_that_no_reader_takes_is_a_value_error(deep: int) -> None:
     with pytest.raises(ValueError, match="too deep"):
         parse_json(nested(deep))
+
+
+@pytest.mark.parametrize("value", [b"[],", b"{},", b'{"a":{}},', b'"ab",', b"1,"])
+def test_a_message_of_values_alone_has_too_many_of_them_and_one_of_text_has_not(value: bytes) -> None:
+    """Unless they are few: reading them takes less than 16 MiB then."""
+    assert has_too_many_values(b"[%b0]" % (value * 400_000))
+    assert not has_too_many_values(b"[%b0]" % (value * 15_000))
+    assert not has_too_many_values(b'{"type":"human","data":{"content":"%b"}}' % (value.replace(b'"', b"'") * 400_000))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.serde.types import INTERRUPT, RESUME
 
-from support.savers import AnySaver, asyncio_saver, checkpoint, config
+from support.savers import AnySaver, asyncio_saver, checkpoint, config, seen
 from support.servers import RedisServer
 from torpor import MemorystoreSaver
 from torpor.worker import failpoints
@@ -30,9 +31,10 @@ from torpor.worker.wake.session_archive import SessionArchive
 pytestmark = pytest.mark.slow
 
 NAMESPACES = ["", "sub:1"]
+COPIES = count()
 KILLS = [Failpoint.ARCHIVE_BEGUN, Failpoint.ARCHIVE_PACKED, Failpoint.ARCHIVE_SENT, Failpoint.ARCHIVE_VERIFIED]
 
-OTHERS = ["edit", "drop", "scalar", "keep", "interrupt", "get", "list", "kill", "check"]
+OTHERS = ["edit", "drop", "scalar", "keep", "interrupt", "get", "list", "kill", "check", "copy", "prune"]
 # (what, which saver, which checkpoint, a number)
 steps = st.lists(
     st.tuples(
@@ -81,6 +83,8 @@ class Played:
             self.put_writes(saver, branch, what, number)
         elif what == "get":
             assert seen([saver.get_tuple(branch.config)]) == seen([self.model.get_tuple(branch.config)])
+        elif what in ("copy", "prune"):
+            getattr(self, what)(saver)
         elif what == "list":
             wanted: Any = {"filter": {"step": number}, "limit": 2} if number else {}
             given = config(ns=branch.config["configurable"]["checkpoint_ns"])
@@ -150,31 +154,44 @@ class Played:
         finally:
             failpoints.arm()
 
+    def copy(self, saver: AnySaver) -> None:
+        """Copy the thread, let the copy sleep, and compare it."""
+        expected = self.expected()
+        if not expected:
+            return
+        target = f"copy-{next(COPIES)}"  # an id that was used before is free when the worker has erased it
+        saver.copy_thread("s", target)
+        archive_session(self.services, target)
+        other = self.savers[self.number % len(self.savers)]
+        assert seen(other.list({"configurable": {"thread_id": target}})) == expected
+        other.delete_thread(target)
+
+    def prune(self, saver: AnySaver) -> None:
+        """Prune the thread, and forget in the model what pruning removes."""
+        saver.prune(["s"])
+        latest = {each.config["configurable"]["checkpoint_id"] for each in self.latest()}
+        for checkpoints in self.model.storage["s"].values():
+            for identity in [each for each in checkpoints if each not in latest]:
+                del checkpoints[identity]
+        self.branches = [
+            each for each in self.branches if each.config["configurable"].get("checkpoint_id", "") in {"", *latest}
+        ]
+
+    def latest(self) -> list[CheckpointTuple]:
+        found = (self.model.get_tuple(config(ns=ns)) for ns in NAMESPACES)
+        return [each for each in found if each]
+
+    def expected(self) -> list[Any]:
+        return seen([*self.model.list({"configurable": {"thread_id": "s"}})])
+
     def check(self) -> None:
         """Every checkpoint of the thread is the same, listed and read alone."""
-        expected = seen([*self.model.list({"configurable": {"thread_id": "s"}})])
+        expected = self.expected()
         for saver in self.savers:
             assert seen(saver.list({"configurable": {"thread_id": "s"}})) == expected
         saver = self.savers[self.number % len(self.savers)]
         single = [saver.get_tuple(config(ns=ns, checkpoint_id=each)) for ns, each, *_ in expected]
         assert seen(single) == expected
-
-
-def seen(tuples: Sequence[CheckpointTuple | None]) -> list[Any]:
-    """What a caller sees of some tuples, in an order of their own for each namespace."""
-    named = [(each.config["configurable"], each) for each in tuples if each]
-    found = [
-        (
-            where["checkpoint_ns"],
-            where["checkpoint_id"],
-            each.checkpoint,
-            each.metadata,
-            each.parent_config and each.parent_config["configurable"]["checkpoint_id"],
-            each.pending_writes,
-        )
-        for where, each in named
-    ]
-    return sorted(found, key=lambda each: each[0])
 
 
 @pytest.fixture

@@ -29,6 +29,7 @@ from torpor.history.protocol import (
     Expiry,
     MessageCorrupt,
     Origin,
+    Page,
     RedisRefused,
     RestoreEnd,
     SessionInfo,
@@ -159,3 +160,12 @@ def test_restoring_a_quarantined_session_leaves_it_in_quarantine(store: SessionS
         assert store.abandon(ticket)
     assert described(store).status is Status.QUARANTINED
     assert (list(store.sessions()), list(store.sessions(quarantined=True))) == ([], ["s"])
+
+
+def test_heads_of_sessions_have_no_large_message(store: SessionStore) -> None:
+    small, large = b'"%b"' % (b"s" * 100), b'"%b"' % (b"l" * 1_000)
+    for session_id, elements in (("s", [small] * 20), ("l", [small, large, small]), ("first", [large])):
+        store.append(session_id, elements)
+    infos = [described(store, each) for each in ("s", "l", "first")]
+    heads = [page.messages for page in store.heads(infos, 512) if isinstance(page, Page)]
+    assert heads == [[small] * 5, [small], []]

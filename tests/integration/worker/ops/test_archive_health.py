@@ -26,7 +26,8 @@ from torpor.worker.deployment import worker_name
 from torpor.worker.deployment.events import follow
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import ArchiveMisconfigured, ArchiveUnavailable
-from torpor.worker.ops.doctor import Ailment, examine
+from torpor.worker.ops.doctor import examine
+from torpor.worker.ops.finding import Ailment
 from torpor.worker.ops.status import overview
 from torpor.worker.sleep import breaker
 from torpor.worker.sleep.drain import drain
@@ -119,7 +120,10 @@ def test_status_tells_when_the_archive_has_worked_and_failed_and_why(
     assert seen.archive_health.unavailable_since
     assert (seen.waiting, seen.quarantined) == (3, 0)
     assert any("the archive is unavailable" in warning and "billing" in warning for warning in seen.warnings)
-    assert [finding.ailment for finding in examine(services, messages=False)] == [Ailment.ARCHIVE_UNAVAILABLE]
+    assert [finding.ailment for finding in examine(services, messages=False)] == [
+        Ailment.ARCHIVE_UNAVAILABLE,
+        Ailment.UNEXAMINED,
+    ]
 
     assert torpor("doctor", "--no-messages").code == 1
     shown = torpor("status")

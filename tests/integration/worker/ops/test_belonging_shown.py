@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,14 @@ from support.compose import archived, deployment_of, image
 from support.keyspace import dump
 from support.ports import free_port
 from support.servers import RedisServer
-from support.waiting import wait_until
+from support.storage_proxy import Fault, StorageProxy, answered, stalled_before
+from support.waiting import scaled, wait_until
 from torpor import MemorystoreChatMessageHistory
 from torpor.worker.archive import ownership
+from torpor.worker.cli import repair
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import ArchiveUnavailable
+from torpor.worker.ops.finding import Ailment
 from torpor.worker.ops.status import belonging
 
 REFUSED = "Redis and the archive do not belong together"
@@ -61,6 +65,47 @@ def test_status_and_doctor_work_while_the_bucket_does_not_answer_and_say_that_no
     examined = torpor("doctor", "--no-archive")
     assert (examined.code, examined.said) == (0, "")
     assert torpor("doctor", "--no-archive", "--repair").code == 4, "nothing is repaired beside an unknown archive"
+
+
+@pytest.fixture
+def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tenth of the doctor's patience."""
+    monkeypatch.setattr(repair, "_PATIENCE", 1.0)
+
+
+@pytest.mark.usefixtures("short_patience")
+@pytest.mark.parametrize("archive_url", ["bucket"], indirect=True)
+@pytest.mark.parametrize("fault", [stalled_before, answered(503)])
+@pytest.mark.parametrize("answered_so_far", [0, 3, 4])
+def test_the_doctor_waits_seconds_for_a_bucket_that_does_not_answer_and_says_that_it_was_not_examined(
+    services: Services, torpor: Torpor, proxy: StorageProxy, fault: Fault, answered_so_far: int
+) -> None:
+    """From the start, or in the middle of its walk."""
+    services.sessions.append("s", [b"no message"])
+    proxy.fail(fault, after=answered_so_far)
+    begun = time.monotonic()
+    examined = torpor("doctor", "--json")
+    assert time.monotonic() - begun < scaled(5)
+    assert examined.code == 1
+    corrupt, unexamined = examined.lines
+    assert corrupt["ailment"] == Ailment.CORRUPT
+    assert unexamined["ailment"] == Ailment.UNEXAMINED
+    assert services.archive.url in unexamined["detail"]
+
+
+@pytest.mark.usefixtures("short_patience")
+@pytest.mark.parametrize("archive_url", ["bucket"], indirect=True)
+def test_a_repair_beside_a_bucket_that_does_not_answer_ends_within_seconds_and_changes_nothing(
+    client: redis.Redis, services: Services, torpor: Torpor, proxy: StorageProxy
+) -> None:
+    services.sessions.append("s", [b'{"content": "hello"}'])
+    client.delete(services.sessions.deployment.keyspace.of(b"s").due)
+    before = dump(client)
+    proxy.fail(stalled_before)
+    begun = time.monotonic()
+    assert torpor("doctor", "--repair").code == 4
+    assert time.monotonic() - begun < scaled(5)
+    assert dump(client) == before
 
 
 @pytest.mark.parametrize("archive_url", ["folder"], indirect=True)

@@ -14,7 +14,8 @@ from torpor.history.protocol import SessionDamaged, TorporError
 from torpor.worker.deployment.services import Services
 from torpor.worker.erasure import orders
 from torpor.worker.erasure.order import Order
-from torpor.worker.ops.doctor import Ailment, Assumption, Finding, examine
+from torpor.worker.ops.doctor import Assumption, examine
+from torpor.worker.ops.finding import Ailment, Finding
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain
 from torpor.worker.sleep.outcome import Outcome

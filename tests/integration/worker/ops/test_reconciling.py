@@ -29,7 +29,8 @@ from torpor.worker.erasure.order import Order, Scope
 from torpor.worker.errors import ArchiveUnavailable
 from torpor.worker.failpoints import Failpoint
 from torpor.worker.ops import catching_up, forks, recovery
-from torpor.worker.ops.doctor import Ailment, examine
+from torpor.worker.ops.doctor import examine
+from torpor.worker.ops.finding import Ailment
 from torpor.worker.ops.reconciling import ReconcileOutcome
 from torpor.worker.retention.legal_hold import hold_session
 from torpor.worker.sleep.attempt import archive_session

@@ -256,10 +256,9 @@ def test_bytes_that_are_no_segment_are_damage(data: bytes) -> None:
         unpack(packed, data)
 
 
-def incompressible(count: int) -> Iterator[bytes]:
+def incompressible(count: int) -> list[bytes]:
     rng = random.Random(1)
-    for _ in range(count):
-        yield b'"%b"' % binascii.b2a_base64(rng.randbytes(75_000), newline=False)
+    return [b'"%b"' % binascii.b2a_base64(rng.randbytes(75_000), newline=False) for _ in range(count)]
 
 
 def rolled(packed: Packed) -> bool:
@@ -282,7 +281,7 @@ def open_files() -> set[str]:
 
 
 def test_a_large_segment_that_is_given_up_leaves_no_file_open() -> None:
-    def broken() -> Iterator[Iterator[bytes]]:
+    def broken() -> Iterator[list[bytes]]:
         yield incompressible(70)
         raise LookupError
 

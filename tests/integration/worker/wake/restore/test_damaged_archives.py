@@ -41,7 +41,7 @@ def fork(services: Services, epoch: int, start: int, messages: Iterable[bytes]) 
         return probe.generation > newest
 
     wait_until(clock)  # a folder's clock moves in steps
-    packed = pack("s", epoch, start, 0, [messages])
+    packed = pack("s", epoch, start, 0, [list(messages)])
     name = names.segment_name("s", packed.name)
     with packed.body:
         services.archive.put(name, packed.body, packed.size, metadata={"sha256": packed.sha256, "session": "s"})
