@@ -10,7 +10,7 @@ from typing import Any
 
 from celery import Task, shared_task
 
-from torpor.history.protocol import InvalidArgument, SessionNotFound, TorporError
+from torpor.history.protocol import InvalidArgument, PermanentError, SessionNotFound, TorporError
 from torpor.worker.deployment.celery_config import HINT_SECONDS
 from torpor.worker.deployment.services import Services
 from torpor.worker.deployment.settings import load_settings
@@ -28,8 +28,19 @@ from torpor.worker.wake import restore
 
 log = logging.getLogger("torpor.tasks")
 
-# Celery logs other errors of a task with their tracebacks, each time; OpenDeployment logs this one once.
-_task = partial(shared_task, throws=(DeploymentMismatch,))
+
+class _Task(Task):  # type: ignore[misc] # Celery is untyped
+    """Our errors say what is wrong: Celery logs them as a line at the level INFO, and others with their tracebacks."""
+
+    throws = (TorporError,)
+
+    def on_failure(self, exc: Exception, *_: Any) -> None:
+        """Log what won't pass by itself as an error; a mismatch, and an outage, are logged where they are noticed."""
+        if isinstance(exc, PermanentError) and not isinstance(exc, DeploymentMismatch):
+            log.error("%s: %s", self.name, exc)
+
+
+_task = partial(shared_task, base=_Task)
 
 
 def services() -> Services:
@@ -165,8 +176,8 @@ def _carry_out(purge_id: str) -> dict[str, Any]:
     try:
         standing = purging.carry_out(services(), purge_id)
     except TorporError as error:  # the purge records it, and the next sweep tries again
-        log.error("purge %s: %s", purge_id, error)
         standing = receipts.standing(services(), purge_id)
+        log.error("purge %s: %s", purge_id, error)
     return {
         "purge": purge_id,
         "state": str(standing.state),

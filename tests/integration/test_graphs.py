@@ -75,8 +75,12 @@ def test_an_interrupted_graph_that_slept_ends_in_another_process_as_one_that_nev
     with image("worker", deployment, tmp_path):
         for name in GRAPHS:
             assert begin(name, saver, name) == awake[name][0]
-        wait_until(lambda: archived(deployment) == len(GRAPHS), 60, "the threads are asleep")
-        assert not raw(client, "KEYS", "*:[msi]:*")
+        # On a busy machine, a thread may fall asleep before the last write of its graph, and once more after it.
+        wait_until(
+            lambda: archived(deployment) >= len(GRAPHS) and not raw(client, "KEYS", "*:[msi]:*"),
+            60,
+            "the threads are asleep",
+        )
         command = [sys.executable, "-c", RESUME, redis_server.url, deployment.archive.url]
         done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
