@@ -11,7 +11,7 @@ from typing import Any
 from celery import Task, shared_task
 from celery.states import SUCCESS
 
-from torpor.history.protocol import InvalidArgument, RedisUnavailable, SessionNotFound, TorporError
+from torpor.history.protocol import InvalidArgument, PermanentError, SessionNotFound, TorporError
 from torpor.worker.archive import names
 from torpor.worker.deployment.celery_config import HINT_SECONDS
 from torpor.worker.deployment.events import record_measures
@@ -21,7 +21,7 @@ from torpor.worker.erasure import known, orders, receipts
 from torpor.worker.erasure import purge as purging
 from torpor.worker.erasure.inventory import Tally
 from torpor.worker.erasure.order import Order, Scope
-from torpor.worker.errors import ArchiveUnavailable, DeploymentMismatch, OwnerNotFound
+from torpor.worker.errors import DeploymentMismatch, OwnerNotFound
 from torpor.worker.logs import outages
 from torpor.worker.monitoring import presence
 from torpor.worker.sleep import attempt
@@ -34,15 +34,23 @@ from torpor.worker.wake import restore
 log = logging.getLogger("torpor.tasks")
 
 
-class _Measured(Task):  # type: ignore[misc] # Celery is untyped
+class _Task(Task):  # type: ignore[misc] # Celery is untyped
+    """Our errors say what is wrong: Celery logs them as a line, others with their tracebacks."""
+
+    throws = (TorporError,)
+
+    def on_failure(self, exc: Exception, *_: Any) -> None:
+        """Log what won't pass by itself as an error; a mismatch, and an outage, are logged where they are noticed."""
+        if isinstance(exc, PermanentError) and not isinstance(exc, DeploymentMismatch):
+            log.error("%s: %s", self.name, exc)
+
     def after_return(self, status: str, *_: Any) -> None:
         """Record what the task has measured, unless it has failed: Redis may be another deployment's."""
         if status == SUCCESS:
             record_measures(_opened().opened)
 
 
-# Celery logs other errors of a task with their tracebacks, each time. These are logged once until they have passed.
-_task = partial(shared_task, base=_Measured, throws=(DeploymentMismatch, RedisUnavailable, ArchiveUnavailable))
+_task = partial(shared_task, base=_Task)
 
 
 def services() -> Services:
@@ -182,8 +190,8 @@ def _carry_out(purge_id: str) -> dict[str, Any]:
     try:
         standing = purging.carry_out(services(), purge_id)
     except TorporError as error:  # the purge records it, and the next sweep tries again
-        log.log(outages.level(error, logging.ERROR), "purge %s: %s", purge_id, error)
         standing = receipts.standing(services(), purge_id)
+        log.log(outages.level(error, logging.ERROR), "purge %s: %s", purge_id, error)
     return {
         "purge": purge_id,
         "state": str(standing.state),

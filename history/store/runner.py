@@ -16,7 +16,14 @@ from torpor.history.calls import KEEP, Call, Deployment, Keep
 from torpor.history.clients.blocking import run_sync
 from torpor.history.clients.kinds import address_of, kind_of
 from torpor.history.clients.resending import Resending, own_retries, persistently
-from torpor.history.errors import InvalidArgument, RedisUnavailable, ShardCountMismatch, TorporError, translate
+from torpor.history.errors import (
+    InvalidArgument,
+    MessageCorrupt,
+    RedisUnavailable,
+    ShardCountMismatch,
+    TorporError,
+    translate,
+)
 from torpor.history.keys import DEFAULT_NAMESPACE, DEFAULT_SHARDS, check_namespace, check_shards
 from torpor.history.overview import Identity
 from torpor.history.policy import Policies
@@ -138,7 +145,7 @@ class Runner:
 
         Each call has its request id, so a turn that is sent again is written once.
         """
-        return call.decode(await self._persistently(partial(self._reply, call), repeatable=call.repeatable))
+        return _decoded(call, await self._persistently(partial(self._reply, call), repeatable=call.repeatable))
 
     async def _reply(self, call: Call[Any]) -> Any:
         """EVALSHA, or EVAL if the server does not have the script."""
@@ -175,6 +182,16 @@ class Runner:
             await asyncio.sleep(seconds)
         else:
             time.sleep(seconds)  # noqa: ASYNC251 - no event loop waits for a blocking client
+
+
+def _decoded(call: Call[T], reply: Any) -> T:
+    """The result of a call; raises MessageCorrupt if a key has a value that is not Torpor's."""
+    try:
+        return call.decode(reply)
+    except TorporError:
+        raise
+    except (ValueError, OverflowError) as exc:
+        raise MessageCorrupt(f"Redis has a value that is not Torpor's, see torpor doctor: {exc}") from exc
 
 
 class Operations:
@@ -298,7 +315,7 @@ class BlockingRunner(Runner):
                 return self.run(call)
             if isinstance(reply, Exception):
                 raise translate(reply) from reply
-            return call.decode(reply)
+            return _decoded(call, reply)
         except TorporError as error:
             return error
 

@@ -10,6 +10,7 @@ has the level DEBUG.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -46,6 +47,8 @@ _BROKER_FAILS = {
 _BROKER_WORKS = "Connected to %s"
 # What beat sends again and again.
 _ROUTINE = ("torpor.sweep", "torpor.sweep_purges", "torpor.expire")
+# Errors that are told of where they are noticed, once until they have passed.
+_TOLD = re.compile("RedisUnavailable|ArchiveUnavailable|ArchiveMisconfigured|ArchiveTaken|DeploymentMismatch")
 _SENDING = "Scheduler: Sending due task %s (%s)"
 
 
@@ -148,7 +151,7 @@ def _is_routine(record: logging.LogRecord) -> bool:
     if not isinstance(record.args, Mapping):
         return False
     if record.args.get("description") == trace.log_policy_expected.description:
-        return True
+        return _TOLD.search(str(record.args.get("exc"))) is not None
     if record.args.get("name") not in _ROUTINE:
         return False
     return record.msg == trace.LOG_RECEIVED or (

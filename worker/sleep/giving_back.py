@@ -97,11 +97,11 @@ def _give_back(
     counted: bool,
     delay: timedelta | None = None,
 ) -> AttemptResult:
-    # The text of an error that is not Torpor's could have a message.
+    # The text of an error that is not Torpor's could have a message, so only its kind and its place are told.
     known = error if isinstance(error, TorporError) else TorporError(type(error).__name__)
     if outcome is not Outcome.POSTPONED:
-        where = "".join(traceback.format_tb(error.__traceback__))
-        log.error("session %r: %s: %s\n%s", lease.session_id, outcome, known, where)
+        where = "" if known is error else "\n" + "".join(traceback.format_tb(error.__traceback__))
+        log.error("session %r: %s: %s%s", lease.session_id, outcome, known, where)
     delay = delay or timedelta(seconds=services.settings.retry_delay_seconds * random.uniform(0.5, 1.5))
     newest = keeper.take(lease)
     try:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from datetime import timedelta
 
-from torpor.history.protocol import ArchiveNote, RedisMemoryFull, RedisUnavailable
+from torpor.history.protocol import ArchiveNote, RedisMemoryFull, RedisUnavailable, TransientError
 from torpor.worker.deployment import worker_name
 from torpor.worker.deployment.events import record_events
 from torpor.worker.deployment.services import Services, connect
@@ -37,19 +37,19 @@ class OpenDeployment:
     def services(self) -> Services:
         """The services, after making sure that Redis and the archive belong together (still).
 
-        Raises DeploymentMismatch, which is logged once until it changes, and ArchiveUnavailable after noting it. A
-        mismatch is not noted in Redis, which may be another deployment's.
+        Raises DeploymentMismatch, RedisUnavailable, and ArchiveUnavailable after noting it: each is logged once until
+        it changes. A mismatch is not noted in Redis, which may be another deployment's.
         """
         try:
             self._watch.look()
         except RedisUnavailable as error:
             outages.begin(Service.REDIS, error)
             raise
-        except DeploymentMismatch as error:
-            self._tell(str(error))
-            raise
         except ArchiveUnavailable as error:
             self._note(error)
+            raise
+        except (DeploymentMismatch, TransientError) as error:
+            self._tell(str(error))
             raise
         outages.end(Service.REDIS)
         self._tell(None)
@@ -69,7 +69,7 @@ class OpenDeployment:
     def _tell(self, refusal: str | None) -> None:
         if refusal != self._refusal:
             self._refusal = refusal
-            log.warning("%s", refusal or "Redis and the archive belong together again: work goes on")
+            log.warning("%s", refusal or "Redis and the archive can be used again: work goes on")
 
 
 def record_defaults(services: Services) -> None:
