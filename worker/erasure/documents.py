@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import from_json
@@ -15,7 +15,7 @@ from pydantic_core import from_json
 from torpor.history.protocol import InvalidArgument
 from torpor.worker.archive.lines import NOT_GZIP, LineTooLong, pieces
 from torpor.worker.archive.stores import ArchiveStore, StoredObject
-from torpor.worker.errors import DocumentDamaged, ObjectNotFound, PurgeNotFound
+from torpor.worker.errors import ArchiveCorrupt, DocumentDamaged, ObjectNotFound, PurgeNotFound
 
 # No document is longer, and no line of one: an inventory has a line for each session, with all its objects.
 _MOST_BYTES = 16 * 1024 * 1024
@@ -77,13 +77,20 @@ def put_lines(
 
 def read_lines(archive: ArchiveStore, stored: StoredObject, model: type[D]) -> Iterator[D]:
     """The documents of an object of lines, as a stream; raises DocumentDamaged."""
-    with archive.open(stored) as body:
-        try:  # inside, because a store takes BadGzipFile, an OSError, for one of its own
-            for text in pieces(body, _MOST_BYTES):
-                for line in text.splitlines():
-                    yield _parse(archive, stored.name, line, model)
-        except (*NOT_GZIP, LineTooLong) as exc:  # type: ignore[misc] # isal declares its error as an instance
-            raise DocumentDamaged(f"{archive.url}/{stored.name} is damaged: {exc}") from exc
+    try:
+        with archive.open(stored) as body:
+            yield from _documents(archive, stored.name, body, model)
+    except ArchiveCorrupt as exc:  # a link or a pipe in its place
+        raise DocumentDamaged(str(exc)) from exc
+
+
+def _documents(archive: ArchiveStore, name: str, body: IO[bytes], model: type[D]) -> Iterator[D]:
+    try:  # inside, because a store takes BadGzipFile, an OSError, for one of its own
+        for text in pieces(body, _MOST_BYTES):
+            for line in text.splitlines():
+                yield _parse(archive, name, line, model)
+    except (*NOT_GZIP, LineTooLong) as exc:  # type: ignore[misc] # isal declares its error as an instance
+        raise DocumentDamaged(f"{archive.url}/{name} is damaged: {exc}") from exc
 
 
 def _parse(archive: ArchiveStore, name: str, text: bytes, model: type[D]) -> D:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -74,6 +76,19 @@ def test_a_receipt_whose_tombstones_never_end_does_not_stop_a_recovery(
 ) -> None:
     endless = receipt(sound, "finished", purge="bad", late_writes_refused_for_seconds=10**12)
     put(sound, names.receipt_name("bad"), endless)
+    assert catching_up.survey(sound).sessions
+    assert "purge bad" in caplog.text
+
+
+@pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
+def test_a_pipe_in_place_of_an_inventory_does_not_stop_a_recovery(
+    sound: Services, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = Path(sound.archive.url.removeprefix("file://")) / names.inventory_name("finished", 1)
+    put(sound, names.receipt_name("bad"), receipt(sound, "finished", purge="bad"))
+    pipe = path.parent.parent / "bad" / path.name
+    pipe.parent.mkdir(exist_ok=True)
+    os.mkfifo(pipe)
     assert catching_up.survey(sound).sessions
     assert "purge bad" in caplog.text
 
