@@ -45,10 +45,10 @@ faults: $(VENV)/dev ## Run the fault tests, which kill workers and cut servers o
 
 SERVERS := redis-6.2 valkey-8 cluster acl
 
-versions: $(VENV)/dev ## Run the integration tests on Redis 6.2, Valkey 8, a Cluster and with an ACL.
+versions: $(VENV)/dev ## Run the integration tests on Redis 6.2, Valkey 8, a Cluster and with an ACL; ARGS="-m slow" the slow ones.
 	@set -e; for server in $(SERVERS); do \
 	    echo "== running the integration tests on $$server"; \
-	    $(BIN)/pytest -q $(TOGETHER) --server $$server -k "not gcs and not seven_hundred" tests/integration $(ARGS); \
+	    $(BIN)/pytest -q $(TOGETHER) --server $$server -m "not slow" -k "not gcs" tests/integration $(ARGS); \
 	done
 
 ledger: $(VENV)/dev ## Write and kill for SECONDS=60, then count every message.
