@@ -39,9 +39,9 @@ def _is_allowed(name: str) -> bool:
 
 def _described(path: Path) -> tuple[dict[str, str], datetime | None]:
     """The metadata, with texts as values, and the custom time; nothing of a description that is damaged."""
-    if not description_path(path).is_file():  # a pipe has no end
-        return {}, None
     with suppress(OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError):
+        if not description_path(path).is_file():  # a pipe has no end
+            return {}, None
         content = description_path(path).read_bytes()
         entries = {name: _text(each) for name, each in json.loads(content)["metadata"].items()}
         custom_time = None
