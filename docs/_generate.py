@@ -1,8 +1,8 @@
 # ruff: noqa: INP001 - a hook of mkdocs, not a package
 """Makes the pages of the site that come from the code, and keeps links to files outside docs/ right.
 
-mkdocs calls the functions whose names begin with `on_`. `python docs/_generate.py` writes the table of settings into
-docs/reference/settings.md, so that the repository shows it too; a test compares the two.
+mkdocs calls the functions whose names begin with `on_`. `python docs/_generate.py` writes the tables of settings and of
+metrics into their pages, so that the repository shows them too; a test compares.
 """
 
 from __future__ import annotations
@@ -73,6 +73,13 @@ def filled(markdown: str, name: str, body: str) -> str:
     return block.sub(lambda _: f"<!-- generated: {name} -->\n{body}<!-- generated: end -->", markdown)
 
 
+def metrics_table() -> str:
+    """Every metric, as the table in the code has it."""
+    from torpor.worker.monitoring.table import markdown
+
+    return markdown()
+
+
 def settings_table() -> str:
     """Every setting, its default and its description, as the settings class has them."""
     from pydantic import SecretStr
@@ -122,13 +129,21 @@ def _path(name: str) -> str:
     return f"torpor.{name}"
 
 
-GENERATED: dict[str, Callable[[], str]] = {"settings": settings_table, "commands": commands, "api": public_names}
+GENERATED: dict[str, Callable[[], str]] = {
+    "settings": settings_table,
+    "metrics": metrics_table,
+    "commands": commands,
+    "api": public_names,
+}
+# The pages that the repository shows with their tables: page -> generated part.
+WRITTEN = {"reference/settings.md": "settings", "metrics.md": "metrics"}
 
 
 def main() -> None:
-    """Write the table of settings into the repository."""
-    page = ROOT / "docs" / "reference" / "settings.md"
-    page.write_text(filled(page.read_text(encoding="utf-8"), "settings", settings_table()), encoding="utf-8")
+    """Write the tables of settings and of metrics into the repository."""
+    for name, part in WRITTEN.items():
+        page = ROOT / "docs" / name
+        page.write_text(filled(page.read_text(encoding="utf-8"), part, GENERATED[part]()), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -109,6 +109,16 @@ def archive_health_key(namespace: str) -> bytes:
     return b"{%b}:archive" % events_key(namespace)
 
 
+def measures_key(namespace: str) -> bytes:
+    """Hash: what the processes of the deployment have measured, such as how long something took."""
+    return b"{%b}:measures" % events_key(namespace)
+
+
+def seen_key(namespace: str) -> bytes:
+    """Hash: when beat, a sweep and each worker were last seen."""
+    return b"{%b}:seen" % events_key(namespace)
+
+
 def is_torpors_list(key: bytes) -> bool:
     """True if a deployment of Torpor, in any namespace, keeps messages in a list of this name."""
     return _LISTS.match(key) is not None

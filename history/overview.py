@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -83,6 +83,64 @@ class ShardOverview:
     restored: int
     tombstones: int
     now: datetime
+
+
+class Ending(StrEnum):
+    """How an attempt has ended that gave the session back, as the tally of a shard counts it."""
+
+    POSTPONED = "postponed"
+    FAILED = "failed"
+    QUARANTINED = "quarantined"
+
+
+# The fields of a shard's tally that count what has happened since the deployment began.
+COUNTS = (
+    "archived",
+    "kept",
+    *Ending,
+    "archived_messages",
+    "archived_bytes",
+    "freed_bytes",
+    "restored",
+    "restored_messages",
+    "woken",
+    "purged",
+    "claims",
+    "leases_ended",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ShardFigures:
+    """A shard at a moment, at a cost that does not grow with its sessions.
+
+    `in_work` and `postponed` count among a few sessions only, those that are next to be looked at. `waiting` is one
+    that is in work or postponed. `first_due` is the earliest due moment that is past. `counts` has the COUNTS.
+    """
+
+    shard: int
+    now: datetime
+    live: int
+    due: int
+    in_work: int
+    postponed: int
+    quarantined: int
+    tombstones: int
+    first_due: datetime | None
+    waiting: str | None
+    counts: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Measures:
+    """What the processes of a deployment have measured, and what was noted of who was seen, by field.
+
+    A field `seen:` and a name has the moment (ms) at which it was last seen.
+    """
+
+    now: datetime
+    measures: Mapping[str, int]
+    seen: Mapping[str, str]
 
 
 class ArchiveState(StrEnum):

@@ -14,7 +14,8 @@ This module loads no LangChain; `torpor.history.adapters.messages` converts Lang
   `HoldRecords` with a `HoldRecord` for each holder.
 - **Owners**: a `Caller` names one, or is `ANY_OWNER`; `check_archived` refuses one, `encode_caller` gives the form of
   scripts; `aside_of` knows the id of a session that was put aside; the `AssignOutcome` of giving a session one.
-- **Shards**: a listener's `ShardPoll`, a `ShardOverview` for status.
+- **Shards**: a listener's `ShardPoll`, a `ShardOverview` for status, `ShardFigures` with the `COUNTS` of the tally, and
+  an `Ending` that the tally counts; the `Measures` of a deployment.
 - **The archive's health**: a worker's `ArchiveNote`, the `ArchiveState`, and `ArchiveHealth` with each
   `WorkerHealth`.
 - **Repair**: `IndexOutcome`, `RebuiltMetadata` and `RejoinOutcome`.
@@ -103,10 +104,14 @@ from torpor.history.outcomes import (
     RestoreTicket,
 )
 from torpor.history.overview import (
+    COUNTS,
     ArchiveHealth,
     ArchiveNote,
     ArchiveState,
+    Ending,
     Identity,
+    Measures,
+    ShardFigures,
     ShardOverview,
     ShardPoll,
     WorkerHealth,
@@ -128,6 +133,7 @@ from torpor.history.store import AsyncSessionStore, PurgeLock, SessionOperations
 
 __all__ = [
     "ANY_OWNER",
+    "COUNTS",
     "DEFAULT_NAMESPACE",
     "LAYOUTS",
     "MAX_MESSAGE_BYTES",
@@ -145,6 +151,7 @@ __all__ = [
     "ClaimOutcome",
     "ClientMismatch",
     "CommitOutcome",
+    "Ending",
     "EraseOutcome",
     "Expiry",
     "HoldKind",
@@ -164,6 +171,7 @@ __all__ = [
     "Lease",
     "LegalHold",
     "Limits",
+    "Measures",
     "MessageCorrupt",
     "MessageNotSerializable",
     "MessageTooLarge",
@@ -201,6 +209,7 @@ __all__ = [
     "SessionPurged",
     "SessionStore",
     "ShardCountMismatch",
+    "ShardFigures",
     "ShardOverview",
     "ShardPoll",
     "StagingLost",

@@ -6,17 +6,29 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 from celery import bootsteps
-from celery.signals import celeryd_init, worker_init, worker_shutting_down
+from celery.signals import (
+    after_task_publish,
+    beat_init,
+    celeryd_init,
+    task_failure,
+    worker_init,
+    worker_shutting_down,
+)
 
-from torpor.worker.deployment import worker_name
+from torpor.worker.deployment import main_thread, worker_name
 from torpor.worker.deployment.broker_url import is_guarded
 from torpor.worker.deployment.celery_config import make_app
 from torpor.worker.deployment.services import connect
 from torpor.worker.deployment.settings import Settings, load_settings
 from torpor.worker.errors import DeploymentMismatch, SettingsError
+from torpor.worker.logs import outages
+from torpor.worker.logs.outages import Service
+from torpor.worker.monitoring import health, presence
+from torpor.worker.monitoring.monitor import Monitor
+from torpor.worker.monitoring.presence import Presence
 from torpor.worker.sleep import shutdown
 from torpor.worker.sleep.listener import Listener
 from torpor.worker.sleep.relief import Reliever
@@ -25,6 +37,14 @@ from torpor.worker.sleep.sweep import send_drains
 log = logging.getLogger("torpor.app")
 
 _HEARTBEAT_SECONDS = 10
+_BEAT_SECONDS = 1
+
+
+class _Watching(Protocol):
+    """Something that the main process does in threads."""
+
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
 
 
 def _settings() -> Settings:
@@ -40,19 +60,23 @@ def _refuse(error: Exception) -> NoReturn:
 
 
 class _WatchingStep(bootsteps.StartStopStep):  # type: ignore[misc] # Celery is untyped
-    """Watches Redis from the worker's main process, by a Reliever and a Listener.
+    """Watches Redis from the worker's main process, by a Reliever and a Listener, and lets others watch the worker.
 
     They start after the pool has forked, so that its processes do not inherit their connections, and before the worker
     needs the broker, because a full Redis may have to make room for it.
     """
 
     requires = ("celery.worker.components:Pool",)
-    _watching: Sequence[Listener | Reliever] = ()  # Celery also stops a step that has never started
+    _watching: Sequence[_Watching] = ()  # Celery also stops a step that has never started
 
     def start(self, _worker: Any) -> None:
         settings = _settings()
         _warn_of_broker(settings)
-        watching: list[Listener | Reliever] = [Reliever(settings)]
+        watching: list[_Watching] = [
+            *_monitor(settings),
+            presence.of_worker(lambda: connect(settings)),
+            Reliever(settings),
+        ]
         if settings.listen:
             watching.append(Listener(lambda: connect(settings), send_drains))
         for each in watching:
@@ -71,24 +95,46 @@ class _WatchingStep(bootsteps.StartStopStep):  # type: ignore[misc] # Celery is 
 
 
 class _HeartbeatStep(bootsteps.StartStopStep):  # type: ignore[misc]
-    """Touches the heartbeat file from the loop that takes messages from the broker, so that a stuck worker is seen."""
+    """Beats from the loop that takes messages, so that a stuck worker is seen: by /livez, and by a file."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
-    _beating: Any = None
+    _beating: Sequence[Any] = ()
 
     def start(self, consumer: Any) -> None:
+        def beat() -> None:
+            main_thread.beat()
+            consumer.check_connection()
+
+        beat()
+        self._beating = [consumer.timer.call_repeatedly(_BEAT_SECONDS, beat)]
         if file := _settings().heartbeat_file:
             try:
                 file.touch()
             except OSError as error:
                 _refuse(error)
-            self._beating = consumer.timer.call_repeatedly(_HEARTBEAT_SECONDS, file.touch)
+            self._beating.append(consumer.timer.call_repeatedly(_HEARTBEAT_SECONDS, file.touch))
 
     def stop(self, _consumer: Any) -> None:
-        if self._beating:
-            self._beating.cancel()
+        for each in self._beating:
+            each.cancel()
 
     shutdown = stop
+
+
+def _monitor(settings: Settings) -> Sequence[Monitor]:
+    """The port for metrics and probes, if the settings give one."""
+    if settings.http_port is None:
+        return []
+    asked = {} if settings.broker_url is None else {"the broker": _ask_broker}  # else it is the Redis of the sessions
+    try:
+        return [Monitor(settings, settings.http_port, faults=health.stuck, questions=asked)]
+    except OSError as error:
+        _refuse(SettingsError(f"TORPOR_HTTP_PORT: port {settings.http_port} can't be opened: {error.strerror}"))
+
+
+def _ask_broker() -> None:
+    with app.connection_for_write() as connection:
+        connection.ensure_connection(max_retries=1)
 
 
 def _warn_of_broker(settings: Settings) -> None:
@@ -103,6 +149,31 @@ def _name(sender: str, instance: Any, **_: Any) -> None:
     """Take Celery's name of this node over. Another app's worker may have imported this module."""
     if instance.app is app:
         worker_name.set_name(sender)
+        after_task_publish.connect(_note_sent)
+
+
+def _note_failure(exception: Exception, **_: Any) -> None:
+    outages.level(exception)
+
+
+def _note_sent(**_: Any) -> None:
+    """A message was sent, so the broker works, and perhaps beat."""
+    outages.end(Service.REDIS if _settings().broker_url is None else Service.BROKER)
+    for beat in _beats:
+        beat.acted()
+
+
+# The presence of beat, in the process of beat.
+_beats: list[Presence] = []
+
+
+def _note_beat(sender: Any, **_: Any) -> None:
+    if sender.app is not app:
+        return
+    after_task_publish.connect(_note_sent)
+    settings = _settings()
+    _beats.append(Presence(lambda: connect(settings), "beat"))
+    _beats[-1].start()
 
 
 def _give_way(sender: Any, **_: Any) -> None:
@@ -117,6 +188,8 @@ def _give_way(sender: Any, **_: Any) -> None:
 celeryd_init.connect(_name)
 worker_init.connect(_give_way)
 worker_shutting_down.connect(shutdown.begin)
+task_failure.connect(_note_failure)
+beat_init.connect(_note_beat)
 
 app = make_app(_settings)
 app.steps["worker"].add(_WatchingStep)

@@ -9,9 +9,12 @@ from functools import cache, partial
 from typing import Any
 
 from celery import Task, shared_task
+from celery.states import SUCCESS
 
 from torpor.history.protocol import InvalidArgument, PermanentError, SessionNotFound, TorporError
+from torpor.worker.archive import names
 from torpor.worker.deployment.celery_config import HINT_SECONDS
+from torpor.worker.deployment.events import record_measures
 from torpor.worker.deployment.services import Services
 from torpor.worker.deployment.settings import load_settings
 from torpor.worker.erasure import known, orders, receipts
@@ -19,6 +22,8 @@ from torpor.worker.erasure import purge as purging
 from torpor.worker.erasure.inventory import Tally
 from torpor.worker.erasure.order import Order, Scope
 from torpor.worker.errors import DeploymentMismatch, OwnerNotFound
+from torpor.worker.logs import outages
+from torpor.worker.monitoring import presence
 from torpor.worker.sleep import attempt
 from torpor.worker.sleep import drain as draining
 from torpor.worker.sleep.breaker import look_again
@@ -30,7 +35,7 @@ log = logging.getLogger("torpor.tasks")
 
 
 class _Task(Task):  # type: ignore[misc] # Celery is untyped
-    """Our errors say what is wrong: Celery logs them as a line at the level INFO, and others with their tracebacks."""
+    """Our errors say what is wrong: Celery logs them as a line, others with their tracebacks."""
 
     throws = (TorporError,)
 
@@ -38,6 +43,11 @@ class _Task(Task):  # type: ignore[misc] # Celery is untyped
         """Log what won't pass by itself as an error; a mismatch, and an outage, are logged where they are noticed."""
         if isinstance(exc, PermanentError) and not isinstance(exc, DeploymentMismatch):
             log.error("%s: %s", self.name, exc)
+
+    def after_return(self, status: str, *_: Any) -> None:
+        """Record what the task has measured, unless it has failed: Redis may be another deployment's."""
+        if status == SUCCESS:
+            record_measures(_opened().opened)
 
 
 _task = partial(shared_task, base=_Task)
@@ -63,6 +73,7 @@ def sweep() -> int:
     if not sent:
         look_again(services())
     _opened().move_fence()
+    presence.note_sweep(services())
     return sent
 
 
@@ -142,7 +153,10 @@ def purge_idle(
 @_task(name="torpor.sweep_purges")
 def sweep_purges() -> int:
     """Send a task for each unfinished purge that nobody is working on; returns how many were sent."""
-    waiting = [each for each in orders.open_orders(services()) if not services().sessions.purge_progress(each)[0]]
+    found = list(orders.open_objects(services()))
+    presence.note_purges_and_holds(services(), found)
+    purges = (names.purge_of(each.name) for each in found)
+    waiting = [each for each in purges if not services().sessions.purge_progress(each)[0]]
     for purge_id in waiting:
         purge.apply_async(args=[purge_id], expires=HINT_SECONDS, retry=False)
     return len(waiting)
@@ -177,7 +191,7 @@ def _carry_out(purge_id: str) -> dict[str, Any]:
         standing = purging.carry_out(services(), purge_id)
     except TorporError as error:  # the purge records it, and the next sweep tries again
         standing = receipts.standing(services(), purge_id)
-        log.error("purge %s: %s", purge_id, error)
+        log.log(outages.level(error, logging.ERROR), "purge %s: %s", purge_id, error)
     return {
         "purge": purge_id,
         "state": str(standing.state),

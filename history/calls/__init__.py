@@ -21,6 +21,7 @@ from torpor.history.calls.configuration import configure
 from torpor.history.calls.emptying import clear, pop
 from torpor.history.calls.erasure import drop_live, purge, rebase
 from torpor.history.calls.events import add_events, archive_health
+from torpor.history.calls.figures import count_holds, figures, measures, note_seen, waiting_since
 from torpor.history.calls.holding import (
     find_hold,
     find_owner_hold,
@@ -87,11 +88,13 @@ __all__ = [
     "close",
     "commit",
     "configure",
+    "count_holds",
     "delete_taken",
     "drop_live",
     "due",
     "end_adoption",
     "end_election",
+    "figures",
     "find_hold",
     "find_owner_hold",
     "find_owner_release",
@@ -103,6 +106,7 @@ __all__ = [
     "identify",
     "info",
     "list_sessions",
+    "measures",
     "move_fence",
     "nearest",
     "note_epoch",
@@ -110,6 +114,7 @@ __all__ = [
     "note_hold_applied",
     "note_owner_hold",
     "note_owner_release",
+    "note_seen",
     "overview",
     "owned",
     "peek_list",
@@ -133,5 +138,6 @@ __all__ = [
     "stage_return",
     "take_list",
     "update",
+    "waiting_since",
     "write_record",
 ]

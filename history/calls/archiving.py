@@ -9,6 +9,7 @@ from torpor.history.calls.call import MILLISECOND, Call, Deployment
 from torpor.history.calls.session_info import to_session_info
 from torpor.history.keys import encode_session_id
 from torpor.history.outcomes import CommitOutcome, EraseOutcome
+from torpor.history.overview import Ending
 from torpor.history.scripts import script
 from torpor.history.session import Lease, SessionInfo
 
@@ -43,8 +44,11 @@ def renew(deployment: Deployment, lease: Lease, by: timedelta) -> Call[Lease | N
     )
 
 
-def commit(deployment: Deployment, lease: Lease, archived: SessionInfo) -> Call[CommitOutcome]:
-    """Delete the session if it is still as `archived` describes it; else note how many messages are safe."""
+def commit(deployment: Deployment, lease: Lease, archived: SessionInfo, sent_bytes: int = 0) -> Call[CommitOutcome]:
+    """Delete the session if it is still as `archived` describes it; else note how many messages are safe.
+
+    `sent_bytes`, for the tally, is the size of what the attempt has uploaded.
+    """
     session = encode_session_id(lease.session_id)
     keys = deployment.keyspace.of(session)
     owner_keys = [keys.owner(archived.owner.encode())] if archived.owner else []
@@ -67,6 +71,7 @@ def commit(deployment: Deployment, lease: Lease, archived: SessionInfo) -> Call[
             archived.message_count,
             lease.claim,
             *deployment.defaults,
+            sent_bytes,
         ],
         lambda reply: CommitOutcome(reply.decode()),
     )
@@ -80,18 +85,19 @@ def release(
     counted: bool,
     error: str = "",
     waiting: bool = True,
+    ending: Ending | None = None,
 ) -> Call[bool]:
     """Give a session back, due after `delay`, or put it in quarantine with None; False if the lease is lost.
 
     If not `counted`, the attempt that the claim began is forgotten. If not `waiting`, it counts as overdue only after
-    the delay.
+    the delay. The tally counts the `ending` of the attempt.
     """
     session = encode_session_id(lease.session_id)
     keys = deployment.keyspace.of(session)
     delay_arg = b"" if delay is None else delay // MILLISECOND
     return Call(
         script("release"),
-        [keys.metadata(session), keys.due, keys.quarantine],
+        [keys.metadata(session), keys.due, keys.quarantine, keys.tally],
         [
             session,
             lease.token,
@@ -99,6 +105,7 @@ def release(
             b"" if counted else lease.claim,
             error.encode(errors="replace"),
             lease.due if waiting else b"",
+            ending.encode() if ending else b"",
         ],
         bool,
     )

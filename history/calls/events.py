@@ -7,29 +7,40 @@ from collections.abc import Mapping, Sequence
 from itertools import chain
 
 from torpor.history.calls.call import Call, Deployment, span_ms, to_moment_or_none
-from torpor.history.keys import archive_health_key, events_key
+from torpor.history.keys import archive_health_key, events_key, measures_key
 from torpor.history.overview import ArchiveHealth, ArchiveNote, ArchiveState, WorkerHealth
 from torpor.history.scripts import script
 
+_NONE: Mapping[str, int] = {}
+
 
 def add_events(
-    deployment: Deployment, events: Sequence[Mapping[str, str]], *, keep: int, note: ArchiveNote | None = None
+    deployment: Deployment,
+    events: Sequence[Mapping[str, str]],
+    *,
+    keep: int,
+    note: ArchiveNote | None = None,
+    measures: Mapping[str, int] = _NONE,
 ) -> Call[ArchiveState | None]:
     """Add events to the deployment's stream, which keeps about the last `keep` of them, and note the archive's health.
 
-    Returns the archive's state if the note has changed it. Then the stream has an event of the change, too.
+    The `measures` are added to those of the deployment. Returns the archive's state if the note has changed it. Then
+    the stream has an event of the change, too.
     """
     args: list[bytes | int] = [keep, b"", b"", b"", b""]
     if note:
         worker, error = note.worker.encode(errors="replace"), note.error.encode(errors="replace")
         args = [keep, worker, error, span_ms(note.counts), span_ms(note.kept)]
+    args.append(len(measures))
+    for field, added in measures.items():
+        args += [field.encode(), added]
     for event in events:
         args.append(2 * len(event))
         args += [part.encode(errors="replace") for part in chain.from_iterable(event.items())]
     namespace = deployment.keyspace.namespace
     return Call(
         script("add_events"),
-        [events_key(namespace), archive_health_key(namespace)],
+        [events_key(namespace), archive_health_key(namespace), measures_key(namespace)],
         args,
         lambda reply: ArchiveState(reply.decode()) if reply else None,
         repeatable=False,

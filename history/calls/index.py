@@ -23,7 +23,7 @@ T = TypeVar("T")
 def due(deployment: Deployment, shards: Sequence[int]) -> Call[list[int | TorporError]]:
     """Count the due sessions of each shard; an error stands in its shard's place."""
     keys = [deployment.keyspace.shard(shard).due for shard in shards]
-    return Call(script("due"), keys, [], _of_each(shards, lambda _, due: int(due)))
+    return Call(script("due"), keys, [], of_each(shards, lambda _, due: int(due)))
 
 
 def poll_shards(
@@ -38,13 +38,13 @@ def poll_shards(
         return ShardPoll(shard, int(now) / 1000, int(due), bool(elected), float(ahead) / 1000 if ahead else None)
 
     # Sent again, it would find its own election and leave the shards to the listener that was elected.
-    return Call(script("poll_shards"), keys, [span_ms(election)], _of_each(shards, decode), repeatable=False)
+    return Call(script("poll_shards"), keys, [span_ms(election)], of_each(shards, decode), repeatable=False)
 
 
 def end_election(deployment: Deployment, shards: Sequence[int]) -> Call[list[bool | TorporError]]:
     """End the election of each shard's listener; False if none was elected. Errors as with `due`."""
     keys = [deployment.keyspace.shard(shard).elected for shard in shards]
-    return Call(script("end_election"), keys, [], _of_each(shards, lambda _, ended: bool(ended)))
+    return Call(script("end_election"), keys, [], of_each(shards, lambda _, ended: bool(ended)))
 
 
 def overview(deployment: Deployment, shard: int) -> Call[ShardOverview]:
@@ -102,7 +102,8 @@ def claim(
     deployment: Deployment, shards: Sequence[int], limit: int, lease: timedelta
 ) -> Call[list[list[Lease] | TorporError]]:
     """Lease up to `limit` due sessions of each shard, longest due first. Errors as with `due`."""
-    keys = [deployment.keyspace.shard(shard).due for shard in shards]
+    of_shards = map(deployment.keyspace.shard, shards)
+    keys = [key for shard in of_shards for key in (shard.due, shard.tally)]
 
     def decode(_: int, reply: Any) -> list[Lease]:
         token, *claimed = reply
@@ -110,7 +111,7 @@ def claim(
         return [Lease(session.decode(), token, token, score) for session, score in pairs]
 
     # Sent again, it would lease other sessions, and the first ones would wait for the end of their lease.
-    return Call(script("claim"), keys, [limit, span_ms(lease)], _of_each(shards, decode), repeatable=False)
+    return Call(script("claim"), keys, [limit, span_ms(lease)], of_each(shards, decode), repeatable=False)
 
 
 def claim_one(deployment: Deployment, session_id: str, lease: timedelta) -> Call[Lease | ClaimOutcome]:
@@ -124,10 +125,11 @@ def claim_one(deployment: Deployment, session_id: str, lease: timedelta) -> Call
         return ClaimOutcome(reply[0].decode())
 
     # Sent again, it would take its own lease for that of another worker.
-    return Call(script("claim_one"), [keys.due, keys.quarantine], [session, span_ms(lease)], decode, repeatable=False)
+    where = [keys.due, keys.quarantine, keys.tally]
+    return Call(script("claim_one"), where, [session, span_ms(lease)], decode, repeatable=False)
 
 
-def _of_each(shards: Sequence[int], decode: Callable[[int, Any], T]) -> Callable[[Any], list[T | TorporError]]:
+def of_each(shards: Sequence[int], decode: Callable[[int, Any], T]) -> Callable[[Any], list[T | TorporError]]:
     """Decode the reply of a script that has looked at several shards."""
 
     def decoded(reply: Any) -> list[T | TorporError]:

@@ -1,7 +1,7 @@
 -- Delete a session whose archive is verified, if it is still exactly as it was archived. If it is not, note how much of
 -- it is safe in the archive.
 -- Atomic: the promise "verify, then delete" stands on this compare-and-delete.
--- Uses: clock, due, epoch, lease, memory, number, requests
+-- Uses: clock, due, epoch, lease, memory, number, requests, tally
 -- Reads: epoch, restored_count, restore_token, floor, archived_count, last_active, idle, max_age, attempt,
 --   recent_requests, hold_pending, state, restore_until, tombstone_until
 -- KEYS[1] list    messages
@@ -19,6 +19,7 @@
 -- ARGV[6] token with which the attempt began
 -- ARGV[7] default idle timeout (ms)
 -- ARGV[8] default maximum age (ms) or ''
+-- ARGV[9] how many bytes the attempt has sent to the archive
 -- Returns 'deleted' | 'kept' it has grown or is in use | 'superseded' another epoch or restored count
 --   | 'gone' not in Redis
 local session = read_session(KEYS[2])
@@ -26,15 +27,25 @@ if not session.epoch then return 'gone' end
 if session.epoch ~= ARGV[3] or (session.restored_count or '0') ~= ARGV[4] then return 'superseded' end
 allow_at_memory_limit(KEYS[3])
 local count, length = tonumber(ARGV[5]), redis.call('LLEN', KEYS[1])
+
+local function note_sent()
+  note_count(KEYS[4], 'archived_messages', math.max(count - tonumber(session.archived_count or 0), 0))
+  note_count(KEYS[4], 'archived_bytes', tonumber(ARGV[9]))
+end
+
 local is_owned = owns_lease(KEYS[3], ARGV[1], ARGV[2])
 if is_owned and length == count and not (session.restore_token or session.floor or session.hold_pending) then
   -- The writes to keys of the shard and the owner come first. If one of these keys has a wrong type, the script fails
   -- before it has deleted anything.
   remember_epoch(KEYS[4], session.epoch)
   if KEYS[7] then redis.call('SREM', KEYS[7], ARGV[1]) end
+  if count > 0 then
+    note_count(KEYS[4], 'archived')
+    note_sent()
+    note_count(KEYS[4], 'freed_bytes', bytes_of(KEYS[1], KEYS[2], KEYS[6]))
+  end
   redis.call('UNLINK', KEYS[1], KEYS[2], KEYS[6])
   redis.call('ZREM', KEYS[3], ARGV[1])
-  if count > 0 then redis.call('HINCRBY', KEYS[4], 'archived', 1) end
   local rest_ms = tonumber(session.last_active or 0) + 1000 * RETRY_WINDOW_S - clock_ms()
   if session.recent_requests and rest_ms > 0 then
     redis.call('SET', KEYS[5], session.recent_requests, 'PX', int(rest_ms))
@@ -44,6 +55,8 @@ end
 -- A Redis that knows the attempt also has the messages that were counted. A promoted replica may lack both.
 if session.attempt == ARGV[6] and length >= count then
   redis.call('HSET', KEYS[2], FIELD.archived_count, int(math.max(tonumber(session.archived_count or 0), count)))
+  note_count(KEYS[4], 'kept')
+  note_sent()
   redis.call('HDEL', KEYS[2], FIELD.attempt, FIELD.attempts, FIELD.error, FIELD.waiting_since)
 end
 if is_owned then schedule(KEYS[3], ARGV[1], session, length, clock_ms(), ARGV[7], ARGV[8]) end

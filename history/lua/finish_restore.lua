@@ -1,6 +1,6 @@
 -- Finish a restore: put the staged messages before the messages that were written meanwhile.
 -- Atomic: readers see either the live messages alone or the complete transcript.
--- Uses: clock, due, kind, memory, number
+-- Uses: clock, due, kind, memory, number, tally
 -- Reads: restore_token, restore_until, epoch, restored_count, archived_count, state, owner, hold_pending, idle, max_age,
 --   last_active, last_written, floor, tombstone_until, owner_assigned
 -- KEYS[1] list    messages
@@ -19,7 +19,7 @@
 -- ARGV[8] maximum age (ms) likewise
 -- ARGV[9] retention in the archive (ms) likewise
 -- ARGV[10] owner likewise
--- ARGV[11] how long (ms) to remember that a session has no messages anywhere, '' not at all
+-- ARGV[11] how long (ms) to remember that a session has no messages anywhere, if a reader wakes it; '' not at all
 -- Returns 'restored' | 'nothing' neither the archive nor Redis has a message | 'superseded' | 'lost'
 --   | 'owner' what is in Redis is another owner's than what the archive has
 --   | 'kind' one part is a chat, the other a thread
@@ -50,7 +50,9 @@ local function finish_without_messages()
 end
 
 local function put_staged_first()
-  redis.call('HINCRBY', KEYS[4], 'restored', 1)
+  note_count(KEYS[4], 'restored')
+  note_count(KEYS[4], 'restored_messages', staged)
+  if ARGV[11] ~= '' then note_count(KEYS[4], 'woken') end
   for from = 0, live - 1, 1000 do
     redis.call('RPUSH', KEYS[5], unpack(redis.call('LRANGE', KEYS[1], from, from + 999)))
   end

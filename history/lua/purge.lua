@@ -1,7 +1,7 @@
 -- Purge a session: it is empty at once and for good. A tombstone refuses late writes, and forbids all epochs that the
 -- archive has. The worker erases the archived part, and once more when the tombstone ends and goes.
 -- Atomic: no append, commit or restore comes between the look at the legal holds and the deletion.
--- Uses: clock, due, epoch, legal_hold, number, recheck
+-- Uses: clock, due, epoch, legal_hold, number, recheck, tally
 -- Reads: epoch, state, purge, recheck_at, recent_requests, last_active, owner, removed
 -- KEYS[1] list    messages
 -- KEYS[2] hash    metadata
@@ -46,5 +46,8 @@ redis.call('HSET', KEYS[2], FIELD.epoch, epoch, FIELD.floor, epoch, FIELD.comple
   FIELD.state, 'purged', FIELD.purge, ARGV[2], FIELD.tombstone_until, int(until_ms), FIELD.removed, int(length))
 if recheck_ms > now_ms then redis.call('HSET', KEYS[2], FIELD.recheck_at, int(recheck_ms)) end
 if requests then redis.call('HSET', KEYS[2], FIELD.recent_requests, requests) end
-if not was_purged then redis.call('HINCRBY', KEYS[4], 'tombstones', 1) end
+if not was_purged then
+  note_count(KEYS[4], 'tombstones')
+  note_count(KEYS[4], 'purged')
+end
 return {'purged', epoch, int(length)}

@@ -17,8 +17,8 @@ from torpor.history.store.archiving import Archiving
 from torpor.history.store.erasure import Erasure
 from torpor.history.store.events import Events
 from torpor.history.store.expiry import ChangingExpiry
+from torpor.history.store.figures import Figures
 from torpor.history.store.identity import Identities
-from torpor.history.store.index import Index
 from torpor.history.store.legal_holds import LegalHolds
 from torpor.history.store.owners import Owners
 from torpor.history.store.purge_lock import PurgeLock, PurgeLocks
@@ -48,7 +48,9 @@ class AsyncSessionStore(SessionOperations):
             raise InvalidArgument(f"{type(client).__module__} is a blocking client; this store needs one of asyncio")
 
 
-class SessionStore(SingleCalls, Index, Archiving, Erasure, PurgeLocks, LegalHolds, Owners, Repair, Events, Identities):
+class SessionStore(
+    SingleCalls, Figures, Archiving, Erasure, PurgeLocks, LegalHolds, Owners, Repair, Events, Identities
+):
     """The sessions of one deployment, with a blocking client. Nothing is sent before the first operation.
 
     It is for workers and operators: its operations are for sessions of any owner, unless they are told whose (`owner`).

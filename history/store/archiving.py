@@ -12,6 +12,7 @@ from torpor.history import calls
 from torpor.history.calls import Call
 from torpor.history.errors import RedisRefused, TorporError
 from torpor.history.outcomes import CommitOutcome, PurgeTarget, Purging
+from torpor.history.overview import Ending
 from torpor.history.owners import ANY_OWNER
 from torpor.history.session import Lease, Page, SessionInfo
 from torpor.history.store.operation import Operation
@@ -66,18 +67,27 @@ class Archiving(BlockingRunner):
             within=True,
         )
 
-    def commits(self, verified: Sequence[tuple[Lease, SessionInfo]]) -> list[CommitOutcome | TorporError]:
+    def commits(
+        self, verified: Sequence[tuple[Lease, SessionInfo]], sent_bytes: Sequence[int] = ()
+    ) -> list[CommitOutcome | TorporError]:
         """Delete each session if it has not changed since it was archived, else note how much of it is safe.
 
-        One pipeline; each session is atomic on its own. Each result is the outcome, or the error that this session met.
+        `sent_bytes`, for the tally, are the sizes of what was uploaded of each. One pipeline; each session is atomic on
+        its own. Each result is the outcome, or the error that this session met.
         """
-        return self.run_many([calls.commit(self.deployment, lease, archived) for lease, archived in verified])
+        sizes = sent_bytes or [0] * len(verified)
+        commits = [
+            calls.commit(self.deployment, lease, archived, size)
+            for (lease, archived), size in zip(verified, sizes, strict=True)
+        ]
+        return self.run_many(commits)
 
     release = Operation(calls.release)
 
     def quarantine(self, lease: Lease, error: str) -> bool:
         """Put a session in quarantine, unchanged, with the reason; False if the lease is lost."""
-        return self.run(calls.release(self.deployment, lease, None, counted=True, error=error))
+        ending = Ending.QUARANTINED
+        return self.run(calls.release(self.deployment, lease, None, counted=True, error=error, ending=ending))
 
     requeue = Operation(calls.requeue)
     note_erased = Operation(calls.note_erased)

@@ -50,7 +50,7 @@ class Index(BlockingRunner):
         """
         deployment = self.deployment
         counts = self._ask(partial(calls.due, deployment), range(deployment.keyspace.shards))
-        return {shard: count for shard, count in _answered(counts) if count}
+        return {shard: count for shard, count in answered(counts) if count}
 
     def poll_shards(self, shards: Sequence[int], election: timedelta) -> list[ShardPoll]:
         """Look at shards for a listener, and elect one of several listeners for each; one pipeline.
@@ -58,7 +58,7 @@ class Index(BlockingRunner):
         Shards that don't answer are left out, with a warning; raises if none answers.
         """
         answers = self._ask(partial(calls.poll_shards, self.deployment, election=election), shards)
-        return [poll for _, poll in _answered(answers)]
+        return [poll for _, poll in answered(answers)]
 
     def announcements(self) -> Announcements:
         """A subscription to the announcements of first due moments."""
@@ -72,7 +72,7 @@ class Index(BlockingRunner):
         deployment = self.deployment
         shards = range(deployment.keyspace.shards)
         described = self.run_many([calls.overview(deployment, shard) for shard in shards])
-        return [overview for _, overview in _answered(zip(shards, described, strict=True))]
+        return [overview for _, overview in answered(zip(shards, described, strict=True))]
 
     def claimed(self) -> list[SessionInfo]:
         """The sessions that are leased or postponed, of each shard up to 2,000 due ones and as many others.
@@ -82,7 +82,7 @@ class Index(BlockingRunner):
         deployment = self.deployment
         shards = range(deployment.keyspace.shards)
         listed = self.run_many([calls.claimed(deployment, shard, _CLAIMED_LISTED) for shard in shards])
-        found = [session for _, sessions in _answered(zip(shards, listed, strict=True)) for session in sessions]
+        found = [session for _, sessions in answered(zip(shards, listed, strict=True)) for session in sessions]
         return [info for info in self.infos(found) if isinstance(info, SessionInfo)]
 
     def now(self) -> datetime:
@@ -119,7 +119,7 @@ class Index(BlockingRunner):
         deployment = self.deployment
         shards = range(deployment.keyspace.shards)
         found = self.run_many([calls.adoptions(deployment, shard) for shard in shards])
-        return [adoption for _, adoptions in _answered(zip(shards, found, strict=True)) for adoption in adoptions]
+        return [adoption for _, adoptions in answered(zip(shards, found, strict=True)) for adoption in adoptions]
 
     def claim(self, shards: Sequence[int], limit: int, lease: timedelta) -> list[Lease]:
         """Lease up to `limit` due sessions of each shard, longest due first; one pipeline, and one to end elections.
@@ -129,7 +129,7 @@ class Index(BlockingRunner):
         deployment = self.deployment
         claim = partial(calls.claim, deployment, limit=limit, lease=lease)
         answers = self._ask(claim, shards, most=min(_TOGETHER, max(_CLAIMED_TOGETHER // max(limit, 1), 1)))
-        claimed = [(shard, leases) for shard, leases in _answered(answers) if leases]
+        claimed = [(shard, leases) for shard, leases in answered(answers) if leases]
         with suppress(TorporError):  # the election also ends by itself, and the leases must not be lost
             self._ask(partial(calls.end_election, deployment), [shard for shard, _ in claimed])
         return [lease for _, leases in claimed for lease in leases]
@@ -145,7 +145,7 @@ class Index(BlockingRunner):
         of_each = min(wanted, 4 + 4 * wanted // len(shards))
         deployment = self.deployment
         ahead = self.run_many([calls.nearest(deployment, shard, of_each) for shard in shards])
-        found = _answered(zip(shards, ahead, strict=True))
+        found = answered(zip(shards, ahead, strict=True))
         nearest = sorted(each for _, sessions in found for each in sessions)[:wanted]
         infos = self.infos([session for _, session in nearest])
         free = [info.session_id for info in infos if isinstance(info, SessionInfo) and _is_free(info)][:limit]
@@ -183,7 +183,7 @@ def _is_crossslot(error: TorporError) -> bool:
     return "hash to the same slot" in str(error)
 
 
-def _answered(outcomes: Iterable[tuple[int, T | TorporError]]) -> list[tuple[int, T]]:
+def answered(outcomes: Iterable[tuple[int, T | TorporError]]) -> list[tuple[int, T]]:
     """The shards that have answered, with their answers; raises the first error if none has."""
     answered: list[tuple[int, T]] = []
     errors: list[TorporError] = []

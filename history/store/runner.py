@@ -300,6 +300,11 @@ class BlockingRunner(Runner):
             for each in all_scripts():
                 self._client.script_load(each.source)
 
+    def has_scripts(self) -> bool:
+        """True if the server, or each primary of a Cluster, has every script."""
+        with self._kind.translated:
+            return all(self._client.script_exists(*(each.sha for each in all_scripts())))
+
     def _target(self, call: Call[Any]) -> dict[str, Any]:
         """The node of a Cluster for a call in a pipeline; else the client asks a node for the keys of each call."""
         return {"target_nodes": self._client.get_node_from_key(call.keys[0])} if self._kind.cluster else {}

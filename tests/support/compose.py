@@ -25,10 +25,14 @@ COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 
 @contextmanager
 def image(
-    service: str, services: Services, folder: Path, *, may_die: bool = False
+    service: str, services: Services, folder: Path, *options: str, may_die: bool = False
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """The process that docker-compose.yml runs for a service, with the environment of these settings."""
-    with run_image(service, COMPOSE["services"][service]["command"], services, folder, may_die=may_die) as process:
+    """The process that docker-compose.yml runs for a service, with the environment of these settings.
+
+    Celery gets its `options` as well.
+    """
+    arguments = [*COMPOSE["services"][service]["command"], *options]
+    with run_image(service, arguments, services, folder, may_die=may_die) as process:
         yield process
 
 

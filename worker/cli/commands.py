@@ -35,6 +35,7 @@ COMMANDS = {
     "unhold": ("retention.unhold", "Release the legal hold of a session or an owner."),
     "bucket": ("retention.bucket", "Show the rules of the archive's bucket, and warn of wrong ones."),
     "events": ("look.events", "List what happened to sessions, oldest first."),
+    "serve-metrics": ("monitoring.serve_metrics", "Serve /metrics, /livez and /readyz until SIGTERM or Ctrl-C."),
     "quarantine": ("repair.quarantine", "List the sessions that could not be archived."),
     "requeue": ("repair.requeue", "Take sessions out of quarantine and make them due."),
     "doctor": ("repair.doctor", "Find and repair damaged sessions and index entries."),

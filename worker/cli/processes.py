@@ -37,5 +37,7 @@ def _become_celery(command: str, context: typer.Context) -> NoReturn:
     """
     given = {f"TORPOR_{name.upper()}": value for name, value in context.obj.items() if isinstance(value, str)}
     environment = {**os.environ, **given, "PYTHONSAFEPATH": "1"}
-    arguments = [sys.executable, "-m", "celery", "-A", "torpor.worker.app", command, *context.args]
+    # Celery's banner is text.
+    quiet = ["--quiet"] if environment.get("TORPOR_LOG_FORMAT", "").lower() == "json" else []
+    arguments = [sys.executable, "-m", "celery", *quiet, "-A", "torpor.worker.app", command, *context.args]
     os.execve(sys.executable, arguments, environment)  # noqa: S606 - no shell is wanted

@@ -27,7 +27,7 @@ def make_app(settings: Callable[[], Settings], *, set_as_current: bool = True) -
     app = Celery(
         "torpor",
         include=["torpor.worker.tasks"],
-        log="torpor.worker.deployment.logs:EscapedLogging",
+        log="torpor.worker.logs.celery_logging:EscapedLogging",
         set_as_current=set_as_current,
     )
     app.add_defaults(lambda: _configuration(settings()))
@@ -46,8 +46,11 @@ def _configuration(settings: Settings) -> dict[str, Any]:
         "worker_cancel_long_running_tasks_on_connection_loss": True,  # Celery 6's default; only for late acks
         "task_ignore_result": True,
         "worker_prefetch_multiplier": 1,
+        "worker_consumer": "torpor.worker.deployment.consumers:BeatingConsumer",
         "worker_enable_remote_control": settings.remote_control,
         "timezone": "UTC",
+        "torpor_log_format": settings.log_format,
+        "torpor_broker_is_redis": settings.broker_url is None,
         "beat_schedule": {
             "torpor.sweep": {
                 "task": "torpor.sweep",

@@ -15,6 +15,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from torpor.history.protocol import ArchiveNote, ArchiveState, TorporError
+from torpor.worker import measures
+from torpor.worker.logs import outages
 
 if TYPE_CHECKING:  # applications that wake sessions need neither
     from celery import Celery
@@ -64,15 +66,17 @@ def record_events(services: Services, events: Sequence[Event], note: ArchiveNote
     """Append events to the stream, and send each to the task that the settings name, if any.
 
     A `note` of the archive's health is recorded with them; if it changes the archive's state, that is an event too.
+    What this process has measured since then is added to the deployment's measures, in the same call.
     Logs errors and raises none: an event that is not recorded must not undo the work that it is about.
     """
-    if not (events or note):
+    measured = measures.take()
+    if not (events or note or measured):
         return
     recorded = [event.fields() for event in events]
     try:
-        changed = services.sessions.add_events(recorded, keep=KEPT, note=note)
+        changed = services.sessions.add_events(recorded, keep=KEPT, note=note, measures=measured)
     except TorporError as error:
-        log.warning("%d events were not recorded: %s", len(recorded), error)
+        log.log(outages.level(error), "%d events were not recorded: %s", len(recorded), error)
     else:
         if note and changed:
             recorded.insert(0, _of_archive(changed, note))
@@ -92,6 +96,11 @@ def _of_archive(state: ArchiveState, note: ArchiveNote) -> dict[str, str]:
     kind = EventKind.AVAILABLE if state is ArchiveState.AVAILABLE else EventKind.UNAVAILABLE
     log.warning("%s: %s", kind, note.error or "it works again for all workers")
     return {"kind": kind, **({"error": note.error} if note.error else {}), "worker": note.worker}
+
+
+def record_measures(services: Services) -> None:
+    """Add what this process has measured to the deployment's measures, as `record_events` does."""
+    record_events(services, [])
 
 
 @cache

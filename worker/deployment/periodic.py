@@ -7,6 +7,7 @@ from collections.abc import Callable
 from logging import Logger
 
 from torpor.history.protocol import TorporError
+from torpor.worker.logs import outages
 
 
 class PeriodicThread:
@@ -58,9 +59,8 @@ class PeriodicThread:
             pass
         except Exception as error:  # it may pass: the next call tries again
             # The text of an error that is not Torpor's could have a message.
-            self._log.warning(
-                "%s: %s", self._failure, error if isinstance(error, TorporError) else type(error).__name__
-            )
+            known = error if isinstance(error, TorporError) else type(error).__name__
+            self._log.log(outages.level(error), "%s: %s", self._failure, known)
 
     def _run(self) -> None:
         while not self._stopped.wait(self._pause()):

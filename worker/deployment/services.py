@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from torpor.history.protocol import SessionStore
 from torpor.history.protocol import connect as connect_redis
 from torpor.worker.archive.stores import ArchiveStore
+from torpor.worker.archive.stores.measured import MeasuredStore
 from torpor.worker.archive.stores.url import open_archive
 from torpor.worker.deployment.settings import Settings
 from torpor.worker.deployment.upload_rate import UploadRate
@@ -25,18 +26,19 @@ class Services:
     uploads: UploadRate = field(default_factory=UploadRate)
 
 
-def connect(settings: Settings, *, patience: float | None = None) -> Services:
+def connect(settings: Settings, *, patience: float | None = None, reply_seconds: float = _REPLY_SECONDS) -> Services:
     """The services that the settings name. Their first use opens connections.
 
-    Only a Cluster is asked for its nodes at once; raises RedisUnavailable. `patience` as in `open_archive`.
+    Only a Cluster is asked for its nodes at once; raises RedisUnavailable. `patience` as in `open_archive`;
+    `reply_seconds` is the most that a reply of Redis may take.
     """
     client = connect_redis(
         settings.redis_url.get_secret_value(),
         cluster=settings.redis_cluster,
         iam=settings.redis_iam,
         ca_file=settings.redis_ca_file,
-        socket_timeout=_REPLY_SECONDS,
+        socket_timeout=reply_seconds,
     )
     sessions = SessionStore(client, namespace=settings.namespace, shards=settings.shards)
-    archive = open_archive(settings.archive_url, threads=settings.concurrency, patience=patience)
+    archive = MeasuredStore(open_archive(settings.archive_url, threads=settings.concurrency, patience=patience))
     return Services(settings, sessions, archive, UploadRate(settings.uploads_per_second))

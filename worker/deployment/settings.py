@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -227,6 +227,15 @@ class Settings(BaseSettings):
     )
     grace_seconds: Seconds = Field(
         default=20, description="How long a worker goes on with its sessions after SIGTERM, before it gives them back."
+    )
+    http_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65_535,
+        description="A port of the worker for /metrics, /livez and /readyz; off if it is not set.",
+    )
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="The log of workers and of beat: text, or json with the fields of Cloud Logging."
     )
     heartbeat_file: Annotated[_File, AfterValidator(_heartbeat_file)] = Field(
         default=None,

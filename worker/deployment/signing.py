@@ -51,7 +51,7 @@ class SigningKeys(NamedTuple):
             "event_serializer": "auth",
             "accept_content": ["auth"],
             "result_accept_content": ["json"],
-            "worker_consumer": "torpor.worker.deployment.signed_consumer:SignedConsumer",
+            "worker_consumer": "torpor.worker.deployment.consumers:SignedConsumer",
         }
 
     def _serializer(self) -> Any:

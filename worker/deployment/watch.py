@@ -9,6 +9,7 @@ from torpor.history.protocol import Identity, SessionStore
 from torpor.worker.archive.stores import ArchiveStore
 from torpor.worker.deployment import fence, identity
 from torpor.worker.errors import ArchiveRefused, ArchiveUnavailable, DeploymentMismatch
+from torpor.worker.logs import outages
 
 log = logging.getLogger("torpor.identity")
 
@@ -69,12 +70,15 @@ class Watch:
             if not self._reliance.goes_on(redis):
                 raise
             self._reliance.begin(redis)
-            log.warning("the archive's identity can't be read again: %s", error)
+            log.log(outages.level(error), "the archive's identity can't be read again: %s", error)
 
-    def move_fence(self) -> None:
-        """As `fence.move`. If the archive is down or refuses that, the fence stays, for a minute at least."""
+    def move_fence(self) -> ArchiveUnavailable | None:
+        """As `fence.move`. If the archive is down or refuses that, the fence stays, for a minute at least.
+
+        Returns why the archive is down.
+        """
         if time.monotonic() < self._still_until:
-            return
+            return None
         try:
             fence.move(self._sessions, self._archive)
         except DeploymentMismatch:
@@ -82,4 +86,6 @@ class Watch:
             raise
         except (ArchiveUnavailable, ArchiveRefused) as error:
             self._still_until = time.monotonic() + _RELY_SECONDS
-            log.warning("the fence was not moved: %s", error)
+            log.log(outages.level(error), "the fence was not moved: %s", error)
+            return error if isinstance(error, ArchiveUnavailable) else None
+        return None

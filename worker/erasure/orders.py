@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from torpor.history.protocol import InvalidArgument
 from torpor.worker.archive import names
+from torpor.worker.archive.stores import StoredObject
 from torpor.worker.deployment.services import Services
 from torpor.worker.erasure import documents
 from torpor.worker.erasure.order import ID, Order
@@ -65,12 +66,17 @@ def check_is_of(purge: str, document: AnOrder) -> AnOrder:
 
 def open_orders(services: Services) -> Iterator[str]:
     """The ids of the purges that are not finished, in the order of their ids."""
+    return (names.purge_of(stored.name) for stored in open_objects(services))
+
+
+def open_objects(services: Services) -> Iterator[StoredObject]:
+    """The objects of their orders."""
     for stored in services.archive.list(names.ORDERS):
         purge = names.purge_of(stored.name)
         if ID.fullmatch(purge) and stored.name == names.order_name(purge):
             undeletable = stored.held or stored.retained_until is not None  # such an order outlives its purge
             if not undeletable or not any(services.archive.list(names.receipt_name(purge))):
-                yield purge
+                yield stored
 
 
 def finish(services: Services, purge: str) -> None:

@@ -15,6 +15,7 @@ from itertools import islice
 from typing import TypeVar
 
 from torpor.history.protocol import PurgeLock, TransientError
+from torpor.worker import tracing
 from torpor.worker.deployment.events import Event, EventKind, record_events
 from torpor.worker.deployment.periodic import PeriodicThread
 from torpor.worker.deployment.services import Services
@@ -55,6 +56,7 @@ def carry_out(services: Services, purge_id: str, progress: Callable[[Tally], Non
     with services.sessions.purging(purge_id, services.settings.lease) as lock:
         if lock is not None:
             with (
+                tracing.span("purge", purge=purge_id),
                 lock.noting_failure(timedelta(seconds=services.settings.retry_delay_seconds)),
                 ThreadPoolExecutor(services.settings.concurrency) as pool,
                 suppress(PurgeNotFound),  # it is finished

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from torpor.history.protocol import (
     encode_caller,
     run_sync,
 )
+from torpor.worker import measures, tracing
 from torpor.worker.archive import contents, parts
 from torpor.worker.archive.stores import StoredObject
 from torpor.worker.deployment.events import record_events
@@ -59,7 +61,8 @@ def archive_session(services: Services, session_id: str) -> AttemptResult:
             with returned(services, keeper, [lease]):
                 [snapshot] = services.sessions.snapshots([lease])
                 rewound_before = services.sessions.rewound_before()
-            result = archive_claimed(services, keeper, lease, snapshot, rewound_before=rewound_before)
+            with tracing.span("session", session=session_id):
+                result = archive_claimed(services, keeper, lease, snapshot, rewound_before=rewound_before)
             record_events(services, events_of([result]))
             if result.outcome not in (Outcome.ERASED, Outcome.HOLD_APPLIED):
                 return result
@@ -137,10 +140,13 @@ def commit(
     The reply is None for a lost lease. After an error the lease is kept. `end` comes next for each session.
     """
     newest = [keeper.take(each.claimed.lease) for each in verified]
-    ours = [(lease, each.claimed.snapshot) for lease, each in zip(newest, verified, strict=True) if lease]
+    leased = [(lease, each) for lease, each in zip(newest, verified, strict=True) if lease]
+    ours = [(lease, each.claimed.snapshot) for lease, each in leased]
+    sizes = [sum(stored.size for stored in each.sent) for _, each in leased]
     outcomes: Sequence[CommitOutcome | TorporError]
     try:
-        outcomes = services.sessions.commits(ours)
+        with tracing.span("commit", sessions=len(ours)):
+            outcomes = services.sessions.commits(ours, sizes)
     except TorporError as error:
         outcomes = [error] * len(ours)
     keeper.keep(lease for (lease, _), outcome in zip(ours, outcomes, strict=True) if isinstance(outcome, TorporError))
@@ -164,6 +170,9 @@ def end(
         return give_back(services, keeper, verified.claimed.lease, snapshot, error)
     object_name, generation = (sent[0].name, sent[0].generation) if sent else (None, None)
     count, ended = snapshot.message_count, COMMITTED[outcome]
+    measures.observe("attempt", time.monotonic() - verified.claimed.begun)
+    for stored in sent:
+        measures.observe("segment", stored.size)
     log.info("session %r: %s, %d messages, %s#%s", snapshot.session_id, ended, count, object_name, generation)
     return AttemptResult(snapshot.session_id, ended, snapshot.owner, count, object_name, generation)
 

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from torpor.history.protocol import Lease
+from torpor.worker import tracing
 from torpor.worker.deployment.services import Services
 from torpor.worker.sleep.breaker import archive_is_down
 from torpor.worker.sleep.outcome import Outcome
@@ -25,7 +26,7 @@ def drain(services: Services, shards: Sequence[int]) -> Counter[Outcome]:
     """
     settings = services.settings
     deadline = time.monotonic() + settings.drain_seconds
-    with Pool(services) as pool:
+    with tracing.span("drain", shards=len(shards)), Pool(services) as pool:
         waiting = list(shards)
         while waiting and time.monotonic() < deadline and pool.goes_on:
             alone = archive_is_down()

@@ -9,10 +9,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 
-from torpor.history.protocol import Lease, SessionDamaged, SessionInfo, TorporError, TransientError
+from torpor.history.protocol import Ending, Lease, SessionDamaged, SessionInfo, TorporError, TransientError
 from torpor.worker.archive.probe import probe
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import ArchiveRefused, ArchiveUnavailable, AttemptsExhausted, ClearForgotten
+from torpor.worker.logs import outages
 from torpor.worker.sleep.leases import LeaseKeeper
 from torpor.worker.sleep.outcome import AttemptResult, Outcome, Superseded
 
@@ -110,7 +111,10 @@ def _give_back(
             ours = services.sessions.quarantine(newest, str(known))
         else:
             waiting = delay is not _ERASE_AGAIN
-            ours = services.sessions.release(newest, delay, counted=counted, error=str(known), waiting=waiting)
+            ending = Ending(outcome)
+            ours = services.sessions.release(
+                newest, delay, counted=counted, error=str(known), waiting=waiting, ending=ending
+            )
     except TorporError as failed:
         _warn_of_lease(lease, failed)
         ours = True
@@ -118,4 +122,4 @@ def _give_back(
 
 
 def _warn_of_lease(lease: Lease, error: TorporError) -> None:
-    log.warning("session %r is due again when its lease ends: %s", lease.session_id, error)
+    log.log(outages.level(error), "session %r is due again when its lease ends: %s", lease.session_id, error)

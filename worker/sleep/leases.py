@@ -13,6 +13,7 @@ from typing import Self
 
 from torpor.history.protocol import Lease, SessionStore, TorporError
 from torpor.worker.deployment.periodic import PeriodicThread
+from torpor.worker.logs import outages
 
 log = logging.getLogger("torpor.leases")
 
@@ -110,7 +111,12 @@ class LeaseKeeper:
             renewed = self._sessions.renew(list(owned), self._duration / 3)
             for (old, entry), new in zip(owned.items(), renewed, strict=True):
                 if isinstance(new, TorporError):
-                    log.warning("the lease of session %r was not renewed, it may end: %s", old.session_id, new)
+                    log.log(
+                        outages.level(new),
+                        "the lease of session %r was not renewed, it may end: %s",
+                        old.session_id,
+                        new,
+                    )
                 else:
                     entry.lease = new
 

@@ -6,13 +6,15 @@ import logging
 from collections.abc import Callable
 from datetime import timedelta
 
-from torpor.history.protocol import ArchiveNote, RedisMemoryFull, TransientError
+from torpor.history.protocol import ArchiveNote, RedisMemoryFull, RedisUnavailable, TransientError
 from torpor.worker.deployment import worker_name
 from torpor.worker.deployment.events import record_events
 from torpor.worker.deployment.services import Services, connect
 from torpor.worker.deployment.settings import Settings
 from torpor.worker.deployment.watch import Watch
 from torpor.worker.errors import ArchiveUnavailable, DeploymentMismatch
+from torpor.worker.logs import outages
+from torpor.worker.logs.outages import Service
 
 log = logging.getLogger("torpor.opening")
 
@@ -27,6 +29,11 @@ class OpenDeployment:
         self._watch = Watch(self._services.sessions, self._services.archive)
         self._refusal: str | None = None  # what was logged last
 
+    @property
+    def opened(self) -> Services:
+        """The services as they were last found, without another look."""
+        return self._services
+
     def services(self) -> Services:
         """The services, after making sure that Redis and the archive belong together (still).
 
@@ -35,11 +42,16 @@ class OpenDeployment:
         """
         try:
             self._watch.look()
+        except RedisUnavailable as error:
+            outages.begin(Service.REDIS, error)
+            raise
+        except ArchiveUnavailable as error:
+            self._note(error)
+            raise
         except (DeploymentMismatch, TransientError) as error:
             self._tell(str(error))
-            if isinstance(error, ArchiveUnavailable):
-                record_events(self._services, [], ArchiveNote(worker_name.get(), str(error)))
             raise
+        outages.end(Service.REDIS)
         self._tell(None)
         if self._begin:
             self._begin(self._services)
@@ -48,7 +60,11 @@ class OpenDeployment:
 
     def move_fence(self) -> None:
         """Move the fence once a minute; see Watch. Raises DeploymentMismatch."""
-        self._watch.move_fence()
+        if unavailable := self._watch.move_fence():
+            self._note(unavailable)
+
+    def _note(self, error: ArchiveUnavailable) -> None:
+        record_events(self._services, [], ArchiveNote(worker_name.get(), str(error)))
 
     def _tell(self, refusal: str | None) -> None:
         if refusal != self._refusal:

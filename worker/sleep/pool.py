@@ -8,13 +8,17 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from contextvars import copy_context
+from functools import partial
 from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import ParamSpec, Self
 
 from torpor.history.protocol import CommitOutcome, Lease, Page, SessionInfo, TorporError, TransientError
+from torpor.worker import tracing
 from torpor.worker.deployment.events import EventKind, record_events
 from torpor.worker.deployment.services import Services
+from torpor.worker.logs import outages
 from torpor.worker.sleep import breaker, shutdown
 from torpor.worker.sleep.attempt import Verified, commit, end, verify
 from torpor.worker.sleep.giving_back import release, returned
@@ -158,14 +162,15 @@ class Pool:
 
     def _submit(self, step: Callable[P, Verified | AttemptResult], /, *arguments: P.args, **options: P.kwargs) -> None:
         self._running += 1
-        self._pool.submit(step, *arguments, **options).add_done_callback(self._steps.put)
+        self._pool.submit(copy_context().run, partial(step, *arguments, **options)).add_done_callback(self._steps.put)
 
     def _verify(
         self, lease: Lease, snapshot: SessionInfo | TorporError | None, head: Page | None, rewound_before: int
     ) -> Verified | AttemptResult:
         if self._is_over():
             return release(self._services, self._keeper, lease)
-        done = verify(self._services, self._keeper, lease, snapshot, head, rewound_before=rewound_before)
+        with tracing.span("session", session=lease.session_id):
+            done = verify(self._services, self._keeper, lease, snapshot, head, rewound_before=rewound_before)
         return self._update_breaker(done) if isinstance(done, AttemptResult) else done
 
     def _end(self, verified: Verified, outcome: CommitOutcome | TorporError | None) -> AttemptResult:
@@ -175,7 +180,7 @@ class Pool:
         """Update the circuit breaker in this thread, before another session starts; returns the result."""
         if isinstance(result.error, TransientError):
             if not self._down.is_set():
-                log.warning("archiving stops for now: %s", result.error)
+                log.log(outages.level(result.error), "archiving stops for now: %s", result.error)
             self._down.set()
         breaker.update(result, others_failed=self._down.is_set())
         return result

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from torpor.history.protocol import ANY_OWNER, Lease, Origin, Page, SessionInfo
+from torpor.worker import tracing
 from torpor.worker.archive import contents, names, parts, transcript
 from torpor.worker.archive.contents import Contents
 from torpor.worker.archive.segment import pack
@@ -23,11 +25,15 @@ from torpor.worker.sleep.outcome import Superseded
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A session as it was when its attempt began; `head` has the first messages to send, if they were read already."""
+    """A session as it was when its attempt began; `head` has the first messages to send, if they were read already.
+
+    `begun` is the moment of that, of the monotonic clock.
+    """
 
     lease: Lease
     snapshot: SessionInfo
     head: Page | None = None
+    begun: float = field(default_factory=time.monotonic)
 
 
 def send(
@@ -41,12 +47,14 @@ def send(
     snapshot = claimed.snapshot
     remembered = None
     if snapshot.message_count > snapshot.archived_count:
-        sent.append(_send(services, keeper, claimed, snapshot.archived_count))
+        with tracing.span("upload", messages=snapshot.message_count - snapshot.archived_count):
+            sent.append(_send(services, keeper, claimed, snapshot.archived_count))
     relies_on_older = snapshot.archived_count > 0 or snapshot.epoch < rewound_before
     if relies_on_older or (sent and expiry.may_expire(services.settings, snapshot)):
         archived = expiry.expire_together(services, snapshot)
     if relies_on_older:
-        remembered = _verify_covered(services, snapshot, archived)
+        with tracing.span("verify"):
+            remembered = _verify_covered(services, snapshot, archived)
     # A sleeping session that a hold or a restore has put into Redis, without messages, does not know its expiry.
     knows_expiry = snapshot.message_count > 0 or snapshot.complete
     if remembered and knows_expiry and not _remembers(remembered, snapshot):

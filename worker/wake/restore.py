@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from asyncio import CancelledError
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
@@ -28,6 +29,7 @@ from torpor.history.protocol import (
     check_archived,
     run_sync,
 )
+from torpor.worker import measures, tracing
 from torpor.worker.archive import contents, parts, transcript
 from torpor.worker.archive.contents import Contents
 from torpor.worker.archive.stores import ArchiveStore
@@ -108,9 +110,11 @@ class Restorer:
 
     async def carry_out(self, ticket: RestoreTicket) -> Restored:
         """Carry out a restore that has begun."""
+        began = time.monotonic()
         reach(Failpoint.RESTORE_BEGUN)
         try:
-            planned, end = await self._copy(ticket)
+            with tracing.span("restore", session=ticket.session_id):
+                planned, end = await self._copy(ticket)
         except CancelledError:
             with suppress(TorporError):  # so that others need not wait for the end of the lease
                 await self.sessions.abandon(ticket)
@@ -130,6 +134,7 @@ class Restorer:
         outcome = RestoreOutcome(end.value)
         if outcome is not RestoreOutcome.RESTORED:
             return Restored(ticket.session_id, outcome)
+        measures.observe("wake", time.monotonic() - began)
         return Restored(ticket.session_id, outcome, planned.count, tuple(planned.forks), planned.origin.owner)
 
     async def _copy(self, ticket: RestoreTicket) -> tuple[Plan, RestoreEnd]:

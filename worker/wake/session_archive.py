@@ -28,8 +28,11 @@ from torpor.history.protocol import (
     check_archived,
     check_max_message_bytes,
 )
+from torpor.worker import measures
 from torpor.worker.archive import contents, ownership, parts
 from torpor.worker.archive.contents import Contents
+from torpor.worker.archive.stores import ArchiveStore
+from torpor.worker.archive.stores.measured import MeasuredStore
 from torpor.worker.archive.stores.url import open_archive
 from torpor.worker.deployment import identity
 from torpor.worker.deployment.events import KEPT
@@ -78,7 +81,7 @@ class SessionArchive:
             raise ValueError(f"patience_seconds must be a positive number, not {patience_seconds!r}")
         if on_archive_down not in ("raise", "continue"):
             raise ValueError(f"on_archive_down must be 'raise' or 'continue', not {on_archive_down!r}")
-        self._store = open_archive(url, threads=threads, patience=patience_seconds)
+        self._store: ArchiveStore = MeasuredStore(open_archive(url, threads=threads, patience=patience_seconds))
         self._continues = on_archive_down == "continue"
         self._max_message_bytes = check_max_message_bytes(max_message_bytes)
         self._most_threads = threads
@@ -248,6 +251,6 @@ async def _begin(sessions: SessionOperations, session_id: str, owner: Caller, un
 async def _record(sessions: SessionOperations, restored: Restored) -> None:
     """As `record_events` of torpor.worker, without the event task, because only a worker has its settings."""
     try:
-        await sessions.add_events([restored.event.fields()], keep=KEPT)
+        await sessions.add_events([restored.event.fields()], keep=KEPT, measures=measures.take())
     except TorporError as error:
         log.warning("no event was recorded for session %r, which woke up: %s", restored.session_id, error)

@@ -167,13 +167,14 @@ def assert_clear(command: str, done: Result) -> None:
 @pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
 @pytest.mark.parametrize("state", STATES)
 def test_each_command_tells_in_a_line_what_is_wrong_with_a_session(
-    client: redis.Redis, services: Services, torpor: Torpor, state: str
+    client: redis.Redis, services: Services, torpor: Torpor, caplog: pytest.LogCaptureFixture, state: str
 ) -> None:
-    """Commands that change something come after those that look, and meet what the others have left."""
+    """Commands that change something come after those that look. Python prints warnings of the log as well."""
     STATES[state](client, with_settings(services, lease_seconds=1))
     before = Backup.of(client)
     for command in COMMANDS:
         assert_clear(command, torpor(*command.split()))
+        assert 'File "' not in caplog.text, command
         before.restore(client)
 
 

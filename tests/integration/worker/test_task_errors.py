@@ -23,6 +23,8 @@ from torpor.worker.erasure import orders
 from torpor.worker.erasure.order import Order
 from torpor.worker.sleep.attempt import archive_session
 
+# Where the end of each task is logged.
+DEBUG = "--loglevel", "DEBUG"
 EVERY = "torpor.sweep, torpor.sweep_purges, torpor.expire, torpor.drain, torpor.archive_session, torpor.restore_session"
 PURGES = "torpor.purge, torpor.purge_session, torpor.purge_owner, torpor.purge_idle"
 ARGUMENTS = {
@@ -52,7 +54,10 @@ def test_an_outage_of_the_archive_is_a_line_for_each_task(
     archive_session(deployment, "asleep")
     orders.place(deployment, Order.of(session="none", id="begun"))
     log = tmp_path / "worker.log"
-    with image("worker", deployment, tmp_path), make_app(lambda: deployment.settings, set_as_current=False) as app:
+    with (
+        image("worker", deployment, tmp_path, *DEBUG),
+        make_app(lambda: deployment.settings, set_as_current=False) as app,
+    ):
         assert send(app, "torpor.sweep_purges", tmp_path) == 1
         (scratch / "archive").rename(scratch / "away")
         for name in (*EVERY.split(", "), *PURGES.split(", ")):
@@ -79,7 +84,10 @@ def test_a_session_that_a_task_can_do_nothing_with_is_a_line(
         raw(client, "DEL", key)
     raw(client, "SET", key, "no hash")
     log = tmp_path / "worker.log"
-    with image("worker", deployment, tmp_path), make_app(lambda: deployment.settings, set_as_current=False) as app:
+    with (
+        image("worker", deployment, tmp_path, *DEBUG),
+        make_app(lambda: deployment.settings, set_as_current=False) as app,
+    ):
         for session_id in ("purged", "lost", "no hash", "nobody's"):
             for name in ("torpor.archive_session", "torpor.restore_session", "torpor.purge_session"):
                 send(app, name, tmp_path, session_id)

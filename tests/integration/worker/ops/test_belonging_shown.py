@@ -129,7 +129,8 @@ def test_a_running_worker_whose_redis_was_emptied_says_so_once_and_writes_nothin
     def refused() -> int:
         return log.read_text().count("raised expected: DeploymentMismatch")
 
-    with image("worker", deployment, tmp_path), image("beat", deployment, tmp_path):
+    debug = "--loglevel", "DEBUG"  # each refused task is logged there
+    with image("worker", deployment, tmp_path, *debug), image("beat", deployment, tmp_path):
         MemorystoreChatMessageHistory(client, "s", 1).add_user_message("hello")
         wait_until(lambda: archived(deployment) == 1, 60, "the worker works")
         for key in client.scan_iter("*torpor:*"):

@@ -129,6 +129,11 @@ SAMPLES: dict[str, list[Call[Any]]] = {
     ],
     "claim": [calls.claim(DEPLOYMENT, [7], 10, HOUR), calls.claim(DEPLOYMENT, SHARDS, 10, HOUR)],
     "archive_health": [calls.archive_health(DEPLOYMENT)],
+    "figures": [calls.figures(DEPLOYMENT, [7], 10), calls.figures(DEPLOYMENT, SHARDS, 10)],
+    "waiting_since": [calls.waiting_since(DEPLOYMENT, "s")],
+    "count_holds": [calls.count_holds(DEPLOYMENT, [7]), calls.count_holds(DEPLOYMENT, SHARDS)],
+    "note_seen": [calls.note_seen(DEPLOYMENT, "beat", {"version": "1"}, HOUR)],
+    "measures": [calls.measures(DEPLOYMENT)],
     "claimed": [calls.claimed(DEPLOYMENT, 7, 10)],
     "nearest": [calls.nearest(DEPLOYMENT, 7, 10)],
     "end_election": [calls.end_election(DEPLOYMENT, [7]), calls.end_election(DEPLOYMENT, SHARDS)],
@@ -218,7 +223,7 @@ LUA = [*SCRIPTS, *(f"lib/{name}" for name in INCLUDES)]
 
 # What the end of a key's name says about its type (see history/keys.py).
 TYPES = [
-    (rb"torpor:config|\{torpor:events\}:archive", "hash"),
+    (rb"torpor:config|\{torpor:events\}:(archive|measures|seen)", "hash"),
     (rb"torpor:events", "stream"),
     (rb"\{torpor:\d+\}:(due|q)", "zset"),
     (rb"\{torpor:\d+\}:(t|h|a)", "hash"),

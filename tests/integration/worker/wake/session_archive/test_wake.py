@@ -157,7 +157,8 @@ def test_what_is_remembered_as_empty_is_gone_after_its_minute(
     assert chat.info() is None
     assert lasting_keys(services.sessions.client) > before
     wait_until(lambda: drain(services, SHARDS) == {Outcome.ARCHIVED: 1}, what="it is due and goes")
-    left = {key for key in lasting_keys(services.sessions.client) - before if not key.endswith((b":config", b":t"))}
+    noted = b":config", b":t", b":measures"
+    left = {key for key in lasting_keys(services.sessions.client) - before if not key.endswith(noted)}
     assert left == set()
     assert not ownership.is_used(services.archive)
     assert services.sessions.last_events(10) == []

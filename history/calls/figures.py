@@ -1,0 +1,83 @@
+"""What can be watched of a deployment: figures of its shards, measures of its processes, and who was seen when."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from itertools import chain
+from typing import Any
+
+from torpor.history.calls.call import Call, Deployment, span_ms, to_moment, to_moment_or_none
+from torpor.history.calls.index import of_each
+from torpor.history.errors import TorporError
+from torpor.history.keys import encode_session_id, measures_key, seen_key
+from torpor.history.overview import COUNTS, Measures, ShardFigures
+from torpor.history.scripts import script
+
+_TOMBSTONES = "tombstones"
+
+
+def figures(deployment: Deployment, shards: Sequence[int], ahead: int) -> Call[list[ShardFigures | TorporError]]:
+    """Count the sessions of shards; an error stands in its shard's place.
+
+    Of each shard, `ahead` sessions are looked at for those in work and postponed.
+    """
+    of_shards = map(deployment.keyspace.shard, shards)
+    keys = [key for shard in of_shards for key in (shard.due, shard.quarantine, shard.tally)]
+
+    def decode(shard: int, reply: Any) -> ShardFigures:
+        now, index, due, in_work, postponed, quarantined, first, waiting, tombstones, *counts = reply
+        return ShardFigures(
+            shard,
+            to_moment(now),
+            live=max(int(index) - int(tombstones or 0), 0),
+            due=int(due),
+            in_work=int(in_work),
+            postponed=int(postponed),
+            quarantined=int(quarantined),
+            tombstones=int(tombstones or 0),
+            first_due=to_moment_or_none(first),
+            waiting=waiting.decode() or None,
+            counts={name: int(count or 0) for name, count in zip(COUNTS, counts, strict=True)},
+        )
+
+    fields = [name.encode() for name in (_TOMBSTONES, *COUNTS)]
+    return Call(script("figures"), keys, [ahead, *fields], of_each(shards, decode))
+
+
+def waiting_since(deployment: Deployment, session_id: str) -> Call[datetime | None]:
+    """Since when a session in work or postponed has been waiting to fall asleep; None if nothing is noted."""
+    session = encode_session_id(session_id)
+    return Call(script("waiting_since"), [deployment.keyspace.of(session).metadata(session)], [], to_moment_or_none)
+
+
+def count_holds(deployment: Deployment, shards: Sequence[int]) -> Call[list[tuple[int, int] | TorporError]]:
+    """Count the legal holds of sessions, and those of owners, which stand in every shard. Errors as with `figures`."""
+    keys = [deployment.keyspace.shard(shard).holds for shard in shards]
+    return Call(script("count_holds"), keys, [], of_each(shards, lambda _, reply: (int(reply[0]), int(reply[1]))))
+
+
+def note_seen(deployment: Deployment, who: str, noted: Mapping[str, str], keep: timedelta) -> Call[int]:
+    """Note that somebody was seen now, and fields of it. Who was not seen for the span `keep` is forgotten."""
+    fields = [part.encode(errors="replace") for part in chain.from_iterable(noted.items())]
+    key = seen_key(deployment.keyspace.namespace)
+    # Sent again, it would note a later moment.
+    args = [span_ms(keep), who.encode(errors="replace"), *fields]
+    return Call(script("note_seen"), [key], args, int, repeatable=False)
+
+
+def measures(deployment: Deployment) -> Call[Measures]:
+    """Read what was measured and noted."""
+
+    def decode(reply: Any) -> Measures:
+        now, measured, seen = reply
+        fields = dict(zip(measured[::2], measured[1::2], strict=True))
+        noted = dict(zip(seen[::2], seen[1::2], strict=True))
+        return Measures(
+            to_moment(now),
+            {name.decode(): int(value) for name, value in fields.items()},
+            {name.decode(errors="replace"): value.decode(errors="replace") for name, value in noted.items()},
+        )
+
+    namespace = deployment.keyspace.namespace
+    return Call(script("measures"), [measures_key(namespace), seen_key(namespace)], [], decode)

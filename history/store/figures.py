@@ -1,0 +1,42 @@
+"""What can be watched of a deployment: figures of its shards, measures of its processes, and who was seen when."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from functools import partial
+
+from torpor.history import calls
+from torpor.history.overview import ShardFigures
+from torpor.history.store.index import Index, answered
+from torpor.history.store.operation import Operation
+
+# At how many sessions one look at all shards looks for those in work and postponed, about.
+_AHEAD = 1_024
+
+
+class Figures(Index):
+    """Reads the figures of a deployment, at a cost that does not grow with its sessions."""
+
+    def figures(self) -> list[ShardFigures]:
+        """Every shard's; one pipeline. Shards that don't answer are left out, with a warning; raises if none does."""
+        deployment = self.deployment
+        shards = range(deployment.keyspace.shards)
+        ask = partial(calls.figures, deployment, ahead=max(_AHEAD // len(shards), 1))
+        return [figures for _, figures in answered(self._ask(ask, shards))]
+
+    def waiting_since(self, session_ids: Sequence[str]) -> list[datetime]:
+        """Since when sessions have been waiting to fall asleep, for those of which that is noted; one pipeline."""
+        deployment = self.deployment
+        found = self.run_many([calls.waiting_since(deployment, session) for session in session_ids])
+        return [since for since in found if isinstance(since, datetime)]
+
+    def holds(self) -> tuple[int, int]:
+        """How many sessions and how many owners are under a legal hold; one pipeline. Costs time with each hold."""
+        deployment = self.deployment
+        found = self._ask(partial(calls.count_holds, deployment), range(deployment.keyspace.shards))
+        counts = [each for _, each in answered(found)]
+        return sum(sessions for sessions, _ in counts), max(owners for _, owners in counts)
+
+    measures = Operation(calls.measures)
+    note_seen = Operation(calls.note_seen)

@@ -1,0 +1,90 @@
+"""The figures of a deployment: gathered from Redis in a few round trips, whose cost does not grow with the sessions."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from torpor.history.protocol import ArchiveHealth, Measures, ShardFigures
+from torpor.worker.deployment import memory
+from torpor.worker.deployment.memory import NodeMemory
+from torpor.worker.deployment.services import Services
+
+# A worker that was not seen for so long is gone. It is noted every ten seconds.
+_SEEN = timedelta(minutes=1)
+_WORKER = "worker:"
+# How many sessions that wait after a failure are asked since when. In an outage, all began to wait at about that time.
+_ASKED = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What is known of a deployment at a moment."""
+
+    shards: Sequence[ShardFigures]
+    waiting_since: datetime | None
+    measures: Measures
+    health: ArchiveHealth
+    nodes: Sequence[NodeMemory]
+
+    @property
+    def counts(self) -> Counter[str]:
+        """What has happened since the deployment began, by field of the tallies."""
+        total: Counter[str] = Counter()
+        for shard in self.shards:
+            total.update(shard.counts)
+        return total
+
+    @property
+    def states(self) -> Mapping[str, int]:
+        """State -> sessions in Redis."""
+        return {
+            "live": sum(shard.live for shard in self.shards),
+            "due": sum(shard.due for shard in self.shards),
+            "in_work": sum(shard.in_work for shard in self.shards),
+            "postponed": sum(shard.postponed for shard in self.shards),
+            "quarantined": sum(shard.quarantined for shard in self.shards),
+            "tombstone": sum(shard.tombstones for shard in self.shards),
+        }
+
+    @property
+    def oldest_waiting_seconds(self) -> float:
+        """For how long the session that first became due longest ago has been waiting; 0 if none waits."""
+        return max((self.measures.now - self.waiting_since).total_seconds(), 0.0) if self.waiting_since else 0.0
+
+    def seen(self, who: str) -> float:
+        """When somebody was last seen, in seconds since 1970; 0 for never."""
+        return float(self.measures.seen.get(f"seen:{who}", 0)) / 1000
+
+    def noted(self, field: str) -> float:
+        """A number that was noted; 0 if it was not."""
+        return float(self.measures.seen.get(field, 0))
+
+    @property
+    def oldest_purge_seconds(self) -> float:
+        """The age of the oldest purge that is open; 0 if there is none."""
+        since = self.noted("oldest_purge")
+        return max(self.measures.now.timestamp() - since, 0.0) if since else 0.0
+
+    def workers(self) -> Iterator[tuple[str, Mapping[str, str]]]:
+        """The workers that were seen lately, with what they say of themselves."""
+        for who, said in self.measures.seen.items():
+            name = who.removeprefix(_WORKER)
+            if name != who and self.measures.now.timestamp() - self.seen(who) < _SEEN.total_seconds():
+                yield name, json.loads(said)
+
+
+def gather(services: Services) -> Figures:
+    """Ask Redis. Raises RedisUnavailable."""
+    sessions = services.sessions
+    shards = sessions.figures()
+    waiting = [shard.waiting for shard in shards if shard.waiting]
+    since = sessions.waiting_since(random.sample(waiting, min(len(waiting), _ASKED)))
+    since += [shard.first_due for shard in shards if shard.first_due]
+    return Figures(
+        shards, min(since, default=None), sessions.measures(), sessions.archive_health(), memory.nodes(services)
+    )
