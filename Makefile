@@ -17,7 +17,7 @@ CASES ?= 10000
 # In CI a failed test has one more try, and the summary counts it: such a test relies on how fast something is.
 TOGETHER := -n 3 --dist loadfile $(if $(CI),--reruns 1)
 
-.PHONY: help demo test slow packaging faults versions ledger fuzz bench latency purge-bench door lint types compose schemas tables audit pin-images format build docs clean
+.PHONY: help demo test slow packaging faults versions ledger fuzz bench latency purge-bench scrape-bench door lint types compose schemas tables audit pin-images format build docs clean
 
 help: ## List the commands.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,10 +45,10 @@ faults: $(VENV)/dev ## Run the fault tests, which kill workers and cut servers o
 
 SERVERS := redis-6.2 valkey-8 cluster acl
 
-versions: $(VENV)/dev ## Run the integration tests on Redis 6.2, Valkey 8, a Cluster and with an ACL.
+versions: $(VENV)/dev ## Run the integration tests on Redis 6.2, Valkey 8, a Cluster and with an ACL; ARGS="-m slow" the slow ones.
 	@set -e; for server in $(SERVERS); do \
 	    echo "== running the integration tests on $$server"; \
-	    $(BIN)/pytest -q $(TOGETHER) --server $$server -k "not gcs and not seven_hundred" tests/integration $(ARGS); \
+	    $(BIN)/pytest -q $(TOGETHER) --server $$server -m "not slow" -k "not gcs" tests/integration $(ARGS); \
 	done
 
 ledger: $(VENV)/dev ## Write and kill for SECONDS=60, then count every message.
@@ -70,6 +70,10 @@ latency: $(VENV)/dev ## Measure how soon a worker acts on a due session.
 purge-bench: $(VENV)/dev ## Measure the purge of an owner with many sessions.
 	@echo "== purging an owner with many sessions"
 	@PYTHONPATH=.:tests $(BIN)/python tests/bench/purge.py $(ARGS)
+
+scrape-bench: $(VENV)/dev ## Measure what a scrape of the metrics costs Redis with a million sessions.
+	@echo "== scraping the metrics"
+	@PYTHONPATH=.:tests $(BIN)/python tests/bench/scrape.py $(ARGS)
 
 door: $(VENV)/dev ## Measure the CPU time of the command; ARGS="--beside OTHER/bin/torpor" compares two builds.
 	@echo "== measuring the CPU time of the command"

@@ -50,8 +50,8 @@ LOOKING = [
 OF_REDIS = ["sessions", "events", "quarantine", "requeue --all", "status --no-archive"]
 # This tells of sides that do not belong together, too.
 TELLING = ["status"]
-# Not doors: the identity itself, a deployment of its own, and processes that the tests below start.
-APART = {"deployment", "demo", "worker", "beat"}
+# Not doors: the identity itself, a deployment of its own, processes that the tests below start, and one that counts.
+APART = {"deployment", "demo", "worker", "beat", "serve-metrics"}
 
 
 @pytest.fixture

@@ -331,7 +331,7 @@ def done_in(log: Path) -> int:
     text = log.read_text()
     # An id has a line break.
     ended = re.findall(
-        r"Task (torpor\.\w+)\[(?:(?!Task torpor).)*?\] (?:succeeded in|raised unexpected:) ", text, re.DOTALL
+        r"Task (torpor\.\w+)\[(?:(?!Task torpor).)*?\] (?:succeeded in|raised (?:un)?expected:) ", text, re.DOTALL
     )
     return len([name for name in ended if name not in UNLOGGED])
 

@@ -23,6 +23,7 @@ from support.waiting import wait_until
 from torpor import MemorystoreChatMessageHistory
 from torpor.worker.archive import contents
 from torpor.worker.deployment.settings import PREFIX, Settings, load_settings
+from torpor.worker.monitoring.table import METRICS
 
 KUBERNETES = ROOT / "deploy" / "kubernetes"
 CLOUD_RUN = ROOT / "deploy" / "cloud-run"
@@ -113,12 +114,40 @@ def test_a_worker_has_longer_to_end_than_its_grace() -> None:
 
 
 @pytest.mark.parametrize("service", ["worker", "beat"])
-def test_the_pods_run_and_are_probed_as_the_services_of_docker_compose_are(service: str) -> None:
-    here, there = container(MANIFESTS[f"{service}.yaml"]), COMPOSE["services"][service]
-    assert here["args"] == there["command"]
-    kind, test = there["healthcheck"]["test"]
+def test_the_pods_run_as_the_services_of_docker_compose_do(service: str) -> None:
+    assert container(MANIFESTS[f"{service}.yaml"])["args"] == COMPOSE["services"][service]["command"]
+
+
+def test_beat_is_probed_as_in_docker_compose() -> None:
+    kind, test = COMPOSE["services"]["beat"]["healthcheck"]["test"]
     assert kind == "CMD-SHELL"
-    assert here["livenessProbe"]["exec"]["command"] == ["sh", "-c", test.replace("$$", "$")]
+    probe = container(MANIFESTS["beat.yaml"])["livenessProbe"]
+    assert probe["exec"]["command"] == ["sh", "-c", test.replace("$$", "$")]
+
+
+def test_the_workers_port_is_served_probed_scraped_and_let_through() -> None:
+    only = container(MANIFESTS["worker.yaml"])
+    served = VARIABLES["worker.yaml"][f"{PREFIX}HTTP_PORT"]
+    assert [(each["name"], str(each["containerPort"])) for each in only["ports"]] == [("http", served)]
+    probes = {name: each["httpGet"] for name, each in only.items() if name.endswith("Probe")}
+    assert {each["port"] for each in probes.values()} == {"http"}
+    assert {name: each["path"] for name, each in probes.items()} == {
+        "startupProbe": "/livez",
+        "livenessProbe": "/livez",
+        "readinessProbe": "/readyz",
+    }
+    template = MANIFESTS["worker.yaml"]["spec"]["template"]
+    assert template["metadata"]["annotations"]["prometheus.io/port"] == served
+    [rule] = MANIFESTS["network-policy.yaml"]["spec"]["ingress"]
+    assert [str(each["port"]) for each in rule["ports"]] == [served]
+
+
+def test_workers_are_scaled_by_a_metric_that_there_is() -> None:
+    [scaled] = documents(KUBERNETES / "keda").values()
+    [trigger] = scaled["spec"]["triggers"]
+    assert set(re.findall(r"torpor_\w+", trigger["metadata"]["query"])) <= {each.name for each in METRICS}
+    assert scaled["spec"]["scaleTargetRef"]["name"] == MANIFESTS["worker.yaml"]["metadata"]["name"]
+    assert scaled["metadata"]["namespace"] == KUSTOMIZATION["namespace"]
 
 
 @pytest.mark.slow

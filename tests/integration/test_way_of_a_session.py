@@ -48,6 +48,7 @@ def test_a_session_goes_to_sleep_and_wakes_up_byte_for_byte(client: redis.Redis,
         b"archive",
         b"config",
         b"events",
+        b"measures",
         b"t",
     }
 

@@ -23,6 +23,8 @@ from torpor.worker.retention.legal_hold import hold_session
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.wake.restore import restore_session
 
+pytestmark = pytest.mark.slow
+
 # Each command that names a session or goes through all of them, such as s.
 COMMANDS = [
     "archive s",

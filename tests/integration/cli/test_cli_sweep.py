@@ -82,6 +82,7 @@ def test_a_dry_run_counts_and_changes_nothing(client: redis.Redis, services: Ser
     assert list(orders.open_orders(services)) == [order.id]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("archive_url", ["gcs"], indirect=True)
 def test_a_sweep_without_the_archive_leaves_all_sessions_and_ends_with_exit_code_4(
     client: redis.Redis, services: Services, torpor: Torpor, monkeypatch: pytest.MonkeyPatch

@@ -16,6 +16,7 @@ import redis
 from langchain_core.messages import HumanMessage
 
 from support.command import Torpor, names_of_commands
+from support.ports import free_port
 from support.waiting import scaled
 from torpor import MemorystoreChatMessageHistory
 from torpor.worker import failpoints
@@ -53,6 +54,7 @@ CALLS = [
     ["assign-owner", "--match", "*", "--owner", "ann", "--yes"],
     ["adopt", "--match", "*", "--format", "memorystore"],
     ["separate", "s"],
+    ["serve-metrics", "--port", "{port}"],
     ["demo", "--redis-url", "{redis}", "--archive-url", "gs://bucket/chats"],
 ]
 
@@ -81,8 +83,10 @@ def test_ctrl_c_ends_a_command_that_waits_with_one_line(
     place = f"127.0.0.1:{silent.getsockname()[1]}"
     file = tmp_path / "in.jsonl"
     file.write_text('{"session_id": "new", "messages": [{"type": "human", "content": "hi"}]}\n')
+    port = free_port()
+    given = [each.format(file=file, redis=f"redis://{place}/0", port=port) for each in arguments]
     process = subprocess.Popen(
-        [sys.executable, "-m", "torpor", *(each.format(file=file, redis=f"redis://{place}/0") for each in arguments)],
+        [sys.executable, "-m", "torpor", *given],
         env=os.environ
         | {
             f"{PREFIX}REDIS_URL": f"redis://{place}/0",

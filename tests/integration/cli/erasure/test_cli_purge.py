@@ -490,10 +490,12 @@ def test_receipts_are_listed(client: redis.Redis, services: Services, torpor: To
     assert len(torpor("receipts", "--json").lines) == 4
 
 
-def test_what_a_purge_leaves_in_redis_is_the_tombstone_alone(
+def test_what_a_purge_leaves_in_redis_is_the_tombstone_and_counts_that_name_nobody(
     client: redis.Redis, services: Services, torpor: Torpor
 ) -> None:
-    say(client, "s")
-    torpor("purge", "--session", "s", "--yes")
-    kinds = {key.split(b":")[2] for key in raw(client, "KEYS", "*") if b"}:" in key and not key.endswith(b"}:l")}
-    assert kinds == {b"s", b"due", b"t"}
+    say(client, "needle", owner="ann-needle")
+    torpor("purge", "--session", "needle", "--yes")
+    kept = {key for key in raw(client, "KEYS", "*") if b"}:" in key and not key.endswith(b"}:l")}
+    assert {key.split(b":")[2] for key in kept} == {b"s", b"due", b"t", b"measures"}
+    [measures] = [key for key in kept if key.endswith(b":measures")]
+    assert b"needle" not in b" ".join(raw(client, "HGETALL", measures))
