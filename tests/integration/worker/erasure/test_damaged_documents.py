@@ -125,6 +125,20 @@ def test_an_inventory_with_a_session_twice_is_refused(sound: Services, torpor: T
     assert torpor("show", "bad").code == 0
 
 
+@pytest.mark.parametrize("wrong", [{"session": "s" * 2_000}, {"owner": "o" * 2_000}, {"owners": [""]}], ids=list)
+def test_an_inventory_with_an_id_that_nobody_has_does_not_stop_a_recovery(
+    sound: Services, caplog: pytest.LogCaptureFixture, wrong: dict[str, Any]
+) -> None:
+    found: dict[str, Any] = {"session": "bad", "owner": None, "owners": [], "epoch": 1, "in_redis": False}
+    found |= {"live_messages": 0, "messages": 1, "objects": []}
+    line = json.dumps(found | wrong).encode() + b"\n"
+    counts = {"sessions": "1", "messages": "1", "objects": "0", "bytes": "0"}
+    put(sound, names.receipt_name("bad"), receipt(sound, "finished", purge="bad"))
+    put(sound, names.inventory_name("bad", 1), gzip.compress(line), **counts)
+    assert catching_up.survey(sound).sessions
+    assert "purge bad" in caplog.text
+
+
 def test_counts_of_an_inventory_that_are_none_are_named(sound: Services, torpor: Torpor) -> None:
     counts = {"sessions": "many", "messages": "1", "objects": "0", "bytes": "9" * 400}
     put(sound, names.inventory_name("open", 1), gzip.compress(b""), **counts)
