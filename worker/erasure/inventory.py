@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated
 
-from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, WithJsonSchema
+from pydantic import AfterValidator, ConfigDict, FailFast, Field, TypeAdapter, ValidationError, WithJsonSchema
 
 from torpor.history.protocol import check_owner, check_session_id
 from torpor.worker.archive import names
@@ -76,12 +76,12 @@ class Found(Document):
 
     session: Annotated[str, AfterValidator(check_session_id)]
     owner: _Owner | None
-    owners: list[_Owner]
+    owners: Annotated[list[_Owner], FailFast()]
     epoch: int
     in_redis: bool
     live_messages: int
     messages: int
-    objects: list[FoundObject]
+    objects: Annotated[list[FoundObject], FailFast()]  # else each wrong one costs a KiB for its errors
 
     def __bool__(self) -> bool:
         return self.in_redis or bool(self.objects)

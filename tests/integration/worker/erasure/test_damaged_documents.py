@@ -187,3 +187,17 @@ def test_a_time_of_the_fence_that_makes_no_sense_is_unknown(sound: Services, tor
 def test_foreign_objects_beside_the_identity_are_left_alone(sound: Services, torpor: Torpor, name: str) -> None:
     put(sound, names.IDENTITIES + name, b"whatever")
     assert torpor("deployment").code == torpor("status").code == 0
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [b'"objects":[%b{}]' % (b"{}," * 100_000), b'"a":0,' + b",".join(b'"%d":0' % each for each in range(60_000))],
+)
+def test_a_hostile_inventory_takes_no_hundred_times_its_size(sound: Services, wrong: bytes) -> None:
+    counts = {"sessions": "1", "messages": "1", "objects": "0", "bytes": "0"}
+    for purge_id, content in (("tiny", b"0"), ("hostile", b'{"session":"bad",%b}\n' % wrong)):
+        orders.place(sound, Order.of(session="bad", id=purge_id))
+        put(sound, names.inventory_name(purge_id, 1), gzip.compress(content), **counts)
+    done = measured(sound, "purge", "--resume", "SESSION")
+    assert "is damaged" in done.said
+    assert done.added < 64 * 1024 * 1024
