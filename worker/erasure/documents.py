@@ -19,6 +19,7 @@ from torpor.worker.errors import ArchiveCorrupt, DocumentDamaged, ObjectNotFound
 
 # No document is longer, and no line of one: an inventory has a line for each session, with all its objects.
 _MOST_BYTES = 16 * 1024 * 1024
+_NAMED_FAULTS = 1_000
 
 
 class Document(BaseModel):
@@ -98,6 +99,8 @@ def _parse(archive: ArchiveStore, name: str, text: bytes, model: type[D]) -> D:
         # In two steps: model_validate_json copies all of a wrong document into each of its errors.
         return model.model_validate(from_json(text))
     except ValidationError as exc:
+        if exc.error_count() > _NAMED_FAULTS:  # pydantic would make a dict of each
+            raise DocumentDamaged(f"{archive.url}/{name} is damaged: it has {exc.error_count():,} faults") from None
         first = exc.errors(include_url=False)[0]
         field = ".".join(map(str, first["loc"]))
         raise DocumentDamaged(f"{archive.url}/{name} is damaged: {field or 'the document'}: {first['msg']}") from exc

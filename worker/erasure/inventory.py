@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, WithJsonSchema
+from pydantic import AfterValidator, ConfigDict, FailFast, Field, TypeAdapter, ValidationError, WithJsonSchema
 
+from torpor.history.protocol import check_owner, check_session_id
 from torpor.worker.archive import names
 from torpor.worker.archive.stores import StoredObject
 from torpor.worker.deployment.services import Services
@@ -48,6 +49,7 @@ class Tally:
         )
 
 
+_Owner = Annotated[str, AfterValidator(check_owner)]
 # A purge writes an inventory for each 100 sessions.
 _MOST_SESSIONS = 1_000
 _TALLY = TypeAdapter(Tally)
@@ -72,14 +74,14 @@ class Found(Document):
 
     model_config = ConfigDict(extra="forbid")
 
-    session: str
-    owner: str | None
-    owners: list[str]
+    session: Annotated[str, AfterValidator(check_session_id)]
+    owner: _Owner | None
+    owners: Annotated[list[_Owner], FailFast()]
     epoch: int
     in_redis: bool
     live_messages: int
     messages: int
-    objects: list[FoundObject]
+    objects: Annotated[list[FoundObject], FailFast()]  # else each wrong one costs a KiB for its errors
 
     def __bool__(self) -> bool:
         return self.in_redis or bool(self.objects)

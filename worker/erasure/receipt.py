@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, FailFast, Field
 
 from torpor.worker.erasure.documents import Document
 from torpor.worker.erasure.inventory import Tally
@@ -45,7 +45,7 @@ class Remainder(Document):
 
     sessions: int = Field(default=0, description="How many sessions may not be removed.")
     objects: int = Field(default=0, description="How many objects may not be removed.")
-    named: list[Kept] = Field(default_factory=list, description="The first 1,000 of them.")
+    named: Annotated[list[Kept], FailFast()] = Field(default_factory=list, description="The first 1,000 of them.")
 
     def add(self, kept: Kept) -> None:
         """Count a session, or an object of one."""
@@ -84,7 +84,7 @@ class Receipt(Order):
     archive: str = Field(description="The archive's URL.")
     found: Tally = Field(description="The sum of the inventories.")
     removed: Tally = Field(description="`found` without what was spared.")
-    inventories: list[InventoryDigest] = Field(description="What was found, session by session.")
+    inventories: Annotated[list[InventoryDigest], FailFast()] = Field(description="What was found, session by session.")
     kept: Remainder = Field(description="What may not be removed.")
     late_writes_refused_for_seconds: int = Field(description="How long the tombstones refuse late writes.")
     recoverable_until: str | None = Field(

@@ -125,6 +125,20 @@ def test_an_inventory_with_a_session_twice_is_refused(sound: Services, torpor: T
     assert torpor("show", "bad").code == 0
 
 
+@pytest.mark.parametrize("wrong", [{"session": "s" * 2_000}, {"owner": "o" * 2_000}, {"owners": [""]}], ids=list)
+def test_an_inventory_with_an_id_that_nobody_has_does_not_stop_a_recovery(
+    sound: Services, caplog: pytest.LogCaptureFixture, wrong: dict[str, Any]
+) -> None:
+    found: dict[str, Any] = {"session": "bad", "owner": None, "owners": [], "epoch": 1, "in_redis": False}
+    found |= {"live_messages": 0, "messages": 1, "objects": []}
+    line = json.dumps(found | wrong).encode() + b"\n"
+    counts = {"sessions": "1", "messages": "1", "objects": "0", "bytes": "0"}
+    put(sound, names.receipt_name("bad"), receipt(sound, "finished", purge="bad"))
+    put(sound, names.inventory_name("bad", 1), gzip.compress(line), **counts)
+    assert catching_up.survey(sound).sessions
+    assert "purge bad" in caplog.text
+
+
 def test_counts_of_an_inventory_that_are_none_are_named(sound: Services, torpor: Torpor) -> None:
     counts = {"sessions": "many", "messages": "1", "objects": "0", "bytes": "9" * 400}
     put(sound, names.inventory_name("open", 1), gzip.compress(b""), **counts)
@@ -173,3 +187,17 @@ def test_a_time_of_the_fence_that_makes_no_sense_is_unknown(sound: Services, tor
 def test_foreign_objects_beside_the_identity_are_left_alone(sound: Services, torpor: Torpor, name: str) -> None:
     put(sound, names.IDENTITIES + name, b"whatever")
     assert torpor("deployment").code == torpor("status").code == 0
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [b'"objects":[%b{}]' % (b"{}," * 100_000), b'"a":0,' + b",".join(b'"%d":0' % each for each in range(60_000))],
+)
+def test_a_hostile_inventory_takes_no_hundred_times_its_size(sound: Services, wrong: bytes) -> None:
+    counts = {"sessions": "1", "messages": "1", "objects": "0", "bytes": "0"}
+    for purge_id, content in (("tiny", b"0"), ("hostile", b'{"session":"bad",%b}\n' % wrong)):
+        orders.place(sound, Order.of(session="bad", id=purge_id))
+        put(sound, names.inventory_name(purge_id, 1), gzip.compress(content), **counts)
+    done = measured(sound, "purge", "--resume", "SESSION")
+    assert "is damaged" in done.said
+    assert done.added < 64 * 1024 * 1024
