@@ -14,11 +14,18 @@ from types import ModuleType
 
 from celery._state import _get_active_apps
 
+OF_OTHER_EXTRAS = {"agents", "langgraph"}
+
 for name in sys.argv[1:]:
     package = importlib.import_module(name)
     for each in pkgutil.walk_packages(package.__path__, f"{name}."):
-        if not each.name.endswith(("__main__", ".demo", ".agents")):  # they run, or need another extra
+        if each.name.endswith(("__main__", ".demo")):  # they run
+            continue
+        try:
             importlib.import_module(each.name)
+        except ModuleNotFoundError as error:
+            if error.name not in OF_OTHER_EXTRAS:
+                raise
 
 root = Path(sys.modules["torpor"].__file__ or "").resolve().parents[1]
 loaded: dict[Path, list[ModuleType]] = defaultdict(list)

@@ -62,7 +62,7 @@ def test_a_worker_archives_what_the_snippet_has_written(
     with installed.started("torpor", "worker", *options, cwd=users, log=log, **settings) as worker:
         done = installed.run("python", snippet.name, cwd=users)
         assert done.returncode == 0, done.stderr
-        chat = MemorystoreChatMessageHistory(client, "user-42")
+        chat = MemorystoreChatMessageHistory(client, "user-42", owner="ann")
         wait_until(lambda: chat.info() is None or worker.poll() is not None, 60, "the session is archived")
         assert worker.poll() is None, log.read_text()
     assert worker.returncode == 0, log.read_text()
