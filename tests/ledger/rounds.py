@@ -117,7 +117,8 @@ def _finish(services: Services, programs: Sequence[Program]) -> None:
         return not any(shard.live - shard.quarantined for shard in shards)
 
     try:
-        wait_until(asleep, 180, "every session is asleep")
+        # A cleared session waits for five minutes if an upload of it was tried again: the first try may still arrive.
+        wait_until(asleep, 420, "every session is asleep")
     except BaseException as error:
         for session in list(services.sessions.sessions())[:20]:
             print(services.sessions.info(session))
