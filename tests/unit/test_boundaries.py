@@ -200,6 +200,13 @@ FLOORS: dict[str, list[str]] = {
         "worker.wake",
         "worker.erasure",
     ],
+    "worker.monitoring": [
+        "worker.errors",
+        "worker.control_characters",
+        "worker.measures",
+        "worker.archive",
+        "worker.deployment",
+    ],
     "worker.ops": [
         "worker.errors",
         "worker.failpoints",
@@ -210,13 +217,7 @@ FLOORS: dict[str, list[str]] = {
         "worker.erasure",
         "worker.transfer",
         "worker.sleep",
-    ],
-    "worker.monitoring": [
-        "worker.errors",
-        "worker.control_characters",
-        "worker.measures",
-        "worker.archive",
-        "worker.deployment",
+        "worker.monitoring",
     ],
     "worker.tasks": [
         "worker.errors",

@@ -9,9 +9,10 @@ import typer
 
 from torpor.history.protocol import TransientError
 from torpor.worker.cli import console
-from torpor.worker.cli.shared import JsonLines, services_of
+from torpor.worker.cli.shared import JsonLines, connected, services_of
 from torpor.worker.deployment import identity
 from torpor.worker.deployment.services import Services
+from torpor.worker.deployment.watch import Watch
 from torpor.worker.ops import one_sweep
 from torpor.worker.ops.one_sweep import Swept
 from torpor.worker.sleep.outcome import Outcome
@@ -29,27 +30,32 @@ def sweep(
     """Archive what is due in this process, without Celery.
 
     Continues open purges, too, and deletes from a folder what has expired. Without --once, it does so again every
-    TORPOR_SWEEP_INTERVAL_SECONDS. If sessions are still due after one sweep, the exit code is 4; if a session or purge
-    has failed, 1.
+    TORPOR_SWEEP_INTERVAL_SECONDS, also after an outage. With --once, the exit code is 4 if sessions are still due
+    afterwards, and 1 if a session or a purge has failed.
 
     Example: torpor sweep --once --json
     """
-    services = services_of(context, identity.check_first_use if dry_run else identity.make)
     if dry_run:
-        _show_waiting(services, as_json=as_json)
+        _show_waiting(services_of(context, identity.check_first_use), as_json=as_json)
+        return
+    services = connected(context)
+    watch = Watch(services.sessions, services.archive)
+    if once:
+        _end(_sweep(services, watch, as_json=as_json))
         return
     while True:
-        swept = _sweep(services)
-        _show(swept, as_json=as_json)
-        if once:
-            _end(swept)
-            return
+        try:
+            _sweep(services, watch, as_json=as_json)
+        except TransientError as error:
+            console.warn(f"torpor: {error}")
         time.sleep(services.settings.sweep_interval_seconds)
 
 
-def _sweep(services: Services) -> Swept:
+def _sweep(services: Services, watch: Watch, *, as_json: bool) -> Swept:
     with console.working("sweeping") as status:
-        return one_sweep.sweep(services, lambda count: status.update(f"sweeping: {count:,} sessions"))
+        swept = one_sweep.sweep(services, watch, lambda count: status.update(f"sweeping: {count:,} sessions"))
+    _show(swept, as_json=as_json)
+    return swept
 
 
 def _show_waiting(services: Services, *, as_json: bool) -> None:

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from torpor.history.protocol import TorporError, TransientError
-from torpor.worker.deployment import fence
+from torpor.worker.archive import names
+from torpor.worker.deployment.events import record_measures
 from torpor.worker.deployment.services import Services
+from torpor.worker.deployment.watch import Watch
 from torpor.worker.erasure import orders
 from torpor.worker.erasure.purge import carry_out
 from torpor.worker.erasure.receipt import PurgeState
+from torpor.worker.monitoring import presence
 from torpor.worker.sleep import breaker
 from torpor.worker.sleep.drain import drain
 from torpor.worker.sleep.opening import record_defaults
@@ -48,18 +51,25 @@ def waiting(services: Services) -> Waiting:
     return Waiting(_due(services), list(orders.open_orders(services)))
 
 
-def sweep(services: Services, progress: Callable[[int], None] = lambda _: None) -> Swept:
+def sweep(services: Services, watch: Watch, progress: Callable[[int], None] = lambda _: None) -> Swept:
     """Archive what is due, relieve Redis, continue purges, delete what has expired, and move the fence.
 
+    As in a worker, `watch` looks before each of these whether Redis and the archive belong together still.
     `progress` gets the number of sessions that were tried up to now. Repeatable; sweeps and workers at the same time
     share the work. A session or a purge that fails keeps no other from its turn, and a later sweep tries it again.
     Raises DeploymentMismatch, ArchiveUnavailable and RedisUnavailable; what was done by then counts.
     """
+    watch.look()
     record_defaults(services)
-    sessions = _drain(services, progress) + relieve(services)
-    purges, failed = _continue_purges(services)
+    sessions = _drain(services, watch, progress) + relieve(services)
+    if not sessions:
+        breaker.look_again(services)
+    purges, failed = _continue_purges(services, watch)
+    watch.look()
     expired = services.archive.expire(datetime.now(UTC))
-    fence.move(services.sessions, services.archive)
+    watch.move_fence()
+    presence.note_sweep(services)
+    record_measures(services)
     return Swept(dict(sessions), purges, failed, expired, _due(services))
 
 
@@ -67,10 +77,11 @@ def _due(services: Services) -> int:
     return sum(services.sessions.due_counts().values())
 
 
-def _drain(services: Services, progress: Callable[[int], None]) -> Counter[Outcome]:
+def _drain(services: Services, watch: Watch, progress: Callable[[int], None]) -> Counter[Outcome]:
     """Drain until nothing is due, or the archive is down."""
     totals: Counter[Outcome] = Counter()
     while due := services.sessions.due_counts():
+        watch.look()
         drained = drain(services, sorted(due))
         totals += drained
         progress(totals.total())
@@ -79,10 +90,13 @@ def _drain(services: Services, progress: Callable[[int], None]) -> Counter[Outco
     return totals
 
 
-def _continue_purges(services: Services) -> tuple[dict[str, PurgeState], dict[str, str]]:
+def _continue_purges(services: Services, watch: Watch) -> tuple[dict[str, PurgeState], dict[str, str]]:
     states: dict[str, PurgeState] = {}
     failed: dict[str, str] = {}
-    for purge in orders.open_orders(services):
+    found = list(orders.open_objects(services))
+    presence.note_purges_and_holds(services, found)
+    for purge in map(names.purge_of, (each.name for each in found)):
+        watch.look()
         try:
             states[purge] = carry_out(services, purge).state
         except TransientError:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -113,21 +114,45 @@ def test_an_order_that_is_damaged_keeps_nothing_else_from_its_turn(
     assert asleep(services, "a")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
-def test_without_once_it_goes_on_until_it_is_stopped(
-    client: redis.Redis, services: Services, variables: dict[str, str], tmp_path: Path
-) -> None:
+@pytest.fixture
+def sweeping(variables: dict[str, str], tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that sweeps again and again; its log is `sweep.log`."""
     environment = os.environ | {PREFIX + name: value for name, value in variables.items()}
     environment[PREFIX + "SWEEP_INTERVAL_SECONDS"] = "0.2"
     with (tmp_path / "sweep.log").open("w") as log:
         process = subprocess.Popen([sys.executable, "-m", "torpor", "sweep"], env=environment, stdout=log, stderr=log)
-        try:
-            for session_id in ("first", "second"):
-                due(client, session_id)
-                wait_until(partial(asleep, services, session_id), 60, session_id)
-            process.send_signal(signal.SIGINT)
-            assert process.wait(scaled(20)) == 130, (tmp_path / "sweep.log").read_text()
-        finally:
-            process.kill()
-            process.wait()
+        yield process
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
+def test_without_once_it_goes_on_after_an_outage_until_it_is_stopped(
+    client: redis.Redis, services: Services, sweeping: subprocess.Popen[bytes], scratch: Path, tmp_path: Path
+) -> None:
+    due(client, "first")
+    wait_until(partial(asleep, services, "first"), 60, "the first is asleep")
+    assert services.sessions.measures().seen.keys() >= {"seen:sweep", "seen:purges"}
+    (scratch / "archive").rename(scratch / "away")
+    due(client, "second")
+    log = tmp_path / "sweep.log"
+    wait_until(lambda: "torpor: " in log.read_text(), 60, "the outage is told")
+    (scratch / "away").rename(scratch / "archive")
+    wait_until(partial(asleep, services, "second"), 60, "the second is asleep")
+    sweeping.send_signal(signal.SIGINT)
+    assert sweeping.wait(scaled(20)) == 130, log.read_text()
+    assert "Traceback" not in log.read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
+def test_without_once_it_ends_when_redis_was_emptied_and_writes_nothing_there(
+    client: redis.Redis, services: Services, sweeping: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    due(client, "s")
+    wait_until(partial(asleep, services, "s"), 60, "it is asleep")
+    client.flushall()
+    assert sweeping.wait(scaled(60)) == 2
+    assert "do not belong together" in (tmp_path / "sweep.log").read_text()
+    assert client.hmget("torpor:config", "deployment", "archive") == [None, None]

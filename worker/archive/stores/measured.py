@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from typing import BinaryIO
 
@@ -70,16 +70,10 @@ class MeasuredStore:
     @contextmanager
     def open(self, stored: StoredObject) -> Iterator[BinaryIO]:
         """See ArchiveStore."""
-        opened = self._store.open(stored)
-        with _measured("read"):
-            body = opened.__enter__()
-        try:
+        with ExitStack() as stack:
+            with _measured("read"):
+                body = stack.enter_context(self._store.open(stored))
             yield body
-        except BaseException as error:
-            if not opened.__exit__(type(error), error, error.__traceback__):
-                raise
-        else:
-            opened.__exit__(None, None, None)
 
     def delete(self, stored: StoredObject) -> bool:
         """See ArchiveStore."""
