@@ -19,8 +19,8 @@ from torpor.history.conversation import Archive, Conversation
 from torpor.history.elements import Shape
 from torpor.history.errors import ClientMismatch, InvalidArgument
 from torpor.history.expiry import Expiry, check_seconds
+from torpor.history.formats.layout import Layout
 from torpor.history.keys import DEFAULT_NAMESPACE
-from torpor.history.layout import Layout
 from torpor.history.limits import MAX_MESSAGE_BYTES
 from torpor.history.session import Page, SessionInfo
 

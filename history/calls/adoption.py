@@ -11,8 +11,8 @@ from torpor.history.calls import refusals
 from torpor.history.calls.call import PAGE_MESSAGES, Call, Deployment, span_ms
 from torpor.history.errors import NotAdoptable, SessionExists, SessionPurged, StagingLost
 from torpor.history.expiry import MAX_EXPIRY, Expiry
+from torpor.history.formats.layout import Layout
 from torpor.history.keys import adopting_key, encode_session_id, returning_key
-from torpor.history.layout import Layout
 from torpor.history.owners import AnyOwner, Caller, mismatch, named_owner
 from torpor.history.scripts import script
 

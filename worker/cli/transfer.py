@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from torpor.history.protocol import LAYOUTS, Adoptable, Expiry, check_owner, is_too_deep, parse_json
+from torpor.history.protocol import FORMATS, Adoptable, Expiry, check_owner, is_too_deep, parse_json
 from torpor.worker.cli import console
 from torpor.worker.cli.shared import Json, OwnerPattern, services_of
 from torpor.worker.deployment import identity
@@ -122,7 +122,7 @@ def adopt(
     Example: torpor adopt --match 'user-*' --format memorystore --dry-run
     """
     owners = OwnerRule.of(owner, owner_pattern)
-    theirs = LAYOUTS[layout] if prefix is None else replace(LAYOUTS[layout], prefix=prefix)
+    theirs = FORMATS[layout] if prefix is None else replace(FORMATS[layout], prefix=prefix)
     with console.progress(None) as bars:
         task = bars.add_task("looking" if dry_run else "adopting", total=None)
         result = adopting.adopt(

@@ -12,11 +12,11 @@ import redis
 from langchain_core.messages import AIMessage, HumanMessage, message_to_dict
 
 from support.command import Torpor
-from support.foreign import Foreign
+from support.foreign import LAYOUTS, Foreign
 from support.keyspace import dump, lasting_keys, raw
 from torpor import MemorystoreChatMessageHistory
 from torpor.history import calls
-from torpor.history.protocol import LAYOUTS, Layout
+from torpor.history.protocol import Layout
 from torpor.worker.deployment.services import Services
 from torpor.worker.sleep.attempt import archive_session
 
