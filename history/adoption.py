@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Self
@@ -36,11 +36,15 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Adoptable:
-    """A session that can be adopted: how many messages it has, and the oldest and the newest as JSON bytes."""
+    """A session that can be adopted: how many messages it has, and the oldest and the newest as JSON bytes.
+
+    `converted` has the kinds of messages that will be converted, each with how many there are.
+    """
 
     total: int
     first: bytes = field(repr=False)
     last: bytes = field(repr=False)
+    converted: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

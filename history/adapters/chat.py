@@ -76,10 +76,10 @@ class MemorystoreChatMessageHistory(BaseChatMessageHistory):
         With `archive`, the first read wakes a session that sleeps, and can raise the archive's errors.
 
         With `adopt`, the first use takes over another library's messages of the session: "memorystore"
-        (langchain-google-memorystore-redis), "community" (RedisChatMessageHistory of langchain-community) or a Layout.
-        They come after the messages that are in Redis already, so use `adopt` before you adopt in bulk. If `ttl` is not
-        given, the rest of the key's TTL becomes the session's. Takes one more round trip; raises NotAdoptable and
-        OwnerMismatch.
+        (langchain-google-memorystore-redis), "community" (RedisChatMessageHistory of langchain-community),
+        "langchain-js" (RedisChatMessageHistory of LangChain.js) or a Layout. They come after the messages that are in
+        Redis already, so use `adopt` before you adopt in bulk. If `ttl` is not given, the rest of the key's TTL becomes
+        the session's. Takes one more round trip; raises NotAdoptable and OwnerMismatch.
         """
         self._conversation = Conversation(
             client,

@@ -7,10 +7,13 @@ from types import MappingProxyType
 
 from torpor.history.errors import InvalidArgument
 from torpor.history.formats.community import Community
+from torpor.history.formats.langchain_js import LangChainJs
 from torpor.history.formats.layout import Layout
 from torpor.history.formats.memorystore import Memorystore
 
-FORMATS: Mapping[str, Layout] = MappingProxyType({"memorystore": Memorystore(), "community": Community()})
+FORMATS: Mapping[str, Layout] = MappingProxyType(
+    {"memorystore": Memorystore(), "community": Community(), "langchain-js": LangChainJs()}
+)
 
 # The class for each way in which elements are written, other than Python's LangChain.
 _CLASSES = {each.elements: type(each) for each in FORMATS.values() if each.elements != Layout.elements}

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from torpor.history.elements import Shape, has_message_outline, is_message, shape
 from torpor.history.errors import InvalidArgument, InvalidSessionId, MessageCorrupt, NotAdoptable
+from torpor.history.formats.original import original_of, without_original
 from torpor.history.keys import encode_session_id
 from torpor.history.limits import is_too_deep
 
@@ -89,4 +90,8 @@ class Layout:
         """The element that this format has for one of a session; raises MessageCorrupt, without its position."""
         if shape(element) is not Shape.MESSAGE or not is_message(element):
             raise MessageCorrupt("is not a LangChain message")
-        return element
+        original = original_of(element, self.elements)
+        # Only an original of which a message is made by conversion: no other text goes out under a message's name.
+        if original is not None and (taken := self.take(original)) and taken.converted:
+            return original
+        return without_original(element)
