@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from torpor.history.protocol import (
+    FORMATS,
     RETURN_PREFIX,
     Expiry,
     InvalidArgument,
@@ -22,11 +23,12 @@ from torpor.history.protocol import (
     check_session_id,
 )
 from torpor.worker.cli import console
+from torpor.worker.cli.format import Format
 from torpor.worker.cli.shared import services_of
 from torpor.worker.deployment import catalog
 from torpor.worker.deployment.services import Services
 from torpor.worker.transfer import adopt, json_lines, output_file
-from torpor.worker.transfer.give_back import check_keys, give_back
+from torpor.worker.transfer.give_back import check_keys, give_back, returned
 from torpor.worker.wake.read import open_transcript
 
 
@@ -39,16 +41,17 @@ def export(
         Path | None, typer.Option("--output", "-o", help="Write to this file instead of standard output.")
     ] = None,
     to_memorystore: Annotated[
-        bool, typer.Option("--to-memorystore", help="Write to keys that langchain-google-memorystore-redis reads.")
+        bool, typer.Option("--to-memorystore", help="The older name of --to memorystore.")
     ] = False,
+    to: Annotated[Format | None, typer.Option("--to", help="Write to keys that this library reads.")] = None,
     prefix: Annotated[
         str | None,
         typer.Option(
-            help="With --to-memorystore: what stands before the ids in the keys, and in the session ids that your "
-            f"application gives to that library; {RETURN_PREFIX} unless given, '' for nothing."
+            help="With --to: what stands before the ids in the keys. Unless given, it is the library's own; for a "
+            f"library whose keys are the bare ids it is {RETURN_PREFIX}, and '' for nothing."
         ),
     ] = None,
-    ttl: Annotated[int | None, typer.Option(help="With --to-memorystore: the TTL of the keys, in seconds.")] = None,
+    ttl: Annotated[int | None, typer.Option(help="With --to: the TTL of the keys, in seconds.")] = None,
 ) -> None:
     """Copy sessions to a file, or back to another library.
 
@@ -58,37 +61,41 @@ def export(
     With --all, sessions that can't be read are named, the others are exported, and the exit code is 1. An existing file
     then stays as it is, and the others are in FILE.incomplete.
 
-    Before you give sessions back with --to-memorystore, remove adopt= from the history of your application: it would
-    adopt them again. The copies stand below a prefix, so that no session id names a key of another program. A session
-    whose key would be one of Torpor's or Celery's is refused.
+    Before you give sessions back with --to, remove adopt= from the history of your application: it would adopt them
+    again. The copies stand below a prefix, so that no session id names a key of another program. A session whose key
+    would be one of Torpor's or Celery's is refused, and so is one with a message that the format can't say.
 
     Example: torpor export user-42 -o user-42.jsonl
 
-    Example: torpor export --all --to-memorystore
+    Example: torpor export --all --to langchain-js
 
     """
     if bool(session) == all_:
         raise InvalidArgument("name sessions, or give --all")
-    if (to_memorystore and output) or ((ttl, prefix) != (None, None) and not to_memorystore):
-        raise InvalidArgument("--output is for JSON lines, --ttl and --prefix are for --to-memorystore")
-    place = Layout(RETURN_PREFIX if prefix is None else prefix)
+    to = Format.MEMORYSTORE if to_memorystore and to is None else to
+    if (to and output) or ((ttl, prefix) != (None, None) and not to):
+        raise InvalidArgument("--output is for JSON lines, --ttl and --prefix are for --to")
     expiry = Expiry.of_seconds(ttl)
     services = services_of(context)
     named = [check_session_id(each) for each in session or []]
-    if to_memorystore:
-        check_keys(services, named, place.prefix)
-        adopt.finish(services)
     failures = _Failures()
-    if all_ and to_memorystore:
-        _give_all_back(services, place.prefix, expiry, failures)
+    if to:
+        _return(services, named, returned(FORMATS[to], prefix), expiry, failures)
     elif all_:
         _write(_all_lines(services, failures), output, failures)
-    elif to_memorystore:
-        for each in named:
-            count = give_back(services, each, place.prefix, expiry.idle)
-            console.say(f"given back: {console.one_line(place.prefix + each)}, {count:,} messages")
     else:
         _write(_lines(services, named), output, failures)
+
+
+def _return(services: Services, named: Sequence[str], place: Layout, expiry: Expiry, failures: _Failures) -> None:
+    """Give the named sessions back, or all if none is named."""
+    check_keys(services, named, place)
+    adopt.finish(services)
+    for each in named:
+        count = give_back(services, each, place, expiry.idle)
+        console.say(f"given back: {console.one_line(place.key(each).decode())}, {count:,} messages")
+    if not named:
+        _give_all_back(services, place, expiry, failures)
 
 
 class _Failures:
@@ -139,14 +146,14 @@ def _write(lines: Iterator[bytes], output: Path | None, failures: _Failures) -> 
     failures.check(f"; the others are in {written}")
 
 
-def _give_all_back(services: Services, prefix: str, expiry: Expiry, failures: _Failures) -> None:
+def _give_all_back(services: Services, place: Layout, expiry: Expiry, failures: _Failures) -> None:
     """A session whose key exists is counted as given back by an earlier run."""
     given = there = 0
     with console.progress(None) as bars:
         task = bars.add_task("giving back", total=None)
         for session_id in catalog.everything(services, failures.add):
             try:
-                give_back(services, session_id, prefix, expiry.idle)
+                give_back(services, session_id, place, expiry.idle)
                 given += 1
             except SessionExists:
                 there += 1
