@@ -12,9 +12,9 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMe
 
 from support.command import Torpor, is_refused
 from torpor import MemorystoreChatMessageHistory
-from torpor.worker.cli.speech import speeches
 from torpor.worker.deployment.services import Services
 from torpor.worker.sleep.attempt import archive_session
+from torpor.worker.transfer.speech import speeches
 from torpor.worker.transfer.views import Engine
 from torpor.worker.wake.read import read_transcript
 
