@@ -28,6 +28,7 @@ from torpor.worker.deployment.events import follow
 from torpor.worker.deployment.services import Services
 from torpor.worker.monitoring.table import METRICS
 from torpor.worker.ops.status import overview
+from torpor.worker.ops.status_warnings import Code
 
 pytestmark = [
     pytest.mark.timeout(240),
@@ -82,7 +83,8 @@ def test_an_outage_of_the_archive_is_told_of_once_everywhere(
                 deployment.sessions.append(f"s{number}", [b"{}"], expiry=SOON)
             wait_until(lambda: observer.alerts().get("TorporArchiveUnavailable") == "firing", 120, "the alert is true")
             seen = overview(deployment)
-            assert any(warning.startswith("the archive is unavailable") for warning in seen.warnings)
+            assert [warning.code for warning in seen.warnings] == [Code.ARCHIVE_UNAVAILABLE]
+            assert seen.warnings[0].text.startswith("the archive is unavailable since ")
             wait_until(lambda: scrape(port)['torpor_attempts_total{outcome="postponed"}'] >= 8, 120, "it goes on")
             proxy.heal()
             wait_until(lambda: archived(deployment) == 6, 120, "all sleep")

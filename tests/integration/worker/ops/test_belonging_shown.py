@@ -21,6 +21,7 @@ from torpor.worker.archive import ownership
 from torpor.worker.cli import repair
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import ArchiveUnavailable
+from torpor.worker.monitoring.presence import SweepingCommand
 from torpor.worker.ops.finding import Ailment
 from torpor.worker.ops.status import belonging
 
@@ -50,6 +51,7 @@ def test_status_tells_of_a_redis_that_was_lost_and_ends_with_exit_code_2(
 def test_status_and_doctor_work_while_the_bucket_does_not_answer_and_say_that_nothing_was_compared(
     services: Services, torpor: Torpor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    SweepingCommand(services, None).note()  # so that somebody works
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{free_port()}")
     shown = torpor("status")
     assert (shown.code, shown.err) == (0, "")
