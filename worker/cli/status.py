@@ -12,7 +12,7 @@ from torpor.worker.cli import console
 from torpor.worker.cli.shared import Json, connected
 
 if TYPE_CHECKING:
-    from torpor.history.protocol import WorkerHealth
+    from torpor.history.protocol import ArchiveHealth, WorkerHealth
     from torpor.worker.monitoring.seen import SeenSweep, SeenWorker
     from torpor.worker.ops.status import Belonging, Overview
 
@@ -63,7 +63,7 @@ def _print(overview: Overview) -> None:
 def _facts(overview: Overview) -> Mapping[str, str]:
     limit, now = overview.memory_limit_bytes, overview.now
     return {
-        "archive health": _health_of(overview),
+        "archive health": health_of(overview.archive_health, now),
         "Redis and archive": _belonging_of(overview.deployment),
         "workers": f"{len(overview.workers):,}",
         "beat": f"sent a task {_ago(overview.beat, now)}" if overview.beat else "has sent no task in the last day",
@@ -103,11 +103,10 @@ def _ago(moment: datetime, now: datetime) -> str:
     return f"{console.span(max((now - moment).total_seconds(), 0))} ago"
 
 
-def _health_of(overview: Overview) -> str:
+def health_of(health: ArchiveHealth, now: datetime) -> str:
     """Whether the archive works, in a word."""
-    health = overview.archive_health
     if health.unavailable_since:
-        return f"unavailable for {console.span(max((overview.now - health.unavailable_since).total_seconds(), 0))}"
+        return f"unavailable for {console.span(max((now - health.unavailable_since).total_seconds(), 0))}"
     return "available" if health.workers else "no worker has used the archive in the last day"
 
 

@@ -16,7 +16,7 @@ from torpor.worker.archive.stores import StoredObject
 from torpor.worker.deployment import worker_name
 from torpor.worker.deployment.periodic import PeriodicThread
 from torpor.worker.deployment.services import Services
-from torpor.worker.monitoring import seen
+from torpor.worker.monitoring import samples, seen
 
 log = logging.getLogger("torpor.presence")
 
@@ -35,11 +35,18 @@ class Presence:
     Notes nothing in a Redis that does not name this archive as its own.
     """
 
-    def __init__(self, connect: Callable[[], Services], who: str, says: Says | None = None) -> None:
-        """`connect` is called once. Without `says`, the process is noted only after `acted`."""
+    def __init__(
+        self,
+        connect: Callable[[], Services],
+        who: str,
+        says: Says | None = None,
+        then: Callable[[Services], object] = lambda _: None,
+    ) -> None:
+        """`connect` is called once, and `then` after each note. Without `says`, it notes only after `acted`."""
         self._connect = cache(connect)
         self._who = who
         self._says = says
+        self._then = then
         self._acted = threading.Event()
         self._is_noted = False
         self._noting = PeriodicThread(
@@ -70,11 +77,13 @@ class Presence:
             self._acted.clear()
             services.sessions.note_seen(self._who, self._says(found.read_at) if self._says else {}, _KEPT)
             self._is_noted = True
+            self._then(services)
 
 
 def of_worker(connect: Callable[[], Services], in_work: Callable[[], Mapping[str, int]]) -> Presence:
     """The presence of this worker: its host, its version, the moment of its start, and what it has in work.
 
+    Whoever is first in a minute also samples the figures, from the main process: tasks may wait for a busy pool.
     `in_work` counts the running tasks by their names.
     """
     who = f"worker:{worker_name.get()}"
@@ -87,7 +96,7 @@ def of_worker(connect: Callable[[], Services], in_work: Callable[[], Mapping[str
             said["since"] = started.isoformat(timespec="milliseconds")
         return {who: json.dumps({**said, "in_work": dict(in_work())})}
 
-    return Presence(connect, who, says)
+    return Presence(connect, who, says, then=samples.take)
 
 
 def note_sweep(services: Services) -> None:

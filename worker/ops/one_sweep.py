@@ -15,6 +15,7 @@ from torpor.worker.deployment.watch import Watch
 from torpor.worker.erasure import orders
 from torpor.worker.erasure.purge import carry_out
 from torpor.worker.erasure.receipt import PurgeState
+from torpor.worker.monitoring import samples
 from torpor.worker.monitoring.presence import SweepingCommand, note_purges_and_holds
 from torpor.worker.sleep import breaker
 from torpor.worker.sleep.drain import drain
@@ -77,6 +78,7 @@ def sweep(
     expired = services.archive.expire(datetime.now(UTC))
     watch.move_fence()
     presence.note()
+    samples.take(services)
     record_measures(services)
     return Swept(dict(sessions), purges, failed, expired, _due(services))
 

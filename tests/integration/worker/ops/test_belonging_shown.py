@@ -141,7 +141,7 @@ def test_a_running_worker_whose_redis_was_emptied_says_so_once_and_writes_nothin
         wait_until(lambda: refused() >= 8, 60, "some tasks are refused")
         # A process that begins in that moment may still record its configuration, which claims no archive, and one that
         # has just swept what it has measured.
-        late = {b"torpor:config", b"{torpor:events}:measures", b"{torpor:events}:seen"}
+        late = {b"torpor:config", *(b"{torpor:events}:" + name for name in (b"measures", b"seen", b"samples"))}
         assert {key for key in dump(client) if b":celery:" not in key} <= late
         assert client.hmget("torpor:config", "deployment", "archive") == [None, None]
     lines = [line for line in log.read_text().splitlines() if REFUSED in line and "raised expected" not in line]

@@ -74,7 +74,7 @@ def test_status_shows_each_worker_with_its_host_version_start_and_work(
         assert sweep
         assert (sweep.host, sweep.by_command, sweep.every) == (socket.gethostname(), False, None)
 
-        proxy.fail(stalled_before)
+        proxy.fail(stalled_before, "upload")
         deployment.sessions.append("s", [b"{}"], expiry=SOON)
         wait_until(lambda: overview(deployment).workers[0].in_work.get("drain"), 60, "it has a drain in work")
         shown = torpor("status")
