@@ -38,8 +38,10 @@ def status(
     from torpor.worker.ops import status as standing
 
     overview = standing.overview(connected(context, patience=_PATIENCE), archive=archive)
-    if overview.deployment.refused:
-        console.warn(f"torpor: {console.one_line(str(overview.deployment.problem))}")
+    for warning in overview.warnings:
+        is_error = warning.code == "deployment_refused"
+        if is_error or not as_json:
+            console.warn(f"{'torpor' if is_error else 'warning'}: {console.one_line(warning.text)}")
     if as_json:
         console.print_json(overview)
     else:
@@ -49,9 +51,6 @@ def status(
 
 
 def _print(overview: Overview) -> None:
-    for warning in overview.warnings:
-        if warning.code != "deployment_refused":  # an error, which was printed
-            console.warn(f"warning: {console.one_line(warning.text)}")
     console.print_facts(_facts(overview))
     if overview.workers:
         console.print_table(

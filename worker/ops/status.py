@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -26,6 +26,11 @@ class Belonging:
     state: State | None
     problem: str | None = None
     refused: bool = False
+
+    @property
+    def is_mismatch(self) -> bool:
+        """True if Redis and the archive are known not to belong together."""
+        return self.state is State.DISAGREE
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +98,7 @@ def overview(services: Services, *, archive: bool = True) -> Overview:
         workers=noted.at_work,
         beat=noted.beat,
         sweep=noted.sweep,
-        warnings=[*_refusal(belongs), *warnings(services.settings, noted, health, nodes, waiting)],
+        warnings=_with_refusal(belongs, [*warnings(services.settings, noted, health, nodes, waiting)]),
     )
 
 
@@ -112,10 +117,12 @@ def belonging(services: Services, *, archive: bool = True) -> Belonging:
     return Belonging(found.state)
 
 
-def _refusal(deployment: Belonging) -> Iterator[StatusWarning]:
-    """The warning that comes before all others: workers refuse all work."""
-    if deployment.refused:
-        yield StatusWarning(Code.DEPLOYMENT_REFUSED, str(deployment.problem))
+def _with_refusal(deployment: Belonging, others: Sequence[StatusWarning]) -> Sequence[StatusWarning]:
+    """The warnings, before them that the sides do not belong together, and after them that the archive refuses."""
+    if not deployment.refused:
+        return others
+    refused = StatusWarning(Code.DEPLOYMENT_REFUSED, str(deployment.problem))
+    return [refused, *others] if deployment.is_mismatch else [*others, refused]
 
 
 def _longest_wait(shards: Sequence[ShardOverview], claimed: Sequence[SessionInfo]) -> float | None:

@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 from redis.crc import key_slot
 
+from support.foreign import LAYOUTS
 from torpor.history import calls
 from torpor.history.adoption import Adoption
 from torpor.history.calls import KEEP, Call, Deployment
 from torpor.history.expiry import Expiry
 from torpor.history.fields import STORED, by_name
 from torpor.history.keys import Keyspace
-from torpor.history.layout import LAYOUTS
 from torpor.history.outcomes import PurgeTarget, RebuiltMetadata, RestoreTicket
 from torpor.history.overview import ArchiveNote, Identity
 from torpor.history.policy import Policies
@@ -182,6 +182,7 @@ SAMPLES: dict[str, list[Call[Any]]] = {
         calls.adopt(DEPLOYMENT, ADOPTION, ADOPTION, [b"{}"], expiry=EXPIRY, owner="ann", allow_reuse=True),
         calls.adopt(DEPLOYMENT, ADOPTION, ADOPTION, [b"{}"], expiry=Expiry(), owner=None, allow_reuse=False),
     ],
+    "delete_companion": [calls.delete_companion(b"agents:session:s", "hash")],
     "delete_taken": [calls.delete_taken("torpor", "s", LAYOUTS["memorystore"], "4e5f")],
     "end_adoption": [calls.end_adoption(DEPLOYMENT, ADOPTION)],
     "adoptions": [calls.adoptions(DEPLOYMENT, 7)],
@@ -225,6 +226,7 @@ LUA = [*SCRIPTS, *(f"lib/{name}" for name in INCLUDES)]
 
 # What the end of a key's name says about its type (see history/keys.py).
 TYPES = [
+    (rb"agents:session:s", "any"),
     (rb"torpor:config|\{torpor:events\}:(archive|measures|seen)", "hash"),
     (rb"torpor:events|\{torpor:events\}:samples", "stream"),
     (rb"\{torpor:\d+\}:(due|q)", "zset"),
@@ -517,6 +519,7 @@ def test_a_script_is_known_by_the_sha1_of_what_is_sent() -> None:
 # What an application's operations run without a caller: under the token of a restore that a caller has begun, on the
 # other library's keys, and what compares owners itself.
 WITHOUT_A_CALLER = {"stage", "finish_restore", "abandon", "peek_list", "take_list", "delete_taken", "end_adoption"}
+WITHOUT_A_CALLER |= {"delete_companion"}
 WITHOUT_A_CALLER |= {"add_events", "assign_owner", "set_aside", "stage_return", "give_back", "configure"}
 
 
