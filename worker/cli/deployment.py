@@ -103,7 +103,7 @@ def deployment(
         typer.Option(
             "--force",
             help="Even if another Redis has used the archive in the last five minutes; with move-archive, even if the "
-            "copy lacks something.",
+            "copy lacks something; with fork, even if Redis seems to be the original.",
         ),
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
