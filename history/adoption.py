@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Self
 
 from torpor.history.errors import MessageCorrupt
-from torpor.history.layout import Layout
+from torpor.history.formats.known import recorded
+from torpor.history.formats.layout import Layout
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +36,15 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Adoptable:
-    """A session that can be adopted: how many messages it has, and the oldest and the newest as JSON bytes."""
+    """A session that can be adopted: how many messages it has, and the oldest and the newest as JSON bytes.
+
+    `converted` has the kinds of messages that will be converted, each with how many there are.
+    """
 
     total: int
     first: bytes = field(repr=False)
     last: bytes = field(repr=False)
+    converted: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +73,10 @@ class Adoption:
         """The adoption that is recorded in Redis as `value`, which `bytes` makes; raises MessageCorrupt."""
         try:
             since, _, state = value.partition(b":")
-            name, prefix, newest_first, token, written, *owners = json.loads(state)
-            [owner] = owners or [None]
-            return cls(session_id, Layout(prefix, newest_first), name, token, int(written), int(since), owner)
+            name, prefix, newest_first, token, written, *further = json.loads(state)
+            owner, elements = further + [None, Layout.elements][len(further) :]
+            layout = recorded(elements, prefix, newest_first=newest_first)
+            return cls(session_id, layout, name, token, int(written), int(since), owner)
         except (ValueError, TypeError) as exc:
             raise MessageCorrupt(f"the record of the adoption of session {session_id!r} is damaged: {exc}") from exc
 
@@ -82,15 +88,15 @@ class Adoption:
     @property
     def key(self) -> str:
         """The other library's key."""
-        return self.layout.prefix + self.session_id
+        return self.layout.key(self.session_id).decode()
 
     @property
     def state(self) -> bytes:
         """The record without the time of its beginning, which Redis puts before it."""
-        owners = [] if self.owner is None else [self.owner]
-        return json.dumps(
-            [self.name, self.layout.prefix, self.layout.newest_first, self.token, self.written, *owners]
-        ).encode()
+        layout = self.layout
+        further = [self.owner, layout.elements] if layout.elements != Layout.elements else [self.owner]
+        known = [] if further == [None] else further  # as older versions write and read it
+        return json.dumps([self.name, layout.prefix, layout.newest_first, self.token, self.written, *known]).encode()
 
     def __bytes__(self) -> bytes:
         return b"%d:%b" % (self.since_ms, self.state)

@@ -23,8 +23,11 @@ class Order:
         self._last = ""
 
     def add(self, element: bytes) -> None:
-        """Look at the next message."""
-        value = parse_json(element)
+        """Look at the next message, if it is not nested too deep to be read."""
+        try:
+            value = parse_json(element)
+        except ValueError:
+            return
         kind, data = value["type"].removesuffix("MessageChunk").lower(), value["data"]
         self._first, self._last = self._first or kind, kind
         if kind == "ai":

@@ -19,7 +19,7 @@ This module loads no LangChain; `torpor.history.adapters.messages` converts Lang
 - **The archive's health**: a worker's `ArchiveNote`, the `ArchiveState`, and `ArchiveHealth` with each
   `WorkerHealth`.
 - **Repair**: `IndexOutcome`, `RebuiltMetadata` and `RejoinOutcome`.
-- **Other libraries' sessions**: `Layout`, the known `LAYOUTS`, an `Adoption`, and what is `Adoptable`;
+- **Other libraries' sessions**: `Layout`, the known `FORMATS`, an `Adoption`, and what is `Adoptable`;
   `is_celerys` and `looks_like_torpors` tell by a key's name whose it is, and `check_return_key` refuses
   both; sessions go back below the `RETURN_PREFIX`.
 - **A deployment**: the `Identity` that Redis has recorded, and its `Policies`; `DEFAULT_NAMESPACE`, `MAX_SHARDS`,
@@ -69,6 +69,9 @@ from torpor.history.errors import (
     TransientError,
 )
 from torpor.history.expiry import Expiry
+from torpor.history.formats.known import FORMATS
+from torpor.history.formats.layout import Layout
+from torpor.history.formats.reserved import RETURN_PREFIX, check_return_key, is_celerys
 from torpor.history.keys import (
     DEFAULT_NAMESPACE,
     MAX_SHARDS,
@@ -78,7 +81,6 @@ from torpor.history.keys import (
     check_session_id,
     looks_like_torpors,
 )
-from torpor.history.layout import LAYOUTS, RETURN_PREFIX, Layout, check_return_key, is_celerys
 from torpor.history.limits import (
     MAX_MESSAGE_BYTES,
     MOST_MESSAGE_BYTES,
@@ -135,7 +137,7 @@ __all__ = [
     "ANY_OWNER",
     "COUNTS",
     "DEFAULT_NAMESPACE",
-    "LAYOUTS",
+    "FORMATS",
     "MAX_MESSAGE_BYTES",
     "MAX_SHARDS",
     "MOST_MESSAGE_BYTES",

@@ -65,7 +65,7 @@ if TYPE_CHECKING:
         TorporError,
         TransientError,
     )
-    from torpor.history.layout import Layout
+    from torpor.history.formats.layout import Layout
     from torpor.history.owners import ANY_OWNER
     from torpor.history.session import LegalHold, SessionInfo, Status
     from torpor.history.store import AsyncSessionStore
@@ -110,7 +110,7 @@ _MODULES = {
     "ANY_OWNER": "torpor.history.owners",
     "AsyncSessionStore": "torpor.history.store",
     "Client": "torpor.history.clients.kinds",
-    "Layout": "torpor.history.layout",
+    "Layout": "torpor.history.formats.layout",
     "LegalHold": "torpor.history.session",
     "MemorystoreChatMessageHistory": "torpor.history.adapters.chat",
     "MemorystoreSaver": "torpor.history.adapters.saver",

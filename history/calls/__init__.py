@@ -14,6 +14,7 @@ from torpor.history.calls.adoption import (
     peek_list,
     stage_return,
     take_list,
+    too_large,
 )
 from torpor.history.calls.archiving import attempts, commit, note_erased, release, renew, requeue, snapshot
 from torpor.history.calls.call import KEEP, Call, Deployment, Keep
@@ -137,6 +138,7 @@ __all__ = [
     "stage",
     "stage_return",
     "take_list",
+    "too_large",
     "update",
     "waiting_since",
     "write_record",

@@ -11,8 +11,8 @@ from torpor.history.calls import refusals
 from torpor.history.calls.call import PAGE_MESSAGES, Call, Deployment, span_ms
 from torpor.history.errors import NotAdoptable, SessionExists, SessionPurged, StagingLost
 from torpor.history.expiry import MAX_EXPIRY, Expiry
+from torpor.history.formats.layout import Layout
 from torpor.history.keys import adopting_key, encode_session_id, returning_key
-from torpor.history.layout import Layout
 from torpor.history.owners import AnyOwner, Caller, mismatch, named_owner
 from torpor.history.scripts import script
 
@@ -33,8 +33,7 @@ def peek_list(
             case [kind]:
                 raise NotAdoptable(key, f"it is a {kind.decode()} and no list")
             case [b"large", position]:
-                reason = f"a message has more than {max_bytes:,} bytes (max_message_bytes, TORPOR_MAX_MESSAGE_BYTES)"
-                raise NotAdoptable(key, reason, f"message {int(position)}: ")
+                raise too_large(key, int(position), max_bytes)
         mark, total, ttl, *messages = reply
         token = mark.rpartition(b":")[0].decode() or None
         return Look(token, int(total), _to_idle(int(ttl)), start, messages)
@@ -45,6 +44,12 @@ def peek_list(
         [start, int(layout.newest_first), page_bytes, PAGE_MESSAGES, max_bytes],
         decode,
     )
+
+
+def too_large(key: bytes, position: int, max_bytes: int) -> NotAdoptable:
+    """The error for a message that is above the limit."""
+    reason = f"a message has more than {max_bytes:,} bytes (max_message_bytes, TORPOR_MAX_MESSAGE_BYTES)"
+    return NotAdoptable(key, reason, f"message {position}: ")
 
 
 def begin_adoption(

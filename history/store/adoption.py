@@ -17,6 +17,7 @@ the record's is a new one, because the record's own list has been written and de
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sized
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -24,12 +25,13 @@ from typing import Protocol
 
 from torpor.history import calls
 from torpor.history.adoption import Adoptable, Adoption, Look
-from torpor.history.elements import Shape, has_message_outline, is_message, shape
 from torpor.history.errors import InvalidArgument, MessageCorrupt, NotAdoptable, SessionPurged
 from torpor.history.expiry import Expiry
+from torpor.history.formats.known import other_format
+from torpor.history.formats.layout import Layout, Taken
+from torpor.history.formats.reserved import RETURN_PREFIX, check_return_key
 from torpor.history.keys import is_torpors_list
-from torpor.history.layout import RETURN_PREFIX, Layout, check_return_key, other_format
-from torpor.history.limits import MAX_MESSAGE_BYTES, is_too_deep
+from torpor.history.limits import MAX_MESSAGE_BYTES
 from torpor.history.order import Order
 from torpor.history.owners import ANY_OWNER, Caller, named_owner
 from torpor.history.session import SessionInfo, Status
@@ -110,15 +112,18 @@ class Adopting(Operations):
         if it is in use, and MessageCorrupt for an element that is not exactly a LangChain message.
         """
         namespace = self.runner.namespace
-        key = check_return_key(namespace, Layout(prefix).key(session_id), queues)
+        layout = Layout(prefix)
+        key = check_return_key(namespace, layout.key(session_id), queues)
         if not messages:
             raise InvalidArgument(f"session {session_id!r} has no messages to give back")
         for position, message in enumerate(messages):
-            if shape(message) is not Shape.MESSAGE or not is_message(message):
-                raise MessageCorrupt(f"message {position} of session {session_id!r} is not a LangChain message")
+            try:
+                layout.give(message)
+            except MessageCorrupt as error:
+                raise MessageCorrupt(f"message {position} of session {session_id!r} {error}") from None
         place = namespace, key, os.urandom(8).hex().encode()
         staged = 0
-        for page in _in_pages(messages):
+        for page in _in_pages(map(layout.give, messages)):
             await self.runner.perform(calls.stage_return(*place, page, staged=staged, lease=_LEASE))
             staged += len(page)
         await self.runner.perform(calls.give_back(*place, len(messages), ttl))
@@ -151,7 +156,8 @@ class _Adopter:
 
     async def look(self) -> Adoptable | None:
         """Find the messages to adopt, and show the first and the last."""
-        found = await self.find()
+        converted: Counter[str] = Counter()
+        found = await self.find(converted)
         first = await self._peek(0) if found else None
         last = await self._peek(first.total - 1) if first else None
         if not (first and first.messages and last and last.messages):
@@ -159,24 +165,35 @@ class _Adopter:
         info = await self._info(self.owner)
         if info and info.status is Status.PURGED and not self.allow_reuse:
             raise SessionPurged(f"session {self.session_id!r} was purged")
-        return Adoptable(first.total, first.messages[0], last.messages[-1])
+        return Adoptable(first.total, self._taken(first.messages[0]), self._taken(last.messages[-1]), converted)
 
-    async def find(self) -> Look | None:
-        """Find the messages to adopt, and check all of them unless they are taken already; raises NotAdoptable."""
+    async def find(self, converted: Counter[str] | None = None) -> Look | None:
+        """Find the messages to adopt, and check all of them unless they are taken already; raises NotAdoptable.
+
+        Counts in `converted` the kinds of messages that will be converted.
+        """
         key = self._checked_key()
         order = Order()
         found = await self._peek(0)
         while found and found.token is None:
             for position, element in enumerate(found.messages, found.start):
-                if is_message(element):
-                    order.add(element)
-                elif not (is_too_deep(element) and has_message_outline(element)):
-                    raise NotAdoptable(key, "not all of it is LangChain messages", f"message {position}: ")
+                taken = self._checked(key, element, position)
+                order.add(taken.element)
+                if taken.converted and converted is not None:
+                    converted[taken.converted] += 1
             if found.stop >= found.total:
                 await self._check_order(key, order)
                 break
             found = await self._peek(found.stop)
         return found
+
+    def _checked(self, key: bytes, element: bytes, position: int) -> Taken:
+        taken = self.layout.take(element)
+        if taken is None:
+            raise NotAdoptable(key, self.layout.no_element, f"message {position}: ")
+        if len(taken.element) > self.max_bytes:  # it was not before it was converted
+            raise calls.too_large(key, position, self.max_bytes)
+        return taken
 
     def _checked_key(self) -> bytes:
         """The other library's key; raises NotAdoptable if it is another's, whatever stands there."""
@@ -259,12 +276,17 @@ class _Adopter:
                 await self.runner.deployed(),
                 adoption,
                 further,
-                look.messages,
+                [self._taken(element) for element in look.messages],
                 expiry=expiry,
                 owner=self.owner,
                 allow_reuse=self.allow_reuse,
             )
         )
+
+    def _taken(self, element: bytes) -> bytes:
+        """The element to write: as it is if this version can't read what another one has taken."""
+        taken = self.layout.take(element)
+        return taken.element if taken else element
 
     async def _delete_taken(self, token: str) -> None:
         await self.runner.perform(calls.delete_taken(self.runner.namespace, self.session_id, self.layout, token))

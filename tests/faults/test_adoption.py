@@ -15,10 +15,11 @@ from typing import TypeVar
 import pytest
 import redis
 
+from support.foreign import LAYOUTS
 from support.keyspace import raw
 from support.observed import ObservedStore
 from support.stepped import Fault, MemoryArchive, Task
-from torpor.history.protocol import LAYOUTS, SessionNotFound, SessionStore
+from torpor.history.protocol import SessionNotFound, SessionStore
 from torpor.worker.deployment.services import Services
 from torpor.worker.deployment.settings import Settings
 from torpor.worker.sleep.attempt import archive_session

@@ -17,6 +17,7 @@ import pytest
 import redis.exceptions
 
 from support.clusters import ClusterServer, start_cluster
+from support.foreign import LAYOUTS
 from support.keyspace import raw
 from support.observed import watch
 from support.ports import free_port
@@ -24,7 +25,6 @@ from support.sessions import commit
 from support.slot_moves import move_away, moving
 from support.waiting import wait_until
 from torpor.history.protocol import (
-    LAYOUTS,
     CommitOutcome,
     Lease,
     RedisUnavailable,

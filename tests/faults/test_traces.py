@@ -25,6 +25,7 @@ from langchain_core.messages import AIMessage, HumanMessage
 
 from support.command import names_of_commands
 from support.compose import image
+from support.foreign import LAYOUTS
 from support.identity import bind
 from support.keyspace import raw
 from support.ports import free_port
@@ -34,7 +35,7 @@ from support.tokens import Tokens, metadata_server
 from support.traces import HARM, found, harm, needle, watched_processes
 from support.waiting import scaled, wait_until
 from torpor import MemorystoreChatMessageHistory
-from torpor.history.protocol import LAYOUTS, application_default
+from torpor.history.protocol import application_default
 from torpor.worker.deployment.celery_config import make_app
 from torpor.worker.deployment.services import Services, connect
 from torpor.worker.deployment.settings import environment, load_settings

@@ -20,10 +20,11 @@ from fuzz.documents import DOCUMENTS, FINISHED, OPEN, set_up
 from fuzz.elements import ELEMENTS
 from fuzz.objects import OBJECTS
 from support.emulator import new_bucket
+from support.foreign import LAYOUTS
 from support.waiting import scaled
 from torpor import MemorystoreChatMessageHistory
 from torpor.history.adapters.items import decode_item
-from torpor.history.protocol import LAYOUTS, SessionStore, TorporError
+from torpor.history.protocol import SessionStore, TorporError
 from torpor.worker.archive import contents, names
 from torpor.worker.archive.stores.url import open_archive
 from torpor.worker.cli import console

@@ -8,13 +8,10 @@ from typing import Any, TypeVar
 import redis
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
-from support.foreign import Foreign
+from support.foreign import LAYOUTS, Foreign
 from support.keyspace import raw
 from support.observed import ObservedStore, StoreCall
 from torpor import MemorystoreChatMessageHistory
-from torpor.history.protocol import (
-    LAYOUTS,
-)
 
 FORMATS = list(LAYOUTS)
 MEMORYSTORE = LAYOUTS["memorystore"]

@@ -13,7 +13,10 @@ from typing import Any
 from langchain_core.messages import BaseMessage, HumanMessage, message_to_dict, messages_from_dict
 
 from support.keyspace import raw
-from torpor.history.protocol import LAYOUTS, Layout
+from torpor.history.protocol import FORMATS, Layout
+
+# The formats whose elements are as Python's LangChain writes them.
+LAYOUTS = {name: FORMATS[name] for name in ("memorystore", "community")}
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,12 @@ from datetime import timedelta
 from inspect import Parameter, signature
 from typing import Any
 
+from support.foreign import LAYOUTS
 from support.keyspace import raw
 from support.stored_sessions import DAY, DUE, HOUR, MINUTE, QUARANTINE, A, B, C
 from torpor.history import calls
 from torpor.history.adoption import Adoption
 from torpor.history.calls import Call
-from torpor.history.layout import LAYOUTS
 from torpor.history.protocol import (
     ANY_OWNER,
     ClaimOutcome,

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from torpor.history.protocol import LAYOUTS, Adoptable, Expiry, check_owner, is_too_deep, parse_json
+from torpor.history.protocol import FORMATS, Adoptable, Expiry, check_owner, is_too_deep, parse_json
 from torpor.worker.cli import console
 from torpor.worker.cli.shared import Json, OwnerPattern, services_of
 from torpor.worker.deployment import identity
@@ -29,10 +29,11 @@ _EXTRACT = 60
 
 
 class Format(StrEnum):
-    """Sessions of langchain-google-memorystore-redis, or of langchain-community's RedisChatMessageHistory."""
+    """The libraries whose sessions can be adopted: the names of all formats."""
 
     MEMORYSTORE = "memorystore"
     COMMUNITY = "community"
+    LANGCHAIN_JS = "langchain-js"
 
 
 def import_(
@@ -122,7 +123,7 @@ def adopt(
     Example: torpor adopt --match 'user-*' --format memorystore --dry-run
     """
     owners = OwnerRule.of(owner, owner_pattern)
-    theirs = LAYOUTS[layout] if prefix is None else replace(LAYOUTS[layout], prefix=prefix)
+    theirs = FORMATS[layout] if prefix is None else replace(FORMATS[layout], prefix=prefix)
     with console.progress(None) as bars:
         task = bars.add_task("looking" if dry_run else "adopting", total=None)
         result = adopting.adopt(
@@ -135,17 +136,24 @@ def adopt(
             progress=lambda: bars.advance(task),
         )
     if as_json:
-        planned = {"planned": _as_json(result.planned, owners)} if dry_run else {}
+        planned = {"converted": result.converted, "planned": _as_json(result.planned, owners)} if dry_run else {}
         left_alone = {reason: asdict(each) for reason, each in result.left.items()}
         counts = {"sessions": result.sessions, "messages": result.messages, "left": left_alone}
         console.print_json({**counts, **planned, "dry_run": dry_run})
         return
-    verb = "would adopt" if dry_run else "adopted"
+    _tell(result, owners, "would adopt" if dry_run else "adopted")
+
+
+def _tell(result: adopting.Adopted, owners: OwnerRule, verb: str) -> None:
+    """Show people what was adopted, or would be."""
     for session_id, found in result.planned.items():
         owner = owners.owner(session_id)
         of_owner = "" if owner is None else f"of owner {console.one_line(owner)}, "
         console.say(f"{console.one_line(session_id)}: {of_owner}{found.total:,} messages, {_extract(found)}")
     console.say(f"{verb}: {result.sessions:,} sessions, {result.messages:,} messages")
+    if result.converted:
+        kinds = ", ".join(f"{count:,} {console.one_line(kind)}" for kind, count in sorted(result.converted.items()))
+        console.say(f"would convert, and keep the originals of: {kinds}")
     for reason, left in result.left.items():
         console.say(f"not adopted: {left.count:,}, such as {console.one_line(left.example)}: {reason}")
 
@@ -156,6 +164,7 @@ def _as_json(planned: Mapping[str, Adoptable], owners: OwnerRule) -> list[dict[s
             "session_id": session_id,
             "owner": owners.owner(session_id),
             "messages": found.total,
+            "converted": dict(found.converted),
             "first": _value(found.first),
             "last": _value(found.last),
         }

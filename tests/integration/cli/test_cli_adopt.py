@@ -12,11 +12,11 @@ import redis
 from langchain_core.messages import AIMessage, HumanMessage, message_to_dict
 
 from support.command import Torpor
-from support.foreign import Foreign
+from support.foreign import LAYOUTS, Foreign
 from support.keyspace import dump, lasting_keys, raw
 from torpor import MemorystoreChatMessageHistory
 from torpor.history import calls
-from torpor.history.protocol import LAYOUTS, Layout
+from torpor.history.protocol import Layout
 from torpor.worker.deployment.services import Services
 from torpor.worker.sleep.attempt import archive_session
 
@@ -44,10 +44,10 @@ def test_a_dry_run_tells_what_the_run_does_and_changes_nothing(client: redis.Red
     before = dump(client)
     told = adopt(torpor, "--dry-run", form=form, match="user-*")
     planned = told.pop("planned")
-    assert told == {"sessions": 3, "messages": 6, "left": {}, "dry_run": True}
+    assert told == {"sessions": 3, "messages": 6, "left": {}, "converted": {}, "dry_run": True}
     first, last = map(message_to_dict, TURN)
     assert sorted(planned, key=lambda each: str(each["session_id"])) == [
-        {"session_id": f"user-{number}", "owner": None, "messages": 2, "first": first, "last": last}
+        {"session_id": f"user-{number}", "owner": None, "messages": 2, "converted": {}, "first": first, "last": last}
         for number in range(3)
     ]
     said = torpor("adopt", "--match", "user-*", "--format", form, "--dry-run").out.splitlines()

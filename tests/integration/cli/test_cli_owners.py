@@ -13,13 +13,13 @@ import redis
 from langchain_core.messages import AIMessage, HumanMessage
 
 from support.command import Result, Torpor
-from support.foreign import Foreign
+from support.foreign import LAYOUTS, Foreign
 from support.keyspace import dump
 from support.servers import RedisServer
 from torpor import MemorystoreChatMessageHistory, MemorystoreSession
 from torpor.history import calls
 from torpor.history.adoption import Adoption
-from torpor.history.protocol import LAYOUTS, OwnerMismatch, SessionStore
+from torpor.history.protocol import OwnerMismatch, SessionStore
 from torpor.worker.archive import names
 from torpor.worker.deployment.services import Services
 from torpor.worker.sleep.attempt import archive_session

@@ -12,10 +12,11 @@ import redis
 from langchain_core.messages import AIMessage, HumanMessage
 
 from support.command import Torpor
+from support.foreign import LAYOUTS
 from support.keyspace import raw
 from support.servers import RedisServer
 from torpor import MemorystoreChatMessageHistory, MemorystoreSession
-from torpor.history.protocol import LAYOUTS, SessionStore
+from torpor.history.protocol import SessionStore
 from torpor.worker.deployment.services import Services
 from torpor.worker.sleep.attempt import archive_session
 

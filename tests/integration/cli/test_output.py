@@ -20,10 +20,10 @@ import redis
 from langchain_core.messages import AIMessage, HumanMessage
 
 from support.command import Torpor, names_of_commands
+from support.foreign import LAYOUTS
 from support.keyspace import raw
 from support.waiting import scaled
 from torpor import MemorystoreChatMessageHistory
-from torpor.history.protocol import LAYOUTS
 from torpor.worker.deployment.services import Services
 from torpor.worker.deployment.settings import PREFIX
 from torpor.worker.erasure import orders

@@ -9,12 +9,12 @@ import pytest
 import redis
 
 from support.command import Torpor
-from support.foreign import Foreign
+from support.foreign import LAYOUTS, Foreign
 from support.paths import ROOT
 from support.servers import RedisServer
 from support.waiting import wait_until
 from torpor import MemorystoreChatMessageHistory
-from torpor.history.protocol import LAYOUTS, Layout
+from torpor.history.protocol import Layout
 
 PAGE = (ROOT / "docs" / "migrating.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from support.foreign import LAYOUTS
 from torpor.history.adoption import Adoption
-from torpor.history.protocol import LAYOUTS
 
 
 def test_an_adoption_that_an_older_version_has_begun_is_read() -> None:

@@ -13,13 +13,12 @@ import redis
 from langchain_core.messages import AIMessage, HumanMessage
 
 from support.command import Torpor
-from support.foreign import Foreign
+from support.foreign import LAYOUTS, Foreign
 from support.identity import bind
 from support.keyspace import dump, raw
 from support.servers import RedisServer
 from torpor import MemorystoreChatMessageHistory, MemorystoreSession
 from torpor.history.protocol import (
-    LAYOUTS,
     MAX_MESSAGE_BYTES,
     InvalidArgument,
     MessageNotSerializable,

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 import redis
 
+from support.foreign import LAYOUTS
 from support.keyspace import raw
 from support.session_states import CHECKPOINTS
 from support.stored_sessions import ALL, DAY, HOUR, MINUTE, A, B, C, claim_due, described, fill, snapshot_of
 from torpor.history import calls
 from torpor.history.adoption import Adoption
 from torpor.history.calls import Call
-from torpor.history.layout import LAYOUTS
 from torpor.history.protocol import Expiry, Lease, PurgeTarget, RestoreTicket, SessionStore
 from torpor.history.session import Origin, Page
 

@@ -26,7 +26,7 @@ from support.adopting import (
     leftovers,
     said,
 )
-from support.foreign import Foreign
+from support.foreign import LAYOUTS, Foreign
 from support.keyspace import dump, raw
 from support.observed import ObservedStore
 from support.servers import RedisServer
@@ -35,7 +35,6 @@ from support.watched_clients import WatchedRedis
 from torpor import MemorystoreChatMessageHistory
 from torpor.history import calls
 from torpor.history.protocol import (
-    LAYOUTS,
     InvalidArgument,
     Layout,
     NotAdoptable,

@@ -25,14 +25,13 @@ from support.adopting import (
     moments,
     said,
 )
-from support.foreign import Foreign
+from support.foreign import LAYOUTS, Foreign
 from support.keyspace import raw
 from support.observed import ObservedStore
 from support.servers import RedisServer, start_redis
 from torpor.history import calls
 from torpor.history.calls import Call
 from torpor.history.protocol import (
-    LAYOUTS,
     MessageCorrupt,
     RedisUnavailable,
     SessionStore,

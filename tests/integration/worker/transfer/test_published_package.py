@@ -13,12 +13,12 @@ import pytest
 import redis
 
 from support.command import Torpor
+from support.foreign import LAYOUTS
 from support.keyspace import raw
 from support.paths import TESTS
 from support.servers import RedisServer, missing
 from support.waiting import scaled
 from torpor import MemorystoreChatMessageHistory
-from torpor.history.protocol import LAYOUTS
 from torpor.worker.deployment.services import Services
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.outcome import Outcome

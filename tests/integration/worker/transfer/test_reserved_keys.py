@@ -9,11 +9,11 @@ import redis
 
 from support.adopting import TURN
 from support.command import Torpor
-from support.foreign import Foreign
+from support.foreign import LAYOUTS, Foreign
 from support.keyspace import dump, raw
 from torpor import MemorystoreChatMessageHistory
-from torpor.history.layout import RETURN_PREFIX
-from torpor.history.protocol import LAYOUTS, Layout, MessageCorrupt, NotAdoptable, SessionStore
+from torpor.history.formats.reserved import RETURN_PREFIX
+from torpor.history.protocol import Layout, MessageCorrupt, NotAdoptable, SessionStore
 
 RESERVED = [
     *("torpor", "torpor:celery:torpor", "torpor:celery:torpor\x06\x163", "torpor-events", "celery", "unacked"),

@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 from redis.crc import key_slot
 
+from support.foreign import LAYOUTS
 from torpor.history import calls
 from torpor.history.adoption import Adoption
 from torpor.history.calls import KEEP, Call, Deployment
 from torpor.history.expiry import Expiry
 from torpor.history.fields import STORED, by_name
 from torpor.history.keys import Keyspace
-from torpor.history.layout import LAYOUTS
 from torpor.history.outcomes import PurgeTarget, RebuiltMetadata, RestoreTicket
 from torpor.history.overview import ArchiveNote, Identity
 from torpor.history.policy import Policies

@@ -1,0 +1,97 @@
+"""The keys, the order and the elements of another library's sessions. Each format is a class over this one."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from torpor.history.elements import Shape, has_message_outline, is_message, shape
+from torpor.history.errors import InvalidArgument, InvalidSessionId, MessageCorrupt, NotAdoptable
+from torpor.history.formats.original import original_of, without_original
+from torpor.history.keys import encode_session_id
+from torpor.history.limits import is_too_deep
+
+_GLOB = re.compile(rb"[*?\[\]\\]")
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """An element as the session gets it; `converted` names its kind of message if it is not the library's bytes."""
+
+    element: bytes = field(repr=False)
+    converted: str | None = None
+
+
+def encode_text(text: str, what: str) -> bytes:
+    """The UTF-8 of a text; raises InvalidArgument, which names it as `what`."""
+    if not isinstance(text, str):
+        raise InvalidArgument(f"the {what} must be text, not {type(text).__name__}")
+    try:
+        return text.encode()
+    except UnicodeEncodeError as exc:
+        raise InvalidArgument(f"the {what} has a lone surrogate, which has no UTF-8 form") from exc
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Layout:
+    """A list under the key `prefix` + session id; each element is the JSON of LangChain's `message_to_dict`.
+
+    Messages that look as if they stood in the other order are refused, unless `check_order` is False.
+    """
+
+    # How the elements are written. The record of an adoption has it, so that whoever finishes it reads them the same.
+    elements: ClassVar[str] = "langchain"
+    # What a refusal says of an element that is not of this format.
+    no_element: ClassVar[str] = "not all of it is LangChain messages"
+
+    prefix: str = ""
+    newest_first: bool = False
+    check_order: bool = True
+
+    def __post_init__(self) -> None:
+        encode_text(self.prefix, "prefix")
+
+    def __eq__(self, other: object) -> bool:
+        """True if both read the same keys in the same way."""
+        return isinstance(other, Layout) and self._place == other._place
+
+    def __hash__(self) -> int:
+        return hash(self._place)
+
+    @property
+    def _place(self) -> tuple[str, str, bool]:
+        return self.elements, self.prefix, self.newest_first
+
+    def key(self, session_id: str) -> bytes:
+        """The key of a session; raises InvalidSessionId."""
+        return self.prefix.encode() + encode_session_id(session_id)
+
+    def session_id(self, key: bytes) -> str:
+        """The session id in a key; raises NotAdoptable if it is not a valid one."""
+        try:
+            session_id = key.removeprefix(self.prefix.encode()).decode()
+            encode_session_id(session_id)
+        except (UnicodeDecodeError, InvalidSessionId) as exc:
+            raise NotAdoptable(key, "its name is no session id") from exc
+        return session_id
+
+    def pattern(self, match: str) -> bytes:
+        """The pattern for SCAN that finds the keys whose session ids match the glob-style pattern `match`."""
+        return _GLOB.sub(rb"\\\g<0>", self.prefix.encode()) + encode_text(match, "pattern")
+
+    def take(self, element: bytes) -> Taken | None:
+        """The session's element for one of this format; None for anything else. Always the same for the same bytes."""
+        if is_message(element) or (is_too_deep(element) and has_message_outline(element)):
+            return Taken(element)
+        return None
+
+    def give(self, element: bytes) -> bytes:
+        """The element that this format has for one of a session; raises MessageCorrupt, without its position."""
+        if shape(element) is not Shape.MESSAGE or not is_message(element):
+            raise MessageCorrupt("is not a LangChain message")
+        original = original_of(element, self.elements)
+        # Only an original of which a message is made by conversion: no other text goes out under a message's name.
+        if original is not None and (taken := self.take(original)) and taken.converted:
+            return original
+        return without_original(element)
