@@ -8,13 +8,13 @@ from torpor.history.calls.adoption import (
     adopt,
     adoptions,
     begin_adoption,
+    delete_companion,
     delete_taken,
     end_adoption,
     give_back,
     peek_list,
     stage_return,
     take_list,
-    too_large,
 )
 from torpor.history.calls.archiving import attempts, commit, note_erased, release, renew, requeue, snapshot
 from torpor.history.calls.call import KEEP, Call, Deployment, Keep
@@ -90,6 +90,7 @@ __all__ = [
     "commit",
     "configure",
     "count_holds",
+    "delete_companion",
     "delete_taken",
     "drop_live",
     "due",
@@ -138,7 +139,6 @@ __all__ = [
     "stage",
     "stage_return",
     "take_list",
-    "too_large",
     "update",
     "waiting_since",
     "write_record",

@@ -126,8 +126,8 @@ FILES = {"{good}", "{bad}", "{other}", "{file}", "{folder}", "{out}"}
 # These become other processes, which the test starts; the demo has a deployment of its own.
 APART = {"demo", "worker", "beat", "serve-metrics"}
 
-# Tasks whose end is not logged if they find nothing to do.
-UNLOGGED = {"torpor.sweep", "torpor.sweep_purges", "torpor.expire"}
+# Tasks whose end Celery does not log, or not if they find nothing to do.
+UNLOGGED = {"torpor.sweep", "torpor.drain", "torpor.sweep_purges", "torpor.expire"}
 # Each task: the arguments of its calls, which all have needles where a person has a say.
 TASKS: dict[str, list[tuple[list[Any], dict[str, Any]]]] = {
     "torpor.sweep": [([], {}), ([REASON], {})],

@@ -441,7 +441,16 @@ APART |= {
     "nearest",
     "attempts",
 }
-APART |= {"add_events", "peek_list", "take_list", "delete_taken", "end_adoption", "adoptions", "stage_return"}
+APART |= {
+    "add_events",
+    "peek_list",
+    "take_list",
+    "delete_taken",
+    "delete_companion",
+    "end_adoption",
+    "adoptions",
+    "stage_return",
+}
 APART |= {
     "claimed",
     "give_back",

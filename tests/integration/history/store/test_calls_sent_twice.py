@@ -181,6 +181,11 @@ def _take_list(store: SessionStore) -> Call[Any]:
     return calls.take_list("torpor", "s", MEMORYSTORE, "4e5f", 2)
 
 
+def _delete_companion(store: SessionStore) -> Call[Any]:
+    raw(store.client, "HSET", "agents:session:s", "session_id", "s")
+    return calls.delete_companion(b"agents:session:s", "hash")
+
+
 def _delete_taken(store: SessionStore) -> Call[Any]:
     store.run(_take_list(store))
     [mark] = raw(store.client, "LRANGE", "torpor:adopting:{s}:s", -1, -1)
@@ -266,6 +271,7 @@ SECOND_REPLIES = {
     "finish_restore": "superseded",  # a reader then sees that the session is complete
     "abandon": "False",
     "take_list": "False",  # the caller looks, and finds its own mark
+    "delete_companion": "False",
     "delete_taken": "False",
     "end_adoption": "False",
     "adopt": "written=2",  # the adoption as it is by now: the caller goes on with it

@@ -180,6 +180,7 @@ SAMPLES: dict[str, list[Call[Any]]] = {
         calls.adopt(DEPLOYMENT, ADOPTION, ADOPTION, [b"{}"], expiry=EXPIRY, owner="ann", allow_reuse=True),
         calls.adopt(DEPLOYMENT, ADOPTION, ADOPTION, [b"{}"], expiry=Expiry(), owner=None, allow_reuse=False),
     ],
+    "delete_companion": [calls.delete_companion(b"agents:session:s", "hash")],
     "delete_taken": [calls.delete_taken("torpor", "s", LAYOUTS["memorystore"], "4e5f")],
     "end_adoption": [calls.end_adoption(DEPLOYMENT, ADOPTION)],
     "adoptions": [calls.adoptions(DEPLOYMENT, 7)],
@@ -223,6 +224,7 @@ LUA = [*SCRIPTS, *(f"lib/{name}" for name in INCLUDES)]
 
 # What the end of a key's name says about its type (see history/keys.py).
 TYPES = [
+    (rb"agents:session:s", "any"),
     (rb"torpor:config|\{torpor:events\}:(archive|measures|seen)", "hash"),
     (rb"torpor:events", "stream"),
     (rb"\{torpor:\d+\}:(due|q)", "zset"),
@@ -515,6 +517,7 @@ def test_a_script_is_known_by_the_sha1_of_what_is_sent() -> None:
 # What an application's operations run without a caller: under the token of a restore that a caller has begun, on the
 # other library's keys, and what compares owners itself.
 WITHOUT_A_CALLER = {"stage", "finish_restore", "abandon", "peek_list", "take_list", "delete_taken", "end_adoption"}
+WITHOUT_A_CALLER |= {"delete_companion"}
 WITHOUT_A_CALLER |= {"add_events", "assign_owner", "set_aside", "stage_return", "give_back", "configure"}
 
 
