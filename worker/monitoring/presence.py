@@ -99,6 +99,13 @@ def of_worker(connect: Callable[[], Services], in_work: Callable[[], Mapping[str
     return Presence(connect, who, says, then=samples.take)
 
 
+def last_seen(services: Services) -> timedelta | None:
+    """How long ago a worker, beat or a sweep was seen by this Redis; None if none was in the last day."""
+    noted = services.sessions.measures()
+    moments = [int(at) for who, at in noted.seen.items() if who.startswith("seen:")]
+    return noted.now - datetime.fromtimestamp(max(moments) / 1000, UTC) if moments else None
+
+
 def note_sweep(services: Services) -> None:
     """Note that a worker has swept."""
     _note_sweep(services, {"host": socket.gethostname()})
