@@ -62,6 +62,7 @@ WHO = {"owner", "reason", "requester"}
 # A command may repeat what its user has typed.
 COMMANDS: dict[str, tuple[set[str], list[list[str]]]] = {
     "status": (set(), [[], ["--json"]]),
+    "top": (set(), [["--once"], ["--json"]]),
     "deployment": (set(), [["--json"], ["recover", "--dry-run"], ["recover", "--give-up", NONE]]),
     "sessions": ({"owner", "reason"}, [[], ["--json"]]),
     "show": (SAID | {"owner", "name"}, [[AWAKE], [AWAKE, "--json"], [NONE]]),

@@ -34,6 +34,7 @@ class Format(StrEnum):
     MEMORYSTORE = "memorystore"
     COMMUNITY = "community"
     LANGCHAIN_JS = "langchain-js"
+    OPENAI_AGENTS = "openai-agents"
 
 
 def import_(

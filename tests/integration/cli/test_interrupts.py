@@ -31,6 +31,7 @@ pytestmark = pytest.mark.slow
 PURGE = "20260101T120000Z-0000000a"
 CALLS = [
     ["status"],
+    ["top"],
     ["deployment"],
     ["deployment", "recover", "--yes"],
     ["sessions"],

@@ -59,6 +59,7 @@ TOLD: list[tuple[list[str], list[str]]] = [
     (["unhold", "--owner", OWNER], [OWNER]),
     (["bucket"], ["archive"]),
     (["status"], ["archive"]),
+    (["top", "--once"], ["live in Redis", "oldest waiting", "noeviction"]),
     (["adopt", "--match", "*", "--format", "community"], ["adopted"]),
     (["import", "{file}"], ["imported"]),
     (["hold", "--session", AWAKE, "--reason", "r"], ["held"]),
@@ -69,6 +70,7 @@ TOLD: list[tuple[list[str], list[str]]] = [
 # For programs: a call of each command that takes --json.
 FOR_PROGRAMS = [
     ["status"],
+    ["top"],
     ["deployment"],
     ["sessions"],
     ["show", AWAKE],
