@@ -1,4 +1,4 @@
-"""The command by which conversations leave, to files and to another library."""
+"""The command by which conversations leave: as lines, as tables, and to another library."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from torpor.worker.cli.format import Format
 from torpor.worker.cli.shared import services_of
 from torpor.worker.deployment import catalog
 from torpor.worker.deployment.services import Services
-from torpor.worker.transfer import adopt, json_lines, output_file
+from torpor.worker.transfer import adopt, json_lines, new_folder, output_file
 from torpor.worker.transfer.give_back import check_keys, give_back, returned
-from torpor.worker.wake.read import open_transcript
+from torpor.worker.wake.read import Transcript, open_transcript
 
 
 def export(
@@ -40,10 +40,14 @@ def export(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write to this file instead of standard output.")
     ] = None,
+    parquet: Annotated[
+        str | None,
+        typer.Option(metavar="FOLDER", help="Write Parquet files to this new folder, or to gs://bucket/prefix."),
+    ] = None,
+    to: Annotated[Format | None, typer.Option("--to", help="Write to keys that this library reads.")] = None,
     to_memorystore: Annotated[
         bool, typer.Option("--to-memorystore", help="The older name of --to memorystore.")
     ] = False,
-    to: Annotated[Format | None, typer.Option("--to", help="Write to keys that this library reads.")] = None,
     prefix: Annotated[
         str | None,
         typer.Option(
@@ -53,7 +57,7 @@ def export(
     ] = None,
     ttl: Annotated[int | None, typer.Option(help="With --to: the TTL of the keys, in seconds.")] = None,
 ) -> None:
-    """Copy sessions to a file, or back to another library.
+    """Copy sessions to a file, to tables, or back to another library.
 
     The sessions stay asleep. Each becomes one JSON line, which torpor import reads. An existing file is replaced as a
     whole, at the end.
@@ -61,30 +65,37 @@ def export(
     With --all, sessions that can't be read are named, the others are exported, and the exit code is 1. An existing file
     then stays as it is, and the others are in FILE.incomplete.
 
+    With --parquet, each message becomes a row of a Parquet file, in a folder for each day. Nothing may be at the place
+    yet. All files appear there at the end.
+
     Before you give sessions back with --to, remove adopt= from the history of your application: it would adopt them
     again. The copies stand below a prefix, so that no session id names a key of another program. A session whose key
     would be one of Torpor's or Celery's is refused, and so is one with a message that the format can't say.
 
     Example: torpor export user-42 -o user-42.jsonl
 
+    Example: torpor export --all --parquet gs://my-bucket/tables/monday
+
     Example: torpor export --all --to langchain-js
 
     """
     if bool(session) == all_:
         raise InvalidArgument("name sessions, or give --all")
-    to = Format.MEMORYSTORE if to_memorystore and to is None else to
-    if (to and output) or ((ttl, prefix) != (None, None) and not to):
-        raise InvalidArgument("--output is for JSON lines, --ttl and --prefix are for --to")
+    if [bool(output), parquet is not None, to is not None, to_memorystore].count(True) > 1:
+        raise InvalidArgument("give only one of --output, --parquet, --to and --to-memorystore")
+    to = Format.MEMORYSTORE if to_memorystore else to
+    if (ttl, prefix) != (None, None) and not to:
+        raise InvalidArgument("--ttl and --prefix are for --to")
     expiry = Expiry.of_seconds(ttl)
     services = services_of(context)
     named = [check_session_id(each) for each in session or []]
     failures = _Failures()
     if to:
         _return(services, named, returned(FORMATS[to], prefix), expiry, failures)
-    elif all_:
-        _write(_all_lines(services, failures), output, failures)
+    elif parquet is not None:
+        _write_tables(services, named, parquet, failures)
     else:
-        _write(_lines(services, named), output, failures)
+        _write(_lines(services, named) if named else _all_lines(services, failures), output, failures)
 
 
 def _return(services: Services, named: Sequence[str], place: Layout, expiry: Expiry, failures: _Failures) -> None:
@@ -144,6 +155,39 @@ def _write(lines: Iterator[bytes], output: Path | None, failures: _Failures) -> 
     except OSError as exc:
         raise InvalidArgument(f"{output} can't be written: {exc.strerror}") from exc
     failures.check(f"; the others are in {written}")
+
+
+def _write_tables(services: Services, named: Sequence[str], target: str, failures: _Failures) -> None:
+    """Write the named sessions, or all if none is named, as Parquet files."""
+    try:
+        from torpor.worker.transfer.parquet import DayFiles
+    except ModuleNotFoundError as exc:
+        raise InvalidArgument(
+            f"--parquet needs a package that is missing: pip install 'torpor[parquet]' ({exc})"
+        ) from exc
+    count = 0
+    with new_folder.written(target) as folder, console.progress(len(named) or None) as bars:
+        task = bars.add_task("exporting", total=len(named) or None)
+        with DayFiles(folder) as files:
+            for session_id, transcript in _transcripts(services, named, failures):
+                files.add(session_id, transcript)
+                count += 1
+                bars.advance(task)
+    console.say(f"exported: {count:,} sessions, {files.rows:,} rows, to {console.one_line(target)}")
+    failures.check(f"; the others are in {target}")
+
+
+def _transcripts(services: Services, named: Sequence[str], failures: _Failures) -> Iterator[tuple[str, Transcript]]:
+    """The named sessions, or all that can be read."""
+    for session_id in named or catalog.everything(services, failures.add):
+        try:
+            with open_transcript(services, session_id) as transcript:
+                yield session_id, transcript
+        except (SessionNotFound, PermanentError, TranscriptChanged) as error:
+            if named:
+                raise
+            if not isinstance(error, SessionNotFound):  # which is one that was purged
+                failures.add(session_id, error)
 
 
 def _give_all_back(services: Services, place: Layout, expiry: Expiry, failures: _Failures) -> None:
