@@ -22,7 +22,7 @@ from torpor.history.calls.configuration import configure
 from torpor.history.calls.emptying import clear, pop
 from torpor.history.calls.erasure import drop_live, purge, rebase
 from torpor.history.calls.events import add_events, archive_health
-from torpor.history.calls.figures import count_holds, figures, measures, note_seen, waiting_since
+from torpor.history.calls.figures import add_sample, count_holds, figures, measures, note_seen, samples, waiting_since
 from torpor.history.calls.holding import (
     find_hold,
     find_owner_hold,
@@ -74,6 +74,7 @@ __all__ = [
     "WrittenRecord",
     "abandon",
     "add_events",
+    "add_sample",
     "adopt",
     "adoptions",
     "append",
@@ -134,6 +135,7 @@ __all__ = [
     "renew",
     "requeue",
     "rewrite",
+    "samples",
     "set_aside",
     "snapshot",
     "stage",

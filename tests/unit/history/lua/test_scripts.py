@@ -134,6 +134,8 @@ SAMPLES: dict[str, list[Call[Any]]] = {
     "count_holds": [calls.count_holds(DEPLOYMENT, [7]), calls.count_holds(DEPLOYMENT, SHARDS)],
     "note_seen": [calls.note_seen(DEPLOYMENT, "beat", {"version": "1"}, HOUR)],
     "measures": [calls.measures(DEPLOYMENT)],
+    "add_sample": [calls.add_sample(DEPLOYMENT, {"live": 1}, least=HOUR, keep=10)],
+    "samples": [calls.samples(DEPLOYMENT, HOUR, "", 10), calls.samples(DEPLOYMENT, HOUR, "1-0", 10)],
     "claimed": [calls.claimed(DEPLOYMENT, 7, 10)],
     "nearest": [calls.nearest(DEPLOYMENT, 7, 10)],
     "end_election": [calls.end_election(DEPLOYMENT, [7]), calls.end_election(DEPLOYMENT, SHARDS)],
@@ -226,7 +228,7 @@ LUA = [*SCRIPTS, *(f"lib/{name}" for name in INCLUDES)]
 TYPES = [
     (rb"agents:session:s", "any"),
     (rb"torpor:config|\{torpor:events\}:(archive|measures|seen)", "hash"),
-    (rb"torpor:events", "stream"),
+    (rb"torpor:events|\{torpor:events\}:samples", "stream"),
     (rb"\{torpor:\d+\}:(due|q)", "zset"),
     (rb"\{torpor:\d+\}:(t|h|a)", "hash"),
     (rb"\{torpor:\d+\}:l", "string"),
