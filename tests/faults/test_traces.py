@@ -68,6 +68,7 @@ COMMANDS: dict[str, tuple[set[str], list[list[str]]]] = {
     "show": (SAID | {"owner", "name"}, [[AWAKE], [AWAKE, "--json"], [NONE]]),
     "archive": (set(), [[AWAKE], [AWAKE, "--json"], [BAD], [NONE]]),
     "sweep": (set(), [["--once"], ["--once", "--json"], ["--dry-run"]]),
+    "sql": (set(), [["duckdb"], ["clickhouse"], ["bigquery"]]),
     "restore": (set(), [[ASLEEP], [ASLEEP, "--json"], [NONE]]),
     "separate": (set(), [[ASLEEP], [NONE]]),
     "hold": (

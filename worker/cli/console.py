@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
     from rich.status import Status
 
-    from torpor.worker.cli.speech import Speech
+    from torpor.worker.transfer.speech import Speech
 
 # Large text is printed in pieces of so many characters or bytes, because each step makes a copy.
 _PIECE = 256 * 1024

@@ -106,7 +106,7 @@ def show(context: typer.Context, session: Session, *, as_json: Json = False) -> 
         if as_json:
             console.print_json_parts(json_lines.export_line(session, transcript.elements, transcript.owner))
             return
-        from torpor.worker.cli.speech import NAMED, speeches  # loads LangChain
+        from torpor.worker.transfer.speech import NAMED, speeches  # loads LangChain
 
         corrupt: list[int] = []
         console.print_transcript(speeches(transcript.elements, corrupt))

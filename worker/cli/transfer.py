@@ -180,7 +180,7 @@ def _value(element: bytes) -> Any:
 
 def _extract(found: Adoptable) -> str:
     """The first and the last message for people."""
-    from torpor.worker.cli.speech import speeches  # loads LangChain
+    from torpor.worker.transfer.speech import speeches  # loads LangChain
 
     ends = [found.first, found.last][: found.total]
     said = (

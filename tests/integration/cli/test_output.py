@@ -65,6 +65,7 @@ TOLD: list[tuple[list[str], list[str]]] = [
     (["hold", "--session", AWAKE, "--reason", "r"], ["held"]),
     (["assign-owner", "--match", AWAKE, "--owner", OWNER, "--dry-run"], ["assign"]),
     (["separate", ASLEEP], [ASLEEP]),
+    (["sql", "duckdb"], ["archive", "torpor_messages"]),
 ]
 # For programs: a call of each command that takes --json.
 FOR_PROGRAMS = [
@@ -95,7 +96,7 @@ FOR_PROGRAMS = [
     ["separate", ASLEEP],
 ]
 # Commands that print no results of their own, or take no --json.
-NOT_FOR_PROGRAMS = {"demo", "worker", "beat", "serve-metrics", "export", "requeue"}
+NOT_FOR_PROGRAMS = {"demo", "worker", "beat", "serve-metrics", "export", "requeue", "sql"}
 
 
 @pytest.fixture(autouse=True)
