@@ -50,8 +50,9 @@ LOOKING = [
 OF_REDIS = ["sessions", "events", "quarantine", "requeue --all", "status --no-archive"]
 # This tells of sides that do not belong together, too.
 TELLING = ["status"]
-# Not doors: the identity itself, a deployment of its own, processes that the tests below start, and one that counts.
-APART = {"deployment", "demo", "worker", "beat", "serve-metrics"}
+# Not doors: the identity itself, a deployment of its own, processes that the tests below start,
+# one that counts, and one that asks nobody.
+APART = {"deployment", "demo", "worker", "beat", "serve-metrics", "scripts"}
 
 
 @pytest.fixture
