@@ -80,6 +80,13 @@ def metrics_table() -> str:
     return markdown()
 
 
+def instruments_table() -> str:
+    """Every metric that OpenTelemetry gets."""
+    from torpor.worker.meters import markdown
+
+    return markdown()
+
+
 def settings_table() -> str:
     """Every setting, its default and its description, as the settings class has them."""
     from pydantic import SecretStr
@@ -132,16 +139,17 @@ def _path(name: str) -> str:
 GENERATED: dict[str, Callable[[], str]] = {
     "settings": settings_table,
     "metrics": metrics_table,
+    "instruments": instruments_table,
     "commands": commands,
     "api": public_names,
 }
-# The pages that the repository shows with their tables: page -> generated part.
-WRITTEN = {"reference/settings.md": "settings", "metrics.md": "metrics"}
+# The pages that the repository shows with their tables: generated part -> page.
+WRITTEN = {"settings": "reference/settings.md", "metrics": "metrics.md", "instruments": "metrics.md"}
 
 
 def main() -> None:
     """Write the tables of settings and of metrics into the repository."""
-    for name, part in WRITTEN.items():
+    for part, name in WRITTEN.items():
         page = ROOT / "docs" / name
         page.write_text(filled(page.read_text(encoding="utf-8"), part, GENERATED[part]()), encoding="utf-8")
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Self
 
-from torpor.history.errors import MessageCorrupt
+from torpor.history.errors import MessageCorrupt, NotAdoptable
 from torpor.history.formats.known import recorded
 from torpor.history.formats.layout import Layout
 
@@ -36,11 +36,15 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Adoptable:
-    """A session that can be adopted: how many messages it has, and the oldest and the newest as JSON bytes."""
+    """A session that can be adopted: how many messages it has, and the oldest and the newest as JSON bytes.
+
+    `converted` has the kinds of messages that will be converted, each with how many there are.
+    """
 
     total: int
     first: bytes = field(repr=False)
     last: bytes = field(repr=False)
+    converted: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,3 +100,9 @@ class Adoption:
 
     def __bytes__(self) -> bytes:
         return b"%d:%b" % (self.since_ms, self.state)
+
+
+def too_large(key: bytes, position: int, max_bytes: int) -> NotAdoptable:
+    """The error for a message that is above the limit."""
+    reason = f"a message has more than {max_bytes:,} bytes (max_message_bytes, TORPOR_MAX_MESSAGE_BYTES)"
+    return NotAdoptable(key, reason, f"message {position}: ")

@@ -14,6 +14,9 @@ from pydantic_core import from_json
 _AS_TEXT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _AS_ASCII = json.JSONEncoder(separators=(",", ":"))
 
+# The member of an element in which a message that was converted has its original (see formats/original.py).
+ORIGINAL = "original"
+
 # As LangChain's own histories and Torpor write it: the type comes first.
 _OUTLINE = re.compile(rb'\s*\{\s*"type"\s*:\s*"[^"\\]{1,100}"\s*,\s*"data"\s*:\s*\{')
 
@@ -61,6 +64,11 @@ def is_record(element: bytes) -> bool:
     return element[:1] in (b"\x01", b"\x02")
 
 
+def is_message_outline(value: dict[str, Any]) -> bool:
+    """True if a JSON object has the members of a stored LangChain message, and no other."""
+    return value.keys() - {ORIGINAL} == {"type", "data"}
+
+
 class Shape(StrEnum):
     """The frameworks' kinds of elements."""
 
@@ -76,7 +84,7 @@ def shape(element: bytes) -> Shape | None:
         return None
     if not isinstance(value, dict):
         return None
-    if value.keys() == {"type", "data"}:
+    if is_message_outline(value):
         return Shape.MESSAGE
     return Shape.ITEM if isinstance(value.get("role", value.get("type")), str) else None
 

@@ -1,5 +1,5 @@
 # What Torpor needs of Google Cloud: a bucket, Memorystore for Valkey with IAM and TLS, and accounts with just the
-# permissions that docs/operations.md names.
+# permissions that docs/security.md names.
 
 # The archive
 

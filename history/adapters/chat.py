@@ -19,6 +19,7 @@ from torpor.history.conversation import Archive, Conversation
 from torpor.history.elements import Shape
 from torpor.history.errors import ClientMismatch, InvalidArgument
 from torpor.history.expiry import Expiry, check_seconds
+from torpor.history.formats.known import to_layout
 from torpor.history.formats.layout import Layout
 from torpor.history.keys import DEFAULT_NAMESPACE
 from torpor.history.limits import MAX_MESSAGE_BYTES
@@ -76,10 +77,10 @@ class MemorystoreChatMessageHistory(BaseChatMessageHistory):
         With `archive`, the first read wakes a session that sleeps, and can raise the archive's errors.
 
         With `adopt`, the first use takes over another library's messages of the session: "memorystore"
-        (langchain-google-memorystore-redis), "community" (RedisChatMessageHistory of langchain-community) or a Layout.
-        They come after the messages that are in Redis already, so use `adopt` before you adopt in bulk. If `ttl` is not
-        given, the rest of the key's TTL becomes the session's. Takes one more round trip; raises NotAdoptable and
-        OwnerMismatch.
+        (langchain-google-memorystore-redis), "community" (RedisChatMessageHistory of langchain-community),
+        "langchain-js" (RedisChatMessageHistory of LangChain.js) or a Layout. They come after the messages that are in
+        Redis already, so use `adopt` before you adopt in bulk. If `ttl` is not given, the rest of the key's TTL becomes
+        the session's. Takes one more round trip; raises NotAdoptable and OwnerMismatch.
         """
         self._conversation = Conversation(
             client,
@@ -89,7 +90,7 @@ class MemorystoreChatMessageHistory(BaseChatMessageHistory):
             assign_owner=assign_owner,
             allow_reuse=allow_reuse,
             archive=archive,
-            adopt=adopt,
+            adopt=None if adopt is None else to_layout(adopt, Shape.MESSAGE),
             max_message_bytes=max_message_bytes,
             namespace=namespace,
             shards=shards,

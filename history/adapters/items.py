@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from torpor.history.elements import find_unserializable, parse_json, to_json_line
+from torpor.history.elements import find_unserializable, is_message_outline, parse_json, to_json_line
 from torpor.history.errors import MessageCorrupt, MessageNotSerializable
 from torpor.history.limits import nested_too_deep
 
@@ -42,4 +42,4 @@ def decode_item(element: bytes) -> dict[str, Any]:
 
 def _is_message(value: dict[str, Any]) -> bool:
     """True if it has the form of a stored LangChain message."""
-    return value.keys() == {"type", "data"} and isinstance(value["data"], dict)
+    return is_message_outline(value) and isinstance(value["data"], dict)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 from torpor.history.elements import Shape, has_message_outline, is_message, shape
 from torpor.history.errors import InvalidArgument, InvalidSessionId, MessageCorrupt, NotAdoptable
+from torpor.history.formats.original import original_of, without_original
 from torpor.history.keys import encode_session_id
 from torpor.history.limits import is_too_deep
 
@@ -43,6 +45,10 @@ class Layout:
     elements: ClassVar[str] = "langchain"
     # What a refusal says of an element that is not of this format.
     no_element: ClassVar[str] = "not all of it is LangChain messages"
+    # Which framework reads the session.
+    shape: ClassVar[Shape] = Shape.MESSAGE
+    # False if two formats have lists of the same name, in the one order and in the other.
+    order_is_certain: ClassVar[bool] = False
 
     prefix: str = ""
     newest_first: bool = False
@@ -79,6 +85,14 @@ class Layout:
         """The pattern for SCAN that finds the keys whose session ids match the glob-style pattern `match`."""
         return _GLOB.sub(rb"\\\g<0>", self.prefix.encode()) + encode_text(match, "pattern")
 
+    def claims(self, key: bytes) -> bool:
+        """True if the name of a key says that it is of this format, and of none with a shorter prefix."""
+        return key.startswith(self.prefix.encode())
+
+    def companions(self, session_id: str) -> Mapping[bytes, str]:  # noqa: ARG002 - for formats that have some
+        """The keys that the library keeps beside the list of a session, each with its type; they go with the list."""
+        return {}
+
     def take(self, element: bytes) -> Taken | None:
         """The session's element for one of this format; None for anything else. Always the same for the same bytes."""
         if is_message(element) or (is_too_deep(element) and has_message_outline(element)):
@@ -89,4 +103,8 @@ class Layout:
         """The element that this format has for one of a session; raises MessageCorrupt, without its position."""
         if shape(element) is not Shape.MESSAGE or not is_message(element):
             raise MessageCorrupt("is not a LangChain message")
-        return element
+        original = original_of(element, self.elements)
+        # Only an original of which a message is made by conversion: no other text goes out under a message's name.
+        if original is not None and (taken := self.take(original)) and taken.converted:
+            return original
+        return without_original(element)

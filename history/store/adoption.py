@@ -6,7 +6,7 @@ has five steps, each atomic, and the next adopter continues where the last one s
 1. begin_adoption  writes a record of the adoption in our slot; each session has at most one
 2. take_list       renames the other library's list within its slot, and gives it a token
 3. adopt           appends a page of it to our session and updates the record, both in our slot
-4. delete_taken    deletes the taken list, when all of it is written
+4. delete_taken    deletes the taken list, when all of it is written; delete_companion what that library had beside it
 5. end_adoption    deletes the record
 
 An adopter looks at the taken list only after it has read the record, and a record ends only when its list is gone.
@@ -17,17 +17,18 @@ the record's is a new one, because the record's own list has been written and de
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sized
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Protocol
 
 from torpor.history import calls
-from torpor.history.adoption import Adoptable, Adoption, Look
+from torpor.history.adoption import Adoptable, Adoption, Look, too_large
 from torpor.history.errors import InvalidArgument, MessageCorrupt, NotAdoptable, SessionPurged
 from torpor.history.expiry import Expiry
 from torpor.history.formats.known import other_format
-from torpor.history.formats.layout import Layout
+from torpor.history.formats.layout import Layout, Taken
 from torpor.history.formats.reserved import RETURN_PREFIX, check_return_key
 from torpor.history.keys import is_torpors_list
 from torpor.history.limits import MAX_MESSAGE_BYTES
@@ -155,7 +156,8 @@ class _Adopter:
 
     async def look(self) -> Adoptable | None:
         """Find the messages to adopt, and show the first and the last."""
-        found = await self.find()
+        converted: Counter[str] = Counter()
+        found = await self.find(converted)
         first = await self._peek(0) if found else None
         last = await self._peek(first.total - 1) if first else None
         if not (first and first.messages and last and last.messages):
@@ -163,24 +165,35 @@ class _Adopter:
         info = await self._info(self.owner)
         if info and info.status is Status.PURGED and not self.allow_reuse:
             raise SessionPurged(f"session {self.session_id!r} was purged")
-        return Adoptable(first.total, first.messages[0], last.messages[-1])
+        return Adoptable(first.total, self._taken(first.messages[0]), self._taken(last.messages[-1]), converted)
 
-    async def find(self) -> Look | None:
-        """Find the messages to adopt, and check all of them unless they are taken already; raises NotAdoptable."""
+    async def find(self, converted: Counter[str] | None = None) -> Look | None:
+        """Find the messages to adopt, and check all of them unless they are taken already; raises NotAdoptable.
+
+        Counts in `converted` the kinds of messages that will be converted.
+        """
         key = self._checked_key()
         order = Order()
         found = await self._peek(0)
         while found and found.token is None:
             for position, element in enumerate(found.messages, found.start):
-                taken = self.layout.take(element)
-                if taken is None:
-                    raise NotAdoptable(key, self.layout.no_element, f"message {position}: ")
+                taken = self._checked(key, element, position)
                 order.add(taken.element)
+                if taken.converted and converted is not None:
+                    converted[taken.converted] += 1
             if found.stop >= found.total:
                 await self._check_order(key, order)
                 break
             found = await self._peek(found.stop)
         return found
+
+    def _checked(self, key: bytes, element: bytes, position: int) -> Taken:
+        taken = self.layout.take(element)
+        if taken is None:
+            raise NotAdoptable(key, self.layout.no_element, f"message {position}: ")
+        if len(taken.element) > self.max_bytes:  # it was not before it was converted
+            raise too_large(key, position, self.max_bytes)
+        return taken
 
     def _checked_key(self) -> bytes:
         """The other library's key; raises NotAdoptable if it is another's, whatever stands there."""
@@ -205,6 +218,8 @@ class _Adopter:
             if adoption.token == look.token and adoption.written >= look.total:
                 await self._delete_taken(look.token)
                 break
+        for companion in self.layout.companions(self.session_id).items():
+            await self.runner.perform(calls.delete_companion(*companion))
         await self.runner.perform(calls.end_adoption(await self.runner.deployed(), adoption))
         return moved
 
@@ -215,6 +230,7 @@ class _Adopter:
         """
         if (
             not self.layout.check_order
+            or self.layout.order_is_certain
             or not order.seems_wrong
             or not (order.is_wrong or await self._info(ANY_OWNER) is None)
         ):

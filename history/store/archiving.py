@@ -15,8 +15,8 @@ from torpor.history.outcomes import CommitOutcome, PurgeTarget, Purging
 from torpor.history.overview import Ending
 from torpor.history.owners import ANY_OWNER
 from torpor.history.session import Lease, Page, SessionInfo
+from torpor.history.store.blocking_runner import BlockingRunner
 from torpor.history.store.operation import Operation
-from torpor.history.store.runner import BlockingRunner
 
 T = TypeVar("T")
 

@@ -8,8 +8,8 @@ from datetime import timedelta
 from torpor.history import calls
 from torpor.history.errors import TorporError
 from torpor.history.outcomes import PurgeTarget, Purging
+from torpor.history.store.blocking_runner import BlockingRunner
 from torpor.history.store.operation import Operation
-from torpor.history.store.runner import BlockingRunner
 
 
 class Erasure(BlockingRunner):

@@ -7,8 +7,8 @@ from typing import Any
 
 from torpor.history import calls
 from torpor.history.keys import events_key
+from torpor.history.store.blocking_runner import BlockingRunner
 from torpor.history.store.operation import Operation
-from torpor.history.store.runner import BlockingRunner
 
 
 class Events(BlockingRunner):

@@ -9,7 +9,7 @@ from torpor.history.clients.blocking import run_sync
 from torpor.history.errors import TorporError
 from torpor.history.keys import encode_session_id
 from torpor.history.overview import Identity
-from torpor.history.store.runner import BlockingRunner
+from torpor.history.store.blocking_runner import BlockingRunner
 
 
 class Identities(BlockingRunner):

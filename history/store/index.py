@@ -18,8 +18,8 @@ from torpor.history.overview import ShardOverview, ShardPoll
 from torpor.history.owners import ANY_OWNER
 from torpor.history.session import Lease, SessionInfo, Status
 from torpor.history.store.announcements import Announcements
+from torpor.history.store.blocking_runner import BlockingRunner
 from torpor.history.store.operation import Operation
-from torpor.history.store.runner import BlockingRunner
 
 T = TypeVar("T")
 

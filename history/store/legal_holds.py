@@ -8,8 +8,8 @@ from typing import TypeVar
 from torpor.history import calls
 from torpor.history.errors import TorporError
 from torpor.history.session import HoldRecord, HoldRecords, LegalHold
+from torpor.history.store.blocking_runner import BlockingRunner
 from torpor.history.store.operation import Operation
-from torpor.history.store.runner import BlockingRunner
 
 T = TypeVar("T")
 

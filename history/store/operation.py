@@ -10,7 +10,8 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 from torpor.history.calls import Call, Deployment
 from torpor.history.clients.blocking import run_sync
 from torpor.history.store.any_owner import for_any_owner
-from torpor.history.store.runner import BlockingRunner, Operations, Runner
+from torpor.history.store.blocking_runner import BlockingRunner
+from torpor.history.store.runner import Operations, Runner
 
 T = TypeVar("T")
 P = ParamSpec("P")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from torpor.history import calls
 from torpor.history.errors import TorporError
-from torpor.history.store.runner import BlockingRunner
+from torpor.history.store.blocking_runner import BlockingRunner
 
 
 class Owners(BlockingRunner):

@@ -14,7 +14,7 @@ from redis.lock import Lock
 from torpor.history.clients.kinds import ClientKind
 from torpor.history.errors import RedisMemoryFull, TorporError
 from torpor.history.keys import purge_failure_key, purge_lock_key
-from torpor.history.store.runner import BlockingRunner
+from torpor.history.store.blocking_runner import BlockingRunner
 
 _FAILURE_KEPT = timedelta(days=7)
 

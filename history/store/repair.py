@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from torpor.history import calls
 from torpor.history.formats.layout import Layout
 from torpor.history.keys import adopted_key, adopting_pattern, own_keys
+from torpor.history.store.blocking_runner import BlockingRunner
 from torpor.history.store.operation import Operation
-from torpor.history.store.runner import BlockingRunner
 
 
 class Repair(BlockingRunner):

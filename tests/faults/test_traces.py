@@ -62,11 +62,13 @@ WHO = {"owner", "reason", "requester"}
 # A command may repeat what its user has typed.
 COMMANDS: dict[str, tuple[set[str], list[list[str]]]] = {
     "status": (set(), [[], ["--json"]]),
+    "top": (set(), [["--once"], ["--json"]]),
     "deployment": (set(), [["--json"], ["recover", "--dry-run"], ["recover", "--give-up", NONE]]),
     "sessions": ({"owner", "reason"}, [[], ["--json"]]),
     "show": (SAID | {"owner", "name"}, [[AWAKE], [AWAKE, "--json"], [NONE]]),
     "archive": (set(), [[AWAKE], [AWAKE, "--json"], [BAD], [NONE]]),
     "sweep": (set(), [["--once"], ["--once", "--json"], ["--dry-run"]]),
+    "sql": (set(), [["duckdb"], ["clickhouse"], ["bigquery"]]),
     "restore": (set(), [[ASLEEP], [ASLEEP, "--json"], [NONE]]),
     "separate": (set(), [[ASLEEP], [NONE]]),
     "hold": (
@@ -126,8 +128,8 @@ FILES = {"{good}", "{bad}", "{other}", "{file}", "{folder}", "{out}"}
 # These become other processes, which the test starts; the demo has a deployment of its own, and scripts none.
 APART = {"demo", "worker", "beat", "serve-metrics", "scripts"}
 
-# Tasks whose end is not logged if they find nothing to do.
-UNLOGGED = {"torpor.sweep", "torpor.sweep_purges", "torpor.expire"}
+# Tasks whose end Celery does not log, or not if they find nothing to do.
+UNLOGGED = {"torpor.sweep", "torpor.drain", "torpor.sweep_purges", "torpor.expire"}
 # Each task: the arguments of its calls, which all have needles where a person has a say.
 TASKS: dict[str, list[tuple[list[Any], dict[str, Any]]]] = {
     "torpor.sweep": [([], {}), ([REASON], {})],

@@ -226,8 +226,8 @@ def test_the_bucket_is_as_torpor_bucket_wants_it() -> None:
     assert "default_event_based_hold" not in bucket
 
 
-def test_the_accounts_have_the_permissions_that_the_operations_page_names() -> None:
-    page = (ROOT / "docs" / "operations.md").read_text()
+def test_the_accounts_have_the_permissions_that_the_security_page_names() -> None:
+    page = (ROOT / "docs" / "security.md").read_text().partition("### Permissions on the bucket")[2].partition("\n#")[0]
     roles = of_kind("resource")
     granted = {
         permission

@@ -163,7 +163,9 @@ FLOORS: dict[str, list[str]] = {
     "worker.errors": [],
     "worker.failpoints": [],
     "worker.control_characters": [],
-    "worker.measures": [],
+    "worker.quantities": [],
+    "worker.meters": [],
+    "worker.measures": ["worker.meters"],
     "worker.tracing": [],
     "worker.logs": ["worker.tracing", "worker.errors", "worker.control_characters"],
     "worker.archive": ["worker.errors", "worker.measures"],
@@ -209,6 +211,7 @@ FLOORS: dict[str, list[str]] = {
     ],
     "worker.ops": [
         "worker.errors",
+        "worker.quantities",
         "worker.failpoints",
         "worker.archive",
         "worker.deployment",
@@ -233,6 +236,7 @@ FLOORS: dict[str, list[str]] = {
     "worker.cli": [
         "worker.errors",
         "worker.control_characters",
+        "worker.quantities",
         "worker.archive",
         "worker.deployment",
         "worker.retention",

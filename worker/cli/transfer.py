@@ -29,10 +29,12 @@ _EXTRACT = 60
 
 
 class Format(StrEnum):
-    """Sessions of langchain-google-memorystore-redis, or of langchain-community's RedisChatMessageHistory."""
+    """The libraries whose sessions can be adopted: the names of all formats."""
 
     MEMORYSTORE = "memorystore"
     COMMUNITY = "community"
+    LANGCHAIN_JS = "langchain-js"
+    OPENAI_AGENTS = "openai-agents"
 
 
 def import_(
@@ -135,17 +137,24 @@ def adopt(
             progress=lambda: bars.advance(task),
         )
     if as_json:
-        planned = {"planned": _as_json(result.planned, owners)} if dry_run else {}
+        planned = {"converted": result.converted, "planned": _as_json(result.planned, owners)} if dry_run else {}
         left_alone = {reason: asdict(each) for reason, each in result.left.items()}
         counts = {"sessions": result.sessions, "messages": result.messages, "left": left_alone}
         console.print_json({**counts, **planned, "dry_run": dry_run})
         return
-    verb = "would adopt" if dry_run else "adopted"
+    _tell(result, owners, "would adopt" if dry_run else "adopted")
+
+
+def _tell(result: adopting.Adopted, owners: OwnerRule, verb: str) -> None:
+    """Show people what was adopted, or would be."""
     for session_id, found in result.planned.items():
         owner = owners.owner(session_id)
         of_owner = "" if owner is None else f"of owner {console.one_line(owner)}, "
         console.say(f"{console.one_line(session_id)}: {of_owner}{found.total:,} messages, {_extract(found)}")
     console.say(f"{verb}: {result.sessions:,} sessions, {result.messages:,} messages")
+    if result.converted:
+        kinds = ", ".join(f"{count:,} {console.one_line(kind)}" for kind, count in sorted(result.converted.items()))
+        console.say(f"would convert, and keep the originals of: {kinds}")
     for reason, left in result.left.items():
         console.say(f"not adopted: {left.count:,}, such as {console.one_line(left.example)}: {reason}")
 
@@ -156,6 +165,7 @@ def _as_json(planned: Mapping[str, Adoptable], owners: OwnerRule) -> list[dict[s
             "session_id": session_id,
             "owner": owners.owner(session_id),
             "messages": found.total,
+            "converted": dict(found.converted),
             "first": _value(found.first),
             "last": _value(found.last),
         }
@@ -170,7 +180,7 @@ def _value(element: bytes) -> Any:
 
 def _extract(found: Adoptable) -> str:
     """The first and the last message for people."""
-    from torpor.worker.cli.speech import speeches  # loads LangChain
+    from torpor.worker.transfer.speech import speeches  # loads LangChain
 
     ends = [found.first, found.last][: found.total]
     said = (

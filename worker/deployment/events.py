@@ -2,7 +2,7 @@
 
 Events are recorded afterwards and at best effort: a worker that dies in between records nothing, nor does a Redis at
 its memory limit. They have no message text. Cloud Storage's own notifications are the durable way
-(docs/operations.md).
+(docs/metrics.md).
 """
 
 from __future__ import annotations

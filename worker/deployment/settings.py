@@ -180,7 +180,7 @@ class Settings(BaseSettings):
         default=None, description="How long a session's archive is kept after its last activity; for ever if not set."
     )
     policies: Annotated[tuple[PolicySettings, ...] | None, NoDecode, BeforeValidator(read_rules)] = Field(
-        default=None, description="Rules by owner or prefix, a JSON list: see docs/operations.md."
+        default=None, description="Rules by owner or prefix, a JSON list: see docs/policies.md."
     )
     require_owner: bool = Field(
         default=False, description="Whether applications are refused that name no owner: see docs/security.md."

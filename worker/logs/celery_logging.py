@@ -47,6 +47,8 @@ _BROKER_FAILS = {
 _BROKER_WORKS = "Connected to %s"
 # What beat sends again and again.
 _ROUTINE = ("torpor.sweep", "torpor.sweep_purges", "torpor.expire")
+# A drain logs itself what it has done, and a sweep has only sent drains.
+_TOLD_BY_DRAINS = ("torpor.sweep", "torpor.drain")
 # Errors that are told of where they are noticed, once until they have passed.
 _TOLD = re.compile("RedisUnavailable|ArchiveUnavailable|ArchiveMisconfigured|ArchiveTaken|DeploymentMismatch")
 _SENDING = "Scheduler: Sending due task %s (%s)"
@@ -145,17 +147,19 @@ class _Quiet(logging.Filter):
 
 
 def _is_routine(record: logging.LogRecord) -> bool:
-    """True for a sweep that finds nothing, and for a task that has failed as it may: the reason was logged once."""
+    """True for what is logged elsewhere, or finds nothing, and for a failure whose reason was logged once."""
     if record.msg == _SENDING:
         return isinstance(record.args, tuple) and record.args[0] in _ROUTINE
     if not isinstance(record.args, Mapping):
         return False
     if record.args.get("description") == trace.log_policy_expected.description:
         return _TOLD.search(str(record.args.get("exc"))) is not None
-    if record.args.get("name") not in _ROUTINE:
-        return False
-    return record.msg == trace.LOG_RECEIVED or (
-        record.msg == trace.LOG_SUCCESS and str(record.args.get("return_value")) == "0"
+    name = record.args.get("name")
+    if name in _TOLD_BY_DRAINS:
+        return record.msg in (trace.LOG_RECEIVED, trace.LOG_SUCCESS)
+    return name in _ROUTINE and (
+        record.msg == trace.LOG_RECEIVED
+        or (record.msg == trace.LOG_SUCCESS and str(record.args.get("return_value")) == "0")
     )
 
 

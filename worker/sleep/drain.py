@@ -37,7 +37,9 @@ def drain(services: Services, shards: Sequence[int]) -> Counter[Outcome]:
             pool.begin(leases)
             pool.wait(left=0 if alone else 2 * settings.concurrency)  # so that no thread waits for the next claim
     if pool.totals:
-        log.info("drained %d shards: %s", len(shards), _summary(pool.totals))
+        # The outage that has postponed them was told of when it began.
+        level = logging.DEBUG if pool.totals.keys() == {Outcome.POSTPONED} else logging.INFO
+        log.log(level, "drained %d shards: %s", len(shards), _summary(pool.totals))
     return pool.totals
 
 

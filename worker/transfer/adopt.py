@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -53,6 +54,11 @@ class Adopted:
     messages: int = 0
     left: dict[str, Left] = field(default_factory=dict)
     planned: dict[str, Adoptable] = field(default_factory=dict)
+
+    @property
+    def converted(self) -> dict[str, int]:
+        """The kinds of messages that a dry run would convert, each with how many there are."""
+        return dict(sum((Counter(found.converted) for found in self.planned.values()), Counter[str]()))
 
     def plan(self, session_id: str, found: Adoptable) -> None:
         """Count a session that would be adopted."""

@@ -82,7 +82,7 @@ def test_twelve_seconds_without_redis_have_two_lines_and_no_traceback(tmp_path: 
         assert "Traceback" not in "".join(each["message"] for each in shown)
 
 
-def test_sweeps_that_find_nothing_are_logged_at_debug_only(tmp_path: Path) -> None:
+def test_of_sweeps_and_drains_only_what_a_drain_has_done_is_logged_above_debug(tmp_path: Path) -> None:
     server = start_redis(tmp_path)
     deployment = deployment_of(server, (tmp_path / "archive").as_uri(), log_format="json", listen=False)
     try:
@@ -90,13 +90,13 @@ def test_sweeps_that_find_nothing_are_logged_at_debug_only(tmp_path: Path) -> No
             log = tmp_path / "worker.log"
             wait_until(lambda: log.read_text().count("torpor.sweep") >= 12, 60, "some sweeps find nothing")
             say(deployment, "a")
-            wait_until(lambda: archived(deployment) == 1, 60, "one finds something")
-            wait_until(lambda: "Task torpor.drain" in log.read_text(), 60, "its drain is logged")
+            wait_until(lambda: "drained" in log.read_text(), 60, "one finds something")
+            wait_until(lambda: re.search(r"Task torpor.drain\S+ succeeded", log.read_text()), 60, "its drain has ended")
     finally:
         server.stop()
-    lines = [each for each in records(log) if "Task torpor.sweep[" in each["message"]]
-    shown = [each["message"] for each in lines if each["severity"] == "INFO"]
-    assert len(lines) >= 8
-    assert shown
-    assert all(re.search(r"succeeded in .*: 1$", each) for each in shown), shown
+    of_celery = [each for each in records(log) if re.match(r"Task torpor\.(sweep|drain)\[", each["message"])]
+    assert len(of_celery) >= 10
+    assert {each["severity"] for each in of_celery} == {"DEBUG"}
+    done = [each for each in records(log) if each["message"].startswith("drained")]
+    assert [(each["severity"], each["message"]) for each in done] == [("INFO", "drained 1 shards: 1 archived")]
     assert "Sending due task" not in (tmp_path / "beat.log").read_text()

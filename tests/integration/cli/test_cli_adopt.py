@@ -44,10 +44,10 @@ def test_a_dry_run_tells_what_the_run_does_and_changes_nothing(client: redis.Red
     before = dump(client)
     told = adopt(torpor, "--dry-run", form=form, match="user-*")
     planned = told.pop("planned")
-    assert told == {"sessions": 3, "messages": 6, "left": {}, "dry_run": True}
+    assert told == {"sessions": 3, "messages": 6, "left": {}, "converted": {}, "dry_run": True}
     first, last = map(message_to_dict, TURN)
     assert sorted(planned, key=lambda each: str(each["session_id"])) == [
-        {"session_id": f"user-{number}", "owner": None, "messages": 2, "first": first, "last": last}
+        {"session_id": f"user-{number}", "owner": None, "messages": 2, "converted": {}, "first": first, "last": last}
         for number in range(3)
     ]
     said = torpor("adopt", "--match", "user-*", "--format", form, "--dry-run").out.splitlines()

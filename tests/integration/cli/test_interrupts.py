@@ -31,6 +31,7 @@ pytestmark = pytest.mark.slow
 PURGE = "20260101T120000Z-0000000a"
 CALLS = [
     ["status"],
+    ["top"],
     ["deployment"],
     ["deployment", "recover", "--yes"],
     ["sessions"],
@@ -138,8 +139,9 @@ def test_ctrl_c_ends_a_command_also_if_python_is_in_a_callback_that_ignores_exce
 
 
 def test_no_command_is_forgotten_here() -> None:
-    # Celery takes the place of the first two, and the third waits for nobody.
-    assert {call[0] for call in CALLS} == names_of_commands() - {"worker", "beat", "scripts"}
+    assert {call[0] for call in CALLS} == names_of_commands() - {"worker", "beat", "sql", "scripts"}, (
+        "Celery takes the place of the first two, and the others wait for nothing"
+    )
 
 
 @pytest.mark.parametrize("archive_url", ["folder"], indirect=True)

@@ -60,16 +60,19 @@ TOLD: list[tuple[list[str], list[str]]] = [
     (["unhold", "--owner", OWNER], [OWNER]),
     (["bucket"], ["archive"]),
     (["status"], ["archive"]),
+    (["top", "--once"], ["live in Redis", "oldest waiting", "noeviction"]),
     (["adopt", "--match", "*", "--format", "community"], ["adopted"]),
     (["import", "{file}"], ["imported"]),
     (["hold", "--session", AWAKE, "--reason", "r"], ["held"]),
     (["assign-owner", "--match", AWAKE, "--owner", OWNER, "--dry-run"], ["assign"]),
     (["separate", ASLEEP], [ASLEEP]),
     (["scripts"], ["append", script("append").sha]),
+    (["sql", "duckdb"], ["archive", "torpor_messages"]),
 ]
 # For programs: a call of each command that takes --json.
 FOR_PROGRAMS = [
     ["status"],
+    ["top"],
     ["deployment"],
     ["sessions"],
     ["show", AWAKE],
@@ -96,7 +99,7 @@ FOR_PROGRAMS = [
     ["scripts", "append"],
 ]
 # Commands that print no results of their own, or take no --json.
-NOT_FOR_PROGRAMS = {"demo", "worker", "beat", "serve-metrics", "export", "requeue"}
+NOT_FOR_PROGRAMS = {"demo", "worker", "beat", "serve-metrics", "export", "requeue", "sql"}
 
 
 @pytest.fixture(autouse=True)

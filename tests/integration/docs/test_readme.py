@@ -105,8 +105,8 @@ def test_the_settings_table_is_what_the_settings_are() -> None:
     assert rows == expected
 
 
-def test_the_operations_page_names_all_that_a_policy_can_say_and_its_example_is_right() -> None:
-    page = (ROOT / "docs" / "operations.md").read_text()
+def test_the_page_of_policies_names_all_that_a_policy_can_say_and_its_example_is_right() -> None:
+    page = (ROOT / "docs" / "policies.md").read_text()
     assert set(PolicySettings.model_fields) <= set(re.findall(r"`(\w+)`", page))
     [example] = re.findall(r"export TORPOR_POLICIES='(.*?)'", page, re.DOTALL)
     settings = Settings(archive_url="file:///nowhere", policies=example)

@@ -235,9 +235,9 @@ def test_an_asyncio_client_of_a_cluster_is_made_without_asking_for_its_nodes() -
     assert SECRET not in repr(client)
 
 
-def test_the_ways_to_connect_in_the_operations_page_are_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_ways_to_connect_in_the_docs_are_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(make_authority(tmp_path / "instance").folder)
-    page = (ROOT / "docs" / "operations.md").read_text()
+    page = (ROOT / "docs" / "connecting.md").read_text()
     [broker] = re.findall(r"^TORPOR_BROKER_URL='(.*)'$", page, re.MULTILINE)
     rows = re.findall(r"^\| .* \| `(connect\(.*\))` \| `(TORPOR_REDIS_URL=.*)` \|$", page, re.MULTILINE)
     assert len(rows) == 4

@@ -1,0 +1,98 @@
+"""The format of LangChain.js."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torpor.history.elements import is_message, parse_json
+from torpor.history.formats.layout import Layout, Taken
+from torpor.history.formats.original import with_original
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LangChainJs(Layout):
+    """The key is the session id, and the newest message comes first.
+
+    A message that Python can't read is converted, and has its original beside it. The others stay the bytes that they
+    are. Sources: RedisChatMessageHistory of @langchain/redis 1.1.2 and of @langchain/community 1.1.29, and `toDict` of
+    @langchain/core 0.1 to 1.4.
+    """
+
+    elements: ClassVar[str] = "langchain-js"
+    no_element: ClassVar[str] = "not all of it is messages of LangChain.js"
+
+    newest_first: bool = True
+
+    def take(self, element: bytes) -> Taken | None:
+        """The element, converted if Python can't read it."""
+        # No zero-argument super(): it does not find the class that slots=True makes.
+        if taken := Layout.take(self, element):
+            return taken
+        try:
+            value = parse_json(element)
+            made = with_original(_converted(value), self.elements, element)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            return None
+        return Taken(made, str(value["type"])) if is_message(made) else None
+
+
+def _converted(value: Any) -> dict[str, Any]:
+    """A message of LangChain.js as Python's; raises an error for anything else."""
+    kind = value["type"]
+    data = dict(value["data"]) if value.keys() == {"type", "data"} else _flat(value)
+    if data.get("content") is None:  # a message of content blocks alone, or of no text
+        data["content"] = data.pop("content_blocks", None) or ""
+    if kind == "generic":
+        return {"type": "chat", "data": {**data, "role": data.get("role") or ""}}
+    if kind == "ai":
+        _mend_calls(data)
+        _mend_usage(data)
+    needed = {"tool": "tool_call_id", "function": "name"}.get(kind)
+    if needed and data.get(needed) is None:
+        data[needed] = ""
+    return {"type": kind, "data": data}
+
+
+def _flat(value: dict[str, Any]) -> dict[str, Any]:
+    """The data of a message that has none: {"type", "text", "role"}, or {"type"} if JavaScript lost the content."""
+    if not value.keys() <= {"type", "text", "role"}:
+        raise ValueError("it is no message")
+    return {"content": value.get("text"), **({"role": value["role"]} if value.get("role") else {})}
+
+
+def _mend_calls(data: dict[str, Any]) -> None:
+    """Give each tool call what Python needs; one whose arguments are no object is an invalid tool call."""
+    valid, invalid = [], list(data.get("invalid_tool_calls") or [])
+    for call in data.get("tool_calls") or []:
+        arguments = _arguments(call.get("args"))
+        named = {**call, "name": call.get("name") or "", "id": call.get("id")}
+        if isinstance(arguments, dict):
+            valid.append({**named, "args": arguments})
+        else:
+            text = arguments if isinstance(arguments, str) else json.dumps(arguments)
+            invalid.append({**named, "args": text, "error": None, "type": "invalid_tool_call"})
+    data["tool_calls"], data["invalid_tool_calls"] = valid, invalid
+
+
+def _arguments(given: Any) -> Any:
+    """The arguments of a tool call as an object, if they are one, or the JSON text of one, or nothing."""
+    if given is None:
+        return {}
+    if isinstance(given, str):
+        try:
+            parsed = parse_json(given.encode())
+        except ValueError:
+            return given
+        return parsed if isinstance(parsed, dict) else given
+    return given
+
+
+def _mend_usage(data: dict[str, Any]) -> None:
+    """Complete the counts of tokens: a missing one is none, and the total is the sum."""
+    if not (usage := data.pop("usage_metadata", None)):
+        return
+    parts = {name: usage.get(name) or 0 for name in ("input_tokens", "output_tokens")}
+    total = usage.get("total_tokens")
+    data["usage_metadata"] = {**usage, **parts, "total_tokens": sum(parts.values()) if total is None else total}

@@ -1,0 +1,93 @@
+"""Sends calls by a client, and again if that is safe and a reply was lost."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
+from functools import partial
+from typing import Any, TypeVar
+
+from torpor.history.calls import Call
+from torpor.history.clients.kinds import kind_of
+from torpor.history.clients.resending import Resending, own_retries, persistently
+from torpor.history.errors import MessageCorrupt, TorporError
+
+T = TypeVar("T")
+
+
+class Sender:
+    """A client of any kind, by which calls are sent.
+
+    Each operation is written once, as a coroutine. With a blocking client a coroutine never waits, so `run_sync` runs
+    it to its end.
+    """
+
+    def __init__(self, client: Any) -> None:
+        """Raise InvalidArgument if the object is not a client."""
+        self._kind = kind_of(client)
+        self._client = client
+
+    @property
+    def asynchronous(self) -> bool:
+        """True if the client is one of asyncio."""
+        return self._kind.asynchronous
+
+    async def perform(self, call: Call[T]) -> T:
+        """Run one call; a repeatable one is sent again if its reply was lost.
+
+        Each call has its request id, so a turn that is sent again is written once.
+        """
+        return decoded(call, await self._persistently(partial(self._reply, call), repeatable=call.repeatable))
+
+    async def _reply(self, call: Call[Any]) -> Any:
+        """EVALSHA, or EVAL if the server does not have the script."""
+        try:
+            return await self._evaluate("EVALSHA", call.script.sha, call)
+        except self._kind.no_script:
+            return await self._evaluate("EVAL", call.script.source, call)
+
+    async def _persistently(self, act: Callable[[], Awaitable[T]], *, repeatable: bool) -> T:
+        translated = partial(self._translated, act)
+        return await persistently(translated, resending=self._resending, pause=self.pause, repeatable=repeatable)
+
+    async def _translated(self, act: Callable[[], Awaitable[T]]) -> T:
+        with self._kind.translated:
+            return await act()
+
+    def _resending(self) -> Resending:
+        return Resending(own_retries(self._client, self._kind))
+
+    async def _evaluate(self, command: str, body: str | bytes, call: Call[Any]) -> Any:
+        # NEVER_DECODE: replies are bytes even with decode_responses, so that stored bytes stay as they are.
+        reply = self._client.execute_command(command, *arguments(body, call), NEVER_DECODE=[])
+        return await reply if self.asynchronous else reply
+
+    async def elsewhere(self, act: Callable[[], T], threads: Executor | None = None) -> T:
+        """Do blocking I/O other than the client's, such as the archive's; with asyncio in a thread."""
+        if not self.asynchronous:
+            return act()
+        return await asyncio.get_running_loop().run_in_executor(threads, act)
+
+    async def pause(self, seconds: float) -> None:
+        """Sleep, without blocking an event loop."""
+        if self.asynchronous:
+            await asyncio.sleep(seconds)
+        else:
+            time.sleep(seconds)  # noqa: ASYNC251 - no event loop waits for a blocking client
+
+
+def decoded(call: Call[T], reply: Any) -> T:
+    """The result of a call; raises MessageCorrupt if a key has a value that is not Torpor's."""
+    try:
+        return call.decode(reply)
+    except TorporError:
+        raise
+    except (ValueError, OverflowError) as exc:
+        raise MessageCorrupt(f"Redis has a value that is not Torpor's, see torpor doctor: {exc}") from exc
+
+
+def arguments(body: str | bytes, call: Call[Any]) -> list[str | bytes | int]:
+    """The arguments of EVALSHA or EVAL; `body` is the script's digest or its source."""
+    return [body, len(call.keys), *call.keys, *call.args]
