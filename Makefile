@@ -17,7 +17,7 @@ CASES ?= 10000
 # In CI a failed test has one more try, and the summary counts it: such a test relies on how fast something is.
 TOGETHER := -n 3 --dist loadfile $(if $(CI),--reruns 1)
 
-.PHONY: help demo test slow packaging faults versions ledger fuzz bench latency purge-bench scrape-bench door lint types compose schemas tables audit pin-images format build docs clean
+.PHONY: help demo test slow packaging readers faults versions ledger fuzz bench latency purge-bench scrape-bench door lint types compose schemas tables audit pin-images format build docs clean
 
 help: ## List the commands.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,11 @@ slow: $(VENV)/dev ## Run the other integration tests, which start workers or tak
 packaging: $(VENV)/dev ## Run the tests of what is built and installed.
 	@echo "== running the tests of the wheel"
 	@$(BIN)/pytest $(TOGETHER) tests/packaging $(ARGS)
+
+# The query engines have a gigabyte, which no other test needs.
+readers: $(VENV)/readers ## Run the recipes of docs/reading-the-archive.md in the query engines that they are for.
+	@echo "== reading the archive with other tools"
+	@$(BIN)/pytest tests/readers $(ARGS)
 
 # Workers that are killed and servers that are cut off need real processes, so these tests take minutes.
 faults: $(VENV)/dev ## Run the fault tests, which kill workers and cut servers off.
@@ -127,6 +132,11 @@ $(VENV)/dev: $(UV) uv.lock pyproject.toml
 	@echo "== installing what the tests need in $(VENV)"
 	@$(UV) sync --locked --inexact --all-extras
 	@touch $@ $(VENV)/demo
+
+$(VENV)/readers: $(VENV)/dev
+	@echo "== installing the query engines in $(VENV)"
+	@$(UV) sync --locked --inexact --all-extras --group readers
+	@touch $@
 
 $(VENV)/docs: $(VENV)/dev
 	@echo "== installing what the documentation needs in $(VENV)"

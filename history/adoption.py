@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Self
 
-from torpor.history.errors import MessageCorrupt
+from torpor.history.errors import MessageCorrupt, NotAdoptable
 from torpor.history.formats.known import recorded
 from torpor.history.formats.layout import Layout
 
@@ -100,3 +100,9 @@ class Adoption:
 
     def __bytes__(self) -> bytes:
         return b"%d:%b" % (self.since_ms, self.state)
+
+
+def too_large(key: bytes, position: int, max_bytes: int) -> NotAdoptable:
+    """The error for a message that is above the limit."""
+    reason = f"a message has more than {max_bytes:,} bytes (max_message_bytes, TORPOR_MAX_MESSAGE_BYTES)"
+    return NotAdoptable(key, reason, f"message {position}: ")

@@ -19,7 +19,6 @@ from torpor.history.errors import (
     TranscriptChanged,
 )
 from torpor.history.expiry import Expiry
-from torpor.history.formats.known import to_layout
 from torpor.history.formats.layout import Layout
 from torpor.history.keys import DEFAULT_NAMESPACE, check_owner, check_session_id
 from torpor.history.limits import MAX_MESSAGE_BYTES, check_max_message_bytes
@@ -93,7 +92,7 @@ class Conversation:
         assign_owner: bool = False,
         allow_reuse: bool = False,
         archive: Archive | None = None,
-        adopt: str | Layout | None = None,
+        adopt: Layout | None = None,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
         namespace: str = DEFAULT_NAMESPACE,
         shards: int | None = None,
@@ -110,7 +109,7 @@ class Conversation:
         self._assigns = assign_owner
         self._allow_reuse = allow_reuse
         self._archive = archive
-        self._adopts = None if adopt is None else to_layout(adopt)
+        self._adopts = adopt
         self._max_message_bytes = check_max_message_bytes(max_message_bytes)
 
     async def read(self, start: int = 0, stop: int | None = None, *, touch: bool = True) -> Page | None:

@@ -23,7 +23,7 @@ _NAMESPACE = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 # The keys of all deployments.
 _KEYS = re.compile(
     rb"\{[A-Za-z0-9_.:-]{1,64}:\d{1,5}\}:((due|q|t|l|h|a)$|[mswori]:)"
-    rb"|\{[A-Za-z0-9_.:-]{1,64}:events\}:archive$"
+    rb"|\{[A-Za-z0-9_.:-]{1,64}:events\}:(archive|measures|seen|samples)$"
     rb"|[A-Za-z0-9_.:-]{1,64}:(config$|events$|purge:|celery:|adopting:|returning:)"
 )
 
@@ -117,6 +117,11 @@ def measures_key(namespace: str) -> bytes:
 def seen_key(namespace: str) -> bytes:
     """Hash: when beat, a sweep and each worker were last seen."""
     return b"{%b}:seen" % events_key(namespace)
+
+
+def samples_key(namespace: str) -> bytes:
+    """Stream: a sample of the deployment's figures for each of the last minutes."""
+    return b"{%b}:samples" % events_key(namespace)
 
 
 def is_torpors_list(key: bytes) -> bool:

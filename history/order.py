@@ -23,11 +23,13 @@ class Order:
         self._last = ""
 
     def add(self, element: bytes) -> None:
-        """Look at the next message, if it is not nested too deep to be read."""
+        """Look at the next LangChain message, if it is not nested too deep to be read."""
         try:
             value = parse_json(element)
         except ValueError:
             return
+        if "data" not in value:
+            return  # an item of the Agents SDK
         kind, data = value["type"].removesuffix("MessageChunk").lower(), value["data"]
         self._first, self._last = self._first or kind, kind
         if kind == "ai":

@@ -143,6 +143,15 @@ class Measures:
     seen: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The figures of a deployment at a moment, by name."""
+
+    at: datetime
+    figures: Mapping[str, int]
+    id: str = field(repr=False, compare=False)
+
+
 class ArchiveState(StrEnum):
     """The state of the archive, as its workers see it."""
 

@@ -15,7 +15,7 @@ This module loads no LangChain; `torpor.history.adapters.messages` converts Lang
 - **Owners**: a `Caller` names one, or is `ANY_OWNER`; `check_archived` refuses one, `encode_caller` gives the form of
   scripts; `aside_of` knows the id of a session that was put aside; the `AssignOutcome` of giving a session one.
 - **Shards**: a listener's `ShardPoll`, a `ShardOverview` for status, `ShardFigures` with the `COUNTS` of the tally, and
-  an `Ending` that the tally counts; the `Measures` of a deployment.
+  an `Ending` that the tally counts; the `Measures` of a deployment, and a `Sample` of its figures.
 - **The archive's health**: a worker's `ArchiveNote`, the `ArchiveState`, and `ArchiveHealth` with each
   `WorkerHealth`.
 - **Repair**: `IndexOutcome`, `RebuiltMetadata` and `RejoinOutcome`.
@@ -113,6 +113,7 @@ from torpor.history.overview import (
     Ending,
     Identity,
     Measures,
+    Sample,
     ShardFigures,
     ShardOverview,
     ShardPoll,
@@ -200,6 +201,7 @@ __all__ = [
     "RestoreEnd",
     "RestoreRefusal",
     "RestoreTicket",
+    "Sample",
     "SessionDamaged",
     "SessionExists",
     "SessionHeld",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, Protocol
 
 from celery import bootsteps
@@ -17,6 +18,7 @@ from celery.signals import (
     worker_init,
     worker_shutting_down,
 )
+from celery.worker import state
 
 from torpor.worker.deployment import main_thread, worker_name
 from torpor.worker.deployment.broker_url import is_guarded
@@ -74,7 +76,7 @@ class _WatchingStep(bootsteps.StartStopStep):  # type: ignore[misc] # Celery is 
         _warn_of_broker(settings)
         watching: list[_Watching] = [
             *_monitor(settings),
-            presence.of_worker(lambda: connect(settings)),
+            presence.of_worker(lambda: connect(settings), _in_work),
             Reliever(settings),
         ]
         if settings.listen:
@@ -119,6 +121,15 @@ class _HeartbeatStep(bootsteps.StartStopStep):  # type: ignore[misc]
             each.cancel()
 
     shutdown = stop
+
+
+def _in_work() -> Mapping[str, int]:
+    """The tasks that the pool is running, counted by their names without `torpor.`.
+
+    Copied in one step, because other threads add to them.
+    """
+    running = (each() for each in list(state.active_requests.data))
+    return Counter(request.name.removeprefix("torpor.") for request in running if request)
 
 
 def _monitor(settings: Settings) -> Sequence[Monitor]:

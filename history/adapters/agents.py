@@ -13,6 +13,8 @@ from torpor.history.conversation import Archive, Conversation
 from torpor.history.elements import Shape
 from torpor.history.errors import ClientMismatch, InvalidArgument
 from torpor.history.expiry import Expiry
+from torpor.history.formats.known import to_layout
+from torpor.history.formats.layout import Layout
 from torpor.history.keys import DEFAULT_NAMESPACE
 from torpor.history.limits import MAX_MESSAGE_BYTES
 from torpor.history.session import Page
@@ -42,6 +44,7 @@ class MemorystoreSession:
         assign_owner: bool = False,
         allow_reuse: bool = False,
         archive: Archive | None = None,
+        adopt: str | Layout | None = None,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
         namespace: str = DEFAULT_NAMESPACE,
         shards: int | None = None,
@@ -51,6 +54,9 @@ class MemorystoreSession:
 
         The SDK takes items back (`pop_item`) when it tries a turn again. Without an `archive` that raises
         SessionIncomplete, unless the session is known to be complete because it was cleared or woken.
+
+        With `adopt="openai-agents"`, the first use takes over what the SDK's own RedisSession has of the session, as
+        `adopt` of MemorystoreChatMessageHistory does.
         """
         self._conversation = Conversation(
             client,
@@ -60,6 +66,7 @@ class MemorystoreSession:
             assign_owner=assign_owner,
             allow_reuse=allow_reuse,
             archive=archive,
+            adopt=None if adopt is None else to_layout(adopt, Shape.ITEM),
             max_message_bytes=max_message_bytes,
             namespace=namespace,
             shards=shards,

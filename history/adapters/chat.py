@@ -19,6 +19,7 @@ from torpor.history.conversation import Archive, Conversation
 from torpor.history.elements import Shape
 from torpor.history.errors import ClientMismatch, InvalidArgument
 from torpor.history.expiry import Expiry, check_seconds
+from torpor.history.formats.known import to_layout
 from torpor.history.formats.layout import Layout
 from torpor.history.keys import DEFAULT_NAMESPACE
 from torpor.history.limits import MAX_MESSAGE_BYTES
@@ -89,7 +90,7 @@ class MemorystoreChatMessageHistory(BaseChatMessageHistory):
             assign_owner=assign_owner,
             allow_reuse=allow_reuse,
             archive=archive,
-            adopt=adopt,
+            adopt=None if adopt is None else to_layout(adopt, Shape.MESSAGE),
             max_message_bytes=max_message_bytes,
             namespace=namespace,
             shards=shards,

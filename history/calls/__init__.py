@@ -8,13 +8,13 @@ from torpor.history.calls.adoption import (
     adopt,
     adoptions,
     begin_adoption,
+    delete_companion,
     delete_taken,
     end_adoption,
     give_back,
     peek_list,
     stage_return,
     take_list,
-    too_large,
 )
 from torpor.history.calls.archiving import attempts, commit, note_erased, release, renew, requeue, snapshot
 from torpor.history.calls.call import KEEP, Call, Deployment, Keep
@@ -22,7 +22,7 @@ from torpor.history.calls.configuration import configure
 from torpor.history.calls.emptying import clear, pop
 from torpor.history.calls.erasure import drop_live, purge, rebase
 from torpor.history.calls.events import add_events, archive_health
-from torpor.history.calls.figures import count_holds, figures, measures, note_seen, waiting_since
+from torpor.history.calls.figures import add_sample, count_holds, figures, measures, note_seen, samples, waiting_since
 from torpor.history.calls.holding import (
     find_hold,
     find_owner_hold,
@@ -74,6 +74,7 @@ __all__ = [
     "WrittenRecord",
     "abandon",
     "add_events",
+    "add_sample",
     "adopt",
     "adoptions",
     "append",
@@ -90,6 +91,7 @@ __all__ = [
     "commit",
     "configure",
     "count_holds",
+    "delete_companion",
     "delete_taken",
     "drop_live",
     "due",
@@ -133,12 +135,12 @@ __all__ = [
     "renew",
     "requeue",
     "rewrite",
+    "samples",
     "set_aside",
     "snapshot",
     "stage",
     "stage_return",
     "take_list",
-    "too_large",
     "update",
     "waiting_since",
     "write_record",

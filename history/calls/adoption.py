@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from torpor.history.adoption import Adoption, Look
+from torpor.history.adoption import Adoption, Look, too_large
 from torpor.history.calls import refusals
 from torpor.history.calls.call import PAGE_MESSAGES, Call, Deployment, span_ms
 from torpor.history.errors import NotAdoptable, SessionExists, SessionPurged, StagingLost
@@ -44,12 +44,6 @@ def peek_list(
         [start, int(layout.newest_first), page_bytes, PAGE_MESSAGES, max_bytes],
         decode,
     )
-
-
-def too_large(key: bytes, position: int, max_bytes: int) -> NotAdoptable:
-    """The error for a message that is above the limit."""
-    reason = f"a message has more than {max_bytes:,} bytes (max_message_bytes, TORPOR_MAX_MESSAGE_BYTES)"
-    return NotAdoptable(key, reason, f"message {position}: ")
 
 
 def begin_adoption(
@@ -138,6 +132,11 @@ def adopt(
 def delete_taken(namespace: str, session_id: str, layout: Layout, token: str) -> Call[bool]:
     """Delete the taken messages after they are written; False if they are gone already."""
     return Call(script("delete_taken"), [adopting_key(namespace, layout.key(session_id))], [token.encode()], bool)
+
+
+def delete_companion(key: bytes, kind: str) -> Call[bool]:
+    """Delete a key that another library keeps beside a session's messages, if it is of a type; False if it is not."""
+    return Call(script("delete_companion"), [key], [kind.encode()], bool)
 
 
 def end_adoption(deployment: Deployment, adoption: Adoption) -> Call[bool]:

@@ -1,4 +1,4 @@
-"""What can be watched of a deployment: figures of its shards, measures of its processes, and who was seen when."""
+"""What can be watched of a deployment: figures of its shards, measures of its processes, who was seen when, samples."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 from torpor.history.calls.call import Call, Deployment, span_ms, to_moment, to_moment_or_none
 from torpor.history.calls.index import of_each
 from torpor.history.errors import TorporError
-from torpor.history.keys import encode_session_id, measures_key, seen_key
-from torpor.history.overview import COUNTS, Measures, ShardFigures
+from torpor.history.keys import encode_session_id, measures_key, samples_key, seen_key
+from torpor.history.overview import COUNTS, Measures, Sample, ShardFigures
 from torpor.history.scripts import script
 
 _TOMBSTONES = "tombstones"
@@ -81,3 +81,28 @@ def measures(deployment: Deployment) -> Call[Measures]:
 
     namespace = deployment.keyspace.namespace
     return Call(script("measures"), [measures_key(namespace), seen_key(namespace)], [], decode)
+
+
+def add_sample(deployment: Deployment, figures: Mapping[str, int], *, least: timedelta, keep: int) -> Call[bool]:
+    """Add a sample of the figures now; False if the last one is younger than `least`. About the last `keep` stay."""
+    args: list[bytes | int] = [span_ms(least), keep]
+    for name, value in figures.items():
+        args += [name.encode(), value]
+    return Call(script("add_sample"), [samples_key(deployment.keyspace.namespace)], args, bool, repeatable=False)
+
+
+def samples(deployment: Deployment, span: timedelta, after: str, most: int) -> Call[list[Sample]]:
+    """Read up to `most` samples of the last span, oldest first; those after the one with the id `after`, or all."""
+
+    def decode(reply: Any) -> list[Sample]:
+        return [
+            Sample(
+                to_moment(identity.partition(b"-")[0]),
+                {name.decode(): int(value) for name, value in zip(fields[::2], fields[1::2], strict=True)},
+                identity.decode(),
+            )
+            for identity, fields in reply
+        ]
+
+    key = samples_key(deployment.keyspace.namespace)
+    return Call(script("samples"), [key], [span_ms(span), after.encode(), most], decode)

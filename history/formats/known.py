@@ -5,14 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from torpor.history.elements import Shape
 from torpor.history.errors import InvalidArgument
 from torpor.history.formats.community import Community
 from torpor.history.formats.langchain_js import LangChainJs
 from torpor.history.formats.layout import Layout
 from torpor.history.formats.memorystore import Memorystore
+from torpor.history.formats.openai_agents import OpenAIAgents
 
 FORMATS: Mapping[str, Layout] = MappingProxyType(
-    {"memorystore": Memorystore(), "community": Community(), "langchain-js": LangChainJs()}
+    {
+        "memorystore": Memorystore(),
+        "community": Community(),
+        "langchain-js": LangChainJs(),
+        "openai-agents": OpenAIAgents(),
+    }
 )
 
 # The class for each way in which elements are written, other than Python's LangChain.
@@ -29,14 +36,18 @@ def recorded(elements: str, prefix: str, *, newest_first: bool) -> Layout:
 
 
 def other_format(layout: Layout, key: bytes) -> str | None:
-    """The name of the known format that a key belongs to by its prefix, if the prefix is longer than the layout's."""
+    """The name of the known format that a key belongs to by its name, if its prefix is longer than the layout's."""
     longer = (name for name, each in FORMATS.items() if len(each.prefix) > len(layout.prefix))
-    return next((name for name in longer if key.startswith(FORMATS[name].prefix.encode())), None)
+    return next((name for name in longer if FORMATS[name].claims(key)), None)
 
 
-def to_layout(layout: str | Layout) -> Layout:
-    """A layout, given itself or the name of its format; raises InvalidArgument."""
+def to_layout(layout: str | Layout, reader: Shape) -> Layout:
+    """A layout, given itself or the name of its format; raises InvalidArgument, also if the `reader` can't read it."""
     found = FORMATS.get(layout) if isinstance(layout, str) else layout
     if not isinstance(found, Layout):
-        raise InvalidArgument(f"the layout to adopt must be a Layout or one of {', '.join(FORMATS)}, not {layout!r}")
+        names = ", ".join(name for name, each in FORMATS.items() if each.shape is reader)
+        raise InvalidArgument(f"the layout to adopt must be a Layout or one of {names}, not {layout!r}")
+    if found.shape is not reader:
+        other = "MemorystoreSession" if found.shape is Shape.ITEM else "MemorystoreChatMessageHistory"
+        raise InvalidArgument(f"{layout!r} has {found.shape}s, which a {other} adopts and reads")
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -44,6 +45,10 @@ class Layout:
     elements: ClassVar[str] = "langchain"
     # What a refusal says of an element that is not of this format.
     no_element: ClassVar[str] = "not all of it is LangChain messages"
+    # Which framework reads the session.
+    shape: ClassVar[Shape] = Shape.MESSAGE
+    # False if two formats have lists of the same name, in the one order and in the other.
+    order_is_certain: ClassVar[bool] = False
 
     prefix: str = ""
     newest_first: bool = False
@@ -79,6 +84,14 @@ class Layout:
     def pattern(self, match: str) -> bytes:
         """The pattern for SCAN that finds the keys whose session ids match the glob-style pattern `match`."""
         return _GLOB.sub(rb"\\\g<0>", self.prefix.encode()) + encode_text(match, "pattern")
+
+    def claims(self, key: bytes) -> bool:
+        """True if the name of a key says that it is of this format, and of none with a shorter prefix."""
+        return key.startswith(self.prefix.encode())
+
+    def companions(self, session_id: str) -> Mapping[bytes, str]:  # noqa: ARG002 - for formats that have some
+        """The keys that the library keeps beside the list of a session, each with its type; they go with the list."""
+        return {}
 
     def take(self, element: bytes) -> Taken | None:
         """The session's element for one of this format; None for anything else. Always the same for the same bytes."""

@@ -6,7 +6,7 @@ has five steps, each atomic, and the next adopter continues where the last one s
 1. begin_adoption  writes a record of the adoption in our slot; each session has at most one
 2. take_list       renames the other library's list within its slot, and gives it a token
 3. adopt           appends a page of it to our session and updates the record, both in our slot
-4. delete_taken    deletes the taken list, when all of it is written
+4. delete_taken    deletes the taken list, when all of it is written; delete_companion what that library had beside it
 5. end_adoption    deletes the record
 
 An adopter looks at the taken list only after it has read the record, and a record ends only when its list is gone.
@@ -24,7 +24,7 @@ from datetime import timedelta
 from typing import Protocol
 
 from torpor.history import calls
-from torpor.history.adoption import Adoptable, Adoption, Look
+from torpor.history.adoption import Adoptable, Adoption, Look, too_large
 from torpor.history.errors import InvalidArgument, MessageCorrupt, NotAdoptable, SessionPurged
 from torpor.history.expiry import Expiry
 from torpor.history.formats.known import other_format
@@ -192,7 +192,7 @@ class _Adopter:
         if taken is None:
             raise NotAdoptable(key, self.layout.no_element, f"message {position}: ")
         if len(taken.element) > self.max_bytes:  # it was not before it was converted
-            raise calls.too_large(key, position, self.max_bytes)
+            raise too_large(key, position, self.max_bytes)
         return taken
 
     def _checked_key(self) -> bytes:
@@ -218,6 +218,8 @@ class _Adopter:
             if adoption.token == look.token and adoption.written >= look.total:
                 await self._delete_taken(look.token)
                 break
+        for companion in self.layout.companions(self.session_id).items():
+            await self.runner.perform(calls.delete_companion(*companion))
         await self.runner.perform(calls.end_adoption(await self.runner.deployed(), adoption))
         return moved
 
@@ -228,6 +230,7 @@ class _Adopter:
         """
         if (
             not self.layout.check_order
+            or self.layout.order_is_certain
             or not order.seems_wrong
             or not (order.is_wrong or await self._info(ANY_OWNER) is None)
         ):

@@ -1,18 +1,20 @@
-"""What can be watched of a deployment: figures of its shards, measures of its processes, and who was seen when."""
+"""What can be watched of a deployment: figures of its shards, measures of its processes, who was seen when, samples."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
 from functools import partial
 
 from torpor.history import calls
-from torpor.history.overview import ShardFigures
+from torpor.history.overview import Sample, ShardFigures
 from torpor.history.store.index import Index, answered
 from torpor.history.store.operation import Operation
 
 # At how many sessions one look at all shards looks for those in work and postponed, about.
 _AHEAD = 1_024
+# A page of samples; a larger one would block Redis for milliseconds.
+_SAMPLES = 1_000
 
 
 class Figures(Index):
@@ -38,5 +40,16 @@ class Figures(Index):
         counts = [each for _, each in answered(found)]
         return sum(sessions for sessions, _ in counts), max(owners for _, owners in counts)
 
+    def samples(self, span: timedelta) -> Iterator[Sample]:
+        """The samples of the last span, oldest first; a page of them is one call."""
+        after = ""
+        while True:
+            page = self.run(calls.samples(self.deployment, span, after, _SAMPLES))
+            yield from page
+            if len(page) < _SAMPLES:
+                return
+            after = page[-1].id
+
+    add_sample = Operation(calls.add_sample)
     measures = Operation(calls.measures)
     note_seen = Operation(calls.note_seen)

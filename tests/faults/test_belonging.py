@@ -47,11 +47,12 @@ LOOKING = [
     "receipts",
 ]
 # These ask Redis alone, and so work while the archive is down.
-OF_REDIS = ["sessions", "events", "quarantine", "requeue --all", "status --no-archive"]
+OF_REDIS = ["sessions", "events", "quarantine", "requeue --all", "status --no-archive", "top --once"]
 # This tells of sides that do not belong together, too.
 TELLING = ["status"]
-# Not doors: the identity itself, a deployment of its own, processes that the tests below start, and one that counts.
-APART = {"deployment", "demo", "worker", "beat", "serve-metrics"}
+# Not doors: the identity itself, a deployment of its own, processes that the tests below start, one that counts, and
+# one that opens neither side.
+APART = {"deployment", "demo", "worker", "beat", "serve-metrics", "sql"}
 
 
 @pytest.fixture

@@ -62,11 +62,13 @@ WHO = {"owner", "reason", "requester"}
 # A command may repeat what its user has typed.
 COMMANDS: dict[str, tuple[set[str], list[list[str]]]] = {
     "status": (set(), [[], ["--json"]]),
+    "top": (set(), [["--once"], ["--json"]]),
     "deployment": (set(), [["--json"], ["recover", "--dry-run"], ["recover", "--give-up", NONE]]),
     "sessions": ({"owner", "reason"}, [[], ["--json"]]),
     "show": (SAID | {"owner", "name"}, [[AWAKE], [AWAKE, "--json"], [NONE]]),
     "archive": (set(), [[AWAKE], [AWAKE, "--json"], [BAD], [NONE]]),
     "sweep": (set(), [["--once"], ["--once", "--json"], ["--dry-run"]]),
+    "sql": (set(), [["duckdb"], ["clickhouse"], ["bigquery"]]),
     "restore": (set(), [[ASLEEP], [ASLEEP, "--json"], [NONE]]),
     "separate": (set(), [[ASLEEP], [NONE]]),
     "hold": (

@@ -28,7 +28,6 @@ from torpor.history.protocol import SessionStore, TorporError
 from torpor.worker.archive import contents, names
 from torpor.worker.archive.stores.url import open_archive
 from torpor.worker.cli import console
-from torpor.worker.cli.speech import speeches
 from torpor.worker.deployment import catalog
 from torpor.worker.deployment.services import Services
 from torpor.worker.erasure import orders, receipts
@@ -40,6 +39,7 @@ from torpor.worker.ops.doctor import examine
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.transfer import json_lines
 from torpor.worker.transfer.give_back import give_back
+from torpor.worker.transfer.speech import speeches
 from torpor.worker.wake.read import open_transcript, read_transcript
 from torpor.worker.wake.restore import restore_session
 

@@ -41,7 +41,7 @@ def test_seven_hundred_real_conversations_go_to_sleep_and_wake_up_equal(
             MemorystoreChatMessageHistory(client, conversation.session_id, 1).add_messages(conversation.messages)
         wait_until(lambda: archived(deployment) == 700, 120, "700 sessions are archived")
     kinds = {key.split(b":")[2] for key in lasting_keys(client) if key.startswith(b"{")}
-    assert kinds == {b"t", b"archive", b"measures", b"seen"}, "nothing of a session is left in Redis"
+    assert kinds == {b"t", b"archive", b"measures", b"seen", b"samples"}, "nothing of a session is left in Redis"
     for conversation in played:
         assert restore_session(deployment, conversation.session_id).messages == len(conversation.messages)
         assert MemorystoreChatMessageHistory(client, conversation.session_id).messages == conversation.messages

@@ -426,7 +426,7 @@ ACTS: dict[str, Callable[[Case], Any]] = {
 }
 OF_THREADS = {"write_record", "read_checkpoint", "rewrite"}
 # Operations of `calls` that change no session's state.
-APART = {"figures", "waiting_since", "count_holds", "measures", "note_seen"}
+APART = {"figures", "waiting_since", "count_holds", "measures", "note_seen", "add_sample", "samples"}
 APART |= {
     "configure",
     "identify",
@@ -441,7 +441,16 @@ APART |= {
     "nearest",
     "attempts",
 }
-APART |= {"add_events", "peek_list", "take_list", "delete_taken", "end_adoption", "adoptions", "stage_return"}
+APART |= {
+    "add_events",
+    "peek_list",
+    "take_list",
+    "delete_taken",
+    "delete_companion",
+    "end_adoption",
+    "adoptions",
+    "stage_return",
+}
 APART |= {
     "claimed",
     "give_back",

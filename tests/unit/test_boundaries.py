@@ -162,6 +162,7 @@ FLOORS: dict[str, list[str]] = {
     "worker.errors": [],
     "worker.failpoints": [],
     "worker.control_characters": [],
+    "worker.quantities": [],
     "worker.meters": [],
     "worker.measures": ["worker.meters"],
     "worker.tracing": [],
@@ -209,6 +210,7 @@ FLOORS: dict[str, list[str]] = {
     ],
     "worker.ops": [
         "worker.errors",
+        "worker.quantities",
         "worker.failpoints",
         "worker.archive",
         "worker.deployment",
@@ -233,6 +235,7 @@ FLOORS: dict[str, list[str]] = {
     "worker.cli": [
         "worker.errors",
         "worker.control_characters",
+        "worker.quantities",
         "worker.archive",
         "worker.deployment",
         "worker.retention",

@@ -1,4 +1,4 @@
-"""Overlapping segments of one epoch: the slices of them that make up its messages, and the forks."""
+"""Overlapping segments of one epoch: the slices of them that make up its messages, and the divergent ones."""
 
 from __future__ import annotations
 
@@ -30,13 +30,14 @@ def overlap(segments: Sequence[Segment]) -> bool:
 
 
 def resolve(reader: SegmentReader, segments: Sequence[Segment]) -> tuple[list[Slice], list[str]]:
-    """Slice overlapping segments of one epoch; a message that was archived later counts. Returns slices and forks.
+    """Slice overlapping segments of one epoch; a message that was archived later counts.
 
-    The digests of the messages stand in a temporary file, because a segment may have millions. Raises SegmentDamaged,
-    and SegmentMissing if a fork has cut off the messages that a segment followed.
+    Returns the slices, and the names of divergent segments. The digests of the messages stand in a temporary file,
+    because a segment may have millions. Raises SegmentDamaged, and SegmentMissing if a divergent one has cut off the
+    messages that a segment followed.
     """
     runs: list[tuple[int, Segment]] = []  # from which position on a segment's messages count
-    forks: list[str] = []
+    divergent: list[str] = []
     reached = 0
     waiting = sorted(segments, key=lambda segment: segment.stored.generation)
     with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as digests:
@@ -48,7 +49,7 @@ def resolve(reader: SegmentReader, segments: Sequence[Segment]) -> tuple[list[Sl
                 digest = sha256(element).digest()
                 digests.seek(position * len(digest))
                 if position < reached and digests.read(len(digest)) != digest:
-                    forks += dict.fromkeys(each.stored.name for each in _after(runs, position))
+                    divergent += dict.fromkeys(each.stored.name for each in _after(runs, position))
                     runs = [run for run in runs if run[0] < position]
                     reached = position
                 if position == reached:
@@ -58,7 +59,7 @@ def resolve(reader: SegmentReader, segments: Sequence[Segment]) -> tuple[list[Sl
                     if not runs or runs[-1][1] is not segment:
                         runs.append((position, segment))
                 position += 1
-    return _slices(runs, reached), forks
+    return _slices(runs, reached), divergent
 
 
 def _after(runs: Sequence[tuple[int, Segment]], position: int) -> list[Segment]:
@@ -70,13 +71,14 @@ def _after(runs: Sequence[tuple[int, Segment]], position: int) -> list[Segment]:
 def _next(session_id: str, waiting: Sequence[Segment], reached: int) -> Segment:
     """The earliest segment that starts at or before position `reached`.
 
-    There is one, unless a fork has cut off the messages that a segment followed: raises SegmentMissing.
+    There is one, unless a divergent one has cut off the messages that a segment followed: raises SegmentMissing.
     """
     for segment in waiting:
         if segment.name.start <= reached:
             return segment
     raise SegmentMissing(
-        f"the archive of session {session_id!r} has a gap: a fork has cut off what came before {waiting[0].stored.name}"
+        f"the archive of session {session_id!r} has a gap: a later segment has cut off what came before "
+        f"{waiting[0].stored.name}"
     )
 
 

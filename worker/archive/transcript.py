@@ -18,15 +18,16 @@ from torpor.worker.errors import SegmentDamaged, SegmentMissing
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The slices that make up a transcript, in order. `forks` names the segments that the transcript leaves out.
+    """The slices that make up a transcript, in order.
 
-    Forks come from a Redis that was rewound by a failover and then went on differently. `damaged` names the segments
-    that can't be read and whose messages are in other segments: uploads that went wrong and were never committed.
+    `divergent` names the segments that it leaves out. They come from a Redis that was rewound by a failover and then
+    went on differently. `damaged` names the segments that can't be read and whose messages are in other segments:
+    uploads that went wrong and were never committed.
     """
 
     session_id: str
     slices: Sequence[Slice]
-    forks: Sequence[str]
+    divergent: Sequence[str]
     origin: Origin
     damaged: Sequence[str] = ()
     max_message_bytes: int = MAX_MESSAGE_BYTES
@@ -47,7 +48,7 @@ def plan(
     """Plan the transcript of the epochs `below` one, or of all.
 
     Segments of one epoch that overlap have the same messages, unless a failover has rewound Redis. Then the segment
-    that was archived later counts, and `forks` names the other. `forks` also names segments of epochs above `below`:
+    that was archived later counts, and `divergent` names the other. It also names segments of epochs above `below`:
     Redis was rewound to a time before them. Reads only segments that overlap.
     Raises SegmentMissing, which names the gap, and SegmentDamaged.
     """
@@ -56,7 +57,9 @@ def plan(
     before = 0
     used: list[Segment] = []
     damaged: list[str] = []
-    forks = [segment.stored.name for segment in contents.segments if below is not None and segment.name.epoch > below]
+    divergent = [
+        segment.stored.name for segment in contents.segments if below is not None and segment.name.epoch > below
+    ]
     planned = [segment for segment in contents.segments if below is None or segment.name.epoch < below]
     for epoch, group in groupby(planned, key=lambda segment: segment.name.epoch):
         segments, unreadable = _readable(reader, list(group))
@@ -64,12 +67,12 @@ def plan(
         if overlap(segments):
             pieces, aside = resolve(reader, segments)
             slices += pieces
-            forks += aside
+            divergent += aside
         else:
             slices += [Slice(segment, 0, segment.name.stop - segment.name.start) for segment in segments]
         used += segments
         damaged += [segment.stored.name for segment in unreadable]
-    return Plan(contents.session_id, slices, forks, _origin(reader, used), damaged, max_message_bytes)
+    return Plan(contents.session_id, slices, divergent, _origin(reader, used), damaged, max_message_bytes)
 
 
 def read(archive: ArchiveStore, planned: Plan) -> Iterator[list[bytes]]:
@@ -125,7 +128,8 @@ def _readable(reader: SegmentReader, segments: Sequence[Segment]) -> tuple[list[
 def _check_complete(reader: SegmentReader, epoch: int, segments: Sequence[Segment], before: int) -> int:
     """Check that no message is missing before any segment of an epoch; raises SegmentMissing.
 
-    `before` counts the messages of earlier epochs, forks included. Returns how many messages the epoch had at most.
+    `before` counts the messages of earlier epochs, also of divergent segments. Returns how many messages the epoch had
+    at most.
     """
     reached = 0
     for segment in segments:

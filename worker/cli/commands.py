@@ -21,7 +21,8 @@ _HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
 
 # Name -> module and function, and the first line of the function's help, in the order of --help.
 COMMANDS = {
-    "status": ("look.status", "Show the sessions, the overdue work and the memory of the deployment."),
+    "status": ("status.status", "Show what must be looked at, who works, and how many sessions there are."),
+    "top": ("top.top", "Show the figures of the deployment live."),
     "deployment": ("deployment.deployment", "Show whether Redis and the archive belong together, or make them."),
     "sessions": ("look.sessions", "List the sessions in Redis, in no particular order."),
     "show": ("look.show", "Print the transcript of a session without waking it."),
@@ -41,6 +42,7 @@ COMMANDS = {
     "doctor": ("repair.doctor", "Find and repair damaged sessions and index entries."),
     "import": ("transfer.import_", "Write conversations from a file to Redis."),
     "export": ("export.export", "Copy sessions to a file, or back to another library."),
+    "sql": ("sql.sql", "Print the SQL that makes the archive a view of a query engine."),
     "adopt": ("transfer.adopt", "Take over sessions that another library has written to this Redis."),
     "assign-owner": ("owners.assign_owner", "Give sessions that have no owner one, awake or asleep."),
     "separate": ("conflicts.separate", "Give what others have written under a session's id an id of its own."),

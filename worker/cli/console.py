@@ -14,20 +14,22 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from torpor.worker import control_characters
+from torpor.worker import control_characters, quantities
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
     from rich.status import Status
 
-    from torpor.worker.cli.speech import Speech
+    from torpor.worker.transfer.speech import Speech
 
 # Large text is printed in pieces of so many characters or bytes, because each step makes a copy.
 _PIECE = 256 * 1024
 
 printable = control_characters.printable
 one_line = control_characters.one_line
+span = quantities.span
+size = quantities.size
 
 
 def say(text: str) -> None:
@@ -107,30 +109,6 @@ def print_transcript(speeches: Iterable[Speech]) -> None:
             typer.secho(f"  [{one_line(kind)}]", dim=True)
         for call in each.calls:
             typer.secho(f"  -> {one_line(call)}", fg="yellow")
-
-
-def span(value: timedelta | float | None) -> str:
-    """A span of time for people: 45s, 12m, 3h 20m, 5d 2h; '-' for none."""
-    if value is None:
-        return "-"
-    seconds = round(value.total_seconds() if isinstance(value, timedelta) else value)
-    for unit, size, smaller, smaller_size in (("d", 86_400, "h", 3_600), ("h", 3_600, "m", 60)):
-        if seconds >= size:
-            rest = seconds % size // smaller_size
-            return f"{seconds // size}{unit} {rest}{smaller}" if rest else f"{seconds // size}{unit}"
-    return f"{seconds // 60}m {seconds % 60}s" if seconds >= 60 else f"{seconds}s"
-
-
-def size(value: int | None) -> str:
-    """A number of bytes for people; '-' for none."""
-    if value is None:
-        return "-"
-    amount = float(value)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if amount < 1024:
-            return f"{amount:,.0f} {unit}" if unit == "B" else f"{amount:,.1f} {unit}"
-        amount /= 1024
-    return f"{amount:,.1f} TiB"
 
 
 @contextmanager

@@ -35,13 +35,19 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class _Options:
-    """What the command line says besides the action."""
+    """What the command line says."""
 
+    action: Action
     give_up: str | None
     force: bool
     dry_run: bool
     yes: bool
     as_json: bool
+
+    def __post_init__(self) -> None:
+        """Refuse options that the action does not have."""
+        if self.give_up is not None and self.action is not Action.RECOVER:
+            raise InvalidArgument("--give-up is for recover")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +109,7 @@ def deployment(
         typer.Option(
             "--force",
             help="Even if another Redis has used the archive in the last five minutes; with move-archive, even if the "
-            "copy lacks something.",
+            "copy lacks something; with fork, even if Redis seems to be the original.",
         ),
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
@@ -124,24 +130,22 @@ def deployment(
 
     Example: torpor deployment recover --dry-run
     """
+    options = _Options(action, give_up, force, dry_run, yes, as_json)
     services = connect(load_settings(context.obj))
-    options = _Options(give_up, force, dry_run, yes, as_json)
-    if give_up is not None and action is not Action.RECOVER:
-        raise InvalidArgument("--give-up is for recover")
     if action is Action.SHOW:
         _show(compare_sides(services.sessions, services.archive), as_json=as_json)
     else:
-        _carry_out(services, action, options)
+        _carry_out(services, options)
 
 
-def _carry_out(services: Services, action: Action, options: _Options) -> None:
-    change = _CHANGES[action]
+def _carry_out(services: Services, options: _Options) -> None:
+    change = _CHANGES[options.action]
     found = change.check(services, options)
     changes, surveyed = found.state is not State.AGREE, Survey()
     with _progress("surveying") as progress:
         if changes:
             surveyed = change.survey(services, options, progress)
-        elif action is Action.RECOVER:
+        elif options.action is Action.RECOVER:
             surveyed = catching_up.survey_done(services, progress)
     if not options.as_json:
         console.say(found.sides())
@@ -154,7 +158,7 @@ def _carry_out(services: Services, action: Action, options: _Options) -> None:
             typer.confirm(_question(change, found), abort=True, err=True)
         with _progress(change.at_work) as progress:
             surveyed = change.carry_out(services, surveyed, options, progress)
-    _tell(services, action, surveyed, options, changes=changes)
+    _tell(services, surveyed, options, changes=changes)
 
 
 @contextmanager
@@ -202,15 +206,15 @@ def _say_reconciled(surveyed: Survey) -> None:
             console.say(console.one_line(f"session {each.session_id} stays as it is: {each.detail}"))
 
 
-def _tell(services: Services, action: Action, surveyed: Survey, options: _Options, *, changes: bool) -> None:
+def _tell(services: Services, surveyed: Survey, options: _Options, *, changes: bool) -> None:
     now = compare_sides(services.sessions, services.archive)
     if options.as_json:
-        done = {"action": action, "changes": changes, "dry_run": options.dry_run}
+        done = {"action": options.action, "changes": changes, "dry_run": options.dry_run}
         console.print_json({**done, **_fields(now), **_found(surveyed)})
     elif not changes:
         console.say("nothing to do: both belong together")
     elif options.dry_run:
-        console.say(f"would be done: {_question(_CHANGES[action], now).rstrip('?')}")
+        console.say(f"would be done: {_question(_CHANGES[options.action], now).rstrip('?')}")
     else:
         console.say(f"done: deployment {now.redis.deployment}")
 

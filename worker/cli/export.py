@@ -1,9 +1,9 @@
-"""The command by which conversations leave, to files and to another library."""
+"""The command by which conversations leave: as lines, as tables, and to another library."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -25,9 +25,9 @@ from torpor.worker.cli import console
 from torpor.worker.cli.shared import services_of
 from torpor.worker.deployment import catalog
 from torpor.worker.deployment.services import Services
-from torpor.worker.transfer import adopt, json_lines, output_file
+from torpor.worker.transfer import adopt, json_lines, new_folder, output_file
 from torpor.worker.transfer.give_back import check_keys, give_back
-from torpor.worker.wake.read import open_transcript
+from torpor.worker.wake.read import Transcript, open_transcript
 
 
 def export(
@@ -37,6 +37,10 @@ def export(
     all_: Annotated[bool, typer.Option("--all", help="Export all sessions, awake and asleep.")] = False,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write to this file instead of standard output.")
+    ] = None,
+    parquet: Annotated[
+        str | None,
+        typer.Option(metavar="FOLDER", help="Write Parquet files to this new folder, or to gs://bucket/prefix."),
     ] = None,
     to_memorystore: Annotated[
         bool, typer.Option("--to-memorystore", help="Write to keys that langchain-google-memorystore-redis reads.")
@@ -50,7 +54,7 @@ def export(
     ] = None,
     ttl: Annotated[int | None, typer.Option(help="With --to-memorystore: the TTL of the keys, in seconds.")] = None,
 ) -> None:
-    """Copy sessions to a file, or back to another library.
+    """Copy sessions to a file, to tables, or back to another library.
 
     The sessions stay asleep. Each becomes one JSON line, which torpor import reads. An existing file is replaced as a
     whole, at the end.
@@ -58,37 +62,48 @@ def export(
     With --all, sessions that can't be read are named, the others are exported, and the exit code is 1. An existing file
     then stays as it is, and the others are in FILE.incomplete.
 
+    With --parquet, each message becomes a row of a Parquet file, in a folder for each day. Nothing may be at the place
+    yet. All files appear there at the end.
+
     Before you give sessions back with --to-memorystore, remove adopt= from the history of your application: it would
     adopt them again. The copies stand below a prefix, so that no session id names a key of another program. A session
     whose key would be one of Torpor's or Celery's is refused.
 
     Example: torpor export user-42 -o user-42.jsonl
 
+    Example: torpor export --all --parquet gs://my-bucket/tables/monday
+
     Example: torpor export --all --to-memorystore
 
     """
     if bool(session) == all_:
         raise InvalidArgument("name sessions, or give --all")
-    if (to_memorystore and output) or ((ttl, prefix) != (None, None) and not to_memorystore):
-        raise InvalidArgument("--output is for JSON lines, --ttl and --prefix are for --to-memorystore")
+    if [bool(output), parquet is not None, to_memorystore].count(True) > 1:
+        raise InvalidArgument("give only one of --output, --parquet and --to-memorystore")
+    if (ttl, prefix) != (None, None) and not to_memorystore:
+        raise InvalidArgument("--ttl and --prefix are for --to-memorystore")
     place = Layout(RETURN_PREFIX if prefix is None else prefix)
     expiry = Expiry.of_seconds(ttl)
     services = services_of(context)
     named = [check_session_id(each) for each in session or []]
-    if to_memorystore:
-        check_keys(services, named, place.prefix)
-        adopt.finish(services)
     failures = _Failures()
-    if all_ and to_memorystore:
-        _give_all_back(services, place.prefix, expiry, failures)
-    elif all_:
-        _write(_all_lines(services, failures), output, failures)
-    elif to_memorystore:
-        for each in named:
-            count = give_back(services, each, place.prefix, expiry.idle)
-            console.say(f"given back: {console.one_line(place.prefix + each)}, {count:,} messages")
+    if to_memorystore:
+        _to_memorystore(services, named, place.prefix, expiry, failures)
+    elif parquet is not None:
+        _write_tables(services, named, parquet, failures)
     else:
-        _write(_lines(services, named), output, failures)
+        _write(_lines(services, named) if named else _all_lines(services, failures), output, failures)
+
+
+def _to_memorystore(services: Services, named: Sequence[str], prefix: str, expiry: Expiry, failures: _Failures) -> None:
+    """Give the named sessions back, or all if none is named."""
+    check_keys(services, named, prefix)
+    adopt.finish(services)
+    for each in named:
+        count = give_back(services, each, prefix, expiry.idle)
+        console.say(f"given back: {console.one_line(prefix + each)}, {count:,} messages")
+    if not named:
+        _give_all_back(services, prefix, expiry, failures)
 
 
 class _Failures:
@@ -137,6 +152,39 @@ def _write(lines: Iterator[bytes], output: Path | None, failures: _Failures) -> 
     except OSError as exc:
         raise InvalidArgument(f"{output} can't be written: {exc.strerror}") from exc
     failures.check(f"; the others are in {written}")
+
+
+def _write_tables(services: Services, named: Sequence[str], target: str, failures: _Failures) -> None:
+    """Write the named sessions, or all if none is named, as Parquet files."""
+    try:
+        from torpor.worker.transfer.parquet import DayFiles
+    except ModuleNotFoundError as exc:
+        raise InvalidArgument(
+            f"--parquet needs a package that is missing: pip install 'torpor[parquet]' ({exc})"
+        ) from exc
+    count = 0
+    with new_folder.written(target) as folder, console.progress(len(named) or None) as bars:
+        task = bars.add_task("exporting", total=len(named) or None)
+        with DayFiles(folder) as files:
+            for session_id, transcript in _transcripts(services, named, failures):
+                files.add(session_id, transcript)
+                count += 1
+                bars.advance(task)
+    console.say(f"exported: {count:,} sessions, {files.rows:,} rows, to {console.one_line(target)}")
+    failures.check(f"; the others are in {target}")
+
+
+def _transcripts(services: Services, named: Sequence[str], failures: _Failures) -> Iterator[tuple[str, Transcript]]:
+    """The named sessions, or all that can be read."""
+    for session_id in named or catalog.everything(services, failures.add):
+        try:
+            with open_transcript(services, session_id) as transcript:
+                yield session_id, transcript
+        except (SessionNotFound, PermanentError, TranscriptChanged) as error:
+            if named:
+                raise
+            if not isinstance(error, SessionNotFound):  # which is one that was purged
+                failures.add(session_id, error)
 
 
 def _give_all_back(services: Services, prefix: str, expiry: Expiry, failures: _Failures) -> None:

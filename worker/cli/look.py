@@ -1,100 +1,15 @@
-"""The commands that only read: the state of the deployment, its sessions, one transcript, the events."""
+"""The commands that only read sessions: a list of them, one transcript, and the events."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from torpor.worker.cli import console
-from torpor.worker.cli.shared import Json, JsonLines, Session, connected, redis_of, services_of, walk
-
-if TYPE_CHECKING:
-    from torpor.history.protocol import ArchiveHealth, WorkerHealth
-    from torpor.worker.ops.status import Belonging, Overview
-
-# For so many seconds, status asks an archive that does not answer.
-_PATIENCE = 2.0
-
-
-def status(
-    context: typer.Context,
-    *,
-    archive: Annotated[
-        bool, typer.Option("--archive/--no-archive", help="Compare the archive with Redis, or leave it.")
-    ] = True,
-    as_json: Json = False,
-) -> None:
-    """Show the sessions, the overdue work and the memory of the deployment.
-
-    If Redis and the archive do not belong together, so that workers refuse all work, the exit code is 2.
-
-    Example: torpor status --json | jq .oldest_overdue_seconds
-    """
-    from torpor.worker.ops import status as standing
-
-    overview = standing.overview(connected(context, patience=_PATIENCE), archive=archive)
-    if as_json:
-        console.print_json(overview)
-    else:
-        _print(overview)
-    if overview.deployment.refused:
-        console.warn(f"torpor: {console.one_line(str(overview.deployment.problem))}")
-        raise typer.Exit(2)
-
-
-def _print(overview: Overview) -> None:
-    limit = overview.memory_limit_bytes
-    console.print_facts(
-        {
-            "archive health": _health_of(overview.archive_health),
-            "Redis and archive": _belonging_of(overview.deployment),
-            "live in Redis": f"{overview.live:,}",
-            "due": f"{overview.due:,}",
-            "in work": f"{overview.in_work:,}",
-            "postponed": f"{overview.postponed:,}",
-            "quarantined": f"{overview.quarantined:,}",
-            "archived since start": f"{overview.archived:,}",
-            "restored since start": f"{overview.restored:,}",
-            "tombstones": f"{overview.tombstones:,}",
-            "oldest overdue": console.span(overview.oldest_overdue_seconds),
-            "Redis memory": console.size(overview.memory_bytes) + (f" of {console.size(limit)}" if limit else ""),
-            "shards": str(overview.shards),
-            "archive": overview.archive,
-            **{f"archive for {each.worker}": _notes_of(each) for each in overview.archive_health.workers},
-        }
-    )
-    for warning in overview.warnings:
-        console.warn(f"warning: {console.one_line(warning)}")
-
-
-def _health_of(health: ArchiveHealth) -> str:
-    """Whether the archive works, in a word."""
-    if health.unavailable_since:
-        return f"unavailable for {console.span(max(datetime.now(UTC) - health.unavailable_since, timedelta()))}"
-    return "available" if health.workers else "no worker has used the archive in the last day"
-
-
-def _belonging_of(deployment: Belonging) -> str:
-    """Whether Redis and the archive belong together, in a few words."""
-    from torpor.worker.deployment.identity import State
-
-    words = {
-        State.AGREE: "belong together",
-        State.NEW: "were not used together yet",
-        State.DISAGREE: "do not belong together: workers refuse all work",
-    }
-    return words[deployment.state] if deployment.state else f"not compared: {deployment.problem}"
-
-
-def _notes_of(worker: WorkerHealth) -> str:
-    """When the archive has last worked for a worker, and when and why it has failed."""
-    now = datetime.now(UTC)
-    moments = {"worked": worker.last_success, "failed": worker.last_failure}
-    ago = [f"{what} {console.span(max(now - at, timedelta()))} ago" for what, at in moments.items() if at]
-    return ", ".join(ago) + (f": {worker.error}" if worker.error else "")
+from torpor.worker.cli.shared import Json, JsonLines, Session, redis_of, services_of, walk
 
 
 def sessions(
@@ -191,7 +106,7 @@ def show(context: typer.Context, session: Session, *, as_json: Json = False) -> 
         if as_json:
             console.print_json_parts(json_lines.export_line(session, transcript.elements, transcript.owner))
             return
-        from torpor.worker.cli.speech import NAMED, speeches  # loads LangChain
+        from torpor.worker.transfer.speech import NAMED, speeches  # loads LangChain
 
         corrupt: list[int] = []
         console.print_transcript(speeches(transcript.elements, corrupt))

@@ -53,8 +53,8 @@ def restore(context: typer.Context, session: Session, *, as_json: Json = False) 
         console.say(f"restored: {result.messages:,} messages from the archive")
     elif result.outcome is RestoreOutcome.COMPLETE:
         console.say("already awake: all of its messages are in Redis")
-    for fork in result.forks:
-        console.warn(f"not restored, because a later archive replaced it: {fork}")
+    for name in result.divergent:
+        console.warn(f"not restored, because a later archive replaced it: {name}")
     if result.outcome is RestoreOutcome.SUPERSEDED:
         raise TransientError("somebody else closed, cleared or restored the session meanwhile; try again")
 

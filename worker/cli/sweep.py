@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 from typing import Annotated
 
 import typer
@@ -43,17 +44,20 @@ def sweep(
     if once:
         _end(_sweep(services, watch, as_json=as_json))
         return
+    pause = services.settings.sweep_interval_seconds
     while True:
         try:
-            _sweep(services, watch, as_json=as_json)
+            _sweep(services, watch, as_json=as_json, every=timedelta(seconds=pause))
         except TransientError as error:
             console.warn(f"torpor: {error}")
-        time.sleep(services.settings.sweep_interval_seconds)
+        time.sleep(pause)
 
 
-def _sweep(services: Services, watch: Watch, *, as_json: bool) -> Swept:
+def _sweep(services: Services, watch: Watch, *, as_json: bool, every: timedelta | None = None) -> Swept:
     with console.working("sweeping") as status:
-        swept = one_sweep.sweep(services, watch, lambda count: status.update(f"sweeping: {count:,} sessions"))
+        swept = one_sweep.sweep(
+            services, watch, lambda count: status.update(f"sweeping: {count:,} sessions"), every=every
+        )
     _show(swept, as_json=as_json)
     return swept
 

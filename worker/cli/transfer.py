@@ -34,6 +34,7 @@ class Format(StrEnum):
     MEMORYSTORE = "memorystore"
     COMMUNITY = "community"
     LANGCHAIN_JS = "langchain-js"
+    OPENAI_AGENTS = "openai-agents"
 
 
 def import_(
@@ -179,7 +180,7 @@ def _value(element: bytes) -> Any:
 
 def _extract(found: Adoptable) -> str:
     """The first and the last message for people."""
-    from torpor.worker.cli.speech import speeches  # loads LangChain
+    from torpor.worker.transfer.speech import speeches  # loads LangChain
 
     ends = [found.first, found.last][: found.total]
     said = (

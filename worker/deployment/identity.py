@@ -32,6 +32,7 @@ _BEHIND = (
     "If this Redis was restored from a backup: torpor deployment recover. "
     "If it is a copy, such as for staging: copy the archive too, then torpor deployment fork"
 )
+_SEE = f"{_CHECK_BOTH} torpor deployment shows both sides."
 _ELSEWHERE = "Redis has recorded where its archive is. Check TORPOR_ARCHIVE_URL."
 _NO_IDS = (
     f"{_CHECK_BOTH} If both are right, Redis was lost or replaced, or workers of an older version have recorded "
@@ -158,7 +159,7 @@ def check_recorded(sessions: SessionStore, archive_url: str) -> None:
     """Make sure that Redis knows no other archive; asks Redis alone, for what must work while the archive is down."""
     redis = sessions.identity()
     if redis.archive not in (None, archive_url):
-        raise DeploymentMismatch(f"{_side(redis, sessions.namespace)} TORPOR_ARCHIVE_URL is {archive_url}. {_OTHER}")
+        raise DeploymentMismatch(f"{_side(redis, sessions.namespace)} TORPOR_ARCHIVE_URL is {archive_url}. {_SEE}")
 
 
 def new_id() -> str:

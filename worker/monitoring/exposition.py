@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -66,7 +67,7 @@ def families(figures: Figures) -> Iterator[Family]:
 
 
 def _gauges(figures: Figures) -> Mapping[str, Samples]:
-    workers = list(figures.workers())
+    seen = figures.seen
     return {
         "torpor_redis_up": [((), 1)],
         "torpor_sessions": [((state,), count) for state, count in figures.states.items()],
@@ -77,14 +78,18 @@ def _gauges(figures: Figures) -> Mapping[str, Samples]:
         "torpor_redis_memory_limit_bytes": [
             ((node.name or "redis",), node.limit) for node in figures.nodes if node.limit
         ],
-        "torpor_workers": [((), len(workers))],
-        "torpor_worker_info": [((name, said.get("version", "")), 1) for name, said in workers],
-        "torpor_last_sweep_timestamp_seconds": [((), figures.seen("sweep"))],
-        "torpor_last_beat_timestamp_seconds": [((), figures.seen("beat"))],
+        "torpor_workers": [((), len(seen.at_work))],
+        "torpor_worker_info": [((each.name, each.version), 1) for each in seen.at_work],
+        "torpor_last_sweep_timestamp_seconds": [((), _timestamp(seen.sweep.at if seen.sweep else None))],
+        "torpor_last_beat_timestamp_seconds": [((), _timestamp(seen.beat))],
         "torpor_purges_open": [((), figures.noted("purges_open"))],
         "torpor_oldest_purge_seconds": [((), figures.oldest_purge_seconds)],
         "torpor_legal_holds": [((of,), figures.noted(f"holds:{of}")) for of in ("session", "owner")],
     }
+
+
+def _timestamp(moment: datetime | None) -> float:
+    return moment.timestamp() if moment else 0
 
 
 def _counter(metric: Metric, figures: Figures) -> CounterMetricFamily:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from torpor.history.protocol import ArchiveHealth, Measures, ShardFigures
 from torpor.worker.deployment import memory
 from torpor.worker.deployment.memory import NodeMemory
 from torpor.worker.deployment.services import Services
+from torpor.worker.monitoring import seen
+from torpor.worker.monitoring.seen import Seen
 
-# A worker that was not seen for so long is gone. It is noted every ten seconds.
-_SEEN = timedelta(minutes=1)
-_WORKER = "worker:"
 # How many sessions that wait after a failure are asked since when. In an outage, all began to wait at about that time.
 _ASKED = 64
 
@@ -56,9 +54,10 @@ class Figures:
         """For how long the session that first became due longest ago has been waiting; 0 if none waits."""
         return max((self.measures.now - self.waiting_since).total_seconds(), 0.0) if self.waiting_since else 0.0
 
-    def seen(self, who: str) -> float:
-        """When somebody was last seen, in seconds since 1970; 0 for never."""
-        return float(self.measures.seen.get(f"seen:{who}", 0)) / 1000
+    @property
+    def seen(self) -> Seen:
+        """Who was seen when."""
+        return seen.read(self.measures)
 
     def noted(self, field: str) -> float:
         """A number that was noted; 0 if it was not."""
@@ -69,13 +68,6 @@ class Figures:
         """The age of the oldest purge that is open; 0 if there is none."""
         since = self.noted("oldest_purge")
         return max(self.measures.now.timestamp() - since, 0.0) if since else 0.0
-
-    def workers(self) -> Iterator[tuple[str, Mapping[str, str]]]:
-        """The workers that were seen lately, with what they say of themselves."""
-        for who, said in self.measures.seen.items():
-            name = who.removeprefix(_WORKER)
-            if name != who and self.measures.now.timestamp() - self.seen(who) < _SEEN.total_seconds():
-                yield name, json.loads(said)
 
 
 def gather(services: Services) -> Figures:

@@ -1,10 +1,12 @@
-"""Who was seen when: workers, beat and sweeps leave notes in Redis, with Redis's time."""
+"""Who was seen when: workers, beat and sweeps leave notes in Redis, with Redis's time (`seen.py` reads them)."""
 
 from __future__ import annotations
 
 import json
 import logging
+import socket
 import threading
+import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -14,6 +16,7 @@ from torpor.worker.archive.stores import StoredObject
 from torpor.worker.deployment import worker_name
 from torpor.worker.deployment.periodic import PeriodicThread
 from torpor.worker.deployment.services import Services
+from torpor.worker.monitoring import samples, seen
 
 log = logging.getLogger("torpor.presence")
 
@@ -22,6 +25,9 @@ _PAUSE_SECONDS = 10.0
 _FIRST_SECONDS = 1.0
 _KEPT = timedelta(days=1)
 
+# What somebody says of itself, as in `note_seen`, at a moment of Redis's clock.
+Says = Callable[[datetime], Mapping[str, str]]
+
 
 class Presence:
     """Notes this process in Redis within a second and then every ten seconds, in a thread of its own.
@@ -29,11 +35,18 @@ class Presence:
     Notes nothing in a Redis that does not name this archive as its own.
     """
 
-    def __init__(self, connect: Callable[[], Services], who: str, noted: Mapping[str, str] | None = None) -> None:
-        """`connect` is called once. `noted` as in `note_seen`; None to note only after `acted`."""
+    def __init__(
+        self,
+        connect: Callable[[], Services],
+        who: str,
+        says: Says | None = None,
+        then: Callable[[Services], object] = lambda _: None,
+    ) -> None:
+        """`connect` is called once, and `then` after each note. Without `says`, it notes only after `acted`."""
         self._connect = cache(connect)
         self._who = who
-        self._noted = noted
+        self._says = says
+        self._then = then
         self._acted = threading.Event()
         self._is_noted = False
         self._noting = PeriodicThread(
@@ -56,25 +69,75 @@ class Presence:
         return _PAUSE_SECONDS if self._is_noted else _FIRST_SECONDS
 
     def _note(self) -> None:
-        if self._noted is None and not self._acted.is_set():
+        if self._says is None and not self._acted.is_set():
             return
         services = self._connect()
-        if services.sessions.identity().archive == services.archive.url:
+        found = services.sessions.identity()
+        if found.archive == services.archive.url and found.read_at:
             self._acted.clear()
-            services.sessions.note_seen(self._who, self._noted or {}, _KEPT)
+            services.sessions.note_seen(self._who, self._says(found.read_at) if self._says else {}, _KEPT)
             self._is_noted = True
+            self._then(services)
 
 
-def of_worker(connect: Callable[[], Services]) -> Presence:
-    """The presence of this worker, with its version and the moment of its start."""
+def of_worker(connect: Callable[[], Services], in_work: Callable[[], Mapping[str, int]]) -> Presence:
+    """The presence of this worker: its host, its version, the moment of its start, and what it has in work.
+
+    Whoever is first in a minute also samples the figures, from the main process: tasks may wait for a busy pool.
+    `in_work` counts the running tasks by their names.
+    """
     who = f"worker:{worker_name.get()}"
-    said = {"version": version("torpor"), "since": datetime.now(UTC).isoformat(timespec="seconds")}
-    return Presence(connect, who, {who: json.dumps(said)})
+    began = time.monotonic()
+    said = {"host": socket.gethostname(), "version": version("torpor")}
+
+    def says(now: datetime) -> Mapping[str, str]:
+        if "since" not in said:  # by the first answer of Redis, because hosts' clocks differ
+            started = now - timedelta(seconds=time.monotonic() - began)
+            said["since"] = started.isoformat(timespec="milliseconds")
+        return {who: json.dumps({**said, "in_work": dict(in_work())})}
+
+    return Presence(connect, who, says, then=samples.take)
+
+
+def last_seen(services: Services) -> timedelta | None:
+    """How long ago a worker, beat or a sweep was seen by this Redis; None if none was in the last day."""
+    noted = services.sessions.measures()
+    moments = [int(at) for who, at in noted.seen.items() if who.startswith("seen:")]
+    return noted.now - datetime.fromtimestamp(max(moments) / 1000, UTC) if moments else None
 
 
 def note_sweep(services: Services) -> None:
     """Note that a worker has swept."""
-    services.sessions.note_seen("sweep", {}, _KEPT)
+    _note_sweep(services, {"host": socket.gethostname()})
+
+
+class SweepingCommand:
+    """Notes the sweeps of `torpor sweep`, so that status knows that it takes the place of workers and of beat."""
+
+    def __init__(self, services: Services, every: timedelta | None) -> None:
+        """`every` is how often the command sweeps; None for one sweep, whose schedule only the sweeps before tell."""
+        self._services = services
+        self._every = every or _since_last(services)
+
+    def note(self) -> None:
+        """Note that the command is sweeping, or has swept, now."""
+        said = {"host": socket.gethostname(), "command": True}
+        _note_sweep(self._services, said if self._every is None else {**said, "every": self._every.total_seconds()})
+
+
+def _since_last(services: Services) -> timedelta | None:
+    """How often the schedule sweeps: for how long the command's last sweep has been over. None for a first one.
+
+    A sweep by hand in between must not make the schedule look late, so the span shrinks by half at most.
+    """
+    notes = seen.read(services.sessions.measures())
+    if notes.sweep is None or not notes.sweep.by_command:
+        return None
+    return max(notes.now - notes.sweep.at, (notes.sweep.every or timedelta()) / 2)
+
+
+def _note_sweep(services: Services, said: Mapping[str, object]) -> None:
+    services.sessions.note_seen("sweep", {"sweep": json.dumps(said)}, _KEPT)
 
 
 def note_purges_and_holds(services: Services, orders: list[StoredObject]) -> None:

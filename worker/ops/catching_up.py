@@ -33,7 +33,8 @@ class Survey:
     `perhaps_released` are sessions that are under a hold in Redis, and whose objects tell of none. `unheld` are
     sessions whose objects lack the temporary hold that their legal hold asks for: copies of objects have none.
     `missing` is what a copy of an archive lacks. `reconciled` maps the sessions of which Redis must change something,
-    and those whose tombstones stand.
+    and those whose tombstones stand. `claims` counts the sessions that workers had claimed before the survey of a moved
+    archive.
     """
 
     sessions: int = 0
@@ -46,6 +47,7 @@ class Survey:
     unheld: list[str] = field(default_factory=list)
     missing: Missing | None = None
     reconciled: dict[str, Reconciled] = field(default_factory=dict)
+    claims: int = 0
 
     def add(self, reconciled: Iterable[Reconciled]) -> None:
         """Add what becomes of sessions; the first word about each counts."""

@@ -54,7 +54,7 @@ def missing(
     `progress` gets the number of objects or sessions so far. Lists both archives once, or each session of Redis that
     has archived messages. Changes nothing. Does not tell of the sessions `apart_from`.
     """
-    original = _readable(services, original_url) if original_url else None
+    original = readable(services, original_url) if original_url else None
     lacking = _of_original(services, original, progress) if original else _of_redis(services, progress)
     named, count = dict[str, None](), 0
     for subject in lacking:
@@ -66,7 +66,7 @@ def missing(
     return Missing(original.url if original else None, count, tuple(named)) if count else None
 
 
-def _readable(services: Services, url: str) -> ArchiveStore | None:
+def readable(services: Services, url: str) -> ArchiveStore | None:
     """The original archive; None if it is gone, can't be read, or is another deployment's by now."""
     try:
         archive = open_archive(url, patience=_PATIENCE_SECONDS)

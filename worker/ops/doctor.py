@@ -32,7 +32,7 @@ from torpor.worker.errors import ArchiveUnavailable
 from torpor.worker.ops import archive_examination
 from torpor.worker.ops.archive_examination import unexamined
 from torpor.worker.ops.finding import Ailment, Finding
-from torpor.worker.ops.status import unavailable
+from torpor.worker.ops.status_warnings import unavailable
 
 _PAGE = 500
 # How many positions of corrupt messages a finding names.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from torpor.history.protocol import TransientError
+from torpor.history.protocol import Identity, TransientError
 from torpor.worker.deployment import catalog, fence
 from torpor.worker.deployment.identity import Comparison, State, compare_sides
 from torpor.worker.deployment.services import Services
@@ -40,6 +40,7 @@ def survey(services: Services, progress: Callable[[int], None] = lambda _: None,
     Raises TransientError while workers archive sessions, and DeploymentMismatch if something is missing; with `force`
     what is missing does not count.
     """
+    claims = _claims(services)
     _check_idle(services)
     redis = services.sessions.identity()
     missing = copies.missing(services, redis.archive, progress)
@@ -47,7 +48,7 @@ def survey(services: Services, progress: Callable[[int], None] = lambda _: None,
         raise DeploymentMismatch(
             f"The copy {services.archive.url} lacks {missing}. Copy the archive again. If the original is gone: --force"
         )
-    found = Survey(missing=missing)
+    found = Survey(missing=missing, claims=claims)
     for batch in catalog.stored_in_batches(services, progress):
         found.unheld += legal_hold.unheld(services, batch)
     return found
@@ -62,17 +63,25 @@ def move_archive(
 ) -> Survey:
     """Record the URL of an archive that has moved; returns what was done. Repeatable.
 
-    Raises DeploymentMismatch, and TransientError while workers archive sessions, which would go to the original.
+    Raises DeploymentMismatch, and TransientError if workers have claimed sessions since the survey: what they upload
+    goes to the original, and the survey has not seen it. Workers that claim later see the new URL and give back.
+
     The archive gets its token of the fence first. Its own one is as old as the copy. Then the objects of sessions under
     a legal hold get their temporary holds.
     """
-    if check_moved(services, force=force).state is State.AGREE:
+    found = check_moved(services, force=force)
+    if found.state is State.AGREE:
         return surveyed
     fence.claim(services.sessions, services.archive)
     reach(Failpoint.DEPLOYMENT_FENCED)
     legal_hold.apply_holds(services, surveyed.unheld, lambda done: progress(done.sessions))
-    _check_idle(services)
+    _check_unclaimed(services, surveyed)
     take_identity(services)
+    try:
+        _check_unclaimed(services, surveyed)
+    except TransientError:
+        _put_back(services, found.redis)
+        raise
     return surveyed
 
 
@@ -80,6 +89,27 @@ def _check_idle(services: Services) -> None:
     in_work = sum(shard.in_work for shard in services.sessions.overview())
     if in_work:
         raise TransientError(
-            f"{in_work:,} sessions are leased by workers, which use the original archive. Stop the workers, "
-            f"wait for {services.settings.lease}, and try again"
+            f"{in_work:,} sessions are leased by workers, which use the original archive. {_stop(services)}"
         )
+
+
+def _check_unclaimed(services: Services, surveyed: Survey) -> None:
+    if _claims(services) != surveyed.claims:
+        raise TransientError(
+            "Workers have claimed sessions since the copy was compared with the original archive, which they use. "
+            f"{_stop(services)}"
+        )
+
+
+def _claims(services: Services) -> int:
+    """How many sessions were ever claimed."""
+    return sum(shard.counts["claims"] for shard in services.sessions.figures())
+
+
+def _put_back(services: Services, before: Identity) -> None:
+    if before.deployment is not None:
+        services.sessions.identify(services.sessions.identity(), before.deployment, before.archive)
+
+
+def _stop(services: Services) -> str:
+    return f"Stop the workers, wait for {services.settings.lease}, and try again"

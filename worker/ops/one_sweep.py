@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from torpor.history.protocol import TorporError, TransientError
 from torpor.worker.archive import names
@@ -15,7 +15,8 @@ from torpor.worker.deployment.watch import Watch
 from torpor.worker.erasure import orders
 from torpor.worker.erasure.purge import carry_out
 from torpor.worker.erasure.receipt import PurgeState
-from torpor.worker.monitoring import presence
+from torpor.worker.monitoring import samples
+from torpor.worker.monitoring.presence import SweepingCommand, note_purges_and_holds
 from torpor.worker.sleep import breaker
 from torpor.worker.sleep.drain import drain
 from torpor.worker.sleep.opening import record_defaults
@@ -51,24 +52,33 @@ def waiting(services: Services) -> Waiting:
     return Waiting(_due(services), list(orders.open_orders(services)))
 
 
-def sweep(services: Services, watch: Watch, progress: Callable[[int], None] = lambda _: None) -> Swept:
+def sweep(
+    services: Services,
+    watch: Watch,
+    progress: Callable[[int], None] = lambda _: None,
+    *,
+    every: timedelta | None = None,
+) -> Swept:
     """Archive what is due, relieve Redis, continue purges, delete what has expired, and move the fence.
 
     As in a worker, `watch` looks before each of these whether Redis and the archive belong together still.
-    `progress` gets the number of sessions that were tried up to now. Repeatable; sweeps and workers at the same time
+    `progress` gets the number of sessions that were tried up to now. `every` is how often the caller sweeps, None if
+    only a schedule knows. Repeatable; sweeps and workers at the same time
     share the work. A session or a purge that fails keeps no other from its turn, and a later sweep tries it again.
     Raises DeploymentMismatch, ArchiveUnavailable and RedisUnavailable; what was done by then counts.
     """
     watch.look()
     record_defaults(services)
-    sessions = _drain(services, watch, progress) + relieve(services)
+    presence = SweepingCommand(services, every)
+    sessions = _drain(services, watch, presence, progress) + relieve(services)
     if not sessions:
         breaker.look_again(services)
-    purges, failed = _continue_purges(services, watch)
+    purges, failed = _continue_purges(services, watch, presence)
     watch.look()
     expired = services.archive.expire(datetime.now(UTC))
     watch.move_fence()
-    presence.note_sweep(services)
+    presence.note()
+    samples.take(services)
     record_measures(services)
     return Swept(dict(sessions), purges, failed, expired, _due(services))
 
@@ -77,11 +87,14 @@ def _due(services: Services) -> int:
     return sum(services.sessions.due_counts().values())
 
 
-def _drain(services: Services, watch: Watch, progress: Callable[[int], None]) -> Counter[Outcome]:
+def _drain(
+    services: Services, watch: Watch, presence: SweepingCommand, progress: Callable[[int], None]
+) -> Counter[Outcome]:
     """Drain until nothing is due, or the archive is down."""
     totals: Counter[Outcome] = Counter()
     while due := services.sessions.due_counts():
         watch.look()
+        presence.note()
         drained = drain(services, sorted(due))
         totals += drained
         progress(totals.total())
@@ -90,13 +103,16 @@ def _drain(services: Services, watch: Watch, progress: Callable[[int], None]) ->
     return totals
 
 
-def _continue_purges(services: Services, watch: Watch) -> tuple[dict[str, PurgeState], dict[str, str]]:
+def _continue_purges(
+    services: Services, watch: Watch, presence: SweepingCommand
+) -> tuple[dict[str, PurgeState], dict[str, str]]:
     states: dict[str, PurgeState] = {}
     failed: dict[str, str] = {}
     found = list(orders.open_objects(services))
-    presence.note_purges_and_holds(services, found)
+    note_purges_and_holds(services, found)
     for purge in map(names.purge_of, (each.name for each in found)):
         watch.look()
+        presence.note()
         try:
             states[purge] = carry_out(services, purge).state
         except TransientError:

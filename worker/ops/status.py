@@ -1,16 +1,19 @@
-"""Status: counts over all shards of a deployment, Redis's memory, and warnings."""
+"""Status: counts over all shards of a deployment, who works, Redis's memory, and warnings."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from torpor.history.protocol import ArchiveHealth, SessionInfo, ShardOverview
 from torpor.worker.deployment import identity, memory
 from torpor.worker.deployment.identity import State
-from torpor.worker.deployment.memory import NodeMemory
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import ArchiveCorrupt, ArchiveMisconfigured, ArchiveUnavailable, DeploymentMismatch
+from torpor.worker.monitoring import seen
+from torpor.worker.monitoring.seen import SeenSweep, SeenWorker
+from torpor.worker.ops.status_warnings import Code, StatusWarning, warnings
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,16 +27,23 @@ class Belonging:
     problem: str | None = None
     refused: bool = False
 
+    @property
+    def is_mismatch(self) -> bool:
+        """True if Redis and the archive are known not to belong together."""
+        return self.state is State.DISAGREE
+
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """Sessions in Redis by state, and sessions archived and restored since the deployment's start.
+    """Sessions in Redis by state, sessions archived and restored since the deployment's start, and who works.
 
+    `now` is Redis's time. `workers` were seen in the last minute; `beat` is when beat last sent a task.
     `live` counts all sessions that are due at some time. A session waits from the moment at which it first became due
     until it is asleep: it is due, in work, or postponed after a failure. The memory counts all nodes; None if they do
     not show it.
     """
 
+    now: datetime
     live: int
     due: int
     in_work: int
@@ -50,23 +60,30 @@ class Overview:
     archive: str
     deployment: Belonging
     archive_health: ArchiveHealth
-    warnings: Sequence[str]
+    workers: Sequence[SeenWorker]
+    beat: datetime | None
+    sweep: SeenSweep | None
+    warnings: Sequence[StatusWarning]
 
 
 def overview(services: Services, *, archive: bool = True) -> Overview:
-    """Ask all shards in one pipeline, and each node for its memory; with `archive`, compare its identity with Redis."""
+    """Ask Redis in a few pipelines, and each node for its memory; with `archive`, compare its identity with Redis."""
     shards = services.sessions.overview()
+    noted = seen.read(services.sessions.measures())
     due, in_work = sum(shard.due for shard in shards), sum(shard.in_work for shard in shards)
     postponed = sum(shard.postponed for shard in shards)
     health = services.sessions.archive_health()
     nodes = memory.nodes(services)
+    belongs = belonging(services, archive=archive)
+    waiting = due + in_work + postponed
     limits = [node.limit for node in nodes if node.limit]
     return Overview(
+        now=noted.now,
         live=sum(shard.live for shard in shards),
         due=due,
         in_work=in_work,
         postponed=postponed,
-        waiting=due + in_work + postponed,
+        waiting=waiting,
         quarantined=sum(shard.quarantined for shard in shards),
         archived=sum(shard.archived for shard in shards),
         restored=sum(shard.restored for shard in shards),
@@ -76,9 +93,12 @@ def overview(services: Services, *, archive: bool = True) -> Overview:
         memory_limit_bytes=sum(limits) or None,
         shards=len(shards),
         archive=services.archive.url,
-        deployment=belonging(services, archive=archive),
+        deployment=belongs,
         archive_health=health,
-        warnings=[*_warnings(services, nodes, health)],
+        workers=noted.at_work,
+        beat=noted.beat,
+        sweep=noted.sweep,
+        warnings=_with_refusal(belongs, [*warnings(services.settings, noted, health, nodes, waiting)]),
     )
 
 
@@ -97,29 +117,17 @@ def belonging(services: Services, *, archive: bool = True) -> Belonging:
     return Belonging(found.state)
 
 
+def _with_refusal(deployment: Belonging, others: Sequence[StatusWarning]) -> Sequence[StatusWarning]:
+    """The warnings, before them that the sides do not belong together, and after them that the archive refuses."""
+    if not deployment.refused:
+        return others
+    refused = StatusWarning(Code.DEPLOYMENT_REFUSED, str(deployment.problem))
+    return [refused, *others] if deployment.is_mismatch else [*others, refused]
+
+
 def _longest_wait(shards: Sequence[ShardOverview], claimed: Sequence[SessionInfo]) -> float | None:
     """For how many seconds the session that first became due longest ago has been waiting."""
     now = max(shard.now for shard in shards)
     since = [shard.oldest_due for shard in shards if shard.oldest_due]
     since += [info.waiting_since for info in claimed if info.waiting_since]
     return max((now - min(since)).total_seconds(), 0.0) if since else None
-
-
-def _warnings(services: Services, nodes: Sequence[NodeMemory], health: ArchiveHealth) -> Iterator[str]:
-    if outage := unavailable(health):
-        yield f"the archive is unavailable {outage}"
-    for policy in sorted({node.policy for node in nodes if node.policy.startswith("allkeys-")}):
-        yield f"maxmemory-policy is {policy}, which deletes live sessions: set noeviction"
-    full = sum(node.above(services.settings.memory_high) for node in nodes)
-    if full:
-        share = services.settings.memory_high
-        yield f"{full} of {len(nodes)} nodes use more than {share:.0%} of their memory: sessions are archived early"
-
-
-def unavailable(health: ArchiveHealth) -> str | None:
-    """Since when the archive fails, and the latest error of the worker that has met it last; None if it works."""
-    if health.unavailable_since is None:
-        return None
-    failed = [(each.last_failure, each.worker, each.error) for each in health.workers if each.last_failure]
-    says = "".join(f", says {worker}: {error}" for _, worker, error in sorted(failed)[-1:])
-    return f"since {health.unavailable_since.isoformat(timespec='seconds')}{says}"

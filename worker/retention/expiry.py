@@ -116,7 +116,10 @@ def begin_anew(services: Services, snapshot: SessionInfo, contents: Contents) ->
 
 
 def _has_all_of(snapshot: SessionInfo, segments: Sequence[Segment]) -> bool:
-    """True if Redis has every message of the segments: no fork, and older epochs only after a complete restore."""
+    """True if Redis has every message of the segments.
+
+    It lacks those of a divergent segment, and before a complete restore those of older epochs.
+    """
     own = snapshot.message_count - snapshot.restored_count
     known = all(
         each.name.stop <= own

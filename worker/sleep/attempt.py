@@ -27,6 +27,7 @@ from torpor.worker import measures, tracing
 from torpor.worker.archive import contents, parts
 from torpor.worker.archive.stores import StoredObject
 from torpor.worker.deployment.events import record_events
+from torpor.worker.deployment.identity import check_recorded
 from torpor.worker.deployment.services import Services
 from torpor.worker.erasure import erase
 from torpor.worker.errors import AttemptsExhausted
@@ -51,7 +52,10 @@ class Verified:
 
 
 def archive_session(services: Services, session_id: str) -> AttemptResult:
-    """Archive one session now, due or not, after finishing a pending erasure or legal hold of it."""
+    """Archive one session now, due or not, after finishing a pending erasure or legal hold of it.
+
+    Raises DeploymentMismatch if the archive has moved before the session was claimed.
+    """
     with LeaseKeeper(services.sessions, services.settings.lease) as keeper:
         while True:
             lease = services.sessions.claim_one(session_id, services.settings.lease)
@@ -59,6 +63,7 @@ def archive_session(services: Services, session_id: str) -> AttemptResult:
                 return AttemptResult(session_id, Outcome(lease.value))
             keeper.keep([lease])
             with returned(services, keeper, [lease]):
+                check_recorded(services.sessions, services.archive.url)  # as in Pool.begin
                 [snapshot] = services.sessions.snapshots([lease])
                 rewound_before = services.sessions.rewound_before()
             with tracing.span("session", session=session_id):

@@ -17,7 +17,9 @@ from typing import ParamSpec, Self
 from torpor.history.protocol import CommitOutcome, Lease, Page, SessionInfo, TorporError, TransientError
 from torpor.worker import tracing
 from torpor.worker.deployment.events import EventKind, record_events
+from torpor.worker.deployment.identity import check_recorded
 from torpor.worker.deployment.services import Services
+from torpor.worker.errors import DeploymentMismatch
 from torpor.worker.logs import outages
 from torpor.worker.sleep import breaker, shutdown
 from torpor.worker.sleep.attempt import Verified, commit, end, verify
@@ -88,8 +90,12 @@ class Pool:
 
         A session that kills its worker counts as an attempt for all that were begun with it. On its own, it goes to
         quarantine on its own. A session that was claimed again while its last attempt is in work comes later too.
+
+        Raises DeploymentMismatch, and gives the sessions back, if the archive has moved before they were claimed.
         """
         with self._asking(leases):
+            # Whoever moves the archive records its URL and then looks for claims.
+            check_recorded(self._services.sessions, self._services.archive.url)
             attempts = self._services.sessions.attempts(leases)
         waits = [count != 0 or lease.session_id in self._in_work for lease, count in zip(leases, attempts, strict=True)]
         later = [lease for lease, does in zip(leases, waits, strict=True) if does]
@@ -145,11 +151,11 @@ class Pool:
 
     @contextmanager
     def _asking(self, leases: Sequence[Lease]) -> Iterator[None]:
-        """If Redis fails in the block, give these sessions back and begin no more."""
+        """If Redis fails in the block, or has another archive by now, give these sessions back and begin no more."""
         try:
             with returned(self._services, self._keeper, leases):
                 yield
-        except TransientError:
+        except (TransientError, DeploymentMismatch):
             self._down.set()
             raise
 

@@ -11,7 +11,7 @@ from secrets import token_hex
 _INCOMPLETE = ".incomplete"
 
 
-def _private(path: str, flags: int) -> int:
+def private(path: str, flags: int) -> int:
     """Open a file that only its owner may read, whatever the umask is: it has people's words."""
     return os.open(path, flags, 0o600)
 
@@ -30,7 +30,7 @@ def write(output: Path, lines: Iterable[bytes], is_complete: Callable[[], bool] 
         return output
     temporary = target.with_name(f".{token_hex(4)}.tmp")
     try:
-        with open(temporary, "xb", opener=_private) as out:
+        with open(temporary, "xb", opener=private) as out:
             out.writelines(lines)
             out.flush()
             os.fsync(out.fileno())

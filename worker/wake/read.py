@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 
 from torpor.history.protocol import (
     ANY_OWNER,
     OwnerMismatch,
     SessionInfo,
+    SessionKind,
     SessionNotFound,
     SessionPurged,
     TranscriptChanged,
@@ -25,10 +27,15 @@ _TRIES = 5
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """A session's messages as JSON bytes, oldest first, and its owner."""
+    """A session's messages as JSON bytes, oldest first, its owner, and its kind, if that was recorded.
+
+    `moments` says of how many messages, one lot after the other, the session was last active when.
+    """
 
     elements: Spool
     owner: str | None
+    kind: SessionKind | None = None
+    moments: Sequence[tuple[int, datetime]] = ()
 
 
 @contextmanager
@@ -58,10 +65,10 @@ def _read(services: Services, session_id: str, elements: Spool) -> Transcript | 
     before = services.sessions.info(session_id, owner=ANY_OWNER)
     if before and before.purge is not None:
         raise SessionPurged(f"session {session_id!r} was purged")
-    owner = before.owner if before else None
+    archived = _Archived()
     try:
         if not (before and before.complete):
-            owner = _add_archived(services, session_id, before, elements) or owner
+            archived = _add_archived(services, session_id, before, elements)
     except ObjectNotFound:
         return None  # it was erased after the listing
     except SegmentMissing:
@@ -74,11 +81,24 @@ def _read(services: Services, session_id: str, elements: Spool) -> Transcript | 
         return None
     if before is None and not elements:
         raise SessionNotFound(f"session {session_id!r} is neither in Redis nor in the archive")
-    return Transcript(elements, owner)
+    moments = archived.moments
+    if before:
+        moments = [*moments, (len(elements) - sum(count for count, _ in moments), before.last_active)]
+    owner, kind = (before.owner, before.kind) if before else (None, None)
+    return Transcript(elements, archived.owner or owner, archived.kind or kind, moments)
 
 
-def _add_archived(services: Services, session_id: str, live: SessionInfo | None, elements: Spool) -> str | None:
-    """Add the messages that only the archive has; returns their owner."""
+@dataclass(frozen=True, slots=True)
+class _Archived:
+    """What the archive says of the messages that it has: as in Transcript."""
+
+    owner: str | None = None
+    kind: SessionKind | None = None
+    moments: Sequence[tuple[int, datetime]] = ()
+
+
+def _add_archived(services: Services, session_id: str, live: SessionInfo | None, elements: Spool) -> _Archived:
+    """Add the messages that only the archive has."""
     found = parts.of_first_owner(expiry.unexpired(contents.look(services.archive, session_id)))
     below = live.epoch if live and live.message_count else None
     planned = transcript.plan(
@@ -88,7 +108,8 @@ def _add_archived(services: Services, session_id: str, live: SessionInfo | None,
         raise OwnerMismatch(f"the archive has session {session_id!r} for another owner than Redis")
     for page in transcript.read(services.archive, planned):
         elements.add(page)
-    return planned.origin.owner
+    moments = [(piece.take, contents.last_active([piece.segment.stored])) for piece in planned.slices]
+    return _Archived(planned.origin.owner, found.kind, moments)
 
 
 def _moved(services: Services, session_id: str, before: SessionInfo | None) -> bool:

@@ -59,12 +59,12 @@ class RestoreOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """The result of a restore. `messages` came from the archive; `forks` names the segments that were left out."""
+    """The result of a restore. `messages` came from the archive; `divergent` names the segments that were left out."""
 
     session_id: str
     outcome: RestoreOutcome
     messages: int = 0
-    forks: Sequence[str] = field(default_factory=tuple)
+    divergent: Sequence[str] = field(default_factory=tuple)
     owner: str | None = None
 
     @property
@@ -135,12 +135,12 @@ class Restorer:
         if outcome is not RestoreOutcome.RESTORED:
             return Restored(ticket.session_id, outcome)
         measures.observe("wake", time.monotonic() - began)
-        return Restored(ticket.session_id, outcome, planned.count, tuple(planned.forks), planned.origin.owner)
+        return Restored(ticket.session_id, outcome, planned.count, tuple(planned.divergent), planned.origin.owner)
 
     async def _copy(self, ticket: RestoreTicket) -> tuple[Plan, RestoreEnd]:
         """Plan what to read, stage it, and finish the restore if everything could be staged."""
         planned = await self.sessions.elsewhere(partial(self._plan, ticket), self.threads)
-        for name in planned.forks:
+        for name in planned.divergent:
             log.warning("session %r: %s differs from what was archived later", ticket.session_id, name)
         for name in planned.damaged:
             log.warning("session %r: %s is damaged and not needed: it is left out", ticket.session_id, name)

@@ -74,7 +74,7 @@ def test_a_commit_after_a_failover_does_not_vouch_for_what_redis_no_longer_has(
     sleep(services)
     restored = restore_session(services, S)
     assert said(client) == [*"01234567", "other 8", "other 9"]
-    assert restored.forks == (result.object_name,)
+    assert restored.divergent == (result.object_name,)
 
 
 def test_a_restore_of_a_rewound_session_leaves_later_epochs_aside_and_the_next_one_has_everything(
@@ -89,13 +89,13 @@ def test_a_restore_of_a_rewound_session_leaves_later_epochs_aside_and_the_next_o
     replica.promote()
 
     restored = restore_session(services, S)
-    assert (restored.outcome, restored.messages, restored.forks) == (RestoreOutcome.RESTORED, 0, (later,))
+    assert (restored.outcome, restored.messages, restored.divergent) == (RestoreOutcome.RESTORED, 0, (later,))
     assert said(client) == texts(read_transcript(services, S)) == ["0", "1"]
     say(client, "3")
     assert said(client) == ["0", "1", "3"]
     sleep(services)
     assert sorted(texts(read_transcript(services, S))) == ["0", "1", "2", "3"]
-    assert restore_session(services, S).forks == ()
+    assert restore_session(services, S).divergent == ()
     assert sorted(said(client)) == ["0", "1", "2", "3"]
     assert said(client)[:3] == ["0", "1", "3"]
     sleep(services)
@@ -103,7 +103,7 @@ def test_a_restore_of_a_rewound_session_leaves_later_epochs_aside_and_the_next_o
     assert sorted(said(client)) == ["0", "1", "2", "3"]
 
 
-def test_a_fork_that_is_shorter_than_what_it_left_aside_does_not_cut_off_later_epochs(
+def test_a_history_that_is_shorter_than_what_it_left_aside_does_not_cut_off_later_epochs(
     client: redis.Redis, services: Services
 ) -> None:
     say(client, "0")
@@ -116,7 +116,7 @@ def test_a_fork_that_is_shorter_than_what_it_left_aside_does_not_cut_off_later_e
     replica.promote()
     say(client, "other 1")
     sleep(services)
-    assert restore_session(services, S).forks == (aside,)
+    assert restore_session(services, S).divergent == (aside,)
     assert said(client) == ["0", "other 1", "3"]
 
 

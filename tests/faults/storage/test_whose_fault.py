@@ -7,11 +7,13 @@ import os
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from support.faulty_storage import LATER, check_archived, content, put, say
+from support.identity import bind
 from support.sessions import with_settings
 from support.storage_proxy import Exchange, Fault, Reply, StorageProxy, answered, corrupted_up
 from support.waiting import wait_until
@@ -176,7 +178,9 @@ def test_a_probe_tells_an_archive_that_gives_back_other_bytes(archive: ArchiveSt
 @pytest.fixture
 def folder(quick_services: Services, tmp_path: Path) -> Services:
     """The same sessions with a folder as their archive."""
-    return Services(quick_services.settings, quick_services.sessions, open_archive((tmp_path / "archive").as_uri()))
+    services = replace(quick_services, archive=open_archive((tmp_path / "archive").as_uri()))
+    bind(services)
+    return services
 
 
 def check_postponed(services: Services, count: int) -> None:

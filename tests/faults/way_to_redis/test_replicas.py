@@ -116,7 +116,7 @@ def test_a_replica_that_lacks_the_deletion_has_nothing_twice(pair: Pair, replica
     chat.check_archived_once()
 
 
-def test_a_turn_that_only_the_archive_has_and_one_that_only_the_replica_has_are_a_fork(
+def test_a_turn_that_only_the_archive_has_and_one_that_only_the_replica_has_are_divergent(
     pair: Pair, replicated: Services
 ) -> None:
     chat = Chat(replicated, "s")
@@ -129,7 +129,7 @@ def test_a_turn_that_only_the_archive_has_and_one_that_only_the_replica_has_are_
     chat.say(2)
     chat.sleep()
     restored = restore_session(replicated, "s")
-    assert list(restored.forks) == [set_aside]
+    assert list(restored.divergent) == [set_aside]
     assert replicated.sessions.messages("s") == chat.acknowledged
     chat.check()
     assert set_aside in [segment.stored.name for segment in look(replicated.archive, "s").segments]
@@ -177,7 +177,7 @@ def test_a_failover_in_the_middle_of_an_archive_does_not_count_what_the_replica_
     chat.say(6)
     chat.sleep()
     restored = restore_session(replicated, "s")
-    assert list(restored.forks) == [segment.stored.name for segment in uploaded]
+    assert list(restored.divergent) == [segment.stored.name for segment in uploaded]
     assert replicated.sessions.messages("s") == chat.acknowledged
 
 

@@ -209,6 +209,19 @@ def test_a_missing_bucket_is_named_and_the_session_stays(client: redis.Redis, to
     assert chat(client).messages == TURN
 
 
+@pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
+def test_missing_credentials_are_named_and_no_retry_is_advised(
+    client: redis.Redis, torpor: Torpor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("STORAGE_EMULATOR_HOST", raising=False)
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "no-key.json"))
+    chat(client).add_messages(TURN)
+    for arguments in (["archive", "s"], ["show", "s"], ["doctor"], ["bucket"], ["receipts"]):
+        result = torpor(*arguments, ARCHIVE_URL="gs://bucket/chats")
+        assert (result.code, "refuses these credentials" in result.said) == (2, True), (arguments, result)
+    assert chat(client).messages == TURN
+
+
 def test_what_a_worker_holds_is_left_to_it(client: redis.Redis, services: Services, torpor: Torpor) -> None:
     chat(client).add_messages(TURN)
     services.sessions.claim_one("s", services.settings.lease)

@@ -35,6 +35,7 @@ COMMANDS = [
     "sessions",
     "sessions --conflicts",
     "status",
+    "top --once",
     "quarantine",
     "requeue s",
     "requeue --all",

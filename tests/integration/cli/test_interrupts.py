@@ -31,6 +31,7 @@ pytestmark = pytest.mark.slow
 PURGE = "20260101T120000Z-0000000a"
 CALLS = [
     ["status"],
+    ["top"],
     ["deployment"],
     ["deployment", "recover", "--yes"],
     ["sessions"],
@@ -138,8 +139,8 @@ def test_ctrl_c_ends_a_command_also_if_python_is_in_a_callback_that_ignores_exce
 
 
 def test_no_command_is_forgotten_here() -> None:
-    assert {call[0] for call in CALLS} == names_of_commands() - {"worker", "beat"}, (
-        "Celery takes the place of these two"
+    assert {call[0] for call in CALLS} == names_of_commands() - {"worker", "beat", "sql"}, (
+        "Celery takes the place of the first two, and sql waits for nothing"
     )
 
 

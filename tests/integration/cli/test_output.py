@@ -59,15 +59,18 @@ TOLD: list[tuple[list[str], list[str]]] = [
     (["unhold", "--owner", OWNER], [OWNER]),
     (["bucket"], ["archive"]),
     (["status"], ["archive"]),
+    (["top", "--once"], ["live in Redis", "oldest waiting", "noeviction"]),
     (["adopt", "--match", "*", "--format", "community"], ["adopted"]),
     (["import", "{file}"], ["imported"]),
     (["hold", "--session", AWAKE, "--reason", "r"], ["held"]),
     (["assign-owner", "--match", AWAKE, "--owner", OWNER, "--dry-run"], ["assign"]),
     (["separate", ASLEEP], [ASLEEP]),
+    (["sql", "duckdb"], ["archive", "torpor_messages"]),
 ]
 # For programs: a call of each command that takes --json.
 FOR_PROGRAMS = [
     ["status"],
+    ["top"],
     ["deployment"],
     ["sessions"],
     ["show", AWAKE],
@@ -93,7 +96,7 @@ FOR_PROGRAMS = [
     ["separate", ASLEEP],
 ]
 # Commands that print no results of their own, or take no --json.
-NOT_FOR_PROGRAMS = {"demo", "worker", "beat", "serve-metrics", "export", "requeue"}
+NOT_FOR_PROGRAMS = {"demo", "worker", "beat", "serve-metrics", "export", "requeue", "sql"}
 
 
 @pytest.fixture(autouse=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import re
 from base64 import b64decode
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from pydantic import BaseModel
 
 from support.command import Torpor
 from support.keyspace import dump, raw
+from support.paths import ROOT
 from support.purging import of_sessions
 from support.savers import checkpoint, config
 from support.servers import RedisServer
@@ -83,18 +85,20 @@ def test_a_segment_has_each_record_as_it_is_and_what_can_be_read_of_it(
     assert records[2]["parent"] == records[0]["id"] == records[1]["id"]
 
 
-def test_duckdb_counts_and_searches_the_messages_of_threads(client: redis.Redis, services: Services) -> None:
+def test_the_query_of_the_page_counts_the_messages_of_threads(
+    client: redis.Redis, services: Services, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     written(client)
     sleep(services)
-    query = """
-        select message.type, trim(message.data.content) as content
-        from (select unnest(record.messages) as message from read_json(?) where record.kind = 'checkpoint')
-        where content like '%Friday%'
-    """
+    MemorystoreChatMessageHistory(client, "chat").add_messages([HumanMessage("hello")])
+    sleep(services, "chat")
+    page = (ROOT / "docs" / "langgraph.md").read_text(encoding="utf-8")
+    [query] = re.findall(r"```sql\n(.*?)```", page, re.DOTALL)
+    monkeypatch.chdir(scratch)
     settings = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
     with duckdb.connect(config=settings) as connection:  # type: ignore[arg-type]
-        found = connection.execute(query, [str(segments(services)[0])]).fetchall()
-    assert found == [("ai", "It arrives on Friday.")]
+        found = connection.execute(query).fetchall()
+    assert sorted(found) == [("s", "ai", 1), ("s", "human", 1)]
 
 
 @pytest.mark.parametrize("asleep", [False, True])

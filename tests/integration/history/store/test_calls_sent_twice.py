@@ -181,6 +181,11 @@ def _take_list(store: SessionStore) -> Call[Any]:
     return calls.take_list("torpor", "s", MEMORYSTORE, "4e5f", 2)
 
 
+def _delete_companion(store: SessionStore) -> Call[Any]:
+    raw(store.client, "HSET", "agents:session:s", "session_id", "s")
+    return calls.delete_companion(b"agents:session:s", "hash")
+
+
 def _delete_taken(store: SessionStore) -> Call[Any]:
     store.run(_take_list(store))
     [mark] = raw(store.client, "LRANGE", "torpor:adopting:{s}:s", -1, -1)
@@ -253,10 +258,10 @@ CHANGING: dict[str, Make] = {
 # These look, and change nothing but what the call before them has changed.
 LOOKING = {"info", "due", "overview", "list_sessions", "nearest", "attempts", "peek_list", "adoptions", "owned"}
 LOOKING |= {"find_hold", "find_owner_hold", "find_release", "find_owner_release", "claimed", "archive_health"}
-LOOKING |= {"figures", "waiting_since", "count_holds", "measures"}
+LOOKING |= {"figures", "waiting_since", "count_holds", "measures", "samples"}
 # These are not sent again: their second reply would be wrong, or their second effect another one.
 ONCE = {"claim", "claim_one", "poll_shards", "add_events", "requeue", "release_hold", "reindex", "rebuild_metadata"}
-ONCE |= {"rebase", "drop_live", "set_aside", "note_seen"}
+ONCE |= {"rebase", "drop_live", "set_aside", "note_seen", "add_sample"}
 
 # The second replies that differ, which the callers understand: the step has been done.
 SECOND_REPLIES = {
@@ -266,6 +271,7 @@ SECOND_REPLIES = {
     "finish_restore": "superseded",  # a reader then sees that the session is complete
     "abandon": "False",
     "take_list": "False",  # the caller looks, and finds its own mark
+    "delete_companion": "False",
     "delete_taken": "False",
     "end_adoption": "False",
     "adopt": "written=2",  # the adoption as it is by now: the caller goes on with it

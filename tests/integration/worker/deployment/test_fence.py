@@ -45,7 +45,6 @@ from torpor.worker.deployment.watch import Watch
 from torpor.worker.errors import ArchiveCorrupt, ArchiveRefused, ArchiveUnavailable, DeploymentMismatch
 from torpor.worker.failpoints import Failpoint
 from torpor.worker.ops import moves
-from torpor.worker.ops.catching_up import Survey
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.outcome import Outcome
 
@@ -450,7 +449,7 @@ def test_a_moved_archive_whose_copy_has_an_old_token_gets_the_newest_one(
     said = torpor("deployment", "move-archive", "--yes", **there)
     assert (said.code, "--force" in said.said) == (2, True), "by the clock, it was used a moment ago"
     with killed_at(Failpoint.DEPLOYMENT_FENCED):
-        moves.move_archive(copy, Survey(), force=True)
+        moves.move_archive(copy, moves.survey(copy, force=True), force=True)
     assert torpor("restore", "s", **there).code == 2
     assert torpor("deployment", "move-archive", "--yes", **there).code == 0
     assert torpor("restore", "s", **there).code == 0

@@ -86,12 +86,15 @@ def test_what_is_noted_is_shown(services: Services) -> None:
     note_sweep(services)
     note_purges_and_holds(services, [])
     figures = gather(services)
-    assert abs(figures.seen("sweep") - figures.measures.now.timestamp()) < 60
-    assert figures.seen("beat") == 0
+    seen = figures.seen
+    assert seen.sweep
+    assert timedelta() <= seen.now - seen.sweep.at < timedelta(minutes=1)
+    assert seen.beat is None
     assert (figures.noted("holds:session"), figures.noted("holds:owner")) == (1, 1)
-    assert list(figures.workers()) == []
+    assert seen.workers == []
     services.sessions.note_seen("worker:celery@a", {"worker:celery@a": '{"version": "1"}'}, timedelta(days=1))
-    assert list(gather(services).workers()) == [("celery@a", {"version": "1"})]
+    [worker] = gather(services).seen.at_work
+    assert (worker.name, worker.host, worker.version, worker.since, worker.in_work) == ("celery@a", "a", "1", None, {})
 
 
 @pytest.mark.parametrize("archive_url", ["folder"], indirect=True)

@@ -26,9 +26,11 @@ from torpor.worker.deployment import worker_name
 from torpor.worker.deployment.events import follow
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import ArchiveMisconfigured, ArchiveUnavailable
+from torpor.worker.monitoring.presence import SweepingCommand
 from torpor.worker.ops.doctor import examine
 from torpor.worker.ops.finding import Ailment
 from torpor.worker.ops.status import overview
+from torpor.worker.ops.status_warnings import Code
 from torpor.worker.sleep import breaker
 from torpor.worker.sleep.drain import drain
 from torpor.worker.sleep.outcome import Outcome
@@ -100,6 +102,7 @@ def make_older(services: Services, worker: str, hours: float) -> None:
 def test_status_tells_when_the_archive_has_worked_and_failed_and_why(
     services: Services, named: Callable[[str], None], torpor: Torpor
 ) -> None:
+    SweepingCommand(services, None).note()  # so that somebody works
     assert overview(services).archive_health.workers == []
     assert torpor("status").out.startswith("archive health        no worker has used the archive")
     due_chats(services, 1)
@@ -119,7 +122,10 @@ def test_status_tells_when_the_archive_has_worked_and_failed_and_why(
     assert note.error == "billing: it is disabled\nsince today"
     assert seen.archive_health.unavailable_since
     assert (seen.waiting, seen.quarantined) == (3, 0)
-    assert any("the archive is unavailable" in warning and "billing" in warning for warning in seen.warnings)
+    [warning] = seen.warnings
+    assert warning.code is Code.ARCHIVE_UNAVAILABLE
+    assert "the archive is unavailable" in warning.text
+    assert "billing" in warning.text
     assert [finding.ailment for finding in examine(services, messages=False)] == [
         Ailment.ARCHIVE_UNAVAILABLE,
         Ailment.UNEXAMINED,

@@ -21,6 +21,7 @@ from torpor.worker.archive import ownership
 from torpor.worker.cli import repair
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import ArchiveUnavailable
+from torpor.worker.monitoring.presence import SweepingCommand
 from torpor.worker.ops.finding import Ailment
 from torpor.worker.ops.status import belonging
 
@@ -50,6 +51,7 @@ def test_status_tells_of_a_redis_that_was_lost_and_ends_with_exit_code_2(
 def test_status_and_doctor_work_while_the_bucket_does_not_answer_and_say_that_nothing_was_compared(
     services: Services, torpor: Torpor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    SweepingCommand(services, None).note()  # so that somebody works
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{free_port()}")
     shown = torpor("status")
     assert (shown.code, shown.err) == (0, "")
@@ -139,7 +141,7 @@ def test_a_running_worker_whose_redis_was_emptied_says_so_once_and_writes_nothin
         wait_until(lambda: refused() >= 8, 60, "some tasks are refused")
         # A process that begins in that moment may still record its configuration, which claims no archive, and one that
         # has just swept what it has measured.
-        late = {b"torpor:config", b"{torpor:events}:measures", b"{torpor:events}:seen"}
+        late = {b"torpor:config", *(b"{torpor:events}:" + name for name in (b"measures", b"seen", b"samples"))}
         assert {key for key in dump(client) if b":celery:" not in key} <= late
         assert client.hmget("torpor:config", "deployment", "archive") == [None, None]
     lines = [line for line in log.read_text().splitlines() if REFUSED in line and "raised expected" not in line]

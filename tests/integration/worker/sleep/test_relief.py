@@ -20,7 +20,9 @@ from torpor.worker.archive.stores import StoredObject
 from torpor.worker.deployment import memory
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import ArchiveConflict, ArchiveTaken, ArchiveUnavailable
+from torpor.worker.monitoring.presence import SweepingCommand
 from torpor.worker.ops import status
+from torpor.worker.ops.status_warnings import Code
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.opening import OpenDeployment
 from torpor.worker.sleep.outcome import Outcome
@@ -201,12 +203,14 @@ def test_status_warns_of_a_policy_that_deletes_sessions_and_of_a_full_redis(
 ) -> None:
     services = services_at(server, tmp_path)
     fill(services, 20)
+    SweepingCommand(services, None).note()
     assert status.overview(services).warnings == []
     raw(services.sessions.client, "CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
     limit_to(services, 0.9)
     policy, full = status.overview(services).warnings
-    assert "allkeys-lru" in policy
-    assert "1 of 1 nodes use more than 85%" in full
+    assert (policy.code, full.code) == (Code.EVICTION_POLICY, Code.MEMORY_HIGH)
+    assert "allkeys-lru" in policy.text
+    assert "1 of 1 nodes use more than 85%" in full.text
 
 
 def test_a_server_without_info_is_not_relieved(

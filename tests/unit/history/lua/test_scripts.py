@@ -134,6 +134,8 @@ SAMPLES: dict[str, list[Call[Any]]] = {
     "count_holds": [calls.count_holds(DEPLOYMENT, [7]), calls.count_holds(DEPLOYMENT, SHARDS)],
     "note_seen": [calls.note_seen(DEPLOYMENT, "beat", {"version": "1"}, HOUR)],
     "measures": [calls.measures(DEPLOYMENT)],
+    "add_sample": [calls.add_sample(DEPLOYMENT, {"live": 1}, least=HOUR, keep=10)],
+    "samples": [calls.samples(DEPLOYMENT, HOUR, "", 10), calls.samples(DEPLOYMENT, HOUR, "1-0", 10)],
     "claimed": [calls.claimed(DEPLOYMENT, 7, 10)],
     "nearest": [calls.nearest(DEPLOYMENT, 7, 10)],
     "end_election": [calls.end_election(DEPLOYMENT, [7]), calls.end_election(DEPLOYMENT, SHARDS)],
@@ -180,6 +182,7 @@ SAMPLES: dict[str, list[Call[Any]]] = {
         calls.adopt(DEPLOYMENT, ADOPTION, ADOPTION, [b"{}"], expiry=EXPIRY, owner="ann", allow_reuse=True),
         calls.adopt(DEPLOYMENT, ADOPTION, ADOPTION, [b"{}"], expiry=Expiry(), owner=None, allow_reuse=False),
     ],
+    "delete_companion": [calls.delete_companion(b"agents:session:s", "hash")],
     "delete_taken": [calls.delete_taken("torpor", "s", LAYOUTS["memorystore"], "4e5f")],
     "end_adoption": [calls.end_adoption(DEPLOYMENT, ADOPTION)],
     "adoptions": [calls.adoptions(DEPLOYMENT, 7)],
@@ -223,8 +226,9 @@ LUA = [*SCRIPTS, *(f"lib/{name}" for name in INCLUDES)]
 
 # What the end of a key's name says about its type (see history/keys.py).
 TYPES = [
+    (rb"agents:session:s", "any"),
     (rb"torpor:config|\{torpor:events\}:(archive|measures|seen)", "hash"),
-    (rb"torpor:events", "stream"),
+    (rb"torpor:events|\{torpor:events\}:samples", "stream"),
     (rb"\{torpor:\d+\}:(due|q)", "zset"),
     (rb"\{torpor:\d+\}:(t|h|a)", "hash"),
     (rb"\{torpor:\d+\}:l", "string"),
@@ -515,6 +519,7 @@ def test_a_script_is_known_by_the_sha1_of_what_is_sent() -> None:
 # What an application's operations run without a caller: under the token of a restore that a caller has begun, on the
 # other library's keys, and what compares owners itself.
 WITHOUT_A_CALLER = {"stage", "finish_restore", "abandon", "peek_list", "take_list", "delete_taken", "end_adoption"}
+WITHOUT_A_CALLER |= {"delete_companion"}
 WITHOUT_A_CALLER |= {"add_events", "assign_owner", "set_aside", "stage_return", "give_back", "configure"}
 
 

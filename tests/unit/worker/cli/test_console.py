@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from torpor.worker.cli import console
-from torpor.worker.cli.speech import Speech
+from torpor.worker.transfer.speech import Speech
 
 TEXT = "".join(f"{each} \u00e4\u20ac\U0001f600\x1b\n" for each in range(60_000))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import pytest
 import redis
@@ -10,9 +11,12 @@ import redis
 from support.archiving import EVENTS, Chat, Event, due_chats, woken
 from support.keyspace import raw
 from support.observed import watch
+from support.servers import RedisServer
+from support.sessions import with_settings
 from support.waiting import wait_until
 from torpor.history.protocol import (
     RedisUnavailable,
+    SessionStore,
     Status,
 )
 from torpor.worker.deployment.services import Services
@@ -139,6 +143,20 @@ def fail_once(services: Services, chats: list[Chat]) -> None:
     services.sessions.snapshots(leases)
     for chat in chats:
         services.sessions.close(chat.session_id)
+
+
+@pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
+def test_more_threads_than_connections_wait_for_each_other(
+    services: Services, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each thread reads its session itself."""
+    monkeypatch.setattr("torpor.worker.sleep.pool._HEAD_BYTES", 1)
+    chats = due_chats(services, 60)
+    with redis_server.client(max_connections=5) as client:
+        limited = replace(with_settings(services, concurrency=40), sessions=SessionStore(client))
+        assert drain(limited, list(range(4))) == {Outcome.ARCHIVED: len(chats)}
+    for chat in chats:
+        chat.check()
 
 
 def test_of_sessions_that_have_failed_before_no_more_than_a_batch_is_claimed_at_a_time(services: Services) -> None:

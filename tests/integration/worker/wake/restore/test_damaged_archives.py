@@ -1,4 +1,4 @@
-"""Damaged segments, gaps, overlaps and forks: an error and nothing changed, or one transcript."""
+"""Damaged segments, gaps, overlaps and divergent segments: an error and nothing changed, or one transcript."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def replace(services: Services, stored: StoredObject, change: Callable[[bytes], 
     services.archive.put(stored.name, io.BytesIO(changed), len(changed), metadata=stored.metadata)
 
 
-def fork(services: Services, epoch: int, start: int, messages: Iterable[bytes]) -> str:
+def diverge(services: Services, epoch: int, start: int, messages: Iterable[bytes]) -> str:
     """Archive a segment, later than all others, as a worker does whose Redis was rewound."""
     newest = max(stored.generation for stored in services.archive.list(""))
 
@@ -182,7 +182,7 @@ def test_an_error_that_nobody_foresaw_leaves_the_session_as_it_was(client: redis
     assert everything(client) == before
 
 
-# Overlaps and forks, as a Redis leaves them that a failover has rewound
+# Overlaps and divergent segments, as a Redis leaves them that a failover has rewound
 
 
 def epoch_of(services: Services) -> int:
@@ -192,13 +192,13 @@ def epoch_of(services: Services) -> int:
 def test_segments_that_overlap_and_agree_make_one_transcript(services: Services) -> None:
     said = asleep(services, 3, 6)
     epoch = epoch_of(services)
-    fork(services, epoch, 0, said[3:5])
-    fork(services, epoch, 4, [*said[7:9], *elements(50, 2)])
-    fork(services, epoch, 2, said[5:8])
+    diverge(services, epoch, 0, said[3:5])
+    diverge(services, epoch, 4, [*said[7:9], *elements(50, 2)])
+    diverge(services, epoch, 2, said[5:8])
     expected = [*said, *elements(50, 2)]
     assert read_transcript(services, "s") == expected
     result = restore_session(services, "s")
-    assert (result.messages, result.forks) == (len(expected), ())
+    assert (result.messages, result.divergent) == (len(expected), ())
     assert live(services) == expected
 
 
@@ -212,24 +212,24 @@ def test_of_two_segments_that_differ_the_later_is_restored_and_the_other_named(
 ) -> None:
     said = asleep(services, 3, 6)
     aside = segments(services)[1].name
-    later = fork(services, epoch_of(services), start, messages)
+    later = diverge(services, epoch_of(services), start, messages)
     expected = [*said[: 3 + start], *messages]
     assert read_transcript(services, "s") == expected
     result = restore_session(services, "s")
-    assert (result.messages, list(result.forks)) == (len(expected), [aside])
+    assert (result.messages, list(result.divergent)) == (len(expected), [aside])
     assert live(services) == expected
     assert {stored.name for stored in segments(services)} >= {aside, later}  # both still have acknowledged messages
 
 
-def test_a_fork_is_left_aside_whole_even_where_it_has_more_segments(services: Services) -> None:
+def test_a_divergent_history_is_left_aside_whole_even_where_it_has_more_segments(services: Services) -> None:
     said = asleep(services, 6)
     epoch = epoch_of(services)
     first = segments(services)[0].name
-    second = fork(services, epoch, 6, elements(20, 3))
-    later = fork(services, epoch, 4, elements(50, 3))
+    second = diverge(services, epoch, 6, elements(20, 3))
+    later = diverge(services, epoch, 4, elements(50, 3))
     assert later
     result = restore_session(services, "s")
-    assert list(result.forks) == [first, second]
+    assert list(result.divergent) == [first, second]
     assert live(services) == [*said[:4], *elements(50, 3)]
 
 
@@ -238,8 +238,8 @@ def test_a_segment_that_no_longer_meets_what_the_later_ones_left_is_a_gap(
 ) -> None:
     asleep(services, 6)
     epoch = epoch_of(services)
-    fork(services, epoch, 0, elements(50, 3))
-    orphan = fork(services, epoch, 5, elements(70, 3))
+    diverge(services, epoch, 0, elements(50, 3))
+    orphan = diverge(services, epoch, 5, elements(70, 3))
     before = everything(client)
     for reading in (restore_session, read_transcript):
         with pytest.raises(SegmentMissing, match=re.escape(orphan)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
@@ -19,13 +19,32 @@ NAMED = 20
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call of a tool; `arguments` is JSON as text."""
+
+    id: str | None
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
 class Speech:
-    """A speaker and a text, the kinds of the other content, and the calls of tools."""
+    """A speaker and a text, the kinds of the other content, and the calls of tools.
+
+    `role` is the speaker in one word, None if the element can't be read; `json` is what was said, as JSON text.
+    """
 
     speaker: str
     text: str
     kinds: Sequence[str] = ()
-    calls: Sequence[str] = ()
+    tool_calls: Sequence[ToolCall] = ()
+    role: str | None = None
+    json: bytes | None = field(default=None, repr=False)
+
+    @property
+    def calls(self) -> list[str]:
+        """The calls of tools for people."""
+        return [f"{each.name}({each.arguments})" for each in self.tool_calls]
 
 
 def speeches(elements: Iterable[bytes], corrupt: list[int]) -> Iterator[Speech]:
@@ -35,11 +54,19 @@ def speeches(elements: Iterable[bytes], corrupt: list[int]) -> Iterator[Speech]:
     """
     for position, element in enumerate(elements):
         try:
-            yield from _of_record(from_element(element)) if is_record(element) else [speech(element)]
+            yield from of_element(element)
         except MessageCorrupt:
             if len(corrupt) <= NAMED:
                 corrupt.append(position)
             yield Speech(f"message {position}", "", [f"can't be read: {len(element):,} bytes"])
+
+
+def of_element(element: bytes) -> Iterator[Speech]:
+    """The speeches of an element: one of a message or an item, and those of a record; raises MessageCorrupt."""
+    if is_record(element):
+        yield from _of_record(from_element(element))
+    else:
+        yield speech(element)
 
 
 def speech(element: bytes) -> Speech:
@@ -47,23 +74,25 @@ def speech(element: bytes) -> Speech:
     if has_too_many_values(element):
         raise MessageCorrupt(f"a message of {len(element):,} bytes has too many values to be shown")
     try:
-        return _of_message(decode_message(element))
+        return replace(_of_message(decode_message(element)), json=element)
     except MessageCorrupt:
         value = _object(element)
         if value is None or "data" in value:
             raise
-        return _of_item(value)
+        return replace(_of_item(value), json=element)
 
 
 def _of_record(record: Record) -> Iterator[Speech]:
     """What a node of the graph has written, or a step: its number, what it came from, and its new messages."""
     where = f", {record.name.ns}" if record.name.ns else ""
+    known = readable(record)
     if isinstance(record, Writes):
         node = record.path.rpartition(", ")[2] or record.task
-        yield Speech(f"{node} wrote{where}", "", [each.channel for each in record.writes])
+        channels = [each.channel for each in record.writes]
+        yield Speech(f"{node} wrote{where}", "", channels, role="writes", json=to_json_line(known))
         return
-    known = readable(record)
-    yield Speech(f"step {known['step']}, {known['source']}{where}", "", [record.name.id])
+    step = f"step {known['step']}, {known['source']}{where}"
+    yield Speech(step, "", [record.name.id], role="checkpoint", json=to_json_line(known))
     for message in known["messages"]:
         yield speech(to_json_line(message))
 
@@ -81,19 +110,20 @@ def _of_message(message: BaseMessage) -> Speech:
     blocks = message.content if isinstance(message.content, list) else []
     kinds = [str(each.get("type", "block")) for each in blocks if isinstance(each, dict) and each.get("type") != "text"]
     tool_calls = message.tool_calls if isinstance(message, AIMessage) else []
-    return Speech(speaker, message.text, kinds, [f"{each['name']}({json.dumps(each['args'])})" for each in tool_calls])
+    calls = [ToolCall(each["id"], each["name"], json.dumps(each["args"])) for each in tool_calls]
+    return Speech(speaker, message.text, kinds, calls, message.type)
 
 
 def _of_item(item: dict[str, Any]) -> Speech:
     match item.get("type"):
         case "function_call":
-            return Speech("assistant", "", calls=[f"{item.get('name')}({item.get('arguments')})"])
+            call = ToolCall(item.get("call_id"), str(item.get("name")), str(item.get("arguments")))
+            return Speech("assistant", "", tool_calls=[call], role="function_call")
         case "function_call_output":
-            return Speech("tool", *_content(item.get("output")))
+            return Speech("tool", *_content(item.get("output")), role="function_call_output")
         case kind:
-            return Speech(
-                str(item.get("role") or kind or "item"), *_content(item.get("content") or item.get("summary"))
-            )
+            role = str(item.get("role") or kind or "item")
+            return Speech(role, *_content(item.get("content") or item.get("summary")), role=role)
 
 
 def _content(content: Any) -> tuple[str, Sequence[str]]:

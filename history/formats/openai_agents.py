@@ -1,0 +1,62 @@
+"""The format of the OpenAI Agents SDK."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torpor.history.elements import Shape, shape
+from torpor.history.errors import MessageCorrupt, NotAdoptable
+from torpor.history.formats.layout import Layout, Taken
+from torpor.history.keys import encode_session_id
+
+_END = b":messages"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OpenAIAgents(Layout):
+    """Items, oldest first, under `agents:session:`, the session id and `:messages`; beside it a hash and a counter.
+
+    Source: RedisSession of openai-agents 0.24.0. A `key_prefix` of one's own is the prefix without its colon.
+    """
+
+    elements: ClassVar[str] = "openai-agents"
+    no_element: ClassVar[str] = "not all of it is items of the Agents SDK"
+    shape: ClassVar[Shape] = Shape.ITEM
+    order_is_certain: ClassVar[bool] = True
+
+    prefix: str = "agents:session:"
+
+    def key(self, session_id: str) -> bytes:
+        """The key of a session's items; raises InvalidSessionId."""
+        return Layout.key(self, session_id) + _END
+
+    def session_id(self, key: bytes) -> str:
+        """The session id in a key; raises NotAdoptable if it is not a valid one."""
+        if not key.endswith(_END):
+            raise NotAdoptable(key, "its name is no session id")
+        return Layout.session_id(self, key.removesuffix(_END))
+
+    def pattern(self, match: str) -> bytes:
+        """The pattern for SCAN that finds the keys of items."""
+        return Layout.pattern(self, match) + _END
+
+    def claims(self, key: bytes) -> bool:
+        """True if the name of a key says that it has items."""
+        return Layout.claims(self, key) and key.endswith(_END)
+
+    def companions(self, session_id: str) -> Mapping[bytes, str]:
+        """The description of a session, and a counter that older versions have used."""
+        beside = self.prefix.encode() + encode_session_id(session_id)
+        return {beside: "hash", beside + b":counter": "string"}
+
+    def take(self, element: bytes) -> Taken | None:
+        """The element as it is, if it is an item."""
+        return Taken(element) if shape(element) is Shape.ITEM else None
+
+    def give(self, element: bytes) -> bytes:
+        """The element as it is; raises MessageCorrupt if it is no item."""
+        if shape(element) is not Shape.ITEM:
+            raise MessageCorrupt("is not an item of the Agents SDK")
+        return element

@@ -1,0 +1,128 @@
+"""The command that shows the state of the deployment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from torpor.worker.cli import console
+from torpor.worker.cli.shared import Json, connected
+
+if TYPE_CHECKING:
+    from torpor.history.protocol import ArchiveHealth, WorkerHealth
+    from torpor.worker.monitoring.seen import SeenSweep, SeenWorker
+    from torpor.worker.ops.status import Belonging, Overview
+
+# For so many seconds, status asks an archive that does not answer.
+_PATIENCE = 2.0
+
+
+def status(
+    context: typer.Context,
+    *,
+    archive: Annotated[
+        bool, typer.Option("--archive/--no-archive", help="Compare the archive with Redis, or leave it.")
+    ] = True,
+    as_json: Json = False,
+) -> None:
+    """Show what must be looked at, who works, and how many sessions there are.
+
+    Warnings come first, on standard error. If Redis and the archive do not belong together, so that workers refuse all
+    work, the exit code is 2.
+
+    Example: torpor status --json | jq '.warnings[].code'
+    """
+    from torpor.worker.ops import status as standing
+
+    overview = standing.overview(connected(context, patience=_PATIENCE), archive=archive)
+    for warning in overview.warnings:
+        is_error = warning.code == "deployment_refused"
+        if is_error or not as_json:
+            console.warn(f"{'torpor' if is_error else 'warning'}: {console.one_line(warning.text)}")
+    if as_json:
+        console.print_json(overview)
+    else:
+        _print(overview)
+    if overview.deployment.refused:
+        raise typer.Exit(2)
+
+
+def _print(overview: Overview) -> None:
+    console.print_facts(_facts(overview))
+    if overview.workers:
+        console.print_table(
+            ("worker", "host", "version", "up for", "seen", "in work"),
+            [_worker(each, overview.now) for each in overview.workers],
+        )
+
+
+def _facts(overview: Overview) -> Mapping[str, str]:
+    limit, now = overview.memory_limit_bytes, overview.now
+    return {
+        "archive health": health_of(overview.archive_health, now),
+        "Redis and archive": _belonging_of(overview.deployment),
+        "workers": f"{len(overview.workers):,}",
+        "beat": f"sent a task {_ago(overview.beat, now)}" if overview.beat else "has sent no task in the last day",
+        "last sweep": _sweep(overview.sweep, now) if overview.sweep else "none in the last day",
+        "live in Redis": f"{overview.live:,}",
+        "due": f"{overview.due:,}",
+        "in work": f"{overview.in_work:,}",
+        "postponed": f"{overview.postponed:,}",
+        "quarantined": f"{overview.quarantined:,}",
+        "archived since start": f"{overview.archived:,}",
+        "restored since start": f"{overview.restored:,}",
+        "tombstones": f"{overview.tombstones:,}",
+        "oldest overdue": console.span(overview.oldest_overdue_seconds),
+        "Redis memory": console.size(overview.memory_bytes) + (f" of {console.size(limit)}" if limit else ""),
+        "shards": str(overview.shards),
+        "archive": overview.archive,
+        **{f"archive for {each.worker}": _notes_of(each, now) for each in overview.archive_health.workers},
+    }
+
+
+def _worker(worker: SeenWorker, now: datetime) -> tuple[str, ...]:
+    up = console.span(max((now - worker.since).total_seconds(), 0)) if worker.since else "-"
+    return worker.name, worker.host, worker.version, up, _ago(worker.last_seen, now), tasks(worker)
+
+
+def tasks(worker: SeenWorker) -> str:
+    """The tasks that a worker has in work, in words."""
+    return ", ".join(f"{count:,} {name}" for name, count in sorted(worker.in_work.items())) or "nothing"
+
+
+def _sweep(sweep: SeenSweep, now: datetime) -> str:
+    by = f"torpor sweep on {sweep.host}" if sweep.by_command else f"a worker on {sweep.host}"
+    return f"{_ago(sweep.at, now)}, by {by}" + (f", every {console.span(sweep.every)}" if sweep.every else "")
+
+
+def _ago(moment: datetime, now: datetime) -> str:
+    return f"{console.span(max((now - moment).total_seconds(), 0))} ago"
+
+
+def health_of(health: ArchiveHealth, now: datetime) -> str:
+    """Whether the archive works, in a word."""
+    if health.unavailable_since:
+        return f"unavailable for {console.span(max((now - health.unavailable_since).total_seconds(), 0))}"
+    return "available" if health.workers else "no worker has used the archive in the last day"
+
+
+def _belonging_of(deployment: Belonging) -> str:
+    """Whether Redis and the archive belong together, in a few words."""
+    from torpor.worker.deployment.identity import State
+
+    words = {
+        State.AGREE: "belong together",
+        State.NEW: "were not used together yet",
+        State.DISAGREE: "do not belong together: workers refuse all work",
+    }
+    return words[deployment.state] if deployment.state else f"not compared: {deployment.problem}"
+
+
+def _notes_of(worker: WorkerHealth, now: datetime) -> str:
+    """When the archive has last worked for a worker, and when and why it has failed."""
+    moments = {"worked": worker.last_success, "failed": worker.last_failure}
+    ago = [f"{what} {_ago(at, now)}" for what, at in moments.items() if at]
+    return ", ".join(ago) + (f": {worker.error}" if worker.error else "")

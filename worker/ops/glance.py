@@ -1,0 +1,65 @@
+"""A glance at the deployment for `torpor top`: its figures and warnings now, and the samples of the last while."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from torpor.history.protocol import ArchiveHealth, Sample
+from torpor.worker.deployment.services import Services
+from torpor.worker.monitoring.figures import gather
+from torpor.worker.monitoring.samples import sample_of
+from torpor.worker.monitoring.seen import SeenSweep, SeenWorker
+from torpor.worker.ops.status_warnings import StatusWarning, warnings
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """The memory of one primary; its name is empty if it is the only one."""
+
+    name: str
+    used_bytes: int
+    limit_bytes: int | None
+    policy: str
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """The deployment at a moment of Redis's clock.
+
+    `figures` has the names of a sample, and `states` the sessions in Redis by state. `samples` are oldest first.
+    """
+
+    now: datetime
+    warnings: Sequence[StatusWarning]
+    figures: Mapping[str, int]
+    states: Mapping[str, int]
+    archive_health: ArchiveHealth
+    nodes: Sequence[Node]
+    workers: Sequence[SeenWorker]
+    beat: datetime | None
+    sweep: SeenSweep | None
+    samples: Sequence[Sample]
+
+
+def glance(services: Services, span: timedelta) -> Glance:
+    """Look at Redis alone, in a few round trips whose cost does not grow with the sessions.
+
+    `span` is how far back the samples go. Raises RedisUnavailable.
+    """
+    found = gather(services)
+    figures = sample_of(found)
+    seen = found.seen
+    return Glance(
+        now=seen.now,
+        warnings=[*warnings(services.settings, seen, found.health, found.nodes, figures["waiting"])],
+        figures=figures,
+        states=found.states,
+        archive_health=found.health,
+        nodes=[Node(node.name, node.used, node.limit, node.policy) for node in found.nodes],
+        workers=seen.at_work,
+        beat=seen.beat,
+        sweep=seen.sweep,
+        samples=list(services.sessions.samples(span)),
+    )

@@ -1,0 +1,117 @@
+"""What an operator must look at: each warning of status, with the code by which programs know it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from torpor.history.protocol import ArchiveHealth
+from torpor.worker.deployment.memory import NodeMemory
+from torpor.worker.deployment.settings import Settings
+from torpor.worker.monitoring.seen import Seen, SeenSweep
+from torpor.worker.quantities import span
+
+# What should come again and again is missed after three times its interval, but not before five minutes, as the alerts
+# of deploy/prometheus/alerts.yml.
+_MISSED_INTERVALS = 3
+_MISSED_LEAST = timedelta(minutes=5)
+# A first `torpor sweep --once` in a deployment without workers: its schedule is not known before the second.
+_FIRST_SWEEP = timedelta(days=1)
+
+
+class Code(StrEnum):
+    """The codes of warnings; they are permanent."""
+
+    DEPLOYMENT_REFUSED = "deployment_refused"
+    ARCHIVE_UNAVAILABLE = "archive_unavailable"
+    NO_WORKER = "no_worker"
+    BEAT_SILENT = "beat_silent"
+    SWEEPS_MISSING = "sweeps_missing"
+    EVICTION_POLICY = "eviction_policy"
+    MEMORY_HIGH = "memory_high"
+
+
+@dataclass(frozen=True, slots=True)
+class StatusWarning:
+    """A warning in words."""
+
+    code: Code
+    text: str
+
+
+def warnings(
+    settings: Settings, seen: Seen, health: ArchiveHealth, nodes: Sequence[NodeMemory], waiting: int
+) -> Iterator[StatusWarning]:
+    """All warnings, the most urgent first. `waiting` is the number of sessions that wait to fall asleep."""
+    if outage := unavailable(health):
+        yield StatusWarning(Code.ARCHIVE_UNAVAILABLE, f"the archive is unavailable {outage}")
+    if not (seen.at_work or _sweeps_regularly(seen)):
+        waits = f"; {waiting:,} sessions wait to fall asleep" if waiting else ""
+        yield StatusWarning(Code.NO_WORKER, f"nobody works: {_last_at_work(seen)}{waits}")
+    elif seen.at_work:
+        yield from _of_sweeps(seen, timedelta(seconds=settings.sweep_interval_seconds))
+    for policy in sorted({node.policy for node in nodes if node.policy.startswith("allkeys-")}):
+        text = f"maxmemory-policy is {policy}, which deletes live sessions: set noeviction"
+        yield StatusWarning(Code.EVICTION_POLICY, text)
+    if full := sum(node.above(settings.memory_high) for node in nodes):
+        text = f"{full} of {len(nodes)} nodes use more than {settings.memory_high:.0%} of their memory"
+        yield StatusWarning(Code.MEMORY_HIGH, f"{text}: sessions are archived early")
+
+
+def unavailable(health: ArchiveHealth) -> str | None:
+    """Since when the archive fails, and the latest error of the worker that has met it last; None if it works."""
+    if health.unavailable_since is None:
+        return None
+    failed = [(each.last_failure, each.worker, each.error) for each in health.workers if each.last_failure]
+    says = "".join(f", says {worker}: {error}" for _, worker, error in sorted(failed)[-1:])
+    return f"since {health.unavailable_since.isoformat(timespec='seconds')}{says}"
+
+
+def _sweeps_regularly(seen: Seen) -> bool:
+    """True if `torpor sweep` takes the place of workers and of beat."""
+    sweep = seen.sweep
+    if sweep is None or not sweep.by_command:
+        return False
+    if sweep.every is None:
+        return not seen.workers and seen.now - sweep.at < _FIRST_SWEEP
+    return seen.now - sweep.at < _missed_after(sweep.every)
+
+
+def _last_at_work(seen: Seen) -> str:
+    """Who was last seen at work, in words."""
+    last = max(seen.workers, key=lambda worker: worker.last_seen, default=None)
+    if seen.sweep and seen.sweep.by_command and (last is None or (seen.sweep.every and seen.sweep.at > last.last_seen)):
+        return f"the last sweep of {_command(seen.sweep)} was {span(seen.now - seen.sweep.at)} ago"
+    if last:
+        return f"the last worker, {last.name}, was seen {span(seen.now - last.last_seen)} ago"
+    return "no worker was seen in the last day"
+
+
+def _command(sweep: SeenSweep) -> str:
+    every = "" if sweep.every is None else f", which ran every {span(sweep.every)},"
+    return f"torpor sweep on {sweep.host}{every}"
+
+
+def _of_sweeps(seen: Seen, interval: timedelta) -> Iterator[StatusWarning]:
+    """Sweeps do not arrive at workers that run. Workers that have just started had no time for one."""
+    sweep = seen.sweep
+    started = min(worker.since or worker.last_seen for worker in seen.at_work)
+    missing = seen.now - max(sweep.at if sweep else started, started)
+    if missing < _missed_after(interval) or _sweeps_regularly(seen):
+        return
+    swept = f"nobody has swept for {span(missing)}"
+    if seen.beat and seen.now - seen.beat < _missed_after(interval):
+        text = f"{swept}, though beat sends sweeps: look at the broker, and whether the workers take tasks"
+        yield StatusWarning(Code.SWEEPS_MISSING, text)
+    else:
+        yield StatusWarning(Code.BEAT_SILENT, f"beat is silent: {_last_sent(seen.now, seen.beat)}, and {swept}")
+
+
+def _last_sent(now: datetime, beat: datetime | None) -> str:
+    return f"it last sent a task {span(now - beat)} ago" if beat else "it has sent no task in the last day"
+
+
+def _missed_after(interval: timedelta) -> timedelta:
+    return max(_MISSED_INTERVALS * interval, _MISSED_LEAST)
