@@ -109,7 +109,7 @@ def deployment(
         typer.Option(
             "--force",
             help="Even if another Redis has used the archive in the last five minutes; with move-archive, even if the "
-            "copy lacks something; with fork, even if Redis seems to be the original.",
+            "copy lacks something, or has what was erased since; with fork, even if Redis seems to be the original.",
         ),
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
@@ -151,6 +151,8 @@ def _carry_out(services: Services, options: _Options) -> None:
         console.say(found.sides())
         if surveyed.missing:
             console.warn(console.one_line(f"the copy of the archive lacks {surveyed.missing}"))
+        if surveyed.erased:
+            console.warn(console.one_line(f"the copy still has what was erased since: {surveyed.erased}"))
         _say_holds(surveyed)
         _say_reconciled(surveyed)
     if changes and not options.dry_run:
@@ -264,6 +266,7 @@ def _found(surveyed: Survey) -> dict[str, Any]:
         "perhaps_released": surveyed.perhaps_released,
         "held_again": surveyed.unheld,
         "missing": surveyed.missing and asdict(surveyed.missing),
+        "erased": surveyed.erased and asdict(surveyed.erased),
         "sessions": [asdict(each) for each in surveyed.reconciled.values()],
     }
 

@@ -17,7 +17,7 @@ from torpor.worker.deployment import catalog
 from torpor.worker.deployment.services import Services
 from torpor.worker.failpoints import Failpoint, reach
 from torpor.worker.ops import tombstones
-from torpor.worker.ops.copies import Missing
+from torpor.worker.ops.copies import Difference
 from torpor.worker.ops.reconciling import Reconciled, ReconcileOutcome, reconcile
 from torpor.worker.retention import hold_notes, legal_hold, lost_holds
 from torpor.worker.retention.lost_holds import LostHold
@@ -32,7 +32,8 @@ class Survey:
     owners. `free` are owners with a session that is not held, so such a hold of their sessions is the sessions' own.
     `perhaps_released` are sessions that are under a hold in Redis, and whose objects tell of none. `unheld` are
     sessions whose objects lack the temporary hold that their legal hold asks for: copies of objects have none.
-    `missing` is what a copy of an archive lacks. `reconciled` maps the sessions of which Redis must change something,
+    `missing` is what a copy of an archive lacks, and `erased` what it has that was erased in the original since.
+    `reconciled` maps the sessions of which Redis must change something,
     and those whose tombstones stand. `claims` counts the sessions that workers had claimed before the survey of a moved
     archive.
     """
@@ -45,7 +46,8 @@ class Survey:
     put_back: list[LostHold] = field(default_factory=list)
     perhaps_released: list[str] = field(default_factory=list)
     unheld: list[str] = field(default_factory=list)
-    missing: Missing | None = None
+    missing: Difference | None = None
+    erased: Difference | None = None
     reconciled: dict[str, Reconciled] = field(default_factory=dict)
     claims: int = 0
 

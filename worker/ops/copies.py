@@ -1,4 +1,4 @@
-"""What a copy of an archive lacks, because it was made too early or has ended too early."""
+"""How a copy of an archive differs from its original, because it was made too early or has ended too early."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _PATIENCE_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Missing:
-    """What a copy lacks: `count` objects of the `original`, whose URL that is.
+class Difference:
+    """What a copy lacks, or what it still has and the original has not: `count` objects of `original`, a URL.
 
     Without an original, `count` sessions in Redis have archived messages that the copy lacks. `sessions` names some; an
     object of no session is named itself.
@@ -36,6 +36,16 @@ class Missing:
     count: int
     sessions: tuple[str, ...]
 
+    @classmethod
+    def of(cls, original: str | None, subjects: Iterable[str]) -> Difference | None:
+        """The difference that is about these sessions and objects; None if there are none."""
+        named, count = dict[str, None](), 0
+        for subject in subjects:
+            count += 1
+            if len(named) < _NAMED:
+                named[subject] = None
+        return cls(original, count, tuple(named)) if count else None
+
     def __str__(self) -> str:
         """What is missing, in words."""
         what = f"{self.count:,} objects of {self.original}" if self.original else f"segments of {self.count:,} sessions"
@@ -43,27 +53,31 @@ class Missing:
 
 
 def missing(
-    services: Services,
-    original_url: str | None = None,
-    progress: Callable[[int], None] = lambda _: None,
-    *,
-    apart_from: Container[str] = (),
-) -> Missing | None:
-    """What a copy lacks of the original or, if that can't be read, of what Redis knows; None if it lacks nothing.
+    services: Services, progress: Callable[[int], None] = lambda _: None, *, apart_from: Container[str] = ()
+) -> Difference | None:
+    """What a copy lacks of what Redis knows to be archived; None if it lacks nothing.
 
-    `progress` gets the number of objects or sessions so far. Lists both archives once, or each session of Redis that
-    has archived messages. Changes nothing. Does not tell of the sessions `apart_from`.
+    `progress` gets the number of sessions so far. Lists each session of Redis that has archived messages. Changes
+    nothing. Does not tell of the sessions `apart_from`.
+    """
+    lacking = (session for session in _of_redis(services, progress) if session not in apart_from)
+    return Difference.of(None, lacking)
+
+
+def compare(
+    services: Services, original_url: str | None, progress: Callable[[int], None] = lambda _: None
+) -> tuple[Difference | None, Difference | None]:
+    """What a copy lacks of the original, and what it has that was erased in the original since; None for nothing.
+
+    If the original can't be read, as `missing`. `progress` gets the number of objects or sessions so far. Lists both
+    archives twice. Changes nothing.
     """
     original = readable(services, original_url) if original_url else None
-    lacking = _of_original(services, original, progress) if original else _of_redis(services, progress)
-    named, count = dict[str, None](), 0
-    for subject in lacking:
-        if subject in apart_from:
-            continue
-        count += 1
-        if len(named) < _NAMED:
-            named[subject] = None
-    return Missing(original.url if original else None, count, tuple(named)) if count else None
+    if original is None:
+        return missing(services, progress), None
+    lacking = _only_in(original, services.archive, progress, same_size=True)
+    erased = _only_in(services.archive, original, progress, same_size=False)
+    return Difference.of(original.url, lacking), Difference.of(original.url, erased)
 
 
 def readable(services: Services, url: str) -> ArchiveStore | None:
@@ -76,13 +90,16 @@ def readable(services: Services, url: str) -> ArchiveStore | None:
     return archive if found.deployment == services.sessions.identity().deployment else None
 
 
-def _of_original(services: Services, original: ArchiveStore, progress: Callable[[int], None]) -> Iterator[str]:
-    copied = services.archive.list(f"{names.ROOT}/")
-    there, now = next(copied, None), datetime.now(UTC)
-    for number, stored in enumerate(original.list(f"{names.ROOT}/"), 1):
+def _only_in(
+    archive: ArchiveStore, other: ArchiveStore, progress: Callable[[int], None], *, same_size: bool
+) -> Iterator[str]:
+    """The subjects of the objects that only the first archive has, by name, or also by size."""
+    others = other.list(f"{names.ROOT}/")
+    there, now = next(others, None), datetime.now(UTC)
+    for number, stored in enumerate(archive.list(f"{names.ROOT}/"), 1):
         while there and there.name < stored.name:  # both are in the order of their names
-            there = next(copied, None)
-        is_there = there and (there.name, there.size) == (stored.name, stored.size)
+            there = next(others, None)
+        is_there = there and there.name == stored.name and (not same_size or there.size == stored.size)
         if not is_there and stored.name != names.PROBE and not _is_expired(stored, now):
             yield stored.metadata.get("session", stored.name)
         if number % _PAGE == 0:

@@ -69,7 +69,7 @@ def _uses_original(services: Services, found: Comparison) -> bool:
 def survey(services: Services, progress: Callable[[int], None] = lambda _: None) -> Survey:
     """As `catching_up.survey`, and what the copy of the archive lacks because it is older than that of Redis."""
     found = catching_up.survey(services, progress)
-    found.missing = copies.missing(services, progress=progress, apart_from=found.reconciled)
+    found.missing = copies.missing(services, progress, apart_from=found.reconciled)
     return found
 
 

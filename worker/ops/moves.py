@@ -35,20 +35,25 @@ def check_moved(services: Services, *, force: bool = False) -> Comparison:
 
 
 def survey(services: Services, progress: Callable[[int], None] = lambda _: None, *, force: bool = False) -> Survey:
-    """Survey a moved archive: what it lacks of the original, and which legal holds. Changes nothing.
+    """Survey a moved archive: how it differs from the original, and which legal holds it lacks. Changes nothing.
 
-    Raises TransientError while workers archive sessions, and DeploymentMismatch if something is missing; with `force`
-    what is missing does not count.
+    Raises TransientError while workers archive sessions, and DeploymentMismatch if something is missing, or was erased
+    in the original since; with `force` that does not count.
     """
     claims = _claims(services)
     _check_idle(services)
     redis = services.sessions.identity()
-    missing = copies.missing(services, redis.archive, progress)
+    missing, erased = copies.compare(services, redis.archive, progress)
     if missing and not force:
         raise DeploymentMismatch(
             f"The copy {services.archive.url} lacks {missing}. Copy the archive again. If the original is gone: --force"
         )
-    found = Survey(missing=missing, claims=claims)
+    if erased and not force:
+        raise DeploymentMismatch(
+            f"The copy {services.archive.url} still has what was erased since: {erased}. Copy the archive again, and "
+            "let the tool delete what the original has not"
+        )
+    found = Survey(missing=missing, erased=erased, claims=claims)
     for batch in catalog.stored_in_batches(services, progress):
         found.unheld += legal_hold.unheld(services, batch)
     return found

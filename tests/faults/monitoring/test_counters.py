@@ -137,7 +137,7 @@ def test_every_counter_is_equal_to_what_has_happened_though_a_worker_is_killed(
             wait_until(lambda: _settled(ports)["torpor_sessions_purged_total"] == PURGED, 60, "all are purged")
         wait_until(lambda: not _awake(deployment, ids), 60, "the woken sleep again")
         last = wait_until(lambda: _settled(ports), 60, "the counters rest")
-        assert last["torpor_sessions_woken_total"] == WOKEN
+        assert last["torpor_sessions_woken_total"] == WOKEN + 1
         assert last["torpor_restored_messages_total"] == (WOKEN + 1) * MESSAGES
         assert attempts(last, "archived") == SESSIONS + WOKEN + 1
         assert last["torpor_wake_duration_seconds_count"] == WOKEN + 1

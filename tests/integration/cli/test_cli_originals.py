@@ -18,7 +18,9 @@ from support.keyspace import raw
 from support.observed import watch
 from support.rewinding import at
 from support.servers import start_redis
+from support.sessions import purge_session, with_settings
 from support.two_sides import contents_of
+from support.waiting import wait_until
 from torpor.history.keys import seen_key
 from torpor.history.protocol import SessionStore, Status, TransientError
 from torpor.worker.archive import contents
@@ -89,6 +91,28 @@ def check_moves_when_it_is_copied_again(services: Services, torpor: Torpor, copy
     copied_archive(services)
     assert torpor("deployment", "move-archive", "--yes", **there).code == 0
     assert torpor("restore", "late", **there).code == 0
+
+
+def test_a_copy_that_still_has_what_was_purged_since_is_refused(
+    client: redis.Redis, services: Services, torpor: Torpor
+) -> None:
+    """The copy is brought up to date by a tool that deletes nothing, when the tombstone has ended."""
+    sleep(client, services, "s", "hello")
+    sleep(client, services, "t", "hello")
+    copy = copied_archive(services)
+    purge_session(with_settings(services, tombstone_seconds=1), "s")
+    wait_until(lambda: drain(services, SHARDS) and not services.sessions.info("s"))
+    copied_archive(services)
+    there = {"ARCHIVE_URL": copy.archive.url}
+    for option in ("--yes", "--dry-run"):
+        said = torpor("deployment", "move-archive", option, **there)
+        assert is_refused(said, "erased since", services.archive.url, "'s'"), said
+    originals = {stored.name for stored in services.archive.list("")}
+    for stored in list(copy.archive.list("")):
+        if stored.name not in originals:
+            copy.archive.delete(stored)
+    assert torpor("deployment", "move-archive", "--yes", **there).code == 0
+    assert (torpor("restore", "s", **there).code, torpor("restore", "t", **there).code) == (3, 0)
 
 
 def drained(services: Services) -> None:
