@@ -156,15 +156,28 @@ def adoptions(deployment: Deployment, shard: int) -> Call[list[Adoption]]:
 
 
 def stage_return(
-    namespace: str, key: bytes, token: bytes, messages: Sequence[bytes], *, staged: int, lease: timedelta
+    namespace: str,
+    key: bytes,
+    token: bytes,
+    messages: Sequence[bytes],
+    *,
+    staged: int,
+    lease: timedelta,
+    newest_first: bool = False,
 ) -> Call[None]:
-    """Add a page to the `staged` messages that will be given back under `key`; raises SessionExists and StagingLost."""
+    """Add a page, oldest first, to the `staged` messages that will be given back under `key`.
+
+    Raises SessionExists and StagingLost.
+    """
 
     def decode(reply: Any) -> None:
         _check_return(reply, key)
 
     return Call(
-        script("stage_return"), [returning_key(namespace, key, token), key], [staged, span_ms(lease), *messages], decode
+        script("stage_return"),
+        [returning_key(namespace, key, token), key],
+        [staged, span_ms(lease), int(newest_first), *messages],
+        decode,
     )
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
+import sys
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from torpor.history.elements import is_message, parse_json
+from torpor.history.elements import is_message, parse_json, to_json_line
+from torpor.history.errors import MessageCorrupt
 from torpor.history.formats.layout import Layout, Taken
-from torpor.history.formats.original import with_original
+from torpor.history.formats.original import original_of, with_original
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,6 +39,40 @@ class LangChainJs(Layout):
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return None
         return Taken(made, str(value["type"])) if is_message(made) else None
+
+    def give(self, element: bytes) -> bytes:
+        """The original if there is one, else the message as JavaScript writes it; raises MessageCorrupt."""
+        given = Layout.give(self, element)
+        if original_of(element, self.elements) == given:
+            return given
+        value = parse_json(given)
+        kind = value["type"]
+        named = {"chat": "generic"}.get(kind, kind.removesuffix("MessageChunk").lower())
+        if named not in _KINDS:
+            raise MessageCorrupt(f"is of the type {kind!r}, which LangChain.js can't read")
+        if place := _inexact(value["data"]):
+            raise MessageCorrupt(f"has {place}, which JavaScript reads as another value")
+        if named == kind:
+            return given
+        data = {name: each for name, each in value["data"].items() if name != "type"}
+        return to_json_line({"type": named, "data": data})
+
+
+# The types that `mapStoredMessageToChatMessage` of @langchain/core reads.
+_KINDS = {"human", "ai", "system", "tool", "function", "generic"}
+# Each integer up to the first one is a double; none above the second one is.
+_EXACT, _LARGEST = 2**53, int(sys.float_info.max)
+
+
+def _inexact(value: Any) -> str | None:
+    """Describe the first number that JavaScript can't represent: its JSON has no NaN, and its numbers are doubles."""
+    if isinstance(value, dict | list):
+        return next(filter(None, map(_inexact, value.values() if isinstance(value, dict) else value)), None)
+    if isinstance(value, float) and not math.isfinite(value):
+        return "a number that is not finite"
+    if isinstance(value, int) and abs(value) > _EXACT and (abs(value) > _LARGEST or int(float(value)) != value):
+        return "an integer that no double can hold"
+    return None
 
 
 def _converted(value: Any) -> dict[str, Any]:

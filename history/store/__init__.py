@@ -24,13 +24,14 @@ from torpor.history.store.owners import Owners
 from torpor.history.store.purge_lock import PurgeLock, PurgeLocks
 from torpor.history.store.reading import Reading
 from torpor.history.store.repair import Repair
+from torpor.history.store.returning import Returning
 from torpor.history.store.runner import Runner
 from torpor.history.store.single_calls import SingleCalls
 
 __all__ = ["AsyncSessionStore", "PurgeLock", "SessionOperations", "SessionStore"]
 
 
-class SessionOperations(SingleCalls, Reading, ChangingExpiry, Adopting):
+class SessionOperations(SingleCalls, Reading, ChangingExpiry, Adopting, Returning):
     """The operations of applications on sessions, as coroutines over any client."""
 
 
@@ -70,4 +71,4 @@ class SessionStore(
     adopt = for_any_owner(blocking(Adopting.adopt))
     finish_adoption = blocking(Adopting.finish_adoption)
     adoptable = for_any_owner(blocking(Adopting.adoptable))
-    give_back = blocking(Adopting.give_back)
+    give_back = blocking(Returning.give_back)

@@ -1,4 +1,4 @@
-"""Adoption turns a session that another library has written into one of ours; `give_back` does the reverse.
+"""Adoption turns a session that another library has written into one of ours; `returning.py` does the reverse.
 
 The keys of the other library and ours are in different slots, so no script can move messages between them. An adoption
 has five steps, each atomic, and the next adopter continues where the last one stopped:
@@ -18,18 +18,14 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sized
 from dataclasses import dataclass, replace
-from datetime import timedelta
-from typing import Protocol
 
 from torpor.history import calls
 from torpor.history.adoption import Adoptable, Adoption, Look, too_large
-from torpor.history.errors import InvalidArgument, MessageCorrupt, NotAdoptable, SessionPurged
+from torpor.history.errors import NotAdoptable, SessionPurged
 from torpor.history.expiry import Expiry
 from torpor.history.formats.known import other_format
 from torpor.history.formats.layout import Layout, Taken
-from torpor.history.formats.reserved import RETURN_PREFIX, check_return_key
 from torpor.history.keys import is_torpors_list
 from torpor.history.limits import MAX_MESSAGE_BYTES
 from torpor.history.order import Order
@@ -38,30 +34,9 @@ from torpor.history.session import SessionInfo, Status
 from torpor.history.store.reading import PAGE_BYTES
 from torpor.history.store.runner import Operations, Runner
 
-# The time after which the list of a return expires if the process that writes it has died.
-_LEASE = timedelta(hours=1)
-_PAGE = 100
-
-
-class Messages(Sized, Iterable[bytes], Protocol):
-    """Messages that can be counted, and read more than once, wherever they stand."""
-
-
-def _in_pages(messages: Iterable[bytes]) -> Iterator[list[bytes]]:
-    page: list[bytes] = []
-    size = 0
-    for message in messages:
-        page.append(message)
-        size += len(message)
-        if len(page) == _PAGE or size >= PAGE_BYTES:
-            yield page
-            page, size = [], 0
-    if page:
-        yield page
-
 
 class Adopting(Operations):
-    """Takes sessions over from other libraries, and gives them back."""
+    """Takes sessions over from other libraries."""
 
     async def adopt(
         self,
@@ -96,37 +71,6 @@ class Adopting(Operations):
     ) -> Adoptable | None:
         """Look at what `adopt` would take; changes nothing. Raises NotAdoptable, OwnerMismatch and SessionPurged."""
         return await _Adopter(self.runner, session_id, layout, owner=owner, max_bytes=max_bytes).look()
-
-    async def give_back(
-        self,
-        session_id: str,
-        messages: Messages,
-        *,
-        prefix: str = RETURN_PREFIX,
-        queues: Collection[str] = (),
-        ttl: timedelta | None = None,
-    ) -> None:
-        """Write messages to a key that langchain-google-memorystore-redis reads as `prefix` + id: all, or none.
-
-        `queues` are names of Celery's queues. Raises InvalidArgument if the key is Torpor's or Celery's, SessionExists
-        if it is in use, and MessageCorrupt for an element that is not exactly a LangChain message.
-        """
-        namespace = self.runner.namespace
-        layout = Layout(prefix)
-        key = check_return_key(namespace, layout.key(session_id), queues)
-        if not messages:
-            raise InvalidArgument(f"session {session_id!r} has no messages to give back")
-        for position, message in enumerate(messages):
-            try:
-                layout.give(message)
-            except MessageCorrupt as error:
-                raise MessageCorrupt(f"message {position} of session {session_id!r} {error}") from None
-        place = namespace, key, os.urandom(8).hex().encode()
-        staged = 0
-        for page in _in_pages(map(layout.give, messages)):
-            await self.runner.perform(calls.stage_return(*place, page, staged=staged, lease=_LEASE))
-            staged += len(page)
-        await self.runner.perform(calls.give_back(*place, len(messages), ttl))
 
 
 @dataclass(frozen=True, slots=True)

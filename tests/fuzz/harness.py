@@ -24,7 +24,7 @@ from support.foreign import LAYOUTS
 from support.waiting import scaled
 from torpor import MemorystoreChatMessageHistory
 from torpor.history.adapters.items import decode_item
-from torpor.history.protocol import SessionStore, TorporError
+from torpor.history.protocol import Layout, SessionStore, TorporError
 from torpor.worker.archive import contents, names
 from torpor.worker.archive.stores.url import open_archive
 from torpor.worker.cli import console
@@ -149,7 +149,7 @@ class Harness:
             "restore": lambda: restore_session(services, BAD),
             "read": lambda: MemorystoreChatMessageHistory(self._client, BAD).messages,
             "items": lambda: [decode_item(each) for each in services.sessions.messages(BAD)],
-            "return": lambda: give_back(services, BAD, "returned:"),
+            "return": lambda: give_back(services, BAD, Layout("returned:")),
             "archive": lambda: archive_session(services, BAD),
         }
         for name, layout in LAYOUTS.items():

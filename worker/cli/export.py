@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from torpor.history.protocol import (
+    FORMATS,
     RETURN_PREFIX,
     Expiry,
     InvalidArgument,
@@ -22,11 +23,12 @@ from torpor.history.protocol import (
     check_session_id,
 )
 from torpor.worker.cli import console
+from torpor.worker.cli.format import Format
 from torpor.worker.cli.shared import services_of
 from torpor.worker.deployment import catalog
 from torpor.worker.deployment.services import Services
 from torpor.worker.transfer import adopt, json_lines, new_folder, output_file
-from torpor.worker.transfer.give_back import check_keys, give_back
+from torpor.worker.transfer.give_back import check_keys, give_back, returned
 from torpor.worker.wake.read import Transcript, open_transcript
 
 
@@ -42,17 +44,18 @@ def export(
         str | None,
         typer.Option(metavar="FOLDER", help="Write Parquet files to this new folder, or to gs://bucket/prefix."),
     ] = None,
+    to: Annotated[Format | None, typer.Option("--to", help="Write to keys that this library reads.")] = None,
     to_memorystore: Annotated[
-        bool, typer.Option("--to-memorystore", help="Write to keys that langchain-google-memorystore-redis reads.")
+        bool, typer.Option("--to-memorystore", help="The older name of --to memorystore.")
     ] = False,
     prefix: Annotated[
         str | None,
         typer.Option(
-            help="With --to-memorystore: what stands before the ids in the keys, and in the session ids that your "
-            f"application gives to that library; {RETURN_PREFIX} unless given, '' for nothing."
+            help="With --to: what stands before the ids in the keys. Unless given, it is the library's own; for a "
+            f"library whose keys are the bare ids it is {RETURN_PREFIX}, and '' for nothing."
         ),
     ] = None,
-    ttl: Annotated[int | None, typer.Option(help="With --to-memorystore: the TTL of the keys, in seconds.")] = None,
+    ttl: Annotated[int | None, typer.Option(help="With --to: the TTL of the keys, in seconds.")] = None,
 ) -> None:
     """Copy sessions to a file, to tables, or back to another library.
 
@@ -65,45 +68,45 @@ def export(
     With --parquet, each message becomes a row of a Parquet file, in a folder for each day. Nothing may be at the place
     yet. All files appear there at the end.
 
-    Before you give sessions back with --to-memorystore, remove adopt= from the history of your application: it would
-    adopt them again. The copies stand below a prefix, so that no session id names a key of another program. A session
-    whose key would be one of Torpor's or Celery's is refused.
+    Before you give sessions back with --to, remove adopt= from the history of your application: it would adopt them
+    again. The copies stand below a prefix, so that no session id names a key of another program. A session whose key
+    would be one of Torpor's or Celery's is refused, and so is one with a message that the format can't say.
 
     Example: torpor export user-42 -o user-42.jsonl
 
     Example: torpor export --all --parquet gs://my-bucket/tables/monday
 
-    Example: torpor export --all --to-memorystore
+    Example: torpor export --all --to langchain-js
 
     """
     if bool(session) == all_:
         raise InvalidArgument("name sessions, or give --all")
-    if [bool(output), parquet is not None, to_memorystore].count(True) > 1:
-        raise InvalidArgument("give only one of --output, --parquet and --to-memorystore")
-    if (ttl, prefix) != (None, None) and not to_memorystore:
-        raise InvalidArgument("--ttl and --prefix are for --to-memorystore")
-    place = Layout(RETURN_PREFIX if prefix is None else prefix)
+    if [bool(output), parquet is not None, to is not None, to_memorystore].count(True) > 1:
+        raise InvalidArgument("give only one of --output, --parquet, --to and --to-memorystore")
+    to = Format.MEMORYSTORE if to_memorystore else to
+    if (ttl, prefix) != (None, None) and not to:
+        raise InvalidArgument("--ttl and --prefix are for --to")
     expiry = Expiry.of_seconds(ttl)
     services = services_of(context)
     named = [check_session_id(each) for each in session or []]
     failures = _Failures()
-    if to_memorystore:
-        _to_memorystore(services, named, place.prefix, expiry, failures)
+    if to:
+        _return(services, named, returned(FORMATS[to], prefix), expiry, failures)
     elif parquet is not None:
         _write_tables(services, named, parquet, failures)
     else:
         _write(_lines(services, named) if named else _all_lines(services, failures), output, failures)
 
 
-def _to_memorystore(services: Services, named: Sequence[str], prefix: str, expiry: Expiry, failures: _Failures) -> None:
+def _return(services: Services, named: Sequence[str], place: Layout, expiry: Expiry, failures: _Failures) -> None:
     """Give the named sessions back, or all if none is named."""
-    check_keys(services, named, prefix)
+    check_keys(services, named, place)
     adopt.finish(services)
     for each in named:
-        count = give_back(services, each, prefix, expiry.idle)
-        console.say(f"given back: {console.one_line(prefix + each)}, {count:,} messages")
+        count = give_back(services, each, place, expiry.idle)
+        console.say(f"given back: {console.one_line(place.key(each).decode())}, {count:,} messages")
     if not named:
-        _give_all_back(services, prefix, expiry, failures)
+        _give_all_back(services, place, expiry, failures)
 
 
 class _Failures:
@@ -187,14 +190,14 @@ def _transcripts(services: Services, named: Sequence[str], failures: _Failures) 
                 failures.add(session_id, error)
 
 
-def _give_all_back(services: Services, prefix: str, expiry: Expiry, failures: _Failures) -> None:
+def _give_all_back(services: Services, place: Layout, expiry: Expiry, failures: _Failures) -> None:
     """A session whose key exists is counted as given back by an earlier run."""
     given = there = 0
     with console.progress(None) as bars:
         task = bars.add_task("giving back", total=None)
         for session_id in catalog.everything(services, failures.add):
             try:
-                give_back(services, session_id, prefix, expiry.idle)
+                give_back(services, session_id, place, expiry.idle)
                 given += 1
             except SessionExists:
                 there += 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from enum import StrEnum
 from pathlib import Path
 from textwrap import shorten
 from typing import Annotated, Any
@@ -13,6 +12,7 @@ import typer
 
 from torpor.history.protocol import FORMATS, Adoptable, Expiry, check_owner, is_too_deep, parse_json
 from torpor.worker.cli import console
+from torpor.worker.cli.format import Format
 from torpor.worker.cli.shared import Json, OwnerPattern, services_of
 from torpor.worker.deployment import identity
 from torpor.worker.deployment.settings import load_settings
@@ -26,15 +26,6 @@ _Ttl = Annotated[int | None, typer.Option(help="Idle timeout of the sessions, in
 
 # The most characters of a message that a dry run shows.
 _EXTRACT = 60
-
-
-class Format(StrEnum):
-    """The libraries whose sessions can be adopted: the names of all formats."""
-
-    MEMORYSTORE = "memorystore"
-    COMMUNITY = "community"
-    LANGCHAIN_JS = "langchain-js"
-    OPENAI_AGENTS = "openai-agents"
 
 
 def import_(

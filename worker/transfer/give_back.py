@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import timedelta
 
-from torpor.history.protocol import Layout, check_return_key
+from torpor.history.protocol import RETURN_PREFIX, Layout, check_return_key
 from torpor.worker.deployment.services import Services
 from torpor.worker.wake.read import open_transcript
 
 
-def check_keys(services: Services, session_ids: Iterable[str], prefix: str) -> None:
+def returned(layout: Layout, prefix: str | None) -> Layout:
+    """The layout in which sessions go back: below the prefix, or the format's own, or one that no other program has."""
+    return replace(layout, prefix=layout.prefix or RETURN_PREFIX if prefix is None else prefix)
+
+
+def check_keys(services: Services, session_ids: Iterable[str], layout: Layout) -> None:
     """Raise InvalidArgument if a session would be given back to a key of this deployment, or of Celery."""
     for session_id in session_ids:
-        check_return_key(services.settings.namespace, Layout(prefix).key(session_id), _queues(services))
+        check_return_key(services.settings.namespace, layout.key(session_id), _queues(services))
 
 
-def give_back(services: Services, session_id: str, prefix: str, ttl: timedelta | None = None) -> int:
-    """Copy a session to where langchain-google-memorystore-redis reads it as `prefix` + id; returns how many messages.
+def give_back(services: Services, session_id: str, layout: Layout, ttl: timedelta | None = None) -> int:
+    """Copy a session to where another library reads it in this layout; returns how many messages.
 
     Finish adoptions first. Raises SessionExists if the key is in use, MessageCorrupt, and the errors of `check_keys`
     and `open_transcript`.
     """
-    check_keys(services, [session_id], prefix)
+    check_keys(services, [session_id], layout)
     with open_transcript(services, session_id) as transcript:
         elements = transcript.elements
-        services.sessions.give_back(session_id, elements, prefix=prefix, queues=_queues(services), ttl=ttl)
+        services.sessions.give_back(session_id, elements, layout=layout, queues=_queues(services), ttl=ttl)
         return len(elements)
 
 

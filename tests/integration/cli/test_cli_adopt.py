@@ -217,7 +217,7 @@ def test_bad_usage_is_told_and_changes_nothing(client: redis.Redis, torpor: Torp
         (["adopt", "--match", "\udce4", "--format", "memorystore"], "surrogate"),
         (["export"], "--all"),
         (["export", "s", "--all"], "--all"),
-        (["export", "s", "--ttl", "5"], "--to-memorystore"),
+        (["export", "s", "--ttl", "5"], "--to"),
         (["export", "s", "--to-memorystore", "-o", "file"], "--output"),
     ):
         result = torpor(*arguments)

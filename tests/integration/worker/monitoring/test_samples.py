@@ -15,7 +15,7 @@ from support.archiving import due_chats
 from support.command import Torpor
 from support.compose import deployment_of, image
 from support.keyspace import raw
-from support.servers import RedisServer
+from support.servers import RedisServer, start_redis
 from support.waiting import wait_until
 from torpor.worker.deployment.services import Services
 from torpor.worker.monitoring import samples
@@ -111,18 +111,19 @@ def test_the_oldest_samples_go_and_the_others_are_read_page_by_page(client: redi
     assert list(services.sessions.samples(timedelta(0))) == []
 
 
-@pytest.mark.single_node(reason="the memory limit of one node is set")
-def test_a_full_redis_is_sampled(client: redis.Redis, services: Services) -> None:
-    raw(client, "CONFIG", "SET", "maxmemory", 1)
+def test_a_full_redis_is_sampled(archive_url: str, tmp_path: Path) -> None:
+    server = start_redis(tmp_path)
     try:
+        services = deployment_of(server, archive_url)
+        client = services.sessions.client
+        raw(client, "CONFIG", "SET", "maxmemory", 1)
         with pytest.raises(redis.exceptions.OutOfMemoryError):
             client.set("more", "memory")
         assert samples.take(services)
+        [sample] = services.sessions.samples(WEEK)
+        assert sample.figures["fullest_permille"] > 1_000
     finally:
-        raw(client, "CONFIG", "SET", "maxmemory", 0)
-    [sample] = services.sessions.samples(WEEK)
-    assert sample.figures["memory_limit_kib"] == 0
-    assert sample.figures["fullest_permille"] > 1_000
+        server.stop()
 
 
 def test_torpor_sweep_samples(services: Services, torpor: Torpor) -> None:

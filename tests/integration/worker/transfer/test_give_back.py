@@ -14,6 +14,7 @@ from support.observed import ObservedStore
 from torpor.history import calls
 from torpor.history.protocol import (
     InvalidArgument,
+    Layout,
     MessageCorrupt,
     PermanentError,
     SessionExists,
@@ -29,7 +30,7 @@ def test_what_is_given_back_is_what_the_other_library_reads(
 ) -> None:
     chat = history(client, session_id)
     chat.add_messages(TURN * 60)
-    sessions.give_back(session_id, sessions.messages(session_id), prefix="")
+    sessions.give_back(session_id, sessions.messages(session_id), layout=Layout())
     theirs = Foreign(client, session_id=session_id)
     assert theirs.messages == TURN * 60
     assert theirs.elements == sessions.messages(session_id)
@@ -38,7 +39,7 @@ def test_what_is_given_back_is_what_the_other_library_reads(
 
 
 def test_what_is_given_back_has_the_ttl_that_it_is_to_have(client: redis.Redis, sessions: SessionStore) -> None:
-    sessions.give_back("s", [b'{"type":"human","data":{"content":""}}'], ttl=timedelta(seconds=90), prefix="")
+    sessions.give_back("s", [b'{"type":"human","data":{"content":""}}'], ttl=timedelta(seconds=90), layout=Layout())
     assert 89_000 < raw(client, "PTTL", "s") <= 90_000
 
 
@@ -46,7 +47,7 @@ def test_a_key_that_is_in_use_is_never_replaced(client: redis.Redis, sessions: S
     Foreign(client).add("theirs")
     before = dump(client)
     with pytest.raises(SessionExists, match="the key 's' exists already"):
-        sessions.give_back("s", [b'{"type":"human","data":{"content":""}}'], prefix="")
+        sessions.give_back("s", [b'{"type":"human","data":{"content":""}}'], layout=Layout())
     assert dump(client) == before
 
 
@@ -55,9 +56,9 @@ def test_what_is_no_message_is_not_given_to_another_library(
     client: redis.Redis, sessions: SessionStore, element: bytes
 ) -> None:
     with pytest.raises(MessageCorrupt, match="message 1 of session 's'"):
-        sessions.give_back("s", [b'{"type":"human","data":{"content":""}}', element], prefix="")
+        sessions.give_back("s", [b'{"type":"human","data":{"content":""}}', element], layout=Layout())
     with pytest.raises(InvalidArgument, match="no messages"):
-        sessions.give_back("s", [], prefix="")
+        sessions.give_back("s", [], layout=Layout())
     assert not raw(client, "KEYS", "*")
 
 
@@ -68,7 +69,7 @@ def test_a_giver_that_is_killed_leaves_nothing_or_all_of_it(client: redis.Redis,
     passing.passed, passing.dies_at = 0, dies_at
     messages = [b'{"type":"human","data":{"content":"%d"}}' % number for number in range(250)]
     with pytest.raises(Killed):
-        store.give_back("s", messages, prefix="")
+        store.give_back("s", messages, layout=Layout())
     assert Foreign(client).elements == (messages if dies_at == 7 else [])
     assert all(raw(client, "PTTL", key) > 0 for key in raw(client, "KEYS", "torpor:returning:*"))
 

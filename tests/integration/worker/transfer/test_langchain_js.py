@@ -16,6 +16,7 @@ from support.observed import ObservedStore
 from torpor import MemorystoreChatMessageHistory, NotAdoptable, SessionArchive
 from torpor.history.adapters.messages import decode_message
 from torpor.history.elements import is_message
+from torpor.history.formats.original import original_of
 from torpor.history.protocol import FORMATS, MessageCorrupt, SessionStore
 from torpor.worker.deployment.services import Services
 from torpor.worker.sleep.attempt import archive_session
@@ -40,7 +41,8 @@ def history(client: Any, session_id: str = "s", adopt: str | None = "langchain-j
 
 
 def given(elements: list[bytes]) -> list[bytes]:
-    return [JS.give(element) for element in elements]
+    """The library's own elements. It writes removals that it can't read itself, so they do not go back to it."""
+    return [original_of(element, "langchain-js") or element for element in elements]
 
 
 @folder

@@ -26,7 +26,7 @@ from torpor.history.overview import ArchiveNote, Identity
 from torpor.history.policy import Policies
 from torpor.history.scripts import all_scripts, named, script
 from torpor.history.session import Lease, Origin, Page, SessionInfo, Status
-from torpor.history.store import adoption, expiry, reading, single_calls
+from torpor.history.store import adoption, expiry, reading, returning, single_calls
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -524,7 +524,7 @@ WITHOUT_A_CALLER |= {"add_events", "assign_owner", "set_aside", "stage_return", 
 
 
 def test_every_script_that_an_application_runs_on_a_session_decides_whether_the_caller_may_use_it() -> None:
-    modules = [inspect.getsource(module) for module in (single_calls, reading, expiry, adoption)]
+    modules = [inspect.getsource(module) for module in (single_calls, reading, expiry, adoption, returning)]
     run = {name for source in modules for name in re.findall(r"\bcalls\.(\w+)", source)} & SAMPLES.keys()
     assert run >= WITHOUT_A_CALLER - {"configure"}
     for name in run - WITHOUT_A_CALLER:
