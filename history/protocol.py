@@ -25,6 +25,7 @@ This module loads no LangChain; `torpor.history.adapters.messages` converts Lang
 - **A deployment**: the `Identity` that Redis has recorded, and its `Policies`; `DEFAULT_NAMESPACE`, `MAX_SHARDS`,
   `MAX_MESSAGE_BYTES` and `MOST_MESSAGE_BYTES`; `check_max_message_bytes`, `check_namespace`, `check_owner` and
   `check_session_id` raise InvalidArgument.
+- **Scripts**: `all_scripts` that are run in Redis.
 - **Errors**: all those of `torpor.history.errors`, whose first lines show their tree.
 """
 
@@ -121,6 +122,7 @@ from torpor.history.overview import (
 )
 from torpor.history.owners import ANY_OWNER, Caller, check_archived, encode_caller
 from torpor.history.policy import Policies
+from torpor.history.scripts import all_scripts
 from torpor.history.session import (
     HoldRecord,
     HoldRecords,
@@ -222,6 +224,7 @@ __all__ = [
     "TranscriptChanged",
     "TransientError",
     "WorkerHealth",
+    "all_scripts",
     "application_default",
     "aside_of",
     "bounded_session",

@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 import threading
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping
+from functools import cache
+from typing import NamedTuple
 
 from torpor.worker import meters
 
@@ -28,42 +30,76 @@ SUM = "sum"
 # The sum of a histogram is stored in millionths, because Redis adds whole numbers.
 SUM_UNIT = 1_000_000
 
+# So many measurements at most wait to be summed up.
+_MOST_WAITING = 1_000
+
+# A measurement only appends here, so that it costs next to nothing in the middle of the work.
+_waiting: deque[tuple[str, float | None]] = deque()
 _lock = threading.Lock()
 _measured: Counter[str] = Counter()
 
 
 def count(series: str) -> None:
     """Count one more of a series, a name with the values of its labels: `requests:put:ok`."""
-    with _lock:
-        _measured[series] += 1
-    if add := meters.counter(series):
-        add(1)
+    _add(series, None)
 
 
 def observe(series: str, value: float) -> None:
     """Add a value, in seconds or bytes, to a histogram: a name with the values of its labels, `request:put`."""
-    bounds = BUCKETS[series.partition(":")[0]]
-    place = bisect_left(bounds, value)
-    bucket = f"{bounds[place]:g}" if place < len(bounds) else INFINITE
-    with _lock:
-        _measured[f"{series}|{bucket}"] += 1
-        _measured[f"{series}|{SUM}"] += round(value * SUM_UNIT)
-    if record := meters.histogram(series, bounds):
-        record(value)
+    _add(series, value)
 
 
 def take() -> Mapping[str, int]:
     """What was measured since the last call, by field."""
     with _lock:
+        _sum_up()
         taken = dict(_measured)
         _measured.clear()
     return taken
+
+
+def _add(series: str, value: float | None) -> None:
+    _waiting.append((series, value))
+    if len(_waiting) > _MOST_WAITING:
+        with _lock:
+            _sum_up()
+
+
+def _sum_up() -> None:
+    """Add what waits to the sums, and give it to OpenTelemetry."""
+    for _ in range(len(_waiting)):
+        series, value = _waiting.popleft()
+        if value is None:
+            _measured[series] += 1
+            if add := meters.counter(series):
+                add(1)
+            continue
+        histogram = _histogram(series)
+        _measured[histogram.buckets[bisect_left(histogram.bounds, value)]] += 1
+        _measured[histogram.sum] += round(value * SUM_UNIT)
+        if histogram.record:
+            histogram.record(value)
+
+
+class _Histogram(NamedTuple):
+    bounds: tuple[float, ...]
+    buckets: tuple[str, ...]  # a field for each bucket
+    sum: str  # the field of the sum
+    record: meters.Record | None
+
+
+@cache
+def _histogram(series: str) -> _Histogram:
+    bounds = BUCKETS[series.partition(":")[0]]
+    buckets = [f"{series}|{bound}" for bound in [*(f"{bound:g}" for bound in bounds), INFINITE]]
+    return _Histogram(bounds, tuple(buckets), f"{series}|{SUM}", meters.histogram(series, bounds))
 
 
 def _begin_anew() -> None:
     """In a forked process: its parent adds what the parent has measured."""
     global _lock  # noqa: PLW0603 - another thread of the parent may have held it
     _lock = threading.Lock()
+    _waiting.clear()
     _measured.clear()
 
 

@@ -55,7 +55,6 @@ def counter(series: str) -> Record | None:
     return partial(_counter(instrument).add, attributes=attributes)
 
 
-@cache
 def histogram(series: str, bounds: tuple[float, ...]) -> Record | None:
     """Adds a value to the histogram of a series, whose buckets have these upper bounds; None without the API."""
     if metrics is None:

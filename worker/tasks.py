@@ -91,8 +91,11 @@ def archive_session(session_id: str) -> str:
 
 @_task(name="torpor.restore_session")
 def restore_session(session_id: str) -> str:
-    """Wake one session up; returns the outcome."""
-    return str(restore.restore_session(services(), session_id).outcome)
+    """Wake one session up for a reader; returns the outcome.
+
+    If nobody has the session, Redis remembers it for a minute as an empty one, so the reader need not wait.
+    """
+    return str(restore.restore_for_reader(services(), session_id).outcome)
 
 
 @_task(name="torpor.expire")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
+from unittest.mock import patch
 
 from bench.chats import ours, plain, session_ids, theirs
 from bench.distant import LATENCY, distant_bucket
@@ -12,6 +13,8 @@ from bench.harness import Bench, Reach, Row, Setup, Side, Sides
 from bench.rivals import PlainScript
 from support.huge_session import MIB, added_memory, write
 from torpor.history.protocol import Expiry
+from torpor.worker import measures
+from torpor.worker.archive.stores import measured
 from torpor.worker.deployment.services import Services
 from torpor.worker.sleep.drain import drain
 
@@ -74,6 +77,36 @@ def _cpu(*, owned: bool) -> Setup:
             yield Sides(of_ours, of_peer)
 
     return sides
+
+
+@contextmanager
+def _unmeasured() -> Iterator[None]:
+    """Archive without counting or timing anything, and with nothing of that to send to Redis."""
+    with (
+        patch.object(measures, "count", lambda _: None),
+        patch.object(measures, "observe", lambda *_: None),
+        patch.object(measures, "take", dict),
+        patch.object(measured, "_measured", lambda _: nullcontext()),
+    ):
+        yield
+
+
+@contextmanager
+def measured_cpu(bench: Bench) -> Iterator[Sides]:
+    """The same work with and without measures, in one process, in turns."""
+    count = bench.size(400, 100)
+
+    def microseconds() -> float:
+        services = _ready(bench.services(bench.bucket_url(), concurrency=THREADS))
+        _due(services, count, owned=False)
+        return bench.clock.cpu_seconds(partial(_drain, services, count)) / count * 1e6
+
+    def without() -> float:
+        with _unmeasured():
+            return microseconds()
+
+    with bench.client():
+        yield Sides(microseconds, floor=without)
 
 
 @contextmanager
@@ -154,6 +187,16 @@ ROWS = [
         "as above",
         "the plain script, which knows no owners",
         most_rounds=5,
+    ),
+    Row(
+        "measures",
+        "the same with and without what metrics measure",
+        "µs",
+        measured_cpu,
+        [Reach(1.03, Side.FLOOR)],
+        "as in the row before the last",
+        floor="the same, where nothing is counted, timed or sent to Redis",
+        short=True,
     ),
     Row(
         "rate",

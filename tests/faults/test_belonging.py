@@ -51,8 +51,8 @@ OF_REDIS = ["sessions", "events", "quarantine", "requeue --all", "status --no-ar
 # This tells of sides that do not belong together, too.
 TELLING = ["status"]
 # Not doors: the identity itself, a deployment of its own, processes that the tests below start, one that counts, and
-# one that opens neither side.
-APART = {"deployment", "demo", "worker", "beat", "serve-metrics", "sql"}
+# two that open neither side.
+APART = {"deployment", "demo", "worker", "beat", "serve-metrics", "sql", "scripts"}
 
 
 @pytest.fixture

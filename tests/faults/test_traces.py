@@ -125,8 +125,8 @@ COMMANDS: dict[str, tuple[set[str], list[list[str]]]] = {
     ),
 }
 FILES = {"{good}", "{bad}", "{other}", "{file}", "{folder}", "{out}"}
-# These become other processes, which the test starts; the demo has a deployment of its own.
-APART = {"demo", "worker", "beat", "serve-metrics"}
+# These become other processes, which the test starts; the demo has a deployment of its own, and scripts none.
+APART = {"demo", "worker", "beat", "serve-metrics", "scripts"}
 
 # Tasks whose end Celery does not log, or not if they find nothing to do.
 UNLOGGED = {"torpor.sweep", "torpor.drain", "torpor.sweep_purges", "torpor.expire"}

@@ -41,19 +41,25 @@ ROWS: Mapping[str, Mapping[str, Remedy]] = {
         "torpor bucket": Remedy(symptoms.archive_refuses, "403", code=2),
     },
     "TorporRedisDown": {"torpor status": Remedy(says="archive health")},
-    "TorporNoWorker": {"torpor deployment": Remedy(says="agree")},
+    "TorporNoWorker": {
+        "torpor status": Remedy(says="nobody works: "),
+        "torpor deployment": Remedy(says="agree"),
+    },
     "TorporSessionsWaitTooLong": {
         "torpor status": Remedy(symptoms.due, "due 1 "),
         "torpor sessions --due": Remedy(symptoms.due, S),
     },
-    "TorporBeatSilent": {"torpor sweep --once": Remedy(symptoms.due, "1 archived")},
+    "TorporBeatSilent": {
+        "torpor status": Remedy(says="beat"),
+        "torpor sweep --once": Remedy(symptoms.due, "1 archived"),
+    },
     "TorporSessionsInQuarantine": {
         "torpor quarantine": Remedy(symptoms.quarantined, S),
         "torpor requeue SESSION": Remedy(symptoms.quarantined, f"requeued: {S}"),
         "torpor requeue --all": Remedy(symptoms.quarantined, f"requeued: {S}"),
     },
     "TorporRedisMemoryHigh": {"torpor status": Remedy(says="Redis memory")},
-    "maxmemory-policy is": {"torpor status": Remedy(says="Redis memory")},
+    "eviction_policy": {"torpor status": Remedy(says="Redis memory")},
     "TorporLeasesLost": {"torpor quarantine": Remedy(symptoms.quarantined, S)},
     "TorporWakesSlow": {"torpor status": Remedy(says="archive health")},
     "TorporPurgeOverdue": {
@@ -80,9 +86,7 @@ ROWS: Mapping[str, Mapping[str, Remedy]] = {
         "torpor status": Remedy(symptoms.archive_away, _AWAY),
         "torpor doctor": Remedy(symptoms.archive_away, Ailment.UNEXAMINED, code=1),
     },
-    "Commands and workers end with exit code 2 and name two sides": {
-        "torpor deployment": Remedy(symptoms.redis_lost, "torpor deployment recover", code=2)
-    },
+    "deployment_refused": {"torpor deployment": Remedy(symptoms.redis_lost, "torpor deployment recover", code=2)},
     "blocked": {
         "torpor receipts ID": Remedy(symptoms.purge_blocked, "legal hold: case 12"),
         "torpor unhold --owner OWNER": Remedy(symptoms.purge_blocked),
@@ -104,7 +108,7 @@ ELSEWHERE: Mapping[str, Remedy] = {
     "torpor status": Remedy(says="archive health"),
     "torpor doctor": Remedy(),
     "torpor doctor --no-messages": Remedy(),
-    "torpor status --json": Remedy(says='"warnings": []'),
+    "torpor status --json": Remedy(says='"warnings": ['),
     "torpor status --json | jq .oldest_overdue_seconds": Remedy(symptoms.due, '"oldest_overdue_seconds": '),
     "torpor sessions --due --limit 20": Remedy(symptoms.due, S),
     "torpor events --json": Remedy(symptoms.unreadable_message),

@@ -156,6 +156,7 @@ FLOORS: dict[str, list[str]] = {
         "history.policy",
         "history.formats",
         "history.adoption",
+        "history.scripts",
         "history.clients",
         "history.store",
     ],

@@ -46,6 +46,7 @@ COMMANDS = {
     "adopt": ("transfer.adopt", "Take over sessions that another library has written to this Redis."),
     "assign-owner": ("owners.assign_owner", "Give sessions that have no owner one, awake or asleep."),
     "separate": ("conflicts.separate", "Give what others have written under a session's id an id of its own."),
+    "scripts": ("scripts.scripts", "Print the Lua scripts, for programs in other languages."),
     "demo": ("tour.demo", "Watch sessions go to sleep and wake up, on a built-in Redis and a local folder."),
 }
 

@@ -47,7 +47,7 @@ class Difference:
         return cls(original, count, tuple(named)) if count else None
 
     def __str__(self) -> str:
-        """What is missing, in words."""
+        """The objects or sessions, in words."""
         what = f"{self.count:,} objects of {self.original}" if self.original else f"segments of {self.count:,} sessions"
         return f"{what}, such as of {', '.join(map(repr, self.sessions))}"
 

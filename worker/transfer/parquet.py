@@ -38,13 +38,13 @@ SCHEMA = pa.schema(
     ]
 )
 # Rows wait in memory, of all days together, until they are a row group: large ones compress and read better.
-_WAITING_BYTES = 32 * 1024 * 1024
-_ROW_BYTES = 500
+_WAITING_BYTES = 16 * 1024 * 1024
+_ROW_BYTES = 1_500  # of a row of a few words, as Python has it
 _OPEN_FILES = 32
 
 
 class DayFiles:
-    """Writes rows to `day=YYYY-MM-DD/part-N.parquet` in a folder. Holds 32 MiB of rows, and 32 open files."""
+    """Writes rows to `day=YYYY-MM-DD/part-N.parquet` in a folder. Holds 16 MiB of rows, and 32 open files."""
 
     def __init__(self, folder: Path) -> None:
         """The folder is there, and empty."""

@@ -46,6 +46,8 @@ if TYPE_CHECKING:  # applications that wake sessions import no settings
 log = logging.getLogger("torpor.restore")
 
 _TRIES = 5
+# How long Redis remembers, for the reader who asked, that a session has no message anywhere.
+_REMEMBERED = timedelta(minutes=1)
 
 
 class RestoreOutcome(StrEnum):
@@ -190,16 +192,30 @@ def restore_session(services: Services, session_id: str) -> Restored:
     OwnerMismatch if its parts have different owners, and SegmentMissing or SegmentDamaged, which name what is wrong.
     Redis is then as it was before.
     """
+    result = _restore(services, session_id)
+    if result.outcome is RestoreOutcome.NOTHING:
+        raise SessionNotFound(f"session {session_id!r} is neither in Redis nor in the archive")
+    return result
+
+
+def restore_for_reader(services: Services, session_id: str) -> Restored:
+    """As `restore_session`, for a reader who looks at Redis to see when it is done.
+
+    If nobody has the session, Redis remembers it for a minute as an empty one, so the reader does not wait in vain.
+    """
+    return _restore(services, session_id, remember=_REMEMBERED)
+
+
+def _restore(services: Services, session_id: str, *, remember: timedelta | None = None) -> Restored:
     restorer = Restorer(
         services.sessions.operations,
         services.archive,
         RetentionRules.of(services.settings),
         services.settings.lease,
+        remember=remember,
         max_message_bytes=services.settings.max_message_bytes,
     )
     result = run_sync(restorer.restore(session_id))
-    if result.outcome is RestoreOutcome.NOTHING:
-        raise SessionNotFound(f"session {session_id!r} is neither in Redis nor in the archive")
     if result.outcome is RestoreOutcome.RESTORED:
         record_events(services, [result.event])
     return result

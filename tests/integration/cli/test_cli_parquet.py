@@ -18,6 +18,7 @@ from langchain_core.messages import AIMessage, HumanMessage, messages_from_dict
 
 from support.command import Torpor, is_refused
 from support.odd_archive import fill
+from support.peak import measured
 from support.sessions import age
 from support.storage_proxy import StorageProxy, answered
 from torpor import MemorystoreChatMessageHistory
@@ -29,6 +30,7 @@ from torpor.worker.transfer.parquet import SCHEMA
 from torpor.worker.transfer.speech import speeches
 from torpor.worker.wake.read import open_transcript
 
+MIB = 1024 * 1024
 REAL = Path("/tmp/shared/data/conversations.jsonl")
 TURN = [HumanMessage("what is up?"), AIMessage("", tool_calls=[{"name": "sky", "args": {"ID": 1}, "id": "c"}])]
 
@@ -149,6 +151,24 @@ def test_more_days_than_open_files_make_further_files(
     assert torpor("export", "--all", "--parquet", str(tmp_path / "tables")).code == 0
     check(rows(tmp_path / "tables"), services, session_ids)
     assert len(list((tmp_path / "tables").rglob("part-1.parquet"))) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [1, 400], ids=["many short messages", "fewer long ones"])
+def test_a_large_session_is_written_in_bounded_memory(
+    services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: int
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    services.sessions.append("tiny", [b'{"type":"human","data":{"content":"hello"}}'])
+    turn = [b'{"type":"human","data":{"content":"%b"}}' % (b"several words " * words)] * 1_000
+    turns = 50 if words == 1 else 15
+    for _ in range(turns):
+        services.sessions.append("hostile", turn)
+    done = measured(services, "export", "SESSION", "--parquet", "SESSION")
+    assert done.result == 0, done
+    written = pyarrow.dataset.dataset(tmp_path / "hostile", format="parquet", partitioning="hive")
+    assert written.count_rows() == turns * 1_000
+    assert done.added < 96 * MIB, done.added
 
 
 def test_named_sessions_alone_are_exported(

@@ -24,6 +24,7 @@ from support.foreign import LAYOUTS
 from support.keyspace import raw
 from support.waiting import scaled
 from torpor import MemorystoreChatMessageHistory
+from torpor.history.scripts import script
 from torpor.worker.deployment.services import Services
 from torpor.worker.deployment.settings import PREFIX
 from torpor.worker.erasure import orders
@@ -65,6 +66,7 @@ TOLD: list[tuple[list[str], list[str]]] = [
     (["hold", "--session", AWAKE, "--reason", "r"], ["held"]),
     (["assign-owner", "--match", AWAKE, "--owner", OWNER, "--dry-run"], ["assign"]),
     (["separate", ASLEEP], [ASLEEP]),
+    (["scripts"], ["append", script("append").sha]),
     (["sql", "duckdb"], ["archive", "torpor_messages"]),
 ]
 # For programs: a call of each command that takes --json.
@@ -94,6 +96,7 @@ FOR_PROGRAMS = [
     ["adopt", "--match", "*", "--format", "memorystore", "--dry-run"],
     ["assign-owner", "--match", AWAKE, "--owner", OWNER, "--dry-run"],
     ["separate", ASLEEP],
+    ["scripts", "append"],
 ]
 # Commands that print no results of their own, or take no --json.
 NOT_FOR_PROGRAMS = {"demo", "worker", "beat", "serve-metrics", "export", "requeue", "sql"}

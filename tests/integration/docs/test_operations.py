@@ -25,6 +25,7 @@ from support.waiting import wait_until
 from torpor import MemorystoreChatMessageHistory
 from torpor.worker.deployment.services import Services
 from torpor.worker.ops.finding import Ailment
+from torpor.worker.ops.status_warnings import Code
 
 PAGE = (ROOT / "docs" / "operations.md").read_text()
 RULES = ROOT / "deploy" / "prometheus" / "alerts.yml"
@@ -64,11 +65,11 @@ def test_the_page_is_in_the_order_of_an_operators_work_and_is_short() -> None:
     assert PAGE.count("\n") < 263
 
 
-def test_each_alert_and_each_finding_of_the_doctor_has_one_row() -> None:
+def test_each_alert_each_warning_of_status_and_each_finding_of_the_doctor_has_one_row() -> None:
     rules = yaml.safe_load(RULES.read_text())["groups"][0]["rules"]
     symptoms = [line.split(" | ")[0] for line in PAGE.splitlines() if line.startswith("| ")]
     named = [text for symptom in symptoms for text in re.findall("`([^`]+)`", symptom)]
-    for each in [*(rule["alert"] for rule in rules), *map(str, Ailment)]:
+    for each in [*(rule["alert"] for rule in rules), *map(str, Code), *map(str, Ailment)]:
         assert named.count(each) == 1, each
 
 

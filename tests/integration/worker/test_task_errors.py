@@ -93,6 +93,7 @@ def test_a_session_that_a_task_can_do_nothing_with_is_a_line(
                 send(app, name, tmp_path, session_id)
         told = log.read_text()
         assert "torpor.restore_session: session 'purged' was purged" in told
+        assert 'torpor.restore_session: session "nobody\'s"' not in told, "a reader may ask for a new session"
         assert "Traceback" not in told, told
 
 

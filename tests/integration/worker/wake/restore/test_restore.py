@@ -16,12 +16,15 @@ from support.sessions import purge_session, with_settings
 from support.waiting import wait_until
 from torpor import MemorystoreChatMessageHistory
 from torpor.history.protocol import (
+    ANY_OWNER,
     Expiry,
+    Page,
     RedisUnavailable,
     RestoreTicket,
     SessionNotFound,
     StagingLost,
     Status,
+    run_sync,
 )
 from torpor.worker.archive import contents
 from torpor.worker.deployment.services import Services
@@ -30,7 +33,7 @@ from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain
 from torpor.worker.sleep.outcome import Outcome
 from torpor.worker.wake.read import read_transcript
-from torpor.worker.wake.restore import RestoreOutcome, restore_session
+from torpor.worker.wake.restore import RestoreOutcome, restore_for_reader, restore_session
 
 STRANGE = [b"", b"\xff\xfe", b"NaN", b"{", b'{"a":\n1}', b"\r\n", b"\x00" * 100, b'"\\ud800"', b"x" * 70_000]
 POINTS = ["after begin_restore", "before list", "before open", "after stage", "before finish_restore"]
@@ -40,7 +43,26 @@ class Killed(BaseException):
     """Ends the process here."""
 
 
+def transcript_of(services: Services, session_id: str) -> Page | None:
+    return run_sync(services.sessions.operations.transcript(session_id, owner=ANY_OWNER, touch=False))
+
+
 # What comes back
+
+
+def test_a_reader_who_has_asked_for_a_session_that_nobody_has_sees_for_a_minute_that_it_is_empty(
+    client: redis.Redis, services: Services
+) -> None:
+    with pytest.raises(SessionNotFound):
+        restore_session(services, "s")
+    assert transcript_of(services, "s") is None, "nobody waits for the answer"
+    assert restore_for_reader(services, "s").outcome is RestoreOutcome.NOTHING
+    page = transcript_of(services, "s")
+    assert page
+    assert (page.messages, page.complete) == ([], True)
+    [key] = raw(client, "KEYS", "*:due")
+    left_ms = float(raw(client, "ZSCORE", key, "s")) - 1000 * raw(client, "TIME")[0]
+    assert 50_000 < left_ms <= 61_000, "then the worker forgets it"
 
 
 def test_every_element_comes_back_byte_for_byte(client: redis.Redis, services: Services) -> None:
