@@ -85,6 +85,10 @@ class Layout:
         """The pattern for SCAN that finds the keys whose session ids match the glob-style pattern `match`."""
         return _GLOB.sub(rb"\\\g<0>", self.prefix.encode()) + encode_text(match, "pattern")
 
+    def match(self, pattern: str) -> str:
+        """The pattern of the session ids whose keys match a pattern; all session ids if the prefix is not in it."""
+        return pattern.removeprefix(self.prefix) if pattern.startswith(self.prefix) else "*"
+
     def claims(self, key: bytes) -> bool:
         """True if the name of a key says that it is of this format, and of none with a shorter prefix."""
         return key.startswith(self.prefix.encode())
