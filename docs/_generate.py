@@ -8,6 +8,7 @@ metrics into their pages, so that the repository shows them too; a test compares
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 import os
 import posixpath
@@ -136,19 +137,35 @@ def _path(name: str) -> str:
     return f"torpor.{name}"
 
 
+def kinds_table() -> str:
+    """What Torpor does with each kind of message that LangChain.js writes."""
+    source = importlib.util.spec_from_file_location("_formats", ROOT / "docs" / "_formats.py")
+    assert source
+    assert source.loader
+    formats = importlib.util.module_from_spec(source)
+    source.loader.exec_module(formats)
+    return str(formats.kinds_table())
+
+
 GENERATED: dict[str, Callable[[], str]] = {
     "settings": settings_table,
     "metrics": metrics_table,
     "instruments": instruments_table,
+    "kinds": kinds_table,
     "commands": commands,
     "api": public_names,
 }
 # The pages that the repository shows with their tables: generated part -> page.
-WRITTEN = {"settings": "reference/settings.md", "metrics": "metrics.md", "instruments": "metrics.md"}
+WRITTEN = {
+    "settings": "reference/settings.md",
+    "metrics": "metrics.md",
+    "instruments": "metrics.md",
+    "kinds": "migrating.md",
+}
 
 
 def main() -> None:
-    """Write the tables of settings and of metrics into the repository."""
+    """Write the tables that the repository shows."""
     for part, name in WRITTEN.items():
         page = ROOT / "docs" / name
         page.write_text(filled(page.read_text(encoding="utf-8"), part, GENERATED[part]()), encoding="utf-8")

@@ -12,6 +12,7 @@ from torpor.history.elements import is_message, parse_json, to_json_line
 from torpor.history.errors import MessageCorrupt
 from torpor.history.formats.layout import Layout, Taken
 from torpor.history.formats.original import original_of, with_original
+from torpor.history.limits import is_too_deep
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,6 +40,10 @@ class LangChainJs(Layout):
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return None
         return Taken(made, str(value["type"])) if is_message(made) else None
+
+    def knows(self, element: bytes) -> bool:
+        """True if it is a message, and does not show that Python has written it."""
+        return not is_too_deep(element) and self.take(element) is not None and not Layout.knows(self, element)
 
     def give(self, element: bytes) -> bytes:
         """The original if there is one, else the message as JavaScript writes it; raises MessageCorrupt."""

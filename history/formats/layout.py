@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from torpor.history.elements import Shape, has_message_outline, is_message, shape
+from torpor.history.elements import Shape, has_message_outline, is_message, parse_json, shape
 from torpor.history.errors import InvalidArgument, InvalidSessionId, MessageCorrupt, NotAdoptable
 from torpor.history.formats.original import original_of, without_original
 from torpor.history.keys import encode_session_id
@@ -98,6 +98,10 @@ class Layout:
         if is_message(element) or (is_too_deep(element) and has_message_outline(element)):
             return Taken(element)
         return None
+
+    def knows(self, element: bytes) -> bool:
+        """True if the element shows who has written it; Python's LangChain has the type in the data too."""
+        return not is_too_deep(element) and is_message(element) and "type" in parse_json(element)["data"]
 
     def give(self, element: bytes) -> bytes:
         """The element that this format has for one of a session; raises MessageCorrupt, without its position."""

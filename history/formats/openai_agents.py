@@ -55,6 +55,10 @@ class OpenAIAgents(Layout):
         """The element as it is, if it is an item."""
         return Taken(element) if shape(element) is Shape.ITEM else None
 
+    def knows(self, element: bytes) -> bool:
+        """True if it is an item."""
+        return self.take(element) is not None
+
     def give(self, element: bytes) -> bytes:
         """The element as it is; raises MessageCorrupt if it is no item."""
         if shape(element) is not Shape.ITEM:

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from torpor.history import calls
-from torpor.history.formats.layout import Layout
+from torpor.history.formats.layout import Layout, encode_text
 from torpor.history.keys import adopted_key, adopting_pattern, own_keys
+from torpor.history.limits import MAX_MESSAGE_BYTES
 from torpor.history.store.blocking_runner import BlockingRunner
 from torpor.history.store.operation import Operation
+
+# How much of a list is read to tell its format.
+_LOOK_BYTES = 4096
 
 
 class Repair(BlockingRunner):
@@ -36,9 +40,23 @@ class Repair(BlockingRunner):
         ours = own_keys(self._namespace)
         yield from (key for key in self._scan(pattern) if not ours.match(key))
 
-    def _scan(self, pattern: bytes) -> Iterator[bytes]:
+    def lists(self, pattern: str) -> Iterator[bytes]:
+        """Walk the lists, other than Torpor's, whose keys match a glob-style pattern; a key may come twice."""
+        ours = own_keys(self._namespace)
+        yield from (key for key in self._scan(encode_text(pattern, "pattern"), "list") if not ours.match(key))
+
+    def seems_of(self, session_id: str, layout: Layout) -> bool:
+        """True if the oldest messages of another library's session show that they are of this format.
+
+        Reads one small page. Raises NotAdoptable.
+        """
+        limits = {"page_bytes": _LOOK_BYTES, "max_bytes": MAX_MESSAGE_BYTES}
+        found = self.run(calls.peek_list(self._namespace, session_id, layout, 0, **limits))
+        return found is not None and bool(found.messages) and all(map(layout.knows, found.messages))
+
+    def _scan(self, pattern: bytes, kind: str | None = None) -> Iterator[bytes]:
         with self._kind.translated:
-            for key in self._client.scan_iter(pattern, count=1000):
+            for key in self._client.scan_iter(pattern, count=1000, _type=kind):
                 yield key if isinstance(key, bytes) else key.encode()
 
     reindex = Operation(calls.reindex)

@@ -10,13 +10,14 @@ from typing import Annotated, Any
 
 import typer
 
-from torpor.history.protocol import FORMATS, Adoptable, Expiry, check_owner, is_too_deep, parse_json
+from torpor.history.protocol import FORMATS, Adoptable, Expiry, InvalidArgument, check_owner, is_too_deep, parse_json
 from torpor.worker.cli import console
 from torpor.worker.cli.format import Format
 from torpor.worker.cli.shared import Json, OwnerPattern, services_of
 from torpor.worker.deployment import identity
 from torpor.worker.deployment.settings import load_settings
 from torpor.worker.transfer import adopt as adopting
+from torpor.worker.transfer import detect as detecting
 from torpor.worker.transfer import imports, json_lines
 from torpor.worker.transfer.json_lines import OwnerSource
 from torpor.worker.transfer.owner_rule import OwnerRule
@@ -83,12 +84,18 @@ def adopt(
     context: typer.Context,
     *,
     match: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="PATTERN", help="Adopt these session ids, with the wildcards of Redis's KEYS: user-*, or *."
         ),
-    ],
-    layout: Annotated[Format, typer.Option("--format", help="The library that has written them.")],
+    ] = None,
+    layout: Annotated[Format | None, typer.Option("--format", help="The library that has written them.")] = None,
+    detect: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATTERN", help="Only tell which formats the lists with such keys have, and the commands."
+        ),
+    ] = None,
     prefix: Annotated[
         str | None, typer.Option(help="The prefix of the keys, if it is not that library's default.")
     ] = None,
@@ -113,7 +120,19 @@ def adopt(
     The other library knows no owners: name them with --owner or --owner-pattern, or later with torpor assign-owner.
 
     Example: torpor adopt --match 'user-*' --format memorystore --dry-run
+
+    Example: torpor adopt --detect '*'
+
     """
+    if detect is not None:
+        if match is not None or layout is not None:
+            raise InvalidArgument("--detect PATTERN stands without --match and --format")
+        _detect(context, detect, as_json=as_json)
+        return
+    if match is None or layout is None:
+        raise InvalidArgument(
+            "name the sessions with --match PATTERN and their library with --format, or give --detect"
+        )
     owners = OwnerRule.of(owner, owner_pattern)
     theirs = FORMATS[layout] if prefix is None else replace(FORMATS[layout], prefix=prefix)
     with console.progress(None) as bars:
@@ -134,6 +153,24 @@ def adopt(
         console.print_json({**counts, **planned, "dry_run": dry_run})
         return
     _tell(result, owners, "would adopt" if dry_run else "adopted")
+
+
+def _detect(context: typer.Context, pattern: str, *, as_json: bool) -> None:
+    """Show which formats of other libraries lie in this Redis."""
+    with console.progress(None) as bars:
+        task = bars.add_task("looking", total=None)
+        found = detecting.detect(services_of(context, identity.check_first_use), pattern, lambda: bars.advance(task))
+    if as_json:
+        console.print_json([asdict(each) for each in found])
+        return
+    for each in found:
+        example = f"such as {console.one_line(each.example)}"
+        if each.name is None:
+            console.say(f"of no known format: {each.sessions:,} lists, {example}")
+        else:
+            console.say(f"{each.name}: {each.sessions:,} sessions, {example}: {console.one_line(str(each.command))}")
+    if not found:
+        console.say("no lists of another library")
 
 
 def _tell(result: adopting.Adopted, owners: OwnerRule, verb: str) -> None:

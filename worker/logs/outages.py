@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import mmap
 import struct
-import time
 from collections.abc import Mapping
 from enum import StrEnum
 from functools import cache
 from multiprocessing import get_context
+from time import monotonic
 
 from torpor.history.protocol import RedisUnavailable
 from torpor.worker.errors import ArchiveUnavailable
@@ -42,7 +42,7 @@ class _Outage:
 
     def begin(self, error: object) -> None:
         if self._begin.acquire(block=False):
-            self._since[:] = struct.pack("d", time.monotonic())
+            self._since[:] = struct.pack("d", monotonic())
             self._end.release()
             log.warning("%s fails: %s", self._service, error)
 
@@ -50,7 +50,7 @@ class _Outage:
         if not self._end.acquire(block=False):
             return
         (since,) = struct.unpack("d", self._since[:])
-        seconds = time.monotonic() - since
+        seconds = monotonic() - since
         if seconds < _LEAST_SECONDS:  # an answer that was on its way when the service failed
             self._end.release()
             return

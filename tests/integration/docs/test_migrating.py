@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import shlex
 
 import pytest
@@ -55,3 +56,12 @@ def test_the_commands_do_what_the_page_says_in_its_order(client: redis.Redis, to
     wait_until(lambda: torpor(*purge, "--dry-run").out.splitlines()[-1].startswith("would purge: 15 sessions"))
     assert torpor(*purge, "--yes").out.startswith("complete: 15 sessions, 15 messages")
     assert [message.content for message in Foreign(client, session_id="returned:p-44").messages] == ["a"]
+
+
+def test_the_table_of_kinds_is_what_the_captured_elements_say() -> None:
+    made = runpy.run_path(str(ROOT / "docs" / "_formats.py"))["kinds_table"]()
+    [shown] = re.findall(r"<!-- generated: kinds -->\n(.*?)<!-- generated: end -->", PAGE, re.DOTALL)
+    assert shown == made, "python docs/_generate.py"
+    assert "refused" not in made
+    assert "another element" not in made
+    assert made.count("converted") > 40

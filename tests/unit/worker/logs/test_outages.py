@@ -16,7 +16,9 @@ from torpor.worker.logs.outages import Service
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outages of no time: any of them may end, and the clock stands still."""
     monkeypatch.setattr(outages, "_LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(outages, "monotonic", lambda: 0.0)
 
 
 def test_an_answer_that_was_on_its_way_ends_no_outage(

@@ -1,0 +1,86 @@
+"""torpor adopt --detect: which formats lie in a Redis, and the command for each."""
+
+from __future__ import annotations
+
+import json
+import shlex
+
+import pytest
+import redis
+
+from support.captured import LANGCHAIN_JS
+from support.command import Torpor
+from support.foreign import LAYOUTS, Foreign
+from support.keyspace import dump, raw
+from support.said_in_python import SAID
+from torpor import MemorystoreChatMessageHistory
+from torpor.history.adapters.messages import encode_message
+
+pytestmark = pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
+ITEM = json.dumps({"role": "user", "content": "hi"})
+
+
+def write(client: redis.Redis) -> None:
+    """Two sessions of each Python format, one of each version of LangChain.js, three of the Agents SDK, and others."""
+    for name, layout in LAYOUTS.items():
+        for number in range(2):
+            Foreign(client, layout, f"{name}-{number}").add(*SAID.values())
+    for version in LANGCHAIN_JS:
+        raw(client, "RPUSH", f"js-{version.name}", *version.session)
+    for number in range(3):
+        raw(client, "RPUSH", f"agents:session:{number}:messages", ITEM)
+        raw(client, "HSET", f"agents:session:{number}", "session_id", str(number))
+    raw(client, "RPUSH", "jobs", "a job")
+    raw(client, "RPUSH", "agents:session:odd:messages", "no JSON")
+    raw(client, "RPUSH", "celery", "a task")
+    raw(client, "RPUSH", "returned:s", encode_message(SAID["human"]))
+    MemorystoreChatMessageHistory(client, "ours").add_messages([SAID["human"]])
+
+
+def test_each_format_is_told_with_its_sessions_and_its_command(client: redis.Redis, torpor: Torpor) -> None:
+    write(client)
+    before = dump(client)
+    found = torpor("adopt", "--detect", "*", "--json")
+    assert found.code == 0
+    assert {each["name"]: each["sessions"] for each in found.json} == {
+        "memorystore": 2,
+        "community": 2,
+        "langchain-js": len(LANGCHAIN_JS),
+        "openai-agents": 3,
+        None: 2,
+    }
+    said = torpor("adopt", "--detect", "*").out.splitlines()
+    assert len(said) == 5
+    assert said[-1].startswith("of no known format: 2 lists, such as ")
+    assert dump(client) == before
+    raw(client, "DEL", "returned:s")
+    before = dump(client)
+    for each in found.json:
+        if each["name"]:
+            program, *arguments = shlex.split(each["command"])
+            assert program == "torpor"
+            adopted = torpor(*arguments, "--json").json
+            assert adopted["sessions"] == each["sessions"], (each, adopted)
+    assert dump(client) == before
+
+
+def test_a_pattern_of_keys_becomes_one_of_session_ids(client: redis.Redis, torpor: Torpor) -> None:
+    write(client)
+    [found] = torpor("adopt", "--detect", "message_store:community-*", "--json").json
+    assert (found["name"], found["sessions"]) == ("community", 2)
+    assert found["command"] == "torpor adopt --match 'community-*' --format community --dry-run"
+    assert torpor("adopt", "--detect", "nothing*").out == "no lists of another library\n"
+
+
+@pytest.mark.parametrize("others", [["--match", "*"], ["--format", "memorystore"]])
+def test_it_stands_alone(torpor: Torpor, others: list[str]) -> None:
+    result = torpor("adopt", "--detect", "*", *others)
+    assert (result.code, "--detect" in result.err) == (2, True)
+
+
+def test_long_lists_are_not_read(client: redis.Redis, torpor: Torpor) -> None:
+    theirs = Foreign(client)
+    theirs.add(*["x" * 1_000] * 50)
+    raw(client, "RPUSH", theirs.key, "no message, but beyond the look")
+    [found] = torpor("adopt", "--detect", "*", "--json").json
+    assert (found["name"], found["sessions"]) == ("memorystore", 1)

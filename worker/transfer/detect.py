@@ -1,0 +1,78 @@
+"""Detect: tells which formats of other libraries lie in a Redis, by the names of keys and by the oldest messages."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import islice
+
+from torpor.history.protocol import FORMATS, RETURN_PREFIX, NotAdoptable, is_celerys, looks_like_torpors
+from torpor.worker.deployment.services import Services
+
+_BATCH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Detected:
+    """The sessions of one format: how many there are, the key of one of them, and the command that adopts them.
+
+    Without a name and a command, these are lists that are no sessions of a known format.
+    """
+
+    name: str | None
+    sessions: int
+    example: str
+    command: str | None
+
+
+def detect(services: Services, pattern: str, progress: Callable[[], None] = lambda: None) -> list[Detected]:
+    """Look at the lists whose keys match a glob-style pattern; changes nothing.
+
+    Walks the key space, and reads one small page of each list. Keys of Torpor and of Celery are passed over, and so are
+    the copies that Torpor has given back. The order of a list is looked at when it is adopted.
+    """
+    found: dict[str | None, Detected] = {}
+    for key, name in _looked_at(services, pattern):
+        before = found.get(name) or Detected(name, 0, key.decode(errors="replace"), _command(name, pattern))
+        found[name] = replace(before, sessions=before.sessions + 1)
+        progress()
+    return sorted(found.values(), key=lambda each: each.name or "~")
+
+
+def _looked_at(services: Services, pattern: str) -> Iterator[tuple[bytes, str | None]]:
+    keys = services.sessions.lists(pattern)
+    seen: set[bytes] = set()
+    with ThreadPoolExecutor(services.settings.concurrency) as pool:
+        while batch := list(islice(keys, _BATCH)):
+            fresh = [key for key in dict.fromkeys(batch) if key not in seen and not _is_known(services, key)]
+            seen.update(fresh)
+            yield from zip(fresh, pool.map(lambda key: _format_of(services, key), fresh), strict=True)
+
+
+def _is_known(services: Services, key: bytes) -> bool:
+    settings = services.settings
+    queues = (settings.namespace, settings.on_event_queue)
+    return looks_like_torpors(key) or is_celerys(key, queues) or key.startswith(RETURN_PREFIX.encode())
+
+
+def _format_of(services: Services, key: bytes) -> str | None:
+    """The format whose keys have such names, and which knows the oldest messages as its own; None for none."""
+    claiming = [name for name, each in FORMATS.items() if each.claims(key)]
+    longest = max(len(FORMATS[name].prefix) for name in claiming)
+    for name in claiming:
+        layout = FORMATS[name]
+        try:
+            if len(layout.prefix) == longest and services.sessions.seems_of(layout.session_id(key), layout):
+                return name
+        except NotAdoptable:
+            pass  # it is no session, or too large to be adopted
+    return None
+
+
+def _command(name: str | None, pattern: str) -> str | None:
+    if name is None:
+        return None
+    match = pattern.removeprefix(FORMATS[name].prefix)
+    return f"torpor adopt --match {shlex.quote(match)} --format {name} --dry-run"
