@@ -21,6 +21,8 @@ class Order:
         self._wrong = 0
         self._first = ""
         self._last = ""
+        self._read = 0
+        self._typed = 0
 
     def add(self, element: bytes) -> None:
         """Look at the next LangChain message, if it is not nested too deep to be read."""
@@ -32,6 +34,8 @@ class Order:
             return  # an item of the Agents SDK
         kind, data = value["type"].removesuffix("MessageChunk").lower(), value["data"]
         self._first, self._last = self._first or kind, kind
+        self._read += 1
+        self._typed += "type" in data
         if kind == "ai":
             calls = _ids(data.get("tool_calls"), "id")
             self._wrong += len(calls & self._answers)
@@ -54,6 +58,20 @@ class Order:
         if "system" in (self._first, self._last):
             return self._first != "system"
         return self._first in ("ai", "tool") and self._last == "human"
+
+    @property
+    def seems_right(self) -> bool:
+        """True if the oldest seems to have come first, and nothing proves the contrary."""
+        if self._right != self._wrong:
+            return not self.is_wrong
+        if "system" in (self._first, self._last):
+            return self._last != "system"
+        return self._first == "human" and self._last in ("ai", "tool")
+
+    @property
+    def may_be_javascripts(self) -> bool:
+        """True if there are several messages, and none has its type in the data, as Python's LangChain writes it."""
+        return self._read > 1 and not self._typed
 
 
 def _ids(parts: Any, name: str) -> set[str]:

@@ -38,7 +38,8 @@ def encode_text(text: str, what: str) -> bytes:
 class Layout:
     """A list under the key `prefix` + session id; each element is the JSON of LangChain's `message_to_dict`.
 
-    Messages that look as if they stood in the other order are refused, unless `check_order` is False.
+    Messages that look as if they stood in the other order are refused, unless `check_order` is False. So are messages
+    without a sign of their order that LangChain.js may have written, if the layout has the oldest first.
     """
 
     # How the elements are written. The record of an adoption has it, so that whoever finishes it reads them the same.

@@ -168,18 +168,26 @@ class _Adopter:
         return moved
 
     async def _check_order(self, key: bytes, order: Order) -> None:
-        """Refuse messages in the other order; raises NotAdoptable.
+        """Refuse messages in the other order, and those that may be so unnoticed; raises NotAdoptable.
 
         If the session is in Redis, they may continue it, and then signs do not count.
         """
+        layout = self.layout
+        unclear = not layout.newest_first and order.may_be_javascripts and not order.seems_right
         if (
-            not self.layout.check_order
-            or self.layout.order_is_certain
-            or not order.seems_wrong
+            not layout.check_order
+            or layout.order_is_certain
+            or not (order.seems_wrong or unclear)
             or not (order.is_wrong or await self._info(ANY_OWNER) is None)
         ):
             return
-        looks, named = ("oldest", "newest") if self.layout.newest_first else ("newest", "oldest")
+        if not order.seems_wrong:
+            raise NotAdoptable(
+                key,
+                "its messages show no order, and LangChain.js may have written them, newest first: name the format "
+                "langchain-js, or insist with --force or Layout(..., check_order=False)",
+            )
+        looks, named = ("oldest", "newest") if layout.newest_first else ("newest", "oldest")
         raise NotAdoptable(
             key,
             f"its messages look {looks} first, and the layout says {named} first: name the other layout, "

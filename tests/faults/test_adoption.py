@@ -109,7 +109,7 @@ class Walk:
             self.log.append(f"{task.name} ends: {task.error or task.result}")
 
     def message(self, by: str) -> bytes:
-        said = b'{"type":"human","data":{"content":"%b %d"}}' % (by.encode(), next(self.numbers))
+        said = b'{"type":"human","data":{"type":"human","content":"%b %d"}}' % (by.encode(), next(self.numbers))
         self.said[by].append(said)
         return said
 

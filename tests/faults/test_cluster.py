@@ -233,7 +233,7 @@ def test_a_session_is_adopted_as_a_whole_though_a_slot_is_on_the_move(
     """Between the pages of an adoption the slot of the other library's key, or of our session, goes elsewhere."""
     monkeypatch.setattr("torpor.history.store.adoption.PAGE_BYTES", 100)
     sessions = services.sessions
-    said = [b'{"type":"human","data":{"content":"%d"}}' % number for number in range(10)]
+    said = [b'{"type":"human","data":{"type":"human","content":"%d"}}' % number for number in range(10)]
     raw(sessions.client, "RPUSH", "s", *said)
     services.sessions.append("other", [b"{}"])  # the deployment is known
     slot = slot_of(services, "s") if of_ours else raw(sessions.client, "CLUSTER KEYSLOT", "s")

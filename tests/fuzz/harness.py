@@ -48,7 +48,7 @@ KINDS = [
     for what, names_ in (("object", OBJECTS), ("element", ELEMENTS), ("document", DOCUMENTS))
     for name in names_
 ]
-SAID = [b'{"type":"human","data":{"content":"message %d"}}' % number for number in range(5)]
+SAID = [b'{"type":"human","data":{"type":"human","content":"message %d"}}' % number for number in range(5)]
 _NOWHERE = Path(os.devnull)
 MIB = 1024 * 1024
 # What any job may add to the memory, and how many copies of a message that it reads besides.

@@ -36,11 +36,11 @@ def look(messages: list[BaseMessage]) -> Order:
 )
 def test_a_conversation_and_its_reverse_are_told_apart(messages: list[BaseMessage], proved: object) -> None:
     right, wrong = look(messages), look(messages[::-1])
-    assert (right.is_wrong, right.seems_wrong) == (False, False)
-    assert (wrong.is_wrong, wrong.seems_wrong) == (proved, True)
+    assert (right.is_wrong, right.seems_wrong, right.seems_right) == (False, False, True)
+    assert (wrong.is_wrong, wrong.seems_wrong, wrong.seems_right) == (proved, True, False)
 
 
 @pytest.mark.parametrize("messages", [[], [HUMAN], [AI], [SYSTEM], [HUMAN] * 3, [HUMAN, AI, HUMAN], [AI, HUMAN, AI]])
 def test_what_tells_nothing_is_taken_as_it_is(messages: list[BaseMessage]) -> None:
-    assert not look(messages).seems_wrong
-    assert not look(messages[::-1]).seems_wrong
+    for order in (look(messages), look(messages[::-1])):
+        assert (order.seems_wrong, order.seems_right) == (False, False)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import redis
+from langchain_core.messages import AIMessage, HumanMessage
 
 from support.adopting import Killed, Moments, leftovers
 from support.captured import LANGCHAIN_JS, Captured
 from support.command import Torpor
+from support.foreign import Foreign
 from support.keyspace import dump, raw
 from support.observed import ObservedStore
 from torpor import MemorystoreChatMessageHistory, NotAdoptable, SessionArchive
-from torpor.history.adapters.messages import decode_message
+from torpor.history.adapters.messages import decode_message, encode_message
 from torpor.history.elements import is_message
 from torpor.history.formats.original import original_of
 from torpor.history.protocol import FORMATS, MessageCorrupt, SessionStore
@@ -142,6 +145,30 @@ def test_it_is_adopted_under_its_own_name_only(client: redis.Redis) -> None:
     with pytest.raises(NotAdoptable, match="not all of it is LangChain messages"):
         _ = history(client, adopt="memorystore").messages
     assert [each.content for each in history(client).messages] == ["aside"]
+
+
+@pytest.mark.parametrize("version", ALL)
+def test_a_list_without_a_sign_of_its_order_is_not_taken_for_pythons(client: redis.Redis, version: Captured) -> None:
+    human, question = version.elements["human"], b'{"type":"human","data":{"content":"Are you there?"}}'
+    write(client, [human, question])
+    before = raw(client, "DUMP", "s")
+    with pytest.raises(NotAdoptable, match=r"show no order, and LangChain\.js may have written them"):
+        _ = history(client, adopt="memorystore").messages
+    assert raw(client, "DUMP", "s") == before
+    raw(client, "RESTORE", "t", 0, before)
+    insisted = history(client, "t", replace(FORMATS["memorystore"], check_order=False)).messages
+    said = history(client).messages
+    assert insisted == said[::-1]
+    assert [decode_message(human), decode_message(question)] == said
+
+
+def test_pythons_own_messages_and_a_conversation_need_no_other_sign(client: redis.Redis) -> None:
+    Foreign(client).add("Hello?", "Are you there?")
+    assert [each.content for each in history(client, adopt="memorystore").messages] == ["Hello?", "Are you there?"]
+    turn = [encode_message(HumanMessage("Hello?")), encode_message(AIMessage("Yes."))]
+    assert b'"type":"ai"' not in turn[1].partition(b'"data"')[2]
+    raw(client, "RPUSH", "returned", *turn)
+    assert [each.content for each in history(client, "returned", "memorystore").messages] == ["Hello?", "Yes."]
 
 
 def test_a_message_that_is_too_large_with_its_original_is_refused(client: redis.Redis) -> None:
