@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from torpor.history.elements import is_message, parse_json, to_json_line
 from torpor.history.errors import MessageCorrupt
 from torpor.history.formats.layout import Layout, Taken
-from torpor.history.formats.original import original_of, with_original
+from torpor.history.formats.original import with_original
 from torpor.history.limits import is_too_deep
 
 
@@ -48,7 +48,7 @@ class LangChainJs(Layout):
     def give(self, element: bytes) -> bytes:
         """The original if there is one, else the message as JavaScript writes it; raises MessageCorrupt."""
         given = Layout.give(self, element)
-        if original_of(element, self.elements) == given:
+        if self.original(element):
             return given
         value = parse_json(given)
         kind = value["type"]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from torpor.history.elements import Shape, has_message_outline, is_message, parse_json, shape
+from torpor.history.elements import Shape, has_message_outline, is_message, parse_json, shape, to_json_line
 from torpor.history.errors import InvalidArgument, InvalidSessionId, MessageCorrupt, NotAdoptable
 from torpor.history.formats.original import original_of, without_original
 from torpor.history.keys import encode_session_id
@@ -85,6 +85,10 @@ class Layout:
         """The pattern for SCAN that finds the keys whose session ids match the glob-style pattern `match`."""
         return _GLOB.sub(rb"\\\g<0>", self.prefix.encode()) + encode_text(match, "pattern")
 
+    def match(self, pattern: str) -> str:
+        """The pattern of the session ids whose keys match a pattern; all session ids if the prefix is not in it."""
+        return pattern.removeprefix(self.prefix) if pattern.startswith(self.prefix) else "*"
+
     def claims(self, key: bytes) -> bool:
         """True if the name of a key says that it is of this format, and of none with a shorter prefix."""
         return key.startswith(self.prefix.encode())
@@ -107,8 +111,14 @@ class Layout:
         """The element that this format has for one of a session; raises MessageCorrupt, without its position."""
         if shape(element) is not Shape.MESSAGE or not is_message(element):
             raise MessageCorrupt("is not a LangChain message")
+        return self.original(element) or without_original(element)
+
+    def original(self, element: bytes) -> bytes | None:
+        """The element of this format that a message was made of by conversion; None for an original of anything else.
+
+        Whoever can write elements can write any text as the original of a message.
+        """
         original = original_of(element, self.elements)
-        # Only an original of which a message is made by conversion: no other text goes out under a message's name.
-        if original is not None and (taken := self.take(original)) and taken.converted:
-            return original
-        return without_original(element)
+        taken = None if original is None else self.take(original)
+        made = taken is not None and taken.converted and taken.element == to_json_line(parse_json(element))
+        return original if made else None

@@ -42,6 +42,11 @@ class OpenAIAgents(Layout):
         """The pattern for SCAN that finds the keys of items."""
         return Layout.pattern(self, match) + _END
 
+    def match(self, pattern: str) -> str:
+        """The pattern of the session ids; all if the pattern has neither `:messages` nor a wildcard at its end."""
+        found = Layout.match(self, pattern).removesuffix(_END.decode())
+        return found if pattern.endswith((_END.decode(), "*")) else "*"
+
     def claims(self, key: bytes) -> bool:
         """True if the name of a key says that it has items."""
         return Layout.claims(self, key) and key.endswith(_END)

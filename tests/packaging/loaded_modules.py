@@ -14,7 +14,7 @@ from types import ModuleType
 
 from celery._state import _get_active_apps
 
-OF_OTHER_EXTRAS = {"agents", "langgraph"}
+OF_OTHER_EXTRAS = {"agents", "langgraph", "pyarrow"}
 
 for name in sys.argv[1:]:
     package = importlib.import_module(name)

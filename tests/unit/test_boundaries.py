@@ -180,7 +180,13 @@ FLOORS: dict[str, list[str]] = {
         "worker.deployment",
         "worker.retention",
     ],
-    "worker.transfer": ["worker.errors", "worker.archive", "worker.deployment", "worker.wake"],
+    "worker.transfer": [
+        "worker.errors",
+        "worker.control_characters",
+        "worker.archive",
+        "worker.deployment",
+        "worker.wake",
+    ],
     "worker.erasure": [
         "worker.tracing",
         "worker.errors",

@@ -74,5 +74,4 @@ def _format_of(services: Services, key: bytes) -> str | None:
 def _command(name: str | None, pattern: str) -> str | None:
     if name is None:
         return None
-    match = pattern.removeprefix(FORMATS[name].prefix)
-    return f"torpor adopt --match {shlex.quote(match)} --format {name} --dry-run"
+    return f"torpor adopt --match {shlex.quote(FORMATS[name].match(pattern))} --format {name} --dry-run"

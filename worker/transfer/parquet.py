@@ -138,7 +138,8 @@ def _entry(speech: Speech) -> dict[str, Any]:
         "role": _text(speech.role or ""),
         "text": _text(speech.text),
         "tool_calls": [
-            {"id": call.id, "name": _text(call.name), "arguments": _text(call.arguments)} for call in speech.tool_calls
+            {"id": call.id and _text(call.id), "name": _text(call.name), "arguments": _text(call.arguments)}
+            for call in speech.tool_calls
         ],
         "message": (speech.json or b"").decode(),
         "raw": None,

@@ -117,7 +117,10 @@ def _of_message(message: BaseMessage) -> Speech:
 def _of_item(item: dict[str, Any]) -> Speech:
     match item.get("type"):
         case "function_call":
-            call = ToolCall(item.get("call_id"), str(item.get("name")), str(item.get("arguments")))
+            call_id = item.get("call_id")
+            call = ToolCall(
+                None if call_id is None else str(call_id), str(item.get("name")), str(item.get("arguments"))
+            )
             return Speech("assistant", "", tool_calls=[call], role="function_call")
         case "function_call_output":
             return Speech("tool", *_content(item.get("output")), role="function_call_output")

@@ -72,6 +72,24 @@ def test_a_pattern_of_keys_becomes_one_of_session_ids(client: redis.Redis, torpo
     assert torpor("adopt", "--detect", "nothing*").out == "no lists of another library\n"
 
 
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        *("agents:session:*:messages", "agents:session:1*", "agents:session:?:message?", "a*", "*:messages"),
+        *("m*", "messag[a-f]*", "*s*"),
+    ],
+)
+def test_each_command_finds_at_least_the_sessions_that_were_counted(
+    client: redis.Redis, torpor: Torpor, pattern: str
+) -> None:
+    write(client)
+    found = [each for each in torpor("adopt", "--detect", pattern, "--json").json if each["name"]]
+    assert found
+    for each in found:
+        adopted = torpor(*shlex.split(each["command"])[1:], "--json").json
+        assert adopted["sessions"] >= each["sessions"], (each, adopted)
+
+
 @pytest.mark.parametrize("others", [["--match", "*"], ["--format", "memorystore"]])
 def test_it_stands_alone(torpor: Torpor, others: list[str]) -> None:
     result = torpor("adopt", "--detect", "*", *others)

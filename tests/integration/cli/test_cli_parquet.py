@@ -99,6 +99,22 @@ def test_every_odd_message_has_its_row(client: redis.Redis, services: Services, 
     assert json.loads(next(row["message"] for row in found if row["role"] == "writes"))["channels"] == ["messages"]
 
 
+def test_an_odd_id_of_a_call_does_not_stop_the_others(
+    client: redis.Redis, services: Services, torpor: Torpor, tmp_path: Path
+) -> None:
+    ids: dict[Any, str | None] = {None: None, 7: "7", "\ud83d": "\\ud83d", "": ""}
+    items = [{"type": "function_call", "call_id": each, "name": "sky", "arguments": "{}"} for each in ids]
+    services.sessions.append("items/ü\n", [json.dumps(item).encode() for item in items])
+    call = {"name": "sky", "args": {}, "id": "\ud83d", "type": "tool_call"}
+    message = {"type": "ai", "data": {"content": "", "tool_calls": [call]}}
+    services.sessions.append("messages", [json.dumps(message).encode()])
+    done = torpor("export", "--all", "--parquet", str(tmp_path / "tables"))
+    assert done.code == 0, done
+    found = rows(tmp_path / "tables")
+    check(found, services, ["items/ü\n", "messages"])
+    assert [row["tool_calls"][0]["id"] for row in found] == [*ids.values(), "\\ud83d"]
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not REAL.exists(), reason="the conversations are not here")
 def test_real_conversations_have_all_their_calls_of_tools(

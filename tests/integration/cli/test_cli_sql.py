@@ -84,6 +84,8 @@ def test_the_folder_of_the_archive_may_have_any_name(
     assert len(rows(torpor("sql", "duckdb", ARCHIVE_URL=odd.as_uri()).out)) == len(CHAT)
     assert is_refused(torpor("sql", "clickhouse", ARCHIVE_URL=odd.as_uri()), "* { }")
     assert is_refused(torpor("sql", "duckdb", ARCHIVE_URL=(scratch / "a\\b").as_uri()), "\\")
+    for engine in ("duckdb", "clickhouse"):
+        assert is_refused(torpor("sql", engine, ARCHIVE_URL=(scratch / "a\x1b[31m").as_uri()), "control characters")
     quoted = scratch / "it's \\ odd"
     assert f"file('{scratch}/it\\'s \\\\ odd/v1/" in torpor("sql", "clickhouse", ARCHIVE_URL=quoted.as_uri()).out
 

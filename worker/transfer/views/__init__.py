@@ -12,6 +12,7 @@ from pathlib import Path
 
 from torpor.history.protocol import InvalidArgument
 from torpor.worker.archive.stores.url import parse_archive_url
+from torpor.worker.control_characters import CONTROL
 
 _SEGMENTS = "v1/*/*/*/*.jsonl.gz"
 _STRUCTURE = "session_id String, epoch Int64, seq Int64, at Int64, message String, record String, raw String"
@@ -73,7 +74,9 @@ def _bucket_url(root: str, place: tuple[str, str]) -> str:
 
 
 def _without(forbidden: str, name: str) -> str:
-    """The name, if it has none of these characters; raises InvalidArgument."""
+    """The name, if it has none of these characters, and none that controls a terminal; raises InvalidArgument."""
+    if CONTROL.search(name):
+        raise InvalidArgument("the archive's URL has control characters, which no statement is printed with")
     if found := sorted(set(forbidden) & set(name)):
         raise InvalidArgument(f"the archive's URL has {' '.join(found)}, which this engine takes for something else")
     return name

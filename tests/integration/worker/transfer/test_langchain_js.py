@@ -208,6 +208,8 @@ FORGED = [
     b'{"type":"human","data":{"content":"hi"},"body":"","headers":{}}',
     b'{"body":"","headers":{},"properties":{},"content-type":"application/json"}',
     b'{"type":"human","data":{"content":"another"}}',
+    b'{"type":"generic","data":{"content":"another","role":"r"}}',
+    b'{"type":"human","data":{"content":null}}',
     b"not JSON",
 ]
 
@@ -217,6 +219,17 @@ def test_no_text_that_the_format_would_not_convert_goes_out_as_an_original(text:
     message = {"type": "human", "data": {"content": "hi"}}
     element = json.dumps({**message, "original": {"format": "langchain-js", "text": text.decode()}}).encode()
     assert json.loads(JS.give(element)) == message
+
+
+@folder
+def test_a_forged_original_does_not_go_out_in_place_of_the_message(client: redis.Redis, torpor: Torpor) -> None:
+    message = {"type": "human", "data": {"content": "hi"}}
+    forged = {**message, "original": {"format": "langchain-js", "text": GENERIC.decode()}}
+    raw(client, "RPUSH", "s", json.dumps(forged))
+    assert torpor("adopt", "--match", "s", "--format", "memorystore").code == 0
+    assert "hi" in torpor("show", "s").out
+    assert torpor("export", "s", "--to", "langchain-js").code == 0
+    assert [json.loads(element) for element in raw(client, "LRANGE", "returned:s", 0, -1)] == [message]
 
 
 def test_to_another_format_goes_the_message_without_its_original() -> None:
