@@ -14,7 +14,9 @@ if not is_new then return 1 end
 local fields = redis.call('HGETALL', KEYS[1])
 for index = 1, #fields, 2 do
   local who = string.match(fields[index], '^seen:(.*)$')
-  if who and now_ms - tonumber(fields[index + 1]) > tonumber(ARGV[1]) then
+  local seen_ms = who and tonumber(fields[index + 1])
+  -- A moment that lies ahead was noted before the clock was set back.
+  if seen_ms and math.abs(now_ms - seen_ms) > tonumber(ARGV[1]) then
     redis.call('HDEL', KEYS[1], fields[index], who)
   end
 end

@@ -21,7 +21,7 @@ from torpor.worker.erasure.order import Order, Scope
 from torpor.worker.erasure.receipt import PurgeState
 from torpor.worker.erasure.receipts import Standing
 from torpor.worker.erasure.survey import Surveyed
-from torpor.worker.errors import DocumentDamaged
+from torpor.worker.errors import DocumentDamaged, PurgeNotFound
 from torpor.worker.transfer import adopt
 
 
@@ -171,6 +171,8 @@ def _carry_out(services: Services, purge_id: str) -> Standing:
     try:
         with console.working("purging") as status:
             return purging.carry_out(services, purge_id, lambda tally: status.update(f"purging: {_text(tally)}"))
+    except PurgeNotFound:
+        raise
     except (TorporError, Interrupted):
         console.warn(f"the next sweep tries again; to try now: torpor purge --resume {console.one_line(purge_id)}")
         raise

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -29,15 +31,15 @@ def top(
     context: typer.Context,
     *,
     once: Annotated[bool, typer.Option("--once", help="Show the figures once, and end.")] = False,
-    interval: Annotated[float, typer.Option(min=0.5, help="How often to look, in seconds.")] = 2.0,
+    interval: Annotated[float, typer.Option(min=0.5, max=3600, help="How often to look, in seconds.")] = 2.0,
     last: Annotated[str, typer.Option(metavar="SPAN", help="How far back the lines go: 1h, 7d at most.")] = "1h",
     as_json: Json = False,
 ) -> None:
-    """Show the figures of the deployment live, with lines of the last hour, until Ctrl-C.
+    """Show the figures of the deployment live.
 
-    The lines come from the samples that workers and torpor sweep keep in Redis, one a minute. Where the output is no
-    terminal, and with --json, the figures are shown once. Redis alone is asked; an outage of it is shown, and top goes
-    on.
+    It goes on until Ctrl-C. The lines of the last hour come from the samples that workers and torpor sweep keep in
+    Redis, one a minute. Where the output is no terminal, and with --json, the figures are shown once. Redis alone is
+    asked; an outage of it is shown, and top goes on.
 
     Example: torpor top --last 24h
 
@@ -47,7 +49,7 @@ def top(
 
     span = span_of(last)
     if not timedelta() < span <= KEPT_SPAN:
-        raise InvalidArgument("--last is a span of 7d at most: Redis keeps no older samples")
+        raise InvalidArgument("--last is a span of more than 0s and at most 7d: Redis keeps no older samples")
     services = redis_of(context)
     if as_json:
         console.print_json(glance(services, span))
@@ -64,6 +66,8 @@ def _show(look: Callable[[], Glance], span: timedelta, interval: float) -> None:
     from rich.live import Live
     from rich.text import Text
 
+    # A SIGTERM leaves the terminal as it was, as Ctrl-C does.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     out = console.terminal()
     drawn: RenderableType = Text("looking")
     with Live(drawn, console=out, screen=True, auto_refresh=False) as live:
@@ -99,6 +103,7 @@ def frame(seen: Glance, span: timedelta, out: Console) -> Group:
 def _figures(seen: Glance, span: timedelta, out: Console) -> Table:
     """Each figure now, its line, and the highest point of the line."""
     table = _table("figure", "now", f"last {console.span(span)}", "most")
+    table.columns[2].no_wrap = True  # a line is one row, however narrow the terminal
     width = max(min(_WIDTH, out.width - _BESIDE), _LEAST_WIDTH)
     ascii_only = not out.encoding.startswith("utf")
     for name, (title, shown) in _LEVELS.items():

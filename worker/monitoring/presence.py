@@ -7,11 +7,13 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from importlib.metadata import version
 
+from torpor.history.protocol import PermanentError
 from torpor.worker.archive.stores import StoredObject
 from torpor.worker.deployment import worker_name
 from torpor.worker.deployment.periodic import PeriodicThread
@@ -106,6 +108,15 @@ def last_seen(services: Services) -> timedelta | None:
     return noted.now - datetime.fromtimestamp(max(moments) / 1000, UTC) if moments else None
 
 
+@contextmanager
+def apart_from_work() -> Iterator[None]:
+    """Log that something can't be noted or sampled: it must not stop the work. An outage of Redis is raised."""
+    try:
+        yield
+    except PermanentError as error:
+        log.error("not noted in Redis: %s", error)
+
+
 def note_sweep(services: Services) -> None:
     """Note that a worker has swept."""
     _note_sweep(services, {"host": socket.gethostname()})
@@ -130,14 +141,16 @@ def _since_last(services: Services) -> timedelta | None:
 
     A sweep by hand in between must not make the schedule look late, so the span shrinks by half at most.
     """
-    notes = seen.read(services.sessions.measures())
-    if notes.sweep is None or not notes.sweep.by_command:
-        return None
-    return max(notes.now - notes.sweep.at, (notes.sweep.every or timedelta()) / 2)
+    with apart_from_work():
+        notes = seen.read(services.sessions.measures())
+        if notes.sweep and notes.sweep.by_command:
+            return max(notes.now - notes.sweep.at, (notes.sweep.every or timedelta()) / 2)
+    return None
 
 
 def _note_sweep(services: Services, said: Mapping[str, object]) -> None:
-    services.sessions.note_seen("sweep", {"sweep": json.dumps(said)}, _KEPT)
+    with apart_from_work():
+        services.sessions.note_seen("sweep", {"sweep": json.dumps(said)}, _KEPT)
 
 
 def note_purges_and_holds(services: Services, orders: list[StoredObject]) -> None:
@@ -150,4 +163,5 @@ def note_purges_and_holds(services: Services, orders: list[StoredObject]) -> Non
         "holds:session": sessions,
         "holds:owner": owners,
     }
-    services.sessions.note_seen("purges", {name: str(value) for name, value in noted.items()}, _KEPT)
+    with apart_from_work():
+        services.sessions.note_seen("purges", {name: str(value) for name, value in noted.items()}, _KEPT)

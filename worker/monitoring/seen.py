@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from torpor.history.protocol import Measures
+from torpor.history.protocol import Measures, MessageCorrupt
 
 # A worker that was not seen for so long is gone. It is noted every ten seconds.
 _LATELY = timedelta(minutes=1)
@@ -59,13 +59,16 @@ class Seen:
 
 
 def read(measures: Measures) -> Seen:
-    """Read the notes."""
-    return Seen(
-        measures.now,
-        sorted(_workers(measures), key=lambda worker: worker.name),
-        _seen(measures, "beat"),
-        _sweep(measures),
-    )
+    """Read the notes; raises MessageCorrupt if one of them is not Torpor's."""
+    try:
+        return Seen(
+            measures.now,
+            sorted(_workers(measures), key=lambda worker: worker.name),
+            _seen(measures, "beat"),
+            _sweep(measures),
+        )
+    except (ValueError, TypeError, OverflowError) as exc:
+        raise MessageCorrupt(f"Redis has a note of who works that is not Torpor's: {exc}") from exc
 
 
 def _workers(measures: Measures) -> Iterator[SeenWorker]:
@@ -97,8 +100,10 @@ def _sweep(measures: Measures) -> SeenSweep | None:
 
 
 def _seen(measures: Measures, who: str) -> datetime | None:
+    """When somebody was last seen. A moment that lies ahead was noted before Redis's clock was set back: None."""
     ms = measures.seen.get(f"seen:{who}")
-    return datetime.fromtimestamp(int(ms) / 1000, UTC) if ms else None
+    at = datetime.fromtimestamp(int(ms) / 1000, UTC) if ms else None
+    return at if at and at - measures.now < _LATELY else None
 
 
 def _said(measures: Measures, who: str) -> dict[str, Any]:

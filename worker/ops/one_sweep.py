@@ -16,7 +16,7 @@ from torpor.worker.erasure import orders
 from torpor.worker.erasure.purge import carry_out
 from torpor.worker.erasure.receipt import PurgeState
 from torpor.worker.monitoring import samples
-from torpor.worker.monitoring.presence import SweepingCommand, note_purges_and_holds
+from torpor.worker.monitoring.presence import SweepingCommand, apart_from_work, note_purges_and_holds
 from torpor.worker.sleep import breaker
 from torpor.worker.sleep.drain import drain
 from torpor.worker.sleep.opening import record_defaults
@@ -63,8 +63,8 @@ def sweep(
 
     As in a worker, `watch` looks before each of these whether Redis and the archive belong together still.
     `progress` gets the number of sessions that were tried up to now. `every` is how often the caller sweeps, None if
-    only a schedule knows. Repeatable; sweeps and workers at the same time
-    share the work. A session or a purge that fails keeps no other from its turn, and a later sweep tries it again.
+    only a schedule knows. Repeatable; sweeps and workers at the same time share the work. A session or a purge that
+    fails keeps no other from its turn, and a later sweep tries it again.
     Raises DeploymentMismatch, ArchiveUnavailable and RedisUnavailable; what was done by then counts.
     """
     watch.look()
@@ -78,7 +78,8 @@ def sweep(
     expired = services.archive.expire(datetime.now(UTC))
     watch.move_fence()
     presence.note()
-    samples.take(services)
+    with apart_from_work():
+        samples.take(services)
     record_measures(services)
     return Swept(dict(sessions), purges, failed, expired, _due(services))
 

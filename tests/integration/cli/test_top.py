@@ -39,14 +39,15 @@ CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 class Screen:
-    """A process on a terminal of 120 columns, and all that it has printed there."""
+    """A process on a terminal, and all that it has printed there."""
 
-    def __init__(self, arguments: list[str], services: Services) -> None:
+    def __init__(self, arguments: list[str], services: Services, rows: int = 50, columns: int = 120) -> None:
         self._terminal, inner = pty.openpty()
-        fcntl.ioctl(inner, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 120, 0, 0))
+        fcntl.ioctl(inner, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        given = {**environment(services.settings), "TERM": "xterm-256color"}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "torpor", *arguments],
-            env={**environment(services.settings), "TERM": "xterm-256color"},
+            env={name: value for name, value in given.items() if name not in ("COLUMNS", "LINES")},
             stdin=inner,
             stdout=inner,
             stderr=inner,
@@ -67,6 +68,10 @@ class Screen:
         """Everything up to now, without control sequences."""
         return CONTROL.sub("", self._printed.decode(errors="replace"))
 
+    def leaves(self) -> bool:
+        """True if it has shown the cursor again, and left the screen of its own."""
+        return self._printed.endswith(b"\x1b[?25h\x1b[?1049l")
+
     def shows(self, text: str, after: int = 0) -> None:
         """Wait until it prints a text, after so many characters."""
         wait_until(lambda: text in self.text()[after:], 60, text)
@@ -79,8 +84,8 @@ class Screen:
 
 
 @contextmanager
-def screen(arguments: list[str], services: Services) -> Iterator[Screen]:
-    shown = Screen(arguments, services)
+def screen(arguments: list[str], services: Services, *size: int) -> Iterator[Screen]:
+    shown = Screen(arguments, services, *size)
     try:
         yield shown
     finally:
@@ -147,6 +152,17 @@ def test_an_outage_of_redis_is_one_line_and_top_goes_on(services: Services, tmp_
         server.stop()
 
 
+@pytest.mark.slow
+def test_on_a_tiny_terminal_a_line_is_one_row_and_sigterm_leaves_the_terminal_as_it_was(services: Services) -> None:
+    sampled(services, 60)
+    with screen(["top", "--interval", "0.5"], services, 20, 40) as top:
+        top.shows("quarantin")
+        assert re.search(r"live in +0 +[▁-█]{10} ", top.text())
+        top.process.terminate()
+        assert top.process.wait(scaled(30)) == 143
+        wait_until(top.leaves, 30, "the terminal is as it was")
+
+
 def test_where_the_output_is_no_terminal_one_frame_is_printed(services: Services, torpor: Torpor) -> None:
     sampled(services, 30)
     for arguments in ([], ["--once"], ["--last", "7d"]):
@@ -175,6 +191,11 @@ def test_with_json_the_samples_are_there(services: Services, torpor: Torpor) -> 
 @pytest.mark.parametrize("span", ["8d", "0s", "soon"])
 def test_a_span_without_samples_is_refused(services: Services, torpor: Torpor, span: str) -> None:
     assert torpor("top", "--last", span).code == 2
+
+
+@pytest.mark.parametrize("interval", ["0", "inf", "nan", "1e300", "soon"])
+def test_an_interval_that_is_none_is_refused(services: Services, torpor: Torpor, interval: str) -> None:
+    assert torpor("top", "--interval", interval).code == 2
 
 
 def test_a_figure_of_another_version_is_left_out(services: Services, torpor: Torpor) -> None:

@@ -499,3 +499,8 @@ def test_what_a_purge_leaves_in_redis_is_the_tombstone_and_counts_that_name_nobo
     assert {key.split(b":")[2] for key in kept} == {b"s", b"due", b"t", b"measures"}
     [measures] = [key for key in kept if key.endswith(b":measures")]
     assert b"needle" not in b" ".join(raw(client, "HGETALL", measures))
+
+
+def test_of_a_purge_that_nobody_ordered_no_sweep_is_promised(torpor: Torpor) -> None:
+    resumed = torpor("purge", "--resume", "nobody-s")
+    assert (resumed.code, resumed.err) == (3, "torpor: there is no purge 'nobody-s'\n")

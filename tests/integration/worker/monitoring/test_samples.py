@@ -132,6 +132,41 @@ def test_torpor_sweep_samples(services: Services, torpor: Torpor) -> None:
     assert len(list(services.sessions.samples(WEEK))) == 1
 
 
+def test_after_redis_clock_was_set_back_the_samples_begin_anew(client: redis.Redis, services: Services) -> None:
+    assert samples.take(services)
+    make_older(client, -120)
+    assert list(services.sessions.samples(WEEK)) == []
+    assert not samples.take(services), "the clock will soon be there"
+    make_older(client, -2 * 3600)
+    assert samples.take(services)
+    assert len(list(services.sessions.samples(WEEK))) == 1
+    assert raw(client, "XLEN", KEY) == 1
+
+
+@pytest.mark.parametrize("key", [KEY, "{torpor:events}:seen", "{torpor:events}:measures"])
+def test_keys_that_are_not_torpors_stop_no_sweep(
+    client: redis.Redis, services: Services, torpor: Torpor, key: str
+) -> None:
+    client.set(key, "another program's")
+    due_chats(services, 3)
+    wait_until(lambda: sum(services.sessions.due_counts().values()) == 3, 30, "they are due")
+    swept = torpor("sweep", "--once", "--json")
+    assert (swept.code, swept.json["sessions"]) == (0, {"archived": 3}), swept.err
+    assert client.get(key) == b"another program's"
+
+
+def test_a_damaged_note_of_the_last_sweep_stops_no_sweep_and_status_names_it(
+    client: redis.Redis, services: Services, torpor: Torpor
+) -> None:
+    assert torpor("sweep", "--once").code == 0
+    raw(client, "HSET", "{torpor:events}:seen", "sweep", "[1]")
+    status = torpor("status")
+    assert status.code == 1
+    assert status.err.startswith("torpor: Redis has a note of who works that is not Torpor's")
+    assert torpor("sweep", "--once").code == 0
+    assert torpor("status").code == 0
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 @pytest.mark.single_node(reason="Celery has no Cluster as its broker, and the samples are the same")

@@ -215,6 +215,21 @@ def test_a_command_that_sweeps_again_and_again_is_missed_after_three_of_its_inte
 
 
 @pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
+def test_after_redis_clock_was_set_back_nobody_counts_as_seen_before_that(
+    client: redis.Redis, services: Services
+) -> None:
+    for who, said in (("worker:celery@gone", {"worker:celery@gone": "{}"}), ("beat", {}), ("sweep", {})):
+        services.sessions.note_seen(who, said, timedelta(days=1))
+    assert overview(services).workers
+    raw(client, "HSET", SEEN, "worker:celery@gone", json.dumps({"since": "2026-01-01T00:00:00+00:00"}))
+    later(client, -2 * 24 * 60)
+    seen = overview(services)
+    assert (seen.workers, seen.beat, seen.sweep) == ([], None, None)
+    assert codes(services) == [Code.NO_WORKER]
+    services.sessions.note_seen("worker:celery@new", {}, timedelta(days=1))
+    assert sorted(raw(client, "HKEYS", SEEN)) == [b"seen:worker:celery@new"]
+
+
 def test_the_fields_for_programs_are_these(services: Services, torpor: Torpor) -> None:
     said = json.dumps({"host": "a", "version": "1", "since": "2026-01-01T00:00:00+00:00", "in_work": {"drain": 2}})
     services.sessions.note_seen("worker:celery@a", {"worker:celery@a": said}, timedelta(days=1))
