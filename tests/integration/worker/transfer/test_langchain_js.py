@@ -20,7 +20,7 @@ from torpor import MemorystoreChatMessageHistory, NotAdoptable, SessionArchive
 from torpor.history.adapters.messages import decode_message, encode_message
 from torpor.history.elements import is_message
 from torpor.history.formats.original import original_of
-from torpor.history.protocol import FORMATS, MessageCorrupt, SessionStore
+from torpor.history.protocol import FORMATS, Layout, MessageCorrupt, SessionStore
 from torpor.worker.deployment.services import Services
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.outcome import Outcome
@@ -39,7 +39,7 @@ def write(client: Any, elements: list[bytes], session_id: str = "s") -> None:
         raw(client, "LPUSH", session_id, element)
 
 
-def history(client: Any, session_id: str = "s", adopt: str | None = "langchain-js", **options: Any) -> Any:
+def history(client: Any, session_id: str = "s", adopt: str | Layout | None = "langchain-js", **options: Any) -> Any:
     return MemorystoreChatMessageHistory(client, session_id, adopt=adopt, **options)
 
 
