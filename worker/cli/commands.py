@@ -41,7 +41,7 @@ COMMANDS = {
     "requeue": ("repair.requeue", "Take sessions out of quarantine and make them due."),
     "doctor": ("repair.doctor", "Find and repair damaged sessions and index entries."),
     "import": ("transfer.import_", "Write conversations from a file to Redis."),
-    "export": ("export.export", "Copy sessions to a file, or back to another library."),
+    "export": ("export.export", "Copy sessions to a file, to tables, or back to another library."),
     "sql": ("sql.sql", "Print the SQL that makes the archive a view of a query engine."),
     "adopt": ("transfer.adopt", "Take over sessions that another library has written to this Redis."),
     "assign-owner": ("owners.assign_owner", "Give sessions that have no owner one, awake or asleep."),

@@ -35,11 +35,11 @@ def top(
     last: Annotated[str, typer.Option(metavar="SPAN", help="How far back the lines go: 1h, 7d at most.")] = "1h",
     as_json: Json = False,
 ) -> None:
-    """Show the figures of the deployment live, with lines of the last hour, until Ctrl-C.
+    """Show the figures of the deployment live.
 
-    The lines come from the samples that workers and torpor sweep keep in Redis, one a minute. Where the output is no
-    terminal, and with --json, the figures are shown once. Redis alone is asked; an outage of it is shown, and top goes
-    on.
+    It goes on until Ctrl-C. The lines of the last hour come from the samples that workers and torpor sweep keep in
+    Redis, one a minute. Where the output is no terminal, and with --json, the figures are shown once. Redis alone is
+    asked; an outage of it is shown, and top goes on.
 
     Example: torpor top --last 24h
 
