@@ -16,7 +16,8 @@ from torpor.worker.logs.outages import Service
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Outages of no time: any of them may end, and the clock stands still."""
+    """No outage that another test has left, and outages of no time: any of them may end, and the clock stands still."""
+    outages._outages.cache_clear()
     monkeypatch.setattr(outages, "_LEAST_SECONDS", 0.0)
     monkeypatch.setattr(outages, "monotonic", lambda: 0.0)
 
