@@ -25,13 +25,13 @@ class Replica:
 
     def __init__(self, client: redis.Redis, services: Services) -> None:
         self._client, self._services = client, services
-        self._dump = {key: value for key, value in dump(client).items() if key in lasting_keys(client)}
+        self._values = {key: raw(client, "DUMP", key) for key in lasting_keys(client)}
 
     def promote(self) -> None:
         """Fail over to it."""
         for key in raw(self._client, "KEYS", "*"):
             raw(self._client, "DEL", key)
-        for key, value in self._dump.items():
+        for key, value in self._values.items():
             raw(self._client, "RESTORE", key, 0, value)
         self._let_the_archive_see_another_time()
 

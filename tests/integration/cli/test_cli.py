@@ -15,7 +15,7 @@ import redis
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 
 from support.command import Torpor, names_of_commands
-from support.keyspace import raw
+from support.keyspace import dump, raw
 from support.ports import free_port
 from support.servers import RedisServer
 from support.waiting import scaled
@@ -170,7 +170,7 @@ def test_a_bad_line_is_named_and_nothing_is_imported(
 @pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
 def test_bad_input_has_a_clear_error_and_changes_nothing(client: redis.Redis, torpor: Torpor, tmp_path: Path) -> None:
     chat(client).add_messages(TURN)
-    before = {key: raw(client, "DUMP", key) for key in raw(client, "KEYS", "*")}
+    before = dump(client)
     closed = f"redis://:hush@127.0.0.1:{free_port()}/0"
     blocked = tmp_path / "file"
     blocked.write_text("")
@@ -194,7 +194,7 @@ def test_bad_input_has_a_clear_error_and_changes_nothing(client: redis.Redis, to
         assert (result.code, said in result.err.replace("\n", " ")) == (code, True), (arguments, result)
         assert "hush" not in result.err
         assert "Traceback" not in result.err
-    after = {key: raw(client, "DUMP", key) for key in raw(client, "KEYS", "*")}
+    after = dump(client)
     changed = {key for key in after if before.get(key) != after[key]}
     # The attempt to archive to a blocked folder may pass: the session is due again, with its error noted.
     assert {key.split(b":")[2] for key in changed} <= {b"due", b"s"}
