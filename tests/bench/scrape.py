@@ -3,8 +3,8 @@
     python tests/bench/scrape.py --sessions 1000000           make scrape-bench
 
 Prints milliseconds of Redis's CPU time a scrape, of the round that has taken least: another process on the machine
-makes a round dearer, never cheaper. The sessions are entries of the due index, and the tallies have counts: a scrape sees no
-more of sessions that are not due.
+makes a round dearer, never cheaper. The sessions are entries of the due index, and the tallies have counts: a scrape
+sees no more of sessions that are not due.
 """
 
 # ruff: noqa: T201 - a program prints its results
