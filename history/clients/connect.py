@@ -25,9 +25,10 @@ from redis.backoff import ExponentialWithJitterBackoff
 from torpor.history.clients import trust
 from torpor.history.clients.blocking import run_sync
 from torpor.history.clients.iam import IamCredentialProvider, TokenSource, application_default
+from torpor.history.clients.kinds import Translation
 from torpor.history.clients.packing import PACKER
 from torpor.history.clients.resending import Resending, persistently
-from torpor.history.errors import InvalidArgument, translate
+from torpor.history.errors import InvalidArgument
 
 # (cluster, asynchronous) -> the class of the client.
 _CLIENTS: dict[tuple[bool, bool], Any] = {
@@ -39,6 +40,7 @@ _CLIENTS: dict[tuple[bool, bool], Any] = {
 # Options of the clients, not of their connections; all Cluster clients have the second ones.
 _CLIENT_OPTIONS = {"single_connection_client"}
 _CLUSTER_OPTIONS = set(signature(redis.cluster.RedisCluster).parameters)
+_TRANSLATED = Translation((redis.exceptions.RedisError, redis.exceptions.RedisClusterException))
 _UNFIT = "these options don't fit the URL, the client or each other"
 
 
@@ -145,7 +147,7 @@ def connect(
     if own_only and not asynchronous:
         options |= trust.own_connections(cluster=kind[0])
     made = partial(_made, _CLIENTS[kind], url, options, own_only=own_only)
-    return run_sync(persistently(made, resending=Resending, pause=_pause, repeatable=True))
+    return run_sync(persistently(made, translated=_TRANSLATED, resending=Resending, pause=_pause, repeatable=True))
 
 
 async def _made(client_class: Any, url: str, options: Mapping[str, Any], *, own_only: bool) -> Any:
@@ -153,8 +155,6 @@ async def _made(client_class: Any, url: str, options: Mapping[str, Any], *, own_
         client = client_class.from_url(url, **options)
     except TypeError as exc:
         raise InvalidArgument(f"{_UNFIT}: {exc}") from None
-    except (redis.exceptions.RedisError, redis.exceptions.RedisClusterException) as exc:
-        raise translate(exc) from exc
     if own_only and isinstance(client, (redis.asyncio.Redis, redis.asyncio.RedisCluster)):
         trust.use_own_connections(client)
     return client

@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from torpor.history.clients.kinds import ClientKind
+from torpor.history.clients.kinds import ClientKind, Translation
 from torpor.history.errors import NoFreeConnection, TorporError, TransientError
 
 T = TypeVar("T")
@@ -80,16 +80,18 @@ class Resending:
 async def persistently(
     act: Callable[[], Awaitable[T]],
     *,
+    translated: Translation,
     resending: Callable[[], Resending],
     pause: Callable[[float], Awaitable[None]],
     repeatable: bool,
 ) -> T:
-    """Do `act`, and again while `resending` says so."""
+    """Do `act`, and again while `resending` says so of the error that its own is `translated` into."""
     decides: Resending | None = None
     try:
         while True:
             try:
-                return await act()
+                with translated:
+                    return await act()
             except TorporError as error:
                 decides = decides or resending()
                 seconds = decides.pause_after(error, repeatable=repeatable)

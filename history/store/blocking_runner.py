@@ -94,7 +94,8 @@ class BlockingRunner(Runner):
 
     def _outcomes(self, many: Sequence[Call[T]]) -> Sequence[T | TorporError]:
         try:
-            return run_sync(self._translated(partial(self._pipelined, many)))
+            with self._kind.translated:
+                return run_sync(self._pipelined(many))
         except RedisUnavailable as error:
             return [error] * len(many)
 

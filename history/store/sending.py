@@ -44,25 +44,28 @@ class Sender:
     async def _reply(self, call: Call[Any]) -> Any:
         """EVALSHA, or EVAL if the server does not have the script."""
         try:
-            return await self._evaluate("EVALSHA", call.script.sha, call)
+            reply = self._sent("EVALSHA", call.script.sha, call)
+            return await reply if self.asynchronous else reply
         except self._kind.no_script:
-            return await self._evaluate("EVAL", call.script.source, call)
+            reply = self._sent("EVAL", call.script.source, call)
+            return await reply if self.asynchronous else reply
+
+    def _sent(self, command: str, body: str | bytes, call: Call[Any]) -> Any:
+        """The reply, or with asyncio an awaitable of it."""
+        # NEVER_DECODE: replies are bytes even with decode_responses, so that stored bytes stay as they are.
+        return self._client.execute_command(command, *arguments(body, call), NEVER_DECODE=[])
 
     async def _persistently(self, act: Callable[[], Awaitable[T]], *, repeatable: bool) -> T:
-        translated = partial(self._translated, act)
-        return await persistently(translated, resending=self._resending, pause=self.pause, repeatable=repeatable)
-
-    async def _translated(self, act: Callable[[], Awaitable[T]]) -> T:
-        with self._kind.translated:
-            return await act()
+        return await persistently(
+            act,
+            translated=self._kind.translated,
+            resending=self._resending,
+            pause=self.pause,
+            repeatable=repeatable,
+        )
 
     def _resending(self) -> Resending:
         return Resending(own_retries(self._client, self._kind))
-
-    async def _evaluate(self, command: str, body: str | bytes, call: Call[Any]) -> Any:
-        # NEVER_DECODE: replies are bytes even with decode_responses, so that stored bytes stay as they are.
-        reply = self._client.execute_command(command, *arguments(body, call), NEVER_DECODE=[])
-        return await reply if self.asynchronous else reply
 
     async def elsewhere(self, act: Callable[[], T], threads: Executor | None = None) -> T:
         """Do blocking I/O other than the client's, such as the archive's; with asyncio in a thread."""

@@ -223,6 +223,11 @@ FLOORS: dict[str, list[str]] = {
         "worker.archive",
         "worker.deployment",
     ],
+    "worker.access": [
+        "worker.archive",
+        "worker.deployment",
+        "worker.retention",
+    ],
     "worker.ops": [
         "worker.errors",
         "worker.quantities",
@@ -261,6 +266,7 @@ FLOORS: dict[str, list[str]] = {
         "worker.transfer",
         "worker.erasure",
         "worker.sleep",
+        "worker.access",
         "worker.ops",
         "worker.logs",
         "worker.monitoring",

@@ -24,7 +24,7 @@ COMMANDS = {
     "status": ("status.status", "Show what must be looked at, who works, and how many sessions there are."),
     "top": ("top.top", "Show the figures of the deployment live."),
     "deployment": ("deployment.deployment", "Show whether Redis and the archive belong together, or make them."),
-    "sessions": ("look.sessions", "List the sessions in Redis, in no particular order."),
+    "sessions": ("sessions.sessions", "List sessions: those in Redis, those asleep, or an owner's."),
     "show": ("look.show", "Print the transcript of a session without waking it."),
     "sweep": ("sweep.sweep", "Archive what is due in this process, without Celery."),
     "archive": ("sleep.archive", "Put a session to sleep now, even if it is not due."),

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from torpor.history.clients.kinds import Translation
 from torpor.history.clients.resending import Resending, persistently
 from torpor.history.errors import NoFreeConnection, TorporError
 
@@ -53,7 +54,11 @@ def test_a_call_that_has_ended_waits_no_more_however_it_ended() -> None:
         with pytest.raises(TorporError, match="over"):
             asyncio.run(
                 persistently(
-                    lambda: fail_after(2, TorporError("over")), resending=Resending, pause=pause, repeatable=True
+                    lambda: fail_after(2, TorporError("over")),
+                    translated=Translation(()),
+                    resending=Resending,
+                    pause=pause,
+                    repeatable=True,
                 )
             )
     assert max(found) <= 0.04
