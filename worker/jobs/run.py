@@ -34,7 +34,7 @@ from torpor.worker.jobs import pace
 from torpor.worker.jobs.batches import Batches
 from torpor.worker.jobs.job import JOBS, Done, Job, JobState, Result, Summary
 from torpor.worker.jobs.look import LISTING, Look, Standing
-from torpor.worker.jobs.renewing import renewed
+from torpor.worker.jobs.renewing import lock_time, renewed
 from torpor.worker.jobs.work import Means, Outcome, Try, Work, Works
 
 log = logging.getLogger("torpor.jobs")
@@ -297,14 +297,14 @@ class _Part:
     @contextmanager
     def _locked(self, part: str) -> Iterator[WorkLock | None]:
         """Keep the lock of a part of the job, renewed; an error is noted, and the part waits for its next try."""
-        settings = self.services.settings
-        with self.services.sessions.working(self.order.id, part, settings.lease) as lock:
+        lease, settings = lock_time(self.services), self.services.settings
+        with self.services.sessions.working(self.order.id, part, lease) as lock:
             if lock is None:
                 yield None
                 return
             with (
                 lock.noting_failure(timedelta(seconds=settings.retry_delay_seconds)),
-                renewed(lock, settings.lease),
+                renewed(lock, lease),
             ):
                 yield lock
 
