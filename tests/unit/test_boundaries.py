@@ -241,7 +241,7 @@ FLOORS: dict[str, list[str]] = {
         "worker.sleep",
         "worker.monitoring",
     ],
-    "worker.bulk": ["worker.archive", "worker.jobs", "worker.transfer"],
+    "worker.bulk": ["worker.archive", "worker.deployment", "worker.jobs", "worker.transfer", "worker.wake"],
     "worker.tasks": [
         "worker.errors",
         "worker.logs",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated
 
 import typer
@@ -22,7 +24,8 @@ from torpor.history.protocol import (
     TranscriptChanged,
     check_session_id,
 )
-from torpor.worker.cli import console
+from torpor.worker.bulk import exporting
+from torpor.worker.cli import console, jobs
 from torpor.worker.cli.format import Format
 from torpor.worker.cli.shared import services_of
 from torpor.worker.deployment import catalog
@@ -38,7 +41,10 @@ def export(
     *,
     all_: Annotated[bool, typer.Option("--all", help="Export all sessions, awake and asleep.")] = False,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write to this file instead of standard output.")
+        str | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Write to this file, or with --all to files in gs://bucket/prefix."
+        ),
     ] = None,
     parquet: Annotated[
         str | None,
@@ -56,6 +62,9 @@ def export(
         ),
     ] = None,
     ttl: Annotated[int | None, typer.Option(help="With --to: the TTL of the keys, in seconds.")] = None,
+    here: jobs.Here = False,
+    detach: jobs.Detach = False,
+    rate: jobs.Rate = None,
 ) -> None:
     """Copy sessions to a file, to tables, or back to another library.
 
@@ -67,6 +76,9 @@ def export(
 
     With --parquet, each message becomes a row of a Parquet file, in a folder for each day. Nothing may be at the place
     yet. All files appear there at the end.
+
+    An export of all sessions to a prefix in the archive's own bucket is a job, in which the workers take part, unless
+    you say --here. Its files appear one after the other, and _SUCCESS when all are there.
 
     Before you give sessions back with --to, remove adopt= from the history of your application: it would adopt them
     again. The copies stand below a prefix, so that no session id names a key of another program. A session whose key
@@ -90,12 +102,47 @@ def export(
     services = services_of(context)
     named = [check_session_id(each) for each in session or []]
     failures = _Failures()
+    target = parquet if parquet is not None else output
+    if target and all_ and not here and (detach or exporting.may_be_shared(services, target)):
+        form = exporting.Form.JSON_LINES if parquet is None else exporting.Form.PARQUET
+        _share(services, form, target, rate, detach=detach)
+        return
+    if detach or rate is not None or (output or "").startswith("gs://"):
+        raise InvalidArgument("--detach, --rate and -o gs://... are for --all to a prefix in the archive's bucket")
     if to:
         _return(services, named, returned(FORMATS[to], prefix), expiry, failures)
     elif parquet is not None:
         _write_tables(services, named, parquet, failures)
     else:
-        _write(_lines(services, named) if named else _all_lines(services, failures), output, failures)
+        path = None if output is None else Path(output)
+        _write(_lines(services, named) if named else _all_lines(services, failures), path, failures)
+
+
+def _share(services: Services, form: exporting.Form, target: str, rate: float | None, *, detach: bool) -> None:
+    """Order the export of all sessions as a job."""
+    if form is exporting.Form.PARQUET:
+        _parquet()
+    given = exporting.arguments(services, form, target)
+    standing = jobs.order(services, exporting.NAME, given, rate, detach=detach)
+    if jobs.told_detached(standing, as_json=False) or standing.result is None:
+        return
+    counts, failed = standing.counts, standing.result.noted.get(exporting.FAILED, 0)
+    console.say(f"exported: {counts.get('sessions', 0):,} sessions, to {console.one_line(target)}; job {standing.job}")
+    for note in standing.result.notes:
+        console.warn(f"not exported: {console.one_line(str(note.name))}: {console.one_line(note.detail)}")
+    jobs.check(standing)
+    if failed:
+        raise TorporError(f"{failed:,} sessions could not be exported; the others are in {target}")
+
+
+def _parquet() -> ModuleType:
+    """The module that writes Parquet files; raises InvalidArgument if its package is missing."""
+    try:
+        return import_module("torpor.worker.transfer.parquet")
+    except ModuleNotFoundError as exc:
+        raise InvalidArgument(
+            f"--parquet needs a package that is missing: pip install 'torpor[parquet]' ({exc})"
+        ) from exc
 
 
 def _return(services: Services, named: Sequence[str], place: Layout, expiry: Expiry, failures: _Failures) -> None:
@@ -159,16 +206,11 @@ def _write(lines: Iterator[bytes], output: Path | None, failures: _Failures) -> 
 
 def _write_tables(services: Services, named: Sequence[str], target: str, failures: _Failures) -> None:
     """Write the named sessions, or all if none is named, as Parquet files."""
-    try:
-        from torpor.worker.transfer.parquet import DayFiles
-    except ModuleNotFoundError as exc:
-        raise InvalidArgument(
-            f"--parquet needs a package that is missing: pip install 'torpor[parquet]' ({exc})"
-        ) from exc
+    day_files = _parquet().DayFiles
     count = 0
     with new_folder.written(target) as folder, console.progress(len(named) or None) as bars:
         task = bars.add_task("exporting", total=len(named) or None)
-        with DayFiles(folder) as files:
+        with day_files(folder) as files:
             for session_id, transcript in _transcripts(services, named, failures):
                 files.add(session_id, transcript)
                 count += 1
