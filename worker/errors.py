@@ -2,6 +2,7 @@
 
 TorporError
 ├── TransientError
+│   ├── AuditUnwritten        the archive can't take what a person is about to do, so it was not done
 │   ├── PurgeOvertaken        another worker carries the same purge out
 │   └── ArchiveUnavailable    the bucket or folder can't be reached or can't serve now: no session's fault
 │       └── ArchiveMisconfigured  it is missing or refuses every request until someone changes a setting
@@ -18,7 +19,7 @@ TorporError
     ├── PurgeNotFound         there is no purge of this id
     ├── HoldNotFound          there is no such legal hold to release
     ├── OwnerNotFound         nothing is known of an owner whose sessions are to be purged
-    ├── DocumentDamaged       an order, inventory or receipt of a purge is damaged
+    ├── DocumentDamaged       an order, inventory or receipt of a purge, or an entry of the audit trail, is damaged
     ├── DeploymentMismatch    Redis and the archive do not belong to one deployment
     │   └── ArchiveTaken      the archive belongs to a deployment of another namespace
     └── ImportFailed          a line of an import file is wrong
@@ -37,6 +38,10 @@ class ArchiveUnavailable(TransientError):
 
 class ArchiveMisconfigured(ArchiveUnavailable):
     """The archive is missing or refuses every request, until someone changes a setting; no session's fault either."""
+
+
+class AuditUnwritten(TransientError):
+    """The audit trail can't be written, and the deployment requires it; nothing was done."""
 
 
 class PurgeOvertaken(TransientError):
@@ -100,7 +105,7 @@ class OwnerNotFound(PermanentError, LookupError):
 
 
 class DocumentDamaged(PermanentError):
-    """An order, inventory or receipt of a purge is damaged."""
+    """An order, inventory or receipt of a purge, or an entry of the audit trail, is damaged."""
 
 
 class DeploymentMismatch(PermanentError):

@@ -215,6 +215,13 @@ FLOORS: dict[str, list[str]] = {
         "worker.archive",
         "worker.deployment",
     ],
+    "worker.audit": [
+        "worker.errors",
+        "worker.failpoints",
+        "worker.archive",
+        "worker.deployment",
+        "worker.erasure",
+    ],
     "worker.access": [
         "worker.archive",
         "worker.deployment",
@@ -231,6 +238,7 @@ FLOORS: dict[str, list[str]] = {
         "worker.erasure",
         "worker.transfer",
         "worker.sleep",
+        "worker.audit",
         "worker.monitoring",
     ],
     "worker.tasks": [
@@ -255,6 +263,7 @@ FLOORS: dict[str, list[str]] = {
         "worker.transfer",
         "worker.erasure",
         "worker.sleep",
+        "worker.audit",
         "worker.access",
         "worker.ops",
         "worker.logs",

@@ -22,7 +22,10 @@ from torpor.history.protocol import (
     TranscriptChanged,
     check_session_id,
 )
+from torpor.worker.audit.entry import Act
+from torpor.worker.audit.trail import Count, Who
 from torpor.worker.cli import console
+from torpor.worker.cli.audited import By, Reason, audited
 from torpor.worker.cli.format import Format
 from torpor.worker.cli.shared import services_of
 from torpor.worker.deployment import catalog
@@ -56,6 +59,8 @@ def export(
         ),
     ] = None,
     ttl: Annotated[int | None, typer.Option(help="With --to: the TTL of the keys, in seconds.")] = None,
+    by: By = "",
+    reason: Reason = "",
 ) -> None:
     """Copy sessions to a file, to tables, or back to another library.
 
@@ -89,13 +94,15 @@ def export(
     expiry = Expiry.of_seconds(ttl)
     services = services_of(context)
     named = [check_session_id(each) for each in session or []]
-    failures = _Failures()
-    if to:
-        _return(services, named, returned(FORMATS[to], prefix), expiry, failures)
-    elif parquet is not None:
-        _write_tables(services, named, parquet, failures)
-    else:
-        _write(_lines(services, named) if named else _all_lines(services, failures), output, failures)
+    with audited(services, Act.EXPORT, Who(by, reason), sessions=named) as count:
+        failures = _Failures(count)
+        if to:
+            _return(services, named, returned(FORMATS[to], prefix), expiry, failures)
+        elif parquet is not None:
+            _write_tables(services, named, parquet, failures)
+        else:
+            lines = _lines(services, named, failures) if named else _all_lines(services, failures)
+            _write(lines, output, failures)
 
 
 def _return(services: Services, named: Sequence[str], place: Layout, expiry: Expiry, failures: _Failures) -> None:
@@ -104,16 +111,21 @@ def _return(services: Services, named: Sequence[str], place: Layout, expiry: Exp
     adopt.finish(services)
     for each in named:
         count = give_back(services, each, place, expiry.idle)
+        failures.exported.sessions += 1
         console.say(f"given back: {console.one_line(place.key(each).decode())}, {count:,} messages")
     if not named:
         _give_all_back(services, place, expiry, failures)
 
 
 class _Failures:
-    """What could not be exported. Each is printed at once and counted, and the export goes on."""
+    """What could not be exported. Each is printed at once and counted, and the export goes on.
 
-    def __init__(self) -> None:
+    `exported` counts the others.
+    """
+
+    def __init__(self, exported: Count) -> None:
         self.count = 0
+        self.exported = exported
 
     def add(self, what: str, error: TorporError) -> None:
         self.count += 1
@@ -125,16 +137,17 @@ class _Failures:
             raise TorporError(f"{self.count:,} sessions or shards could not be exported{where}")
 
 
-def _lines(services: Services, session_ids: Iterable[str]) -> Iterator[bytes]:
+def _lines(services: Services, session_ids: Iterable[str], failures: _Failures) -> Iterator[bytes]:
     for session_id in session_ids:
         with open_transcript(services, session_id) as transcript:
             yield from json_lines.export_line(session_id, transcript.elements, transcript.owner)
+        failures.exported.sessions += 1
 
 
 def _all_lines(services: Services, failures: _Failures) -> Iterator[bytes]:
     for session_id in catalog.everything(services, failures.add):
         try:
-            yield from _lines(services, [session_id])
+            yield from _lines(services, [session_id], failures)
         except SessionNotFound:
             pass  # purged
         except (PermanentError, TranscriptChanged) as error:
@@ -183,6 +196,7 @@ def _transcripts(services: Services, named: Sequence[str], failures: _Failures) 
         try:
             with open_transcript(services, session_id) as transcript:
                 yield session_id, transcript
+            failures.exported.sessions += 1
         except (SessionNotFound, PermanentError, TranscriptChanged) as error:
             if named:
                 raise
@@ -199,6 +213,7 @@ def _give_all_back(services: Services, place: Layout, expiry: Expiry, failures: 
             try:
                 give_back(services, session_id, place, expiry.idle)
                 given += 1
+                failures.exported.sessions += 1
             except SessionExists:
                 there += 1
             except SessionNotFound:

@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from hashlib import sha256
 from typing import IO, Any, TypeVar
 
@@ -35,15 +36,27 @@ class Document(BaseModel):
 D = TypeVar("D", bound=Document)
 
 
-def put(archive: ArchiveStore, name: str, document: Document, *, most: int = _MOST_BYTES) -> StoredObject:
+def put(
+    archive: ArchiveStore,
+    name: str,
+    document: Document,
+    *,
+    most: int = _MOST_BYTES,
+    custom_time: datetime | None = None,
+) -> StoredObject:
     """Write an object of one document, once; raises ArchiveConflict if the object exists with other content.
 
-    Raises InvalidArgument if the document has more than `most` bytes.
+    The object expires at `custom_time`, unless that is None.
+
+    Raises InvalidArgument if the document has more than `most` bytes, or a text that has no UTF-8 form.
     """
-    body = json.dumps(document.fields(), ensure_ascii=False, indent=1).encode() + b"\n"
+    try:
+        body = json.dumps(document.fields(), ensure_ascii=False, indent=1).encode() + b"\n"
+    except UnicodeEncodeError as exc:
+        raise InvalidArgument("the text has a lone surrogate, which has no UTF-8 form") from exc
     if len(body) > most:
         raise InvalidArgument(f"{name} would have {len(body):,} bytes, which is more than {most:,}")
-    return archive.put(name, io.BytesIO(body), len(body), metadata={})
+    return archive.put(name, io.BytesIO(body), len(body), metadata={}, custom_time=custom_time)
 
 
 def read(archive: ArchiveStore, name: str, model: type[D], *, most: int = _MOST_BYTES) -> D:
@@ -55,15 +68,20 @@ def read(archive: ArchiveStore, name: str, model: type[D], *, most: int = _MOST_
         stored = next((each for each in archive.list(name) if each.name == name), None)
         if stored is None:
             raise PurgeNotFound(f"{archive.url}/{name} does not exist")
-        if stored.damage is not None:
-            raise DocumentDamaged(stored.damage)
-        if stored.size > most:
-            raise DocumentDamaged(f"{archive.url}/{name} is damaged: it has more than {most:,} bytes")
-        with archive.open(stored) as body:
-            text = body.read(stored.size)
+        return read_stored(archive, stored, model, most=most)
     except ObjectNotFound as exc:
         raise PurgeNotFound(str(exc)) from exc
-    return _parse(archive, name, text, model)
+
+
+def read_stored(archive: ArchiveStore, stored: StoredObject, model: type[D], *, most: int = _MOST_BYTES) -> D:
+    """The document of an object from a listing; raises ObjectNotFound and DocumentDamaged. `most` as in `read`."""
+    if stored.damage is not None:
+        raise DocumentDamaged(stored.damage)
+    if stored.size > most:
+        raise DocumentDamaged(f"{archive.url}/{stored.name} is damaged: it has more than {most:,} bytes")
+    with archive.open(stored) as body:
+        text = body.read(stored.size)
+    return _parse(archive, stored.name, text, model)
 
 
 def put_lines(

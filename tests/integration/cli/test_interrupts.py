@@ -45,6 +45,8 @@ CALLS = [
     ["receipts"],
     ["hold", "--owner", "ann", "--reason", "r"],
     ["unhold", "--owner", "ann"],
+    ["holds"],
+    ["audit"],
     ["bucket"],
     ["events", "--follow"],
     ["quarantine"],
