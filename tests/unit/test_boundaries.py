@@ -223,9 +223,14 @@ FLOORS: dict[str, list[str]] = {
         "worker.erasure",
     ],
     "worker.access": [
+        "worker.failpoints",
+        "worker.control_characters",
         "worker.archive",
         "worker.deployment",
         "worker.retention",
+        "worker.wake",
+        "worker.transfer",
+        "worker.erasure",
     ],
     "worker.ops": [
         "worker.errors",

@@ -20,15 +20,16 @@ from torpor.history.protocol import (
     SessionNotFound,
     TorporError,
     TranscriptChanged,
+    check_owner,
     check_session_id,
 )
 from torpor.worker.audit.entry import Act
 from torpor.worker.audit.trail import Count, Who
-from torpor.worker.cli import console
+from torpor.worker.cli import answering, console
 from torpor.worker.cli.audited import By, Reason, audited
 from torpor.worker.cli.format import Format
 from torpor.worker.cli.shared import services_of
-from torpor.worker.deployment import catalog
+from torpor.worker.deployment import catalog, identity
 from torpor.worker.deployment.services import Services
 from torpor.worker.transfer import adopt, json_lines, new_folder, output_file
 from torpor.worker.transfer.give_back import check_keys, give_back, returned
@@ -39,6 +40,9 @@ def export(
     context: typer.Context,
     session: Annotated[list[str] | None, typer.Argument(metavar="SESSION", help="Session ids.")] = None,
     *,
+    owner: Annotated[
+        str | None, typer.Option(help="Export all sessions of an owner to the folder --output, with a manifest.")
+    ] = None,
     all_: Annotated[bool, typer.Option("--all", help="Export all sessions, awake and asleep.")] = False,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write to this file instead of standard output.")
@@ -73,25 +77,35 @@ def export(
     With --parquet, each message becomes a row of a Parquet file, in a folder for each day. Nothing may be at the place
     yet. All files appear there at the end.
 
+    With --owner, --output is a new folder. It gets the sessions as JSON lines and as text, and a manifest of all that
+    a purge of the owner would find, with counts and SHA-256. The same command continues one that was interrupted.
+
     Before you give sessions back with --to, remove adopt= from the history of your application: it would adopt them
     again. The copies stand below a prefix, so that no session id names a key of another program. A session whose key
     would be one of Torpor's or Celery's is refused, and so is one with a message that the format can't say.
 
     Example: torpor export user-42 -o user-42.jsonl
 
+    Example: torpor export --owner ann -o answers/ann --by dpo@example.com --reason "request 17"
+
     Example: torpor export --all --parquet gs://my-bucket/tables/monday
 
     Example: torpor export --all --to langchain-js
 
     """
-    if bool(session) == all_:
-        raise InvalidArgument("name sessions, or give --all")
+    if [bool(session), all_, owner is not None].count(True) != 1:
+        raise InvalidArgument("name sessions, or an --owner, or give --all")
     if [bool(output), parquet is not None, to is not None, to_memorystore].count(True) > 1:
         raise InvalidArgument("give only one of --output, --parquet, --to and --to-memorystore")
     to = Format.MEMORYSTORE if to_memorystore else to
     if (ttl, prefix) != (None, None) and not to:
         raise InvalidArgument("--ttl and --prefix are for --to")
     expiry = Expiry.of_seconds(ttl)
+    if owner is not None:
+        if output is None:
+            raise InvalidArgument("with --owner, --output names the new folder")
+        answering.answer(services_of(context, identity.require), check_owner(owner), output, Who(by, reason))
+        return
     services = services_of(context)
     named = [check_session_id(each) for each in session or []]
     with audited(services, Act.EXPORT, Who(by, reason), sessions=named) as count:
