@@ -65,6 +65,8 @@ def test_only_the_archive_url_must_be_set() -> None:
         "archive_retention_seconds": None,
         "policies": None,
         "require_owner": False,
+        "require_reason": False,
+        "audit_retention_seconds": None,
         "sweep_interval_seconds": 15,
         "lease_seconds": 300,
         "batch": 64,
