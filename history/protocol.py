@@ -19,7 +19,7 @@ This module loads no LangChain; `torpor.history.adapters.messages` converts Lang
 - **The archive's health**: a worker's `ArchiveNote`, the `ArchiveState`, and `ArchiveHealth` with each
   `WorkerHealth`.
 - **Repair**: `IndexOutcome`, `RebuiltMetadata` and `RejoinOutcome`.
-- **Other libraries' sessions**: `Layout`, the known `FORMATS`, an `Adoption`, and what is `Adoptable`;
+- **Other libraries' sessions**: `Layout`, its `Storage`, the known `FORMATS`, an `Adoption`, and what is `Adoptable`;
   `is_celerys` and `looks_like_torpors` tell by a key's name whose it is, and `check_return_key` refuses
   both; sessions go back below the `RETURN_PREFIX`.
 - **A deployment**: the `Identity` that Redis has recorded, and its `Policies`; `DEFAULT_NAMESPACE`, `MAX_SHARDS`,
@@ -71,7 +71,7 @@ from torpor.history.errors import (
 )
 from torpor.history.expiry import Expiry
 from torpor.history.formats.known import FORMATS
-from torpor.history.formats.layout import Layout
+from torpor.history.formats.layout import Layout, Storage
 from torpor.history.formats.reserved import RETURN_PREFIX, check_return_key, is_celerys
 from torpor.history.keys import (
     DEFAULT_NAMESPACE,
@@ -220,6 +220,7 @@ __all__ = [
     "ShardPoll",
     "StagingLost",
     "Status",
+    "Storage",
     "TorporError",
     "TranscriptChanged",
     "TransientError",

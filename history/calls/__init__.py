@@ -19,6 +19,7 @@ from torpor.history.calls.adoption import (
 from torpor.history.calls.archiving import attempts, commit, note_erased, release, renew, requeue, snapshot
 from torpor.history.calls.call import KEEP, Call, Deployment, Keep
 from torpor.history.calls.configuration import configure
+from torpor.history.calls.documents import find_documents, peek_documents, take_documents
 from torpor.history.calls.emptying import clear, pop
 from torpor.history.calls.erasure import drop_live, purge, rebase
 from torpor.history.calls.events import add_events, archive_health
@@ -98,6 +99,7 @@ __all__ = [
     "end_adoption",
     "end_election",
     "figures",
+    "find_documents",
     "find_hold",
     "find_owner_hold",
     "find_owner_release",
@@ -120,6 +122,7 @@ __all__ = [
     "note_seen",
     "overview",
     "owned",
+    "peek_documents",
     "peek_list",
     "poll_shards",
     "pop",
@@ -140,6 +143,7 @@ __all__ = [
     "snapshot",
     "stage",
     "stage_return",
+    "take_documents",
     "take_list",
     "update",
     "waiting_since",
