@@ -170,6 +170,13 @@ FLOORS: dict[str, list[str]] = {
     "worker.logs": ["worker.tracing", "worker.errors", "worker.control_characters"],
     "worker.archive": ["worker.errors", "worker.measures"],
     "worker.deployment": ["worker.errors", "worker.failpoints", "worker.measures", "worker.logs", "worker.archive"],
+    "worker.jobs": [
+        "worker.tracing",
+        "worker.errors",
+        "worker.failpoints",
+        "worker.archive",
+        "worker.deployment",
+    ],
     "worker.retention": ["worker.errors", "worker.archive", "worker.deployment"],
     "worker.wake": [
         "worker.tracing",
@@ -193,6 +200,7 @@ FLOORS: dict[str, list[str]] = {
         "worker.failpoints",
         "worker.archive",
         "worker.deployment",
+        "worker.jobs",
         "worker.retention",
         "worker.transfer",
     ],
@@ -233,6 +241,7 @@ FLOORS: dict[str, list[str]] = {
         "worker.sleep",
         "worker.monitoring",
     ],
+    "worker.bulk": ["worker.archive", "worker.jobs", "worker.transfer"],
     "worker.tasks": [
         "worker.errors",
         "worker.logs",
@@ -242,6 +251,8 @@ FLOORS: dict[str, list[str]] = {
         "worker.sleep",
         "worker.archive",
         "worker.monitoring",
+        "worker.jobs",
+        "worker.bulk",
     ],
     "worker.app": ["worker.errors", "worker.logs", "worker.deployment", "worker.sleep", "worker.monitoring"],
     "worker.cli": [
@@ -259,6 +270,8 @@ FLOORS: dict[str, list[str]] = {
         "worker.ops",
         "worker.logs",
         "worker.monitoring",
+        "worker.jobs",
+        "worker.bulk",
     ],
 }
 # Imports that the floors forbid and that are allowed nevertheless: (importing, imported) -> why.

@@ -262,7 +262,7 @@ LOOKING |= {"find_documents", "peek_documents"}
 LOOKING |= {"figures", "waiting_since", "count_holds", "measures", "samples"}
 # These are not sent again: their second reply would be wrong, or their second effect another one.
 ONCE = {"claim", "claim_one", "poll_shards", "add_events", "requeue", "release_hold", "reindex", "rebuild_metadata"}
-ONCE |= {"rebase", "drop_live", "set_aside", "note_seen", "add_sample"}
+ONCE |= {"rebase", "drop_live", "set_aside", "note_seen", "add_sample", "reserve"}
 # Needs a server with modules: test_langchain_redis.py.
 ELSEWHERE = {"take_documents"}
 
