@@ -38,9 +38,9 @@ packaging: $(VENV)/dev ## Run the tests of what is built and installed.
 	@echo "== running the tests of the wheel"
 	@$(BIN)/pytest $(TOGETHER) tests/packaging $(ARGS)
 
-# The query engines have a gigabyte, which no other test needs.
-readers: $(VENV)/readers ## Run the recipes of docs/reading-the-archive.md in the query engines that they are for.
-	@echo "== reading the archive with other tools"
+# The query engines have a gigabyte, which no other test needs; LlamaIndex has a quarter of one.
+readers: $(VENV)/readers ## Run the recipes of docs/reading-the-archive.md in the query engines, and LlamaIndex's own store.
+	@echo "== reading with the query engines and with LlamaIndex"
 	@$(BIN)/pytest tests/readers $(ARGS)
 
 # Workers that are killed and servers that are cut off need real processes, so these tests take minutes.

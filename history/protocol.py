@@ -3,7 +3,8 @@
 This module loads no LangChain; `torpor.history.adapters.messages` converts LangChain's messages.
 
 - **Sessions in Redis**: `SessionStore` has every operation, blocking; `AsyncSessionStore` and `SessionOperations` have
-  those of applications, as coroutines; `run_sync` runs one of these to its end. `PurgeLock` is the lock of a purge.
+  those of applications, as coroutines; `run_sync` runs one of these to its end. `WorkLock` is the lock of a purge, or
+  of a part of another job.
 - **Connections**: `connect`, `is_instances_own` of a CA file, `OwnConnection` that trusts that file alone; for IAM
   `IamCredentialProvider` and `application_default`. `Limits` of a request by HTTP, and a `bounded_session` with them.
 - **A session**: `SessionInfo` with its `Status`, `SessionKind`, `Expiry` and `LegalHold`; a `Page` of its messages;
@@ -136,7 +137,7 @@ from torpor.history.session import (
     SessionKind,
     Status,
 )
-from torpor.history.store import AsyncSessionStore, PurgeLock, SessionOperations, SessionStore
+from torpor.history.store import AsyncSessionStore, SessionOperations, SessionStore, WorkLock
 
 __all__ = [
     "ANY_OWNER",
@@ -195,7 +196,6 @@ __all__ = [
     "PermanentError",
     "Policies",
     "PoliciesUnreadable",
-    "PurgeLock",
     "PurgeOutcome",
     "PurgeTarget",
     "Purging",
@@ -227,6 +227,7 @@ __all__ = [
     "TorporError",
     "TranscriptChanged",
     "TransientError",
+    "WorkLock",
     "WorkerHealth",
     "all_scripts",
     "application_default",

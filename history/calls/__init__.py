@@ -48,6 +48,7 @@ from torpor.history.calls.index import (
     poll_shards,
 )
 from torpor.history.calls.owners import assign_owner, owned, set_aside
+from torpor.history.calls.rate import reserve
 from torpor.history.calls.reading import info, read
 from torpor.history.calls.repair import rebuild_metadata, reindex, rejoin
 from torpor.history.calls.restoring import abandon, begin_restore, finish_restore, stage
@@ -134,6 +135,7 @@ __all__ = [
     "release_hold",
     "renew",
     "requeue",
+    "reserve",
     "rewrite",
     "samples",
     "set_aside",

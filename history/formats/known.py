@@ -10,6 +10,7 @@ from torpor.history.errors import InvalidArgument
 from torpor.history.formats.community import Community
 from torpor.history.formats.langchain_js import LangChainJs
 from torpor.history.formats.layout import Layout
+from torpor.history.formats.llamaindex import LlamaIndex
 from torpor.history.formats.memorystore import Memorystore
 from torpor.history.formats.openai_agents import OpenAIAgents
 
@@ -18,6 +19,7 @@ FORMATS: Mapping[str, Layout] = MappingProxyType(
         "memorystore": Memorystore(),
         "community": Community(),
         "langchain-js": LangChainJs(),
+        "llamaindex": LlamaIndex(),
         "openai-agents": OpenAIAgents(),
     }
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -50,6 +50,10 @@ class Layout:
     shape: ClassVar[Shape] = Shape.MESSAGE
     # False if two formats have lists of the same name, in the one order and in the other.
     order_is_certain: ClassVar[bool] = False
+    # True if LangChain.js may have written such elements, under the same keys and in the other order.
+    mistakable: ClassVar[bool] = True
+    # What to do with messages that look as if they stood in the other order.
+    if_reversed: ClassVar[str] = "name the other layout, or insist"
 
     prefix: str = ""
     newest_first: bool = False
@@ -113,6 +117,10 @@ class Layout:
         if shape(element) is not Shape.MESSAGE or not is_message(element):
             raise MessageCorrupt("is not a LangChain message")
         return self.original(element) or without_original(element)
+
+    def unsaid(self, element: bytes) -> Collection[str]:  # noqa: ARG002 - for formats that leave something out
+        """The fields of a message that `give` leaves out, because this format has no place for them."""
+        return ()
 
     def original(self, element: bytes) -> bytes | None:
         """The element of this format that a message was made of by conversion; None for an original of anything else.

@@ -173,7 +173,7 @@ class _Adopter:
         If the session is in Redis, they may continue it, and then signs do not count.
         """
         layout = self.layout
-        unclear = not layout.newest_first and order.may_be_javascripts and not order.seems_right
+        unclear = layout.mistakable and not layout.newest_first and order.may_be_javascripts and not order.seems_right
         if (
             not layout.check_order
             or layout.order_is_certain
@@ -190,8 +190,8 @@ class _Adopter:
         looks, named = ("oldest", "newest") if layout.newest_first else ("newest", "oldest")
         raise NotAdoptable(
             key,
-            f"its messages look {looks} first, and the layout says {named} first: name the other layout, "
-            "or insist with --force or Layout(..., check_order=False)",
+            f"its messages look {looks} first, and the layout says {named} first: {layout.if_reversed} "
+            "with --force or Layout(..., check_order=False)",
         )
 
     async def _info(self, owner: Caller) -> SessionInfo | None:

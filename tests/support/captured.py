@@ -10,12 +10,14 @@ from support.paths import TESTS
 
 @dataclass(frozen=True)
 class Captured:
-    """The elements of one version, by the kind of message; `session` is one list as it stands in Redis."""
+    """The elements of one version, by the kind of message; `session` is one list as it stands in Redis, and
+    `after_a_deletion` the same after the library has deleted its first message, if it is known."""
 
     name: str
     packages: dict[str, str]
     elements: dict[str, bytes] = field(repr=False)
     session: list[bytes] = field(repr=False)
+    after_a_deletion: list[bytes] = field(repr=False)
 
 
 def captured(folder: str) -> list[Captured]:
@@ -27,9 +29,11 @@ def captured(folder: str) -> list[Captured]:
             value["packages"],
             {kind: element.encode() for kind, element in value["elements"].items()},
             [element.encode() for element in value["list"]],
+            [element.encode() for element in value.get("after_a_deletion", [])],
         )
         for name, value in found
     ]
 
 
 LANGCHAIN_JS = captured("langchain-js")
+LLAMAINDEX = captured("llamaindex")

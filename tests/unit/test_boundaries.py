@@ -174,6 +174,13 @@ FLOORS: dict[str, list[str]] = {
     "worker.logs": ["worker.tracing", "worker.errors", "worker.control_characters"],
     "worker.archive": ["worker.errors", "worker.measures"],
     "worker.deployment": ["worker.errors", "worker.failpoints", "worker.measures", "worker.logs", "worker.archive"],
+    "worker.jobs": [
+        "worker.tracing",
+        "worker.errors",
+        "worker.failpoints",
+        "worker.archive",
+        "worker.deployment",
+    ],
     "worker.retention": ["worker.errors", "worker.archive", "worker.deployment"],
     "worker.wake": [
         "worker.tracing",
@@ -197,6 +204,7 @@ FLOORS: dict[str, list[str]] = {
         "worker.failpoints",
         "worker.archive",
         "worker.deployment",
+        "worker.jobs",
         "worker.retention",
         "worker.transfer",
     ],
@@ -219,6 +227,11 @@ FLOORS: dict[str, list[str]] = {
         "worker.archive",
         "worker.deployment",
     ],
+    "worker.access": [
+        "worker.archive",
+        "worker.deployment",
+        "worker.retention",
+    ],
     "worker.ops": [
         "worker.errors",
         "worker.quantities",
@@ -232,6 +245,7 @@ FLOORS: dict[str, list[str]] = {
         "worker.sleep",
         "worker.monitoring",
     ],
+    "worker.bulk": ["worker.archive", "worker.jobs", "worker.transfer"],
     "worker.tasks": [
         "worker.errors",
         "worker.logs",
@@ -241,6 +255,8 @@ FLOORS: dict[str, list[str]] = {
         "worker.sleep",
         "worker.archive",
         "worker.monitoring",
+        "worker.jobs",
+        "worker.bulk",
     ],
     "worker.app": ["worker.errors", "worker.logs", "worker.deployment", "worker.sleep", "worker.monitoring"],
     "worker.cli": [
@@ -254,9 +270,12 @@ FLOORS: dict[str, list[str]] = {
         "worker.transfer",
         "worker.erasure",
         "worker.sleep",
+        "worker.access",
         "worker.ops",
         "worker.logs",
         "worker.monitoring",
+        "worker.jobs",
+        "worker.bulk",
     ],
 }
 # Imports that the floors forbid and that are allowed nevertheless: (importing, imported) -> why.

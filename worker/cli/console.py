@@ -75,18 +75,43 @@ def _escaped(json_text: str) -> str:
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """A table of text cells. No cell is cut or wrapped, whatever the terminal's width: people copy ids from it."""
+    lines = [list(row) for row in rows]
+    widths = _widths([0] * len(columns), [columns, *lines])
+    _print_lines([columns], widths, bold=True)
+    _print_lines(lines, widths)
+
+
+def print_table_in_parts(columns: Sequence[str], parts: Iterable[Sequence[Sequence[str]]]) -> None:
+    """As `print_table`, but each part is printed as soon as it is there, and columns grow from part to part."""
+    widths: Sequence[int] = [0] * len(columns)
+    head = [columns]
+    for part in parts:
+        widths = _widths(widths, [*head, *part])
+        _print_lines(head, widths, bold=True)
+        _print_lines(part, widths)
+        sys.stdout.flush()
+        head = []
+    _print_lines(head, _widths(widths, head), bold=True)
+
+
+def _widths(least: Sequence[int], rows: Sequence[Sequence[str]]) -> list[int]:
+    """How wide each column is for these cells."""
     from rich.cells import cell_len
 
-    head, *lines = [[one_line(cell) for cell in row] for row in (columns, *rows)]
-    widths = [max(map(cell_len, column)) for column in zip(head, *lines, strict=True)]
+    columns = zip(*rows, strict=True) if rows else [()] * len(least)
+    return [
+        max([width, *(cell_len(one_line(cell)) for cell in column)])
+        for width, column in zip(least, columns, strict=True)
+    ]
 
-    def aligned(cells: Sequence[str]) -> str:
+
+def _print_lines(rows: Iterable[Sequence[str]], widths: Sequence[int], *, bold: bool = False) -> None:
+    from rich.cells import cell_len
+
+    for row in rows:
+        cells = [one_line(cell) for cell in row]
         padded = (cell + " " * (width - cell_len(cell)) for cell, width in zip(cells, widths, strict=True))
-        return "  ".join(padded).rstrip()
-
-    typer.secho(aligned(head), bold=True)
-    for line in lines:
-        typer.echo(aligned(line))
+        typer.secho("  ".join(padded).rstrip(), bold=bold or None)
 
 
 def print_facts(facts: Mapping[str, str]) -> None:

@@ -11,4 +11,5 @@ class Format(StrEnum):
     MEMORYSTORE = "memorystore"
     COMMUNITY = "community"
     LANGCHAIN_JS = "langchain-js"
+    LLAMAINDEX = "llamaindex"
     OPENAI_AGENTS = "openai-agents"

@@ -1,93 +1,14 @@
-"""The commands that only read sessions: a list of them, one transcript, and the events."""
+"""The commands that show what is there: one transcript, and the events."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-from itertools import islice
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
 from torpor.worker.cli import console
-from torpor.worker.cli.shared import Json, JsonLines, Session, redis_of, services_of, walk
-
-
-def sessions(
-    context: typer.Context,
-    *,
-    due: Annotated[bool, typer.Option("--due", help="List only due sessions.")] = False,
-    conflicts: Annotated[
-        bool, typer.Option("--conflicts", help="List the session ids that two owners have used, awake and asleep.")
-    ] = False,
-    limit: Annotated[int, typer.Option(min=1, help="List at most this many.")] = 100,
-    as_json: JsonLines = False,
-) -> None:
-    """List the sessions in Redis, in no particular order.
-
-    With --conflicts, list each session id that somebody else has written to while its session slept: what its owner
-    has, and the other side, with the id under which it can be shown, exported and purged. If both sides are under the
-    same id, torpor separate gives the other one its own. This lists the archive and looks each session up in Redis.
-
-    Example: torpor sessions --due --limit 20
-
-    Example: torpor sessions --conflicts --json
-    """
-    if conflicts:
-        _conflicts(context, limit, as_json=as_json)
-        return
-    found = list(islice(walk(redis_of(context), due=due), limit))
-    if as_json:
-        for info in found:
-            console.print_json(info)
-        return
-    now = datetime.now(UTC)
-    console.print_table(
-        ("session", "kind", "status", "messages", "archived", "idle for", "due in", "owner"),
-        [
-            (
-                info.session_id,
-                info.kind or "-",
-                info.status,
-                f"{info.message_count:,}",
-                f"{info.archived_count:,}",
-                console.span(max(now - info.last_active, timedelta())),
-                console.span(max(info.due_at - now, timedelta())) if info.due_at else "-",
-                info.owner or "-",
-            )
-            for info in found
-        ],
-    )
-    if len(found) == limit:
-        console.warn(f"the first {limit:,}; --limit shows more")
-
-
-def _conflicts(context: typer.Context, limit: int, *, as_json: bool) -> None:
-    from torpor.worker.ops import conflicts
-
-    services = services_of(context)
-    with console.working("looking") as status:
-        looked = conflicts.find(services, lambda count: status.update(f"looking: {count:,} sessions of the archive"))
-        found = list(islice(looked, limit))
-    if as_json:
-        for conflict in found:
-            console.print_json(conflict)
-        return
-    console.print_table(
-        ("session", "owner", "messages", "in", "other session", "other owner", "messages", "in"),
-        [
-            (
-                each.session,
-                *_side(each.own.owner, each.own.messages, each.own.place),
-                each.other.session,
-                *_side(each.other.owner, each.other.messages, each.other.place),
-            )
-            for each in found
-        ],
-    )
-
-
-def _side(owner: str | None, messages: int, place: str) -> tuple[str, str, str]:
-    return owner or "-", f"{messages:,}", place
+from torpor.worker.cli.shared import Json, JsonLines, Session, redis_of, services_of
 
 
 def show(context: typer.Context, session: Session, *, as_json: Json = False) -> None:

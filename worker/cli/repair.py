@@ -8,7 +8,8 @@ import typer
 
 from torpor.history.protocol import InvalidArgument, SessionNotFound, TorporError
 from torpor.worker.cli import console
-from torpor.worker.cli.shared import JsonLines, connected, redis_of, walk
+from torpor.worker.cli.shared import JsonLines, connected, redis_of
+from torpor.worker.cli.shared import quarantined as in_quarantine
 from torpor.worker.deployment import identity
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import ArchiveMisconfigured, ArchiveUnavailable
@@ -30,7 +31,7 @@ def quarantine(
 
     Example: torpor quarantine --json | jq -r .session_id
     """
-    found = walk(redis_of(context), quarantined=True)
+    found = in_quarantine(redis_of(context))
     if as_json:
         for info in found:
             console.print_json(info)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import typer
 
-from torpor.history.protocol import InvalidArgument, SessionInfo, SessionStore, Status, TorporError
+from torpor.history.protocol import InvalidArgument, SessionInfo, SessionStore, TorporError
 from torpor.worker.archive.stores import ArchiveStore
 from torpor.worker.cli import console
 from torpor.worker.deployment import identity
@@ -65,13 +65,34 @@ def redis_of(context: typer.Context) -> Services:
     return services_of(context, lambda sessions, archive: identity.check_recorded(sessions, archive.url))
 
 
-def walk(services: Services, *, due: bool = False, quarantined: bool = False) -> Iterator[SessionInfo]:
-    """Describe the sessions of the index; print a line on standard error for each damaged one."""
+def quarantined(services: Services) -> Iterator[SessionInfo]:
+    """Describe the sessions in quarantine; print a line on standard error for each damaged one."""
     from torpor.worker.deployment import catalog
 
-    ids = services.sessions.sessions(quarantined=True) if quarantined else catalog.live(services)
-    for session_id, info in catalog.described(services, ids):
+    for session_id, info in catalog.described(services, services.sessions.sessions(quarantined=True)):
         if isinstance(info, TorporError):
-            console.warn(f"{console.one_line(session_id)}: {info}; see torpor doctor")
-        elif info and (not due or info.status is Status.DUE):
+            warn_unreadable(session_id, info)
+        elif info:
             yield info
+
+
+def warn_unreadable(session_id: str, error: TorporError) -> None:
+    """Print a line on standard error about a session whose metadata can't be read."""
+    console.warn(f"{console.one_line(session_id)}: {error}; see torpor doctor")
+
+
+def moment_of(text: str, now: Callable[[], datetime]) -> datetime:
+    """The moment of `2026-11-29`, `2026-11-29T12:00+01:00`, or of a span before `now` such as `7d`.
+
+    A moment without an offset is in UTC. Raises InvalidArgument.
+    """
+    if (match := _SPAN.fullmatch(text.strip())) and match[2]:
+        try:
+            return now() - span_of(text)
+        except OverflowError as exc:
+            raise InvalidArgument(f"{text!r} is before all time") from exc
+    try:
+        moment = datetime.fromisoformat(text.strip())
+    except ValueError as exc:
+        raise InvalidArgument(f"{text!r} is neither a span such as 7d or 12h, nor a moment such as 2026-11-29") from exc
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

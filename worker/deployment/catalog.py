@@ -82,11 +82,16 @@ def owned_and_idle(services: Services, owner: str, since: datetime, *, archived:
 def stored_sessions(services: Services) -> Iterator[tuple[str, list[StoredObject]]]:
     """The sessions in the archive, each with its objects."""
     for spread in names.SPREADS:
-        for folder, group in groupby(services.archive.list(spread), key=lambda each: names.folder_of(each.name)):
-            objects = list(group)
-            session_id = names.stored_session(folder, (each.metadata for each in objects))
-            if session_id is not None:
-                yield session_id, objects
+        yield from stored_in(services, spread)
+
+
+def stored_in(services: Services, spread: str) -> Iterator[tuple[str, list[StoredObject]]]:
+    """The sessions below one of `names.SPREADS`, each with its objects, in the order of their folders."""
+    for folder, group in groupby(services.archive.list(spread), key=lambda each: names.folder_of(each.name)):
+        objects = list(group)
+        session_id = names.stored_session(folder, (each.metadata for each in objects))
+        if session_id is not None:
+            yield session_id, objects
 
 
 def stored_in_batches(

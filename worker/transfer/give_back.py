@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import timedelta
 
@@ -22,17 +23,31 @@ def check_keys(services: Services, session_ids: Iterable[str], layout: Layout) -
         check_return_key(services.settings.namespace, layout.key(session_id), _queues(services))
 
 
-def give_back(services: Services, session_id: str, layout: Layout, ttl: timedelta | None = None) -> int:
+def give_back(
+    services: Services,
+    session_id: str,
+    layout: Layout,
+    ttl: timedelta | None = None,
+    warn: Callable[[str], None] = lambda _: None,
+) -> int:
     """Copy a session to where another library reads it in this layout; returns how many messages.
 
-    Finish adoptions first. Raises SessionExists if the key is in use, MessageCorrupt, and the errors of `check_keys`
-    and `open_transcript`.
+    Before that, `warn` gets the names of the fields that the layout leaves out. Finish adoptions first. Raises
+    SessionExists if the key is in use, MessageCorrupt, and the errors of `check_keys` and `open_transcript`.
     """
     check_keys(services, [session_id], layout)
     with open_transcript(services, session_id) as transcript:
         elements = transcript.elements
+        _name_unsaid(session_id, elements, layout, warn)
         services.sessions.give_back(session_id, elements, layout=layout, queues=_queues(services), ttl=ttl)
         return len(elements)
+
+
+def _name_unsaid(session_id: str, elements: Iterable[bytes], layout: Layout, warn: Callable[[str], None]) -> None:
+    counts = Counter(field for element in elements for field in layout.unsaid(element))
+    if counts:
+        named = ", ".join(f"{field} of {count:,}" for field, count in sorted(counts.items()))
+        warn(f"session {session_id!r}: the other library has no place for {named} messages")
 
 
 def _queues(services: Services) -> tuple[str, str]:

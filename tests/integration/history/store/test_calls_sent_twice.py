@@ -263,7 +263,7 @@ LOOKING |= {"find_hold", "find_owner_hold", "find_release", "find_owner_release"
 LOOKING |= {"figures", "waiting_since", "count_holds", "measures", "samples"}
 # These are not sent again: their second reply would be wrong, or their second effect another one.
 ONCE = {"claim", "claim_one", "poll_shards", "add_events", "requeue", "release_hold", "reindex", "rebuild_metadata"}
-ONCE |= {"rebase", "drop_live", "set_aside", "note_seen", "add_sample"}
+ONCE |= {"rebase", "drop_live", "set_aside", "note_seen", "add_sample", "reserve"}
 
 # The second replies that differ, which the callers understand: the step has been done.
 SECOND_REPLIES = {

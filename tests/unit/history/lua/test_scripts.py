@@ -93,6 +93,7 @@ SAMPLES: dict[str, list[Call[Any]]] = {
         calls.move_fence("torpor", "0a1b", "2c3d", keep=16),
         calls.move_fence("torpor", None, "2c3d", keep=16),
     ],
+    "reserve": [calls.reserve(DEPLOYMENT, "j", 5.0, 100), calls.reserve(DEPLOYMENT, "j", 1e9, 1)],
     "note_epoch": [calls.note_epoch(DEPLOYMENT, 7, 9)],
     "append": [
         calls.append(DEPLOYMENT, "s", [b"{}", b"{}"], request=b"12345678", expiry=EXPIRY, owner="ann", only_new=True),
@@ -245,6 +246,7 @@ LUA = [*SCRIPTS, *(f"lib/{name}" for name in INCLUDES)]
 
 # What the end of a key's name says about its type (see history/keys.py).
 TYPES = [
+    (rb"torpor:job:j:rate", "string"),
     (rb"agents:session:s", "any"),
     (rb"torpor:config|\{torpor:events\}:(archive|measures|seen)", "hash"),
     (rb"torpor:events|\{torpor:events\}:samples", "stream"),

@@ -1,0 +1,1 @@
+"""Who has what: lists of sessions for people."""

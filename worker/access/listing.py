@@ -1,0 +1,170 @@
+"""Lists of sessions, awake and asleep: an owner's, or those that a walk finds.
+
+A list has an order, and can go on after any session, in another process and much later. The list of an owner reads the
+owner's index in Redis and the owner markers of the archive, and nothing else. It misses no session that is there all
+the time, and gives none twice. A walk reads Redis before the archive: it may miss a session that wakes up meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from heapq import nsmallest
+from itertools import chain, islice
+
+from torpor.history.protocol import SessionInfo, SessionKind, TorporError
+from torpor.worker.access.cursor import Cursor, Stretch
+from torpor.worker.access.pace import Pace
+from torpor.worker.archive import contents, names, parts
+from torpor.worker.archive.stores import StoredObject
+from torpor.worker.deployment import catalog
+from torpor.worker.deployment.services import Services
+from torpor.worker.retention import expiry
+
+_PAGE = 100
+# How many ids of an owner are sorted at a time. With more, the owner's index is read again for each further lot.
+_SORTED = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class AsleepSession:
+    """A session that only the archive has. `message_count` is by the names of its segments, which may overlap."""
+
+    session_id: str
+    kind: SessionKind | None
+    owner: str | None
+    message_count: int
+    last_active: datetime
+    objects: int
+    bytes: int
+    status: str = "asleep"
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A session of a list, or the error that Redis has for it, and where the list goes on after it."""
+
+    session_id: str
+    found: SessionInfo | AsleepSession | TorporError
+    stretch: Stretch
+
+    @property
+    def cursor(self) -> str:
+        """The text from which the list goes on."""
+        return str(Cursor(self.stretch, self.session_id))
+
+
+# The sessions of a list come in pages of up to 100, as they were looked at.
+Page = Sequence[Listed]
+
+
+def of_owner(services: Services, owner: str, after: Cursor | None = None) -> Iterator[Page]:
+    """An owner's sessions by id, awake and asleep; raises InvalidOwner.
+
+    A session that Redis does not have costs one listing; `TORPOR_CONCURRENCY` of these run at a time.
+    """
+    ids = owned(services, owner, after.session_id if after else "")
+    with ThreadPoolExecutor(services.settings.concurrency) as pool:
+        while page := list(islice(ids, _PAGE)):
+            infos = services.sessions.infos(page)
+            missing = [session_id for session_id, info in zip(page, infos, strict=True) if info is None]
+            asleep = dict(zip(missing, pool.map(lambda each: _look(services, each), missing), strict=True))
+            found = [(session_id, info or asleep[session_id]) for session_id, info in zip(page, infos, strict=True)]
+            yield [Listed(session_id, each, Stretch.OWNED) for session_id, each in found if each]
+
+
+def owned(services: Services, owner: str, after: str = "") -> Iterator[str]:
+    """The ids of an owner's sessions that come `after` one, each once, in their order. Raises InvalidOwner.
+
+    Has at most 20,000 ids in memory. An owner with more than 10,000 costs the index once for each 10,000.
+    """
+    while True:
+        lot = _smallest(catalog.owned(services, owner), after)
+        yield from lot
+        if len(lot) < _SORTED:
+            return
+        after = lot[-1]
+
+
+def awake(services: Services, pace: Pace, after: Cursor | None = None) -> Iterator[Page]:
+    """The sessions in Redis, shard by shard, in each by id; those in quarantine and tombstones too."""
+    keyspace = services.sessions.deployment.keyspace
+    first, last_id = (keyspace.shard_of(after.session_id.encode()), after.session_id) if after else (0, "")
+    for shard in range(first, keyspace.shards):
+        indexed = (services.sessions.sessions(quarantined=each, shards=[shard]) for each in (False, True))
+        ids = iter(sorted({each for each in chain(*indexed) if shard != first or each > last_id}))
+        while page := list(islice(ids, _PAGE)):
+            pace.wait(len(page))
+            described = catalog.described(services, page)
+            yield [Listed(session_id, found, Stretch.AWAKE) for session_id, found in described if found]
+
+
+def asleep(services: Services, pace: Pace, after: Cursor | None = None) -> Iterator[Page]:
+    """The sessions that only the archive has, in the order of their folders. Lists the archive."""
+    begun = names.session_prefix(after.session_id) if after else ""
+    for spread in names.SPREADS:
+        if spread < begun and not begun.startswith(spread):
+            continue
+        stored = (each for each in catalog.stored_in(services, spread) if names.session_prefix(each[0]) > begun)
+        while page := list(islice(stored, _PAGE)):
+            pace.wait(len(page))
+            infos = services.sessions.infos([session_id for session_id, _ in page])
+            missing = [each for each, info in zip(page, infos, strict=True) if info is None]
+            found = [(session_id, _asleep(session_id, objects)) for session_id, objects in missing]
+            yield [Listed(session_id, each, Stretch.ASLEEP) for session_id, each in found if each]
+
+
+def chosen(
+    pages: Iterable[Page],
+    is_wanted: Callable[[SessionInfo | AsleepSession], bool],
+    unreadable: Callable[[str, TorporError], None],
+    most: int,
+) -> Iterator[Page]:
+    """The first `most` sessions that are wanted. Calls `unreadable` for each one whose metadata can't be read."""
+    for page in pages:
+        wanted: list[Listed] = []
+        for each in page:
+            if isinstance(each.found, TorporError):
+                unreadable(each.session_id, each.found)
+            elif is_wanted(each.found):
+                wanted.append(each)
+        if wanted:
+            yield wanted[:most]
+        most -= len(wanted)
+        if most <= 0:
+            return
+
+
+def _smallest(ids: Iterable[str], after: str) -> list[str]:
+    """The first of these ids that come after one, sorted, each once."""
+    kept: set[str] = set()
+    for session_id in ids:
+        if session_id > after:
+            kept.add(session_id)
+            if len(kept) >= 2 * _SORTED:
+                kept = set(nsmallest(_SORTED, kept))
+    return nsmallest(_SORTED, kept)
+
+
+def _look(services: Services, session_id: str) -> AsleepSession | None:
+    return _asleep(session_id, services.archive.list(names.session_prefix(session_id)))
+
+
+def _asleep(session_id: str, objects: Iterable[StoredObject]) -> AsleepSession | None:
+    """A session as its objects describe it; None if nothing of it could be read."""
+    found = expiry.unexpired(contents.sort(session_id, objects))
+    if not found:
+        return None
+    own = parts.of_first_owner(found)
+    stored: Sequence[StoredObject] = [each.stored for each in found.segments]
+    return AsleepSession(
+        session_id=session_id,
+        kind=own.kind,
+        owner=parts.first_owner(found),
+        message_count=parts.count(own),
+        last_active=contents.last_active(stored),
+        objects=len(stored),
+        bytes=sum(each.size for each in stored),
+    )

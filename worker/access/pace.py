@@ -1,0 +1,20 @@
+"""Pace: how many sessions a walk looks at in a second, so that applications keep their share of Redis."""
+
+from __future__ import annotations
+
+import time
+
+
+class Pace:
+    """Lets a walk go on when the sessions that it has looked at are paid for."""
+
+    def __init__(self, per_second: float) -> None:
+        """`per_second`: sessions, more than 0."""
+        self._per_second = per_second
+        self._free_at = time.monotonic()
+
+    def wait(self, sessions: int) -> None:
+        """Return when the walk may look at this many sessions more."""
+        now = time.monotonic()
+        time.sleep(max(self._free_at - now, 0))
+        self._free_at = max(self._free_at, now) + sessions / self._per_second

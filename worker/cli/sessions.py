@@ -1,0 +1,208 @@
+"""The command that lists sessions."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import chain, islice
+from typing import Annotated
+
+import typer
+
+from torpor.history.protocol import InvalidArgument, SessionInfo, SessionKind, Status, TorporError, check_owner
+from torpor.worker.access import listing
+from torpor.worker.access.cursor import Cursor, Stretch
+from torpor.worker.access.listing import AsleepSession, Listed, Page
+from torpor.worker.access.pace import Pace
+from torpor.worker.cli import Interrupted, console
+from torpor.worker.cli.shared import JsonLines, moment_of, redis_of, services_of, warn_unreadable
+from torpor.worker.deployment.services import Services
+
+_COLUMNS = ("session", "kind", "status", "messages", "archived", "idle for", "due in", "owner")
+
+
+def sessions(
+    context: typer.Context,
+    *,
+    owner: Annotated[str | None, typer.Option(help="List the sessions of an owner, awake and asleep, by id.")] = None,
+    asleep: Annotated[bool, typer.Option("--asleep", help="List the sessions that only the archive has.")] = False,
+    all_: Annotated[bool, typer.Option("--all", help="List those in Redis, then those asleep.")] = False,
+    kind: Annotated[SessionKind | None, typer.Option(help="List only sessions of this kind.")] = None,
+    prefix: Annotated[str, typer.Option(help="List only sessions whose ids begin so.")] = "",
+    since: Annotated[
+        str | None,
+        typer.Option(metavar="SPAN|MOMENT", help="List only sessions that were active since: 7d, 12h or 2026-11-29."),
+    ] = None,
+    due: Annotated[bool, typer.Option("--due", help="List only due sessions.")] = False,
+    conflicts: Annotated[
+        bool, typer.Option("--conflicts", help="List the session ids that two owners have used, awake and asleep.")
+    ] = False,
+    limit: Annotated[int, typer.Option(min=1, help="List at most this many.")] = 100,
+    cursor: Annotated[
+        str | None, typer.Option(help="Go on after the session that had this cursor; give the other options again.")
+    ] = None,
+    rate: Annotated[
+        float, typer.Option(min=1, help="Without --owner: look at no more than this many sessions a second.")
+    ] = 5_000,
+    as_json: JsonLines = False,
+) -> None:
+    """List sessions: those in Redis, those asleep, or an owner's.
+
+    With --owner, all sessions of the owner are listed, awake and asleep. That costs little, however many sessions there
+    are. Without it, the index of Redis is read, and with --asleep or --all the archive is listed: what is found is
+    printed at once, and Ctrl-C ends it. Each object of --json has the cursor of the page after it.
+
+    With --conflicts, list each session id that somebody else has written to while its session slept: what its owner
+    has, and the other side, with the id under which it can be shown, exported and purged. If both sides are under the
+    same id, torpor separate gives the other one its own. This lists the archive and looks each session up in Redis.
+
+    Example: torpor sessions --owner ann --json
+
+    Example: torpor sessions --due --limit 20
+
+    Example: torpor sessions --all --prefix support/ --since 7d
+
+    Example: torpor sessions --conflicts --json
+    """
+    place = Stretch.OWNED if owner is not None else Stretch.ASLEEP if asleep else Stretch.AWAKE
+    after = None if cursor is None else Cursor.parse(cursor)
+    if conflicts:
+        if owner is not None or asleep or all_ or kind or prefix or since or due or after:
+            raise InvalidArgument("--conflicts can be given with --limit and --json alone")
+        _conflicts(context, limit, as_json=as_json)
+        return
+    _check(place, after, asleep=asleep, all_=all_, due=due)
+    needs_archive = owner is not None or asleep or all_
+    services = services_of(context) if needs_archive else redis_of(context)
+    active_since = None if since is None else moment_of(since, services.sessions.now)
+
+    def is_wanted(found: SessionInfo | AsleepSession) -> bool:
+        return (
+            (kind is None or found.kind == kind)
+            and found.session_id.startswith(prefix)
+            and (active_since is None or found.last_active >= active_since)
+            and (not due or found.status is Status.DUE)
+            and not (asleep and isinstance(found, SessionInfo))
+        )
+
+    listed = _listed(services, owner, after, Pace(rate), asleep=asleep, all_=all_)
+    count = _print(listing.chosen(listed, is_wanted, warn_unreadable, limit), limit, as_json=as_json)
+    if owner is not None and not count and not after:
+        console.warn(f"no such session of owner {owner!r}")
+
+
+def _check(place: Stretch, after: Cursor | None, *, asleep: bool, all_: bool, due: bool) -> None:
+    """Raise InvalidArgument for options that exclude each other, and for the cursor of another list."""
+    if all_ and (asleep or place is Stretch.OWNED):
+        raise InvalidArgument("--all excludes --asleep and --owner, which lists those asleep already")
+    if due and asleep:
+        raise InvalidArgument("a session that is asleep is not due: give --due or --asleep")
+    given = after.stretch if after else place
+    if given is not place and not (all_ and given is Stretch.ASLEEP):
+        raise InvalidArgument("the cursor is of another list: give the options that gave it")
+
+
+def _listed(
+    services: Services, owner: str | None, after: Cursor | None, pace: Pace, *, asleep: bool, all_: bool
+) -> Iterator[Page]:
+    if owner is not None:
+        return listing.of_owner(services, check_owner(owner), after)
+    if asleep or (after and after.stretch is Stretch.ASLEEP):
+        return listing.asleep(services, pace, after)
+    live = listing.awake(services, pace, after)
+    return chain(live, listing.asleep(services, pace)) if all_ else live
+
+
+@dataclass
+class _Printed:
+    """What was printed of a list: how many sessions, and the last one."""
+
+    count: int = 0
+    last: Listed | None = None
+
+    def note(self, *listed: Listed) -> None:
+        self.count += len(listed)
+        self.last = listed[-1]
+
+
+def _print(pages: Iterator[Page], limit: int, *, as_json: bool) -> int:
+    """Print each page as soon as it is there, and tell how the list goes on if it does; returns how many they are."""
+    printed = _Printed()
+    try:
+        if as_json:
+            for page in pages:
+                _print_json(page, printed)
+        else:
+            console.print_table_in_parts(_COLUMNS, _parts(pages, printed))
+    except Interrupted:
+        if printed.last:
+            console.warn(f"to go on: --cursor {printed.last.cursor}")
+        raise
+    if printed.last and printed.count >= limit and not as_json:
+        more = f"--limit shows more, and the same with --cursor {printed.last.cursor} the next ones"
+        console.warn(f"the first {printed.count:,}; {more}")
+    return printed.count
+
+
+def _print_json(page: Page, printed: _Printed) -> None:
+    for each in page:
+        assert not isinstance(each.found, TorporError), "the page has chosen sessions"
+        console.print_json({**asdict(each.found), "cursor": each.cursor})
+        printed.note(each)
+    sys.stdout.flush()
+
+
+def _parts(pages: Iterator[Page], printed: _Printed) -> Iterator[list[tuple[str, ...]]]:
+    for page in pages:
+        yield _rows(page)
+        printed.note(*page)
+
+
+def _rows(page: Page) -> list[tuple[str, ...]]:
+    now = datetime.now(UTC)
+    return [_row(each.found, now) for each in page if not isinstance(each.found, TorporError)]
+
+
+def _row(found: SessionInfo | AsleepSession, now: datetime) -> tuple[str, ...]:
+    due_at, archived = (found.due_at, found.archived_count) if isinstance(found, SessionInfo) else (None, None)
+    return (
+        found.session_id,
+        found.kind or "-",
+        found.status,
+        f"{found.message_count:,}",
+        f"{found.message_count if archived is None else archived:,}",
+        console.span(max(now - found.last_active, timedelta())),
+        console.span(max(due_at - now, timedelta())) if due_at else "-",
+        found.owner or "-",
+    )
+
+
+def _conflicts(context: typer.Context, limit: int, *, as_json: bool) -> None:
+    from torpor.worker.ops import conflicts
+
+    services = services_of(context)
+    with console.working("looking") as status:
+        looked = conflicts.find(services, lambda count: status.update(f"looking: {count:,} sessions of the archive"))
+        found = list(islice(looked, limit))
+    if as_json:
+        for conflict in found:
+            console.print_json(conflict)
+        return
+    console.print_table(
+        ("session", "owner", "messages", "in", "other session", "other owner", "messages", "in"),
+        [
+            (
+                each.session,
+                *_side(each.own.owner, each.own.messages, each.own.place),
+                each.other.session,
+                *_side(each.other.owner, each.other.messages, each.other.place),
+            )
+            for each in found
+        ],
+    )
+
+
+def _side(owner: str | None, messages: int, place: str) -> tuple[str, str, str]:
+    return owner or "-", f"{messages:,}", place
