@@ -23,9 +23,9 @@ This module loads no LangChain; `torpor.history.adapters.messages` converts Lang
 - **Other libraries' sessions**: `Layout`, its `Storage`, the known `FORMATS`, an `Adoption`, and what is `Adoptable`;
   `is_celerys` and `looks_like_torpors` tell by a key's name whose it is, and `check_return_key` refuses
   both; sessions go back below the `RETURN_PREFIX`.
-- **A deployment**: the `Identity` that Redis has recorded, and its `Policies`; `DEFAULT_NAMESPACE`, `MAX_SHARDS`,
-  `MAX_MESSAGE_BYTES` and `MOST_MESSAGE_BYTES`; `check_max_message_bytes`, `check_namespace`, `check_owner` and
-  `check_session_id` raise InvalidArgument.
+- **A deployment**: the `Identity` that Redis has recorded, its `Policies` and its `Compression`;
+  `DEFAULT_NAMESPACE`, `MAX_SHARDS`, `MAX_MESSAGE_BYTES` and `MOST_MESSAGE_BYTES`; `check_max_message_bytes`,
+  `check_namespace`, `check_owner` and `check_session_id` raise InvalidArgument.
 - **Scripts**: `all_scripts` that are run in Redis.
 - **Errors**: all those of `torpor.history.errors`, whose first lines show their tree.
 """
@@ -36,9 +36,11 @@ from torpor.history.clients.connect import connect
 from torpor.history.clients.iam import IamCredentialProvider, application_default, bounded_session
 from torpor.history.clients.request_limits import Limits
 from torpor.history.clients.trust import OwnConnection, is_instances_own
+from torpor.history.compression import Compression
 from torpor.history.elements import is_readable, is_record, parse_json, to_json_line
 from torpor.history.errors import (
     ClientMismatch,
+    DictionaryUnknown,
     InvalidArgument,
     InvalidExpiry,
     InvalidOwner,
@@ -157,6 +159,8 @@ __all__ = [
     "ClaimOutcome",
     "ClientMismatch",
     "CommitOutcome",
+    "Compression",
+    "DictionaryUnknown",
     "Ending",
     "EraseOutcome",
     "Expiry",

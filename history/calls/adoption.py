@@ -123,7 +123,7 @@ def adopt(
             span_ms(given.retention),
             deployment.caller(owner),
             int(allow_reuse),
-            *messages,
+            *deployment.stored(messages),
         ],
         decode,
     )

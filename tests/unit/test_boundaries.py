@@ -64,6 +64,7 @@ FLOORS: dict[str, list[str]] = {
     "history.fields": [],
     "history.limits": ["history.errors"],
     "history.elements": [],
+    "history.compression": ["history.errors", "history.elements"],
     "history.order": ["history.elements"],
     "history.keys": ["history.errors"],
     "history.owners": ["history.errors", "history.keys"],
@@ -81,6 +82,7 @@ FLOORS: dict[str, list[str]] = {
         "history.errors",
         "history.fields",
         "history.limits",
+        "history.compression",
         "history.keys",
         "history.owners",
         "history.expiry",
@@ -95,6 +97,7 @@ FLOORS: dict[str, list[str]] = {
     "history.store": [
         "history.errors",
         "history.limits",
+        "history.compression",
         "history.order",
         "history.keys",
         "history.owners",
@@ -146,6 +149,7 @@ FLOORS: dict[str, list[str]] = {
     "history.protocol": [
         "history.errors",
         "history.limits",
+        "history.compression",
         "history.elements",
         "history.keys",
         "history.owners",

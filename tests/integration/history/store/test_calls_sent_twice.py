@@ -239,7 +239,9 @@ def _note_epoch(store: SessionStore) -> Call[Any]:
 
 
 def _configure(_: SessionStore) -> Call[Any]:
-    return calls.configure("torpor", 1, HOUR, DAY, retention=DAY, policies=None, require_owner=None, record=True)
+    return calls.configure(
+        "torpor", 1, HOUR, DAY, retention=DAY, policies=None, require_owner=None, compression=None, record=True
+    )
 
 
 def _end_election(store: SessionStore) -> Call[Any]:

@@ -18,6 +18,7 @@ from support.foreign import LAYOUTS
 from torpor.history import calls
 from torpor.history.adoption import Adoption
 from torpor.history.calls import KEEP, Call, Deployment
+from torpor.history.compression import Compression
 from torpor.history.expiry import Expiry
 from torpor.history.fields import STORED, by_name
 from torpor.history.formats.known import FORMATS
@@ -64,9 +65,27 @@ OWNED = SessionInfo(**{name: getattr(UNOWNED, name) for name in UNOWNED.__slots_
 SAMPLES: dict[str, list[Call[Any]]] = {
     "configure": [
         calls.configure(
-            "torpor", 256, HOUR, HOUR, retention=HOUR, policies=Policies(), require_owner=True, record=True
+            "torpor",
+            256,
+            HOUR,
+            HOUR,
+            retention=HOUR,
+            policies=Policies(),
+            require_owner=True,
+            compression=Compression.ZSTD,
+            record=True,
         ),
-        calls.configure("torpor", 256, None, KEEP, retention=KEEP, policies=None, require_owner=None, record=False),
+        calls.configure(
+            "torpor",
+            256,
+            None,
+            KEEP,
+            retention=KEEP,
+            policies=None,
+            require_owner=None,
+            compression=None,
+            record=False,
+        ),
     ],
     "identify": [
         calls.identify("torpor", Identity("here:1/0"), "0a1b", None),
