@@ -65,7 +65,7 @@ class DocumentSource:
     session_id: str
     layout: Layout
     max_bytes: int
-    _documents: list[bytes] = field(default_factory=list)
+    _documents: list[bytes] = field(default_factory=list, repr=False)
 
     async def peek(self, start: int, page_bytes: int) -> Look | None:
         """Look at a page of the taken messages, or else of the documents, which the first page finds anew."""
