@@ -112,13 +112,13 @@ COUNTS = (
 
 @dataclass(frozen=True, slots=True)
 class ShardFigures:
-    """A shard at a moment, at a cost that does not grow with its sessions.
+    """Some shards at a moment, added up at a cost that does not grow with their sessions.
 
-    `in_work` and `postponed` count among a few sessions only, those that are next to be looked at. `waiting` is one
-    that is in work or postponed. `first_due` is the earliest due moment that is past. `counts` has the COUNTS.
+    `in_work` and `postponed` count among a few sessions only, those that are next to be looked at. `waiting` has at
+    most one session of each shard that is in work or postponed. `first_due` is the earliest due moment that is past.
+    `counts` has the COUNTS.
     """
 
-    shard: int
     now: datetime
     live: int
     due: int
@@ -127,8 +127,24 @@ class ShardFigures:
     quarantined: int
     tombstones: int
     first_due: datetime | None
-    waiting: str | None
+    waiting: Sequence[str]
     counts: Mapping[str, int]
+
+    def __add__(self, other: ShardFigures) -> ShardFigures:
+        """The figures of the shards of both."""
+        first = [moment for moment in (self.first_due, other.first_due) if moment]
+        return ShardFigures(
+            now=max(self.now, other.now),
+            live=self.live + other.live,
+            due=self.due + other.due,
+            in_work=self.in_work + other.in_work,
+            postponed=self.postponed + other.postponed,
+            quarantined=self.quarantined + other.quarantined,
+            tombstones=self.tombstones + other.tombstones,
+            first_due=min(first, default=None),
+            waiting=[*self.waiting, *other.waiting],
+            counts={name: self.counts[name] + other.counts[name] for name in self.counts},
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,10 @@ TorporError
     ├── ArchiveRefused        a retention policy, a hold or a missing permission of the archive forbids it
     ├── ObjectNotFound        the archive has no object of this name
     ├── PurgeNotFound         there is no purge of this id
+    ├── JobNotFound           there is no job of this id
     ├── HoldNotFound          there is no such legal hold to release
     ├── OwnerNotFound         nothing is known of an owner whose sessions are to be purged
-    ├── DocumentDamaged       an order, inventory or receipt of a purge, or an entry of the audit trail, is damaged
+    ├── DocumentDamaged       a document of a purge, of a job or of the audit trail is damaged
     ├── DeploymentMismatch    Redis and the archive do not belong to one deployment
     │   └── ArchiveTaken      the archive belongs to a deployment of another namespace
     └── ImportFailed          a line of an import file is wrong
@@ -96,6 +97,10 @@ class PurgeNotFound(PermanentError, LookupError):
     """There is no purge of this id."""
 
 
+class JobNotFound(PermanentError, LookupError):
+    """There is no job of this id."""
+
+
 class HoldNotFound(PermanentError, LookupError):
     """There is no such legal hold to release."""
 
@@ -105,7 +110,7 @@ class OwnerNotFound(PermanentError, LookupError):
 
 
 class DocumentDamaged(PermanentError):
-    """An order, inventory or receipt of a purge, or an entry of the audit trail, is damaged."""
+    """A document of a purge, a job or the audit trail is damaged: its order, what it is for, or what it has left."""
 
 
 class DeploymentMismatch(PermanentError):

@@ -43,6 +43,13 @@ class Failpoint(StrEnum):
     PURGE_ERASED = "purge.erased"
     PURGE_REMOVED = "purge.removed"
     PURGE_RECEIPTED = "purge.receipted"
+    JOB_LISTED = "job.listed"
+    JOB_COMPLETE = "job.complete"
+    JOB_WORKED = "job.worked"
+    JOB_DONE = "job.done"
+    JOB_CONCLUDED = "job.concluded"
+    JOB_TIDIED = "job.tidied"
+    CANCEL_MARKED = "cancel.marked"
 
 
 def _ignore(_: Failpoint) -> None:

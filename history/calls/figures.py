@@ -9,40 +9,41 @@ from typing import Any
 
 from torpor.history.calls.call import Call, Deployment, span_ms, to_moment, to_moment_or_none
 from torpor.history.calls.index import of_each
-from torpor.history.errors import TorporError
+from torpor.history.errors import TorporError, translate
 from torpor.history.keys import encode_session_id, measures_key, samples_key, seen_key
 from torpor.history.overview import COUNTS, Measures, Sample, ShardFigures
 from torpor.history.scripts import script
 
-_TOMBSTONES = "tombstones"
+_TOMBSTONES = b"tombstones"
 
 
-def figures(deployment: Deployment, shards: Sequence[int], ahead: int) -> Call[list[ShardFigures | TorporError]]:
-    """Count the sessions of shards; an error stands in its shard's place.
+def figures(deployment: Deployment, shards: Sequence[int], ahead: int) -> Call[tuple[ShardFigures, list[TorporError]]]:
+    """Add up the figures of shards, and list the errors of the shards that could not be counted.
 
     Of each shard, `ahead` sessions are looked at for those in work and postponed.
     """
     of_shards = map(deployment.keyspace.shard, shards)
     keys = [key for shard in of_shards for key in (shard.due, shard.quarantine, shard.tally)]
 
-    def decode(shard: int, reply: Any) -> ShardFigures:
-        now, index, due, in_work, postponed, quarantined, first, waiting, tombstones, *counts = reply
-        return ShardFigures(
-            shard,
+    def decode(reply: Any) -> tuple[ShardFigures, list[TorporError]]:
+        now, index, due, in_work, postponed, quarantined, first, waiting, sums, looked = reply
+        counts = dict(zip(sums[::2], map(int, sums[1::2]), strict=True))
+        tombstones = counts.get(_TOMBSTONES, 0)
+        figures = ShardFigures(
             to_moment(now),
-            live=max(int(index) - int(tombstones or 0), 0),
+            live=max(int(index) - tombstones, 0),
             due=int(due),
             in_work=int(in_work),
             postponed=int(postponed),
             quarantined=int(quarantined),
-            tombstones=int(tombstones or 0),
+            tombstones=tombstones,
             first_due=to_moment_or_none(first),
-            waiting=waiting.decode() or None,
-            counts={name: int(count or 0) for name, count in zip(COUNTS, counts, strict=True)},
+            waiting=[session.decode() for session in waiting],
+            counts={name: counts.get(name.encode(), 0) for name in COUNTS},
         )
+        return figures, [translate(each) for each in looked if isinstance(each, Exception)]
 
-    fields = [name.encode() for name in (_TOMBSTONES, *COUNTS)]
-    return Call(script("figures"), keys, [ahead, *fields], of_each(shards, decode))
+    return Call(script("figures"), keys, [ahead], decode)
 
 
 def waiting_since(deployment: Deployment, session_id: str) -> Call[datetime | None]:

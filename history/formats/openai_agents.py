@@ -25,6 +25,7 @@ class OpenAIAgents(Layout):
     no_element: ClassVar[str] = "not all of it is items of the Agents SDK"
     shape: ClassVar[Shape] = Shape.ITEM
     order_is_certain: ClassVar[bool] = True
+    mistakable: ClassVar[bool] = False
 
     prefix: str = "agents:session:"
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
-from functools import partial
+from functools import partial, reduce
+from operator import add
 
 from torpor.history import calls
+from torpor.history.errors import TorporError
 from torpor.history.overview import Sample, ShardFigures
-from torpor.history.store.index import Index, answered
+from torpor.history.store.index import Index, answered, warn_of
 from torpor.history.store.operation import Operation
 
 # At how many sessions one look at all shards looks for those in work and postponed, about.
-_AHEAD = 1_024
+_AHEAD = 512
 # A page of samples; a larger one would block Redis for milliseconds.
 _SAMPLES = 1_000
 
@@ -20,12 +22,26 @@ _SAMPLES = 1_000
 class Figures(Index):
     """Reads the figures of a deployment, at a cost that does not grow with its sessions."""
 
-    def figures(self) -> list[ShardFigures]:
-        """Every shard's; one pipeline. Shards that don't answer are left out, with a warning; raises if none does."""
+    def figures(self) -> ShardFigures:
+        """Those of all shards; one pipeline.
+
+        Shards that don't answer are left out, with a warning; raises if none answers.
+        """
         deployment = self.deployment
         shards = range(deployment.keyspace.shards)
         ask = partial(calls.figures, deployment, ahead=max(_AHEAD // len(shards), 1))
-        return [figures for _, figures in answered(self._ask(ask, shards))]
+        figures: list[ShardFigures] = []
+        errors: list[TorporError] = []
+        for group, outcome in self._ask_groups(ask, shards):
+            if isinstance(outcome, TorporError):
+                errors += [outcome] * len(group)
+            else:
+                figures.append(outcome[0])
+                errors += outcome[1]
+        if not figures:
+            raise errors[0]
+        warn_of(errors, len(shards))
+        return reduce(add, figures)
 
     def waiting_since(self, session_ids: Sequence[str]) -> list[datetime]:
         """Since when sessions have been waiting to fall asleep, for those of which that is noted; one pipeline."""

@@ -158,29 +158,31 @@ class Index(BlockingRunner):
         self, ask: Callable[[Sequence[int]], Call[list[T | TorporError]]], shards: Sequence[int], most: int = _TOGETHER
     ) -> list[tuple[int, T | TorporError]]:
         """The answers of shards; one pipeline. A call is for up to `most` shards, or one if it must have one slot."""
-        together = 1 if self._one_slot else most
-        groups = [shards[first : first + together] for first in range(0, len(shards), together)]
         answers: list[tuple[int, T | TorporError]] = []
-        apart: list[int] = []
-        for group, outcome in zip(groups, self.run_many([ask(group) for group in groups]), strict=True):
-            if isinstance(outcome, list):
-                answers += zip(group, outcome, strict=True)
-            elif _is_crossslot(outcome):
-                apart += group
-            else:
-                answers += [(shard, outcome) for shard in group]
-        if apart:  # a Cluster of one node, with a client that does not know it
-            self._one_slot = True
-            answers += self._ask(ask, apart)
+        for group, outcome in self._ask_groups(ask, shards, most):
+            answers += zip(group, outcome if isinstance(outcome, list) else [outcome] * len(group), strict=True)
         return answers
 
+    def _ask_groups(
+        self, ask: Callable[[Sequence[int]], Call[T]], shards: Sequence[int], most: int = _TOGETHER
+    ) -> list[tuple[Sequence[int], T | TorporError]]:
+        """The answers of groups of shards; as `_ask`."""
+        together = 1 if self._one_slot else most
+        groups = [shards[first : first + together] for first in range(0, len(shards), together)]
+        outcomes = list(zip(groups, self.run_many([ask(group) for group in groups]), strict=True))
+        refused = [shard for group, outcome in outcomes if _is_crossslot(outcome) for shard in group]
+        if refused:  # a Cluster of one node, with a client that does not know it
+            self._one_slot = True
+            outcomes = [each for each in outcomes if not _is_crossslot(each[1])] + self._ask_groups(ask, refused)
+        return outcomes
 
-def _is_crossslot(error: TorporError) -> bool:
+
+def _is_crossslot(outcome: object) -> bool:
     """True if a server in cluster mode refused keys of several slots; not every client has its own exception for it.
 
     Source: https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#implemented-subset
     """
-    return "hash to the same slot" in str(error)
+    return isinstance(outcome, TorporError) and "hash to the same slot" in str(outcome)
 
 
 def answered(outcomes: Iterable[tuple[int, T | TorporError]]) -> list[tuple[int, T]]:
@@ -194,9 +196,14 @@ def answered(outcomes: Iterable[tuple[int, T | TorporError]]) -> list[tuple[int,
             answered.append((shard, outcome))
     if errors and not answered:
         raise errors[0]
-    if errors:
-        log.warning("%d of %d shards did not answer: %s", len(errors), len(errors) + len(answered), errors[0])
+    warn_of(errors, len(errors) + len(answered))
     return answered
+
+
+def warn_of(errors: Sequence[TorporError], shards: int) -> None:
+    """Log how many of some shards did not answer, with the first error, if there is one."""
+    if errors:
+        log.warning("%d of %d shards did not answer: %s", len(errors), shards, errors[0])
 
 
 def _is_free(info: SessionInfo) -> bool:

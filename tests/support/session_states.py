@@ -441,6 +441,7 @@ APART |= {
     "nearest",
     "attempts",
 }
+APART |= {"find_documents", "peek_documents", "take_documents"}
 APART |= {
     "add_events",
     "peek_list",

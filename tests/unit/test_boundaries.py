@@ -64,6 +64,7 @@ FLOORS: dict[str, list[str]] = {
     "history.fields": [],
     "history.limits": ["history.errors"],
     "history.elements": [],
+    "history.compression": ["history.errors", "history.elements"],
     "history.order": ["history.elements"],
     "history.keys": ["history.errors"],
     "history.owners": ["history.errors", "history.keys"],
@@ -81,6 +82,7 @@ FLOORS: dict[str, list[str]] = {
         "history.errors",
         "history.fields",
         "history.limits",
+        "history.compression",
         "history.keys",
         "history.owners",
         "history.expiry",
@@ -95,6 +97,7 @@ FLOORS: dict[str, list[str]] = {
     "history.store": [
         "history.errors",
         "history.limits",
+        "history.compression",
         "history.order",
         "history.keys",
         "history.owners",
@@ -146,6 +149,7 @@ FLOORS: dict[str, list[str]] = {
     "history.protocol": [
         "history.errors",
         "history.limits",
+        "history.compression",
         "history.elements",
         "history.keys",
         "history.owners",
@@ -170,6 +174,13 @@ FLOORS: dict[str, list[str]] = {
     "worker.logs": ["worker.tracing", "worker.errors", "worker.control_characters"],
     "worker.archive": ["worker.errors", "worker.measures"],
     "worker.deployment": ["worker.errors", "worker.failpoints", "worker.measures", "worker.logs", "worker.archive"],
+    "worker.jobs": [
+        "worker.tracing",
+        "worker.errors",
+        "worker.failpoints",
+        "worker.archive",
+        "worker.deployment",
+    ],
     "worker.retention": ["worker.errors", "worker.archive", "worker.deployment"],
     "worker.wake": [
         "worker.tracing",
@@ -193,6 +204,7 @@ FLOORS: dict[str, list[str]] = {
         "worker.failpoints",
         "worker.archive",
         "worker.deployment",
+        "worker.jobs",
         "worker.retention",
         "worker.transfer",
     ],
@@ -220,7 +232,6 @@ FLOORS: dict[str, list[str]] = {
         "worker.failpoints",
         "worker.archive",
         "worker.deployment",
-        "worker.erasure",
     ],
     "worker.access": [
         "worker.failpoints",
@@ -246,6 +257,7 @@ FLOORS: dict[str, list[str]] = {
         "worker.audit",
         "worker.monitoring",
     ],
+    "worker.bulk": ["worker.archive", "worker.jobs", "worker.transfer"],
     "worker.tasks": [
         "worker.errors",
         "worker.logs",
@@ -255,6 +267,8 @@ FLOORS: dict[str, list[str]] = {
         "worker.sleep",
         "worker.archive",
         "worker.monitoring",
+        "worker.jobs",
+        "worker.bulk",
     ],
     "worker.app": ["worker.errors", "worker.logs", "worker.deployment", "worker.sleep", "worker.monitoring"],
     "worker.cli": [
@@ -273,6 +287,8 @@ FLOORS: dict[str, list[str]] = {
         "worker.ops",
         "worker.logs",
         "worker.monitoring",
+        "worker.jobs",
+        "worker.bulk",
     ],
 }
 # Imports that the floors forbid and that are allowed nevertheless: (importing, imported) -> why.

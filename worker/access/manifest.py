@@ -7,9 +7,8 @@ from typing import Annotated
 from pydantic import Field
 
 from torpor.history.protocol import SessionKind
-from torpor.worker.erasure.documents import Document
+from torpor.worker.archive.documents import Document, Moment
 from torpor.worker.erasure.inventory import Found, Tally
-from torpor.worker.erasure.order import Moment
 
 
 class Copied(Document):

@@ -16,8 +16,7 @@ from typing import Annotated
 
 from pydantic import FailFast, Field
 
-from torpor.worker.erasure.documents import Document
-from torpor.worker.erasure.order import Moment
+from torpor.worker.archive.documents import Document, Moment
 
 # An entry names so many sessions; a command that names more writes several.
 MOST_SESSIONS = 1_000

@@ -9,11 +9,10 @@ from datetime import UTC, datetime
 from itertools import groupby, islice
 from typing import Any, TypeVar
 
-from torpor.worker.archive import names
+from torpor.worker.archive import documents, names
 from torpor.worker.archive.stores import StoredObject
 from torpor.worker.audit.entry import MOST_BYTES, MOST_SESSIONS, Begun, Ended
 from torpor.worker.deployment.services import Services
-from torpor.worker.erasure import documents
 from torpor.worker.errors import DocumentDamaged, ObjectNotFound
 
 D = TypeVar("D", Begun, Ended)

@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from torpor.history.protocol import InvalidArgument, TorporError
-from torpor.worker.archive import names
+from torpor.worker.archive import documents, names
 from torpor.worker.audit.entry import MOST_BYTES, MOST_SESSIONS, Act, Begun, Ended, How, Subject, begin
 from torpor.worker.deployment.services import Services
-from torpor.worker.erasure import documents
 from torpor.worker.errors import AuditUnwritten
 from torpor.worker.failpoints import Failpoint, reach
 

@@ -124,7 +124,7 @@ def _return(services: Services, named: Sequence[str], place: Layout, expiry: Exp
     check_keys(services, named, place)
     adopt.finish(services)
     for each in named:
-        count = give_back(services, each, place, expiry.idle)
+        count = give_back(services, each, place, expiry.idle, console.warn)
         failures.exported.sessions += 1
         console.say(f"given back: {console.one_line(place.key(each).decode())}, {count:,} messages")
     if not named:
@@ -225,7 +225,7 @@ def _give_all_back(services: Services, place: Layout, expiry: Expiry, failures: 
         task = bars.add_task("giving back", total=None)
         for session_id in catalog.everything(services, failures.add):
             try:
-                give_back(services, session_id, place, expiry.idle)
+                give_back(services, session_id, place, expiry.idle, console.warn)
                 given += 1
                 failures.exported.sessions += 1
             except SessionExists:

@@ -17,6 +17,7 @@ from torpor.history.protocol import (
     MAX_MESSAGE_BYTES,
     MAX_SHARDS,
     MOST_MESSAGE_BYTES,
+    Compression,
     InvalidArgument,
     Policies,
     check_namespace,
@@ -192,6 +193,10 @@ class Settings(BaseSettings):
     )
     audit_retention_seconds: WholeSeconds | None = Field(
         default=None, description="How long entries of the audit trail are kept; for ever if not set."
+    )
+    compression: Compression = Field(
+        default=Compression.NONE,
+        description="zstd compresses the messages of chats in Redis: see docs/policies.md.",
     )
     sweep_interval_seconds: Seconds = Field(default=15, description="How often beat looks for due sessions.")
     listen: bool = Field(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,30 +22,28 @@ _ASKED = 64
 class Figures:
     """What is known of a deployment at a moment."""
 
-    shards: Sequence[ShardFigures]
+    shards: ShardFigures
     waiting_since: datetime | None
     measures: Measures
     health: ArchiveHealth
     nodes: Sequence[NodeMemory]
 
     @property
-    def counts(self) -> Counter[str]:
+    def counts(self) -> Mapping[str, int]:
         """What has happened since the deployment began, by field of the tallies."""
-        total: Counter[str] = Counter()
-        for shard in self.shards:
-            total.update(shard.counts)
-        return total
+        return self.shards.counts
 
     @property
     def states(self) -> Mapping[str, int]:
         """State -> sessions in Redis."""
+        shards = self.shards
         return {
-            "live": sum(shard.live for shard in self.shards),
-            "due": sum(shard.due for shard in self.shards),
-            "in_work": sum(shard.in_work for shard in self.shards),
-            "postponed": sum(shard.postponed for shard in self.shards),
-            "quarantined": sum(shard.quarantined for shard in self.shards),
-            "tombstone": sum(shard.tombstones for shard in self.shards),
+            "live": shards.live,
+            "due": shards.due,
+            "in_work": shards.in_work,
+            "postponed": shards.postponed,
+            "quarantined": shards.quarantined,
+            "tombstone": shards.tombstones,
         }
 
     @property
@@ -74,9 +71,9 @@ def gather(services: Services) -> Figures:
     """Ask Redis. Raises RedisUnavailable."""
     sessions = services.sessions
     shards = sessions.figures()
-    waiting = [shard.waiting for shard in shards if shard.waiting]
-    since = sessions.waiting_since(random.sample(waiting, min(len(waiting), _ASKED)))
-    since += [shard.first_due for shard in shards if shard.first_due]
+    since = sessions.waiting_since(random.sample(shards.waiting, min(len(shards.waiting), _ASKED)))
+    if shards.first_due:
+        since.append(shards.first_due)
     return Figures(
         shards, min(since, default=None), sessions.measures(), sessions.archive_health(), memory.nodes(services)
     )

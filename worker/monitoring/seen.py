@@ -19,7 +19,7 @@ _WORKER = "worker:"
 class SeenWorker:
     """A worker as it was last seen. `in_work` counts its running tasks by their names, without `torpor.`.
 
-    `since` is the moment of its start by Redis's clock; None if it did not say so.
+    `since` is the moment of its start by Redis's clock; None if it did not say so. `processes` take its tasks.
     """
 
     name: str
@@ -28,6 +28,7 @@ class SeenWorker:
     since: datetime | None
     last_seen: datetime
     in_work: Mapping[str, int]
+    processes: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,7 @@ def _workers(measures: Measures) -> Iterator[SeenWorker]:
             since=datetime.fromisoformat(said["since"]) if "since" in said else None,
             last_seen=last_seen,
             in_work=said.get("in_work", {}),
+            processes=int(said.get("processes", 1)),
         )
 
 

@@ -42,7 +42,7 @@ METRICS = (
         "torpor_sessions",
         _GAUGE,
         "Sessions in Redis by state. All but tombstones are also counted as live. Those in work and postponed are "
-        "counted among the next 1,024 sessions to be looked at.",
+        "counted among the next 512 sessions to be looked at.",
         ("state",),
     ),
     Metric(

@@ -29,13 +29,13 @@ def _unreadable(services: Services, stored: StoredObject) -> str | None:
 
     None if it can, for every other object, and if it is gone.
     """
-    purge = names.purge_of(stored.name)
+    purge = names.PURGES.job_of(stored.name)
     try:
-        if stored.name == names.order_name(purge):
+        if stored.name == names.PURGES.order(purge):
             orders.read(services, purge)
-        elif stored.name == names.receipt_name(purge):
+        elif stored.name == names.PURGES.result(purge):
             receipts.read(services, purge)
-        elif stored.name.startswith(names.receipts_of(purge)) and stored.name.endswith(".gz"):
+        elif stored.name.startswith(names.PURGES.folder(purge)) and stored.name.endswith(".gz"):
             inventory.tally_of(stored)
         elif stored.name.startswith(names.AUDIT):
             reading.check(services, stored)

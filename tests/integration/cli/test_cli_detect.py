@@ -8,7 +8,7 @@ import shlex
 import pytest
 import redis
 
-from support.captured import LANGCHAIN_JS
+from support.captured import LANGCHAIN_JS, LLAMAINDEX
 from support.command import Torpor
 from support.foreign import LAYOUTS, Foreign
 from support.keyspace import dump, raw
@@ -21,12 +21,16 @@ ITEM = json.dumps({"role": "user", "content": "hi"})
 
 
 def write(client: redis.Redis) -> None:
-    """Two sessions of each Python format, one of each version of LangChain.js, three of the Agents SDK, and others."""
+    """Two sessions of each Python format, one of each version of LangChain.js and LlamaIndex, three of the Agents SDK,
+    and others.
+    """
     for name, layout in LAYOUTS.items():
         for number in range(2):
             Foreign(client, layout, f"{name}-{number}").add(*SAID.values())
     for version in LANGCHAIN_JS:
         raw(client, "RPUSH", f"js-{version.name}", *version.session)
+    for version in LLAMAINDEX:
+        raw(client, "RPUSH", f"llama-{version.name}", *version.session)
     for number in range(3):
         raw(client, "RPUSH", f"agents:session:{number}:messages", ITEM)
         raw(client, "HSET", f"agents:session:{number}", "session_id", str(number))
@@ -46,11 +50,12 @@ def test_each_format_is_told_with_its_sessions_and_its_command(client: redis.Red
         "memorystore": 2,
         "community": 2,
         "langchain-js": len(LANGCHAIN_JS),
+        "llamaindex": len(LLAMAINDEX),
         "openai-agents": 3,
         None: 2,
     }
     said = torpor("adopt", "--detect", "*").out.splitlines()
-    assert len(said) == 5
+    assert len(said) == 6
     assert said[-1].startswith("of no known format: 2 lists, such as ")
     assert dump(client) == before
     raw(client, "DEL", "returned:s")

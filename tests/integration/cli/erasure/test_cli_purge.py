@@ -309,8 +309,8 @@ def test_a_purge_of_whom_nothing_is_known_is_refused_and_leaves_no_receipt(
     assert "nothing" in result.err
     assert target[1] in result.err
     assert dump(client) == before
-    assert not list(services.archive.list(names.ORDERS))
-    assert not list(services.archive.list(names.RECEIPTS))
+    assert not list(services.archive.list(names.PURGES.orders))
+    assert not list(services.archive.list(names.PURGES.work))
 
 
 @pytest.mark.parametrize("target", NOBODY.values(), ids=NOBODY)

@@ -60,6 +60,22 @@ def test_a_scrape_costs_the_same_with_few_sessions_and_with_many(client: redis.R
 
 
 @pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
+def test_a_shard_that_cannot_be_counted_is_left_out_with_a_warning(
+    client: redis.Redis, services: Services, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(40):
+        services.sessions.append(f"s{number}", [b"{}"])
+    keyspace = services.sessions.deployment.keyspace
+    damaged = keyspace.of(b"s0")
+    raw(client, "RENAME", damaged.due, damaged.due + b"-before")
+    raw(client, "SET", damaged.due, "another program's")
+    here = sum(keyspace.of(f"s{number}".encode()) == damaged for number in range(40))
+    assert gather(services).states["live"] == 40 - here
+    assert f"1 of {SHARDS} shards did not answer" in caplog.text
+    raw(client, "DEL", damaged.due, damaged.due + b"-before")
+
+
+@pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
 def test_the_oldest_waiting_session_counts_from_when_it_first_became_due(services: Services) -> None:
     assert gather(services).oldest_waiting_seconds == 0
     watched, points = watch(services, concurrency=1, retry_delay_seconds=600.0)
