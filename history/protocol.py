@@ -12,7 +12,7 @@ This module loads no LangChain; `torpor.history.adapters.messages` converts Lang
 - **Archiving**: a `Lease` and the `ClaimOutcome` without one, `CommitOutcome`, `EraseOutcome`.
 - **Waking**: a `RestoreTicket` or a `RestoreRefusal`, the `Origin` of a session, and the `RestoreEnd`.
 - **Erasure and legal holds**: a `PurgeTarget`, its `Purging` with a `PurgeOutcome`; `HoldOutcome`, `HoldKind`;
-  `HoldRecords` with a `HoldRecord` for each holder.
+  `HoldRecords` with a `HoldRecord` for each holder; a `StandingHold` of the list of all.
 - **Owners**: a `Caller` names one, or is `ANY_OWNER`; `check_archived` refuses one, `encode_caller` gives the form of
   scripts; `aside_of` knows the id of a session that was put aside; the `AssignOutcome` of giving a session one.
 - **Shards**: a listener's `ShardPoll`, a `ShardOverview` for status, `ShardFigures` with the `COUNTS` of the tally, and
@@ -20,12 +20,12 @@ This module loads no LangChain; `torpor.history.adapters.messages` converts Lang
 - **The archive's health**: a worker's `ArchiveNote`, the `ArchiveState`, and `ArchiveHealth` with each
   `WorkerHealth`.
 - **Repair**: `IndexOutcome`, `RebuiltMetadata` and `RejoinOutcome`.
-- **Other libraries' sessions**: `Layout`, the known `FORMATS`, an `Adoption`, and what is `Adoptable`;
+- **Other libraries' sessions**: `Layout`, its `Storage`, the known `FORMATS`, an `Adoption`, and what is `Adoptable`;
   `is_celerys` and `looks_like_torpors` tell by a key's name whose it is, and `check_return_key` refuses
   both; sessions go back below the `RETURN_PREFIX`.
-- **A deployment**: the `Identity` that Redis has recorded, and its `Policies`; `DEFAULT_NAMESPACE`, `MAX_SHARDS`,
-  `MAX_MESSAGE_BYTES` and `MOST_MESSAGE_BYTES`; `check_max_message_bytes`, `check_namespace`, `check_owner` and
-  `check_session_id` raise InvalidArgument.
+- **A deployment**: the `Identity` that Redis has recorded, its `Policies` and its `Compression`;
+  `DEFAULT_NAMESPACE`, `MAX_SHARDS`, `MAX_MESSAGE_BYTES` and `MOST_MESSAGE_BYTES`; `check_max_message_bytes`,
+  `check_namespace`, `check_owner` and `check_session_id` raise InvalidArgument.
 - **Scripts**: `all_scripts` that are run in Redis.
 - **Errors**: all those of `torpor.history.errors`, whose first lines show their tree.
 """
@@ -36,9 +36,11 @@ from torpor.history.clients.connect import connect
 from torpor.history.clients.iam import IamCredentialProvider, application_default, bounded_session
 from torpor.history.clients.request_limits import Limits
 from torpor.history.clients.trust import OwnConnection, is_instances_own
+from torpor.history.compression import Compression
 from torpor.history.elements import is_readable, is_record, parse_json, to_json_line
 from torpor.history.errors import (
     ClientMismatch,
+    DictionaryUnknown,
     InvalidArgument,
     InvalidExpiry,
     InvalidOwner,
@@ -72,7 +74,7 @@ from torpor.history.errors import (
 )
 from torpor.history.expiry import Expiry
 from torpor.history.formats.known import FORMATS
-from torpor.history.formats.layout import Layout
+from torpor.history.formats.layout import Layout, Storage
 from torpor.history.formats.reserved import RETURN_PREFIX, check_return_key, is_celerys
 from torpor.history.keys import (
     DEFAULT_NAMESPACE,
@@ -106,6 +108,7 @@ from torpor.history.outcomes import (
     RestoreEnd,
     RestoreRefusal,
     RestoreTicket,
+    StandingHold,
 )
 from torpor.history.overview import (
     COUNTS,
@@ -157,6 +160,8 @@ __all__ = [
     "ClaimOutcome",
     "ClientMismatch",
     "CommitOutcome",
+    "Compression",
+    "DictionaryUnknown",
     "Ending",
     "EraseOutcome",
     "Expiry",
@@ -219,7 +224,9 @@ __all__ = [
     "ShardOverview",
     "ShardPoll",
     "StagingLost",
+    "StandingHold",
     "Status",
+    "Storage",
     "TorporError",
     "TranscriptChanged",
     "TransientError",

@@ -19,6 +19,7 @@ from torpor.history.calls.adoption import (
 from torpor.history.calls.archiving import attempts, commit, note_erased, release, renew, requeue, snapshot
 from torpor.history.calls.call import KEEP, Call, Deployment, Keep
 from torpor.history.calls.configuration import configure
+from torpor.history.calls.documents import find_documents, peek_documents, take_documents
 from torpor.history.calls.emptying import clear, pop
 from torpor.history.calls.erasure import drop_live, purge, rebase
 from torpor.history.calls.events import add_events, archive_health
@@ -30,6 +31,7 @@ from torpor.history.calls.holding import (
     find_release,
     hold,
     hold_owner,
+    list_holds,
     note_hold_applied,
     note_owner_hold,
     note_owner_release,
@@ -99,6 +101,7 @@ __all__ = [
     "end_adoption",
     "end_election",
     "figures",
+    "find_documents",
     "find_hold",
     "find_owner_hold",
     "find_owner_release",
@@ -109,6 +112,7 @@ __all__ = [
     "hold_owner",
     "identify",
     "info",
+    "list_holds",
     "list_sessions",
     "measures",
     "move_fence",
@@ -121,6 +125,7 @@ __all__ = [
     "note_seen",
     "overview",
     "owned",
+    "peek_documents",
     "peek_list",
     "poll_shards",
     "pop",
@@ -142,6 +147,7 @@ __all__ = [
     "snapshot",
     "stage",
     "stage_return",
+    "take_documents",
     "take_list",
     "update",
     "waiting_since",

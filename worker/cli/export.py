@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Annotated
 
 import typer
@@ -22,13 +20,16 @@ from torpor.history.protocol import (
     SessionNotFound,
     TorporError,
     TranscriptChanged,
+    check_owner,
     check_session_id,
 )
-from torpor.worker.bulk import exporting
-from torpor.worker.cli import console, jobs
+from torpor.worker.audit.entry import Act
+from torpor.worker.audit.trail import Count, Who
+from torpor.worker.cli import answering, console, export_job, jobs
+from torpor.worker.cli.audited import By, Reason, audited
 from torpor.worker.cli.format import Format
 from torpor.worker.cli.shared import services_of
-from torpor.worker.deployment import catalog
+from torpor.worker.deployment import catalog, identity
 from torpor.worker.deployment.services import Services
 from torpor.worker.transfer import adopt, json_lines, new_folder, output_file
 from torpor.worker.transfer.give_back import check_keys, give_back, returned
@@ -39,6 +40,9 @@ def export(
     context: typer.Context,
     session: Annotated[list[str] | None, typer.Argument(metavar="SESSION", help="Session ids.")] = None,
     *,
+    owner: Annotated[
+        str | None, typer.Option(help="Export all sessions of an owner to the folder --output, with a manifest.")
+    ] = None,
     all_: Annotated[bool, typer.Option("--all", help="Export all sessions, awake and asleep.")] = False,
     output: Annotated[
         str | None,
@@ -65,6 +69,8 @@ def export(
     here: jobs.Here = False,
     detach: jobs.Detach = False,
     rate: jobs.Rate = None,
+    by: By = "",
+    reason: Reason = "",
 ) -> None:
     """Copy sessions to a file, to tables, or back to another library.
 
@@ -80,69 +86,52 @@ def export(
     An export of all sessions to a prefix in the archive's own bucket is a job, in which the workers take part, unless
     you say --here. Its files appear one after the other, and _SUCCESS when all are there.
 
+    With --owner, --output is a new folder. It gets the sessions as JSON lines and as text, and a manifest of all that
+    a purge of the owner would find, with counts and SHA-256. The same command continues one that was interrupted.
+
     Before you give sessions back with --to, remove adopt= from the history of your application: it would adopt them
     again. The copies stand below a prefix, so that no session id names a key of another program. A session whose key
     would be one of Torpor's or Celery's is refused, and so is one with a message that the format can't say.
 
     Example: torpor export user-42 -o user-42.jsonl
 
+    Example: torpor export --owner ann -o answers/ann --by dpo@example.com --reason "request 17"
+
     Example: torpor export --all --parquet gs://my-bucket/tables/monday
 
     Example: torpor export --all --to langchain-js
 
     """
-    if bool(session) == all_:
-        raise InvalidArgument("name sessions, or give --all")
+    if [bool(session), all_, owner is not None].count(True) != 1:
+        raise InvalidArgument("name sessions, or an --owner, or give --all")
     if [bool(output), parquet is not None, to is not None, to_memorystore].count(True) > 1:
         raise InvalidArgument("give only one of --output, --parquet, --to and --to-memorystore")
     to = Format.MEMORYSTORE if to_memorystore else to
     if (ttl, prefix) != (None, None) and not to:
         raise InvalidArgument("--ttl and --prefix are for --to")
     expiry = Expiry.of_seconds(ttl)
+    if owner is not None:
+        if output is None or detach or rate is not None:
+            raise InvalidArgument("with --owner, --output names the new folder, and --detach and --rate do not count")
+        answering.answer(services_of(context, identity.require), check_owner(owner), Path(output), Who(by, reason))
+        return
     services = services_of(context)
     named = [check_session_id(each) for each in session or []]
-    failures = _Failures()
     target = parquet if parquet is not None else output
-    if target and all_ and not here and (detach or exporting.may_be_shared(services, target)):
-        form = exporting.Form.JSON_LINES if parquet is None else exporting.Form.PARQUET
-        _share(services, form, target, rate, detach=detach)
-        return
-    if detach or rate is not None or (output or "").startswith("gs://"):
+    shared = bool(target and all_ and not here and (detach or export_job.may_be_shared(services, target)))
+    if not shared and (detach or rate is not None or (output or "").startswith("gs://")):
         raise InvalidArgument("--detach, --rate and -o gs://... are for --all to a prefix in the archive's bucket")
-    if to:
-        _return(services, named, returned(FORMATS[to], prefix), expiry, failures)
-    elif parquet is not None:
-        _write_tables(services, named, parquet, failures)
-    else:
-        path = None if output is None else Path(output)
-        _write(_lines(services, named) if named else _all_lines(services, failures), path, failures)
-
-
-def _share(services: Services, form: exporting.Form, target: str, rate: float | None, *, detach: bool) -> None:
-    """Order the export of all sessions as a job."""
-    if form is exporting.Form.PARQUET:
-        _parquet()
-    given = exporting.arguments(services, form, target)
-    standing = jobs.order(services, exporting.NAME, given, rate, detach=detach)
-    if jobs.told_detached(standing, as_json=False) or standing.result is None:
-        return
-    counts, failed = standing.counts, standing.result.noted.get(exporting.FAILED, 0)
-    console.say(f"exported: {counts.get('sessions', 0):,} sessions, to {console.one_line(target)}; job {standing.job}")
-    for note in standing.result.notes:
-        console.warn(f"not exported: {console.one_line(str(note.name))}: {console.one_line(note.detail)}")
-    jobs.check(standing)
-    if failed:
-        raise TorporError(f"{failed:,} sessions could not be exported; the others are in {target}")
-
-
-def _parquet() -> ModuleType:
-    """The module that writes Parquet files; raises InvalidArgument if its package is missing."""
-    try:
-        return import_module("torpor.worker.transfer.parquet")
-    except ModuleNotFoundError as exc:
-        raise InvalidArgument(
-            f"--parquet needs a package that is missing: pip install 'torpor[parquet]' ({exc})"
-        ) from exc
+    with audited(services, Act.EXPORT, Who(by, reason), sessions=named) as count:
+        failures = _Failures(count)
+        if shared and target:
+            export_job.share(services, target, rate, count, tables=parquet is not None, detach=detach)
+        elif to:
+            _return(services, named, returned(FORMATS[to], prefix), expiry, failures)
+        elif parquet is not None:
+            _write_tables(services, named, parquet, failures)
+        else:
+            lines = _lines(services, named, failures) if named else _all_lines(services, failures)
+            _write(lines, None if output is None else Path(output), failures)
 
 
 def _return(services: Services, named: Sequence[str], place: Layout, expiry: Expiry, failures: _Failures) -> None:
@@ -151,16 +140,21 @@ def _return(services: Services, named: Sequence[str], place: Layout, expiry: Exp
     adopt.finish(services)
     for each in named:
         count = give_back(services, each, place, expiry.idle, console.warn)
+        failures.exported.sessions += 1
         console.say(f"given back: {console.one_line(place.key(each).decode())}, {count:,} messages")
     if not named:
         _give_all_back(services, place, expiry, failures)
 
 
 class _Failures:
-    """What could not be exported. Each is printed at once and counted, and the export goes on."""
+    """What could not be exported. Each is printed at once and counted, and the export goes on.
 
-    def __init__(self) -> None:
+    `exported` counts the others.
+    """
+
+    def __init__(self, exported: Count) -> None:
         self.count = 0
+        self.exported = exported
 
     def add(self, what: str, error: TorporError) -> None:
         self.count += 1
@@ -172,16 +166,17 @@ class _Failures:
             raise TorporError(f"{self.count:,} sessions or shards could not be exported{where}")
 
 
-def _lines(services: Services, session_ids: Iterable[str]) -> Iterator[bytes]:
+def _lines(services: Services, session_ids: Iterable[str], failures: _Failures) -> Iterator[bytes]:
     for session_id in session_ids:
         with open_transcript(services, session_id) as transcript:
             yield from json_lines.export_line(session_id, transcript.elements, transcript.owner)
+        failures.exported.sessions += 1
 
 
 def _all_lines(services: Services, failures: _Failures) -> Iterator[bytes]:
     for session_id in catalog.everything(services, failures.add):
         try:
-            yield from _lines(services, [session_id])
+            yield from _lines(services, [session_id], failures)
         except SessionNotFound:
             pass  # purged
         except (PermanentError, TranscriptChanged) as error:
@@ -206,7 +201,7 @@ def _write(lines: Iterator[bytes], output: Path | None, failures: _Failures) -> 
 
 def _write_tables(services: Services, named: Sequence[str], target: str, failures: _Failures) -> None:
     """Write the named sessions, or all if none is named, as Parquet files."""
-    day_files = _parquet().DayFiles
+    day_files = export_job.parquet().DayFiles
     count = 0
     with new_folder.written(target) as folder, console.progress(len(named) or None) as bars:
         task = bars.add_task("exporting", total=len(named) or None)
@@ -225,6 +220,7 @@ def _transcripts(services: Services, named: Sequence[str], failures: _Failures) 
         try:
             with open_transcript(services, session_id) as transcript:
                 yield session_id, transcript
+            failures.exported.sessions += 1
         except (SessionNotFound, PermanentError, TranscriptChanged) as error:
             if named:
                 raise
@@ -241,6 +237,7 @@ def _give_all_back(services: Services, place: Layout, expiry: Expiry, failures: 
             try:
                 give_back(services, session_id, place, expiry.idle, console.warn)
                 given += 1
+                failures.exported.sessions += 1
             except SessionExists:
                 there += 1
             except SessionNotFound:

@@ -6,12 +6,13 @@ import shlex
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 
-from torpor.history.protocol import FORMATS, RETURN_PREFIX, NotAdoptable, is_celerys, looks_like_torpors
+from torpor.history.protocol import FORMATS, RETURN_PREFIX, NotAdoptable, Storage, is_celerys, looks_like_torpors
 from torpor.worker.deployment.services import Services
 
 _BATCH = 500
+_Place = tuple[bytes, Storage]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +43,22 @@ def detect(services: Services, pattern: str, progress: Callable[[], None] = lamb
 
 
 def _looked_at(services: Services, pattern: str) -> Iterator[tuple[bytes, str | None]]:
-    keys = services.sessions.lists(pattern)
-    seen: set[bytes] = set()
+    places = chain.from_iterable(_places(services, pattern, storage) for storage in Storage)
+    seen: set[_Place] = set()
     with ThreadPoolExecutor(services.settings.concurrency) as pool:
-        while batch := list(islice(keys, _BATCH)):
-            fresh = [key for key in dict.fromkeys(batch) if key not in seen and not _is_known(services, key)]
+        while batch := list(islice(places, _BATCH)):
+            fresh = [each for each in dict.fromkeys(batch) if each not in seen and not _is_known(services, each[0])]
             seen.update(fresh)
-            yield from zip(fresh, pool.map(lambda key: _format_of(services, key), fresh), strict=True)
+            found = pool.map(lambda place: _format_of(services, *place), fresh)
+            yield from zip((key for key, _ in fresh), found, strict=True)
+
+
+def _places(services: Services, pattern: str, storage: Storage) -> Iterator[_Place]:
+    """The keys of the sessions that may lie in a storage: any list, and documents whose names are a format's."""
+    alike = [each for each in FORMATS.values() if each.storage is storage]
+    for key in services.sessions.stored(pattern, storage):
+        named = filter(None, (each.session_key(key) for each in alike))
+        yield from ((each, storage) for each in islice(named, 1))
 
 
 def _is_known(services: Services, key: bytes) -> bool:
@@ -57,10 +67,10 @@ def _is_known(services: Services, key: bytes) -> bool:
     return looks_like_torpors(key) or is_celerys(key, queues) or key.startswith(RETURN_PREFIX.encode())
 
 
-def _format_of(services: Services, key: bytes) -> str | None:
+def _format_of(services: Services, key: bytes, storage: Storage) -> str | None:
     """The format whose keys have such names, and which knows the oldest messages as its own; None for none."""
-    claiming = [name for name, each in FORMATS.items() if each.claims(key)]
-    longest = max(len(FORMATS[name].prefix) for name in claiming)
+    claiming = [name for name, each in FORMATS.items() if each.storage is storage and each.claims(key)]
+    longest = max((len(FORMATS[name].prefix) for name in claiming), default=0)
     for name in claiming:
         layout = FORMATS[name]
         try:
