@@ -12,7 +12,7 @@ This module loads no LangChain; `torpor.history.adapters.messages` converts Lang
 - **Archiving**: a `Lease` and the `ClaimOutcome` without one, `CommitOutcome`, `EraseOutcome`.
 - **Waking**: a `RestoreTicket` or a `RestoreRefusal`, the `Origin` of a session, and the `RestoreEnd`.
 - **Erasure and legal holds**: a `PurgeTarget`, its `Purging` with a `PurgeOutcome`; `HoldOutcome`, `HoldKind`;
-  `HoldRecords` with a `HoldRecord` for each holder.
+  `HoldRecords` with a `HoldRecord` for each holder; a `StandingHold` of the list of all.
 - **Owners**: a `Caller` names one, or is `ANY_OWNER`; `check_archived` refuses one, `encode_caller` gives the form of
   scripts; `aside_of` knows the id of a session that was put aside; the `AssignOutcome` of giving a session one.
 - **Shards**: a listener's `ShardPoll`, a `ShardOverview` for status, `ShardFigures` with the `COUNTS` of the tally, and
@@ -108,6 +108,7 @@ from torpor.history.outcomes import (
     RestoreEnd,
     RestoreRefusal,
     RestoreTicket,
+    StandingHold,
 )
 from torpor.history.overview import (
     COUNTS,
@@ -223,6 +224,7 @@ __all__ = [
     "ShardOverview",
     "ShardPoll",
     "StagingLost",
+    "StandingHold",
     "Status",
     "Storage",
     "TorporError",

@@ -27,6 +27,8 @@ class Failpoint(StrEnum):
     ERASE_DELETED = "erase.deleted"
     ERASE_DONE = "erase.done"
     ERASE_NOTED = "erase.noted"
+    ANSWER_COPIED = "answer.copied"
+    AUDIT_BEGUN = "audit.begun"
     HOLD_APPLIED = "hold.applied"
     RESTORE_BEGUN = "restore.begun"
     RESTORE_STAGED = "restore.staged"

@@ -96,6 +96,8 @@ COMMANDS: dict[str, tuple[set[str], list[list[str]]]] = {
     "jobs": (set(), [[], ["--json"], [NONE], ["--cancel", NONE]]),
     "receipts": (WHO, [[], ["--json"], [NONE]]),
     "unhold": ({"owner"}, [["--session", HELD], ["--owner", OWNER], ["--owner", OWNER, "--json"]]),
+    "holds": ({"owner", "reason"}, [[], ["--json"]]),
+    "audit": (WHO, [[], ["--json"], ["--owner", OWNER]]),
     "bucket": (set(), [[], ["--json"], ["--apply"]]),
     "events": ({"owner"}, [["-n", "1000"], ["-n", "1000", "--json"]]),
     "quarantine": ({"owner"}, [[], ["--json"]]),

@@ -56,9 +56,14 @@ def put(
 ) -> StoredObject:
     """Write an object of one document, once; raises ArchiveConflict if the object exists with other content.
 
-    Raises InvalidArgument if the document has more than `most` bytes.
+    The object expires at `custom_time`, unless that is None.
+
+    Raises InvalidArgument if the document has more than `most` bytes, or a text that has no UTF-8 form.
     """
-    body = json.dumps(document.fields(), ensure_ascii=False, indent=1).encode() + b"\n"
+    try:
+        body = json.dumps(document.fields(), ensure_ascii=False, indent=1).encode() + b"\n"
+    except UnicodeEncodeError as exc:
+        raise InvalidArgument("the text has a lone surrogate, which has no UTF-8 form") from exc
     if len(body) > most:
         raise InvalidArgument(f"{name} would have {len(body):,} bytes, which is more than {most:,}")
     return archive.put(name, io.BytesIO(body), len(body), metadata=metadata, custom_time=custom_time)

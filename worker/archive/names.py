@@ -10,6 +10,9 @@
 <prefix>/v1/receipts/<purge>/listed                                all of the purge's inventories are written
 <prefix>/v1/receipts/<purge>/receipt.json                          the receipt
 
+<prefix>/v1/audit/<day>/<entry>/begun.json                         what somebody is about to do, in the audit trail
+<prefix>/v1/audit/<day>/<entry>/ended.json                         how it has ended
+
 <prefix>/v1/job-orders/<job>.json                                  the order of a job that is not finished
 <prefix>/v1/jobs/<job>/<number>.jsonl.gz                           a batch: the units that are worked on together
 <prefix>/v1/jobs/<job>/<number>.done                               that batch was done once, and what came of it
@@ -40,6 +43,8 @@ ROOT = "v1"
 DEPLOYMENT = f"{ROOT}/deployment"
 IDENTITIES = f"{ROOT}/identity/"
 PROBE = f"{ROOT}/probe"
+AUDIT = f"{ROOT}/audit/"
+AUDIT_BEGUN, AUDIT_ENDED = "begun.json", "ended.json"
 # The folders of sessions, by the first two digits of the SHA-256 of their ids: names spread over the bucket.
 SPREADS = [f"{ROOT}/{number:02x}/" for number in range(256)]
 # File systems allow 255 bytes for each part of a name, Cloud Storage 1,024 for the whole name.
@@ -50,6 +55,7 @@ _SEGMENT = re.compile(
     rf"(?P<epoch>{_NUMBER})/(?P<start>{_NUMBER})-(?P<stop>{_NUMBER})-(?P<digest>[0-9a-f]{{8}})\.jsonl\.gz"
 )
 _IDENTITY = re.compile(rf"{IDENTITIES}(?P<number>[0-9]{{6}})\.json")
+_AUDIT = re.compile(rf"{AUDIT}(?P<day>[0-9]{{8}})/(?P<audit>(?P=day)[A-Za-z0-9-]{{1,40}})/(?P<part>begun|ended)\.json")
 _FLOOR = re.compile(rf"(?P<epoch>{_NUMBER})/floor")
 
 
@@ -203,6 +209,18 @@ def identity_number(object_name: str) -> int | None:
     """The number in an `identity_name`; None for another name."""
     match = _IDENTITY.fullmatch(object_name)
     return int(match["number"]) if match else None
+
+
+def audit_name(audit: str, part: str) -> str:
+    """The name of a part of an entry of the audit trail, AUDIT_BEGUN or AUDIT_ENDED. Names sort by the moments."""
+    return f"{AUDIT}{audit[:8]}/{audit}/{part}"
+
+
+def audit_of(object_name: str) -> tuple[str, str]:
+    """The entry of the audit trail, and the part of it, in an `audit_name`; no part for another name below AUDIT."""
+    if match := _AUDIT.fullmatch(object_name):
+        return match["audit"], f"{match['part']}.json"
+    return object_name, ""
 
 
 def parse(session_id: str, object_name: str) -> SegmentName | FloorName | None:

@@ -34,6 +34,8 @@ COMMANDS = {
     "receipts": ("erasure.receipts", "List the receipts of purges, or show one."),
     "hold": ("retention.hold", "Put a session or an owner under a legal hold."),
     "unhold": ("retention.unhold", "Release the legal hold of a session or an owner."),
+    "holds": ("retention.holds", "List who is under a legal hold, since when, why, and by whom."),
+    "audit": ("audit.audit", "List what people have done with sessions by this command, oldest first."),
     "bucket": ("retention.bucket", "Show the rules of the archive's bucket, and warn of wrong ones."),
     "events": ("look.events", "List what happened to sessions, oldest first."),
     "serve-metrics": ("monitoring.serve_metrics", "Serve /metrics, /livez and /readyz until SIGTERM or Ctrl-C."),

@@ -186,6 +186,14 @@ class Settings(BaseSettings):
     require_owner: bool = Field(
         default=False, description="Whether applications are refused that name no owner: see docs/security.md."
     )
+    require_reason: bool = Field(
+        default=False,
+        description="Whether commands that read or change people's sessions need --by and --reason, and do nothing "
+        "unless the audit trail can be written: see docs/access.md.",
+    )
+    audit_retention_seconds: WholeSeconds | None = Field(
+        default=None, description="How long entries of the audit trail are kept; for ever if not set."
+    )
     compression: Compression = Field(
         default=Compression.NONE,
         description="zstd compresses the messages of chats in Redis: see docs/policies.md.",

@@ -47,6 +47,8 @@ CALLS = [
     ["jobs", "--resume", PURGE],
     ["hold", "--owner", "ann", "--reason", "r"],
     ["unhold", "--owner", "ann"],
+    ["holds"],
+    ["audit"],
     ["bucket"],
     ["events", "--follow"],
     ["quarantine"],
