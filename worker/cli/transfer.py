@@ -194,7 +194,9 @@ def _detect(context: typer.Context, pattern: str, *, as_json: bool) -> None:
         return
     for each in found:
         example = f"such as {console.one_line(each.example)}"
-        if each.name is None:
+        if each.candidates:
+            console.say(f"{' or '.join(each.candidates)}, the messages do not tell: {each.sessions:,} lists, {example}")
+        elif each.name is None:
             console.say(f"of no known format: {each.sessions:,} lists, {example}")
         else:
             console.say(f"{each.name}: {each.sessions:,} sessions, {example}: {console.one_line(str(each.command))}")
