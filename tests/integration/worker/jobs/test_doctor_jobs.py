@@ -38,7 +38,7 @@ def _damaged(client: redis.Redis, services: Services) -> None:
     raw(client, "ZREM", keys.of(b"s1").due, "s1")
     raw(client, "HDEL", keys.of(b"s2").metadata(b"s2"), "epoch")
     services.sessions.append("s3", [b"no message"])
-    raw(client, "ZADD", keys.of(b"ghost").due, 9e12, "ghost")
+    raw(client, "ZADD", keys.of(b"ghost").due, 9_000_000_000_000, "ghost")
     segment = next(iter(services.archive.list(names.session_prefix("s7"))))
     services.archive.delete(segment)
     put(services.archive, segment.name, b"other bytes", {})
