@@ -37,7 +37,9 @@ def configure(
     """
 
     def decode(reply: Any) -> Deployment:
-        recorded, idle_ms, max_age_ms, rules, retention_ms, identity, archive, owner_required, fence, now_ms = reply
+        recorded, idle_ms, max_age_ms, rules, retention_ms, identity, archive, owner_required, fence, now_ms, kinds = (
+            reply
+        )
         return Deployment(
             Keyspace(namespace, int(recorded or shards)),
             to_span(idle_ms) or DEFAULT_IDLE,
@@ -51,6 +53,7 @@ def configure(
             owner_required=owner_required == b"1",
             fence=_to_fence(fence or b""),
             read_at=to_moment(now_ms),
+            kinds_counted=kinds == b"1" or recorded is None,
         )
 
     return Call(

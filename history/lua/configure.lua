@@ -10,11 +10,12 @@
 -- ARGV[6] default retention in the archive (ms) to record, '' to leave it, '-' for none, which is recorded too
 -- ARGV[7] '1' to record that sessions must have an owner, '-' that they need none, '' to leave it
 -- Returns {shards, idle ms, max age ms, policies, retention ms, the deployment's id, its archive's URL,
---   '1' if sessions must have an owner, the tokens of the fence, now (ms)}, each but the last or false
+--   '1' if sessions must have an owner, the tokens of the fence, now (ms), '1' if the shards count sessions by kind},
+--   each but now or false
 local function read()
   local config = redis.call('HMGET', KEYS[1], 'shards', 'idle', 'max_age', 'policies', 'retention', 'deployment',
-    'archive', 'require_owner', 'fence')
-  config[#config + 1] = int(clock_ms())
+    'archive', 'require_owner', 'fence', 'kinds')
+  config[11], config[10] = config[10], int(clock_ms())
   return config
 end
 local config = read()
@@ -23,7 +24,7 @@ if ARGV[2] ~= '1' then return config end
 -- libraries may have filled Redis before the first use. That one begins with a deletion of nothing, so it can write.
 if not config[1] then
   redis.call('HDEL', KEYS[1], '')
-  redis.call('HSET', KEYS[1], 'shards', ARGV[1])
+  redis.call('HSET', KEYS[1], 'shards', ARGV[1], 'kinds', '1')
 end
 local function record(name, wanted, known)
   if wanted == '-' then

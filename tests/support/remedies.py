@@ -81,6 +81,7 @@ ROWS: Mapping[str, Mapping[str, Remedy]] = {
         "torpor unhold --owner OWNER": Remedy(symptoms.hold_lost, cures=True),
     },
     Ailment.PURGE_FORGOTTEN: {"torpor purge --resume ID": Remedy(symptoms.purge_ordered, "complete", cures=True)},
+    Ailment.KINDS_MISCOUNTED: {_REPAIR: _repairs(symptoms.miscounted)},
     Ailment.UNADOPTED: {_REPAIR: _repairs(symptoms.unadopted)},
     Ailment.ARCHIVE_UNAVAILABLE: {
         "torpor status": Remedy(symptoms.archive_away, _AWAY),

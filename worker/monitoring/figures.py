@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from torpor.history.protocol import ArchiveHealth, Measures, ShardFigures
+from torpor.history.protocol import ArchiveHealth, Measures, SessionKind, ShardFigures
 from torpor.worker.deployment import memory
 from torpor.worker.deployment.memory import NodeMemory
 from torpor.worker.deployment.services import Services
@@ -27,6 +27,7 @@ class Figures:
     measures: Measures
     health: ArchiveHealth
     nodes: Sequence[NodeMemory]
+    kinds_counted: bool
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -45,6 +46,13 @@ class Figures:
             "quarantined": shards.quarantined,
             "tombstone": shards.tombstones,
         }
+
+    @property
+    def kinds(self) -> Mapping[str, int] | None:
+        """Kind -> sessions that have messages in Redis; None if some were there before the shards counted them."""
+        if not self.kinds_counted:
+            return None
+        return {SessionKind.CHAT: self.shards.chats, SessionKind.THREAD: self.shards.threads}
 
     @property
     def oldest_waiting_seconds(self) -> float:
@@ -75,5 +83,10 @@ def gather(services: Services) -> Figures:
     if shards.first_due:
         since.append(shards.first_due)
     return Figures(
-        shards, min(since, default=None), sessions.measures(), sessions.archive_health(), memory.nodes(services)
+        shards,
+        min(since, default=None),
+        sessions.measures(),
+        sessions.archive_health(),
+        memory.nodes(services),
+        sessions.kinds_counted(),
     )

@@ -46,6 +46,13 @@ METRICS = (
         ("state",),
     ),
     Metric(
+        "torpor_sessions_by_kind",
+        _GAUGE,
+        "Sessions with messages in Redis by kind: chat (of LangChain or the Agents SDK), thread (of LangGraph). In "
+        "a deployment that is older than this count, all are unknown until `torpor doctor --repair` counts them.",
+        ("kind",),
+    ),
+    Metric(
         "torpor_oldest_waiting_seconds",
         _GAUGE,
         "For how long the session that first became due longest ago has been waiting to sleep; 0 if none waits.",

@@ -236,8 +236,8 @@ def test_the_fields_for_programs_are_these(services: Services, torpor: Torpor) -
     SweepingCommand(services, timedelta(seconds=15)).note()
     told = torpor("status", "--json").json
     assert set(told) == {
-        "now", "live", "due", "in_work", "postponed", "waiting", "quarantined", "archived", "restored", "tombstones",
-        "oldest_overdue_seconds", "memory_bytes", "memory_limit_bytes", "shards", "archive", "deployment",
+        "now", "live", "kinds", "due", "in_work", "postponed", "waiting", "quarantined", "archived", "restored",
+        "tombstones", "oldest_overdue_seconds", "memory_bytes", "memory_limit_bytes", "shards", "archive", "deployment",
         "archive_health", "workers", "beat", "sweep", "warnings",
     }  # fmt: skip
     [worker] = told["workers"]
