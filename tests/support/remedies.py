@@ -73,6 +73,10 @@ ROWS: Mapping[str, Mapping[str, Remedy]] = {
         f"{_REPAIR} --assume new": _repairs(symptoms.without_metadata_by_chance),
     },
     Ailment.UNREADABLE: {_REPAIR: _repairs(symptoms.not_torpors, symptoms.delete_it)},
+    Ailment.KEY_OF_OTHER_TYPE: {
+        "torpor doctor": Remedy(symptoms.foreign_samples, "{torpor:events}:samples is a string", code=1),
+        "torpor status": Remedy(symptoms.foreign_note, "delete worker:celery@a"),
+    },
     Ailment.CORRUPT: {"torpor export SESSION": Remedy(symptoms.unreadable_message, "bm8gbWVzc2FnZQ==")},
     Ailment.OBJECT_DAMAGED: {"torpor doctor": Remedy(symptoms.damaged_order, PURGE, code=1)},
     Ailment.BEHIND: {_REPAIR: _repairs(symptoms.behind)},

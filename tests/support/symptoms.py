@@ -153,6 +153,14 @@ def miscounted(world: World) -> None:
     raw(world.client, "HDEL", f"{world.services.settings.namespace}:config", "kinds")
 
 
+def foreign_samples(world: World) -> None:
+    raw(world.client, "SET", "{torpor:events}:samples", "another program's")
+
+
+def foreign_note(world: World) -> None:
+    world.services.sessions.note_seen("worker:celery@a", {"worker:celery@a": "not JSON"}, timedelta(days=1))
+
+
 def unadopted(world: World) -> None:
     Foreign(world.client, session_id=S).add("hello")
 

@@ -25,6 +25,7 @@ class Figures:
     shards: ShardFigures
     waiting_since: datetime | None
     measures: Measures
+    seen: Seen
     health: ArchiveHealth
     nodes: Sequence[NodeMemory]
     kinds_counted: bool
@@ -59,14 +60,9 @@ class Figures:
         """For how long the session that first became due longest ago has been waiting; 0 if none waits."""
         return max((self.measures.now - self.waiting_since).total_seconds(), 0.0) if self.waiting_since else 0.0
 
-    @property
-    def seen(self) -> Seen:
-        """Who was seen when."""
-        return seen.read(self.measures)
-
     def noted(self, field: str) -> float:
         """A number that was noted; 0 if it was not."""
-        return float(self.measures.seen.get(field, 0))
+        return self.seen.numbers.get(field, 0)
 
     @property
     def oldest_purge_seconds(self) -> float:
@@ -82,10 +78,12 @@ def gather(services: Services) -> Figures:
     since = sessions.waiting_since(random.sample(shards.waiting, min(len(shards.waiting), _ASKED)))
     if shards.first_due:
         since.append(shards.first_due)
+    measures = sessions.measures()
     return Figures(
         shards,
         min(since, default=None),
-        sessions.measures(),
+        measures,
+        seen.read(measures),
         sessions.archive_health(),
         memory.nodes(services),
         sessions.kinds_counted(),

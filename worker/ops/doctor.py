@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from enum import StrEnum
@@ -70,7 +71,9 @@ def examine(
     Raises ArchiveUnavailable if a repair needs the archive, and it fails.
     """
     sessions = services.sessions
-    if outage := unavailable(sessions.archive_health()):
+    for wrong in sessions.keys_of_other_types():
+        yield Finding(None, Ailment.KEY_OF_OTHER_TYPE, detail=f"{wrong}: delete or rename it")
+    if outage := _outage(sessions):
         yield Finding(None, Ailment.ARCHIVE_UNAVAILABLE, detail=outage)
     walk = chain(_indexed(sessions), sessions.stored_sessions())
     found: set[str] = set()
@@ -93,6 +96,12 @@ def examine(
     if archive:
         why = unreachable or outage
         yield from [unexamined("nothing", why)] if why else archive_examination.examine(services, repair=repair)
+
+
+def _outage(sessions: SessionStore) -> str | None:
+    with suppress(PermanentError):  # the key is of another type, which is a finding
+        return unavailable(sessions.archive_health())
+    return None
 
 
 def _indexed(sessions: SessionStore) -> Iterator[str | Finding]:
