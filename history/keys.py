@@ -24,7 +24,7 @@ _NAMESPACE = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _KEYS = re.compile(
     rb"\{[A-Za-z0-9_.:-]{1,64}:\d{1,5}\}:((due|q|t|l|h|a)$|[mswori]:)"
     rb"|\{[A-Za-z0-9_.:-]{1,64}:events\}:(archive|measures|seen|samples)$"
-    rb"|[A-Za-z0-9_.:-]{1,64}:(config$|events$|purge:|celery:|adopting:|returning:)"
+    rb"|[A-Za-z0-9_.:-]{1,64}:(config$|events$|purge:|job:|celery:|adopting:|returning:)"
 )
 
 # Those of them that a deployment has once.
@@ -104,6 +104,21 @@ def purge_failure_key(namespace: str, purge: str) -> bytes:
     return f"{namespace}:purge:{purge}:failure".encode()
 
 
+def job_lock_key(namespace: str, job: str, part: str) -> bytes:
+    """String: the lock of the process that does a part of a job: lists or concludes it, does a batch; expires."""
+    return f"{namespace}:job:{job}:{part}".encode()
+
+
+def job_failure_key(namespace: str, job: str) -> bytes:
+    """String: why a part of a job failed when it was last tried; expires."""
+    return f"{namespace}:job:{job}:failure".encode()
+
+
+def job_rate_key(namespace: str, job: str) -> bytes:
+    """String: the moment from which on sessions may be taken for a job that has a rate; expires."""
+    return f"{namespace}:job:{job}:rate".encode()
+
+
 def events_key(namespace: str) -> bytes:
     """Stream: the events of a deployment."""
     return f"{namespace}:events".encode()
@@ -165,7 +180,7 @@ def looks_like_torpors(key: bytes) -> bool:
 def own_keys(namespace: str) -> re.Pattern[bytes]:
     """A pattern of the beginning of each key of a deployment, and of each list of the other deployments."""
     name = re.escape(namespace.encode())
-    single = rb"config$|events$|purge:|celery:"
+    single = rb"config$|events$|purge:|job:|celery:"
     return re.compile(rb"\{%b:(\d+|events)\}:|%b:(%b)|%b" % (name, name, single, _LISTS.pattern))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
 from torpor.history.session import LegalHold
@@ -31,6 +32,22 @@ class HoldKind(StrEnum):
 
     SESSION = "session"  # its own
     OWNER = "owner"
+
+
+@dataclass(frozen=True, slots=True)
+class StandingHold:
+    """A legal hold in force, of the session or the owner with this `id`.
+
+    `by` is who has set it, as was said then: free text, empty if nobody said. `caller`: the application of this owner
+    has set it; None if a worker or an operator has, if the application named no owner, or for an owner's hold.
+    """
+
+    kind: HoldKind
+    id: str
+    since: datetime
+    reason: str
+    by: str
+    caller: str | None
 
 
 class RejoinOutcome(StrEnum):

@@ -3,7 +3,8 @@
 This module loads no LangChain; `torpor.history.adapters.messages` converts LangChain's messages.
 
 - **Sessions in Redis**: `SessionStore` has every operation, blocking; `AsyncSessionStore` and `SessionOperations` have
-  those of applications, as coroutines; `run_sync` runs one of these to its end. `PurgeLock` is the lock of a purge.
+  those of applications, as coroutines; `run_sync` runs one of these to its end. `WorkLock` is the lock of a purge, or
+  of a part of another job.
 - **Connections**: `connect`, `is_instances_own` of a CA file, `OwnConnection` that trusts that file alone; for IAM
   `IamCredentialProvider` and `application_default`. `Limits` of a request by HTTP, and a `bounded_session` with them.
 - **A session**: `SessionInfo` with its `Status`, `SessionKind`, `Expiry` and `LegalHold`; a `Page` of its messages;
@@ -11,7 +12,7 @@ This module loads no LangChain; `torpor.history.adapters.messages` converts Lang
 - **Archiving**: a `Lease` and the `ClaimOutcome` without one, `CommitOutcome`, `EraseOutcome`.
 - **Waking**: a `RestoreTicket` or a `RestoreRefusal`, the `Origin` of a session, and the `RestoreEnd`.
 - **Erasure and legal holds**: a `PurgeTarget`, its `Purging` with a `PurgeOutcome`; `HoldOutcome`, `HoldKind`;
-  `HoldRecords` with a `HoldRecord` for each holder.
+  `HoldRecords` with a `HoldRecord` for each holder; a `StandingHold` of the list of all.
 - **Owners**: a `Caller` names one, or is `ANY_OWNER`; `check_archived` refuses one, `encode_caller` gives the form of
   scripts; `aside_of` knows the id of a session that was put aside; the `AssignOutcome` of giving a session one.
 - **Shards**: a listener's `ShardPoll`, a `ShardOverview` for status, `ShardFigures` with the `COUNTS` of the tally,
@@ -20,12 +21,12 @@ This module loads no LangChain; `torpor.history.adapters.messages` converts Lang
 - **The archive's health**: a worker's `ArchiveNote`, the `ArchiveState`, and `ArchiveHealth` with each
   `WorkerHealth`.
 - **Repair**: `IndexOutcome`, `RebuiltMetadata` and `RejoinOutcome`.
-- **Other libraries' sessions**: `Layout`, the known `FORMATS`, an `Adoption`, and what is `Adoptable`;
+- **Other libraries' sessions**: `Layout`, its `Storage`, the known `FORMATS`, an `Adoption`, and what is `Adoptable`;
   `is_celerys` and `looks_like_torpors` tell by a key's name whose it is, and `check_return_key` refuses
   both; sessions go back below the `RETURN_PREFIX`.
-- **A deployment**: the `Identity` that Redis has recorded, and its `Policies`; `DEFAULT_NAMESPACE`, `MAX_SHARDS`,
-  `MAX_MESSAGE_BYTES` and `MOST_MESSAGE_BYTES`; `check_max_message_bytes`, `check_namespace`, `check_owner` and
-  `check_session_id` raise InvalidArgument.
+- **A deployment**: the `Identity` that Redis has recorded, its `Policies` and its `Compression`;
+  `DEFAULT_NAMESPACE`, `MAX_SHARDS`, `MAX_MESSAGE_BYTES` and `MOST_MESSAGE_BYTES`; `check_max_message_bytes`,
+  `check_namespace`, `check_owner` and `check_session_id` raise InvalidArgument.
 - **Scripts**: `all_scripts` that are run in Redis.
 - **Errors**: all those of `torpor.history.errors`, whose first lines show their tree.
 """
@@ -36,9 +37,11 @@ from torpor.history.clients.connect import connect
 from torpor.history.clients.iam import IamCredentialProvider, application_default, bounded_session
 from torpor.history.clients.request_limits import Limits
 from torpor.history.clients.trust import OwnConnection, is_instances_own
+from torpor.history.compression import Compression
 from torpor.history.elements import is_readable, is_record, parse_json, to_json_line
 from torpor.history.errors import (
     ClientMismatch,
+    DictionaryUnknown,
     InvalidArgument,
     InvalidExpiry,
     InvalidOwner,
@@ -72,7 +75,7 @@ from torpor.history.errors import (
 )
 from torpor.history.expiry import Expiry
 from torpor.history.formats.known import FORMATS
-from torpor.history.formats.layout import Layout
+from torpor.history.formats.layout import Layout, Storage
 from torpor.history.formats.reserved import RETURN_PREFIX, check_return_key, is_celerys
 from torpor.history.keys import (
     DEFAULT_NAMESPACE,
@@ -106,6 +109,7 @@ from torpor.history.outcomes import (
     RestoreEnd,
     RestoreRefusal,
     RestoreTicket,
+    StandingHold,
 )
 from torpor.history.overview import (
     COUNTS,
@@ -136,7 +140,7 @@ from torpor.history.session import (
     SessionKind,
     Status,
 )
-from torpor.history.store import AsyncSessionStore, PurgeLock, SessionOperations, SessionStore
+from torpor.history.store import AsyncSessionStore, SessionOperations, SessionStore, WorkLock
 
 __all__ = [
     "ANY_OWNER",
@@ -158,6 +162,8 @@ __all__ = [
     "ClaimOutcome",
     "ClientMismatch",
     "CommitOutcome",
+    "Compression",
+    "DictionaryUnknown",
     "Ending",
     "EraseOutcome",
     "Expiry",
@@ -194,7 +200,6 @@ __all__ = [
     "PermanentError",
     "Policies",
     "PoliciesUnreadable",
-    "PurgeLock",
     "PurgeOutcome",
     "PurgeTarget",
     "Purging",
@@ -222,10 +227,13 @@ __all__ = [
     "ShardOverview",
     "ShardPoll",
     "StagingLost",
+    "StandingHold",
     "Status",
+    "Storage",
     "TorporError",
     "TranscriptChanged",
     "TransientError",
+    "WorkLock",
     "WorkerHealth",
     "all_scripts",
     "application_default",

@@ -15,6 +15,7 @@ import redis
 
 from support.clusters import start_cluster
 from support.command import Torpor, command
+from support.compressing import compress_everything
 from support.emulator import new_bucket, storage_emulator
 from support.identity import bind
 from support.servers import KIND, KINDS, RedisServer, as_memorystore_allows, start_redis
@@ -35,11 +36,14 @@ hypothesis.settings.load_profile("busy")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--write-tables", action="store_true", help="Write the tables that tests see into the docs.")
+    parser.addoption("--compression", action="store_true", help="Have deployments compress their messages.")
     parser.addoption("--server", choices=KINDS, default="redis", help="The kind of server that has the sessions.")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     os.environ[KIND] = config.getoption("--server")
+    if config.getoption("--compression"):
+        compress_everything()
     config.addinivalue_line("markers", "slow: takes seconds, for its processes or its size; `make slow` runs it")
     config.addinivalue_line("markers", "single_node: needs a feature that a Cluster does not have")
 

@@ -71,12 +71,12 @@ class _WatchingStep(bootsteps.StartStopStep):  # type: ignore[misc] # Celery is 
     requires = ("celery.worker.components:Pool",)
     _watching: Sequence[_Watching] = ()  # Celery also stops a step that has never started
 
-    def start(self, _worker: Any) -> None:
+    def start(self, worker: Any) -> None:
         settings = _settings()
         _warn_of_broker(settings)
         watching: list[_Watching] = [
             *_monitor(settings),
-            presence.of_worker(lambda: connect(settings), _in_work),
+            presence.of_worker(lambda: connect(settings), _in_work, worker.concurrency or 1),
             Reliever(settings),
         ]
         if settings.listen:

@@ -2,6 +2,7 @@
 
 TorporError
 ├── TransientError
+│   ├── AuditUnwritten        the archive can't take what a person is about to do, so it was not done
 │   ├── PurgeOvertaken        another worker carries the same purge out
 │   └── ArchiveUnavailable    the bucket or folder can't be reached or can't serve now: no session's fault
 │       └── ArchiveMisconfigured  it is missing or refuses every request until someone changes a setting
@@ -16,9 +17,10 @@ TorporError
     ├── ArchiveRefused        a retention policy, a hold or a missing permission of the archive forbids it
     ├── ObjectNotFound        the archive has no object of this name
     ├── PurgeNotFound         there is no purge of this id
+    ├── JobNotFound           there is no job of this id
     ├── HoldNotFound          there is no such legal hold to release
     ├── OwnerNotFound         nothing is known of an owner whose sessions are to be purged
-    ├── DocumentDamaged       an order, inventory or receipt of a purge is damaged
+    ├── DocumentDamaged       a document of a purge, of a job or of the audit trail is damaged
     ├── DeploymentMismatch    Redis and the archive do not belong to one deployment
     │   └── ArchiveTaken      the archive belongs to a deployment of another namespace
     └── ImportFailed          a line of an import file is wrong
@@ -37,6 +39,10 @@ class ArchiveUnavailable(TransientError):
 
 class ArchiveMisconfigured(ArchiveUnavailable):
     """The archive is missing or refuses every request, until someone changes a setting; no session's fault either."""
+
+
+class AuditUnwritten(TransientError):
+    """The audit trail can't be written, and the deployment requires it; nothing was done."""
 
 
 class PurgeOvertaken(TransientError):
@@ -91,6 +97,10 @@ class PurgeNotFound(PermanentError, LookupError):
     """There is no purge of this id."""
 
 
+class JobNotFound(PermanentError, LookupError):
+    """There is no job of this id."""
+
+
 class HoldNotFound(PermanentError, LookupError):
     """There is no such legal hold to release."""
 
@@ -100,7 +110,7 @@ class OwnerNotFound(PermanentError, LookupError):
 
 
 class DocumentDamaged(PermanentError):
-    """An order, inventory or receipt of a purge is damaged."""
+    """A document of a purge, a job or the audit trail is damaged: its order, what it is for, or what it has left."""
 
 
 class DeploymentMismatch(PermanentError):

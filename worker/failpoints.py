@@ -27,6 +27,8 @@ class Failpoint(StrEnum):
     ERASE_DELETED = "erase.deleted"
     ERASE_DONE = "erase.done"
     ERASE_NOTED = "erase.noted"
+    ANSWER_COPIED = "answer.copied"
+    AUDIT_BEGUN = "audit.begun"
     HOLD_APPLIED = "hold.applied"
     RESTORE_BEGUN = "restore.begun"
     RESTORE_STAGED = "restore.staged"
@@ -41,6 +43,13 @@ class Failpoint(StrEnum):
     PURGE_ERASED = "purge.erased"
     PURGE_REMOVED = "purge.removed"
     PURGE_RECEIPTED = "purge.receipted"
+    JOB_LISTED = "job.listed"
+    JOB_COMPLETE = "job.complete"
+    JOB_WORKED = "job.worked"
+    JOB_DONE = "job.done"
+    JOB_CONCLUDED = "job.concluded"
+    JOB_TIDIED = "job.tidied"
+    CANCEL_MARKED = "cancel.marked"
 
 
 def _ignore(_: Failpoint) -> None:

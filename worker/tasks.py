@@ -13,6 +13,7 @@ from celery.states import SUCCESS
 
 from torpor.history.protocol import InvalidArgument, PermanentError, SessionNotFound, TorporError
 from torpor.worker.archive import names
+from torpor.worker.bulk.works import WORKS
 from torpor.worker.deployment.celery_config import HINT_SECONDS
 from torpor.worker.deployment.events import record_measures
 from torpor.worker.deployment.services import Services
@@ -22,6 +23,7 @@ from torpor.worker.erasure import purge as purging
 from torpor.worker.erasure.inventory import Tally
 from torpor.worker.erasure.order import Order, Scope
 from torpor.worker.errors import DeploymentMismatch, OwnerNotFound
+from torpor.worker.jobs import turns
 from torpor.worker.logs import outages
 from torpor.worker.monitoring import presence
 from torpor.worker.sleep import attempt
@@ -156,9 +158,9 @@ def purge_idle(
 @_task(name="torpor.sweep_purges")
 def sweep_purges() -> int:
     """Send a task for each unfinished purge that nobody is working on; returns how many were sent."""
-    found = list(orders.open_objects(services()))
+    found = list(orders.ORDERS.open(services().archive))
     presence.note_purges_and_holds(services(), found)
-    purges = (names.purge_of(each.name) for each in found)
+    purges = (names.PURGES.job_of(each.name) for each in found)
     waiting = [each for each in purges if not services().sessions.purge_progress(each)[0]]
     for purge_id in waiting:
         purge.apply_async(args=[purge_id], expires=HINT_SECONDS, retry=False)
@@ -169,6 +171,28 @@ def sweep_purges() -> int:
 def purge(purge_id: str) -> dict[str, Any]:
     """Continue a purge; returns its state."""
     return _carry_out(purge_id)
+
+
+@_task(name="torpor.sweep_jobs")
+def sweep_jobs() -> int:
+    """Send a task for each turn in a job that nobody takes, as many as the workers have processes; returns how many."""
+    found = list(turns.free(services(), presence.processes(services())))
+    for job_id, slot in found:
+        _send_turn(job_id, slot)
+    return len(found)
+
+
+@_task(name="torpor.job")
+def job(job_id: str, slot: int) -> bool:
+    """Take a turn in a job; True if another one is sent, because there is more to do."""
+    more = turns.take(services(), WORKS, job_id, slot)
+    if more:
+        _send_turn(job_id, slot)
+    return more
+
+
+def _send_turn(job_id: str, slot: int) -> None:
+    job.apply_async(args=[job_id, slot], expires=HINT_SECONDS, retry=False)
 
 
 def _purge(task: Task, record_nothing_found: bool, *, scope: str, **fields: Any) -> dict[str, Any]:  # noqa: FBT001

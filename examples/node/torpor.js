@@ -27,10 +27,11 @@ export class Torpor {
    */
   static async open(client, scripts, { broker = client, namespace = "torpor", wakeSeconds = 20, signing } = {}) {
     const torpor = new Torpor();
-    const fields = ["shards", "idle", "max_age", "policies", "require_owner"];
-    const [shards, idle, maxAge, policies, requireOwner] = await client.hmGet(`${namespace}:config`, fields);
+    const fields = ["shards", "idle", "max_age", "policies", "require_owner", "dictionary"];
+    const [shards, idle, maxAge, policies, requireOwner, dictionary] = await client.hmGet(`${namespace}:config`, fields);
     if (!shards) throw new Refused("unused", "nobody has used this deployment yet: start a worker first");
     if (policies && policies !== "[]") throw new Refused("policies", "this deployment has policies, which need Python");
+    if (dictionary) throw new Refused("compression", "this deployment compresses messages, which needs Python");
     torpor.#config = { shards: Number(shards), defaults: [idle ?? 24 * 3600 * 1000, maxAge ?? ""], requireOwner };
     torpor.#client = client; torpor.#broker = broker; torpor.#scripts = scripts; torpor.#namespace = namespace;
     torpor.#wakeMs = wakeSeconds * 1000; torpor.#signing = signing;

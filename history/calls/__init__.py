@@ -19,6 +19,7 @@ from torpor.history.calls.adoption import (
 from torpor.history.calls.archiving import attempts, commit, note_erased, release, renew, requeue, snapshot
 from torpor.history.calls.call import KEEP, Call, Deployment, Keep
 from torpor.history.calls.configuration import configure
+from torpor.history.calls.documents import find_documents, peek_documents, take_documents
 from torpor.history.calls.emptying import clear, pop
 from torpor.history.calls.erasure import drop_live, purge, rebase
 from torpor.history.calls.events import add_events, archive_health
@@ -41,6 +42,7 @@ from torpor.history.calls.holding import (
     find_release,
     hold,
     hold_owner,
+    list_holds,
     note_hold_applied,
     note_owner_hold,
     note_owner_release,
@@ -59,6 +61,7 @@ from torpor.history.calls.index import (
     poll_shards,
 )
 from torpor.history.calls.owners import assign_owner, owned, set_aside
+from torpor.history.calls.rate import reserve
 from torpor.history.calls.reading import info, read
 from torpor.history.calls.repair import rebuild_metadata, reindex, rejoin
 from torpor.history.calls.restoring import abandon, begin_restore, finish_restore, stage
@@ -109,6 +112,7 @@ __all__ = [
     "end_adoption",
     "end_election",
     "figures",
+    "find_documents",
     "find_hold",
     "find_owner_hold",
     "find_owner_release",
@@ -120,6 +124,7 @@ __all__ = [
     "identify",
     "info",
     "kinds",
+    "list_holds",
     "list_sessions",
     "measures",
     "move_fence",
@@ -133,6 +138,7 @@ __all__ = [
     "note_seen",
     "overview",
     "owned",
+    "peek_documents",
     "peek_list",
     "poll_shards",
     "pop",
@@ -147,6 +153,7 @@ __all__ = [
     "release_hold",
     "renew",
     "requeue",
+    "reserve",
     "rewrite",
     "samples",
     "set_aside",
@@ -154,6 +161,7 @@ __all__ = [
     "snapshot",
     "stage",
     "stage_return",
+    "take_documents",
     "take_list",
     "update",
     "waiting_since",

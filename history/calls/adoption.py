@@ -36,7 +36,7 @@ def peek_list(
                 raise too_large(key, int(position), max_bytes)
         mark, total, ttl, *messages = reply
         token = mark.rpartition(b":")[0].decode() or None
-        return Look(token, int(total), _to_idle(int(ttl)), start, messages)
+        return Look(token, int(total), idle_of(int(ttl)), start, messages)
 
     return Call(
         script("peek_list"),
@@ -123,7 +123,7 @@ def adopt(
             span_ms(given.retention),
             deployment.caller(owner),
             int(allow_reuse),
-            *messages,
+            *deployment.stored(messages),
         ],
         decode,
     )
@@ -190,7 +190,7 @@ def give_back(namespace: str, key: bytes, token: bytes, total: int, ttl: timedel
     return Call(script("give_back"), [returning_key(namespace, key, token), key], [total, span_ms(ttl)], decode)
 
 
-def _to_idle(ttl_ms: int) -> timedelta | None:
+def idle_of(ttl_ms: int) -> timedelta | None:
     """The idle timeout for a remaining TTL, rounded up to whole seconds; None if the key had no TTL."""
     seconds = min(max(1, -(-ttl_ms // 1000)), MAX_EXPIRY // timedelta(seconds=1))
     return None if ttl_ms < 0 else timedelta(seconds=seconds)

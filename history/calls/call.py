@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypeVar
 
+from torpor.history.compression import Compression, to_stored
 from torpor.history.errors import OwnerRequired
 from torpor.history.expiry import DEFAULT_IDLE, Expiry
 from torpor.history.keys import Keyspace
@@ -43,6 +44,7 @@ class Deployment:
     `retention` is how long the archive keeps a session, None for ever. It is known only if a worker has recorded it
     (`retention_known`). `recorded` is False until the first use of the namespace has recorded the shard count.
     `id` and `archive` are the deployment's id and the URL of its archive. `owner_required`: callers must name an owner.
+    `compression` is how new messages are written; all are read, however they were written.
     `fence` has the last tokens of its fence, newest last. `read_at` is Redis's time at the reading. `kinds_counted` is
     False if the deployment had sessions before the shards counted them by kind, and nobody has counted those since.
     """
@@ -58,6 +60,7 @@ class Deployment:
     archive: str | None = None
     owner_required: bool = False
     fence: Sequence[FenceToken] = ()
+    compression: Compression = Compression.NONE
     read_at: datetime | None = field(default=None, compare=False, repr=False)
     kinds_counted: bool = field(default=True, compare=False)
 
@@ -65,6 +68,10 @@ class Deployment:
     def defaults(self) -> tuple[bytes | int, bytes | int]:
         """Default idle timeout and maximum age, as script arguments (ms)."""
         return span_ms(self.idle), span_ms(self.max_age)
+
+    def stored(self, elements: Iterable[bytes]) -> list[bytes]:
+        """Elements as the deployment has them in Redis, as script arguments."""
+        return to_stored(elements, self.compression)
 
     def resolve(self, session_id: str, owner: Caller, own: Expiry) -> Expiry:
         """The expiry of a session for which an application asks `own`, within the policies."""

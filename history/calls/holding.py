@@ -11,19 +11,22 @@ from torpor.history.calls.call import Call, Deployment, to_moment, to_ms
 from torpor.history.calls.session_info import to_hold
 from torpor.history.errors import InvalidReason
 from torpor.history.keys import encode_owner, encode_session_id
-from torpor.history.outcomes import HoldOutcome
+from torpor.history.outcomes import HoldKind, HoldOutcome, StandingHold
 from torpor.history.owners import ANY_OWNER, Caller
 from torpor.history.scripts import script
 from torpor.history.session import Lease, LegalHold, SessionInfo
 
 
-def hold(deployment: Deployment, session_id: str, reason: str, *, owner: Caller = None) -> Call[HoldOutcome]:
+def hold(
+    deployment: Deployment, session_id: str, reason: str, *, owner: Caller = None, by: str = ""
+) -> Call[HoldOutcome]:
     """Put a session under a legal hold: it is neither cleared nor purged.
 
-    An erasure that was accepted before goes on. If it is called again, the newer reason counts. Raises InvalidReason,
+    An erasure that was accepted before goes on. `by` says who sets it. If it is called again, the newer reason and the
+    newer `by` count. Raises InvalidReason,
     OwnerMismatch, and SessionNotFound if the session may be asleep and another caller has put it under a hold.
     """
-    return _hold(deployment, session_id, b"set", owner, _encode_reason(reason))
+    return _hold(deployment, session_id, b"set", owner, (_encode_reason(reason), _encode_text(by)))
 
 
 def release_hold(deployment: Deployment, session_id: str, *, owner: Caller = None) -> Call[HoldOutcome]:
@@ -37,10 +40,11 @@ def note_owner_hold(deployment: Deployment, session_id: str) -> Call[HoldOutcome
 
 
 def _hold(
-    deployment: Deployment, session_id: str, what: bytes, owner: Caller, reason: bytes = b""
+    deployment: Deployment, session_id: str, what: bytes, owner: Caller, texts: tuple[bytes, bytes] = (b"", b"")
 ) -> Call[HoldOutcome]:
     session = encode_session_id(session_id)
     keys = deployment.keyspace.of(session)
+    reason, by = texts
 
     def decode(reply: Any) -> HoldOutcome:
         if reply[0] != b"purged":
@@ -50,21 +54,23 @@ def _hold(
     return Call(
         script("hold"),
         [keys.messages(session), keys.metadata(session), keys.due, keys.tally, keys.holds],
-        [session, what, reason, deployment.caller(owner)],
+        [session, what, reason, deployment.caller(owner), by],
         decode,
         repeatable=what != b"release",  # sent again, it would say that there was no hold
     )
 
 
-def hold_owner(deployment: Deployment, shard: int, owner: str, reason: str | None) -> Call[LegalHold | None]:
+def hold_owner(
+    deployment: Deployment, shard: int, owner: str, reason: str | None, by: str = ""
+) -> Call[LegalHold | None]:
     """Put an owner under a legal hold in a shard, or release it with None; returns that hold, None if there was none.
 
-    After a release in all shards, `note_owner_release` comes.
+    `by` says who sets it. After a release in all shards, `note_owner_release` comes.
     """
     return Call(
         script("hold_owner"),
         [deployment.keyspace.shard(shard).holds],
-        [encode_owner(owner), b"" if reason is None else _encode_reason(reason)],
+        [encode_owner(owner), b"" if reason is None else _encode_reason(reason), _encode_text(by)],
         to_hold,
         repeatable=reason is not None,
     )
@@ -118,6 +124,28 @@ def find_owner_hold(deployment: Deployment, session_id: str, owners: Sequence[st
     return Call(script("find_hold"), [keys.holds], [b"", *map(encode_owner, owners)], to_hold)
 
 
+def list_holds(deployment: Deployment, shard: int, cursor: bytes, count: int) -> Call[tuple[bytes, list[StandingHold]]]:
+    """Do one step of a walk over the legal holds in a shard: the next cursor, b"0" at the end, and the holds."""
+
+    def decode(reply: Any) -> tuple[bytes, list[StandingHold]]:
+        cursor, *parts = reply
+        return cursor, [_standing(*each) for each in zip(*(parts[first::5] for first in range(5)), strict=True)]
+
+    return Call(script("list_holds"), [deployment.keyspace.shard(shard).holds], [cursor, count], decode)
+
+
+def _standing(kind: bytes, id: bytes, value: bytes, by: bytes, caller: bytes) -> StandingHold:  # noqa: A002
+    since, _, reason = value.partition(b":")
+    return StandingHold(
+        kind=HoldKind.SESSION if kind == b"s" else HoldKind.OWNER,
+        id=id.decode(errors="replace"),
+        since=to_moment(since),
+        reason=reason.decode(errors="replace"),
+        by=by.decode(errors="replace"),
+        caller=caller[1:].decode(errors="replace") if caller.startswith(b"=") else None,
+    )
+
+
 def note_hold_applied(deployment: Deployment, lease: Lease, info: SessionInfo) -> Call[bool]:
     """Note that a session's objects carry the legal hold in `info`, or none; False if the hold has changed since."""
     session = encode_session_id(lease.session_id)
@@ -133,7 +161,11 @@ def note_hold_applied(deployment: Deployment, lease: Lease, info: SessionInfo) -
 def _encode_reason(reason: str) -> bytes:
     if not isinstance(reason, str) or not reason.strip():
         raise InvalidReason("a legal hold needs a reason, as text")
+    return _encode_text(reason)
+
+
+def _encode_text(text: str) -> bytes:
     try:
-        return reason.encode()
+        return text.encode()
     except UnicodeEncodeError as exc:
-        raise InvalidReason("the reason has a lone surrogate, which has no UTF-8 form") from exc
+        raise InvalidReason("the text has a lone surrogate, which has no UTF-8 form") from exc

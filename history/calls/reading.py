@@ -7,6 +7,7 @@ from typing import Any
 from torpor.history.calls import refusals
 from torpor.history.calls.call import PAGE_MESSAGES, Call, Deployment
 from torpor.history.calls.session_info import to_session_info
+from torpor.history.compression import from_stored
 from torpor.history.keys import encode_session_id
 from torpor.history.owners import Caller
 from torpor.history.scripts import script
@@ -37,7 +38,9 @@ def read(
             return None
         refusals.check(session_id, owner, reply)
         epoch, restored_count, total, complete, first, *messages = reply
-        return Page(int(epoch), int(restored_count), int(total), int(first), messages, complete=complete == b"1")
+        return Page(
+            int(epoch), int(restored_count), int(total), int(first), from_stored(messages), complete=complete == b"1"
+        )
 
     return Call(
         script("read"),

@@ -73,7 +73,7 @@ def stage(
     return Call(
         script("stage"),
         [keys.messages(session), keys.metadata(session), keys.due, keys.staging(session, ticket.token)],
-        [session, ticket.token, span_ms(lease), staged, *deployment.defaults, *messages],
+        [session, ticket.token, span_ms(lease), staged, *deployment.defaults, *deployment.stored(messages)],
         decode,
     )
 

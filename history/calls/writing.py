@@ -78,7 +78,7 @@ def append(
             int(only_new),
             int(allow_reuse),
             int(only_known),
-            *messages,
+            *deployment.stored(messages),
         ],
         decode,
     )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 from torpor.history.elements import Shape
 from torpor.history.errors import InvalidArgument
 from torpor.history.formats.community import Community
 from torpor.history.formats.langchain_js import LangChainJs
+from torpor.history.formats.langchain_redis import LangChainRedis
 from torpor.history.formats.layout import Layout
 from torpor.history.formats.llamaindex import LlamaIndex
 from torpor.history.formats.memorystore import Memorystore
@@ -19,6 +21,7 @@ FORMATS: Mapping[str, Layout] = MappingProxyType(
         "memorystore": Memorystore(),
         "community": Community(),
         "langchain-js": LangChainJs(),
+        "langchain-redis": LangChainRedis(),
         "llamaindex": LlamaIndex(),
         "openai-agents": OpenAIAgents(),
     }
@@ -39,8 +42,17 @@ def recorded(elements: str, prefix: str, *, newest_first: bool) -> Layout:
 
 def other_format(layout: Layout, key: bytes) -> str | None:
     """The name of the known format that a key belongs to by its name, if its prefix is longer than the layout's."""
-    longer = (name for name, each in FORMATS.items() if len(each.prefix) > len(layout.prefix))
-    return next((name for name in longer if FORMATS[name].claims(key)), None)
+    alike = [(name, each) for name, each in FORMATS.items() if each.storage is layout.storage]
+    longer = (name for name, each in alike if len(each.prefix) > len(layout.prefix) and each.claims(key))
+    return next(longer, None)
+
+
+def stored_otherwise(layout: Layout) -> Iterator[tuple[str, Layout]]:
+    """The formats whose messages may stand below the prefix that an application has named, in another storage."""
+    if type(layout) is Layout and layout.prefix:
+        for name, each in FORMATS.items():
+            if each.storage is not layout.storage:
+                yield name, replace(each, prefix=layout.prefix)
 
 
 def to_layout(layout: str | Layout, reader: Shape) -> Layout:

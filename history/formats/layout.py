@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import ClassVar
 
 from torpor.history.elements import Shape, has_message_outline, is_message, parse_json, shape, to_json_line
 from torpor.history.errors import InvalidArgument, InvalidSessionId, MessageCorrupt, NotAdoptable
+from torpor.history.formats.glob import escaped
 from torpor.history.formats.original import original_of, without_original
 from torpor.history.keys import encode_session_id
 from torpor.history.limits import is_too_deep
 
-_GLOB = re.compile(rb"[*?\[\]\\]")
+
+class Storage(StrEnum):
+    """Where a library has the messages of a session, as Redis's TYPE names it."""
+
+    LIST = "list"
+    DOCUMENTS = "ReJSON-RL"  # one JSON document a message
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,9 @@ class Layout:
     elements: ClassVar[str] = "langchain"
     # What a refusal says of an element that is not of this format.
     no_element: ClassVar[str] = "not all of it is LangChain messages"
+    storage: ClassVar[Storage] = Storage.LIST
+    # False if sessions can only be adopted.
+    gives: ClassVar[bool] = True
     # Which framework reads the session.
     shape: ClassVar[Shape] = Shape.MESSAGE
     # False if two formats have lists of the same name, in the one order and in the other.
@@ -88,7 +97,19 @@ class Layout:
 
     def pattern(self, match: str) -> bytes:
         """The pattern for SCAN that finds the keys whose session ids match the glob-style pattern `match`."""
-        return _GLOB.sub(rb"\\\g<0>", self.prefix.encode()) + encode_text(match, "pattern")
+        return escaped(self.prefix.encode()) + encode_text(match, "pattern")
+
+    def stored_pattern(self, match: str) -> bytes:
+        """The pattern for SCAN that finds what is stored: as `pattern`, unless a session has a key for each message."""
+        return self.pattern(match)
+
+    def session_key(self, key: bytes, match: str = "*") -> bytes | None:  # noqa: ARG002 - for documents
+        """The `key` of the session to which a stored key belongs, if its id matches the pattern; None if not."""
+        return key
+
+    def query(self, session_id: str) -> bytes:
+        """The query of a search for the session's documents, which may find others too."""
+        raise NotImplementedError
 
     def match(self, pattern: str) -> str:
         """The pattern of the session ids whose keys match a pattern; all session ids if the prefix is not in it."""

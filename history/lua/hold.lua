@@ -12,6 +12,7 @@
 -- ARGV[2] 'set' | 'release' | 'owner' the hold of its owner was set or released
 -- ARGV[3] the reason of a hold that is set
 -- ARGV[4] caller
+-- ARGV[5] who sets it, '' if nobody said
 -- Returns {'noted'} | {'none'} there was no hold to release | {'purged'} | {'owner'} another owner's session
 --   | {'unowned'} | {'unknown'} the session may be asleep, and another caller has set its hold
 local session = read_session(KEYS[2])
@@ -26,9 +27,10 @@ if is_unproven and hold and redis.call('HGET', KEYS[5], 'c' .. ARGV[1]) ~= ARGV[
 local now_ms = clock_ms()
 if ARGV[2] == 'set' then
   redis.call('HSET', KEYS[5], 's' .. ARGV[1], int(now_ms) .. ':' .. ARGV[3], 'c' .. ARGV[1], ARGV[4])
+  note_setter(KEYS[5], 's' .. ARGV[1], ARGV[5])
 elseif ARGV[2] == 'release' then
   if not hold then return {'none'} end
-  redis.call('HDEL', KEYS[5], 's' .. ARGV[1], 'c' .. ARGV[1])
+  redis.call('HDEL', KEYS[5], 's' .. ARGV[1], 'c' .. ARGV[1], 'bs' .. ARGV[1])
   note_release(KEYS[5], 'session', ARGV[1], hold:match('^%d+'), now_ms)
 end
 local length = redis.call('LLEN', KEYS[1])

@@ -1,7 +1,7 @@
 -- Put a session aside under another id, because the archive has its id for another owner. It is an ordinary session there,
 -- due now, and keeps its owner, its expiry, its legal hold, and an erasure that is pending.
 -- Atomic: no message is under both ids or under none, and a session that has changed since the caller looked stays.
--- Uses: clock, due, epoch, memory
+-- Uses: clock, due, epoch, legal_hold, memory
 -- Reads: epoch, owner, state
 -- KEYS[1] list    messages
 -- KEYS[2] hash    metadata
@@ -33,7 +33,10 @@ redis.call('ZREM', KEYS[3], ARGV[1])
 set_due(KEYS[3], ARGV[2], clock_ms())
 -- Redis does not tell who set the hold, so it keeps both.
 local hold = redis.call('HGET', KEYS[6], 's' .. ARGV[1])
-if hold then redis.call('HSET', KEYS[6], 's' .. ARGV[2], hold) end
+if hold then
+  redis.call('HSET', KEYS[6], 's' .. ARGV[2], hold)
+  note_setter(KEYS[6], 's' .. ARGV[2], redis.call('HGET', KEYS[6], 'bs' .. ARGV[1]) or '')
+end
 redis.call('UNLINK', KEYS[7]) -- it is made anew from the list
 if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('RENAME', KEYS[1], KEYS[8]) end
 redis.call('RENAME', KEYS[2], KEYS[9])

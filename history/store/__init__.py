@@ -21,14 +21,14 @@ from torpor.history.store.figures import Figures
 from torpor.history.store.identity import Identities
 from torpor.history.store.legal_holds import LegalHolds
 from torpor.history.store.owners import Owners
-from torpor.history.store.purge_lock import PurgeLock, PurgeLocks
 from torpor.history.store.reading import Reading
 from torpor.history.store.repair import Repair
 from torpor.history.store.returning import Returning
 from torpor.history.store.runner import Runner
 from torpor.history.store.single_calls import SingleCalls
+from torpor.history.store.work_lock import WorkLock, WorkLocks
 
-__all__ = ["AsyncSessionStore", "PurgeLock", "SessionOperations", "SessionStore"]
+__all__ = ["AsyncSessionStore", "SessionOperations", "SessionStore", "WorkLock"]
 
 
 class SessionOperations(SingleCalls, Reading, ChangingExpiry, Adopting, Returning):
@@ -49,9 +49,7 @@ class AsyncSessionStore(SessionOperations):
             raise InvalidArgument(f"{type(client).__module__} is a blocking client; this store needs one of asyncio")
 
 
-class SessionStore(
-    SingleCalls, Figures, Archiving, Erasure, PurgeLocks, LegalHolds, Owners, Repair, Events, Identities
-):
+class SessionStore(SingleCalls, Figures, Archiving, Erasure, WorkLocks, LegalHolds, Owners, Repair, Events, Identities):
     """The sessions of one deployment, with a blocking client. Nothing is sent before the first operation.
 
     It is for workers and operators: its operations are for sessions of any owner, unless they are told whose (`owner`).

@@ -4,7 +4,8 @@ The keys of the other library and ours are in different slots, so no script can 
 has five steps, each atomic, and the next adopter continues where the last one stopped:
 
 1. begin_adoption  writes a record of the adoption in our slot; each session has at most one
-2. take_list       renames the other library's list within its slot, and gives it a token
+2. take_list       renames the other library's list within its slot, and gives it a token; take_documents makes such a
+                   list of documents
 3. adopt           appends a page of it to our session and updates the record, both in our slot
 4. delete_taken    deletes the taken list, when all of it is written; delete_companion what that library had beside it
 5. end_adoption    deletes the record
@@ -16,15 +17,14 @@ the record's is a new one, because the record's own list has been written and de
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from torpor.history import calls
 from torpor.history.adoption import Adoptable, Adoption, Look, too_large
 from torpor.history.errors import NotAdoptable, SessionPurged
 from torpor.history.expiry import Expiry
-from torpor.history.formats.known import other_format
+from torpor.history.formats.known import other_format, stored_otherwise
 from torpor.history.formats.layout import Layout, Taken
 from torpor.history.keys import is_torpors_list
 from torpor.history.limits import MAX_MESSAGE_BYTES
@@ -33,6 +33,7 @@ from torpor.history.owners import ANY_OWNER, Caller, named_owner
 from torpor.history.session import SessionInfo, Status
 from torpor.history.store.reading import PAGE_BYTES
 from torpor.history.store.runner import Operations, Runner
+from torpor.history.store.sources import Source, source_of
 
 
 class Adopting(Operations):
@@ -85,6 +86,10 @@ class _Adopter:
     allow_reuse: bool = False
     max_bytes: int = MAX_MESSAGE_BYTES
     only_known: bool = False
+    source: Source = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "source", source_of(self.runner, self.session_id, self.layout, self.max_bytes))
 
     async def run(self) -> int:
         """Adopt until the other library has no messages of the session."""
@@ -93,7 +98,7 @@ class _Adopter:
         while found := await self.find():
             adoption = await self._begin()
             if found.token is None and adoption.layout == self.layout:
-                await self._take(found)
+                await self.source.take(found)
             owner = self.owner if adoption.owner is None else adoption.owner
             moved += await replace(self, layout=adoption.layout, owner=owner).carry_on(adoption)
         return moved
@@ -119,6 +124,8 @@ class _Adopter:
         key = self._checked_key()
         order = Order()
         found = await self._peek(0)
+        if not found:
+            await self._check_elsewhere(key)
         while found and found.token is None:
             for position, element in enumerate(found.messages, found.start):
                 taken = self._checked(key, element, position)
@@ -138,6 +145,12 @@ class _Adopter:
         if len(taken.element) > self.max_bytes:  # it was not before it was converted
             raise too_large(key, position, self.max_bytes)
         return taken
+
+    async def _check_elsewhere(self, key: bytes) -> None:
+        """Refuse to find nothing where another format has the session; raises NotAdoptable."""
+        for name, layout in stored_otherwise(self.layout):
+            if await source_of(self.runner, self.session_id, layout, self.max_bytes).peek(0, 1):
+                raise NotAdoptable(key, f"its messages are stored in another way: name the format {name}")
 
     def _checked_key(self) -> bytes:
         """The other library's key; raises NotAdoptable if it is another's, whatever stands there."""
@@ -173,18 +186,22 @@ class _Adopter:
         If the session is in Redis, they may continue it, and then signs do not count.
         """
         layout = self.layout
-        unclear = layout.mistakable and not layout.newest_first and order.may_be_javascripts and not order.seems_right
+        oldest_first = layout.mistakable and not layout.newest_first
+        javascripts = oldest_first and order.are_javascripts and not order.is_right
+        unclear = javascripts or (oldest_first and order.may_be_javascripts and not order.seems_right)
         if (
             not layout.check_order
             or layout.order_is_certain
             or not (order.seems_wrong or unclear)
-            or not (order.is_wrong or await self._info(ANY_OWNER) is None)
+            or not (order.is_wrong or javascripts or await self._info(ANY_OWNER) is None)
         ):
             return
         if not order.seems_wrong:
+            are = "are as LangChain.js writes them"
+            unsure = "show no order, and LangChain.js may have written them"
             raise NotAdoptable(
                 key,
-                "its messages show no order, and LangChain.js may have written them, newest first: name the format "
+                f"its messages {are if javascripts else unsure}, newest first: name the format "
                 "langchain-js, or insist with --force or Layout(..., check_order=False)",
             )
         looks, named = ("oldest", "newest") if layout.newest_first else ("newest", "oldest")
@@ -198,16 +215,7 @@ class _Adopter:
         return await self.runner.perform(calls.info(await self.runner.deployed(), self.session_id, owner=owner))
 
     async def _peek(self, start: int) -> Look | None:
-        return await self.runner.perform(
-            calls.peek_list(
-                self.runner.namespace,
-                self.session_id,
-                self.layout,
-                start,
-                page_bytes=PAGE_BYTES,
-                max_bytes=self.max_bytes,
-            )
-        )
+        return await self.source.peek(start, PAGE_BYTES)
 
     async def _begin(self) -> Adoption:
         new = Adoption.new(self.session_id, self.layout, named_owner(self.owner))
@@ -216,12 +224,6 @@ class _Adopter:
             calls.begin_adoption(
                 deployment, new, owner=self.owner, allow_reuse=self.allow_reuse, only_known=self.only_known
             )
-        )
-
-    async def _take(self, found: Look) -> None:
-        token = os.urandom(8).hex()
-        await self.runner.perform(
-            calls.take_list(self.runner.namespace, self.session_id, self.layout, token, found.stop)
         )
 
     async def _write(self, adoption: Adoption, further: Adoption, look: Look) -> Adoption | None:

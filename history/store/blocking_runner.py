@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from torpor.history.calls import Call, Deployment
 from torpor.history.clients.blocking import run_sync
+from torpor.history.compression import Compression
 from torpor.history.errors import InvalidArgument, RedisUnavailable, TorporError, translate
 from torpor.history.keys import DEFAULT_NAMESPACE
 from torpor.history.policy import Policies
@@ -50,8 +51,9 @@ class BlockingRunner(Runner):
         retention: timedelta | None = None,
         policies: Policies = Policies(),  # noqa: B008 - frozen
         require_owner: bool = False,
+        compression: Compression = Compression.NONE,
     ) -> Deployment:
-        """Record the deployment's default expiry, its policies, and whether each session must have an owner.
+        """Record the default expiry, the policies, whether each session must have an owner, and how to write messages.
 
         Applications see them when they next start.
         """
@@ -62,6 +64,7 @@ class BlockingRunner(Runner):
             retention=retention,
             policies=policies,
             require_owner=require_owner,
+            compression=compression,
         )
         return self._remembered(run_sync(wanted))
 

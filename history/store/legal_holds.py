@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 from torpor.history import calls
 from torpor.history.errors import TorporError
+from torpor.history.outcomes import HoldKind, StandingHold
 from torpor.history.session import HoldRecord, HoldRecords, LegalHold
 from torpor.history.store.blocking_runner import BlockingRunner
 from torpor.history.store.operation import Operation
 
 T = TypeVar("T")
 
+_PAGE = 500
+
 
 class LegalHolds(BlockingRunner):
     """Sets, releases and finds legal holds."""
 
-    def hold_owner(self, owner: str, reason: str | None) -> bool:
+    def hold_owner(self, owner: str, reason: str | None, by: str = "") -> bool:
         """Put an owner under a legal hold, or release it with None; False if there was none to release.
 
         One pipeline, each shard atomic on its own; repeatable. A release is noted when all shards have released the
         hold. Call `note_owner_holds` for the owner's sessions afterwards. Raises InvalidOwner and InvalidReason.
         """
         shards = range(self._recorded.keyspace.shards)
-        outcomes = self.run_many([calls.hold_owner(self._recorded, shard, owner, reason) for shard in shards])
+        outcomes = self.run_many([calls.hold_owner(self._recorded, shard, owner, reason, by) for shard in shards])
         holds = [hold for hold in map(_or_raise, outcomes) if hold]
         if reason is None and holds:
             self.run(calls.note_owner_release(self._recorded, owner, max(hold.since for hold in holds)))
@@ -34,6 +37,26 @@ class LegalHolds(BlockingRunner):
         """Have the worker set or release the holds of these sessions' objects, as their owner's; one pipeline."""
         for outcome in self.run_many([calls.note_owner_hold(self._recorded, session) for session in session_ids]):
             _or_raise(outcome)
+
+    def standing_holds(self) -> Iterator[StandingHold]:
+        """Walk the legal holds in force, shard by shard, each once; an owner's stands in every shard.
+
+        Costs time with each hold, and an owner's in each shard. Has the owners in memory, and the sessions of a shard.
+        """
+        deployment = self.deployment
+        owners: set[str] = set()
+        for shard in range(deployment.keyspace.shards):
+            sessions: set[str] = set()
+            cursor = b"0"
+            while True:
+                cursor, holds = self.run(calls.list_holds(deployment, shard, cursor, _PAGE))
+                for hold in holds:
+                    seen = owners if hold.kind is HoldKind.OWNER else sessions
+                    if hold.id not in seen:
+                        seen.add(hold.id)
+                        yield hold
+                if cursor == b"0":
+                    break
 
     def find_holds(self, sessions: Sequence[tuple[str, Sequence[str]]]) -> list[LegalHold | None]:
         """The legal hold of each session, its own or that of one of its owners; one pipeline."""

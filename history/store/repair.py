@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from torpor.history import calls
-from torpor.history.formats.layout import Layout, encode_text
+from torpor.history.clients.blocking import run_sync
+from torpor.history.errors import RedisRefused
+from torpor.history.formats.layout import Layout, Storage, encode_text
 from torpor.history.keys import adopted_key, adopting_pattern, own_keys, single_keys
 from torpor.history.limits import MAX_MESSAGE_BYTES
 from torpor.history.store.blocking_runner import BlockingRunner
 from torpor.history.store.operation import Operation
+from torpor.history.store.sources import source_of
 
 # How much of a list is read to tell its format.
 _LOOK_BYTES = 4096
@@ -55,26 +58,37 @@ class Repair(BlockingRunner):
         for name in self._scan(adopting_pattern(self._namespace, pattern)):
             yield adopted_key(name)
         ours = own_keys(self._namespace)
-        yield from (key for key in self._scan(pattern) if not ours.match(key))
+        kind = None if layout.storage is Storage.LIST else layout.storage
+        stored = self._scan(layout.stored_pattern(match), kind)
+        named = (layout.session_key(key, match) for key in stored if not ours.match(key))
+        yield from (key for key in named if key is not None)
 
-    def lists(self, pattern: str) -> Iterator[bytes]:
-        """Walk the lists, other than Torpor's, whose keys match a glob-style pattern; a key may come twice."""
+    def stored(self, pattern: str, storage: Storage) -> Iterator[bytes]:
+        """Walk the keys of a type, other than Torpor's, that match a glob-style pattern; a key may come twice."""
         ours = own_keys(self._namespace)
-        yield from (key for key in self._scan(encode_text(pattern, "pattern"), "list") if not ours.match(key))
+        yield from (key for key in self._scan(encode_text(pattern, "pattern"), storage) if not ours.match(key))
 
-    def seems_of(self, session_id: str, layout: Layout) -> bool:
-        """True if the oldest messages of another library's session show that they are of this format.
+    def seems_of(self, session_id: str, layout: Layout) -> bool | None:
+        """True if the oldest messages of another library's session show that they are of this format; None if unsure.
 
         Reads one small page. Raises NotAdoptable.
         """
-        limits = {"page_bytes": _LOOK_BYTES, "max_bytes": MAX_MESSAGE_BYTES}
-        found = self.run(calls.peek_list(self._namespace, session_id, layout, 0, **limits))
-        return found is not None and bool(found.messages) and all(map(layout.knows, found.messages))
+        source = source_of(self, session_id, layout, MAX_MESSAGE_BYTES)
+        found = run_sync(source.peek(0, _LOOK_BYTES))
+        if not (found and found.messages):
+            return False
+        if all(map(layout.knows, found.messages)):
+            return True
+        return None if all(layout.take(each) for each in found.messages) else False
 
     def _scan(self, pattern: bytes, kind: str | None = None) -> Iterator[bytes]:
-        with self._kind.translated:
-            for key in self._client.scan_iter(pattern, count=1000, _type=kind):
-                yield key if isinstance(key, bytes) else key.encode()
+        try:
+            with self._kind.translated:
+                for key in self._client.scan_iter(pattern, count=1000, _type=kind):
+                    yield key if isinstance(key, bytes) else key.encode()
+        except RedisRefused as error:
+            if "unknown type name" not in str(error):  # Valkey's, which has no modules' types
+                raise
 
     reindex = Operation(calls.reindex)
     rebuild_metadata = Operation(calls.rebuild_metadata)

@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 from torpor.history import calls
 from torpor.history.calls import KEEP, Deployment, Keep
 from torpor.history.clients.kinds import address_of
+from torpor.history.compression import Compression
 from torpor.history.errors import ShardCountMismatch
 from torpor.history.keys import DEFAULT_NAMESPACE, DEFAULT_SHARDS, check_namespace, check_shards
 from torpor.history.overview import Identity
@@ -82,6 +83,7 @@ class Runner(Sender):
         retention: timedelta | Keep | None = KEEP,
         policies: Policies | None = None,
         require_owner: bool | None = None,
+        compression: Compression | None = None,
     ) -> Deployment:
         shards = self._shards or DEFAULT_SHARDS
         wanted = calls.configure(
@@ -92,6 +94,7 @@ class Runner(Sender):
             retention=retention,
             policies=policies,
             require_owner=require_owner,
+            compression=compression,
             record=record,
         )
         return await self.perform(wanted)

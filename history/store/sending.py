@@ -35,6 +35,11 @@ class Sender:
         """True if the client is one of asyncio."""
         return self._kind.asynchronous
 
+    @property
+    def cluster(self) -> bool:
+        """True if the client is one of a Cluster."""
+        return self._kind.cluster
+
     async def perform(self, call: Call[T]) -> T:
         """Run one call; a repeatable one is sent again if its reply was lost.
 

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from bench import archiving, celery_share, footprint, index, page, reading, restoring, threads, writing
+from bench import archiving, celery_share, compressing, footprint, index, page, reading, restoring, threads, writing
 from bench.harness import Bench, Result, Row, measure, profile
 from support.emulator import storage_emulator
 from support.servers import start_redis
@@ -28,7 +28,9 @@ from support.waiting import wait_until
 from torpor.history.protocol import SessionStore
 
 ROWS: Sequence[Row] = [
-    row for group in (writing, reading, footprint, index, archiving, restoring, celery_share) for row in group.ROWS
+    row
+    for group in (writing, reading, footprint, compressing, index, archiving, restoring, celery_share)
+    for row in group.ROWS
 ]
 
 # They have a part of the page for themselves.

@@ -47,9 +47,9 @@ def memory(bench: Bench) -> Iterator[Sides]:
 
         def bytes_each(make: Callable[[redis.Redis, str], Any]) -> float:
             make(client, "first").add_messages(said)  # scripts and configuration are there
-            before = _used(client)
+            before = used_memory(client)
             write(make)
-            taken = _used(client) - before
+            taken = used_memory(client) - before
             client.flushall()
             return taken / sessions
 
@@ -62,7 +62,8 @@ def memory(bench: Bench) -> Iterator[Sides]:
         yield Sides(lambda: bytes_each(_history), lambda: bytes_each(_peer), explain=explain)
 
 
-def _used(client: redis.Redis) -> int:
+def used_memory(client: redis.Redis) -> int:
+    """The bytes that Redis has allocated."""
     memory: Any = client.info("memory")
     return int(memory["used_memory"])
 

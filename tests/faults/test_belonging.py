@@ -27,6 +27,7 @@ RELYING = [
     "purge --owner nobody --yes",
     "purge --idle-for 1s --yes",
     "purge --resume none",
+    "jobs --resume none",
     "hold --session none --reason why",
     "hold --owner nobody --reason why",
     "unhold --session none",
@@ -45,6 +46,7 @@ LOOKING = [
     "bucket",
     "purge-status",
     "receipts",
+    "jobs",
 ]
 # These ask Redis alone, and so work while the archive is down.
 OF_REDIS = ["sessions", "events", "quarantine", "requeue --all", "status --no-archive", "top --once"]

@@ -17,6 +17,7 @@ import requests
 from celery import Celery
 from langchain_core.messages import HumanMessage
 
+from support.foreign import LAYOUTS, Foreign
 from support.identity import bind
 from support.keyspace import raw
 from support.paths import ROOT, TESTS
@@ -26,12 +27,15 @@ from torpor import MemorystoreChatMessageHistory
 from torpor.history.protocol import Status
 from torpor.worker.archive import contents, names
 from torpor.worker.archive.names import FloorName
+from torpor.worker.bulk.adopting import Arguments
 from torpor.worker.deployment.celery_config import make_app
 from torpor.worker.deployment.services import Services, connect
 from torpor.worker.deployment.settings import environment, load_settings
 from torpor.worker.erasure import orders, receipts
 from torpor.worker.erasure.receipt import PurgeState
 from torpor.worker.failpoints import Failpoint
+from torpor.worker.jobs import look
+from torpor.worker.jobs.job import Job, JobState
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.outcome import Outcome
 from torpor.worker.wake.restore import restore_session
@@ -291,6 +295,23 @@ def slept_twice(chat: Chat, messages: int) -> None:
     chat.sleep()
 
 
+def killed_in_job(crew: Crew, chat: Chat, kill: Kill) -> None:
+    layout = LAYOUTS["community"]
+    others = [Foreign(crew.services.sessions.client, layout, f"{chat.session_id}-{number}") for number in range(3)]
+    for other in others:
+        other.add("what is up?", "the sky")
+    deployment = crew.services.sessions.identity().deployment
+    assert deployment
+    job = Job.of("adopt", Arguments(format="community", match=f"{chat.session_id}*"), deployment=deployment)
+    kill(lambda: look.place(crew.services, job))
+    wait_until(
+        lambda: look.standing(crew.services, job.id).state is JobState.COMPLETE, what="the worker goes on with the job"
+    )
+    for other in others:
+        assert len(crew.services.sessions.messages(other.session_id, touch=False)) == 2
+    assert not list(look.open_jobs(crew.services))
+
+
 Scenario = Callable[[Crew, Chat, Kill], None]
 
 SCENARIOS: dict[str, list[Scenario]] = {
@@ -299,12 +320,19 @@ SCENARIOS: dict[str, list[Scenario]] = {
     "restore": [killed_in_restore_and_restored_at_once, killed_in_restore_and_asleep_again],
     "purge": [killed_in_purge],
     "hold": [killed_in_hold],
+    "job": [killed_in_job],
 }
 
 OF_ITS_OWN: dict[Failpoint, list[Scenario]] = {Failpoint.PURGE_TRIMMED: [killed_in_live_purge]}
 
 # One failpoint of each path at which the worker dies with its pool, and one with a bucket as the archive.
-ONE_OF_EACH = {Failpoint.ARCHIVE_SENT, Failpoint.ERASE_DELETED, Failpoint.RESTORE_STAGED, Failpoint.PURGE_LISTED}
+ONE_OF_EACH = {
+    Failpoint.ARCHIVE_SENT,
+    Failpoint.ERASE_DELETED,
+    Failpoint.RESTORE_STAGED,
+    Failpoint.PURGE_LISTED,
+    Failpoint.JOB_WORKED,
+}
 
 # Seen in the other scenario of the same path.
 ENOUGH: set[tuple[str, str, Scenario]] = {

@@ -93,8 +93,11 @@ COMMANDS: dict[str, tuple[set[str], list[list[str]]]] = {
         ],
     ),
     "purge-status": (set(), [[], ["--json"], [NONE]]),
+    "jobs": (set(), [[], ["--json"], [NONE], ["--cancel", NONE]]),
     "receipts": (WHO, [[], ["--json"], [NONE]]),
     "unhold": ({"owner"}, [["--session", HELD], ["--owner", OWNER], ["--owner", OWNER, "--json"]]),
+    "holds": ({"owner", "reason"}, [[], ["--json"]]),
+    "audit": (WHO, [[], ["--json"], ["--owner", OWNER]]),
     "bucket": (set(), [[], ["--json"], ["--apply"]]),
     "events": ({"owner"}, [["-n", "1000"], ["-n", "1000", "--json"]]),
     "quarantine": ({"owner"}, [[], ["--json"]]),
@@ -129,7 +132,7 @@ FILES = {"{good}", "{bad}", "{other}", "{file}", "{folder}", "{out}"}
 APART = {"demo", "worker", "beat", "serve-metrics", "scripts"}
 
 # Tasks whose end Celery does not log, or not if they find nothing to do.
-UNLOGGED = {"torpor.sweep", "torpor.drain", "torpor.sweep_purges", "torpor.expire"}
+UNLOGGED = {"torpor.sweep", "torpor.drain", "torpor.sweep_purges", "torpor.sweep_jobs", "torpor.expire"}
 # Each task: the arguments of its calls, which all have needles where a person has a say.
 TASKS: dict[str, list[tuple[list[Any], dict[str, Any]]]] = {
     "torpor.sweep": [([], {}), ([REASON], {})],
@@ -149,6 +152,8 @@ TASKS: dict[str, list[tuple[list[Any], dict[str, Any]]]] = {
     "torpor.purge_idle": [([86_400], {"owner": OWNER, "reason": REASON}), ([REASON], {"owner": OWNER})],
     "torpor.sweep_purges": [([], {})],
     "torpor.purge": [([NONE], {})],
+    "torpor.sweep_jobs": [([], {})],
+    "torpor.job": [([NONE, 0], {}), ([[REASON], 0], {})],
 }
 
 # Each place beside the commands: the needles that it has.

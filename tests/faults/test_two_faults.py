@@ -159,17 +159,17 @@ WRITERS: dict[str, tuple[str, Callable[[Services], object]]] = {
         names.floor_name("s", 7),
         lambda services: erase.below_floor(services, "s", 7, [], kept=0),
     ),
-    "order": (names.order_name(ORDER.id), lambda services: orders.place(services, ORDER)),
+    "order": (names.PURGES.order(ORDER.id), lambda services: orders.place(services, ORDER)),
     "inventory": (
-        names.inventory_name(ORDER.id, 1),
+        names.PURGES.batch(ORDER.id, 1),
         lambda services: inventory.write(services, ORDER.id, 1, [_found(services)]),
     ),
     "note of a removed inventory": (
-        names.removed_name(ORDER.id, 1),
+        names.PURGES.batch_done(ORDER.id, 1),
         lambda services: inventory.note_removed(services, ORDER.id, 1),
     ),
     "note of all inventories": (
-        names.listed_name(ORDER.id),
+        names.PURGES.listed(ORDER.id),
         lambda services: inventory.complete(services, ORDER.id),
     ),
     "record of the deployment": (

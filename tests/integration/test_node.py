@@ -26,7 +26,7 @@ from support.waiting import wait_until
 from torpor import MemorystoreChatMessageHistory
 from torpor.history.adapters.messages import encode_message
 from torpor.history.policy import Bounds, Policies, Rule
-from torpor.history.protocol import Expiry
+from torpor.history.protocol import Compression, Expiry
 from torpor.worker.deployment.services import Services
 from torpor.worker.wake.restore import RestoreOutcome, restore_for_reader
 
@@ -179,6 +179,12 @@ def test_node_refuses_a_deployment_with_policies(node: Node, deployment: Service
     deployment.sessions.configure(idle=HOUR, max_age=None)
     look_for(deployment, "s")
     assert node.run(appending("s")) == len(SAID), "there are none any more"
+
+
+def test_node_refuses_a_deployment_that_compresses_or_has_once(node: Node, deployment: Services) -> None:
+    for how in (Compression.ZSTD, Compression.NONE):
+        deployment.sessions.configure(idle=HOUR, max_age=None, compression=how)
+        assert refusals(node, appending("s"), reading("s")) == ["compression"] * 2
 
 
 def test_node_is_refused_by_the_owner_of_a_session(node: Node, deployment: Services) -> None:

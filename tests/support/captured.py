@@ -11,13 +11,15 @@ from support.paths import TESTS
 @dataclass(frozen=True)
 class Captured:
     """The elements of one version, by the kind of message; `session` is one list as it stands in Redis, and
-    `after_a_deletion` the same after the library has deleted its first message, if it is known."""
+    `after_a_deletion` the same after the library has deleted its first message, if it is known; `keys`
+    has the keys of the messages of the session, if each has one."""
 
     name: str
     packages: dict[str, str]
     elements: dict[str, bytes] = field(repr=False)
     session: list[bytes] = field(repr=False)
     after_a_deletion: list[bytes] = field(repr=False)
+    keys: list[bytes] = field(repr=False)
 
 
 def captured(folder: str) -> list[Captured]:
@@ -30,6 +32,7 @@ def captured(folder: str) -> list[Captured]:
             {kind: element.encode() for kind, element in value["elements"].items()},
             [element.encode() for element in value["list"]],
             [element.encode() for element in value.get("after_a_deletion", [])],
+            [key.encode() for key in value.get("keys", [])],
         )
         for name, value in found
     ]
@@ -37,3 +40,4 @@ def captured(folder: str) -> list[Captured]:
 
 LANGCHAIN_JS = captured("langchain-js")
 LLAMAINDEX = captured("llamaindex")
+LANGCHAIN_REDIS = captured("langchain-redis")

@@ -86,7 +86,7 @@ class ObservedArchive:
         held: bool = False,
         confirm: Confirm | None = None,
     ) -> StoredObject:
-        segment = name.endswith(".jsonl.gz") and not name.startswith(names.RECEIPTS)
+        segment = name.endswith(".jsonl.gz") and not name.startswith(names.PURGES.work)
         return self._make(
             "put segment" if segment else "put marker",
             name,

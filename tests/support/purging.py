@@ -37,7 +37,7 @@ def of_sessions(services: Services) -> list[str]:
     return [
         stored.name
         for stored in services.archive.list("v1/", generations=True)
-        if not stored.name.startswith((names.DEPLOYMENT, names.IDENTITIES, names.ORDERS, names.RECEIPTS))
+        if not stored.name.startswith((names.DEPLOYMENT, names.IDENTITIES, names.PURGES.orders, names.PURGES.work))
     ]
 
 

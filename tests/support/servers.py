@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -86,16 +87,22 @@ class RedisServer:
         self.process.wait()
 
 
-def start_redis(folder: Path, *options: str, port: int | None = None, loaded: bool = True) -> RedisServer:
-    """A server of the kind that `--server` names, on its own and with an administrator's rights.
+def start_redis(
+    folder: Path,
+    *options: str,
+    port: int | None = None,
+    loaded: bool = True,
+    binary: str | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> RedisServer:
+    """A server of the kind that `--server` names, on its own and with an administrator's rights, or another `binary`.
 
     Returns when it has loaded its data, or when it has logged that it can't.
     """
     port = port or free_port()
+    command = [binary or server_binary(), "--port", str(port), "--save", "", "--dir", str(folder), *options]
     with (folder / "redis.log").open("ab") as log:
-        process = subprocess.Popen(
-            [server_binary(), "--port", str(port), "--save", "", "--dir", str(folder), *options], stdout=log, stderr=log
-        )
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
     server = RedisServer(port, process)
 
     def answers() -> bool:

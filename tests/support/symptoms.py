@@ -134,7 +134,7 @@ def unreadable_message(world: World) -> None:
 
 
 def damaged_order(world: World) -> None:
-    put(world.services.archive, names.order_name(PURGE), b"no order")
+    put(world.services.archive, names.PURGES.order(PURGE), b"no order")
 
 
 def behind(world: World) -> None:

@@ -10,6 +10,16 @@
 <prefix>/v1/receipts/<purge>/listed                                all of the purge's inventories are written
 <prefix>/v1/receipts/<purge>/receipt.json                          the receipt
 
+<prefix>/v1/audit/<day>/<entry>/begun.json                         what somebody is about to do, in the audit trail
+<prefix>/v1/audit/<day>/<entry>/ended.json                         how it has ended
+
+<prefix>/v1/job-orders/<job>.json                                  the order of a job that is not finished
+<prefix>/v1/jobs/<job>/<number>.jsonl.gz                           a batch: the units that are worked on together
+<prefix>/v1/jobs/<job>/<number>.done                               that batch was done once, and what came of it
+<prefix>/v1/jobs/<job>/listed                                      all of the job's batches are written
+<prefix>/v1/jobs/<job>/canceled                                    the job ends without the rest of them
+<prefix>/v1/jobs/<job>/result.json                                 the result
+
 <prefix>/v1/deployment                                             the namespace that owns the archive
 <prefix>/v1/identity/<number>.json                                 the deployment that owns it; the last one counts
 <prefix>/v1/probe                                                  a test object, there for a moment
@@ -33,8 +43,8 @@ ROOT = "v1"
 DEPLOYMENT = f"{ROOT}/deployment"
 IDENTITIES = f"{ROOT}/identity/"
 PROBE = f"{ROOT}/probe"
-ORDERS = f"{ROOT}/orders/"
-RECEIPTS = f"{ROOT}/receipts/"
+AUDIT = f"{ROOT}/audit/"
+AUDIT_BEGUN, AUDIT_ENDED = "begun.json", "ended.json"
 # The folders of sessions, by the first two digits of the SHA-256 of their ids: names spread over the bucket.
 SPREADS = [f"{ROOT}/{number:02x}/" for number in range(256)]
 # File systems allow 255 bytes for each part of a name, Cloud Storage 1,024 for the whole name.
@@ -45,7 +55,62 @@ _SEGMENT = re.compile(
     rf"(?P<epoch>{_NUMBER})/(?P<start>{_NUMBER})-(?P<stop>{_NUMBER})-(?P<digest>[0-9a-f]{{8}})\.jsonl\.gz"
 )
 _IDENTITY = re.compile(rf"{IDENTITIES}(?P<number>[0-9]{{6}})\.json")
+_AUDIT = re.compile(rf"{AUDIT}(?P<day>[0-9]{{8}})/(?P<audit>(?P=day)[A-Za-z0-9-]{{1,40}})/(?P<part>begun|ended)\.json")
 _FLOOR = re.compile(rf"(?P<epoch>{_NUMBER})/floor")
+
+
+@dataclass(frozen=True, slots=True)
+class JobNames:
+    """The names of the objects of one kind of job. `done` ends the name of what says that a batch was done once."""
+
+    orders: str
+    work: str
+    done: str
+    conclusion: str
+
+    def order(self, job: str) -> str:
+        """The name of the order of a job that is not finished."""
+        return f"{self.orders}{job}.json"
+
+    def folder(self, job: str) -> str:
+        """The prefix of the names of a job's batches and of its conclusion."""
+        return f"{self.work}{job}/"
+
+    def job_of(self, object_name: str) -> str:
+        """The id of the job that an object of this kind belongs to."""
+        if object_name.startswith(self.orders):
+            return object_name.removeprefix(self.orders).removesuffix(".json")
+        return object_name.removeprefix(self.work).partition("/")[0]
+
+    def batch(self, job: str, number: int) -> str:
+        """The name of one of a job's batches. The first is number 1."""
+        return f"{self.folder(job)}{number:06d}.jsonl.gz"
+
+    def batch_done(self, job: str, number: int) -> str:
+        """The name of the object that says that a batch was done once."""
+        return f"{self.folder(job)}{number:06d}.{self.done}"
+
+    def number_of(self, job: str, object_name: str) -> int | None:
+        """The number in the name of a batch, or of the object that says that it was done; None for another name."""
+        number = object_name.removeprefix(self.folder(job)).partition(".")[0]
+        known = [self.batch(job, int(number)), self.batch_done(job, int(number))] if number.isdecimal() else []
+        return int(number) if object_name in known else None
+
+    def listed(self, job: str) -> str:
+        """The name of the empty object that says that all of a job's batches are written."""
+        return f"{self.folder(job)}listed"
+
+    def canceled(self, job: str) -> str:
+        """The name of the empty object that says that a job ends without the rest of its batches."""
+        return f"{self.folder(job)}canceled"
+
+    def result(self, job: str) -> str:
+        """The name of the document that a finished job leaves: of a purge, the receipt."""
+        return f"{self.folder(job)}{self.conclusion}"
+
+
+PURGES = JobNames(f"{ROOT}/orders/", f"{ROOT}/receipts/", "removed", "receipt.json")
+JOBS = JobNames(f"{ROOT}/job-orders/", f"{ROOT}/jobs/", "done", "result.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,41 +211,16 @@ def identity_number(object_name: str) -> int | None:
     return int(match["number"]) if match else None
 
 
-def order_name(purge: str) -> str:
-    """The name of the order of a purge that is not finished."""
-    return f"{ORDERS}{purge}.json"
+def audit_name(audit: str, part: str) -> str:
+    """The name of a part of an entry of the audit trail, AUDIT_BEGUN or AUDIT_ENDED. Names sort by the moments."""
+    return f"{AUDIT}{audit[:8]}/{audit}/{part}"
 
 
-def receipts_of(purge: str) -> str:
-    """The prefix of the names of a purge's receipt and inventories."""
-    return f"{RECEIPTS}{purge}/"
-
-
-def purge_of(object_name: str) -> str:
-    """The id of the purge that an object below ORDERS or RECEIPTS belongs to."""
-    if object_name.startswith(ORDERS):
-        return object_name.removeprefix(ORDERS).removesuffix(".json")
-    return object_name.removeprefix(RECEIPTS).partition("/")[0]
-
-
-def receipt_name(purge: str) -> str:
-    """The name of a purge's receipt."""
-    return f"{receipts_of(purge)}receipt.json"
-
-
-def listed_name(purge: str) -> str:
-    """The name of the empty object that says that all of a purge's inventories are written."""
-    return f"{receipts_of(purge)}listed"
-
-
-def removed_name(purge: str, number: int) -> str:
-    """The name of the empty object that says that an inventory's objects were removed once."""
-    return f"{receipts_of(purge)}{number:06d}.removed"
-
-
-def inventory_name(purge: str, number: int) -> str:
-    """The name of one of a purge's inventories. The first is number 1."""
-    return f"{receipts_of(purge)}{number:06d}.jsonl.gz"
+def audit_of(object_name: str) -> tuple[str, str]:
+    """The entry of the audit trail, and the part of it, in an `audit_name`; no part for another name below AUDIT."""
+    if match := _AUDIT.fullmatch(object_name):
+        return match["audit"], f"{match['part']}.json"
+    return object_name, ""
 
 
 def parse(session_id: str, object_name: str) -> SegmentName | FloorName | None:

@@ -122,7 +122,7 @@ def is_as_written(stored: StoredObject) -> bool:
 
 def damage_of(archive: ArchiveStore, stored: StoredObject) -> str | None:
     """Why a restore could not use the metadata of a segment; None if it could, and for every other object."""
-    if not stored.name.endswith(".jsonl.gz") or stored.name.startswith(names.RECEIPTS):
+    if not stored.name.endswith(".jsonl.gz") or stored.name.startswith((names.PURGES.work, names.JOBS.work)):
         return None
     try:
         SegmentMetadata.read(archive, stored)

@@ -9,7 +9,10 @@ from typing import Annotated
 import typer
 
 from torpor.history.protocol import InvalidArgument, SessionNotFound, TorporError, TransientError
+from torpor.worker.audit.entry import Act
+from torpor.worker.audit.trail import Count, Who
 from torpor.worker.cli import Interrupted, console
+from torpor.worker.cli.audited import audited
 from torpor.worker.cli.shared import JsonLines, services_of, span_of
 from torpor.worker.deployment import identity
 from torpor.worker.deployment.services import Services
@@ -17,7 +20,7 @@ from torpor.worker.erasure import known, orders
 from torpor.worker.erasure import purge as purging
 from torpor.worker.erasure import receipts as receipting
 from torpor.worker.erasure.inventory import Tally
-from torpor.worker.erasure.order import Order, Scope
+from torpor.worker.erasure.order import Order, Scope, check_id
 from torpor.worker.erasure.receipt import PurgeState
 from torpor.worker.erasure.receipts import Standing
 from torpor.worker.erasure.survey import Surveyed
@@ -65,7 +68,9 @@ def purge(
     if resume is not None:
         if session or owner or idle_for or dry_run:
             raise InvalidArgument("--resume continues a purge as it was ordered: give no other option")
-        _tell(_carry_out(services, resume), as_json=as_json)
+        with audited(services, Act.PURGE, Who(requested_by, reason), purge=check_id(resume)) as count:
+            standing = _carry_out(services, resume, count)
+        _tell(standing, as_json=as_json)
         return
     order = Order.of(
         session=session,
@@ -76,6 +81,7 @@ def purge(
         reason=reason,
     )
     if not dry_run:
+        Who(requested_by, reason).check(services)
         adopt.finish(services, order.session)
     known.check(services, order, record_nothing_found=record_nothing_found)
     if dry_run:
@@ -83,7 +89,9 @@ def purge(
         return
     if not yes:
         _confirm(services, order, record_nothing_found=record_nothing_found)
-    _tell(_carry_out(services, orders.place(services, order).id), as_json=as_json)
+    with audited(services, Act.PURGE, Who(requested_by, reason), purge=order.id) as count:
+        standing = _carry_out(services, orders.place(services, order).id, count)
+    _tell(standing, as_json=as_json)
 
 
 def purge_status(
@@ -167,10 +175,12 @@ def _only(values: list[str] | None, option: str) -> str | None:
     return values[0] if values else None
 
 
-def _carry_out(services: Services, purge_id: str) -> Standing:
+def _carry_out(services: Services, purge_id: str, count: Count) -> Standing:
     try:
         with console.working("purging") as status:
-            return purging.carry_out(services, purge_id, lambda tally: status.update(f"purging: {_text(tally)}"))
+            standing = purging.carry_out(services, purge_id, lambda tally: status.update(f"purging: {_text(tally)}"))
+            count.sessions = (standing.receipt.removed if standing.receipt else standing.found).sessions
+            return standing
     except PurgeNotFound:
         raise
     except (TorporError, Interrupted):

@@ -20,12 +20,16 @@ from torpor.history.protocol import (
     SessionNotFound,
     TorporError,
     TranscriptChanged,
+    check_owner,
     check_session_id,
 )
-from torpor.worker.cli import console
+from torpor.worker.audit.entry import Act
+from torpor.worker.audit.trail import Count, Who
+from torpor.worker.cli import answering, console
+from torpor.worker.cli.audited import By, Reason, audited
 from torpor.worker.cli.format import Format
 from torpor.worker.cli.shared import services_of
-from torpor.worker.deployment import catalog
+from torpor.worker.deployment import catalog, identity
 from torpor.worker.deployment.services import Services
 from torpor.worker.transfer import adopt, json_lines, new_folder, output_file
 from torpor.worker.transfer.give_back import check_keys, give_back, returned
@@ -36,6 +40,9 @@ def export(
     context: typer.Context,
     session: Annotated[list[str] | None, typer.Argument(metavar="SESSION", help="Session ids.")] = None,
     *,
+    owner: Annotated[
+        str | None, typer.Option(help="Export all sessions of an owner to the folder --output, with a manifest.")
+    ] = None,
     all_: Annotated[bool, typer.Option("--all", help="Export all sessions, awake and asleep.")] = False,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write to this file instead of standard output.")
@@ -56,6 +63,8 @@ def export(
         ),
     ] = None,
     ttl: Annotated[int | None, typer.Option(help="With --to: the TTL of the keys, in seconds.")] = None,
+    by: By = "",
+    reason: Reason = "",
 ) -> None:
     """Copy sessions to a file, to tables, or back to another library.
 
@@ -68,34 +77,46 @@ def export(
     With --parquet, each message becomes a row of a Parquet file, in a folder for each day. Nothing may be at the place
     yet. All files appear there at the end.
 
+    With --owner, --output is a new folder. It gets the sessions as JSON lines and as text, and a manifest of all that
+    a purge of the owner would find, with counts and SHA-256. The same command continues one that was interrupted.
+
     Before you give sessions back with --to, remove adopt= from the history of your application: it would adopt them
     again. The copies stand below a prefix, so that no session id names a key of another program. A session whose key
     would be one of Torpor's or Celery's is refused, and so is one with a message that the format can't say.
 
     Example: torpor export user-42 -o user-42.jsonl
 
+    Example: torpor export --owner ann -o answers/ann --by dpo@example.com --reason "request 17"
+
     Example: torpor export --all --parquet gs://my-bucket/tables/monday
 
     Example: torpor export --all --to langchain-js
 
     """
-    if bool(session) == all_:
-        raise InvalidArgument("name sessions, or give --all")
+    if [bool(session), all_, owner is not None].count(True) != 1:
+        raise InvalidArgument("name sessions, or an --owner, or give --all")
     if [bool(output), parquet is not None, to is not None, to_memorystore].count(True) > 1:
         raise InvalidArgument("give only one of --output, --parquet, --to and --to-memorystore")
     to = Format.MEMORYSTORE if to_memorystore else to
     if (ttl, prefix) != (None, None) and not to:
         raise InvalidArgument("--ttl and --prefix are for --to")
     expiry = Expiry.of_seconds(ttl)
+    if owner is not None:
+        if output is None:
+            raise InvalidArgument("with --owner, --output names the new folder")
+        answering.answer(services_of(context, identity.require), check_owner(owner), output, Who(by, reason))
+        return
     services = services_of(context)
     named = [check_session_id(each) for each in session or []]
-    failures = _Failures()
-    if to:
-        _return(services, named, returned(FORMATS[to], prefix), expiry, failures)
-    elif parquet is not None:
-        _write_tables(services, named, parquet, failures)
-    else:
-        _write(_lines(services, named) if named else _all_lines(services, failures), output, failures)
+    with audited(services, Act.EXPORT, Who(by, reason), sessions=named) as count:
+        failures = _Failures(count)
+        if to:
+            _return(services, named, returned(FORMATS[to], prefix), expiry, failures)
+        elif parquet is not None:
+            _write_tables(services, named, parquet, failures)
+        else:
+            lines = _lines(services, named, failures) if named else _all_lines(services, failures)
+            _write(lines, output, failures)
 
 
 def _return(services: Services, named: Sequence[str], place: Layout, expiry: Expiry, failures: _Failures) -> None:
@@ -104,16 +125,21 @@ def _return(services: Services, named: Sequence[str], place: Layout, expiry: Exp
     adopt.finish(services)
     for each in named:
         count = give_back(services, each, place, expiry.idle, console.warn)
+        failures.exported.sessions += 1
         console.say(f"given back: {console.one_line(place.key(each).decode())}, {count:,} messages")
     if not named:
         _give_all_back(services, place, expiry, failures)
 
 
 class _Failures:
-    """What could not be exported. Each is printed at once and counted, and the export goes on."""
+    """What could not be exported. Each is printed at once and counted, and the export goes on.
 
-    def __init__(self) -> None:
+    `exported` counts the others.
+    """
+
+    def __init__(self, exported: Count) -> None:
         self.count = 0
+        self.exported = exported
 
     def add(self, what: str, error: TorporError) -> None:
         self.count += 1
@@ -125,16 +151,17 @@ class _Failures:
             raise TorporError(f"{self.count:,} sessions or shards could not be exported{where}")
 
 
-def _lines(services: Services, session_ids: Iterable[str]) -> Iterator[bytes]:
+def _lines(services: Services, session_ids: Iterable[str], failures: _Failures) -> Iterator[bytes]:
     for session_id in session_ids:
         with open_transcript(services, session_id) as transcript:
             yield from json_lines.export_line(session_id, transcript.elements, transcript.owner)
+        failures.exported.sessions += 1
 
 
 def _all_lines(services: Services, failures: _Failures) -> Iterator[bytes]:
     for session_id in catalog.everything(services, failures.add):
         try:
-            yield from _lines(services, [session_id])
+            yield from _lines(services, [session_id], failures)
         except SessionNotFound:
             pass  # purged
         except (PermanentError, TranscriptChanged) as error:
@@ -183,6 +210,7 @@ def _transcripts(services: Services, named: Sequence[str], failures: _Failures) 
         try:
             with open_transcript(services, session_id) as transcript:
                 yield session_id, transcript
+            failures.exported.sessions += 1
         except (SessionNotFound, PermanentError, TranscriptChanged) as error:
             if named:
                 raise
@@ -199,6 +227,7 @@ def _give_all_back(services: Services, place: Layout, expiry: Expiry, failures: 
             try:
                 give_back(services, session_id, place, expiry.idle, console.warn)
                 given += 1
+                failures.exported.sessions += 1
             except SessionExists:
                 there += 1
             except SessionNotFound:

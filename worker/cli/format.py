@@ -11,5 +11,6 @@ class Format(StrEnum):
     MEMORYSTORE = "memorystore"
     COMMUNITY = "community"
     LANGCHAIN_JS = "langchain-js"
+    LANGCHAIN_REDIS = "langchain-redis"
     LLAMAINDEX = "llamaindex"
     OPENAI_AGENTS = "openai-agents"

@@ -7,15 +7,18 @@ from typing import Annotated
 
 import typer
 
+from torpor.worker.audit.entry import Act
+from torpor.worker.audit.trail import Who
 from torpor.worker.cli import console
+from torpor.worker.cli.audited import By, Reason, audited
 from torpor.worker.cli.shared import Json, JsonLines, Session, redis_of, services_of
 
 
-def show(context: typer.Context, session: Session, *, as_json: Json = False) -> None:
+def show(context: typer.Context, session: Session, *, by: By = "", reason: Reason = "", as_json: Json = False) -> None:
     """Print the transcript of a session without waking it.
 
     The messages come from Redis, from the archive, or from both. If one can't be read, its position is shown in its
-    place, and the exit code is 1.
+    place, and the exit code is 1. The audit trail says that the session was shown.
 
     Example: torpor show user-42
     """
@@ -23,7 +26,10 @@ def show(context: typer.Context, session: Session, *, as_json: Json = False) -> 
     from torpor.worker.transfer import json_lines
     from torpor.worker.wake.read import open_transcript
 
-    with open_transcript(services_of(context), check_session_id(session)) as transcript:
+    services = services_of(context)
+    shown = audited(services, Act.SHOW, Who(by, reason), sessions=[check_session_id(session)])
+    with shown as count, open_transcript(services, session) as transcript:
+        count.sessions = 1
         if as_json:
             console.print_json_parts(json_lines.export_line(session, transcript.elements, transcript.owner))
             return

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Annotated
 
 import typer
 
-from torpor.history.protocol import InvalidArgument, SessionNotFound, TorporError
+from torpor.history.protocol import InvalidArgument, SessionNotFound, TorporError, check_session_id
+from torpor.worker.audit.entry import Act
+from torpor.worker.audit.trail import Count, Who
 from torpor.worker.cli import console
+from torpor.worker.cli.audited import By, Reason, audited
 from torpor.worker.cli.shared import JsonLines, connected, redis_of
 from torpor.worker.cli.shared import quarantined as in_quarantine
 from torpor.worker.deployment import identity
@@ -15,6 +19,7 @@ from torpor.worker.deployment.services import Services
 from torpor.worker.errors import ArchiveMisconfigured, ArchiveUnavailable
 from torpor.worker.ops import doctor as examining
 from torpor.worker.ops.doctor import Assumption
+from torpor.worker.ops.finding import Finding
 
 # The seconds within which a request to a bucket that does not answer is given up.
 _PATIENCE = 10.0
@@ -45,6 +50,8 @@ def requeue(
     session: Annotated[list[str] | None, typer.Argument(metavar="SESSION", help="Session ids.")] = None,
     *,
     all_: Annotated[bool, typer.Option("--all", help="Take all sessions out of quarantine.")] = False,
+    by: By = "",
+    reason: Reason = "",
 ) -> None:
     """Take sessions out of quarantine and make them due.
 
@@ -54,11 +61,15 @@ def requeue(
     """
     if bool(session) == all_:
         raise InvalidArgument("name sessions, or give --all")
-    sessions = redis_of(context).sessions
-    for each in list(sessions.sessions(quarantined=True)) if all_ else session or []:
-        if not sessions.requeue(each) and not all_:
-            raise SessionNotFound(f"session {each!r} is not in quarantine")
-        console.say(f"requeued: {console.one_line(each)}")
+    named = [check_session_id(each) for each in session or []]
+    services = redis_of(context, patience=_PATIENCE)
+    sessions = services.sessions
+    with audited(services, Act.REQUEUE, Who(by, reason), sessions=named) as count:
+        for each in list(sessions.sessions(quarantined=True)) if all_ else named:
+            if not sessions.requeue(each) and not all_:
+                raise SessionNotFound(f"session {each!r} is not in quarantine")
+            count.sessions += 1
+            console.say(f"requeued: {console.one_line(each)}")
 
 
 def _services(context: typer.Context, *, repair: bool) -> tuple[Services, str | None]:
@@ -97,6 +108,8 @@ def doctor(
     archive: Annotated[
         bool, typer.Option("--archive/--no-archive", help="List the archive, to find damaged objects, or leave it.")
     ] = True,
+    by: By = "",
+    reason: Reason = "",
     as_json: JsonLines = False,
 ) -> None:
     """Find and repair damaged sessions and index entries.
@@ -114,17 +127,22 @@ def doctor(
     """
     left = 0
     services, unreachable = _services(context, repair=repair)
-    for finding in examining.examine(
-        services, repair=repair, assume=assume, messages=messages, archive=archive, unreachable=unreachable
-    ):
-        left += not finding.repaired
-        if as_json:
-            console.print_json(finding)
-        else:
-            done = "repaired" if finding.repaired else "found"
-            what = (
-                f"{console.one_line(finding.session_id)}: {finding.ailment}" if finding.session_id else finding.ailment
-            )
-            console.say(f"{done}: {what}{f' ({finding.detail})' if finding.detail else ''}")
+    repaired = audited(services, Act.REPAIR, Who(by, reason)) if repair else nullcontext(Count())
+    with repaired as count:
+        for finding in examining.examine(
+            services, repair=repair, assume=assume, messages=messages, archive=archive, unreachable=unreachable
+        ):
+            left += not finding.repaired
+            count.sessions += finding.repaired
+            _tell(finding, as_json=as_json)
     if left:
         raise TorporError(f"{left:,} findings need repair" + ("" if repair else ": torpor doctor --repair"))
+
+
+def _tell(finding: Finding, *, as_json: bool) -> None:
+    if as_json:
+        console.print_json(finding)
+        return
+    done = "repaired" if finding.repaired else "found"
+    what = f"{console.one_line(finding.session_id)}: {finding.ailment}" if finding.session_id else finding.ailment
+    console.say(f"{done}: {what}{f' ({finding.detail})' if finding.detail else ''}")

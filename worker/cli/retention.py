@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import islice
 from typing import Annotated
 
 import typer
 
-from torpor.history.protocol import InvalidArgument
+from torpor.history.protocol import InvalidArgument, StandingHold, check_owner, check_session_id
 from torpor.worker.archive.stores import Safeguards
+from torpor.worker.audit.entry import Act, Subject
+from torpor.worker.audit.trail import Who
 from torpor.worker.cli import console
-from torpor.worker.cli.shared import Json, services_of
+from torpor.worker.cli.audited import By, Reason, audited
+from torpor.worker.cli.shared import Json, JsonLines, redis_of, services_of
 from torpor.worker.deployment import identity
+from torpor.worker.deployment.services import Services
 from torpor.worker.errors import HoldNotFound
 from torpor.worker.ops import bucket_check
 from torpor.worker.retention import legal_hold as holding
 from torpor.worker.retention.legal_hold import HoldResult
 
+# So many rows are printed at a time.
+_ROWS = 500
 _Session = Annotated[str | None, typer.Option(help="Name one session.")]
 _Owner = Annotated[str | None, typer.Option(help="Name an owner: all present and future sessions.")]
 
@@ -27,6 +35,7 @@ def hold(
     reason: Annotated[str, typer.Option(help="Say why the messages must be kept.")],
     session: _Session = None,
     owner: _Owner = None,
+    by: By = "",
     as_json: Json = False,
 ) -> None:
     """Put a session or an owner under a legal hold.
@@ -34,20 +43,52 @@ def hold(
     The sessions are archived as always, but nobody can clear or purge them, and they do not expire. The hold of an
     owner may come before the owner's first session.
 
-    Example: torpor hold --owner ann --reason "case 12/2026"
+    Example: torpor hold --owner ann --reason "case 12/2026" --by counsel@example.com
     """
-    held = _set(context, session, owner, reason)
+    held = _set(context, Act.HOLD, _named(session, owner), Who(by, reason))
     _tell(held, "held", as_json=as_json)
     if owner is not None and not held.sessions:
         console.warn(f"nothing is known of owner {owner!r} yet: the hold is for sessions to come")
 
 
-def unhold(context: typer.Context, *, session: _Session = None, owner: _Owner = None, as_json: Json = False) -> None:
+def unhold(
+    context: typer.Context,
+    *,
+    session: _Session = None,
+    owner: _Owner = None,
+    by: By = "",
+    reason: Reason = "",
+    as_json: Json = False,
+) -> None:
     """Release the legal hold of a session or an owner.
 
     Example: torpor unhold --owner ann
     """
-    _tell(_set(context, session, owner, None), "released", as_json=as_json)
+    released = _set(context, Act.UNHOLD, _named(session, owner), Who(by, reason))
+    _tell(released, "released", as_json=as_json)
+
+
+def holds(context: typer.Context, *, as_json: JsonLines = False) -> None:
+    """List who is under a legal hold, since when, why, and by whom.
+
+    Example: torpor holds --json | jq -r 'select(.kind == "owner") | .id'
+    """
+    found = redis_of(context).sessions.standing_holds()
+    if as_json:
+        for each in found:
+            console.print_json(each)
+        return
+    rows = ((each.kind, each.id, f"{each.since:%Y-%m-%d %H:%M:%S}", _setter(each), each.reason) for each in found)
+    console.print_table_in_parts(("of", "id", "since", "by", "reason"), _parts(rows))
+
+
+def _setter(hold: StandingHold) -> str:
+    return hold.by or (f"an application of {hold.caller}" if hold.caller else "-")
+
+
+def _parts(rows: Iterator[tuple[str, ...]]) -> Iterator[list[tuple[str, ...]]]:
+    while part := list(islice(rows, _ROWS)):
+        yield part
 
 
 def bucket(
@@ -106,22 +147,39 @@ def _span(seconds: int) -> str:
     return console.span(seconds) if seconds else "none"
 
 
-def _set(context: typer.Context, session: str | None, owner: str | None, reason: str | None) -> HoldResult:
+def _set(context: typer.Context, act: Act, named: Subject, who: Who) -> HoldResult:
     services = services_of(context, identity.require)
-    if session is not None and owner is None:
-        done = holding.hold_session(services, session, reason)
-    elif owner is not None and session is None:
+    with audited(services, act, who, sessions=named.sessions, owner=named.owner) as count:
+        done = _hold(services, named, who.by, who.reason if act is Act.HOLD else None)
+        count.sessions = done.sessions
+    return done
+
+
+def _named(session: str | None, owner: str | None) -> Subject:
+    if (session is None) == (owner is None):
+        raise InvalidArgument("name a --session or an --owner")
+    sessions = [] if session is None else [check_session_id(session)]
+    return Subject(sessions=sessions, owner=None if owner is None else check_owner(owner))
+
+
+def _hold(services: Services, named: Subject, by: str, reason: str | None) -> HoldResult:
+    """Set a hold, or release it with None as the reason; raises HoldNotFound if there was none."""
+    if named.owner is None:
+        [session] = named.sessions
+        done = holding.hold_session(services, session, reason, by)
+    else:
         with console.working("looking for sessions") as status:
             done = holding.hold_owner(
                 services,
-                owner,
+                named.owner,
                 reason,
                 lambda held: status.update(f"{held.sessions:,} sessions, {held.objects:,} objects"),
+                by=by,
             )
-    else:
-        raise InvalidArgument("name a --session or an --owner")
     if done is None:
-        raise HoldNotFound(f"there is no legal hold of {'session' if session else 'owner'} {session or owner!r}")
+        raise HoldNotFound(
+            f"there is no legal hold of {'owner' if named.owner else 'session'} {named.owner or named.sessions[0]!r}"
+        )
     return done
 
 

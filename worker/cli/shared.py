@@ -47,22 +47,29 @@ def connected(context: typer.Context, *, patience: float | None = None) -> Servi
 
 
 def services_of(
-    context: typer.Context, belong: Callable[[SessionStore, ArchiveStore], object] = identity.check
+    context: typer.Context,
+    belong: Callable[[SessionStore, ArchiveStore], object] = identity.check,
+    *,
+    patience: float | None = None,
 ) -> Services:
     """The services that the settings name; options of the command line come before the environment.
 
     `belong` makes sure that Redis and the archive belong together: `identity.check`; `identity.require` for a command
     whose answer relies on the archive being the right one, and for its dry run; `identity.make` for one that may be the
-    first use.
+    first use. `patience` as in `open_archive`.
     """
-    services = connected(context)
+    services = connected(context, patience=patience)
     belong(services.sessions, services.archive)
     return services
 
 
-def redis_of(context: typer.Context) -> Services:
+def redis_of(context: typer.Context, *, patience: float | None = None) -> Services:
     """The same for a command that needs Redis alone, and so works while the archive is down."""
-    return services_of(context, lambda sessions, archive: identity.check_recorded(sessions, archive.url))
+    return services_of(context, _check_recorded, patience=patience)
+
+
+def _check_recorded(sessions: SessionStore, archive: ArchiveStore) -> None:
+    identity.check_recorded(sessions, archive.url)
 
 
 def quarantined(services: Services) -> Iterator[SessionInfo]:

@@ -7,9 +7,12 @@ from typing import NoReturn
 
 import typer
 
-from torpor.history.protocol import SessionNotFound, TorporError, TransientError
+from torpor.history.protocol import SessionNotFound, TorporError, TransientError, check_session_id
 from torpor.worker.archive import contents
+from torpor.worker.audit.entry import Act
+from torpor.worker.audit.trail import Who
 from torpor.worker.cli import console
+from torpor.worker.cli.audited import By, Reason, audited
 from torpor.worker.cli.shared import Json, Session, services_of
 from torpor.worker.deployment import identity
 from torpor.worker.sleep import attempt as archiving
@@ -38,15 +41,20 @@ def archive(context: typer.Context, session: Session, *, as_json: Json = False) 
         _refuse_archive(result)
 
 
-def restore(context: typer.Context, session: Session, *, as_json: Json = False) -> None:
+def restore(
+    context: typer.Context, session: Session, *, by: By = "", reason: Reason = "", as_json: Json = False
+) -> None:
     """Wake a session up.
 
     Its archived messages come back to Redis, before the messages that were written since.
 
     Example: torpor restore user-42
     """
-    with console.working("restoring"):
-        result = restoring.restore_session(services_of(context, identity.require), session)
+    services = services_of(context, identity.require)
+    restored = audited(services, Act.RESTORE, Who(by, reason), sessions=[check_session_id(session)])
+    with console.working("restoring"), restored as count:
+        result = restoring.restore_session(services, session)
+        count.sessions = int(result.outcome is RestoreOutcome.RESTORED)
     if as_json:
         console.print_json(result)
     elif result.outcome is RestoreOutcome.RESTORED:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from textwrap import shorten
 from typing import Annotated, Any
 
 import typer
 
-from torpor.history.protocol import FORMATS, Adoptable, Expiry, InvalidArgument, check_owner, is_too_deep, parse_json
-from torpor.worker.cli import console
+from torpor.history.protocol import Adoptable, Expiry, InvalidArgument, check_owner, is_too_deep, parse_json
+from torpor.worker.bulk import adopting as bulk
+from torpor.worker.bulk.adopting import Arguments
+from torpor.worker.cli import console, jobs
 from torpor.worker.cli.format import Format
 from torpor.worker.cli.shared import Json, OwnerPattern, services_of
 from torpor.worker.deployment import identity
 from torpor.worker.deployment.settings import load_settings
+from torpor.worker.deployment.upload_rate import UploadRate
 from torpor.worker.transfer import adopt as adopting
 from torpor.worker.transfer import detect as detecting
 from torpor.worker.transfer import imports, json_lines
@@ -110,6 +113,9 @@ def adopt(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only show the sessions, each with its first and its last message.")
     ] = False,
+    here: jobs.Here = False,
+    detach: jobs.Detach = False,
+    rate: jobs.Rate = None,
     as_json: Json = False,
 ) -> None:
     """Take over sessions that another library has written to this Redis.
@@ -118,6 +124,8 @@ def adopt(
     has adopt=: adopted messages go to the end of a session. A session that can't be read, or whose messages look as if
     they stood in the other order than the format has, is left as it is; so are keys with the prefix of another format.
     The other library knows no owners: name them with --owner or --owner-pattern, or later with torpor assign-owner.
+
+    The command orders a job and takes part in it, so the workers share it, and go on with it if the command is killed.
 
     Example: torpor adopt --match 'user-*' --format memorystore --dry-run
 
@@ -133,26 +141,46 @@ def adopt(
         raise InvalidArgument(
             "name the sessions with --match PATTERN and their library with --format, or give --detect"
         )
-    owners = OwnerRule.of(owner, owner_pattern)
-    theirs = FORMATS[layout] if prefix is None else replace(FORMATS[layout], prefix=prefix)
-    with console.progress(None) as bars:
-        task = bars.add_task("looking" if dry_run else "adopting", total=None)
-        result = adopting.adopt(
-            services_of(context, identity.check_first_use if dry_run else identity.make),
-            replace(theirs, check_order=not force),
-            match,
-            expiry=Expiry.of_seconds(ttl),
-            owners=owners,
-            dry_run=dry_run,
-            progress=lambda: bars.advance(task),
-        )
+    if here + detach + dry_run > 1:
+        raise InvalidArgument("give only one of --here, --detach and --dry-run")
+    given = Arguments(
+        format=layout, match=match, prefix=prefix, ttl=ttl, owner=owner, owner_pattern=owner_pattern, force=force
+    )
+    _ = given.layout.pattern(match), given.expiry  # raise for what is wrong, before anything is ordered
+    owners = given.owners
+    standing = None
+    if here or dry_run:
+        result = _adopt_here(context, given, rate, dry_run=dry_run)
+    else:
+        standing = jobs.order(services_of(context, identity.make), bulk.NAME, given, rate, detach=detach)
+        if jobs.told_detached(standing, as_json=as_json) or standing.result is None:
+            return
+        result = bulk.adopted(standing.result)
     if as_json:
         planned = {"converted": result.converted, "planned": _as_json(result.planned, owners)} if dry_run else {}
         left_alone = {reason: asdict(each) for reason, each in result.left.items()}
         counts = {"sessions": result.sessions, "messages": result.messages, "left": left_alone}
-        console.print_json({**counts, **planned, "dry_run": dry_run})
-        return
-    _tell(result, owners, "would adopt" if dry_run else "adopted")
+        ordered = {"job": standing.job, "gone": result.gone} if standing else {}
+        console.print_json({**counts, **planned, "dry_run": dry_run, **ordered})
+    else:
+        _tell(result, owners, "would adopt" if dry_run else "adopted")
+    jobs.check(standing)
+
+
+def _adopt_here(context: typer.Context, given: Arguments, rate: float | None, *, dry_run: bool) -> adopting.Adopted:
+    """Adopt, or look, in this process alone."""
+    with console.progress(None) as bars:
+        task = bars.add_task("looking" if dry_run else "adopting", total=None)
+        return adopting.adopt(
+            services_of(context, identity.check_first_use if dry_run else identity.make),
+            given.layout,
+            given.match,
+            expiry=given.expiry,
+            owners=given.owners,
+            dry_run=dry_run,
+            progress=lambda: bars.advance(task),
+            wait=UploadRate(rate).wait,
+        )
 
 
 def _detect(context: typer.Context, pattern: str, *, as_json: bool) -> None:
@@ -165,7 +193,9 @@ def _detect(context: typer.Context, pattern: str, *, as_json: bool) -> None:
         return
     for each in found:
         example = f"such as {console.one_line(each.example)}"
-        if each.name is None:
+        if each.candidates:
+            console.say(f"{' or '.join(each.candidates)}, the messages do not tell: {each.sessions:,} lists, {example}")
+        elif each.name is None:
             console.say(f"of no known format: {each.sessions:,} lists, {example}")
         else:
             console.say(f"{each.name}: {each.sessions:,} sessions, {example}: {console.one_line(str(each.command))}")

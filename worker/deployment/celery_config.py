@@ -15,7 +15,8 @@ from torpor.worker.deployment.settings import Settings
 # How old a hint may be. A worker compares it with its own clock, so it is long beside the difference between clocks.
 HINT_SECONDS = 300
 _EXPIRE_SECONDS = 3600
-# Whoever orders a purge carries it out. Once in so many sweeps, beat has workers look for interrupted ones.
+# Whoever orders a purge carries it out. Once in so many sweeps, beat has workers look for interrupted ones, and for
+# jobs that they can take part in.
 _SWEEPS_OF_PURGES = 4
 # Celery's connections to a broker whose name is not compared.
 _ONE_AUTHORITY = "torpor.worker.deployment.one_authority"
@@ -59,6 +60,11 @@ def _configuration(settings: Settings) -> dict[str, Any]:
             },
             "torpor.sweep_purges": {
                 "task": "torpor.sweep_purges",
+                "schedule": _SWEEPS_OF_PURGES * settings.sweep_interval_seconds,
+                "options": {"expires": HINT_SECONDS},
+            },
+            "torpor.sweep_jobs": {
+                "task": "torpor.sweep_jobs",
                 "schedule": _SWEEPS_OF_PURGES * settings.sweep_interval_seconds,
                 "options": {"expires": HINT_SECONDS},
             },

@@ -17,6 +17,7 @@ from torpor.history.protocol import (
     MAX_MESSAGE_BYTES,
     MAX_SHARDS,
     MOST_MESSAGE_BYTES,
+    Compression,
     InvalidArgument,
     Policies,
     check_namespace,
@@ -184,6 +185,18 @@ class Settings(BaseSettings):
     )
     require_owner: bool = Field(
         default=False, description="Whether applications are refused that name no owner: see docs/security.md."
+    )
+    require_reason: bool = Field(
+        default=False,
+        description="Whether commands that read or change people's sessions need --by and --reason, and do nothing "
+        "unless the audit trail can be written: see docs/access.md.",
+    )
+    audit_retention_seconds: WholeSeconds | None = Field(
+        default=None, description="How long entries of the audit trail are kept; for ever if not set."
+    )
+    compression: Compression = Field(
+        default=Compression.NONE,
+        description="zstd compresses the messages of chats in Redis: see docs/policies.md.",
     )
     sweep_interval_seconds: Seconds = Field(default=15, description="How often beat looks for due sessions.")
     listen: bool = Field(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated
@@ -10,12 +9,12 @@ from typing import Annotated
 from pydantic import AfterValidator, ConfigDict, FailFast, Field, TypeAdapter, ValidationError, WithJsonSchema
 
 from torpor.history.protocol import check_owner, check_session_id
-from torpor.worker.archive import names
+from torpor.worker.archive import documents, names
+from torpor.worker.archive.documents import Document
 from torpor.worker.archive.stores import StoredObject
 from torpor.worker.deployment.services import Services
-from torpor.worker.erasure import documents
-from torpor.worker.erasure.documents import Document
 from torpor.worker.errors import DocumentDamaged
+from torpor.worker.jobs.batches import Batches
 
 # No count of anything is larger; one that is can't be shown as a size.
 _Count = Annotated[int, Field(ge=-(2**63), lt=2**63), WithJsonSchema({"type": "integer"})]
@@ -96,14 +95,12 @@ def write(services: Services, purge: str, number: int, founds: Sequence[Found]) 
     """Write an inventory, its counts in its metadata; raises ArchiveConflict if another worker wrote another one."""
     tally = sum((found.tally for found in founds), Tally())
     described = {name: str(count) for name, count in asdict(tally).items()}
-    documents.put_lines(services.archive, names.inventory_name(purge, number), founds, described)
+    _batches(services, purge).write(number, founds, described)
 
 
 def written(services: Services, purge: str) -> Iterator[StoredObject]:
     """A purge's inventories, in order."""
-    for stored in services.archive.list(names.receipts_of(purge)):
-        if stored.name.endswith(".gz"):
-            yield stored
+    return _batches(services, purge).written()
 
 
 def read(services: Services, stored: StoredObject) -> Iterator[Found]:
@@ -130,19 +127,23 @@ def tally_of(stored: StoredObject) -> Tally:
 
 def note_removed(services: Services, purge: str, number: int) -> None:
     """Note that the sessions of an inventory were removed once. Repeatable."""
-    services.archive.put(names.removed_name(purge, number), io.BytesIO(), 0, metadata={})
+    _batches(services, purge).note_done(number)
 
 
 def is_removed(services: Services, purge: str, number: int) -> bool:
     """True if the sessions of an inventory were removed once."""
-    return any(services.archive.list(names.removed_name(purge, number)))
+    return _batches(services, purge).is_done(number)
 
 
 def complete(services: Services, purge: str) -> None:
     """Note that a purge has listed all its sessions. Repeatable."""
-    services.archive.put(names.listed_name(purge), io.BytesIO(), 0, metadata={})
+    _batches(services, purge).complete()
 
 
 def is_complete(services: Services, purge: str) -> bool:
     """True if a purge has listed all its sessions."""
-    return any(services.archive.list(names.listed_name(purge)))
+    return _batches(services, purge).is_complete()
+
+
+def _batches(services: Services, purge: str) -> Batches:
+    return Batches(services.archive, names.PURGES, purge)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import secrets
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -11,22 +9,20 @@ from typing import Annotated, Self, cast
 
 from pydantic import (
     AfterValidator,
-    AwareDatetime,
     BeforeValidator,
     Field,
-    PlainSerializer,
     ValidationError,
-    WithJsonSchema,
     model_serializer,
     model_validator,
 )
 from typing_extensions import TypedDict  # pydantic asks for this one before Python 3.12
 
 from torpor.history.protocol import InvalidArgument, check_owner, check_session_id
-from torpor.worker.erasure.documents import Document
+from torpor.worker.archive.documents import Document, Moment
+from torpor.worker.jobs.orders import Identified, new_id
+from torpor.worker.jobs.orders import check_id as check_job_id
 
 _MAX_IDLE = timedelta(days=36_500)
-ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 
 
 class Scope(StrEnum):
@@ -37,24 +33,11 @@ class Scope(StrEnum):
     ARCHIVE = "archive"  # from the archive; messages in Redis stay
 
 
-def new_id() -> str:
-    """A purge id; ids sort by time."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
-
-
 def check_id(purge: str) -> str:
     """The purge id itself, if it is valid; raises InvalidArgument."""
-    if not ID.fullmatch(purge):
-        raise InvalidArgument("a purge id is 1 to 100 letters, digits, '-' or '_'")
-    return purge
+    return check_job_id(purge, "purge")
 
 
-def text_of(moment: datetime) -> str:
-    """A moment as documents have it: ISO 8601, to the millisecond."""
-    return moment.isoformat(timespec="milliseconds")
-
-
-Moment = Annotated[AwareDatetime, PlainSerializer(text_of), WithJsonSchema({"type": "string", "format": "date-time"})]
 _FreeText = Annotated[str, BeforeValidator(str)]
 
 
@@ -87,7 +70,7 @@ class Target(Document):
         return cast("TargetFields", {name: value for name, value in fields.items() if value is not None})
 
 
-class Order(Document):
+class Order(Identified):
     """A purge, as somebody has ordered it. `of` makes one."""
 
     id: Annotated[str, AfterValidator(check_id)] = Field(alias="purge", description="The purge id.")

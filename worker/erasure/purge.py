@@ -8,16 +8,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from itertools import islice
-from typing import TypeVar
 
-from torpor.history.protocol import PurgeLock, TransientError
+from torpor.history.protocol import TransientError, WorkLock
 from torpor.worker import tracing
 from torpor.worker.deployment.events import Event, EventKind, record_events
-from torpor.worker.deployment.periodic import PeriodicThread
 from torpor.worker.deployment.services import Services
 from torpor.worker.erasure import inventory, orders, receipts
 from torpor.worker.erasure.inventory import Found, Tally
@@ -29,9 +26,9 @@ from torpor.worker.erasure.survey import Surveyed
 from torpor.worker.erasure.targets import targets
 from torpor.worker.errors import PurgeNotFound, PurgeOvertaken
 from torpor.worker.failpoints import Failpoint, reach
+from torpor.worker.jobs import batches
+from torpor.worker.jobs.renewing import renewed
 from torpor.worker.transfer import adopt
-
-T = TypeVar("T")
 
 log = logging.getLogger("torpor.purge")
 
@@ -62,7 +59,7 @@ def carry_out(services: Services, purge_id: str, progress: Callable[[Tally], Non
                 suppress(PurgeNotFound),  # it is finished
             ):
                 order = orders.read(services, purge_id)
-                with _renewed(lock, services.settings.lease):
+                with renewed(lock, services.settings.lease):
                     _Run(services, order, lock, Removal(services, order, pool), progress).run()
     return receipts.standing(services, purge_id)
 
@@ -75,7 +72,7 @@ def preview(services: Services, order: Order) -> Iterator[Surveyed]:
     seen: set[str] = set()
     with ThreadPoolExecutor(services.settings.concurrency) as pool:
         removal = Removal(services, order, pool)
-        for batch in _batches(targets(services, order)):
+        for batch in batches.of(targets(services, order), _BATCH):
             fresh = [session for session in batch if session not in seen]
             seen.update(batch)
             yield from (each for each in removal.survey(fresh) if each.found)
@@ -87,7 +84,7 @@ class _Run:
 
     services: Services
     order: Order
-    lock: PurgeLock
+    lock: WorkLock
     removal: Removal
     progress: Callable[[Tally], None]
     found: Tally = field(default_factory=Tally)
@@ -105,7 +102,7 @@ class _Run:
             receipts.write(self.services, self.order, removed, recheck.kept)
             log.info("purge %s: %s", self.order.id, removed)
             reach(Failpoint.PURGE_RECEIPTED)
-        orders.finish(self.services, self.order.id)
+        orders.ORDERS.finish(self.services.archive, self.order.id)
 
     def _list_and_remove(self) -> None:
         """List the sessions, and write each batch to an inventory before it is removed.
@@ -136,7 +133,7 @@ class _Run:
         return number, listed
 
     def _list_others(self, number: int, listed: Collection[str]) -> None:
-        for batch in _batches(targets(self.services, self.order)):
+        for batch in batches.of(targets(self.services, self.order), _BATCH):
             surveyed = self.removal.survey(session for session in batch if session not in listed)
             admitted = list(self._admitted(surveyed, named=number == 0))
             if admitted:
@@ -178,7 +175,7 @@ class _Run:
         for _ in range(_RECHECKS):
             recheck = Recheck(self.removal)
             for stored in inventory.written(self.services, self.order.id):
-                for founds in _batches(inventory.read(self.services, stored)):
+                for founds in batches.of(inventory.read(self.services, stored), _BATCH):
                     recheck.look_at(founds)
                     self._extend_lock()
             if not recheck.back or recheck.waits_until:
@@ -189,31 +186,3 @@ class _Run:
         """Extend the lock by a lease; raises PurgeOvertaken if it is lost."""
         if not self.lock.extend(self.services.settings.lease):
             raise PurgeOvertaken(f"another worker carries out purge {self.order.id} now")
-
-
-@contextmanager
-def _renewed(lock: PurgeLock, lease: timedelta) -> Iterator[None]:
-    """Renew the lock in a thread: a walk over a large archive may find nothing for longer than a lease."""
-
-    def renew() -> None:
-        if not lock.kept:
-            lock.extend(lease)
-
-    renewals = PeriodicThread(
-        "torpor-purge",
-        renew,
-        pause=lambda: lease.total_seconds() / 3,
-        log=log,
-        failure="the lock of a purge was not renewed, it may end",
-    )
-    renewals.start()
-    try:
-        yield
-    finally:
-        renewals.stop()
-
-
-def _batches(things: Iterable[T]) -> Iterator[list[T]]:
-    iterator = iter(things)
-    while batch := list(islice(iterator, _BATCH)):
-        yield batch

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, FailFast, Field
 
-from torpor.worker.erasure.documents import Document
+from torpor.worker.archive.documents import Document, Moment
 from torpor.worker.erasure.inventory import Tally
-from torpor.worker.erasure.order import Moment, Order
+from torpor.worker.erasure.order import Order
 
 # A receipt names so many of the things that were left, and counts all.
 _NAMED = 1_000

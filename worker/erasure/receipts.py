@@ -8,12 +8,12 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TypeVar
 
-from torpor.worker.archive import names
+from torpor.worker.archive import documents, names
+from torpor.worker.archive.documents import Document, text_of
 from torpor.worker.deployment.services import Services
-from torpor.worker.erasure import documents, inventory, orders
-from torpor.worker.erasure.documents import Document
+from torpor.worker.erasure import inventory, orders
 from torpor.worker.erasure.inventory import Tally
-from torpor.worker.erasure.order import Order, check_id, text_of
+from torpor.worker.erasure.order import Order, check_id
 from torpor.worker.erasure.receipt import InventoryDigest, PurgeState, Receipt, Remainder
 from torpor.worker.errors import ArchiveConflict, ArchiveRefused, DocumentDamaged, PurgeNotFound
 
@@ -65,7 +65,7 @@ def unfinished(services: Services, damaged: Callable[[DocumentDamaged], None]) -
 
 def is_written(services: Services, purge: str) -> bool:
     """True if a purge has its receipt."""
-    return any(services.archive.list(names.receipt_name(purge)))
+    return orders.ORDERS.is_finished(services.archive, purge)
 
 
 def receipts(services: Services, damaged: Callable[[DocumentDamaged], None]) -> Iterator[Receipt]:
@@ -87,15 +87,16 @@ def _readable(
 
 def finished(services: Services) -> Iterator[str]:
     """The purges that have a receipt."""
-    for stored in services.archive.list(names.RECEIPTS):
-        purge = names.purge_of(stored.name)
-        if stored.name == names.receipt_name(purge):
+    for stored in services.archive.list(names.PURGES.work):
+        purge = names.PURGES.job_of(stored.name)
+        if stored.name == names.PURGES.result(purge):
             yield purge
 
 
 def read(services: Services, purge: str) -> Receipt:
     """The receipt of a purge; raises PurgeNotFound and DocumentDamaged."""
-    return orders.check_is_of(purge, documents.read(services.archive, names.receipt_name(purge), Receipt))
+    with orders.of_purges():
+        return orders.ORDERS.finished(services.archive, purge, Receipt)
 
 
 def write(services: Services, order: Order, removed: Tally, kept: Remainder) -> None:
@@ -121,7 +122,7 @@ def write(services: Services, order: Order, removed: Tally, kept: Remainder) -> 
         recoverable_until=_recoverable_until(services, removed, now),
     )
     with suppress(ArchiveConflict):
-        documents.put(services.archive, names.receipt_name(order.id), receipt)
+        documents.put(services.archive, names.PURGES.result(order.id), receipt)
 
 
 def _recoverable_until(services: Services, removed: Tally, now: datetime) -> str | None:

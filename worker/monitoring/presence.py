@@ -82,11 +82,11 @@ class Presence:
             self._then(services)
 
 
-def of_worker(connect: Callable[[], Services], in_work: Callable[[], Mapping[str, int]]) -> Presence:
+def of_worker(connect: Callable[[], Services], in_work: Callable[[], Mapping[str, int]], processes: int) -> Presence:
     """The presence of this worker: its host, its version, the moment of its start, and what it has in work.
 
     Whoever is first in a minute also samples the figures, from the main process: tasks may wait for a busy pool.
-    `in_work` counts the running tasks by their names.
+    `in_work` counts the running tasks by their names. The worker has so many `processes` for tasks.
     """
     who = f"worker:{worker_name.get()}"
     began = time.monotonic()
@@ -96,9 +96,16 @@ def of_worker(connect: Callable[[], Services], in_work: Callable[[], Mapping[str
         if "since" not in said:  # by the first answer of Redis, because hosts' clocks differ
             started = now - timedelta(seconds=time.monotonic() - began)
             said["since"] = started.isoformat(timespec="milliseconds")
-        return {who: json.dumps({**said, "in_work": dict(in_work())})}
+        return {who: json.dumps({**said, "in_work": dict(in_work()), "processes": processes})}
 
     return Presence(connect, who, says, then=samples.take)
+
+
+def processes(services: Services) -> int:
+    """How many processes the workers have that were seen in the last minute; 1 if none was seen."""
+    with apart_from_work():
+        return sum(worker.processes for worker in seen.read(services.sessions.measures()).at_work) or 1
+    return 1
 
 
 def last_seen(services: Services) -> timedelta | None:

@@ -22,7 +22,7 @@ _NUMBERS = {"purges_open", "oldest_purge", "holds:session", "holds:owner"}
 class SeenWorker:
     """A worker as it was last seen. `in_work` counts its running tasks by their names, without `torpor.`.
 
-    `since` is the moment of its start by Redis's clock; None if it did not say so.
+    `since` is the moment of its start by Redis's clock; None if it did not say so. `processes` take its tasks.
     """
 
     name: str
@@ -31,6 +31,7 @@ class SeenWorker:
     since: datetime | None
     last_seen: datetime
     in_work: Mapping[str, int]
+    processes: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,7 @@ class _WorkerNote(BaseModel):
     version: str = ""
     since: AwareDatetime | None = None
     in_work: dict[str, int] = {}
+    processes: int = 1
 
 
 class _SweepNote(BaseModel):
@@ -109,7 +111,7 @@ class _Reading:
             if last_seen:
                 note = self._said(who, _WorkerNote)
                 host = name.rpartition("@")[2] if note.host is None else note.host
-                yield SeenWorker(name, host, note.version, note.since, last_seen, note.in_work)
+                yield SeenWorker(name, host, note.version, note.since, last_seen, note.in_work, note.processes)
 
     def _sweep(self) -> SeenSweep | None:
         at = self._at("sweep")

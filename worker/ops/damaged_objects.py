@@ -6,16 +6,17 @@ from collections.abc import Iterator
 
 from torpor.worker.archive import names, segment_metadata
 from torpor.worker.archive.stores import StoredObject
+from torpor.worker.audit import reading
 from torpor.worker.deployment.services import Services
 from torpor.worker.erasure import inventory, orders, receipts
-from torpor.worker.errors import DocumentDamaged, PurgeNotFound
+from torpor.worker.errors import DocumentDamaged, ObjectNotFound, PurgeNotFound
 
 
 def find(services: Services) -> Iterator[tuple[str | None, str]]:
     """Walk over the archive; yields the session, None if it is no session's, and what is wrong with an object.
 
-    Reads the metadata of all objects, and each order and receipt. Only a restore reads the content of a segment, and
-    only its purge that of an inventory. Raises ArchiveUnavailable.
+    Reads the metadata of all objects, each order and receipt, and each entry of the audit trail. Only a restore reads
+    the content of a segment, and only its purge that of an inventory. Raises ArchiveUnavailable.
     """
     for stored in services.archive.list(f"{names.ROOT}/"):
         damage = stored.damage or segment_metadata.damage_of(services.archive, stored) or _unreadable(services, stored)
@@ -24,17 +25,22 @@ def find(services: Services) -> Iterator[tuple[str | None, str]]:
 
 
 def _unreadable(services: Services, stored: StoredObject) -> str | None:
-    """Why a document of a purge can't be read; None if it can, for every other object, and if it is gone."""
-    purge = names.purge_of(stored.name)
+    """Why a document of a purge or of the audit trail can't be read.
+
+    None if it can, for every other object, and if it is gone.
+    """
+    purge = names.PURGES.job_of(stored.name)
     try:
-        if stored.name == names.order_name(purge):
+        if stored.name == names.PURGES.order(purge):
             orders.read(services, purge)
-        elif stored.name == names.receipt_name(purge):
+        elif stored.name == names.PURGES.result(purge):
             receipts.read(services, purge)
-        elif stored.name.startswith(names.receipts_of(purge)) and stored.name.endswith(".gz"):
+        elif stored.name.startswith(names.PURGES.folder(purge)) and stored.name.endswith(".gz"):
             inventory.tally_of(stored)
+        elif stored.name.startswith(names.AUDIT):
+            reading.check(services, stored)
     except DocumentDamaged as error:
         return str(error)
-    except PurgeNotFound:
+    except (PurgeNotFound, ObjectNotFound):
         return None
     return None

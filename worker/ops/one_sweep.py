@@ -109,9 +109,9 @@ def _continue_purges(
 ) -> tuple[dict[str, PurgeState], dict[str, str]]:
     states: dict[str, PurgeState] = {}
     failed: dict[str, str] = {}
-    found = list(orders.open_objects(services))
+    found = list(orders.ORDERS.open(services.archive))
     note_purges_and_holds(services, found)
-    for purge in map(names.purge_of, (each.name for each in found)):
+    for purge in map(names.PURGES.job_of, (each.name for each in found)):
         watch.look()
         presence.note()
         try:

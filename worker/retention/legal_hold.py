@@ -27,15 +27,16 @@ class HoldResult:
     objects: int
 
 
-def hold_session(services: Services, session_id: str, reason: str | None) -> HoldResult | None:
+def hold_session(services: Services, session_id: str, reason: str | None, by: str = "") -> HoldResult | None:
     """Put a session under a legal hold, or release it with None as the reason; None if there was none to release.
 
-    A hold that Redis has forgotten, and that the objects note, is released too. Repeatable: a second call finishes the
-    objects. A worker that uploads meanwhile applies the hold to its objects. Raises InvalidReason and SessionPurged.
+    `by` says who sets it. A hold that Redis has forgotten, and that the objects note, is released too. Repeatable: a
+    second call finishes the objects. A worker that uploads meanwhile applies the hold to its objects. Raises
+    InvalidReason and SessionPurged.
     """
-    outcome = _set(services, session_id, reason)
+    outcome = _set(services, session_id, reason, by)
     if outcome is HoldOutcome.NONE and lost_holds.put_own_back(services, session_id):
-        outcome = _set(services, session_id, reason)
+        outcome = _set(services, session_id, reason, by)
     if outcome is HoldOutcome.PURGED:
         raise SessionPurged(f"session {session_id!r} was purged: nothing of it is left to hold")
     if outcome is HoldOutcome.NONE:
@@ -44,17 +45,22 @@ def hold_session(services: Services, session_id: str, reason: str | None) -> Hol
 
 
 def hold_owner(
-    services: Services, owner: str, reason: str | None, progress: Callable[[HoldResult], None] = lambda _: None
+    services: Services,
+    owner: str,
+    reason: str | None,
+    progress: Callable[[HoldResult], None] = lambda _: None,
+    *,
+    by: str = "",
 ) -> HoldResult | None:
     """Put an owner under a legal hold, or release it with None as the reason; None if there was none to release.
 
-    The hold is for the owner's sessions of now and of later. A hold that Redis has forgotten, and that the objects
-    note, is released too. Repeatable: a second call finishes the objects, also those of a release. `progress` gets the
-    counts so far. Raises InvalidReason.
+    `by` says who sets it. The hold is for the owner's sessions of now and of later. A hold that Redis has forgotten,
+    and that the objects note, is released too. Repeatable: a second call finishes the objects, also those of a release.
+    `progress` gets the counts so far. Raises InvalidReason.
     """
-    known = services.sessions.hold_owner(owner, reason)
+    known = services.sessions.hold_owner(owner, reason, by)
     if not known and lost_holds.put_owners_back(services, owner):
-        known = services.sessions.hold_owner(owner, reason)
+        known = services.sessions.hold_owner(owner, reason, by)
     done = apply_holds(services, _noted(services, catalog.owned(services, owner)), progress)
     return done if known or done.objects else None
 
@@ -72,10 +78,10 @@ def apply_holds(
     return done
 
 
-def _set(services: Services, session_id: str, reason: str | None) -> HoldOutcome:
+def _set(services: Services, session_id: str, reason: str | None, by: str) -> HoldOutcome:
     if reason is None:
         return services.sessions.release_hold(session_id, owner=ANY_OWNER)
-    return services.sessions.hold(session_id, reason, owner=ANY_OWNER)
+    return services.sessions.hold(session_id, reason, owner=ANY_OWNER, by=by)
 
 
 def apply_hold(services: Services, session_id: str) -> int:

@@ -73,7 +73,7 @@ class OpenDeployment:
 
 
 def record_defaults(services: Services) -> None:
-    """Record the default expiry, the policies and whether sessions must have an owner, for applications to read."""
+    """Record, for applications to read, what the settings say of expiry, policies, owners and compression."""
     services.sessions.load_scripts()
     settings = services.settings
     max_age = settings.max_age_seconds
@@ -84,6 +84,7 @@ def record_defaults(services: Services) -> None:
             retention=settings.archive_retention,
             policies=settings.rules,
             require_owner=settings.require_owner,
+            compression=settings.compression,
         )
     except RedisMemoryFull as error:
         log.warning("the default expiry and policies were not recorded: %s", error)  # archiving comes first

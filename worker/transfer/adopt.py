@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
@@ -28,7 +28,8 @@ from torpor.worker.transfer.owner_rule import OwnerRule
 
 log = logging.getLogger("torpor.adopt")
 
-_BATCH = 500
+# Keys that are adopted together.
+BATCH = 500
 _REASONS: dict[type[PermanentError], str] = {
     SessionPurged: "its session was purged",
     OwnerMismatch: "its session belongs to another owner",
@@ -47,11 +48,13 @@ class Left:
 class Adopted:
     """The counts of an adoption in bulk, done or planned. `left` has a reason -> the keys left unchanged for it.
 
-    `planned` has the sessions that a dry run would adopt, by their ids.
+    `planned` has the sessions that a dry run would adopt, by their ids. `gone` counts the keys that were there in the
+    walk, and not any more when their turn came: somebody else has adopted them, or the walk gave them twice.
     """
 
     sessions: int = 0
     messages: int = 0
+    gone: int = 0
     left: dict[str, Left] = field(default_factory=dict)
     planned: dict[str, Adoptable] = field(default_factory=dict)
 
@@ -60,19 +63,22 @@ class Adopted:
         """The kinds of messages that a dry run would convert, each with how many there are."""
         return dict(sum((Counter(found.converted) for found in self.planned.values()), Counter[str]()))
 
-    def plan(self, session_id: str, found: Adoptable) -> None:
-        """Count a session that would be adopted."""
-        self.planned[session_id] = found
-        self.add(b"", found.total)
-
-    def add(self, key: bytes, outcome: int | PermanentError) -> None:
-        """Count a key: `outcome` is how many messages were moved, or why none were.
+    def add(self, layout: Layout, key: bytes, outcome: int | Adoptable | PermanentError) -> None:
+        """Count a key: `outcome` is how many messages were moved, what would be moved, or why none were.
 
         Keys of Torpor and of Celery are nobody's sessions, and are not counted if they can't be adopted.
         """
+        if isinstance(outcome, Adoptable):
+            session_id = layout.session_id(key)
+            moved = 0 if session_id in self.planned else outcome.total
+            self.planned[session_id] = outcome
+            self.sessions += moved > 0
+            self.messages += moved
+            return
         if isinstance(outcome, int):
             self.sessions += outcome > 0
             self.messages += outcome
+            self.gone += outcome == 0
             return
         if isinstance(outcome, NotAdoptable) and (looks_like_torpors(key) or is_celerys(key)):
             return
@@ -90,27 +96,25 @@ def adopt(
     owners: OwnerRule = OwnerRule(),  # noqa: B008 - frozen
     dry_run: bool = False,
     progress: Callable[[], None] = lambda: None,
+    wait: Callable[[], None] = lambda: None,
 ) -> Adopted:
     """Adopt another library's sessions whose ids match a glob-style pattern, as Redis's KEYS has it.
 
     Repeatable, also while that library goes on writing. Unfinished adoptions come first. Walks the key space, and works
     at Redis's memory limit. A key that is no conversation, or that is another format's, is left unchanged. So is one of
     whose session `owners` says nothing, or another owner than Redis or the archive has. `progress` is called after each
-    key.
+    key, and `wait` before it.
+
+    Remembers no keys. A key that the walk gives twice, because Redis's table of keys grew or shrank meanwhile, is gone
+    at the second time, unless it was left: then it counts twice.
     """
     adopted = Adopted()
-    seen: set[bytes] = set()
+    adopter = Adopter(services, layout, expiry, owners, dry_run)
     keys = services.sessions.adoptable_keys(layout, match)
-    one = _Adopter(services, layout, expiry, owners, dry_run).adopt
     with ThreadPoolExecutor(services.settings.concurrency) as pool:
-        while batch := list(islice(keys, _BATCH)):
-            fresh = list(dict.fromkeys(key for key in batch if key not in seen))
-            seen.update(fresh)
-            for key, outcome in zip(fresh, pool.map(one, fresh), strict=True):
-                if isinstance(outcome, Adoptable):
-                    adopted.plan(layout.session_id(key), outcome)
-                else:
-                    adopted.add(key, outcome)
+        while batch := list(islice(keys, BATCH)):
+            for key, outcome in adopter.adopt_all(pool, batch, wait):
+                adopted.add(layout, key, outcome)
                 progress()
     return adopted
 
@@ -126,14 +130,26 @@ def finish(services: Services, session_id: str | None = None) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Adopter:
-    """Adopts one session after the other."""
+class Adopter:
+    """Adopts sessions by one rule."""
 
     services: Services
     layout: Layout
     expiry: Expiry
     owners: OwnerRule
     dry_run: bool
+
+    def adopt_all(
+        self, pool: Executor, keys: Iterable[bytes], wait: Callable[[], None]
+    ) -> Iterator[tuple[bytes, int | Adoptable | PermanentError]]:
+        """Adopt the sessions of keys, each once, and yield what became of each; `wait` is called before each one."""
+        fresh = list(dict.fromkeys(keys))
+
+        def one(key: bytes) -> int | Adoptable | PermanentError:
+            wait()
+            return self.adopt(key)
+
+        return zip(fresh, pool.map(one, fresh), strict=True)
 
     def adopt(self, key: bytes) -> int | Adoptable | PermanentError:
         """Adopt the session of a key, or show it; an error says why not."""

@@ -6,25 +6,28 @@ import shlex
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 
-from torpor.history.protocol import FORMATS, RETURN_PREFIX, NotAdoptable, is_celerys, looks_like_torpors
+from torpor.history.protocol import FORMATS, RETURN_PREFIX, NotAdoptable, Storage, is_celerys, looks_like_torpors
 from torpor.worker.deployment.services import Services
 
 _BATCH = 500
+_Place = tuple[bytes, Storage]
 
 
 @dataclass(frozen=True, slots=True)
 class Detected:
     """The sessions of one format: how many there are, the key of one of them, and the command that adopts them.
 
-    Without a name and a command, these are lists that are no sessions of a known format.
+    Without a name and a command, these are lists that are no sessions of a known format; or with `candidates`, the
+    formats that they may have.
     """
 
     name: str | None
     sessions: int
     example: str
     command: str | None
+    candidates: tuple[str, ...] = ()
 
 
 def detect(services: Services, pattern: str, progress: Callable[[], None] = lambda: None) -> list[Detected]:
@@ -33,22 +36,33 @@ def detect(services: Services, pattern: str, progress: Callable[[], None] = lamb
     Walks the key space, and reads one small page of each list. Keys of Torpor and of Celery are passed over, and so are
     the copies that Torpor has given back. The order of a list is looked at when it is adopted.
     """
-    found: dict[str | None, Detected] = {}
-    for key, name in _looked_at(services, pattern):
-        before = found.get(name) or Detected(name, 0, key.decode(errors="replace"), _command(name, pattern))
-        found[name] = replace(before, sessions=before.sessions + 1)
+    found: dict[tuple[str, ...], Detected] = {}
+    for key, names in _looked_at(services, pattern):
+        name, candidates = (names[0], ()) if len(names) == 1 else (None, names)
+        first = Detected(name, 0, key.decode(errors="replace"), _command(name, pattern), candidates)
+        before = found.get(names, first)
+        found[names] = replace(before, sessions=before.sessions + 1)
         progress()
-    return sorted(found.values(), key=lambda each: each.name or "~")
+    return sorted(found.values(), key=lambda each: (each.name or "~", each.candidates))
 
 
-def _looked_at(services: Services, pattern: str) -> Iterator[tuple[bytes, str | None]]:
-    keys = services.sessions.lists(pattern)
-    seen: set[bytes] = set()
+def _looked_at(services: Services, pattern: str) -> Iterator[tuple[bytes, tuple[str, ...]]]:
+    places = chain.from_iterable(_places(services, pattern, storage) for storage in Storage)
+    seen: set[_Place] = set()
     with ThreadPoolExecutor(services.settings.concurrency) as pool:
-        while batch := list(islice(keys, _BATCH)):
-            fresh = [key for key in dict.fromkeys(batch) if key not in seen and not _is_known(services, key)]
+        while batch := list(islice(places, _BATCH)):
+            fresh = [each for each in dict.fromkeys(batch) if each not in seen and not _is_known(services, each[0])]
             seen.update(fresh)
-            yield from zip(fresh, pool.map(lambda key: _format_of(services, key), fresh), strict=True)
+            found = pool.map(lambda place: _formats_of(services, *place), fresh)
+            yield from zip((key for key, _ in fresh), found, strict=True)
+
+
+def _places(services: Services, pattern: str, storage: Storage) -> Iterator[_Place]:
+    """The keys of the sessions that may lie in a storage: any list, and documents whose names are a format's."""
+    alike = [each for each in FORMATS.values() if each.storage is storage]
+    for key in services.sessions.stored(pattern, storage):
+        named = filter(None, (each.session_key(key) for each in alike))
+        yield from ((each, storage) for each in islice(named, 1))
 
 
 def _is_known(services: Services, key: bytes) -> bool:
@@ -57,18 +71,24 @@ def _is_known(services: Services, key: bytes) -> bool:
     return looks_like_torpors(key) or is_celerys(key, queues) or key.startswith(RETURN_PREFIX.encode())
 
 
-def _format_of(services: Services, key: bytes) -> str | None:
-    """The format whose keys have such names, and which knows the oldest messages as its own; None for none."""
-    claiming = [name for name, each in FORMATS.items() if each.claims(key)]
-    longest = max(len(FORMATS[name].prefix) for name in claiming)
+def _formats_of(services: Services, key: bytes, storage: Storage) -> tuple[str, ...]:
+    """The format whose keys have such names, and which knows the oldest messages as its own; or all that may be it."""
+    claiming = [name for name, each in FORMATS.items() if each.storage is storage and each.claims(key)]
+    longest = max((len(FORMATS[name].prefix) for name in claiming), default=0)
+    possible = []
     for name in claiming:
         layout = FORMATS[name]
+        if len(layout.prefix) < longest:
+            continue
         try:
-            if len(layout.prefix) == longest and services.sessions.seems_of(layout.session_id(key), layout):
-                return name
+            seems = services.sessions.seems_of(layout.session_id(key), layout)
         except NotAdoptable:
-            pass  # it is no session, or too large to be adopted
-    return None
+            continue  # it is no session, or too large to be adopted
+        if seems:
+            return (name,)
+        if seems is None:
+            possible.append(name)
+    return tuple(possible)
 
 
 def _command(name: str | None, pattern: str) -> str | None:

@@ -7,13 +7,18 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import timedelta
 
-from torpor.history.protocol import RETURN_PREFIX, Layout, check_return_key
+from torpor.history.protocol import RETURN_PREFIX, InvalidArgument, Layout, check_return_key
 from torpor.worker.deployment.services import Services
 from torpor.worker.wake.read import open_transcript
 
 
 def returned(layout: Layout, prefix: str | None) -> Layout:
-    """The layout in which sessions go back: below the prefix, or the format's own, or one that no other program has."""
+    """The layout in which sessions go back: below the prefix, or the format's own, or one that no other program has.
+
+    Raises InvalidArgument for a format whose sessions are only adopted.
+    """
+    if not layout.gives:
+        raise InvalidArgument(f"sessions of {layout.elements} are only adopted: give another format")
     return replace(layout, prefix=layout.prefix or RETURN_PREFIX if prefix is None else prefix)
 
 

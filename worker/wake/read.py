@@ -29,13 +29,15 @@ _TRIES = 5
 class Transcript:
     """A session's messages as JSON bytes, oldest first, its owner, and its kind, if that was recorded.
 
-    `moments` says of how many messages, one lot after the other, the session was last active when.
+    `created` is when it began, if that is known. `moments` says of how many messages, one lot after the other, the
+    session was last active when.
     """
 
     elements: Spool
     owner: str | None
     kind: SessionKind | None = None
     moments: Sequence[tuple[int, datetime]] = ()
+    created: datetime | None = None
 
 
 @contextmanager
@@ -84,8 +86,8 @@ def _read(services: Services, session_id: str, elements: Spool) -> Transcript | 
     moments = archived.moments
     if before:
         moments = [*moments, (len(elements) - sum(count for count, _ in moments), before.last_active)]
-    owner, kind = (before.owner, before.kind) if before else (None, None)
-    return Transcript(elements, archived.owner or owner, archived.kind or kind, moments)
+    owner, kind, created = (before.owner, before.kind, before.created) if before else (None, None, None)
+    return Transcript(elements, archived.owner or owner, archived.kind or kind, moments, archived.created or created)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,7 @@ class _Archived:
     owner: str | None = None
     kind: SessionKind | None = None
     moments: Sequence[tuple[int, datetime]] = ()
+    created: datetime | None = None
 
 
 def _add_archived(services: Services, session_id: str, live: SessionInfo | None, elements: Spool) -> _Archived:
@@ -109,7 +112,7 @@ def _add_archived(services: Services, session_id: str, live: SessionInfo | None,
     for page in transcript.read(services.archive, planned):
         elements.add(page)
     moments = [(piece.take, contents.last_active([piece.segment.stored])) for piece in planned.slices]
-    return _Archived(planned.origin.owner, found.kind, moments)
+    return _Archived(planned.origin.owner, found.kind, moments, planned.origin.created)
 
 
 def _moved(services: Services, session_id: str, before: SessionInfo | None) -> bool:

@@ -1,4 +1,4 @@
--- Legal holds of sessions and of owners. A hold is 'since (ms):reason'.
+-- Legal holds of sessions and of owners. A hold is 'since (ms):reason'; beside it stands who has set it, if that was said.
 -- A release is noted too, as a moment (ms): objects in the archive note the holds that they are under, and only a release
 -- that Redis knows may take a noted hold away. Without it, Redis has forgotten the hold.
 -- Uses: number
@@ -13,6 +13,11 @@ local function legal_hold_of_any(holds_key, session_id, owner, owners, first)
   local hold = legal_hold(holds_key, session_id, owner)
   for index = first, #owners do hold = hold or redis.call('HGET', holds_key, 'o' .. owners[index]) end
   return hold
+end
+
+-- Note who has set the hold of a field, 's<session>' or 'o<owner>'; '' if nobody said.
+local function note_setter(holds_key, field, by)
+  if by == '' then redis.call('HDEL', holds_key, 'b' .. field) else redis.call('HSET', holds_key, 'b' .. field, by) end
 end
 
 -- The field that has the last release of the hold of a 'session' or an 'owner'.

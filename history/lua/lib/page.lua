@@ -1,7 +1,21 @@
 -- Reading a page of messages.
 -- Uses: number
 
--- Add the messages [from, stop) of a list to a reply, until about `limit` bytes are read. Positions count from the
+-- The header of a Zstandard frame with one segment -> the bytes in which it has the length of its content, and what is to
+-- be added to that number.
+local LENGTHS = {[0x20] = {1, 0}, [0x60] = {2, 256}, [0xA0] = {4, 0}}
+
+-- The length of a message once it is read: history/compression.py says how Redis has it.
+local function length_of(message)
+  local mark, header = string.byte(message, 1, 2)
+  if not mark or mark <= 0x80 or mark > 0x9F or not LENGTHS[header] then return #message end
+  local bytes, length = LENGTHS[header][1], 0
+  for place = 2 + bytes, 3, -1 do length = 256 * length + (string.byte(message, place) or 0) end
+  return length + LENGTHS[header][2]
+end
+
+-- Add the messages [from, stop) of a list to a reply, until about `limit` bytes are read, as they
+-- are without compression. Positions count from the
 -- oldest message on. `reversed` is the length of a list that has its newest message first; other lists have none.
 -- With `within`, no message is added that goes beyond the limit, even if there is no other.
 local function add_page(reply, list_key, from, stop, limit, reversed, within)
@@ -14,9 +28,10 @@ local function add_page(reply, list_key, from, stop, limit, reversed, within)
     local messages = redis.call('LRANGE', list_key, int(first), int(first + upto - from - 1))
     for index = 1, #messages do
       local message = messages[reversed and #messages + 1 - index or index]
-      if within and size + #message > limit then return reply end
+      local length = length_of(message)
+      if within and size + length > limit then return reply end
       reply[#reply + 1] = message
-      size = size + #message
+      size = size + length
       if size >= limit then break end
     end
     from, step = upto, math.min(2 * step, 100)

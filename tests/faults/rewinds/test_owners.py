@@ -54,7 +54,7 @@ def markers(services: Services) -> list[str]:
 def assert_erased(services: Services) -> None:
     """Only floor markers and the archive's ownership are left."""
     assert services.sessions.info(S) is None
-    ours = (names.DEPLOYMENT, names.IDENTITIES, names.ORDERS, names.RECEIPTS)
+    ours = (names.DEPLOYMENT, names.IDENTITIES, names.PURGES.orders, names.PURGES.work)
     left = [name for name in object_names(services.archive) if not name.startswith(ours)]
     assert {type(names.parse(S, name)) for name in left} <= {FloorName}
 

@@ -33,7 +33,7 @@ def chat(client: redis.Redis, session_id: str) -> MemorystoreChatMessageHistory:
 def adopt(torpor: Torpor, *arguments: str, form: str = "memorystore", match: str = "*") -> Any:
     result = torpor("adopt", "--match", match, "--format", form, "--json", *arguments)
     assert result.code == 0, result
-    return result.json
+    return {name: value for name, value in result.json.items() if name not in ("job", "gone")}
 
 
 @pytest.mark.parametrize("form", LAYOUTS)
@@ -127,7 +127,7 @@ def test_keys_of_celery_and_of_other_deployments_are_no_business_of_the_report(
     for options in (["--dry-run"], []):
         found = adopt(torpor, *options)
         assert (found["sessions"], found["left"]) == (0, {})
-    changed = {key for key, value in dump(client).items() if before.get(key) != value}
+    changed = {key for key, value in dump(client).items() if before.get(key) != value and b":job:" not in key}
     assert changed <= {b"torpor:config"}
     assert before.keys() <= dump(client).keys()
     raw(client, "DEL", "celery")

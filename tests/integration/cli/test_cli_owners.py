@@ -262,4 +262,4 @@ def test_whoever_finishes_an_adoption_that_was_killed_gives_its_owner(
     assert owner_of(store, "s") == "ann"
     assert torpor("purge", "--owner", "ann", "--yes").out.startswith("complete: 1 sessions")
     assert not [each.name for each in services.archive.list("v1/owners/")]
-    assert list(services.archive.list(names.ORDERS)) == []
+    assert list(services.archive.list(names.PURGES.orders)) == []

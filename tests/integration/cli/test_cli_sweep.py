@@ -18,8 +18,7 @@ from support.command import Torpor
 from support.ports import free_port
 from support.waiting import scaled, wait_until
 from torpor.history.protocol import Status
-from torpor.worker.archive import contents
-from torpor.worker.archive.names import order_name
+from torpor.worker.archive import contents, names
 from torpor.worker.deployment.identity import State, compare_sides
 from torpor.worker.deployment.services import Services
 from torpor.worker.deployment.settings import PREFIX
@@ -105,7 +104,7 @@ def test_an_order_that_is_damaged_keeps_nothing_else_from_its_turn(
     due(client, "a")
     order = Order.of(session="none", requested_by="officer")
     orders.place(services, order)
-    (scratch / "archive" / order_name(order.id)).write_text("{}")
+    (scratch / "archive" / names.PURGES.order(order.id)).write_text("{}")
     swept = torpor("sweep", "--once")
     assert swept.code == 1
     assert "1 archived" in swept.out

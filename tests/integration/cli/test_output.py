@@ -25,10 +25,13 @@ from support.keyspace import raw
 from support.waiting import scaled
 from torpor import MemorystoreChatMessageHistory
 from torpor.history.scripts import script
+from torpor.worker.bulk.adopting import Arguments
 from torpor.worker.deployment.services import Services
 from torpor.worker.deployment.settings import PREFIX
 from torpor.worker.erasure import orders
 from torpor.worker.erasure.order import Order
+from torpor.worker.jobs import look
+from torpor.worker.jobs.job import Job
 from torpor.worker.sleep.attempt import archive_session
 
 pytestmark = pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
@@ -37,7 +40,7 @@ OWNER = "customer " + "o" * 90
 AWAKE, ASLEEP, PURGED, BAD, FOREIGN = (f"{name} " + name[0] * 90 for name in ("live", "asleep", "x", "bad", "foreign"))
 TEXT = "a long sentence in words " * 8 + "and its end"
 REQUESTER = "the data protection officer " + "d" * 90
-DONE, OPEN = "20260101T120000Z-0000000a", "20260101T120000Z-0000000b"
+DONE, OPEN, ORDERED = (f"20260101T120000Z-0000000{last}" for last in "abc")
 
 # For people: the arguments of a call, and what it must print as a whole.
 TOLD: list[tuple[list[str], list[str]]] = [
@@ -49,6 +52,8 @@ TOLD: list[tuple[list[str], list[str]]] = [
     (["purge-status", DONE], [DONE, PURGED, REQUESTER]),
     (["receipts"], [DONE, PURGED, REQUESTER]),
     (["receipts", DONE], [DONE, PURGED, REQUESTER]),
+    (["jobs"], [ORDERED, "adopt", "queued"]),
+    (["jobs", ORDERED], [FOREIGN, "queued"]),
     (["events"], [PURGED, ASLEEP, OWNER]),
     (["sweep", "--once"], [OPEN]),
     (["quarantine"], [BAD, f"the metadata of session {BAD!r} was lost"]),
@@ -58,6 +63,8 @@ TOLD: list[tuple[list[str], list[str]]] = [
     (["archive", "none" + AWAKE], ["none" + AWAKE]),
     (["restore", "none" + AWAKE], ["none" + AWAKE]),
     (["unhold", "--owner", OWNER], [OWNER]),
+    (["holds"], [ASLEEP, "session"]),
+    (["audit"], [ASLEEP, DONE, "hold", "purge"]),
     (["bucket"], ["archive"]),
     (["status"], ["archive"]),
     (["top", "--once"], ["live in Redis", "oldest waiting", "noeviction"]),
@@ -84,8 +91,12 @@ FOR_PROGRAMS = [
     ["purge-status", DONE],
     ["receipts"],
     ["receipts", DONE],
+    ["jobs"],
+    ["jobs", ORDERED],
     ["hold", "--session", AWAKE, "--reason", "r"],
     ["unhold", "--session", ASLEEP],
+    ["holds"],
+    ["audit"],
     ["bucket"],
     ["events"],
     ["sweep", "--once"],
@@ -115,6 +126,12 @@ def deployment(client: redis.Redis, services: Services, torpor: Torpor, tmp_path
     orders.place(services, Order.of(session=PURGED, requested_by=REQUESTER).model_copy(update={"id": DONE}))
     assert torpor("purge", "--resume", DONE).code == 0
     orders.place(services, Order.of(owner=OWNER, requested_by=REQUESTER).model_copy(update={"id": OPEN}))
+    job = Job.of(
+        "adopt",
+        Arguments(format="memorystore", match=FOREIGN),
+        deployment=services.sessions.identity().deployment or "",
+    )
+    look.place(services, job.model_copy(update={"id": ORDERED}))
     raw(client, "HDEL", services.sessions.deployment.keyspace.of(BAD.encode()).metadata(BAD.encode()), "epoch")
     for _ in range(services.settings.max_attempts):
         archive_session(services, BAD)

@@ -25,13 +25,17 @@ from torpor.worker.sleep.attempt import archive_session
 
 # Where the end of each task is logged.
 DEBUG = "--loglevel", "DEBUG"
-EVERY = "torpor.sweep, torpor.sweep_purges, torpor.expire, torpor.drain, torpor.archive_session, torpor.restore_session"
+EVERY = (
+    "torpor.sweep, torpor.sweep_purges, torpor.sweep_jobs, torpor.expire, torpor.drain, torpor.archive_session, "
+    "torpor.restore_session, torpor.job"
+)
 PURGES = "torpor.purge, torpor.purge_session, torpor.purge_owner, torpor.purge_idle"
 ARGUMENTS = {
     "torpor.drain": [[0]],
     "torpor.archive_session": ["s"],
     "torpor.restore_session": ["asleep"],
     "torpor.purge": ["begun"],
+    "torpor.job": ["none", 0],
     "torpor.purge_session": ["s"],
     "torpor.purge_owner": ["ann"],
     "torpor.purge_idle": [3600],

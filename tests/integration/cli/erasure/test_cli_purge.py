@@ -47,6 +47,15 @@ def segments(services: Services, session_id: str) -> list[str]:
 # What would go
 
 
+@pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
+def test_a_requester_that_has_no_utf_8_form_is_refused(client: redis.Redis, services: Services, torpor: Torpor) -> None:
+    say(client, "s")
+    done = torpor("purge", "--session", "s", "--yes", "--by", "\udcff")
+    assert (done.code, "surrogate" in done.err) == (2, True)
+    assert services.sessions.infos(["s"]) != [None]
+    assert torpor("receipts", "--json").lines == torpor("purge-status", "--json").lines == []
+
+
 def test_a_dry_run_lists_exactly_what_would_go_and_changes_nothing(
     client: redis.Redis, services: Services, torpor: Torpor
 ) -> None:
@@ -300,8 +309,8 @@ def test_a_purge_of_whom_nothing_is_known_is_refused_and_leaves_no_receipt(
     assert "nothing" in result.err
     assert target[1] in result.err
     assert dump(client) == before
-    assert not list(services.archive.list(names.ORDERS))
-    assert not list(services.archive.list(names.RECEIPTS))
+    assert not list(services.archive.list(names.PURGES.orders))
+    assert not list(services.archive.list(names.PURGES.work))
 
 
 @pytest.mark.parametrize("target", NOBODY.values(), ids=NOBODY)

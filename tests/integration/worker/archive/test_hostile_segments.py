@@ -92,7 +92,7 @@ def test_segments_that_overlap_are_compared_within_16_mib(services: Services) ->
     assert done.added <= BOUND, f"{done.added / MIB:.1f} MiB"
 
 
-@pytest.mark.parametrize("name", [names.order_name("p"), names.receipt_name("p")])
+@pytest.mark.parametrize("name", [names.PURGES.order("p"), names.PURGES.result("p")])
 @folder
 def test_a_document_of_300_mb_is_damaged_within_16_mib(services: Services, tmp_path: Path, name: str) -> None:
     path = Path(services.archive.url.removeprefix("file://")) / name

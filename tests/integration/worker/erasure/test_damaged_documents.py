@@ -60,7 +60,7 @@ def test_a_damaged_receipt_is_named_and_the_others_are_listed(sound: Services, t
     changed = RECEIPTS[damage]
     put(
         sound,
-        names.receipt_name("bad"),
+        names.PURGES.result("bad"),
         changed if isinstance(changed, bytes) else receipt(sound, "finished", **changed),
     )
     for arguments in (["receipts", "--json"], ["receipts"]):
@@ -75,7 +75,7 @@ def test_a_receipt_whose_tombstones_never_end_does_not_stop_a_recovery(
     sound: Services, caplog: pytest.LogCaptureFixture
 ) -> None:
     endless = receipt(sound, "finished", purge="bad", late_writes_refused_for_seconds=10**12)
-    put(sound, names.receipt_name("bad"), endless)
+    put(sound, names.PURGES.result("bad"), endless)
     assert catching_up.survey(sound).sessions
     assert "purge bad" in caplog.text
 
@@ -84,8 +84,8 @@ def test_a_receipt_whose_tombstones_never_end_does_not_stop_a_recovery(
 def test_a_pipe_in_place_of_an_inventory_does_not_stop_a_recovery(
     sound: Services, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = Path(sound.archive.url.removeprefix("file://")) / names.inventory_name("finished", 1)
-    put(sound, names.receipt_name("bad"), receipt(sound, "finished", purge="bad"))
+    path = Path(sound.archive.url.removeprefix("file://")) / names.PURGES.batch("finished", 1)
+    put(sound, names.PURGES.result("bad"), receipt(sound, "finished", purge="bad"))
     pipe = path.parent.parent / "bad" / path.name
     pipe.parent.mkdir(exist_ok=True)
     os.mkfifo(pipe)
@@ -98,7 +98,7 @@ def test_a_damaged_order_is_named_and_the_others_are_carried_out(
     sound: Services, torpor: Torpor, content: bytes | None
 ) -> None:
     other = json.dumps(orders.read(sound, "open").fields()).encode()  # of another purge than its name says
-    put(sound, names.order_name("bad"), other if content is None else content)
+    put(sound, names.PURGES.order("bad"), other if content is None else content)
     listed = torpor("purge-status", "--json")
     assert (listed.code, [each["purge"] for each in listed.lines], "bad" in listed.err) == (0, ["open"], True), listed
     assert torpor("purge", "--session", "nobody", "--dry-run").code == 3
@@ -119,7 +119,7 @@ def test_an_inventory_with_a_session_twice_is_refused(sound: Services, torpor: T
     found: dict[str, Any] = {"session": "bad", "owner": None, "owners": [], "epoch": 1, "in_redis": False}
     line = json.dumps({**found, "live_messages": 0, "messages": 1, "objects": []}).encode() + b"\n"
     counts = {"sessions": "1", "messages": "1", "objects": "0", "bytes": "0"}
-    put(sound, names.inventory_name("open", 1), gzip.compress(line * 2), **counts)
+    put(sound, names.PURGES.batch("open", 1), gzip.compress(line * 2), **counts)
     refused = torpor("purge", "--resume", "open")
     assert (refused.code, "twice" in refused.err) == (1, True), refused
     assert torpor("show", "bad").code == 0
@@ -133,15 +133,15 @@ def test_an_inventory_with_an_id_that_nobody_has_does_not_stop_a_recovery(
     found |= {"live_messages": 0, "messages": 1, "objects": []}
     line = json.dumps(found | wrong).encode() + b"\n"
     counts = {"sessions": "1", "messages": "1", "objects": "0", "bytes": "0"}
-    put(sound, names.receipt_name("bad"), receipt(sound, "finished", purge="bad"))
-    put(sound, names.inventory_name("bad", 1), gzip.compress(line), **counts)
+    put(sound, names.PURGES.result("bad"), receipt(sound, "finished", purge="bad"))
+    put(sound, names.PURGES.batch("bad", 1), gzip.compress(line), **counts)
     assert catching_up.survey(sound).sessions
     assert "purge bad" in caplog.text
 
 
 def test_counts_of_an_inventory_that_are_none_are_named(sound: Services, torpor: Torpor) -> None:
     counts = {"sessions": "many", "messages": "1", "objects": "0", "bytes": "9" * 400}
-    put(sound, names.inventory_name("open", 1), gzip.compress(b""), **counts)
+    put(sound, names.PURGES.batch("open", 1), gzip.compress(b""), **counts)
     listed = torpor("purge-status")
     assert (listed.code, "000001.jsonl.gz" in listed.err) == (0, True), listed
     assert [each for each in torpor("doctor", "--json").lines if "000001.jsonl.gz" in each["detail"]]
@@ -149,7 +149,7 @@ def test_counts_of_an_inventory_that_are_none_are_named(sound: Services, torpor:
 
 def test_a_hostile_receipt_takes_no_hundred_times_its_size(sound: Services) -> None:
     for purge_id, many in (("tiny", 1), ("hostile", 300_000)):
-        put(sound, names.receipt_name(purge_id), b'{"more":[' + b"[]," * many + b"0]}")
+        put(sound, names.PURGES.result(purge_id), b'{"more":[' + b"[]," * many + b"0]}")
     assert measured(sound, "receipts", "SESSION").added < 64 * 1024 * 1024
 
 
@@ -197,7 +197,7 @@ def test_a_hostile_inventory_takes_no_hundred_times_its_size(sound: Services, wr
     counts = {"sessions": "1", "messages": "1", "objects": "0", "bytes": "0"}
     for purge_id, content in (("tiny", b"0"), ("hostile", b'{"session":"bad",%b}\n' % wrong)):
         orders.place(sound, Order.of(session="bad", id=purge_id))
-        put(sound, names.inventory_name(purge_id, 1), gzip.compress(content), **counts)
+        put(sound, names.PURGES.batch(purge_id, 1), gzip.compress(content), **counts)
     done = measured(sound, "purge", "--resume", "SESSION")
     assert "is damaged" in done.said
     assert done.added < 64 * 1024 * 1024

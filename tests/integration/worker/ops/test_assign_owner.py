@@ -114,7 +114,7 @@ def named(client: redis.Redis, services: Services, owner: str = "ann") -> list[o
     objects = [
         stored.name
         for stored in services.archive.list("v1/", generations=True)
-        if not stored.name.startswith(names.RECEIPTS)
+        if not stored.name.startswith(names.PURGES.work)
         and (f"/{owner}/" in stored.name or stored.metadata.get("owner") == owner)
     ]
     return keys + objects

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -30,7 +32,7 @@ from torpor.worker.sleep.relief import relieve
 
 pytestmark = pytest.mark.single_node(reason="it sets the memory limit of a server of its own")
 
-LARGE = b'{"content":"%b"}' % (b"x" * 20_000)
+LARGE = b'{"content":"%b"}' % base64.b64encode(Random(1).randbytes(15_000))  # it gets little smaller
 
 
 @pytest.fixture

@@ -337,6 +337,18 @@ def test_an_old_process_may_answer_and_hear_the_next_question_after_an_adoption(
     assert said(history(client)) == ["a question", "an answer", "another question"]
 
 
+def test_a_server_without_documents_has_none_and_a_cluster_is_refused(
+    client: redis.Redis, request: pytest.FixtureRequest
+) -> None:
+    history(client, adopt=None).add_user_message("mine")
+    if request.config.getoption("--server") == "cluster":
+        with pytest.raises(NotAdoptable, match="a Cluster has the documents of a session on several nodes"):
+            said(history(client, adopt="langchain-redis"))
+        return
+    assert said(history(client, adopt="langchain-redis")) == ["mine"]
+    assert said(history(client, "other", adopt=Layout("chat:"))) == []
+
+
 def test_torpors_own_lists_are_never_adopted(client: redis.Redis) -> None:
     history(client, adopt=None).add_user_message("mine")
     [own] = raw(client, "KEYS", "*:m:s")

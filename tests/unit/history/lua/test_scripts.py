@@ -18,15 +18,17 @@ from support.foreign import LAYOUTS
 from torpor.history import calls
 from torpor.history.adoption import Adoption
 from torpor.history.calls import KEEP, Call, Deployment
+from torpor.history.compression import Compression
 from torpor.history.expiry import Expiry
 from torpor.history.fields import STORED, by_name
+from torpor.history.formats.known import FORMATS
 from torpor.history.keys import Keyspace
 from torpor.history.outcomes import PurgeTarget, RebuiltMetadata, RestoreTicket
 from torpor.history.overview import ArchiveNote, Identity, KindCounts
 from torpor.history.policy import Policies
 from torpor.history.scripts import all_scripts, named, script
 from torpor.history.session import Lease, Origin, Page, SessionInfo, Status
-from torpor.history.store import adoption, expiry, reading, returning, single_calls
+from torpor.history.store import adoption, expiry, reading, returning, single_calls, sources
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -35,6 +37,7 @@ SHARDS = [7, 8, 9]
 EXPIRY = Expiry(idle=HOUR, max_age=HOUR, retention=HOUR)
 LEASE = Lease("s", b"1700000000000.5", b"1600000000000.5", b"1500000000000")
 TICKET = RestoreTicket("s", b"0a1b2c3d", 1, 0)
+DOCUMENTS = FORMATS["langchain-redis"]
 ADOPTION = Adoption("s", LAYOUTS["memorystore"], "0a1b2c3d", "4e5f", 500, 1_700_000_000_000)
 UNOWNED = SessionInfo(
     session_id="s",
@@ -62,9 +65,27 @@ OWNED = SessionInfo(**{name: getattr(UNOWNED, name) for name in UNOWNED.__slots_
 SAMPLES: dict[str, list[Call[Any]]] = {
     "configure": [
         calls.configure(
-            "torpor", 256, HOUR, HOUR, retention=HOUR, policies=Policies(), require_owner=True, record=True
+            "torpor",
+            256,
+            HOUR,
+            HOUR,
+            retention=HOUR,
+            policies=Policies(),
+            require_owner=True,
+            compression=Compression.ZSTD,
+            record=True,
         ),
-        calls.configure("torpor", 256, None, KEEP, retention=KEEP, policies=None, require_owner=None, record=False),
+        calls.configure(
+            "torpor",
+            256,
+            None,
+            KEEP,
+            retention=KEEP,
+            policies=None,
+            require_owner=None,
+            compression=None,
+            record=False,
+        ),
     ],
     "identify": [
         calls.identify("torpor", Identity("here:1/0"), "0a1b", None),
@@ -74,6 +95,7 @@ SAMPLES: dict[str, list[Call[Any]]] = {
         calls.move_fence("torpor", "0a1b", "2c3d", keep=16),
         calls.move_fence("torpor", None, "2c3d", keep=16),
     ],
+    "reserve": [calls.reserve(DEPLOYMENT, "j", 5.0, 100), calls.reserve(DEPLOYMENT, "j", 1e9, 1)],
     "note_epoch": [calls.note_epoch(DEPLOYMENT, 7, 9)],
     "append": [
         calls.append(DEPLOYMENT, "s", [b"{}", b"{}"], request=b"12345678", expiry=EXPIRY, owner="ann", only_new=True),
@@ -185,6 +207,12 @@ SAMPLES: dict[str, list[Call[Any]]] = {
         calls.adopt(DEPLOYMENT, ADOPTION, ADOPTION, [b"{}"], expiry=EXPIRY, owner="ann", allow_reuse=True),
         calls.adopt(DEPLOYMENT, ADOPTION, ADOPTION, [b"{}"], expiry=Expiry(), owner=None, allow_reuse=False),
     ],
+    "find_documents": [
+        calls.find_documents("torpor", "{s}", DOCUMENTS, b""),
+        calls.find_documents("torpor", "{s}", DOCUMENTS, b"17"),
+    ],
+    "peek_documents": [calls.peek_documents("{s}", DOCUMENTS, [b"chat:{s}:1"], 0, page_bytes=1024, max_bytes=4096)],
+    "take_documents": [calls.take_documents("torpor", "{s}", DOCUMENTS, "4e5f", [b"chat:{s}:1"])],
     "delete_companion": [calls.delete_companion(b"agents:session:s", "hash")],
     "delete_taken": [calls.delete_taken("torpor", "s", LAYOUTS["memorystore"], "4e5f")],
     "end_adoption": [calls.end_adoption(DEPLOYMENT, ADOPTION)],
@@ -213,6 +241,7 @@ SAMPLES: dict[str, list[Call[Any]]] = {
     "release_hold": [calls.release_hold(DEPLOYMENT, "s")],
     "note_owner_hold": [calls.note_owner_hold(DEPLOYMENT, "s")],
     "hold_owner": [calls.hold_owner(DEPLOYMENT, 7, "ann", "why"), calls.hold_owner(DEPLOYMENT, 7, "ann", None)],
+    "list_holds": [calls.list_holds(DEPLOYMENT, 7, b"0", 500)],
     "note_owner_release": [calls.note_owner_release(DEPLOYMENT, "ann", MOMENT)],
     "find_release": [calls.find_release(DEPLOYMENT, "s")],
     "find_owner_release": [calls.find_owner_release(DEPLOYMENT, "ann")],
@@ -229,6 +258,7 @@ LUA = [*SCRIPTS, *(f"lib/{name}" for name in INCLUDES)]
 
 # What the end of a key's name says about its type (see history/keys.py).
 TYPES = [
+    (rb"torpor:job:j:rate", "string"),
     (rb"agents:session:s", "any"),
     (rb"torpor:config|\{torpor:events\}:(archive|measures|seen)", "hash"),
     (rb"torpor:events|\{torpor:events\}:samples", "stream"),
@@ -241,6 +271,8 @@ TYPES = [
     (rb"\{torpor:\d+\}:o:ann", "set"),
     (rb"\{torpor:\d+\}:r:0a1b2c3d:s", "list"),
     (rb"s|message_store:s", "list"),
+    (rb"chat:\{s\}:1", "document"),
+    (rb"torpor:adopting:\{s\}:chat:\{s\}:\*", "list"),
     (rb"torpor:adopting:\{(.+)\}:\1", "list"),
     (rb"torpor:returning:\{s\}:4e5f:s", "list"),
 ]
@@ -352,6 +384,8 @@ def test_a_head_counts_without_gaps_and_the_body_uses_nothing_beyond(name: str, 
     assert documented == list(range(1, len(numbered) + 1))
     assert not [number for number, _ in numbered[:-1] if number.endswith("...")]
     used = {int(number) for number in re.findall(rf"{what}\[(\d+)\]", body_of(name))}
+    if f"#{what}" in body_of(name) and numbered[-1][0].endswith("..."):
+        used.add(documented[-1])
     assert used <= set(documented)
     if what == "KEYS":
         assert used == set(documented)
@@ -395,7 +429,10 @@ def test_all_keys_of_a_call_are_in_one_slot_or_those_of_each_shard_are(call: Cal
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_script_touches_no_key_that_it_was_not_given(name: str) -> None:
     commands = re.findall(r"redis\.p?call\('([A-Z]+)'(?:, ([^,)]+))?", body_of(name))
-    assert {key for command, key in commands if command != "TIME" and not key.startswith("KEYS[")} == set()
+    walking = {"SCAN"} if name == "find_documents" else set()  # the keys that it finds, on a server of one node
+    assert {
+        key for command, key in commands if command not in {"TIME", *walking} and not key.startswith("KEYS[")
+    } == set()
 
 
 @pytest.mark.parametrize("name", [name for name in SCRIPTS if head_of(name).of_each_shard])
@@ -522,12 +559,12 @@ def test_a_script_is_known_by_the_sha1_of_what_is_sent() -> None:
 # What an application's operations run without a caller: under the token of a restore that a caller has begun, on the
 # other library's keys, and what compares owners itself.
 WITHOUT_A_CALLER = {"stage", "finish_restore", "abandon", "peek_list", "take_list", "delete_taken", "end_adoption"}
-WITHOUT_A_CALLER |= {"delete_companion"}
+WITHOUT_A_CALLER |= {"delete_companion", "find_documents", "peek_documents", "take_documents"}
 WITHOUT_A_CALLER |= {"add_events", "assign_owner", "set_aside", "stage_return", "give_back", "configure"}
 
 
 def test_every_script_that_an_application_runs_on_a_session_decides_whether_the_caller_may_use_it() -> None:
-    modules = [inspect.getsource(module) for module in (single_calls, reading, expiry, adoption, returning)]
+    modules = [inspect.getsource(module) for module in (single_calls, reading, expiry, adoption, returning, sources)]
     run = {name for source in modules for name in re.findall(r"\bcalls\.(\w+)", source)} & SAMPLES.keys()
     assert run >= WITHOUT_A_CALLER - {"configure"}
     for name in run - WITHOUT_A_CALLER:

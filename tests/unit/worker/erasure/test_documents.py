@@ -14,14 +14,15 @@ import jsonschema
 import pytest
 
 from torpor.history.protocol import InvalidArgument, InvalidOwner, InvalidSessionId
+from torpor.worker.archive import documents
+from torpor.worker.archive.documents import Document
 from torpor.worker.archive.stores import ArchiveStore
 from torpor.worker.archive.stores.url import open_archive
-from torpor.worker.erasure import documents, schema
-from torpor.worker.erasure.documents import Document
+from torpor.worker.erasure import schema
 from torpor.worker.erasure.inventory import Found, Tally
 from torpor.worker.erasure.order import Order, Scope
 from torpor.worker.erasure.receipt import Kept, Receipt, Remainder
-from torpor.worker.errors import DocumentDamaged, PurgeNotFound
+from torpor.worker.errors import DocumentDamaged, ObjectNotFound
 
 DOCS = Path(__file__).parents[4] / "docs"
 
@@ -181,7 +182,7 @@ def test_a_damaged_inventory_is_refused(archive: ArchiveStore, body: bytes) -> N
 
 
 def test_a_document_that_is_not_there_is_not_found(archive: ArchiveStore) -> None:
-    with pytest.raises(PurgeNotFound):
+    with pytest.raises(ObjectNotFound):
         documents.read(archive, "order", Order)
 
 

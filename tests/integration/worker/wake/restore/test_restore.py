@@ -15,6 +15,7 @@ from support.restoring import EVENTS, asleep, everything, live, say, segments
 from support.sessions import purge_session, with_settings
 from support.waiting import wait_until
 from torpor import MemorystoreChatMessageHistory
+from torpor.history.compression import from_stored
 from torpor.history.protocol import (
     ANY_OWNER,
     Expiry,
@@ -73,7 +74,7 @@ def test_every_element_comes_back_byte_for_byte(client: redis.Redis, services: S
     assert archive_session(services, "s").outcome is Outcome.ARCHIVED
     assert read_transcript(services, "s") == said
     assert restore_session(services, "s").messages == len(said)
-    assert raw(client, "LRANGE", key, 0, -1) == said
+    assert from_stored(raw(client, "LRANGE", key, 0, -1)) == said
     assert raw(client, "TTL", key) == -1
 
 

@@ -6,20 +6,30 @@ import gzip
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from hashlib import sha256
-from typing import IO, Any, TypeVar
+from types import MappingProxyType
+from typing import IO, Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, PlainSerializer, ValidationError, WithJsonSchema
 from pydantic_core import from_json
 
 from torpor.history.protocol import InvalidArgument
 from torpor.worker.archive.lines import NOT_GZIP, LineTooLong, pieces
 from torpor.worker.archive.stores import ArchiveStore, StoredObject
-from torpor.worker.errors import ArchiveCorrupt, DocumentDamaged, ObjectNotFound, PurgeNotFound
+from torpor.worker.errors import ArchiveCorrupt, DocumentDamaged, ObjectNotFound
 
 # No document is longer, and no line of one: an inventory has a line for each session, with all its objects.
 _MOST_BYTES = 16 * 1024 * 1024
 _NAMED_FAULTS = 1_000
+
+
+def text_of(moment: datetime) -> str:
+    """A moment as documents have it: ISO 8601, to the millisecond."""
+    return moment.isoformat(timespec="milliseconds")
+
+
+Moment = Annotated[AwareDatetime, PlainSerializer(text_of), WithJsonSchema({"type": "string", "format": "date-time"})]
 
 
 class Document(BaseModel):
@@ -35,35 +45,50 @@ class Document(BaseModel):
 D = TypeVar("D", bound=Document)
 
 
-def put(archive: ArchiveStore, name: str, document: Document, *, most: int = _MOST_BYTES) -> StoredObject:
+def put(
+    archive: ArchiveStore,
+    name: str,
+    document: Document,
+    *,
+    most: int = _MOST_BYTES,
+    metadata: Mapping[str, str] = MappingProxyType({}),
+    custom_time: datetime | None = None,
+) -> StoredObject:
     """Write an object of one document, once; raises ArchiveConflict if the object exists with other content.
 
-    Raises InvalidArgument if the document has more than `most` bytes.
+    The object expires at `custom_time`, unless that is None.
+
+    Raises InvalidArgument if the document has more than `most` bytes, or a text that has no UTF-8 form.
     """
-    body = json.dumps(document.fields(), ensure_ascii=False, indent=1).encode() + b"\n"
+    try:
+        body = json.dumps(document.fields(), ensure_ascii=False, indent=1).encode() + b"\n"
+    except UnicodeEncodeError as exc:
+        raise InvalidArgument("the text has a lone surrogate, which has no UTF-8 form") from exc
     if len(body) > most:
         raise InvalidArgument(f"{name} would have {len(body):,} bytes, which is more than {most:,}")
-    return archive.put(name, io.BytesIO(body), len(body), metadata={})
+    return archive.put(name, io.BytesIO(body), len(body), metadata=metadata, custom_time=custom_time)
 
 
 def read(archive: ArchiveStore, name: str, model: type[D], *, most: int = _MOST_BYTES) -> D:
-    """The document of an object; raises PurgeNotFound if there is no such object, and DocumentDamaged.
+    """The document of an object; raises ObjectNotFound if there is no such object, and DocumentDamaged.
 
     An object of more than `most` bytes is not read.
     """
-    try:
-        stored = next((each for each in archive.list(name) if each.name == name), None)
-        if stored is None:
-            raise PurgeNotFound(f"{archive.url}/{name} does not exist")
-        if stored.damage is not None:
-            raise DocumentDamaged(stored.damage)
-        if stored.size > most:
-            raise DocumentDamaged(f"{archive.url}/{name} is damaged: it has more than {most:,} bytes")
-        with archive.open(stored) as body:
-            text = body.read(stored.size)
-    except ObjectNotFound as exc:
-        raise PurgeNotFound(str(exc)) from exc
-    return _parse(archive, name, text, model)
+    stored = next((each for each in archive.list(name) if each.name == name), None)
+    if stored is None:
+        raise ObjectNotFound(f"{archive.url}/{name} does not exist")
+    return read_stored(archive, stored, model, most=most)
+
+
+def read_stored(archive: ArchiveStore, stored: StoredObject, model: type[D], *, most: int = _MOST_BYTES) -> D:
+    """As `read`, of an object that was listed."""
+    if stored.damage is not None:
+        raise DocumentDamaged(stored.damage)
+    if stored.size > most:
+        raise DocumentDamaged(f"{archive.url}/{stored.name} is damaged: it has more than {most:,} bytes")
+    with archive.open(stored) as body:
+        text = body.read(stored.size)
+    return _parse(archive, stored.name, text, model)
 
 
 def put_lines(

@@ -1,0 +1,122 @@
+"""How Redis has an element: as it is, or compressed. Both forms stand in one list.
+
+    0x80                        the element itself follows, which begins with one of these bytes
+    0x80 + version (1 to 31)    a Zstandard frame follows, without its magic number, with the length of its content
+
+The version is that of the dictionary with which it was compressed. No JSON begins with such a byte, nor does a record
+of a LangGraph thread. What can't be read as such a frame is an element itself, which is damaged.
+Source: https://www.rfc-editor.org/rfc/rfc8878
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from enum import StrEnum
+from functools import cache
+from importlib.resources import files
+from typing import Final
+
+import zstandard
+
+from torpor.history.elements import is_record
+from torpor.history.errors import DictionaryUnknown
+
+# The newest dictionary; it compresses, and all of them are read. They have no user's text, because that could not be
+# erased: tests/dictionary makes them from the project's own.
+DICTIONARY: Final = 1
+
+_PLAIN = 0x80
+_LAST = 0x9F
+_MARK = bytes([_PLAIN + DICTIONARY])
+_MAGIC = b"\x28\xb5\x2f\xfd"
+# How the header of a frame of one segment begins, whose length is given in 1 or 2 bytes, and in 4. lua/lib/page.lua
+# reads that length.
+_SHORT = {b"\x20", b"\x60"}
+_LONG = b"\xa0"
+# A longer element stays as it is: most are files in base64, which get little smaller, and reading needs bounded memory.
+_LONGEST = 512 * 1024
+# The level from which on Zstandard compares its own table of letters with the dictionary's.
+_LEVEL = 6
+
+
+class Compression(StrEnum):
+    """Whether a deployment has the elements of chats compressed when they are written."""
+
+    NONE = "none"
+    ZSTD = "zstd"
+
+
+def to_stored(elements: Iterable[bytes], compression: Compression) -> list[bytes]:
+    """Elements as Redis shall have them; the ones that would not get smaller stay as they are."""
+    return [_stored(element, compression) for element in elements]
+
+
+def from_stored(stored: list[bytes]) -> list[bytes]:
+    """The elements that Redis has; raises DictionaryUnknown."""
+    return [_element(each) if _is_marked(each) else each for each in stored]
+
+
+def check_dictionary(version: int) -> None:
+    """Raise DictionaryUnknown if a deployment has a newer dictionary than this version of Torpor."""
+    if version > DICTIONARY:
+        raise DictionaryUnknown(
+            f"the deployment compresses with dictionary {version}, and this version of Torpor knows up to "
+            f"{DICTIONARY}: upgrade it"
+        )
+
+
+class _Tools(threading.local):
+    """The compressor and the decompressors of a thread: none may be used by two threads at once."""
+
+    def __init__(self) -> None:
+        dictionary = _dictionary(DICTIONARY)
+        self.compressor = zstandard.ZstdCompressor(level=_LEVEL, dict_data=dictionary, write_dict_id=False)
+        self.decompressors = {
+            version: zstandard.ZstdDecompressor(dict_data=_dictionary(version)) for version in range(1, DICTIONARY + 1)
+        }
+
+
+@cache
+def _dictionary(version: int) -> zstandard.ZstdCompressionDict:
+    """A dictionary, digested once for all threads."""
+    stored = files(__package__) / "dictionaries" / f"{version}.zdict"
+    dictionary = zstandard.ZstdCompressionDict(stored.read_bytes())
+    dictionary.precompute_compress(level=_LEVEL)
+    return dictionary
+
+
+_tools = _Tools()
+
+
+def _stored(element: bytes, compression: Compression) -> bytes:
+    if _is_marked(element):
+        return bytes([_PLAIN]) + element
+    if compression is Compression.NONE or len(element) > _LONGEST or is_record(element):
+        return element
+    frame = _tools.compressor.compress(element)
+    packed = _MARK + frame[len(_MAGIC) :]
+    return packed if len(packed) < len(element) else element
+
+
+def _is_marked(element: bytes) -> bool:
+    return bool(element) and _PLAIN <= element[0] <= _LAST
+
+
+def _element(stored: bytes) -> bytes:
+    version = stored[0] - _PLAIN
+    if version == 0:
+        return stored[1:]
+    check_dictionary(version)
+    if _has_bounded_length(stored):
+        try:
+            return _tools.decompressors[version].decompress(_MAGIC + stored[1:], allow_extra_data=False)
+        except zstandard.ZstdError:
+            pass
+    return stored
+
+
+def _has_bounded_length(stored: bytes) -> bool:
+    """True if the header is one that `to_stored` writes: memory is taken for the length that it gives."""
+    header = stored[1:2]
+    return header in _SHORT or (header == _LONG and int.from_bytes(stored[2:6], "little") <= _LONGEST)

@@ -1,0 +1,8 @@
+"""All works by the names that orders have."""
+
+from __future__ import annotations
+
+from torpor.worker.bulk import adopting
+from torpor.worker.jobs.work import Works
+
+WORKS: Works = {adopting.NAME: adopting.Adoption.of}

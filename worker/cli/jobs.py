@@ -1,0 +1,161 @@
+"""The command that shows and cancels jobs, and how the commands that order them do it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from torpor.history.protocol import InvalidArgument, TorporError
+from torpor.worker.archive.documents import Document
+from torpor.worker.bulk.works import WORKS
+from torpor.worker.cli import Interrupted, console
+from torpor.worker.cli.shared import Json, services_of
+from torpor.worker.deployment import identity
+from torpor.worker.deployment.services import Services
+from torpor.worker.errors import DocumentDamaged, JobNotFound
+from torpor.worker.jobs import look, run
+from torpor.worker.jobs.job import Job, JobState
+from torpor.worker.jobs.look import Standing
+
+Here = Annotated[bool, typer.Option("--here", help="Work in this process alone, without an order for the workers.")]
+Detach = Annotated[bool, typer.Option("--detach", help="Only order the job: the workers do it.")]
+Rate = Annotated[
+    float | None, typer.Option(metavar="N", help="Take N sessions a second at most, of all processes together.")
+]
+
+
+def jobs(
+    context: typer.Context,
+    job: Annotated[str | None, typer.Argument(metavar="ID", help="Show this job, with its result.")] = None,
+    *,
+    cancel: Annotated[
+        str | None, typer.Option(metavar="ID", help="End this job: batches in work are done, the rest is not.")
+    ] = None,
+    resume: Annotated[
+        str | None, typer.Option(metavar="ID", help="Take part in this job until it is finished.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List the open jobs, show one, or cancel one.
+
+    A job is a work on many sessions, such as an adoption, which all workers share. It is queued, running, failed and
+    tried again, canceling, complete or canceled. Its result stays for 30 days.
+
+    Example: torpor jobs 20260101T120000Z-0a1b2c3d --json
+
+    """
+    if [job, cancel, resume].count(None) < 2:
+        raise InvalidArgument("give one ID: to show, to --cancel or to --resume")
+    services = services_of(context, identity.check if resume is None else identity.require)
+    if cancel is not None:
+        run.cancel(services, WORKS, cancel)
+    if resume is not None:
+        take_part(services, resume)
+    shown = job or cancel or resume
+    if shown is None:
+        _list(services, as_json=as_json)
+        return
+    try:
+        standing = look.standing(services, shown)
+    except JobNotFound:
+        if cancel is None:
+            raise
+        console.say(f"canceled: job {shown}, which could not be done; it has no result")
+        return
+    _tell(standing, as_json=as_json)
+
+
+def order(services: Services, work: str, arguments: Document, rate: float | None, *, detach: bool) -> Standing:
+    """Order a job, and take part in it unless the command is to `detach`."""
+    deployment = services.sessions.identity().deployment
+    assert deployment, "a command that orders a job makes sure of its deployment before"
+    placed = look.place(services, Job.of(work, arguments, deployment=deployment, rate=rate))
+    return look.standing(services, placed.id) if detach else take_part(services, placed.id)
+
+
+def told_detached(standing: Standing, *, as_json: bool) -> bool:
+    """Say which job was ordered, if it has no result yet; False if it has one."""
+    if standing.result is not None:
+        return False
+    if as_json:
+        console.print_json(standing.fields())
+    else:
+        console.say(f"{standing.state}: job {standing.job}; the workers do it: torpor jobs {standing.job}")
+    return True
+
+
+def check(standing: Standing | None) -> None:
+    """Raise TorporError if a job has ended before all of it was done."""
+    if standing and standing.state is JobState.CANCELED:
+        raise TorporError(f"job {standing.job} was canceled before all of it was done")
+
+
+def take_part(services: Services, job: str) -> Standing:
+    """Take part in a job until it is finished. Whoever interrupts the command is told how the job goes on."""
+    try:
+        with console.progress(None) as bars:
+            task = bars.add_task("working", total=None)
+
+            def show(standing: Standing) -> None:
+                total = standing.units if standing.listed else None
+                bars.update(task, completed=standing.units_done, total=total)
+
+            return run.finish(services, WORKS, job, show)
+    except JobNotFound:
+        raise
+    except (TorporError, Interrupted):
+        shown = console.one_line(job)
+        console.warn(f"the workers go on with job {shown}; to go on here: torpor jobs --resume {shown}; to end it: ")
+        console.warn(f"torpor jobs --cancel {shown}")
+        raise
+
+
+def _list(services: Services, *, as_json: bool) -> None:
+    found = []
+    for job in look.open_jobs(services):
+        try:
+            found.append(look.standing(services, job))
+        except DocumentDamaged as error:
+            console.warn(f"left out: {console.one_line(str(error))}")
+        except JobNotFound:
+            pass  # it is finished since
+    if as_json:
+        console.print_json([each.fields() for each in found])
+        return
+    console.print_table(
+        ("job", "work", "state", "done", "listed", "ordered", "error"),
+        [
+            (
+                each.job,
+                each.order.work,
+                each.state,
+                f"{each.units_done:,}",
+                f"{each.units:,}{'' if each.listed else ' and more'}",
+                each.order.requested_at.isoformat()[:19],
+                each.error or "-",
+            )
+            for each in found
+        ],
+    )
+
+
+def _tell(standing: Standing, *, as_json: bool) -> None:
+    if as_json:
+        console.print_json(standing.fields())
+        return
+    order = standing.order
+    console.print_facts(
+        {
+            "state": standing.state,
+            "work": order.work,
+            **{name: str(value) for name, value in order.arguments.items() if value not in (None, False)},
+            "ordered": order.requested_at.isoformat()[:19],
+            "done": f"{standing.units_done:,} of {standing.units:,}{'' if standing.listed else ' and more'}",
+            **{name: f"{count:,}" for name, count in standing.counts.items() if name != "units"},
+            **({"error": standing.error} if standing.error else {}),
+        }
+    )
+    for what, count in standing.result.noted.items() if standing.result else ():
+        name = next((note.name for note in standing.result.notes if note.what == what), None) if standing.result else ""
+        console.say(f"{count:,}, such as {console.one_line(name or '-')}: {console.one_line(what)}")
