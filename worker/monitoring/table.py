@@ -72,7 +72,8 @@ METRICS = (
     Metric(
         "torpor_redis_freed_bytes_total",
         _COUNTER,
-        "Bytes of Redis's memory that sleeping sessions have freed, about.",
+        "Bytes of Redis's memory that archived sessions have freed: what MEMORY USAGE estimates, before the deletion, "
+        "for the messages, the metadata and the index of records; 0 where a server does not allow it.",
         source="freed_bytes",
     ),
     Metric("torpor_sessions_restored_total", _COUNTER, "Sessions put back into Redis.", source="restored"),
