@@ -51,14 +51,18 @@ class Repair(BlockingRunner):
         ours = own_keys(self._namespace)
         yield from (key for key in self._scan(encode_text(pattern, "pattern"), storage) if not ours.match(key))
 
-    def seems_of(self, session_id: str, layout: Layout) -> bool:
-        """True if the oldest messages of another library's session show that they are of this format.
+    def seems_of(self, session_id: str, layout: Layout) -> bool | None:
+        """True if the oldest messages of another library's session show that they are of this format; None if unsure.
 
         Reads one small page. Raises NotAdoptable.
         """
         source = source_of(self, session_id, layout, MAX_MESSAGE_BYTES)
         found = run_sync(source.peek(0, _LOOK_BYTES))
-        return found is not None and bool(found.messages) and all(map(layout.knows, found.messages))
+        if not (found and found.messages):
+            return False
+        if all(map(layout.knows, found.messages)):
+            return True
+        return None if all(layout.take(each) for each in found.messages) else False
 
     def _scan(self, pattern: bytes, kind: str | None = None) -> Iterator[bytes]:
         try:
