@@ -23,6 +23,7 @@ class Order:
         self._last = ""
         self._read = 0
         self._typed = 0
+        self._blank = 0
 
     def add(self, element: bytes) -> None:
         """Look at the next LangChain message, if it is not nested too deep to be read."""
@@ -36,6 +37,7 @@ class Order:
         self._first, self._last = self._first or kind, kind
         self._read += 1
         self._typed += "type" in data
+        self._blank += data.get("additional_kwargs") == {}
         if kind == "ai":
             calls = _ids(data.get("tool_calls"), "id")
             self._wrong += len(calls & self._answers)
@@ -67,6 +69,16 @@ class Order:
         if "system" in (self._first, self._last):
             return self._last != "system"
         return self._first == "human" and self._last in ("ai", "tool")
+
+    @property
+    def is_right(self) -> bool:
+        """True if the messages prove that the oldest came first."""
+        return self._right > self._wrong
+
+    @property
+    def are_javascripts(self) -> bool:
+        """True if LangChain.js has written several: only it writes empty fields, and no type in the data."""
+        return self.may_be_javascripts and self._blank > 0
 
     @property
     def may_be_javascripts(self) -> bool:

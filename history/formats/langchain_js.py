@@ -42,8 +42,10 @@ class LangChainJs(Layout):
         return Taken(made, str(value["type"])) if is_message(made) else None
 
     def knows(self, element: bytes) -> bool:
-        """True if it is a message, and does not show that Python has written it."""
-        return not is_too_deep(element) and self.take(element) is not None and not Layout.knows(self, element)
+        """True if Python can't read it, or if it has `additional_kwargs` and no type in its data."""
+        if is_too_deep(element) or (taken := self.take(element)) is None or Layout.knows(self, element):
+            return False
+        return taken.converted is not None or "additional_kwargs" in parse_json(element)["data"]
 
     def give(self, element: bytes) -> bytes:
         """The original if there is one, else the message as JavaScript writes it; raises MessageCorrupt."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -44,9 +45,18 @@ class OpenAIAgents(Layout):
         return Layout.pattern(self, match) + _END
 
     def match(self, pattern: str) -> str:
-        """The pattern of the session ids; all if the pattern has neither `:messages` nor a wildcard at its end."""
-        found = Layout.match(self, pattern).removesuffix(_END.decode())
-        return found if pattern.endswith((_END.decode(), "*")) else "*"
+        """The pattern of the session ids; all if the pattern has neither `:messages` nor a `*` after plain text.
+
+        With such a `*`, the text before it may reach into the `:messages` of a shorter id.
+        """
+        found, end = Layout.match(self, pattern), _END.decode()
+        if found != pattern and found.endswith(end):
+            return found.removesuffix(end)
+        if found == pattern or not re.fullmatch(r"[^*?\[\\]*\*", found):
+            return "*"
+        begin = found.removesuffix("*")
+        inside = next((length for length in range(len(end), 0, -1) if begin.endswith(end[:length])), 0)
+        return begin[: len(begin) - inside] + "*"
 
     def claims(self, key: bytes) -> bool:
         """True if the name of a key says that it has items."""

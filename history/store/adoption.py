@@ -186,18 +186,22 @@ class _Adopter:
         If the session is in Redis, they may continue it, and then signs do not count.
         """
         layout = self.layout
-        unclear = layout.mistakable and not layout.newest_first and order.may_be_javascripts and not order.seems_right
+        oldest_first = layout.mistakable and not layout.newest_first
+        javascripts = oldest_first and order.are_javascripts and not order.is_right
+        unclear = javascripts or (oldest_first and order.may_be_javascripts and not order.seems_right)
         if (
             not layout.check_order
             or layout.order_is_certain
             or not (order.seems_wrong or unclear)
-            or not (order.is_wrong or await self._info(ANY_OWNER) is None)
+            or not (order.is_wrong or javascripts or await self._info(ANY_OWNER) is None)
         ):
             return
         if not order.seems_wrong:
+            are = "are as LangChain.js writes them"
+            unsure = "show no order, and LangChain.js may have written them"
             raise NotAdoptable(
                 key,
-                "its messages show no order, and LangChain.js may have written them, newest first: name the format "
+                f"its messages {are if javascripts else unsure}, newest first: name the format "
                 "langchain-js, or insist with --force or Layout(..., check_order=False)",
             )
         looks, named = ("oldest", "newest") if layout.newest_first else ("newest", "oldest")

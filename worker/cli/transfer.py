@@ -19,6 +19,7 @@ from torpor.worker.cli.shared import Json, OwnerPattern, services_of
 from torpor.worker.deployment import identity
 from torpor.worker.deployment.settings import load_settings
 from torpor.worker.deployment.upload_rate import UploadRate
+from torpor.worker.jobs.job import check_rate
 from torpor.worker.transfer import adopt as adopting
 from torpor.worker.transfer import detect as detecting
 from torpor.worker.transfer import imports, json_lines
@@ -179,7 +180,7 @@ def _adopt_here(context: typer.Context, given: Arguments, rate: float | None, *,
             owners=given.owners,
             dry_run=dry_run,
             progress=lambda: bars.advance(task),
-            wait=UploadRate(rate).wait,
+            wait=UploadRate(check_rate(rate)).wait,
         )
 
 
@@ -193,7 +194,9 @@ def _detect(context: typer.Context, pattern: str, *, as_json: bool) -> None:
         return
     for each in found:
         example = f"such as {console.one_line(each.example)}"
-        if each.name is None:
+        if each.candidates:
+            console.say(f"{' or '.join(each.candidates)}, the messages do not tell: {each.sessions:,} lists, {example}")
+        elif each.name is None:
             console.say(f"of no known format: {each.sessions:,} lists, {example}")
         else:
             console.say(f"{each.name}: {each.sessions:,} sessions, {example}: {console.one_line(str(each.command))}")

@@ -31,9 +31,9 @@ def write(client: redis.Redis) -> None:
         raw(client, "RPUSH", f"js-{version.name}", *version.session)
     for version in LLAMAINDEX:
         raw(client, "RPUSH", f"llama-{version.name}", *version.session)
-    for number in range(3):
-        raw(client, "RPUSH", f"agents:session:{number}:messages", ITEM)
-        raw(client, "HSET", f"agents:session:{number}", "session_id", str(number))
+    for name in ("user", "1", "user:2"):
+        raw(client, "RPUSH", f"agents:session:{name}:messages", ITEM)
+        raw(client, "HSET", f"agents:session:{name}", "session_id", name)
     raw(client, "RPUSH", "jobs", "a job")
     raw(client, "RPUSH", "agents:session:odd:messages", "no JSON")
     raw(client, "RPUSH", "celery", "a task")
@@ -69,6 +69,20 @@ def test_each_format_is_told_with_its_sessions_and_its_command(client: redis.Red
     assert dump(client) == before
 
 
+def test_messages_that_do_not_tell_their_library_are_counted_for_each_that_it_may_be(
+    client: redis.Redis, torpor: Torpor
+) -> None:
+    for number in range(2):
+        raw(client, "RPUSH", f"given-back-{number}", *map(encode_message, SAID.values()))
+    [version] = [each for each in LANGCHAIN_JS if each.name == "core-1.4.0"]
+    raw(client, "LPUSH", "greeted", version.elements["ai"], version.elements["human"])
+    told, unsure = torpor("adopt", "--detect", "*", "--json").json
+    assert (told["name"], told["example"]) == ("langchain-js", "greeted")
+    assert (unsure["name"], unsure["candidates"], unsure["sessions"]) == (None, ["memorystore", "langchain-js"], 2)
+    said = torpor("adopt", "--detect", "*").out.splitlines()
+    assert said[1].startswith("memorystore or langchain-js, the messages do not tell: 2 lists, such as given-back-")
+
+
 def test_a_pattern_of_keys_becomes_one_of_session_ids(client: redis.Redis, torpor: Torpor) -> None:
     write(client)
     [found] = torpor("adopt", "--detect", "message_store:community-*", "--json").json
@@ -80,6 +94,7 @@ def test_a_pattern_of_keys_becomes_one_of_session_ids(client: redis.Redis, torpo
 @pytest.mark.parametrize(
     "pattern",
     [
+        *("agents:session:user:*", "agents:session:user:m*", "agents:session:user:messages*", "agents:session:*r:*"),
         *("agents:session:*:messages", "agents:session:1*", "agents:session:?:message?", "a*", "*:messages"),
         *("m*", "messag[a-f]*", "*s*"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -148,11 +149,19 @@ def test_it_is_adopted_under_its_own_name_only(client: redis.Redis) -> None:
 
 
 @pytest.mark.parametrize("version", ALL)
-def test_a_list_without_a_sign_of_its_order_is_not_taken_for_pythons(client: redis.Redis, version: Captured) -> None:
-    human, question = version.elements["human"], b'{"type":"human","data":{"content":"Are you there?"}}'
+@pytest.mark.parametrize("bare", [False, True])
+def test_a_list_without_a_sign_of_its_order_is_not_taken_for_pythons(
+    client: redis.Redis, version: Captured, *, bare: bool
+) -> None:
+    text = b'{"type":"human","data":{"content":"Hello?"}}'
+    human, question = (
+        text if bare else version.elements["human"],
+        b'{"type":"human","data":{"content":"Are you there?"}}',
+    )
     write(client, [human, question])
     before = raw(client, "DUMP", "s")
-    with pytest.raises(NotAdoptable, match=r"show no order, and LangChain\.js may have written them"):
+    reason = "show no order, and LangChain.js may have written them" if bare else "are as LangChain.js writes them"
+    with pytest.raises(NotAdoptable, match=re.escape(f"its messages {reason}, newest first")):
         _ = history(client, adopt="memorystore").messages
     assert raw(client, "DUMP", "s") == before
     raw(client, "RESTORE", "t", 0, before)
@@ -160,6 +169,21 @@ def test_a_list_without_a_sign_of_its_order_is_not_taken_for_pythons(client: red
     said = history(client).messages
     assert insisted == said[::-1]
     assert [decode_message(human), decode_message(question)] == said
+
+
+@pytest.mark.parametrize("version", ALL)
+def test_a_greeting_before_a_question_without_an_answer_is_not_taken_for_pythons(
+    client: redis.Redis, version: Captured
+) -> None:
+    greeting, question = version.elements["ai"], version.elements["human"]
+    write(client, [greeting, question])  # in Redis the question comes first
+    with pytest.raises(NotAdoptable, match=r"are as LangChain\.js writes them, newest first"):
+        _ = history(client, adopt="memorystore").messages
+    MemorystoreChatMessageHistory(client, "s").add_user_message("It is in Redis already.")
+    with pytest.raises(NotAdoptable, match=r"are as LangChain\.js writes them, newest first"):
+        _ = history(client, adopt="memorystore").messages
+    insisted = replace(JS, check_order=False)  # to that format it looks reversed, as any greeting
+    assert [each.type for each in history(client, adopt=insisted).messages] == ["human", "ai", "human"]
 
 
 def test_pythons_own_messages_and_a_conversation_need_no_other_sign(client: redis.Redis) -> None:
