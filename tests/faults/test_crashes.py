@@ -304,12 +304,10 @@ def killed_in_job(crew: Crew, chat: Chat, kill: Kill) -> None:
     assert deployment
     job = Job.of("adopt", Arguments(format="community", match=f"{chat.session_id}*"), deployment=deployment)
     kill(lambda: look.place(crew.services, job))
-    wait_until(
-        lambda: look.standing(crew.services, job.id).state is JobState.COMPLETE, what="the worker goes on with the job"
-    )
+    wait_until(lambda: not list(look.open_jobs(crew.services)), what="the worker goes on with the job")
+    assert look.standing(crew.services, job.id).state is JobState.COMPLETE
     for other in others:
         assert len(crew.services.sessions.messages(other.session_id, touch=False)) == 2
-    assert not list(look.open_jobs(crew.services))
 
 
 Scenario = Callable[[Crew, Chat, Kill], None]

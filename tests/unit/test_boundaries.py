@@ -257,7 +257,7 @@ FLOORS: dict[str, list[str]] = {
         "worker.audit",
         "worker.monitoring",
     ],
-    "worker.bulk": ["worker.archive", "worker.jobs", "worker.transfer"],
+    "worker.bulk": ["worker.archive", "worker.deployment", "worker.jobs", "worker.transfer", "worker.wake"],
     "worker.tasks": [
         "worker.errors",
         "worker.logs",

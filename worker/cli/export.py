@@ -25,7 +25,7 @@ from torpor.history.protocol import (
 )
 from torpor.worker.audit.entry import Act
 from torpor.worker.audit.trail import Count, Who
-from torpor.worker.cli import answering, console
+from torpor.worker.cli import answering, console, export_job, jobs
 from torpor.worker.cli.audited import By, Reason, audited
 from torpor.worker.cli.format import Format
 from torpor.worker.cli.shared import services_of
@@ -45,7 +45,10 @@ def export(
     ] = None,
     all_: Annotated[bool, typer.Option("--all", help="Export all sessions, awake and asleep.")] = False,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write to this file instead of standard output.")
+        str | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Write to this file, or with --all to files in gs://bucket/prefix."
+        ),
     ] = None,
     parquet: Annotated[
         str | None,
@@ -63,6 +66,9 @@ def export(
         ),
     ] = None,
     ttl: Annotated[int | None, typer.Option(help="With --to: the TTL of the keys, in seconds.")] = None,
+    here: jobs.Here = False,
+    detach: jobs.Detach = False,
+    rate: jobs.Rate = None,
     by: By = "",
     reason: Reason = "",
 ) -> None:
@@ -76,6 +82,9 @@ def export(
 
     With --parquet, each message becomes a row of a Parquet file, in a folder for each day. Nothing may be at the place
     yet. All files appear there at the end.
+
+    An export of all sessions to a prefix in the archive's own bucket is a job, in which the workers take part, unless
+    you say --here. Its files appear one after the other, and _SUCCESS when all are there.
 
     With --owner, --output is a new folder. It gets the sessions as JSON lines and as text, and a manifest of all that
     a purge of the owner would find, with counts and SHA-256. The same command continues one that was interrupted.
@@ -102,21 +111,27 @@ def export(
         raise InvalidArgument("--ttl and --prefix are for --to")
     expiry = Expiry.of_seconds(ttl)
     if owner is not None:
-        if output is None:
-            raise InvalidArgument("with --owner, --output names the new folder")
-        answering.answer(services_of(context, identity.require), check_owner(owner), output, Who(by, reason))
+        if output is None or detach or rate is not None:
+            raise InvalidArgument("with --owner, --output names the new folder, and --detach and --rate do not count")
+        answering.answer(services_of(context, identity.require), check_owner(owner), Path(output), Who(by, reason))
         return
     services = services_of(context)
     named = [check_session_id(each) for each in session or []]
+    target = parquet if parquet is not None else output
+    shared = bool(target and all_ and not here and (detach or export_job.may_be_shared(services, target)))
+    if not shared and (detach or rate is not None or (output or "").startswith("gs://")):
+        raise InvalidArgument("--detach, --rate and -o gs://... are for --all to a prefix in the archive's bucket")
     with audited(services, Act.EXPORT, Who(by, reason), sessions=named) as count:
         failures = _Failures(count)
-        if to:
+        if shared and target:
+            export_job.share(services, target, rate, count, tables=parquet is not None, detach=detach)
+        elif to:
             _return(services, named, returned(FORMATS[to], prefix), expiry, failures)
         elif parquet is not None:
             _write_tables(services, named, parquet, failures)
         else:
             lines = _lines(services, named, failures) if named else _all_lines(services, failures)
-            _write(lines, output, failures)
+            _write(lines, None if output is None else Path(output), failures)
 
 
 def _return(services: Services, named: Sequence[str], place: Layout, expiry: Expiry, failures: _Failures) -> None:
@@ -186,16 +201,11 @@ def _write(lines: Iterator[bytes], output: Path | None, failures: _Failures) -> 
 
 def _write_tables(services: Services, named: Sequence[str], target: str, failures: _Failures) -> None:
     """Write the named sessions, or all if none is named, as Parquet files."""
-    try:
-        from torpor.worker.transfer.parquet import DayFiles
-    except ModuleNotFoundError as exc:
-        raise InvalidArgument(
-            f"--parquet needs a package that is missing: pip install 'torpor[parquet]' ({exc})"
-        ) from exc
+    day_files = export_job.parquet().DayFiles
     count = 0
     with new_folder.written(target) as folder, console.progress(len(named) or None) as bars:
         task = bars.add_task("exporting", total=len(named) or None)
-        with DayFiles(folder) as files:
+        with day_files(folder) as files:
             for session_id, transcript in _transcripts(services, named, failures):
                 files.add(session_id, transcript)
                 count += 1

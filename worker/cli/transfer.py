@@ -19,6 +19,7 @@ from torpor.worker.cli.shared import Json, OwnerPattern, services_of
 from torpor.worker.deployment import identity
 from torpor.worker.deployment.settings import load_settings
 from torpor.worker.deployment.upload_rate import UploadRate
+from torpor.worker.jobs.job import check_rate
 from torpor.worker.transfer import adopt as adopting
 from torpor.worker.transfer import detect as detecting
 from torpor.worker.transfer import imports, json_lines
@@ -179,7 +180,7 @@ def _adopt_here(context: typer.Context, given: Arguments, rate: float | None, *,
             owners=given.owners,
             dry_run=dry_run,
             progress=lambda: bars.advance(task),
-            wait=UploadRate(rate).wait,
+            wait=UploadRate(check_rate(rate)).wait,
         )
 
 

@@ -25,6 +25,13 @@ NAMED = 1_000
 _KNOWN = 100_000
 
 
+def check_rate(rate: float | None) -> float | None:
+    """The rate itself, if it is a possible one; raises InvalidArgument."""
+    if rate is not None and not _LOWEST_RATE <= rate <= _HIGHEST_RATE:
+        raise InvalidArgument(f"a rate is from {_LOWEST_RATE} to {_HIGHEST_RATE:,} sessions a second")
+    return rate
+
+
 class Job(Identified):
     """The order of a job."""
 
@@ -38,13 +45,11 @@ class Job(Identified):
     @classmethod
     def of(cls, work: str, arguments: Document, *, deployment: str, rate: float | None = None) -> Job:
         """A new order; raises InvalidArgument."""
-        if rate is not None and not _LOWEST_RATE <= rate <= _HIGHEST_RATE:
-            raise InvalidArgument(f"a rate is from {_LOWEST_RATE} to {_HIGHEST_RATE:,} sessions a second")
         return Job(
             job=new_id(),
             work=work,
             arguments=arguments.fields(),
-            rate=rate,
+            rate=check_rate(rate),
             deployment=deployment,
             requested_at=datetime.now(UTC),
         )

@@ -9,8 +9,17 @@ from datetime import timedelta
 
 from torpor.history.protocol import WorkLock
 from torpor.worker.deployment.periodic import PeriodicThread
+from torpor.worker.deployment.services import Services
+
+# A lock of a part of a job is renewed three times within this; a shorter lease of the settings counts.
+_LOCK_SECONDS = 30
 
 log = logging.getLogger("torpor.jobs")
+
+
+def lock_time(services: Services) -> timedelta:
+    """How long the lock of a part of a job outlives its process: somebody waits for the end of the job."""
+    return min(services.settings.lease, timedelta(seconds=_LOCK_SECONDS))
 
 
 @contextmanager

@@ -9,12 +9,12 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from enum import Enum, auto
 
-from torpor.history.protocol import WorkLock
+from torpor.history.protocol import PermanentError, WorkLock
 from torpor.worker import tracing
 from torpor.worker.archive import documents, names
 from torpor.worker.archive.documents import Document
@@ -22,19 +22,17 @@ from torpor.worker.archive.stores import StoredObject
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import (
     ArchiveConflict,
-    ArchiveRefused,
     DeploymentMismatch,
-    DocumentDamaged,
     JobNotFound,
     ObjectNotFound,
 )
 from torpor.worker.failpoints import Failpoint, reach
+from torpor.worker.jobs import conclusion, pace
 from torpor.worker.jobs import look as looking
-from torpor.worker.jobs import pace
 from torpor.worker.jobs.batches import Batches
-from torpor.worker.jobs.job import JOBS, Done, Job, JobState, Result, Summary
+from torpor.worker.jobs.job import JOBS, Done, Job
 from torpor.worker.jobs.look import LISTING, Look, Standing
-from torpor.worker.jobs.renewing import renewed
+from torpor.worker.jobs.renewing import lock_time, renewed
 from torpor.worker.jobs.work import Means, Outcome, Try, Work, Works
 
 log = logging.getLogger("torpor.jobs")
@@ -43,7 +41,6 @@ log = logging.getLogger("torpor.jobs")
 _LOOK_SECONDS = 5.0
 _LOCK_OUTLIVES = timedelta(seconds=60)
 _POLL_SECONDS = 0.5
-_RESULT_KEPT = timedelta(days=30)
 
 
 class Step(Enum):
@@ -89,7 +86,7 @@ def take_turn(services: Services, works: Works, job: str, seconds: float) -> Ste
 def cancel(services: Services, works: Works, job: str) -> None:
     """End a job without the rest of its batches: those in work are done before. Repeatable.
 
-    Raises JobNotFound. An order that is damaged, or of another deployment, goes without a result.
+    Raises JobNotFound. An order that can't be done here, such as a damaged one, goes without a result.
     """
     if not any(services.archive.list(names.JOBS.order(job))):
         looking.standing(services, job)  # raises JobNotFound, or it is finished
@@ -99,8 +96,8 @@ def cancel(services: Services, works: Works, job: str) -> None:
     reach(Failpoint.CANCEL_MARKED)
     try:
         take_turn(services, works, job, 0)
-    except (DocumentDamaged, DeploymentMismatch):
-        _tidy(batches)
+    except PermanentError:
+        conclusion.tidy(batches)
         JOBS.finish(services.archive, job)
 
 
@@ -113,7 +110,7 @@ def _joined(services: Services, works: Works, job: str) -> Iterator[_Part | None
         batches = Batches(services.archive, names.JOBS, job)
         if not JOBS.is_finished(services.archive, job):
             raise JobNotFound(f"there is no job {job!r}") from None
-        _tidy(batches)  # what a process has left that was late
+        conclusion.tidy(batches)  # what a process has left that was late
         yield None
         return
     _check_deployment(services, order)
@@ -226,7 +223,7 @@ class _Part:
             return True
         if any(self.services.archive.list(names.JOBS.order(self.order.id))):
             return True
-        _tidy(self.batches)
+        conclusion.tidy(self.batches)
         return False
 
     def _do(self, this: Try, stored: StoredObject) -> None:
@@ -252,66 +249,27 @@ class _Part:
             if lock is None:
                 return False
             if not JOBS.is_finished(self.services.archive, self.order.id):
-                self._write_result()
+                conclusion.write(self.services, self.order, self.work, complete=not self.look.canceled)
             reach(Failpoint.JOB_CONCLUDED)
             self._end()
             return True
 
-    def _write_result(self) -> None:
-        complete = not self.look.canceled
-        summary = Summary()
-        counted: list[Try] = []
-        for stored in self.batches.objects():
-            number = names.JOBS.number_of(self.order.id, stored.name)
-            if number is None or not stored.name.endswith(names.JOBS.done):
-                continue
-            counted.append(Try(number, stored.metadata.get("token", "")))
-            summary.counts.update({"units": looking.whole_number(stored, "units"), **looking.counts_of(stored)})
-            if looking.whole_number(stored, "notes"):
-                for note in documents.read_stored(self.services.archive, stored, Done).notes:
-                    summary.note(note)
-        outcome = self.work.conclude(iter(counted), complete=complete)
-        summary.counts.update(outcome.counts)
-        for note in outcome.notes:
-            summary.note(note)
-        now = datetime.now(UTC)
-        result = Result(
-            **self.order.fields(),
-            state=JobState.COMPLETE if complete else JobState.CANCELED,
-            finished_at=now,
-            counts=dict(summary.counts),
-            noted=dict(summary.noted),
-            notes=summary.notes,
-        )
-        with suppress(ArchiveConflict):
-            name = names.JOBS.result(self.order.id)
-            documents.put(self.services.archive, name, result, custom_time=now + _RESULT_KEPT)
-        log.info("job %s: %s %s: %s", self.order.id, self.order.work, result.state, result.counts)
-
     def _end(self) -> None:
         """Remove what a finished job needs no more: batches name sessions. The order goes last."""
-        _tidy(self.batches)
+        conclusion.tidy(self.batches)
         reach(Failpoint.JOB_TIDIED)
         JOBS.finish(self.services.archive, self.order.id)
 
     @contextmanager
     def _locked(self, part: str) -> Iterator[WorkLock | None]:
         """Keep the lock of a part of the job, renewed; an error is noted, and the part waits for its next try."""
-        settings = self.services.settings
-        with self.services.sessions.working(self.order.id, part, settings.lease) as lock:
+        lease, settings = lock_time(self.services), self.services.settings
+        with self.services.sessions.working(self.order.id, part, lease) as lock:
             if lock is None:
                 yield None
                 return
             with (
                 lock.noting_failure(timedelta(seconds=settings.retry_delay_seconds)),
-                renewed(lock, settings.lease),
+                renewed(lock, lease),
             ):
                 yield lock
-
-
-def _tidy(batches: Batches) -> None:
-    """Delete all objects of a job but its result."""
-    for stored in batches.objects():
-        if stored.name != batches.names.result(batches.job):
-            with suppress(ArchiveRefused):
-                batches.archive.delete(stored)

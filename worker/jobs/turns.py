@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from torpor.worker.deployment.services import Services
 from torpor.worker.jobs import look, run
-from torpor.worker.jobs.renewing import renewed
+from torpor.worker.jobs.renewing import lock_time, renewed
 from torpor.worker.jobs.run import Step
 from torpor.worker.jobs.work import Works
 
@@ -19,10 +19,11 @@ _SECONDS = 5.0
 
 def take(services: Services, works: Works, job: str, slot: int) -> bool:
     """Take a turn in a slot; True if it is to be asked for another one. Errors as `run.finish`."""
-    with services.sessions.working(job, _part(slot), services.settings.lease) as lock:
+    lease = lock_time(services)
+    with services.sessions.working(job, _part(slot), lease) as lock:
         if lock is None:
             return False
-        with renewed(lock, services.settings.lease):
+        with renewed(lock, lease):
             return run.take_turn(services, works, job, _SECONDS) is Step.DONE
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import redis
 
@@ -15,11 +18,11 @@ from torpor.worker import failpoints
 from torpor.worker.archive import names
 from torpor.worker.bulk.adopting import Adoption
 from torpor.worker.bulk.works import WORKS
-from torpor.worker.deployment.services import Services
+from torpor.worker.deployment.services import Services, connect
 from torpor.worker.errors import DeploymentMismatch, DocumentDamaged, JobNotFound
 from torpor.worker.failpoints import Failpoint
 from torpor.worker.jobs import look, run, turns
-from torpor.worker.jobs.job import JOBS, JobState, Result
+from torpor.worker.jobs.job import JOBS, Job, JobState, Result
 from torpor.worker.jobs.work import Means, Outcome, Try
 
 SESSIONS = 3 * BATCH + 1
@@ -274,6 +277,25 @@ def test_an_order_is_placed_once(client: redis.Redis, services: Services) -> Non
     assert look.place(services, ordered).id == job
     assert JOBS.is_finished(services.archive, job)
     assert [*look.open_jobs(services)] == []
+
+
+@pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
+def test_two_processes_share_a_job_and_keep_one_rate(client: redis.Redis, services: Services) -> None:
+    ids = theirs(client, SESSIONS)
+    job = order(services, rate=10.0)
+    others = [connect(services.settings) for _ in range(2)]
+    taken: list[Services] = []
+
+    def note(means: Means, ordered: Job) -> Adoption:
+        taken.append(means.services)
+        return Adoption.of(means, ordered)
+
+    began = time.monotonic()
+    with ThreadPoolExecutor() as processes:
+        list(processes.map(lambda each: run.finish(each, {"adopt": note}, job), others))
+    assert time.monotonic() - began >= (SESSIONS - 1) / 10
+    assert {id(each) for each in taken} == {id(each) for each in others}
+    check_adopted(client, services, ids, job)
 
 
 @pytest.mark.parametrize("archive_url", ["folder"], indirect=True)

@@ -1,0 +1,42 @@
+"""How the command orders an export as a job."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from types import ModuleType
+
+from torpor.history.protocol import InvalidArgument, TorporError
+from torpor.worker.audit.trail import Count
+from torpor.worker.bulk import exporting
+from torpor.worker.cli import console, jobs
+from torpor.worker.deployment.services import Services
+
+may_be_shared = exporting.may_be_shared
+
+
+def share(services: Services, target: str, rate: float | None, exported: Count, *, tables: bool, detach: bool) -> None:
+    """Order the export of all sessions, and take part in it unless the command is to `detach`."""
+    if tables:
+        parquet()
+    form = exporting.Form.PARQUET if tables else exporting.Form.JSON_LINES
+    given = exporting.arguments(services, form, target)
+    standing = jobs.order(services, exporting.NAME, given, rate, detach=detach)
+    if jobs.told_detached(standing, as_json=False) or standing.result is None:
+        return
+    exported.sessions += standing.counts.get("sessions", 0)
+    console.say(f"exported: {exported.sessions:,} sessions, to {console.one_line(target)}; job {standing.job}")
+    for note in standing.result.notes:
+        console.warn(f"not exported: {console.one_line(str(note.name))}: {console.one_line(note.detail)}")
+    jobs.check(standing)
+    if failed := standing.result.noted.get(exporting.FAILED, 0):
+        raise TorporError(f"{failed:,} sessions could not be exported; the others are in {target}")
+
+
+def parquet() -> ModuleType:
+    """The module that writes Parquet files; raises InvalidArgument if its package is missing."""
+    try:
+        return import_module("torpor.worker.transfer.parquet")
+    except ModuleNotFoundError as exc:
+        raise InvalidArgument(
+            f"--parquet needs a package that is missing: pip install 'torpor[parquet]' ({exc})"
+        ) from exc
