@@ -27,6 +27,11 @@ _KEYS = re.compile(
     rb"|[A-Za-z0-9_.:-]{1,64}:(config$|events$|purge:|job:|celery:|adopting:|returning:)"
 )
 
+# Those of them that a deployment has once.
+_SINGLE = re.compile(
+    rb"\{[A-Za-z0-9_.:-]{1,64}:events\}:(archive|measures|seen|samples)$|[A-Za-z0-9_.:-]{1,64}:(config|events)$"
+)
+
 # The ids of sessions that were put aside.
 _ASIDE = re.compile(r"conflict:\d+\.\d+:(.+)", re.DOTALL)
 
@@ -139,6 +144,23 @@ def samples_key(namespace: str) -> bytes:
     return b"{%b}:samples" % events_key(namespace)
 
 
+def single_keys(namespace: str) -> dict[bytes, str]:
+    """The keys that a deployment has once, with their types."""
+    return {
+        config_key(namespace): "hash",
+        events_key(namespace): "stream",
+        archive_health_key(namespace): "hash",
+        measures_key(namespace): "hash",
+        seen_key(namespace): "hash",
+        samples_key(namespace): "stream",
+    }
+
+
+def is_single(key: bytes) -> bool:
+    """True if a deployment, in any namespace, has a key of this name once."""
+    return _SINGLE.match(key) is not None
+
+
 def is_torpors_list(key: bytes) -> bool:
     """True if a deployment of Torpor, in any namespace, keeps messages in a list of this name."""
     return _LISTS.match(key) is not None
@@ -244,6 +266,11 @@ class ShardKeys:
     def adoptions(self) -> bytes:
         """Hash: session id -> its unfinished adoption."""
         return self.tag + b":a"
+
+    @property
+    def beside_the_indexes(self) -> dict[bytes, str]:
+        """The keys of the shard itself other than the due index and the quarantine, with their types."""
+        return {self.tally: "hash", self.elected: "string", self.holds: "hash", self.adoptions: "hash"}
 
     def messages(self, session: bytes) -> bytes:
         """List: one JSON message per element, oldest first."""

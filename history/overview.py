@@ -117,6 +117,7 @@ class ShardFigures:
     `in_work` and `postponed` count among a few sessions only, those that are next to be looked at. `waiting` has at
     most one session of each shard that is in work or postponed. `first_due` is the earliest due moment that is past.
     `counts` has the COUNTS.
+    `chats` and `threads` count the sessions that have messages in Redis, those in quarantine too.
     """
 
     now: datetime
@@ -129,6 +130,8 @@ class ShardFigures:
     first_due: datetime | None
     waiting: Sequence[str]
     counts: Mapping[str, int]
+    chats: int
+    threads: int
 
     def __add__(self, other: ShardFigures) -> ShardFigures:
         """The figures of the shards of both."""
@@ -144,7 +147,23 @@ class ShardFigures:
             first_due=min(first, default=None),
             waiting=[*self.waiting, *other.waiting],
             counts={name: self.counts[name] + other.counts[name] for name in self.counts},
+            chats=self.chats + other.chats,
+            threads=self.threads + other.threads,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class KindCounts:
+    """How many sessions of a shard have come into Redis with messages, and how many have left, since it counts them."""
+
+    chats_came: int
+    chats_left: int
+    threads_came: int
+    threads_left: int
+
+    def there(self) -> tuple[int, int]:
+        """The chats and the threads that have messages in Redis."""
+        return self.chats_came - self.chats_left, self.threads_came - self.threads_left
 
 
 @dataclass(frozen=True, slots=True)

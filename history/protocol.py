@@ -15,8 +15,9 @@ This module loads no LangChain; `torpor.history.adapters.messages` converts Lang
   `HoldRecords` with a `HoldRecord` for each holder; a `StandingHold` of the list of all.
 - **Owners**: a `Caller` names one, or is `ANY_OWNER`; `check_archived` refuses one, `encode_caller` gives the form of
   scripts; `aside_of` knows the id of a session that was put aside; the `AssignOutcome` of giving a session one.
-- **Shards**: a listener's `ShardPoll`, a `ShardOverview` for status, `ShardFigures` with the `COUNTS` of the tally, and
-  an `Ending` that the tally counts; the `Measures` of a deployment, and a `Sample` of its figures.
+- **Shards**: a listener's `ShardPoll`, a `ShardOverview` for status, `ShardFigures` with the `COUNTS` of the tally,
+  an `Ending` that the tally counts, and the `KindCounts` of a shard; the `Measures` of a deployment, and a `Sample` of
+  its figures.
 - **The archive's health**: a worker's `ArchiveNote`, the `ArchiveState`, and `ArchiveHealth` with each
   `WorkerHealth`.
 - **Repair**: `IndexOutcome`, `RebuiltMetadata` and `RejoinOutcome`.
@@ -117,6 +118,7 @@ from torpor.history.overview import (
     ArchiveState,
     Ending,
     Identity,
+    KindCounts,
     Measures,
     Sample,
     ShardFigures,
@@ -177,6 +179,7 @@ __all__ = [
     "InvalidOwner",
     "InvalidReason",
     "InvalidSessionId",
+    "KindCounts",
     "KindMismatch",
     "Layout",
     "Lease",

@@ -27,8 +27,6 @@ class Failpoint(StrEnum):
     ERASE_DELETED = "erase.deleted"
     ERASE_DONE = "erase.done"
     ERASE_NOTED = "erase.noted"
-    ANSWER_COPIED = "answer.copied"
-    AUDIT_BEGUN = "audit.begun"
     HOLD_APPLIED = "hold.applied"
     RESTORE_BEGUN = "restore.begun"
     RESTORE_STAGED = "restore.staged"
@@ -50,6 +48,8 @@ class Failpoint(StrEnum):
     JOB_CONCLUDED = "job.concluded"
     JOB_TIDIED = "job.tidied"
     CANCEL_MARKED = "cancel.marked"
+    ANSWER_COPIED = "answer.copied"
+    AUDIT_BEGUN = "audit.begun"
 
 
 def _ignore(_: Failpoint) -> None:

@@ -23,7 +23,18 @@ from torpor.history.calls.documents import find_documents, peek_documents, take_
 from torpor.history.calls.emptying import clear, pop
 from torpor.history.calls.erasure import drop_live, purge, rebase
 from torpor.history.calls.events import add_events, archive_health
-from torpor.history.calls.figures import add_sample, count_holds, figures, measures, note_seen, samples, waiting_since
+from torpor.history.calls.figures import (
+    add_sample,
+    count_holds,
+    figures,
+    kinds,
+    measures,
+    note_kinds_counted,
+    note_seen,
+    samples,
+    set_kinds,
+    waiting_since,
+)
 from torpor.history.calls.holding import (
     find_hold,
     find_owner_hold,
@@ -112,6 +123,7 @@ __all__ = [
     "hold_owner",
     "identify",
     "info",
+    "kinds",
     "list_holds",
     "list_sessions",
     "measures",
@@ -120,6 +132,7 @@ __all__ = [
     "note_epoch",
     "note_erased",
     "note_hold_applied",
+    "note_kinds_counted",
     "note_owner_hold",
     "note_owner_release",
     "note_seen",
@@ -144,6 +157,7 @@ __all__ = [
     "rewrite",
     "samples",
     "set_aside",
+    "set_kinds",
     "snapshot",
     "stage",
     "stage_return",

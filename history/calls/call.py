@@ -45,7 +45,8 @@ class Deployment:
     (`retention_known`). `recorded` is False until the first use of the namespace has recorded the shard count.
     `id` and `archive` are the deployment's id and the URL of its archive. `owner_required`: callers must name an owner.
     `compression` is how new messages are written; all are read, however they were written.
-    `fence` has the last tokens of its fence, newest last. `read_at` is Redis's time at the reading.
+    `fence` has the last tokens of its fence, newest last. `read_at` is Redis's time at the reading. `kinds_counted` is
+    False if the deployment had sessions before the shards counted them by kind, and nobody has counted those since.
     """
 
     keyspace: Keyspace
@@ -61,6 +62,7 @@ class Deployment:
     fence: Sequence[FenceToken] = ()
     compression: Compression = Compression.NONE
     read_at: datetime | None = field(default=None, compare=False, repr=False)
+    kinds_counted: bool = field(default=True, compare=False)
 
     @property
     def defaults(self) -> tuple[bytes | int, bytes | int]:

@@ -42,7 +42,7 @@ def configure(
 
     def decode(reply: Any) -> Deployment:
         recorded, idle_ms, max_age_ms, rules, retention_ms, identity, archive, owner_required, fence, *rest = reply
-        compressed, dictionary, now_ms = rest
+        compressed, dictionary, kinds, now_ms = rest
         check_dictionary(int(dictionary or 0))
         return Deployment(
             Keyspace(namespace, int(recorded or shards)),
@@ -58,6 +58,7 @@ def configure(
             fence=_to_fence(fence or b""),
             compression=Compression(compressed.decode()) if compressed else UNRECORDED,
             read_at=to_moment(now_ms),
+            kinds_counted=kinds == b"1" or recorded is None,
         )
 
     return Call(

@@ -10,8 +10,8 @@ from typing import Any
 from torpor.history.calls.call import Call, Deployment, span_ms, to_moment, to_moment_or_none
 from torpor.history.calls.index import of_each
 from torpor.history.errors import TorporError, translate
-from torpor.history.keys import encode_session_id, measures_key, samples_key, seen_key
-from torpor.history.overview import COUNTS, Measures, Sample, ShardFigures
+from torpor.history.keys import config_key, encode_session_id, measures_key, samples_key, seen_key
+from torpor.history.overview import COUNTS, KindCounts, Measures, Sample, ShardFigures
 from torpor.history.scripts import script
 
 _TOMBSTONES = b"tombstones"
@@ -40,10 +40,31 @@ def figures(deployment: Deployment, shards: Sequence[int], ahead: int) -> Call[t
             first_due=to_moment_or_none(first),
             waiting=[session.decode() for session in waiting],
             counts={name: counts.get(name.encode(), 0) for name in COUNTS},
+            chats=counts.get(b"chats", 0) - counts.get(b"chats_left", 0),
+            threads=counts.get(b"threads", 0) - counts.get(b"threads_left", 0),
         )
         return figures, [translate(each) for each in looked if isinstance(each, Exception)]
 
     return Call(script("figures"), keys, [ahead], decode)
+
+
+def kinds(deployment: Deployment, shard: int) -> Call[KindCounts]:
+    """Read how many sessions of a shard have come and left, by kind."""
+    keys = [deployment.keyspace.shard(shard).tally]
+    return Call(script("kinds"), keys, [], lambda reply: KindCounts(*(int(count or 0) for count in reply)))
+
+
+def set_kinds(deployment: Deployment, shard: int, before: KindCounts, chats: int, threads: int) -> Call[bool]:
+    """Correct the counts to the sessions that are there; False if one has come or left since `before` was read."""
+    keys = deployment.keyspace.shard(shard)
+    args = [before.chats_came, before.chats_left, before.threads_came, before.threads_left, chats, threads]
+    # Sent again, it would find its own correction.
+    return Call(script("set_kinds"), [keys.tally, keys.due], args, bool, repeatable=False)
+
+
+def note_kinds_counted(deployment: Deployment) -> Call[None]:
+    """Note that the sessions of all shards are counted by kind."""
+    return Call(script("note_kinds_counted"), [config_key(deployment.keyspace.namespace)], [], lambda _: None)
 
 
 def waiting_since(deployment: Deployment, session_id: str) -> Call[datetime | None]:

@@ -1,7 +1,7 @@
 -- Empty a session at once: it gets a new epoch with a floor, so that no older epoch can come back.
 -- The session is due now, and is not archived before the worker has erased the older segments.
 -- Atomic: no append, commit or restore sees the old messages without the old epoch.
--- Uses: clock, due, epoch, legal_hold, number, owner, recheck, requests
+-- Uses: clock, due, epoch, kind, legal_hold, number, owner, recheck, requests
 -- Reads: idle, max_age, retention, owner, epoch, recent_requests, recheck_at, state, complete,
 --   owner_assigned
 -- KEYS[1] list    messages
@@ -32,9 +32,10 @@ local now_ms = clock_ms()
 -- A worker may be uploading. If it dies, the recheck after its lease finds what it has left in the archive.
 local recheck_ms = next_recheck(KEYS[3], ARGV[1], KEYS[2], session.recheck_at)
 -- The deletion comes first: Redis allows a deletion at its memory limit, and then also the writes after it.
+redis.call('ZREM', KEYS[5], ARGV[1])
+note_left(KEYS[4], KEYS[1])
 redis.call('UNLINK', KEYS[1], KEYS[2], KEYS[8])
 set_due(KEYS[3], ARGV[1], now_ms)
-redis.call('ZREM', KEYS[5], ARGV[1])
 redis.call('HSET', KEYS[2], FIELD.epoch, epoch, FIELD.floor, epoch, FIELD.complete, '1', FIELD.last_active, int(now_ms),
   FIELD.recent_requests, with_request(requests, ARGV[2], now_ms))
 if recheck_ms > now_ms then redis.call('HSET', KEYS[2], FIELD.recheck_at, int(recheck_ms)) end

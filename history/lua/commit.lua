@@ -1,7 +1,7 @@
 -- Delete a session whose archive is verified, if it is still exactly as it was archived. If it is not, note how much of
 -- it is safe in the archive.
 -- Atomic: the promise "verify, then delete" stands on this compare-and-delete.
--- Uses: clock, due, epoch, lease, memory, number, requests, tally
+-- Uses: clock, due, epoch, kind, lease, memory, number, requests, tally
 -- Reads: epoch, restored_count, restore_token, floor, archived_count, last_active, idle, max_age, attempt,
 --   recent_requests, hold_pending, state, restore_until, tombstone_until
 -- KEYS[1] list    messages
@@ -44,6 +44,7 @@ if is_owned and length == count and not (session.restore_token or session.floor 
     note_sent()
     note_count(KEYS[4], 'freed_bytes', bytes_of(KEYS[1], KEYS[2], KEYS[6]))
   end
+  note_left(KEYS[4], KEYS[1])
   redis.call('UNLINK', KEYS[1], KEYS[2], KEYS[6])
   redis.call('ZREM', KEYS[3], ARGV[1])
   local rest_ms = tonumber(session.last_active or 0) + 1000 * RETRY_WINDOW_S - clock_ms()

@@ -13,10 +13,10 @@
 -- ARGV[9] the newest dictionary that the caller knows, with which it compresses
 -- Returns {shards, idle ms, max age ms, policies, retention ms, the deployment's id, its archive's URL,
 --   '1' if sessions must have an owner, the tokens of the fence, 'zstd' if messages are compressed, the newest dictionary
---   with which some were, now (ms)}, each but the last or false
+--   with which some were, '1' if the shards count sessions by kind, now (ms)}, each but the last or false
 local function read()
   local config = redis.call('HMGET', KEYS[1], 'shards', 'idle', 'max_age', 'policies', 'retention', 'deployment',
-    'archive', 'require_owner', 'fence', 'compression', 'dictionary')
+    'archive', 'require_owner', 'fence', 'compression', 'dictionary', 'kinds')
   config[#config + 1] = int(clock_ms())
   return config
 end
@@ -28,7 +28,7 @@ if ARGV[2] ~= '1' or is_newer then return config end
 -- libraries may have filled Redis before the first use. That one begins with a deletion of nothing, so it can write.
 if not config[1] then
   redis.call('HDEL', KEYS[1], '')
-  redis.call('HSET', KEYS[1], 'shards', ARGV[1])
+  redis.call('HSET', KEYS[1], 'shards', ARGV[1], 'kinds', '1')
 end
 local function record(name, wanted, known)
   if wanted == '-' then

@@ -1,6 +1,6 @@
 -- Drop a claimed session from Redis, archived or not. Its part in the archive stays and can be restored.
 -- Atomic: only the owner of the lease can drop it, so no worker is archiving it at the same time.
--- Uses: clock, epoch, lease, legal_hold, memory, number, tally
+-- Uses: clock, epoch, kind, lease, legal_hold, memory, number, tally
 -- Reads: epoch, owner, last_active, floor, attempt
 -- KEYS[1] list    messages
 -- KEYS[2] hash    metadata
@@ -29,6 +29,7 @@ local length = redis.call('LLEN', KEYS[1])
 allow_at_memory_limit(KEYS[3])
 remember_epoch(KEYS[4], session.epoch)
 if KEYS[7] then redis.call('SREM', KEYS[7], ARGV[1]) end
+note_left(KEYS[4], KEYS[1])
 redis.call('UNLINK', KEYS[1], KEYS[2], KEYS[6])
 redis.call('ZREM', KEYS[3], ARGV[1])
 note_count(KEYS[4], 'purged')

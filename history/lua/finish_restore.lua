@@ -53,6 +53,7 @@ local function put_staged_first()
   note_count(KEYS[4], 'restored')
   note_count(KEYS[4], 'restored_messages', staged)
   if ARGV[11] ~= '' then note_count(KEYS[4], 'woken') end
+  if live == 0 then note_came(KEYS[4], redis.call('LINDEX', KEYS[5], 0)) end
   for from = 0, live - 1, 1000 do
     redis.call('RPUSH', KEYS[5], unpack(redis.call('LRANGE', KEYS[1], from, from + 999)))
   end

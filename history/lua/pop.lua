@@ -1,7 +1,7 @@
 -- Take back a session's last message. The session gets a new epoch with a floor, because within an epoch the list only
 -- grows. It is due now, and is not archived before the worker has erased the older segments.
 -- Atomic: like a clear that keeps the other messages, and only if the session is as the caller has read it.
--- Uses: clock, due, epoch, legal_hold, number, owner, recheck, requests
+-- Uses: clock, due, epoch, kind, legal_hold, number, owner, recheck, requests
 -- Reads: epoch, recent_requests, state, complete, owner, recheck_at
 -- KEYS[1] list    messages
 -- KEYS[2] hash    metadata
@@ -35,6 +35,7 @@ local epoch = int(next_epoch(KEYS[4], session.epoch))
 local recheck_ms = next_recheck(KEYS[3], ARGV[1], KEYS[2], session.recheck_at)
 -- This write comes first: Redis allows a deletion at its memory limit, and it fails if the key has a wrong type.
 redis.call('ZREM', KEYS[5], ARGV[1])
+if ARGV[4] == '1' then note_left(KEYS[4], KEYS[1]) end
 redis.call('RPOP', KEYS[1])
 redis.call('HDEL', KEYS[2], FIELD.restored_count, FIELD.archived_count, FIELD.attempt, FIELD.attempts, FIELD.error,
   FIELD.state, FIELD.last_written)

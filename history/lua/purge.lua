@@ -1,7 +1,7 @@
 -- Purge a session: it is empty at once and for good. A tombstone refuses late writes, and forbids all epochs that the
 -- archive has. The worker erases the archived part, and once more when the tombstone ends and goes.
 -- Atomic: no append, commit or restore comes between the look at the legal holds and the deletion.
--- Uses: clock, due, epoch, legal_hold, number, recheck, tally
+-- Uses: clock, due, epoch, kind, legal_hold, number, recheck, tally
 -- Reads: epoch, state, purge, recheck_at, recent_requests, last_active, owner, removed
 -- KEYS[1] list    messages
 -- KEYS[2] hash    metadata
@@ -38,9 +38,10 @@ local requests = session.recent_requests or redis.call('GET', KEYS[6])
 local recheck_ms = next_recheck(KEYS[3], ARGV[1], KEYS[2], session.recheck_at)
 local until_ms = math.max(now_ms + tonumber(ARGV[3]), recheck_ms)
 -- The deletion comes first: Redis allows a deletion at its memory limit, and then also the writes after it.
+redis.call('ZREM', KEYS[5], ARGV[1])
+note_left(KEYS[4], KEYS[1])
 redis.call('UNLINK', KEYS[1], KEYS[2], KEYS[6], KEYS[8])
 if KEYS[9] then redis.call('SREM', KEYS[9], ARGV[1]) end
-redis.call('ZREM', KEYS[5], ARGV[1])
 set_due(KEYS[3], ARGV[1], until_ms)
 redis.call('HSET', KEYS[2], FIELD.epoch, epoch, FIELD.floor, epoch, FIELD.complete, '1', FIELD.last_active, int(now_ms),
   FIELD.state, 'purged', FIELD.purge, ARGV[2], FIELD.tombstone_until, int(until_ms), FIELD.removed, int(length))

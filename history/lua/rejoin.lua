@@ -1,7 +1,7 @@
 -- Rejoin a session with its archive, which has messages that Redis lacks: drop the first messages, which the archive has
 -- too, and give the others an epoch after those of the archive, as if they had been written while the session slept.
 -- Atomic: only if the session is the one that was compared with the archive, and nobody archives or restores it.
--- Uses: clock, due, epoch, memory, number, recheck
+-- Uses: clock, due, epoch, kind, memory, number, recheck
 -- Reads: epoch, restored_count, state, floor, hold_pending, restore_token, restore_until, last_active, idle,
 --   max_age, tombstone_until
 -- KEYS[1] list    messages
@@ -26,7 +26,12 @@ local now_ms = clock_ms()
 if next_recheck(KEYS[3], ARGV[1], KEYS[2]) > now_ms then return 'busy' end
 if session.restore_token and tonumber(session.restore_until or 0) > now_ms then return 'busy' end
 allow_at_memory_limit(KEYS[3])
-if dropped == length then redis.call('UNLINK', KEYS[1]) else redis.call('LTRIM', KEYS[1], int(dropped), -1) end
+if dropped == length then
+  note_left(KEYS[4], KEYS[1])
+  redis.call('UNLINK', KEYS[1])
+else
+  redis.call('LTRIM', KEYS[1], int(dropped), -1)
+end
 redis.call('HSET', KEYS[2], FIELD.epoch, int(next_epoch(KEYS[4], session.epoch)))
 redis.call('HDEL', KEYS[2], FIELD.restored_count, FIELD.archived_count, FIELD.complete, FIELD.known_absent,
   FIELD.restore_token, FIELD.restore_until, FIELD.state, FIELD.attempt, FIELD.attempts, FIELD.error,

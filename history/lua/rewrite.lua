@@ -1,7 +1,7 @@
 -- Replace all records of a LangGraph thread. The thread gets a new epoch with a floor, because within an epoch the list only
 -- grows. It is due now, and is not archived before the worker has erased the older segments.
 -- Atomic: like a clear and a write, and only if the thread is as the caller has read it.
--- Uses: clock, due, epoch, legal_hold, number, owner, push, recheck, requests
+-- Uses: clock, due, epoch, kind, legal_hold, number, owner, push, recheck, requests
 -- Reads: epoch, recent_requests, state, complete, owner, recheck_at
 -- KEYS[1] list    records
 -- KEYS[2] hash    metadata
@@ -36,8 +36,9 @@ local epoch = int(next_epoch(KEYS[4], session.epoch))
 local recheck_ms = next_recheck(KEYS[3], ARGV[1], KEYS[2], session.recheck_at)
 -- The deletions come first: Redis allows a deletion at its memory limit, and one fails if its key has a wrong type.
 redis.call('ZREM', KEYS[5], ARGV[1])
+note_left(KEYS[4], KEYS[1])
 redis.call('UNLINK', KEYS[1], KEYS[8])
-push(KEYS[1], ARGV, 6, #ARGV)
+if push(KEYS[1], ARGV, 6, #ARGV) then note_came(KEYS[4], ARGV[6]) end
 redis.call('HDEL', KEYS[2], FIELD.restored_count, FIELD.archived_count, FIELD.attempt, FIELD.attempts, FIELD.error,
   FIELD.state, FIELD.last_written)
 redis.call('HSETNX', KEYS[2], FIELD.created, int(to_ms(tonumber(session.epoch))))

@@ -15,7 +15,7 @@ from torpor.history.keys import DEFAULT_NAMESPACE
 from torpor.history.policy import Policies
 from torpor.history.scripts import all_scripts
 from torpor.history.store.runner import Runner
-from torpor.history.store.sending import arguments, decoded
+from torpor.history.store.sending import arguments, decoded, naming_key
 
 T = TypeVar("T")
 
@@ -131,7 +131,7 @@ class BlockingRunner(Runner):
             if isinstance(reply, self._kind.no_script):
                 return self.run(call)
             if isinstance(reply, Exception):
-                raise translate(reply) from reply
+                raise naming_key(call.keys, translate(reply)) from reply
             return decoded(call, reply)
         except TorporError as error:
             return error

@@ -8,6 +8,7 @@ from functools import partial, reduce
 from operator import add
 
 from torpor.history import calls
+from torpor.history.clients.blocking import run_sync
 from torpor.history.errors import TorporError
 from torpor.history.overview import Sample, ShardFigures
 from torpor.history.store.index import Index, answered, warn_of
@@ -43,6 +44,10 @@ class Figures(Index):
         warn_of(errors, len(shards))
         return reduce(add, figures)
 
+    def kinds_counted(self) -> bool:
+        """True if `chats` and `threads` of the figures count all sessions. Once they do, Redis is not asked again."""
+        return self.deployment.kinds_counted or run_sync(self.deployed(afresh=True)).kinds_counted
+
     def waiting_since(self, session_ids: Sequence[str]) -> list[datetime]:
         """Since when sessions have been waiting to fall asleep, for those of which that is noted; one pipeline."""
         deployment = self.deployment
@@ -67,5 +72,8 @@ class Figures(Index):
             after = page[-1].id
 
     add_sample = Operation(calls.add_sample)
+    kinds = Operation(calls.kinds)
+    set_kinds = Operation(calls.set_kinds)
+    note_kinds_counted = Operation(calls.note_kinds_counted)
     measures = Operation(calls.measures)
     note_seen = Operation(calls.note_seen)

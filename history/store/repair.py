@@ -8,7 +8,7 @@ from torpor.history import calls
 from torpor.history.clients.blocking import run_sync
 from torpor.history.errors import RedisRefused
 from torpor.history.formats.layout import Layout, Storage, encode_text
-from torpor.history.keys import adopted_key, adopting_pattern, own_keys
+from torpor.history.keys import adopted_key, adopting_pattern, own_keys, single_keys
 from torpor.history.limits import MAX_MESSAGE_BYTES
 from torpor.history.store.blocking_runner import BlockingRunner
 from torpor.history.store.operation import Operation
@@ -20,6 +20,23 @@ _LOOK_BYTES = 4096
 
 class Repair(BlockingRunner):
     """Finds and repairs states that no operation leaves behind."""
+
+    def keys_of_other_types(self) -> list[str]:
+        """Say which keys of the deployment and of its shards, beside the indexes, are of another type; one pipeline."""
+        keyspace = self.deployment.keyspace
+        wanted = single_keys(self._namespace)
+        for shard in range(keyspace.shards):
+            wanted |= keyspace.shard(shard).beside_the_indexes
+        with self._kind.translated:
+            pipeline = self._client.pipeline(transaction=False)
+            for key in wanted:
+                pipeline.type(key)
+            found = [kind if isinstance(kind, str) else kind.decode() for kind in pipeline.execute()]
+        return [
+            f"{key.decode()} is a {kind}, and Torpor's is a {type_}"
+            for (key, type_), kind in zip(wanted.items(), found, strict=True)
+            if kind not in ("none", type_)
+        ]
 
     def stored_sessions(self) -> Iterator[str]:
         """Walk the ids of all sessions that have keys, indexed or not; an id may come twice.

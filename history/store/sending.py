@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from functools import partial
 from typing import Any, TypeVar
@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 from torpor.history.calls import Call
 from torpor.history.clients.kinds import kind_of
 from torpor.history.clients.resending import Resending, own_retries, persistently
-from torpor.history.errors import MessageCorrupt, TorporError
+from torpor.history.errors import MessageCorrupt, RedisRefused, TorporError
+from torpor.history.keys import is_single
 
 T = TypeVar("T")
 
@@ -44,7 +45,11 @@ class Sender:
 
         Each call has its request id, so a turn that is sent again is written once.
         """
-        return decoded(call, await self._persistently(partial(self._reply, call), repeatable=call.repeatable))
+        try:
+            reply = await self._persistently(partial(self._reply, call), repeatable=call.repeatable)
+        except RedisRefused as error:
+            raise naming_key(call.keys, error) from error.__cause__
+        return decoded(call, reply)
 
     async def _reply(self, call: Call[Any]) -> Any:
         """EVALSHA, or EVAL if the server does not have the script."""
@@ -94,6 +99,14 @@ def decoded(call: Call[T], reply: Any) -> T:
         raise
     except (ValueError, OverflowError) as exc:
         raise MessageCorrupt(f"Redis has a value that is not Torpor's, see torpor doctor: {exc}") from exc
+
+
+def naming_key(keys: Sequence[bytes], error: TorporError) -> TorporError:
+    """The error of an operation on these keys. A wrong type is said with those keys that a deployment has once."""
+    named = ", ".join(key.decode() for key in keys if is_single(key))
+    if not named or "WRONGTYPE" not in str(error):
+        return error
+    return RedisRefused(f"{named} is not Torpor's, see torpor doctor: {error}")
 
 
 def arguments(body: str | bytes, call: Call[Any]) -> list[str | bytes | int]:

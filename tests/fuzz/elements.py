@@ -8,6 +8,7 @@ from random import Random
 from typing import Any
 
 from fuzz.objects import deep, value
+from torpor.history.compression import Compression, to_stored
 
 MESSAGE: dict[str, Any] = {
     "type": "ai",
@@ -96,4 +97,16 @@ def others(rng: Random) -> bytes:
     )
 
 
-ELEMENTS: dict[str, Make] = {each.__name__: each for each in (noise, cut, nested, shapes, sizes, characters, others)}
+def frames(rng: Random) -> bytes:
+    """A compressed element, perhaps with other bytes, or with another length in its header."""
+    [stored] = to_stored([rng.choice([cut, shapes, sizes])(rng)], Compression.ZSTD)
+    frame = bytearray(stored[:1_000_000])
+    for _ in range(rng.choice([0, 1, 3])):
+        if len(frame) > 1:
+            frame[rng.randrange(min(len(frame), 40))] = rng.randrange(256)
+    return bytes([rng.choice([0x80, 0x81, 0x81, 0x81, 0x82, 0x9F]), *frame[1:]])
+
+
+ELEMENTS: dict[str, Make] = {
+    each.__name__: each for each in (noise, cut, nested, shapes, sizes, characters, others, frames)
+}

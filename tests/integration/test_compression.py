@@ -17,6 +17,7 @@ from support.objects import content
 from support.servers import RedisServer
 from support.stored_sessions import HOUR
 from torpor import MemorystoreChatMessageHistory
+from torpor.history.calls import configuration
 from torpor.history.compression import DICTIONARY
 from torpor.history.protocol import Compression, DictionaryUnknown, SessionStore
 from torpor.worker.archive import contents
@@ -29,6 +30,9 @@ from torpor.worker.transfer.give_back import give_back, returned
 from torpor.worker.wake.read import read_transcript
 from torpor.worker.wake.restore import RestoreOutcome, restore_session
 
+pytestmark = pytest.mark.skipif(
+    configuration.UNRECORDED is Compression.ZSTD, reason="with --compression no deployment does without"
+)
 MESSAGES = list(Samples(11).some(40))
 COMPRESSED = 0x80 + DICTIONARY
 

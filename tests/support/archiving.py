@@ -18,6 +18,7 @@ from torpor.history.protocol import (
     run_sync,
 )
 from torpor.worker.deployment.services import Services
+from torpor.worker.ops import kind_counts
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain
 from torpor.worker.sleep.outcome import Outcome
@@ -100,8 +101,13 @@ class Chat:
             return []
         return self.services.sessions.messages(self.session_id)
 
-    def check(self) -> None:
-        """Asleep or awake, the transcript has each acknowledged message once, in order."""
+    def check(self, *, counts: bool = True) -> None:
+        """Asleep or awake, the transcript has each acknowledged message once, in order, and the session is counted.
+
+        Without `counts`: a test has overwritten keys of sessions, which stay counted.
+        """
+        if counts:
+            self.check_counted()
         assert transcript(self.services, self.session_id) == self.acknowledged
         self.sleep()
         assert transcript(self.services, self.session_id) == self.acknowledged
@@ -109,6 +115,12 @@ class Chat:
         assert self.wake() == self.acknowledged
         self.sleep()
         assert self.wake() == self.acknowledged
+        if counts:
+            self.check_counted()
+
+    def check_counted(self) -> None:
+        """The counts of sessions by kind are those of the sessions in Redis."""
+        assert list(kind_counts.examine(self.services.sessions, repair=False)) == []
 
     def check_erased(self) -> None:
         kept = set(re.findall(rb"message \d+\.", b"".join(archived_bytes(self.services))))

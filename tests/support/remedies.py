@@ -73,6 +73,10 @@ ROWS: Mapping[str, Mapping[str, Remedy]] = {
         f"{_REPAIR} --assume new": _repairs(symptoms.without_metadata_by_chance),
     },
     Ailment.UNREADABLE: {_REPAIR: _repairs(symptoms.not_torpors, symptoms.delete_it)},
+    Ailment.KEY_OF_OTHER_TYPE: {
+        "torpor doctor": Remedy(symptoms.foreign_samples, "{torpor:events}:samples is a string", code=1),
+        "torpor status": Remedy(symptoms.foreign_note, "delete worker:celery@a"),
+    },
     Ailment.CORRUPT: {"torpor export SESSION": Remedy(symptoms.unreadable_message, "bm8gbWVzc2FnZQ==")},
     Ailment.OBJECT_DAMAGED: {"torpor doctor": Remedy(symptoms.damaged_order, PURGE, code=1)},
     Ailment.BEHIND: {_REPAIR: _repairs(symptoms.behind)},
@@ -81,6 +85,7 @@ ROWS: Mapping[str, Mapping[str, Remedy]] = {
         "torpor unhold --owner OWNER": Remedy(symptoms.hold_lost, cures=True),
     },
     Ailment.PURGE_FORGOTTEN: {"torpor purge --resume ID": Remedy(symptoms.purge_ordered, "complete", cures=True)},
+    Ailment.KINDS_MISCOUNTED: {_REPAIR: _repairs(symptoms.miscounted)},
     Ailment.UNADOPTED: {_REPAIR: _repairs(symptoms.unadopted)},
     Ailment.ARCHIVE_UNAVAILABLE: {
         "torpor status": Remedy(symptoms.archive_away, _AWAY),

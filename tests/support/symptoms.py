@@ -147,6 +147,20 @@ def hold_lost(world: World) -> None:
     world.forget_what_follows(partial(legal_hold.hold_owner, world.services, OWNER, "case 12"))
 
 
+def miscounted(world: World) -> None:
+    """The deployment is older than the counts of sessions by kind."""
+    say(world.client, S)
+    raw(world.client, "HDEL", f"{world.services.settings.namespace}:config", "kinds")
+
+
+def foreign_samples(world: World) -> None:
+    raw(world.client, "SET", "{torpor:events}:samples", "another program's")
+
+
+def foreign_note(world: World) -> None:
+    world.services.sessions.note_seen("worker:celery@a", {"worker:celery@a": "not JSON"}, timedelta(days=1))
+
+
 def unadopted(world: World) -> None:
     Foreign(world.client, session_id=S).add("hello")
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from torpor.history.protocol import InvalidArgument, TorporError
 from torpor.worker.archive import documents, names
 from torpor.worker.audit.entry import MOST_BYTES, MOST_SESSIONS, Act, Begun, Ended, How, Subject, begin
+from torpor.worker.deployment import identity
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import AuditUnwritten
 from torpor.worker.failpoints import Failpoint, reach
@@ -36,16 +37,26 @@ class Count:
 
 
 @contextmanager
-def recorded(services: Services, act: Act, subject: Subject, who: Who, warn: Callable[[str], None]) -> Iterator[Count]:
+def recorded(
+    services: Services,
+    act: Act,
+    subject: Subject,
+    who: Who,
+    warn: Callable[[str], None],
+    *,
+    compared: bool = True,
+) -> Iterator[Count]:
     """Record an act that the body does: its beginning before, its end after, and the error that ends the body.
 
     If the archive can't take the beginning, and the deployment requires reasons (`require_reason`), raises
     AuditUnwritten, and the body is not run; else calls `warn`. An end that can't be written is a warning. Nothing is
-    recorded of a deployment that nobody has used. Raises InvalidArgument if who or why is required and missing.
+    recorded of a deployment that nobody has used. `compared`: the caller knows that Redis and the archive belong
+    together; else an archive that does not is one that can't take the entry. Raises InvalidArgument if who or why is
+    required and missing.
     """
     who.check(services)
     record = _Record(services, warn)
-    record.begin(act, subject, who)
+    record.begin(act, subject, who, compared=compared)
     reach(Failpoint.AUDIT_BEGUN)
     count = Count()
     try:
@@ -75,13 +86,15 @@ class _Record:
     warn: Callable[[str], None]
     begun: list[Begun] = field(default_factory=list)
 
-    def begin(self, act: Act, subject: Subject, who: Who) -> None:
-        identity = self.services.sessions.identity()
-        if identity.deployment is None:
+    def begin(self, act: Act, subject: Subject, who: Who, *, compared: bool) -> None:
+        recorded = self.services.sessions.identity()
+        if recorded.deployment is None or recorded.archive is None:
             return
-        at = identity.read_at or datetime.now(UTC)
+        at = recorded.read_at or datetime.now(UTC)
         begun = [begin(at, act, each, by=who.by, reason=who.reason) for each in _lots(subject)]
         try:
+            if not compared:
+                identity.check(self.services.sessions, self.services.archive)
             for each in begun:
                 write(self.services, each, at)
         except InvalidArgument:

@@ -26,8 +26,9 @@ def audited(
     sessions: Sequence[str] = (),
     owner: str | None = None,
     purge: str | None = None,
+    compared: bool = True,
 ) -> Iterator[Count]:
     """Record in the audit trail what the body does; see `audit.trail.recorded`."""
     subject = Subject(sessions=list(sessions), owner=owner, purge=purge)
-    with recorded(services, act, subject, who, console.warn) as count:
+    with recorded(services, act, subject, who, console.warn, compared=compared) as count:
         yield count

@@ -65,7 +65,7 @@ def requeue(
     named = [check_session_id(each) for each in session or []]
     services = redis_of(context, patience=_PATIENCE)
     sessions = services.sessions
-    with audited(services, Act.REQUEUE, Who(by, reason), sessions=named) as count:
+    with audited(services, Act.REQUEUE, Who(by, reason), sessions=named, compared=False) as count:
         for each in list(sessions.sessions(quarantined=True)) if all_ else named:
             if not sessions.requeue(each) and not all_:
                 raise SessionNotFound(f"session {each!r} is not in quarantine")

@@ -68,6 +68,7 @@ def _facts(overview: Overview) -> Mapping[str, str]:
         "beat": f"sent a task {_ago(overview.beat, now)}" if overview.beat else "has sent no task in the last day",
         "last sweep": _sweep(overview.sweep, now) if overview.sweep else "none in the last day",
         "live in Redis": f"{overview.live:,}",
+        "by kind": kinds_of(overview.kinds),
         "due": f"{overview.due:,}",
         "in work": f"{overview.in_work:,}",
         "postponed": f"{overview.postponed:,}",
@@ -81,6 +82,13 @@ def _facts(overview: Overview) -> Mapping[str, str]:
         "archive": overview.archive,
         **{f"archive for {each.worker}": _notes_of(each, now) for each in overview.archive_health.workers},
     }
+
+
+def kinds_of(kinds: Mapping[str, int] | None) -> str:
+    """The sessions in Redis by kind, in words."""
+    if kinds is None:
+        return "not counted; torpor doctor --repair counts them"
+    return ", ".join(f"{count:,} {kind}s" for kind, count in kinds.items())
 
 
 def _worker(worker: SeenWorker, now: datetime) -> tuple[str, ...]:

@@ -71,6 +71,7 @@ def _gauges(figures: Figures) -> Mapping[str, Samples]:
     return {
         "torpor_redis_up": [((), 1)],
         "torpor_sessions": [((state,), count) for state, count in figures.states.items()],
+        "torpor_sessions_by_kind": [((kind,), count) for kind, count in _kinds(figures).items()],
         "torpor_oldest_waiting_seconds": [((), figures.oldest_waiting_seconds)],
         "torpor_archive_available": [((), figures.health.unavailable_since is None)],
         "torpor_archive_breaker_open": [((each.worker,), each.is_failing) for each in figures.health.workers],
@@ -86,6 +87,11 @@ def _gauges(figures: Figures) -> Mapping[str, Samples]:
         "torpor_oldest_purge_seconds": [((), figures.oldest_purge_seconds)],
         "torpor_legal_holds": [((of,), figures.noted(f"holds:{of}")) for of in ("session", "owner")],
     }
+
+
+def _kinds(figures: Figures) -> Mapping[str, int]:
+    states = figures.states
+    return {"unknown": states["live"] + states["quarantined"]} if figures.kinds is None else figures.kinds
 
 
 def _timestamp(moment: datetime | None) -> float:

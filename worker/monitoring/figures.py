@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from torpor.history.protocol import ArchiveHealth, Measures, ShardFigures
+from torpor.history.protocol import ArchiveHealth, Measures, SessionKind, ShardFigures
 from torpor.worker.deployment import memory
 from torpor.worker.deployment.memory import NodeMemory
 from torpor.worker.deployment.services import Services
@@ -25,8 +25,10 @@ class Figures:
     shards: ShardFigures
     waiting_since: datetime | None
     measures: Measures
+    seen: Seen
     health: ArchiveHealth
     nodes: Sequence[NodeMemory]
+    kinds_counted: bool
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -47,18 +49,20 @@ class Figures:
         }
 
     @property
+    def kinds(self) -> Mapping[str, int] | None:
+        """Kind -> sessions that have messages in Redis; None if some were there before the shards counted them."""
+        if not self.kinds_counted:
+            return None
+        return {SessionKind.CHAT: self.shards.chats, SessionKind.THREAD: self.shards.threads}
+
+    @property
     def oldest_waiting_seconds(self) -> float:
         """For how long the session that first became due longest ago has been waiting; 0 if none waits."""
         return max((self.measures.now - self.waiting_since).total_seconds(), 0.0) if self.waiting_since else 0.0
 
-    @property
-    def seen(self) -> Seen:
-        """Who was seen when."""
-        return seen.read(self.measures)
-
     def noted(self, field: str) -> float:
         """A number that was noted; 0 if it was not."""
-        return float(self.measures.seen.get(field, 0))
+        return self.seen.numbers.get(field, 0)
 
     @property
     def oldest_purge_seconds(self) -> float:
@@ -74,6 +78,13 @@ def gather(services: Services) -> Figures:
     since = sessions.waiting_since(random.sample(shards.waiting, min(len(shards.waiting), _ASKED)))
     if shards.first_due:
         since.append(shards.first_due)
+    measures = sessions.measures()
     return Figures(
-        shards, min(since, default=None), sessions.measures(), sessions.archive_health(), memory.nodes(services)
+        shards,
+        min(since, default=None),
+        measures,
+        seen.read(measures),
+        sessions.archive_health(),
+        memory.nodes(services),
+        sessions.kinds_counted(),
     )

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import cache
 from importlib.metadata import version
 
@@ -110,9 +110,9 @@ def processes(services: Services) -> int:
 
 def last_seen(services: Services) -> timedelta | None:
     """How long ago a worker, beat or a sweep was seen by this Redis; None if none was in the last day."""
-    noted = services.sessions.measures()
-    moments = [int(at) for who, at in noted.seen.items() if who.startswith("seen:")]
-    return noted.now - datetime.fromtimestamp(max(moments) / 1000, UTC) if moments else None
+    noted = seen.read(services.sessions.measures())
+    moments = [*(worker.last_seen for worker in noted.workers), noted.beat, noted.sweep and noted.sweep.at]
+    return min((noted.now - moment for moment in moments if moment), default=None)
 
 
 @contextmanager
@@ -136,22 +136,27 @@ class SweepingCommand:
         """`every` is how often the command sweeps; None for one sweep, whose schedule only the sweeps before tell."""
         self._services = services
         self._every = every or _since_last(services)
+        self._has_noted = False
 
     def note(self) -> None:
         """Note that the command is sweeping, or has swept, now."""
+        if not self._has_noted:
+            with apart_from_work():
+                self._services.sessions.note_seen("sweep_began", {}, _KEPT)
+            self._has_noted = True
         said = {"host": socket.gethostname(), "command": True}
         _note_sweep(self._services, said if self._every is None else {**said, "every": self._every.total_seconds()})
 
 
 def _since_last(services: Services) -> timedelta | None:
-    """How often the schedule sweeps: for how long the command's last sweep has been over. None for a first one.
+    """How often the schedule sweeps: how long ago the command's last sweep began. None for a first one.
 
     A sweep by hand in between must not make the schedule look late, so the span shrinks by half at most.
     """
     with apart_from_work():
         notes = seen.read(services.sessions.measures())
         if notes.sweep and notes.sweep.by_command:
-            return max(notes.now - notes.sweep.at, (notes.sweep.every or timedelta()) / 2)
+            return max(notes.now - (notes.sweep.began or notes.sweep.at), (notes.sweep.every or timedelta()) / 2)
     return None
 
 

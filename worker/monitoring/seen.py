@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TypeVar
 
-from torpor.history.protocol import Measures, MessageCorrupt
+from pydantic import AwareDatetime, BaseModel, ValidationError
+
+from torpor.history.protocol import Measures
 
 # A worker that was not seen for so long is gone. It is noted every ten seconds.
 _LATELY = timedelta(minutes=1)
 _WORKER = "worker:"
+# The fields with a number.
+_NUMBERS = {"purges_open", "oldest_purge", "holds:session", "holds:owner"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,23 +38,31 @@ class SeenWorker:
 class SeenSweep:
     """The last sweep: of a worker, or of `torpor sweep` (`by_command`).
 
-    `every` is how often that command sweeps; None for a worker, and for a first `torpor sweep --once`.
+    `at` is when it was last seen at work, and `began` when it began; None if that was not noted. `every` is how often
+    that command sweeps; None for a worker, and for a first `torpor sweep --once`.
     """
 
     at: datetime
     host: str
     by_command: bool
     every: timedelta | None
+    began: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """Who was seen in the last day or so, by Redis's clock. `beat` is when beat last sent a task."""
+    """Who was seen in the last day or so, by Redis's clock. `beat` is when beat last sent a task.
+
+    `numbers` has the numbers that were noted, by field. `unreadable` names the fields that are not as Torpor writes
+    them. What such a field would say is left out.
+    """
 
     now: datetime
     workers: Sequence[SeenWorker]
     beat: datetime | None
     sweep: SeenSweep | None
+    numbers: Mapping[str, float]
+    unreadable: Sequence[str]
 
     @property
     def at_work(self) -> list[SeenWorker]:
@@ -59,54 +70,81 @@ class Seen:
         return [worker for worker in self.workers if self.now - worker.last_seen < _LATELY]
 
 
+class _WorkerNote(BaseModel):
+    host: str | None = None
+    version: str = ""
+    since: AwareDatetime | None = None
+    in_work: dict[str, int] = {}
+    processes: int = 1
+
+
+class _SweepNote(BaseModel):
+    host: str = ""
+    command: bool = False
+    every: timedelta | None = None
+
+
+_Note = TypeVar("_Note", _WorkerNote, _SweepNote)
+
+
 def read(measures: Measures) -> Seen:
-    """Read the notes; raises MessageCorrupt if one of them is not Torpor's."""
-    try:
-        return Seen(
-            measures.now,
-            sorted(_workers(measures), key=lambda worker: worker.name),
-            _seen(measures, "beat"),
-            _sweep(measures),
-        )
-    except (ValueError, TypeError, OverflowError) as exc:
-        raise MessageCorrupt(f"Redis has a note of who works that is not Torpor's: {exc}") from exc
+    """Read the notes."""
+    return _Reading(measures).seen()
 
 
-def _workers(measures: Measures) -> Iterator[SeenWorker]:
-    for who in measures.seen:
-        name = who.removeprefix(_WORKER)
-        last_seen = _seen(measures, who)
-        if name == who or last_seen is None:
-            continue
-        said = _said(measures, who)
-        yield SeenWorker(
-            name,
-            host=said.get("host", name.rpartition("@")[2]),
-            version=said.get("version", ""),
-            since=datetime.fromisoformat(said["since"]) if "since" in said else None,
-            last_seen=last_seen,
-            in_work=said.get("in_work", {}),
-            processes=int(said.get("processes", 1)),
-        )
+class _Reading:
+    """Reads the fields one by one, and keeps the names of those that can't be read."""
 
+    def __init__(self, measures: Measures) -> None:
+        self._measures = measures
+        self._unreadable: set[str] = set()
 
-def _sweep(measures: Measures) -> SeenSweep | None:
-    at = _seen(measures, "sweep")
-    if at is None:
-        return None
-    said = _said(measures, "sweep")
-    every = said.get("every")
-    return SeenSweep(
-        at, said.get("host", ""), said.get("command", False), timedelta(seconds=every) if every is not None else None
-    )
+    def seen(self) -> Seen:
+        workers = sorted(self._workers(), key=lambda worker: worker.name)
+        beat, sweep, numbers = self._at("beat"), self._sweep(), self._numbers()
+        return Seen(self._measures.now, workers, beat, sweep, numbers, sorted(self._unreadable))
 
+    def _workers(self) -> Iterator[SeenWorker]:
+        for who in self._measures.seen:
+            name = who.removeprefix(_WORKER)
+            last_seen = self._at(who) if name != who else None
+            if last_seen:
+                note = self._said(who, _WorkerNote)
+                host = name.rpartition("@")[2] if note.host is None else note.host
+                yield SeenWorker(name, host, note.version, note.since, last_seen, note.in_work, note.processes)
 
-def _seen(measures: Measures, who: str) -> datetime | None:
-    """When somebody was last seen. A moment that lies ahead was noted before Redis's clock was set back: None."""
-    ms = measures.seen.get(f"seen:{who}")
-    at = datetime.fromtimestamp(int(ms) / 1000, UTC) if ms else None
-    return at if at and at - measures.now < _LATELY else None
+    def _sweep(self) -> SeenSweep | None:
+        at = self._at("sweep")
+        if at is None:
+            return None
+        note = self._said("sweep", _SweepNote)
+        return SeenSweep(at, note.host, note.command, note.every, self._at("sweep_began"))
 
+    def _numbers(self) -> dict[str, float]:
+        found: dict[str, float] = {}
+        for name in _NUMBERS & self._measures.seen.keys():
+            try:
+                found[name] = float(self._measures.seen[name])
+            except ValueError:
+                self._unreadable.add(name)
+        return found
 
-def _said(measures: Measures, who: str) -> dict[str, Any]:
-    return dict(json.loads(measures.seen.get(who, "{}")))
+    def _at(self, who: str) -> datetime | None:
+        """When somebody was last seen. A moment that lies ahead was noted before Redis's clock was set back: None."""
+        ms = self._measures.seen.get(f"seen:{who}")
+        if not ms:
+            return None
+        try:
+            at = datetime.fromtimestamp(int(ms) / 1000, UTC)
+        except (ValueError, OverflowError, OSError):
+            self._unreadable.add(f"seen:{who}")
+            return None
+        return at if at - self._measures.now < _LATELY else None
+
+    def _said(self, who: str, kind: type[_Note]) -> _Note:
+        """What somebody said of itself; nothing if that can't be read."""
+        try:
+            return kind.model_validate_json(self._measures.seen.get(who, "{}"))
+        except ValidationError:
+            self._unreadable.add(who)
+            return kind()

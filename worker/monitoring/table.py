@@ -46,6 +46,13 @@ METRICS = (
         ("state",),
     ),
     Metric(
+        "torpor_sessions_by_kind",
+        _GAUGE,
+        "Sessions with messages in Redis by kind: chat (of LangChain or the Agents SDK), thread (of LangGraph). In "
+        "a deployment that is older than this count, all are unknown until `torpor doctor --repair` counts them.",
+        ("kind",),
+    ),
+    Metric(
         "torpor_oldest_waiting_seconds",
         _GAUGE,
         "For how long the session that first became due longest ago has been waiting to sleep; 0 if none waits.",
@@ -65,7 +72,8 @@ METRICS = (
     Metric(
         "torpor_redis_freed_bytes_total",
         _COUNTER,
-        "Bytes of Redis's memory that sleeping sessions have freed, about.",
+        "Bytes of Redis's memory that archived sessions have freed: what MEMORY USAGE estimates, before the deletion, "
+        "for the messages, the metadata and the index of records; 0 where a server does not allow it.",
         source="freed_bytes",
     ),
     Metric("torpor_sessions_restored_total", _COUNTER, "Sessions put back into Redis.", source="restored"),

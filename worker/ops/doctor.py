@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from enum import StrEnum
@@ -29,7 +30,7 @@ from torpor.worker.archive import contents, parts, transcript
 from torpor.worker.archive.spool import Spool
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import ArchiveUnavailable
-from torpor.worker.ops import archive_examination
+from torpor.worker.ops import archive_examination, kind_counts
 from torpor.worker.ops.archive_examination import unexamined
 from torpor.worker.ops.finding import Ailment, Finding
 from torpor.worker.ops.status_warnings import unavailable
@@ -70,17 +71,24 @@ def examine(
     Raises ArchiveUnavailable if a repair needs the archive, and it fails.
     """
     sessions = services.sessions
-    if outage := unavailable(sessions.archive_health()):
+    for wrong in sessions.keys_of_other_types():
+        yield Finding(None, Ailment.KEY_OF_OTHER_TYPE, detail=f"{wrong}: delete or rename it")
+    if outage := _outage(sessions):
         yield Finding(None, Ailment.ARCHIVE_UNAVAILABLE, detail=outage)
     walk = chain(_indexed(sessions), sessions.stored_sessions())
     found: set[str] = set()
+    miscounted = 0
     while page := list(islice(walk, _PAGE)):
         yield from (each for each in page if isinstance(each, Finding))
         fresh = list(dict.fromkeys(each for each in page if isinstance(each, str) and each not in found))
         for finding in examine_sessions(services, fresh, repair=repair, assume=assume, messages=messages):
             found.add(finding.session_id or "")
+            miscounted += not finding.repaired and finding.ailment is not Ailment.CORRUPT
             yield finding
     yield from unadopted(services, repair=repair)
+    if not miscounted:
+        counts = list(kind_counts.examine(sessions, repair=repair))
+        yield from [] if found else counts  # else the sessions that were found have made them wrong
     if archive:
         why = unreachable or outage
         yield from [unexamined("nothing", why)] if why else archive_examination.examine(services, repair=repair)
@@ -96,6 +104,12 @@ def examine_sessions(
             finding = _read(services, info)
         if finding:
             yield finding
+
+
+def _outage(sessions: SessionStore) -> str | None:
+    with suppress(PermanentError):  # the key is of another type, which is a finding
+        return unavailable(sessions.archive_health())
+    return None
 
 
 def _indexed(sessions: SessionStore) -> Iterator[str | Finding]:

@@ -21,6 +21,8 @@ class Ailment(StrEnum):
     UNADOPTED = "adoption that was not finished"
     ARCHIVE_UNAVAILABLE = "archive that fails for a worker"
     UNEXAMINED = "archive that was not examined"
+    KINDS_MISCOUNTED = "count of sessions by kind that is wrong or missing"
+    KEY_OF_OTHER_TYPE = "key of the deployment that is not Torpor's"
     SHARD_UNREADABLE = "a shard's index or quarantine that is not Torpor's"
 
 

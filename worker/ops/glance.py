@@ -28,13 +28,15 @@ class Node:
 class Glance:
     """The deployment at a moment of Redis's clock.
 
-    `figures` has the names of a sample, and `states` the sessions in Redis by state. `samples` are oldest first.
+    `figures` has the names of a sample, and `states` the sessions in Redis by state. `kinds` is
+    as in `Figures`. `samples` are oldest first.
     """
 
     now: datetime
     warnings: Sequence[StatusWarning]
     figures: Mapping[str, int]
     states: Mapping[str, int]
+    kinds: Mapping[str, int] | None
     archive_health: ArchiveHealth
     nodes: Sequence[Node]
     workers: Sequence[SeenWorker]
@@ -56,6 +58,7 @@ def glance(services: Services, span: timedelta) -> Glance:
         warnings=[*warnings(services.settings, seen, found.health, found.nodes, figures["waiting"])],
         figures=figures,
         states=found.states,
+        kinds=found.kinds,
         archive_health=found.health,
         nodes=[Node(node.name, node.used, node.limit, node.policy) for node in found.nodes],
         workers=seen.at_work,

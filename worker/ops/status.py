@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from torpor.history.protocol import ArchiveHealth, SessionInfo, ShardOverview
+from torpor.history.protocol import ArchiveHealth, SessionInfo, SessionKind, ShardOverview
 from torpor.worker.deployment import identity, memory
 from torpor.worker.deployment.identity import State
 from torpor.worker.deployment.services import Services
@@ -38,13 +38,15 @@ class Overview:
     """Sessions in Redis by state, sessions archived and restored since the deployment's start, and who works.
 
     `now` is Redis's time. `workers` were seen in the last minute; `beat` is when beat last sent a task.
-    `live` counts all sessions that are due at some time. A session waits from the moment at which it first became due
-    until it is asleep: it is due, in work, or postponed after a failure. The memory counts all nodes; None if they do
-    not show it.
+    `live` counts all sessions that are due at some time. `kinds` counts those that have messages in Redis, in
+    quarantine too, by kind; None if some were there before the shards counted them. A session waits from the moment at
+    which it first became due until it is asleep: it is due, in work, or postponed after a failure. The memory counts
+    all nodes; None if they do not show it.
     """
 
     now: datetime
     live: int
+    kinds: Mapping[str, int] | None
     due: int
     in_work: int
     postponed: int
@@ -80,6 +82,7 @@ def overview(services: Services, *, archive: bool = True) -> Overview:
     return Overview(
         now=noted.now,
         live=sum(shard.live for shard in shards),
+        kinds=_kinds(services),
         due=due,
         in_work=in_work,
         postponed=postponed,
@@ -100,6 +103,13 @@ def overview(services: Services, *, archive: bool = True) -> Overview:
         sweep=noted.sweep,
         warnings=_with_refusal(belongs, [*warnings(services.settings, noted, health, nodes, waiting)]),
     )
+
+
+def _kinds(services: Services) -> Mapping[str, int] | None:
+    if not services.sessions.kinds_counted():
+        return None
+    shards = services.sessions.figures()
+    return {SessionKind.CHAT: shards.chats, SessionKind.THREAD: shards.threads}
 
 
 def belonging(services: Services, *, archive: bool = True) -> Belonging:

@@ -31,6 +31,7 @@ class Code(StrEnum):
     SWEEPS_MISSING = "sweeps_missing"
     EVICTION_POLICY = "eviction_policy"
     MEMORY_HIGH = "memory_high"
+    NOTES_UNREADABLE = "notes_unreadable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,10 @@ def warnings(
     if full := sum(node.above(settings.memory_high) for node in nodes):
         text = f"{full} of {len(nodes)} nodes use more than {settings.memory_high:.0%} of their memory"
         yield StatusWarning(Code.MEMORY_HIGH, f"{text}: sessions are archived early")
+    if seen.unreadable:
+        fields = ", ".join(seen.unreadable)
+        text = f"the hash of who was seen has fields that Torpor has not written: delete {fields}"
+        yield StatusWarning(Code.NOTES_UNREADABLE, text)
 
 
 def unavailable(health: ArchiveHealth) -> str | None:

@@ -78,6 +78,7 @@ local function write_messages(keys, given, session, values, first)
   -- Now every key has proved to be of its type, and Redis has not refused the first write at its memory limit: nothing
   -- can stop the turn halfway.
   local length = push(keys.messages, values, first, #values) or redis.call('LLEN', keys.messages)
+  if length > 0 and length == #values - first + 1 then note_came(keys.tally, values[first]) end
   redis.call('HSET', keys.metadata, unpack(fields))
   delete_outdated_fields(keys, session)
   return {'ok', length}

@@ -19,11 +19,12 @@ from support.compose import deployment_of
 from support.keyspace import raw
 from support.paths import ROOT, TESTS
 from support.ports import free_port
+from support.savers import checkpoint, config
 from support.scraping import Samples, scrape, status_of
 from support.servers import RedisServer
 from support.sessions import with_settings
 from support.waiting import scaled, wait_until
-from torpor import MemorystoreChatMessageHistory, SessionArchive
+from torpor import MemorystoreChatMessageHistory, MemorystoreSaver, SessionArchive
 from torpor.history.protocol import Expiry
 from torpor.worker.deployment.celery_config import make_app
 from torpor.worker.deployment.events import follow
@@ -37,7 +38,7 @@ pytestmark = [
 
 SOON = Expiry(idle=timedelta(seconds=1))
 SAID = b'{"type": "human", "data": {"content": "hello"}}'
-SESSIONS, MESSAGES, DAMAGED, WOKEN, PURGED = 30, 3, 2, 4, 3
+SESSIONS, MESSAGES, DAMAGED, WOKEN, PURGED, THREADS = 30, 3, 2, 4, 3, 2
 
 
 @contextmanager
@@ -78,6 +79,23 @@ def attempts(samples: Samples, outcome: str) -> float:
     return samples[f'torpor_attempts_total{{outcome="{outcome}"}}']
 
 
+def write_sessions(client: redis.Redis, services: Services, ids: list[str]) -> None:
+    """Sessions that are soon due, threads that are not, and sessions that can't be archived."""
+    for session_id in ids:
+        services.sessions.append(session_id, [SAID] * MESSAGES, expiry=SOON)
+    saver = MemorystoreSaver(client)
+    for number in range(THREADS):
+        saver.put(config(f"thread{number}"), checkpoint({}, {}), {}, {})
+    for number in range(DAMAGED):
+        services.sessions.append(f"damaged{number}", [b"{}"], expiry=SOON)
+        [key] = raw(client, "KEYS", f"*:s:damaged{number}")
+        raw(client, "HDEL", key, "epoch")
+
+
+def by_kind(samples: Samples) -> dict[str, float]:
+    return {kind: samples[f'torpor_sessions_by_kind{{kind="{kind}"}}'] for kind in ("chat", "thread")}
+
+
 def test_every_counter_is_equal_to_what_has_happened_though_a_worker_is_killed(
     client: redis.Redis, redis_server: RedisServer, tmp_path: Path
 ) -> None:
@@ -91,17 +109,11 @@ def test_every_counter_is_equal_to_what_has_happened_though_a_worker_is_killed(
         batch=4,
         concurrency=2,
     )
-    sessions = deployment.sessions
     ids = [f"s{number}" for number in range(SESSIONS)]
     (tmp_path / "forks-order").write_text("archive.verified 2 process")
     processes: list[subprocess.Popen[bytes]] = []
     with ExitStack() as stack:
-        for session_id in ids:
-            sessions.append(session_id, [SAID] * MESSAGES, expiry=SOON)
-        for number in range(DAMAGED):
-            sessions.append(f"damaged{number}", [b"{}"], expiry=SOON)
-            [key] = raw(client, "KEYS", f"*:s:damaged{number}")
-            raw(client, "HDEL", key, "epoch")
+        write_sessions(client, deployment, ids)
         beat = "-B", "-s", str(tmp_path / "schedule")
         for port, name, options in zip(
             ports, ("forks", "threads"), (("-c", "2", *beat), ("-c", "2", "--pool", "threads")), strict=True
@@ -119,6 +131,7 @@ def test_every_counter_is_equal_to_what_has_happened_though_a_worker_is_killed(
         )
         assert asleep["torpor_archived_bytes_total"] == sum(sizes)
         assert asleep["torpor_redis_freed_bytes_total"] > 0
+        assert by_kind(asleep) == {"chat": DAMAGED, "thread": THREADS}, "the damaged and the young threads are awake"
         assert attempts(asleep, "failed") == attempts(asleep, "quarantined") == DAMAGED
         # The sessions of the process that died were claimed again.
         assert asleep["torpor_leases_lost_total"] >= 1
@@ -143,6 +156,7 @@ def test_every_counter_is_equal_to_what_has_happened_though_a_worker_is_killed(
         assert last["torpor_wake_duration_seconds_count"] == WOKEN + 1
         assert last['torpor_sessions{state="tombstone"}'] == PURGED
         assert last["torpor_workers"] == 2
+        assert by_kind(last) == {"chat": DAMAGED, "thread": THREADS}
         os.killpg(processes[1].pid, signal.SIGKILL)
         assert counters(scrape(ports[0])) == counters(last)
         # The events are recorded by others than the counters, after the fact: a killed process leaves some out.

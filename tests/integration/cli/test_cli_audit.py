@@ -9,9 +9,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 import redis
@@ -20,11 +21,14 @@ from support.cli_sessions import chat, say, sleep
 from support.command import Torpor
 from support.keyspace import raw
 from torpor.worker import failpoints
-from torpor.worker.archive import names
+from torpor.worker.archive import names, ownership
+from torpor.worker.archive.stores import StoredObject
+from torpor.worker.archive.stores.url import open_archive
 from torpor.worker.audit import reading, trail
 from torpor.worker.audit.entry import MOST_SESSIONS, Act, Ended, How, Subject, begin
 from torpor.worker.audit.reading import Entry
 from torpor.worker.audit.trail import Who, recorded
+from torpor.worker.deployment.identity import new_id
 from torpor.worker.deployment.services import Services
 from torpor.worker.deployment.settings import PREFIX
 from torpor.worker.errors import DocumentDamaged
@@ -48,11 +52,12 @@ def _ended(entry: dict[str, Any]) -> tuple[Any, ...] | None:
     return ended and (ended["how"], ended["sessions"], ended["error"])
 
 
-def entries(services: Services) -> list[Entry]:
-    def damaged(error: DocumentDamaged) -> None:
-        raise error
+def raising(error: DocumentDamaged) -> None:
+    raise error
 
-    return list(reading.entries(services, damaged))
+
+def entries(services: Services) -> list[Entry]:
+    return list(reading.entries(services, raising))
 
 
 def folder(services: Services) -> Path:
@@ -357,3 +362,41 @@ def test_who_and_why_that_have_no_utf_8_form_are_refused(
     assert (done.code, done.out) == (2, "")
     chat(client, "s").add_messages([])
     assert entries(services) == []
+
+
+@IN_FOLDER
+def test_an_archive_of_another_deployment_gets_no_entry(
+    client: redis.Redis, services: Services, torpor: Torpor
+) -> None:
+    say(client, "s")
+    folder(services).rename(folder(services).with_name("ours"))
+    folder(services).mkdir()
+    theirs = open_archive(services.archive.url)
+    ownership.write(theirs, ownership.read(theirs), services.sessions.namespace, new_id())
+    done = torpor("requeue", "--all")
+    assert (done.code, "do not belong together" in done.err) == (0, True)
+    assert list(theirs.list(names.AUDIT)) == []
+    assert torpor("requeue", "--all", *BY, REQUIRE_REASON="true").code == 4
+
+
+@IN_FOLDER
+def test_many_entries_are_read_a_few_at_a_time(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    at = datetime.now(UTC)
+    for number in range(400):
+        begun = begin(at + timedelta(milliseconds=number), Act.SHOW, Subject(sessions=["s"]), by="x" * 1_000, reason="")
+        trail.write(services, begun, at)
+    opened: list[str] = []
+    whole = services.archive.open
+
+    def noted(stored: StoredObject) -> AbstractContextManager[BinaryIO]:
+        opened.append(stored.name)
+        return whole(stored)
+
+    monkeypatch.setattr(services.archive, "open", noted)
+    found = reading.entries(services, raising)
+    for expected in range(100):
+        assert next(found).begun.at == (at + timedelta(milliseconds=expected)).replace(
+            microsecond=(at + timedelta(milliseconds=expected)).microsecond // 1000 * 1000
+        )
+    assert 100 <= len(opened) <= 128
+    assert sum(1 for _ in found) == 300

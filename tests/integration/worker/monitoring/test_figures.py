@@ -144,13 +144,21 @@ def test_measures_of_several_processes_are_added_up(services: Services) -> None:
 
 
 @pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
-def test_a_commit_counts_messages_and_bytes_once_however_often_it_is_sent(services: Services) -> None:
+@pytest.mark.single_node(reason="the memory of one node is looked at")
+def test_a_commit_counts_messages_and_bytes_once_however_often_it_is_sent(
+    client: redis.Redis, services: Services
+) -> None:
     sessions = services.sessions
-    sessions.append("s", [b"{}"] * 4, expiry=Expiry(idle=timedelta(seconds=1)))
+    sessions.append("s", [b'{"content": "%b"}' % (b"x" * 200_000)] * 4, expiry=Expiry(idle=timedelta(seconds=1)))
     lease = sessions.claim_one("s", timedelta(minutes=5))
     [snapshot] = sessions.snapshots([lease])  # type: ignore[list-item]
+    keys = raw(client, "KEYS", "*:[msi]:s")
+    freed = sum(raw(client, "MEMORY", "USAGE", key) for key in keys)
+    before = client.info("memory")["used_memory"]
     for _ in range(2):
         sessions.commits([(lease, snapshot)], [100])  # type: ignore[list-item]
     counts = gather(services).counts
     assert (counts["archived"], counts["archived_messages"], counts["archived_bytes"]) == (1, 4, 100)
-    assert counts["freed_bytes"] > 0
+    assert (len(keys), counts["freed_bytes"]) == (2, freed)
+    really = before - client.info("memory")["used_memory"]
+    assert abs(really - freed) < 0.25 * freed, "clients' buffers change meanwhile, too"

@@ -24,6 +24,7 @@ from support.waiting import wait_until
 from torpor.history.protocol import Expiry
 from torpor.worker.deployment import memory
 from torpor.worker.deployment.services import Services
+from torpor.worker.monitoring.exposition import Exposition
 from torpor.worker.monitoring.presence import SweepingCommand
 from torpor.worker.ops.status import overview
 from torpor.worker.ops.status_warnings import Code, StatusWarning
@@ -192,6 +193,57 @@ def test_a_sweep_by_hand_does_not_make_the_schedule_look_late(client: redis.Redi
 
 
 @pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
+def test_a_schedule_is_not_taken_for_a_shorter_one_because_its_sweeps_were_long(
+    client: redis.Redis, services: Services
+) -> None:
+    for minutes in (50, 50, 50, 0):  # of each hour it sweeps so long
+        command = SweepingCommand(services, None)
+        command.note()
+        later(client, minutes)
+        command.note()
+        later(client, 60 - minutes)
+    sweep = overview(services).sweep
+    assert sweep
+    assert sweep.every
+    assert timedelta(minutes=60) <= sweep.every < timedelta(minutes=61)
+    later(client, 119)
+    assert codes(services) == []
+    later(client, 2)
+    assert codes(services) == [Code.NO_WORKER]
+
+
+@pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("worker:celery@a", "not JSON"),
+        ("worker:celery@a", "[]"),
+        ("worker:celery@a", '{"since": "2026-01-01T00:00:00"}'),
+        ("worker:celery@a", '{"since": 5.5e300}'),
+        ("worker:celery@a", '{"in_work": {"drain": "many"}}'),
+        ("sweep", '{"every": "soon"}'),
+        ("seen:beat", "yesterday"),
+        ("seen:beat", "9" * 40),
+        ("purges_open", "some"),
+    ],
+)
+def test_a_note_that_is_not_torpors_is_left_out_and_named(
+    client: redis.Redis, services: Services, torpor: Torpor, field: str, value: str
+) -> None:
+    for who in ("worker:celery@a", "worker:celery@b", "sweep", "beat"):
+        services.sessions.note_seen(who, {who: "{}"}, timedelta(days=1))
+    raw(client, "HSET", SEEN, field, value)
+    seen = overview(services)
+    assert {worker.name for worker in seen.workers} == {"celery@a", "celery@b"}
+    [warning] = seen.warnings
+    assert warning.code is Code.NOTES_UNREADABLE
+    assert warning.text.endswith(f"delete {field}")
+    for command in ("status", "top"):
+        assert torpor(command).code == 0
+    assert b"torpor_workers 2.0" in Exposition(lambda: services).text()
+
+
+@pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
 def test_a_sweep_by_hand_does_not_stand_for_workers_that_have_gone(
     client: redis.Redis, services: Services, torpor: Torpor
 ) -> None:
@@ -236,8 +288,8 @@ def test_the_fields_for_programs_are_these(services: Services, torpor: Torpor) -
     SweepingCommand(services, timedelta(seconds=15)).note()
     told = torpor("status", "--json").json
     assert set(told) == {
-        "now", "live", "due", "in_work", "postponed", "waiting", "quarantined", "archived", "restored", "tombstones",
-        "oldest_overdue_seconds", "memory_bytes", "memory_limit_bytes", "shards", "archive", "deployment",
+        "now", "live", "kinds", "due", "in_work", "postponed", "waiting", "quarantined", "archived", "restored",
+        "tombstones", "oldest_overdue_seconds", "memory_bytes", "memory_limit_bytes", "shards", "archive", "deployment",
         "archive_health", "workers", "beat", "sweep", "warnings",
     }  # fmt: skip
     [worker] = told["workers"]

@@ -24,7 +24,7 @@ from torpor.history.fields import STORED, by_name
 from torpor.history.formats.known import FORMATS
 from torpor.history.keys import Keyspace
 from torpor.history.outcomes import PurgeTarget, RebuiltMetadata, RestoreTicket
-from torpor.history.overview import ArchiveNote, Identity
+from torpor.history.overview import ArchiveNote, Identity, KindCounts
 from torpor.history.policy import Policies
 from torpor.history.scripts import all_scripts, named, script
 from torpor.history.session import Lease, Origin, Page, SessionInfo, Status
@@ -152,6 +152,9 @@ SAMPLES: dict[str, list[Call[Any]]] = {
     "claim": [calls.claim(DEPLOYMENT, [7], 10, HOUR), calls.claim(DEPLOYMENT, SHARDS, 10, HOUR)],
     "archive_health": [calls.archive_health(DEPLOYMENT)],
     "figures": [calls.figures(DEPLOYMENT, [7], 10), calls.figures(DEPLOYMENT, SHARDS, 10)],
+    "kinds": [calls.kinds(DEPLOYMENT, 7)],
+    "set_kinds": [calls.set_kinds(DEPLOYMENT, 7, KindCounts(4, 3, 2, 1), 1, 1)],
+    "note_kinds_counted": [calls.note_kinds_counted(DEPLOYMENT)],
     "waiting_since": [calls.waiting_since(DEPLOYMENT, "s")],
     "count_holds": [calls.count_holds(DEPLOYMENT, [7]), calls.count_holds(DEPLOYMENT, SHARDS)],
     "note_seen": [calls.note_seen(DEPLOYMENT, "beat", {"version": "1"}, HOUR)],
@@ -471,8 +474,8 @@ def test_every_include_is_used_and_none_uses_itself_by_way_of_others() -> None:
 def test_a_script_has_each_function_that_it_needs_once_and_after_those_that_it_calls_itself() -> None:
     needed = {
         "append": "clock_us to_ms clock_ms int is_lease set_due due_at schedule reschedule highest_epoch next_epoch "
-        "is_record is_other_kind named_owner refused_caller may_be_asleep push RETRY_WINDOW_S is_recent with_request "
-        "refuses_writes refusal add complete_session delete_outdated_fields write_messages",
+        "is_record is_other_kind kinds_field note_came named_owner refused_caller may_be_asleep push RETRY_WINDOW_S "
+        "is_recent with_request refuses_writes refusal add complete_session delete_outdated_fields write_messages",
         "close": "clock_us to_ms clock_ms set_due allow_at_memory_limit named_owner refused_caller may_be_asleep",
         "renew": "owns_lease allow_at_memory_limit",
         "attempts": "",
