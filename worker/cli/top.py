@@ -15,7 +15,7 @@ from torpor.history.protocol import InvalidArgument, TransientError
 from torpor.worker.cli import console, sparkline
 from torpor.worker.cli.shared import Json, redis_of, span_of
 from torpor.worker.cli.status import health_of, tasks
-from torpor.worker.monitoring.samples import COUNTED, KEPT_SPAN
+from torpor.worker.monitoring.samples import COUNTED, KEPT_SPAN, of_node
 
 if TYPE_CHECKING:
     from rich.console import Console, Group, RenderableType
@@ -96,7 +96,7 @@ def frame(seen: Glance, span: timedelta, out: Console) -> Group:
 
     warnings = [Text(f"warning: {console.one_line(each.text)}", "bold yellow") for each in seen.warnings]
     head = f"{seen.now:%Y-%m-%d %H:%M:%S} UTC by Redis's clock; archive: {health_of(seen.archive_health, seen.now)}"
-    tables = [_figures(seen, span, out), _nodes(seen), *([_workers(seen)] if seen.workers else [])]
+    tables = [_figures(seen, span, out), _nodes(seen, span, out), *([_workers(seen)] if seen.workers else [])]
     return Group(*warnings, Text(head), *(part for table in tables for part in (Text(), table)))
 
 
@@ -118,12 +118,17 @@ def _figures(seen: Glance, span: timedelta, out: Console) -> Table:
     return table
 
 
-def _nodes(seen: Glance) -> Table:
-    table = _table("node", "memory", "limit", "share", "policy")
+def _nodes(seen: Glance, span: timedelta, out: Console) -> Table:
+    """The memory of each node now, and its line."""
+    table = _table("node", "memory", "limit", "share", f"last {console.span(span)}", "policy")
+    table.columns[4].no_wrap = True
+    width = max(min(_WIDTH, out.width - _BESIDE), _LEAST_WIDTH)
     for node in seen.nodes:
+        values = sparkline.levels(seen.samples, of_node(node.name, "memory_kib"), seen.now, span, width)
+        line = sparkline.draw(values, ascii_only=not out.encoding.startswith("utf"))
         used, limit = node.used_bytes, node.limit_bytes
         share = f"{used / limit:.0%}" if limit else "-"
-        _add(table, node.name or "redis", console.size(used), console.size(limit), share, node.policy)
+        _add(table, node.name or "redis", console.size(used), console.size(limit), share, line, node.policy)
     return table
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 
+from torpor.worker.deployment.memory import NodeMemory
 from torpor.worker.deployment.services import Services
 from torpor.worker.monitoring.figures import Figures, gather
 
@@ -29,7 +30,8 @@ def take(services: Services) -> bool:
 def sample_of(figures: Figures) -> Mapping[str, int]:
     """The figures as whole numbers. Their number and size decide how much Redis keeps: 32 bits take less than 64.
 
-    The memory is that of all nodes together; `fullest_permille` is how much the fullest of those with a limit uses.
+    The memory is that of all nodes together; `fullest_permille` is how much the fullest of those with a limit uses. On
+    a Cluster each primary has two more figures, at the end because primaries come and go (`of_node`).
     """
     states, counts = figures.states, figures.counts
     limited = [(node.used, node.limit) for node in figures.nodes if node.limit]
@@ -44,4 +46,17 @@ def sample_of(figures: Figures) -> Mapping[str, int]:
         "memory_kib": sum(node.used for node in figures.nodes) // 1024,
         "memory_limit_kib": sum(limit for _, limit in limited) // 1024,
         "fullest_permille": max((1000 * used // limit for used, limit in limited), default=0),
+        **dict(_of_nodes(figures.nodes)),
     }
+
+
+def of_node(name: str, figure: str) -> str:
+    """The name of a figure of one node, `memory_kib` or `memory_limit_kib`; of the only node it is the deployment's."""
+    return f"{figure}:{name}" if name else figure
+
+
+def _of_nodes(nodes: Sequence[NodeMemory]) -> Iterator[tuple[str, int]]:
+    for node in sorted(nodes, key=lambda each: each.name):
+        if node.name:
+            yield of_node(node.name, "memory_kib"), node.used // 1024
+            yield of_node(node.name, "memory_limit_kib"), (node.limit or 0) // 1024

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from itertools import chain
 from pathlib import Path
@@ -17,6 +18,7 @@ from support.compose import deployment_of, image
 from support.keyspace import raw
 from support.servers import RedisServer, start_redis
 from support.waiting import wait_until
+from torpor.worker.deployment.memory import NodeMemory
 from torpor.worker.deployment.services import Services
 from torpor.worker.monitoring import samples
 from torpor.worker.monitoring.figures import gather
@@ -59,7 +61,7 @@ def test_a_sample_has_the_figures_of_its_moment(client: redis.Redis, services: S
     wait_until(lambda: sum(services.sessions.due_counts().values()) == 3, 30, "they are due")
     assert samples.take(services)
     [sample] = services.sessions.samples(WEEK)
-    assert sample.figures.keys() == LARGE.keys()
+    assert [name for name in sample.figures if ":" not in name] == list(LARGE)
     assert (sample.figures["live"], sample.figures["waiting"], sample.figures["archived"]) == (3, 3, 0)
     assert sample.figures["archive_available"] == 1
     assert sample.figures["memory_kib"] > 100
@@ -69,6 +71,24 @@ def test_a_sample_has_the_figures_of_its_moment(client: redis.Redis, services: S
     assert samples.take(services)
     [_, later] = services.sessions.samples(WEEK)
     assert (later.figures["live"], later.figures["waiting"], later.figures["archived"]) == (0, 0, 3)
+
+
+def test_on_a_cluster_a_sample_has_the_memory_of_each_node_against_its_limit(services: Services) -> None:
+    found = gather(services)
+    assert {name.partition(":")[2] for name in samples.sample_of(found) if ":" in name} == {
+        node.name for node in found.nodes if node.name
+    }
+    nodes = [NodeMemory(f"10.0.0.{number}:6379", [], number * 2**30, 4 * 2**30, "noeviction") for number in (2, 1)]
+    sampled = samples.sample_of(replace(found, nodes=nodes))
+    assert {name: value for name, value in sampled.items() if "memory" in name} == {
+        "memory_kib": 3 * 2**20,
+        "memory_limit_kib": 8 * 2**20,
+        "memory_kib:10.0.0.1:6379": 2**20,
+        "memory_limit_kib:10.0.0.1:6379": 4 * 2**20,
+        "memory_kib:10.0.0.2:6379": 2 * 2**20,
+        "memory_limit_kib:10.0.0.2:6379": 4 * 2**20,
+    }
+    assert sampled["fullest_permille"] == 500
 
 
 def test_nobody_samples_again_within_a_minute(client: redis.Redis, services: Services) -> None:
