@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
+_TRANSFER = "tests/integration/worker/transfer"
 # Format -> what its package reads in a test after an adoption, a sleep, and a return.
 READ_BACK = {
-    "memorystore": "the package: `tests/integration/worker/transfer/test_published_package.py`",
-    "community": "not by the package: by langchain-core's functions, which it calls (`tests/integration/worker/transfer/test_returns.py`)",
+    "memorystore": f"the package: `{_TRANSFER}/test_published_package.py`",
+    "community": f"not by the package: by langchain-core's functions, which it calls (`{_TRANSFER}/test_returns.py`)",
     "langchain-js": "@langchain/redis 1.1.2 and, over Upstash's protocol, @langchain/community 1.1.29: "
-    "`tests/integration/worker/transfer/test_langchain_js_itself.py`",
+    f"`{_TRANSFER}/test_langchain_js_itself.py`",
     "langchain-redis": "does not go back",
     "llamaindex": "llama-index-core 0.14.25: `tests/readers/test_llama_index.py`",
-    "openai-agents": "the package: `tests/integration/worker/transfer/test_returns.py`",
+    "openai-agents": f"the package: `{_TRANSFER}/test_returns.py`",
 }
 
 
