@@ -137,20 +137,30 @@ def _path(name: str) -> str:
     return f"torpor.{name}"
 
 
-def kinds_table() -> str:
-    """What Torpor does with each kind of message that LangChain.js writes."""
+def _formats() -> Any:
     source = importlib.util.spec_from_file_location("_formats", ROOT / "docs" / "_formats.py")
     assert source
     assert source.loader
     formats = importlib.util.module_from_spec(source)
     source.loader.exec_module(formats)
-    return str(formats.kinds_table())
+    return formats
+
+
+def kinds_table() -> str:
+    """What Torpor does with each kind of message that LangChain.js writes."""
+    return str(_formats().kinds_table())
+
+
+def formats_table() -> str:
+    """What Torpor does with the messages of each format and package."""
+    return str(_formats().formats_table())
 
 
 GENERATED: dict[str, Callable[[], str]] = {
     "settings": settings_table,
     "metrics": metrics_table,
     "instruments": instruments_table,
+    "formats": formats_table,
     "kinds": kinds_table,
     "commands": commands,
     "api": public_names,
@@ -160,6 +170,7 @@ WRITTEN = {
     "settings": "reference/settings.md",
     "metrics": "metrics.md",
     "instruments": "metrics.md",
+    "formats": "migrating.md",
     "kinds": "migrating.md",
 }
 

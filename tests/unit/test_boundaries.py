@@ -257,7 +257,14 @@ FLOORS: dict[str, list[str]] = {
         "worker.audit",
         "worker.monitoring",
     ],
-    "worker.bulk": ["worker.archive", "worker.deployment", "worker.jobs", "worker.transfer", "worker.wake"],
+    "worker.bulk": [
+        "worker.archive",
+        "worker.deployment",
+        "worker.jobs",
+        "worker.transfer",
+        "worker.wake",
+        "worker.ops",
+    ],
     "worker.tasks": [
         "worker.errors",
         "worker.logs",

@@ -1,1 +1,1 @@
-"""Who has what: lists of sessions for people."""
+"""What a person has here: lists of sessions, and copies of all of an owner's as the answer to a request for access."""

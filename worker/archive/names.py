@@ -111,6 +111,18 @@ class JobNames:
 
 PURGES = JobNames(f"{ROOT}/orders/", f"{ROOT}/receipts/", "removed", "receipt.json")
 JOBS = JobNames(f"{ROOT}/job-orders/", f"{ROOT}/jobs/", "done", "result.json")
+# Where all other names begin.
+APART = [
+    DEPLOYMENT,
+    IDENTITIES,
+    PROBE,
+    f"{ROOT}/owners/",
+    PURGES.orders,
+    PURGES.work,
+    AUDIT,
+    JOBS.orders,
+    JOBS.work,
+]
 
 
 @dataclass(frozen=True, slots=True)

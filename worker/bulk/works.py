@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from torpor.worker.bulk import adopting, exporting
+from torpor.worker.bulk import adopting, examining, exporting
 from torpor.worker.jobs.work import Works
 
-WORKS: Works = {adopting.NAME: adopting.Adoption.of, exporting.NAME: exporting.Export.of}
+WORKS: Works = {
+    adopting.NAME: adopting.Adoption.of,
+    exporting.NAME: exporting.Export.of,
+    examining.NAME: examining.Examination.of,
+}

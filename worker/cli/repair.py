@@ -10,9 +10,10 @@ import typer
 from torpor.history.protocol import InvalidArgument, SessionNotFound, TorporError, check_session_id
 from torpor.worker.audit.entry import Act
 from torpor.worker.audit.trail import Count, Who
-from torpor.worker.cli import console
+from torpor.worker.bulk.examining import NAME, Arguments, findings
+from torpor.worker.cli import console, jobs
 from torpor.worker.cli.audited import By, Reason, audited
-from torpor.worker.cli.shared import JsonLines, connected, redis_of
+from torpor.worker.cli.shared import JsonLines, connected, redis_of, services_of
 from torpor.worker.cli.shared import quarantined as in_quarantine
 from torpor.worker.deployment import identity
 from torpor.worker.deployment.services import Services
@@ -108,6 +109,11 @@ def doctor(
     archive: Annotated[
         bool, typer.Option("--archive/--no-archive", help="List the archive, to find damaged objects, or leave it.")
     ] = True,
+    share: Annotated[
+        bool, typer.Option("--share", help="Order a job, so that the workers share the work, and take part in it.")
+    ] = False,
+    detach: jobs.Detach = False,
+    rate: jobs.Rate = None,
     by: By = "",
     reason: Reason = "",
     as_json: JsonLines = False,
@@ -123,12 +129,23 @@ def doctor(
     Objects of the archive whose metadata can't be read, damaged orders and receipts of purges, and links and pipes in
     an archive folder, are named and stay, too.
 
+    A job, which --share and --detach order, names a thousand findings, and counts the others. The archive must answer.
+
     Example: torpor doctor --repair
     """
     left = 0
-    services, unreachable = _services(context, repair=repair)
+    if rate is not None and not (share or detach):
+        raise InvalidArgument("--rate is for --share and --detach")
+    shared = share or detach
+    services, unreachable = (
+        (services_of(context, identity.require), None) if shared else _services(context, repair=repair)
+    )
     repaired = audited(services, Act.REPAIR, Who(by, reason)) if repair else nullcontext(Count())
     with repaired as count:
+        if shared:
+            given = Arguments(repair=repair, assume=assume, messages=messages, archive=archive)
+            _share(services, given, rate, count, detach=detach, as_json=as_json)
+            return
         for finding in examining.examine(
             services, repair=repair, assume=assume, messages=messages, archive=archive, unreachable=unreachable
         ):
@@ -137,6 +154,24 @@ def doctor(
             _tell(finding, as_json=as_json)
     if left:
         raise TorporError(f"{left:,} findings need repair" + ("" if repair else ": torpor doctor --repair"))
+
+
+def _share(
+    services: Services, given: Arguments, rate: float | None, count: Count, *, detach: bool, as_json: bool
+) -> None:
+    """Order a job, and tell what it has found unless the command is to `detach`."""
+    standing = jobs.order(services, NAME, given, rate, detach=detach)
+    if jobs.told_detached(standing, as_json=as_json) or standing.result is None:
+        return
+    for finding in findings(standing.result):
+        _tell(finding, as_json=as_json)
+    found, repaired = (standing.counts.get(name, 0) for name in ("findings", "repaired"))
+    count.sessions += repaired
+    if found > len(standing.result.notes):
+        console.warn(f"{found - len(standing.result.notes):,} more were found, and are not named")
+    jobs.check(standing)
+    if found > repaired:
+        raise TorporError(f"{found - repaired:,} findings need repair" + ("" if given.repair else ": --repair"))
 
 
 def _tell(finding: Finding, *, as_json: bool) -> None:

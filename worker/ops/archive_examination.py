@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from torpor.worker.archive import names
 from torpor.worker.archive.stores import StoredObject
 from torpor.worker.deployment import catalog
 from torpor.worker.deployment.services import Services
@@ -17,8 +18,10 @@ from torpor.worker.retention import lost_holds
 def examine(services: Services, *, repair: bool) -> Iterator[Finding]:
     """What a look at the archive finds. Stops at the first request that it does not answer: each takes its time."""
     try:
-        yield from _compared(services, repair=repair)
-        yield from _of_objects(services)
+        for batch in catalog.stored_in_batches(services):
+            yield from compare(services, batch, repair=repair)
+        yield from damaged(services)
+        yield from forgotten(services)
     except ArchiveUnavailable as error:
         yield unexamined("not everything", str(error))
 
@@ -29,14 +32,13 @@ def unexamined(examined: str, why: str) -> Finding:
     return Finding(None, Ailment.UNEXAMINED, detail=detail)
 
 
-def _compared(services: Services, *, repair: bool) -> Iterator[Finding]:
-    """Compare the sessions in the archive with Redis: only a Redis that has lost its last writes lacks something."""
-    for batch in catalog.stored_in_batches(services):
-        yield from _lost_holds(services, batch, repair=repair)
-        for each in reconcile(services, batch, dry_run=not repair):
-            left = each.outcome in (ReconcileOutcome.UNCLEAR, ReconcileOutcome.BUSY)
-            detail = each.detail or f"{each.outcome}: Redis drops {each.dropped:,} and keeps {each.kept:,} messages"
-            yield Finding(each.session_id, Ailment.BEHIND, repair and not left, detail)
+def compare(services: Services, stored: Sequence[tuple[str, list[StoredObject]]], *, repair: bool) -> Iterator[Finding]:
+    """Compare sessions in the archive with Redis: only a Redis that has lost its last writes lacks something."""
+    yield from _lost_holds(services, stored, repair=repair)
+    for each in reconcile(services, stored, dry_run=not repair):
+        left = each.outcome in (ReconcileOutcome.UNCLEAR, ReconcileOutcome.BUSY)
+        detail = each.detail or f"{each.outcome}: Redis drops {each.dropped:,} and keeps {each.kept:,} messages"
+        yield Finding(each.session_id, Ailment.BEHIND, repair and not left, detail)
 
 
 def _lost_holds(
@@ -54,10 +56,14 @@ def _lost_holds(
         yield Finding(each.session_id, Ailment.HOLD_LOST, repair and not purged, detail)
 
 
-def _of_objects(services: Services) -> Iterator[Finding]:
-    """The objects that are damaged, and the orders of purges that nobody carries out."""
-    for session_id, damage in damaged_objects.find(services):
+def damaged(services: Services, prefix: str = f"{names.ROOT}/") -> Iterator[Finding]:
+    """The objects that are damaged, of all or of those whose names begin with a prefix."""
+    for session_id, damage in damaged_objects.find(services, prefix):
         yield Finding(session_id, Ailment.OBJECT_DAMAGED, detail=damage)
+
+
+def forgotten(services: Services) -> Iterator[Finding]:
+    """The orders of purges that nobody carries out."""
     for order in forgotten_purges.find(services):
         detail = f"ordered at {order.requested_at:%Y-%m-%d %H:%M:%S}: torpor purge --resume {order.id}"
         yield Finding(None, Ailment.PURGE_FORGOTTEN, detail=detail)

@@ -12,13 +12,15 @@ from torpor.worker.erasure import inventory, orders, receipts
 from torpor.worker.errors import DocumentDamaged, ObjectNotFound, PurgeNotFound
 
 
-def find(services: Services) -> Iterator[tuple[str | None, str]]:
-    """Walk over the archive; yields the session, None if it is no session's, and what is wrong with an object.
+def find(services: Services, prefix: str = f"{names.ROOT}/") -> Iterator[tuple[str | None, str]]:
+    """Walk over the archive, or what begins with a prefix; yields the session and what is wrong with an object.
+
+    The session is None if the object is no session's.
 
     Reads the metadata of all objects, each order and receipt, and each entry of the audit trail. Only a restore reads
     the content of a segment, and only its purge that of an inventory. Raises ArchiveUnavailable.
     """
-    for stored in services.archive.list(f"{names.ROOT}/"):
+    for stored in services.archive.list(prefix):
         damage = stored.damage or segment_metadata.damage_of(services.archive, stored) or _unreadable(services, stored)
         if damage:
             yield names.stored_session(names.folder_of(stored.name), [stored.metadata]), damage

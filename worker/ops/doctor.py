@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -81,21 +81,29 @@ def examine(
     while page := list(islice(walk, _PAGE)):
         yield from (each for each in page if isinstance(each, Finding))
         fresh = list(dict.fromkeys(each for each in page if isinstance(each, str) and each not in found))
-        for session_id, info in zip(fresh, sessions.infos(fresh), strict=True):
-            finding = _examine(services, session_id, info, repair=repair, assume=assume)
-            if not finding and messages and isinstance(info, SessionInfo):
-                finding = _read(services, info)
-            if finding:
-                found.add(session_id)
-                miscounted += not finding.repaired and finding.ailment is not Ailment.CORRUPT
-                yield finding
-    yield from _unadopted(services, repair=repair)
+        for finding in examine_sessions(services, fresh, repair=repair, assume=assume, messages=messages):
+            found.add(finding.session_id or "")
+            miscounted += not finding.repaired and finding.ailment is not Ailment.CORRUPT
+            yield finding
+    yield from unadopted(services, repair=repair)
     if not miscounted:
         counts = list(kind_counts.examine(sessions, repair=repair))
         yield from [] if found else counts  # else the sessions that were found have made them wrong
     if archive:
         why = unreachable or outage
         yield from [unexamined("nothing", why)] if why else archive_examination.examine(services, repair=repair)
+
+
+def examine_sessions(
+    services: Services, session_ids: Sequence[str], *, repair: bool, assume: Assumption | None, messages: bool
+) -> Iterator[Finding]:
+    """As `examine`, of these sessions alone: what Redis has of them."""
+    for session_id, info in zip(session_ids, services.sessions.infos(session_ids), strict=True):
+        finding = _examine(services, session_id, info, repair=repair, assume=assume)
+        if not finding and messages and isinstance(info, SessionInfo):
+            finding = _read(services, info)
+        if finding:
+            yield finding
 
 
 def _outage(sessions: SessionStore) -> str | None:
@@ -217,7 +225,7 @@ def _begins(live: list[bytes], archived: Iterable[bytes]) -> bool:
     return all(element == next(there, None) for element in archived)
 
 
-def _unadopted(services: Services, *, repair: bool) -> Iterator[Finding]:
+def unadopted(services: Services, *, repair: bool) -> Iterator[Finding]:
     """Adoptions that were interrupted."""
     adoptions = services.sessions.adoptions()
     latest = services.sessions.now() - _ADOPTING if adoptions else None

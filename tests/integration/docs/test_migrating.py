@@ -15,7 +15,7 @@ from support.paths import ROOT
 from support.servers import RedisServer
 from support.waiting import wait_until
 from torpor import MemorystoreChatMessageHistory
-from torpor.history.protocol import Layout
+from torpor.history.protocol import FORMATS, Layout
 
 PAGE = (ROOT / "docs" / "migrating.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
@@ -56,6 +56,13 @@ def test_the_commands_do_what_the_page_says_in_its_order(client: redis.Redis, to
     wait_until(lambda: torpor(*purge, "--dry-run").out.splitlines()[-1].startswith("would purge: 15 sessions"))
     assert torpor(*purge, "--yes").out.startswith("complete: 15 sessions, 15 messages")
     assert [message.content for message in Foreign(client, session_id="returned:p-44").messages] == ["a"]
+
+
+def test_the_table_of_formats_is_what_the_captured_elements_say() -> None:
+    made = runpy.run_path(str(ROOT / "docs" / "_formats.py"))["formats_table"]()
+    [shown] = re.findall(r"<!-- generated: formats -->\n(.*?)<!-- generated: end -->", PAGE, re.DOTALL)
+    assert shown == made, "python docs/_generate.py"
+    assert {re.findall("`([a-z-]+)`", line)[0] for line in made.splitlines()[2:]} == set(FORMATS)
 
 
 def test_the_table_of_kinds_is_what_the_captured_elements_say() -> None:

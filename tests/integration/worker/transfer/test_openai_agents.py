@@ -13,6 +13,7 @@ from agents import Agent, RunConfig, Runner
 from agents.extensions.memory import RedisSession
 
 from support.adopting import Killed, Moments, leftovers
+from support.agent_items import ITEMS
 from support.command import Torpor
 from support.fake_models import AgentParrot
 from support.keyspace import dump, raw
@@ -25,16 +26,6 @@ from torpor.worker.sleep.attempt import archive_session
 
 AGENTS = FORMATS["openai-agents"]
 OFFLINE = RunConfig(tracing_disabled=True)
-# Items of every shape that the SDK stores, and values at JSON's edges.
-ITEMS: list[Any] = [
-    {"role": "user", "content": "Wie geht's? 😀 日本語"},
-    {"role": "user", "content": [{"type": "input_text", "text": "look"}, {"type": "input_image", "image_url": "x"}]},
-    {"type": "message", "role": "assistant", "id": "m", "content": [{"type": "output_text", "text": "fine"}]},
-    {"type": "function_call", "call_id": "c", "name": "look", "arguments": '{"at":"ü"}'},
-    {"type": "function_call_output", "call_id": "c", "output": "half \ud83d of a pair"},
-    {"type": "reasoning", "id": "r", "summary": [], "encrypted_content": "AA=="},
-    {"role": "developer", "content": "n", "numbers": [10**20, 1e300, float("inf"), None]},
-]
 
 pytestmark = pytest.mark.single_node(reason="the SDK's session has no transactions on a Cluster")
 folder = pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
