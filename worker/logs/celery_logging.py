@@ -46,7 +46,7 @@ _BROKER_FAILS = {
 }
 _BROKER_WORKS = "Connected to %s"
 # What beat sends again and again.
-_ROUTINE = ("torpor.sweep", "torpor.sweep_purges", "torpor.expire")
+_ROUTINE = ("torpor.sweep", "torpor.sweep_purges", "torpor.sweep_jobs", "torpor.expire")
 # A drain logs itself what it has done, and a sweep has only sent drains.
 _TOLD_BY_DRAINS = ("torpor.sweep", "torpor.drain")
 # Errors that are told of where they are noticed, once until they have passed.
