@@ -1,12 +1,24 @@
-"""All works by the names that orders have."""
+"""All works by the names that orders have. The module of a work is imported when a job asks for it."""
 
 from __future__ import annotations
 
-from torpor.worker.bulk import adopting, examining, exporting
-from torpor.worker.jobs.work import Works
+from collections.abc import Callable
+from importlib import import_module
+
+from torpor.worker.jobs.job import Job
+from torpor.worker.jobs.work import Means, Work, Works
+
+
+def _made_by(module: str, name: str) -> Callable[[Means, Job], Work]:
+    def make(means: Means, job: Job) -> Work:
+        work: Work = getattr(import_module(f"torpor.worker.bulk.{module}"), name).of(means, job)
+        return work
+
+    return make
+
 
 WORKS: Works = {
-    adopting.NAME: adopting.Adoption.of,
-    exporting.NAME: exporting.Export.of,
-    examining.NAME: examining.Examination.of,
+    "adopt": _made_by("adopting", "Adoption"),
+    "export": _made_by("exporting", "Export"),
+    "doctor": _made_by("examining", "Examination"),
 }
