@@ -4,6 +4,7 @@ make bench                                    all rows; writes docs/performance.
 make bench ARGS="--only write --rounds 9"     the rows whose names begin with this; writes nothing
 make bench ARGS="--only write --profile"      and shows where Torpor's time goes
 make bench ARGS="--only thread"               threads of LangGraph beside other savers; writes their part of the page
+make bench ARGS="--only zstd"                 compressed messages beside plain ones; writes their part of the page
 """
 
 # ruff: noqa: T201 - a program prints its results
@@ -28,18 +29,25 @@ from support.waiting import wait_until
 from torpor.history.protocol import SessionStore
 
 ROWS: Sequence[Row] = [
-    row
-    for group in (writing, reading, footprint, compressing, index, archiving, restoring, celery_share)
-    for row in group.ROWS
+    row for group in (writing, reading, footprint, index, archiving, restoring, celery_share) for row in group.ROWS
 ]
 
-# They have a part of the page for themselves.
-THREADS: Sequence[Row] = threads.ROWS
+# The rows that have a part of the page for themselves, and the packages that it names.
+PARTS: dict[str, tuple[Sequence[Row], Sequence[str]]] = {
+    "threads": (
+        threads.ROWS,
+        ("langgraph", "langgraph-checkpoint", "langgraph-checkpoint-plainredis", "langgraph-checkpoint-aws"),
+    ),
+    "compression": (
+        compressing.ROWS,
+        ("redis", "langchain-core", "langchain-google-memorystore-redis", "zstandard"),
+    ),
+}
 
 
 def main() -> None:
     arguments = _arguments()
-    rows = [*ROWS, *THREADS]
+    rows = [*ROWS, *(row for part, _ in PARTS.values() for row in part)]
     chosen = [row for row in rows if row.name.startswith(arguments.only)]
     if not chosen:
         sys.exit(f"no row begins with {arguments.only!r}; there are {', '.join(row.name for row in rows)}")
@@ -51,12 +59,12 @@ def main() -> None:
         if result.profile:
             print(f"\n{result.row.name}\n" + "\n".join(result.profile))
     seconds = time.monotonic() - began
-    of_threads = [result for result in results if result.row in THREADS]
     if not arguments.only:
-        others = [result for result in results if result.row not in THREADS]
-        page.write(others, load, seconds, quick=arguments.quick)
-    if len(of_threads) == len(THREADS):
-        page.write_threads(of_threads, load, seconds, quick=arguments.quick)
+        page.write([result for result in results if result.row in ROWS], load, seconds, quick=arguments.quick)
+    for name, (part, packages) in PARTS.items():
+        of_part = [result for result in results if result.row in part]
+        if len(of_part) == len(part):
+            page.write_part(name, packages, of_part, load, seconds, quick=arguments.quick)
 
 
 def _arguments() -> argparse.Namespace:

@@ -24,7 +24,6 @@ _PACKAGES = (
     "celery",
 )
 _PROFILE_LINES = 8
-_SAVERS = ("langgraph", "langgraph-checkpoint", "langgraph-checkpoint-plainredis", "langgraph-checkpoint-aws")
 
 
 def table(results: Sequence[Result]) -> str:
@@ -48,12 +47,14 @@ def write(results: Sequence[Result], load: float, seconds: float, *, quick: bool
     PAGE.write_text(page, encoding="utf-8")
 
 
-def write_threads(results: Sequence[Result], load: float, seconds: float, *, quick: bool) -> None:
-    """Replace the part of the page that has the threads of LangGraph."""
+def write_part(
+    name: str, packages: Sequence[str], results: Sequence[Result], load: float, seconds: float, *, quick: bool
+) -> None:
+    """Replace a part of the page that has rows of its own."""
     missed = dict.fromkeys(result.row.why for result in results if result.missed and result.row.why)
-    parts = [_machine(results, _SAVERS, load, seconds, quick=quick), table(results), *missed]
+    parts = [_machine(results, packages, load, seconds, quick=quick), table(results), *missed]
     page = PAGE.read_text(encoding="utf-8")
-    PAGE.write_text(replaced(page, "threads", "\n\n".join(parts)), encoding="utf-8")
+    PAGE.write_text(replaced(page, name, "\n\n".join(parts)), encoding="utf-8")
 
 
 def replaced(page: str, name: str, block: str) -> str:

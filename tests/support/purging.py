@@ -33,11 +33,13 @@ def sleep(services: Services, session_id: str, *elements: bytes, owner: str | No
 
 
 def of_sessions(services: Services) -> list[str]:
-    """The names of all objects, without the deployment's record, orders and receipts."""
+    """The names of all objects, without the deployment's record, orders, receipts and the audit trail."""
     return [
         stored.name
         for stored in services.archive.list("v1/", generations=True)
-        if not stored.name.startswith((names.DEPLOYMENT, names.IDENTITIES, names.PURGES.orders, names.PURGES.work))
+        if not stored.name.startswith(
+            (names.DEPLOYMENT, names.IDENTITIES, names.PURGES.orders, names.PURGES.work, names.AUDIT)
+        )
     ]
 
 

@@ -441,7 +441,7 @@ APART |= {
     "nearest",
     "attempts",
 }
-APART |= {"find_documents", "peek_documents", "take_documents"}
+APART |= {"find_documents", "peek_documents", "take_documents", "kinds", "set_kinds", "note_kinds_counted", "reserve"}
 APART |= {
     "add_events",
     "peek_list",

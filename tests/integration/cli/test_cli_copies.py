@@ -27,7 +27,7 @@ from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain
 from torpor.worker.sleep.outcome import Outcome
 
-pytestmark = pytest.mark.usefixtures("as_in_cloud_storage")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("as_in_cloud_storage")]
 
 SHARDS = list(range(256))
 

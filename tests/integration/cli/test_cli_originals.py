@@ -36,7 +36,7 @@ from torpor.worker.sleep.drain import drain
 from torpor.worker.sleep.outcome import Outcome
 from torpor.worker.sleep.pool import Pool
 
-pytestmark = pytest.mark.usefixtures("as_in_cloud_storage")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("as_in_cloud_storage")]
 
 SHARDS = list(range(256))
 

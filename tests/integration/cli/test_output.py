@@ -34,7 +34,7 @@ from torpor.worker.jobs import look
 from torpor.worker.jobs.job import Job
 from torpor.worker.sleep.attempt import archive_session
 
-pytestmark = pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
+pytestmark = [pytest.mark.slow, pytest.mark.parametrize("archive_url", ["folder"], indirect=True)]
 
 OWNER = "customer " + "o" * 90
 AWAKE, ASLEEP, PURGED, BAD, FOREIGN = (f"{name} " + name[0] * 90 for name in ("live", "asleep", "x", "bad", "foreign"))

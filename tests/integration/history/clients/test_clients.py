@@ -42,7 +42,7 @@ from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.outcome import Outcome
 from torpor.worker.wake.session_archive import SessionArchive
 
-pytestmark = pytest.mark.single_node(reason="these tests start servers of every kind themselves")
+pytestmark = [pytest.mark.slow, pytest.mark.single_node(reason="these tests start servers of every kind themselves")]
 
 ODD: list[BaseMessage] = [
     HumanMessage("Grüße 😀 \u2028 \x00 \ud83d"),

@@ -238,6 +238,10 @@ def _note_epoch(store: SessionStore) -> Call[Any]:
     return calls.note_epoch(store.deployment, 0, 9)
 
 
+def _note_kinds_counted(store: SessionStore) -> Call[Any]:
+    return calls.note_kinds_counted(store.deployment)
+
+
 def _configure(_: SessionStore) -> Call[Any]:
     return calls.configure(
         "torpor", 1, HOUR, DAY, retention=DAY, policies=None, require_owner=None, compression=None, record=True
@@ -260,11 +264,11 @@ CHANGING: dict[str, Make] = {
 # These look, and change nothing but what the call before them has changed.
 LOOKING = {"info", "due", "overview", "list_sessions", "nearest", "attempts", "peek_list", "adoptions", "owned"}
 LOOKING |= {"find_hold", "find_owner_hold", "find_release", "find_owner_release", "claimed", "archive_health"}
-LOOKING |= {"find_documents", "peek_documents"}
+LOOKING |= {"find_documents", "peek_documents", "kinds"}
 LOOKING |= {"figures", "waiting_since", "count_holds", "list_holds", "measures", "samples"}
 # These are not sent again: their second reply would be wrong, or their second effect another one.
 ONCE = {"claim", "claim_one", "poll_shards", "add_events", "requeue", "release_hold", "reindex", "rebuild_metadata"}
-ONCE |= {"rebase", "drop_live", "set_aside", "note_seen", "add_sample", "reserve"}
+ONCE |= {"rebase", "drop_live", "set_aside", "note_seen", "add_sample", "reserve", "set_kinds"}
 # Needs a server with modules: test_langchain_redis.py.
 ELSEWHERE = {"take_documents"}
 

