@@ -102,10 +102,14 @@ def _reads(count: int) -> Setup:
 _TURNS = "5 turns of a session with ttl and owner, all keys and the index included: growth of `used_memory`"
 _PEER = "the same turns by the peer's class with a ttl"
 _FLOOR = "the same without compression"
+_ZSTANDARD = (
+    "A message of 635 bytes takes Zstandard 8 µs to compress and 3 µs to read; a read of 10 µs a message has no room for "
+    "that in a tenth."
+)
 
 
 def _beside_itself(name: str, figure: str, setup: Setup, ours: str) -> Row:
-    return Row(name, figure, "µs", setup, [Reach(1.1, Side.FLOOR)], ours, floor=_FLOOR, short=True)
+    return Row(name, figure, "µs", setup, [Reach(1.1, Side.FLOOR)], ours, floor=_FLOOR, why=_ZSTANDARD, short=True)
 
 
 ROWS = [
@@ -117,6 +121,9 @@ ROWS = [
         [Reach(0.6, Side.PEER)],
         f"{_TURNS}; words of syllables that are in no dictionary",
         _PEER,
+        why="Words of random syllables get little smaller: what the dictionary has is the frameworks' members and "
+        "frequent words. The metadata, the owner's set and the index, 640 bytes, are as they were. The allocator's next "
+        "smaller size is 512 bytes below.",
         most_rounds=5,
         warm=False,
         profiled=False,
