@@ -103,8 +103,8 @@ _TURNS = "5 turns of a session with ttl and owner, all keys and the index includ
 _PEER = "the same turns by the peer's class with a ttl"
 _FLOOR = "the same without compression"
 _ZSTANDARD = (
-    "A message of 635 bytes takes Zstandard 8 µs to compress and 3 µs to read; a read of 10 µs a message has no room for "
-    "that in a tenth."
+    "A message of 635 bytes takes Zstandard 8 µs to compress and 3 µs to read; a read of 10 µs a message has no room "
+    "for that in a tenth."
 )
 
 
@@ -122,8 +122,8 @@ ROWS = [
         f"{_TURNS}; words of syllables that are in no dictionary",
         _PEER,
         why="Words of random syllables get little smaller: what the dictionary has is the frameworks' members and "
-        "frequent words. The metadata, the owner's set and the index, 640 bytes, are as they were. The allocator's next "
-        "smaller size is 512 bytes below.",
+        "frequent words. The metadata, the owner's set and the index, 640 bytes, are as they were. The allocator's "
+        "next smaller size is 512 bytes below.",
         most_rounds=5,
         warm=False,
         profiled=False,
