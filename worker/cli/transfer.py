@@ -213,7 +213,7 @@ def _tell(result: adopting.Adopted, owners: OwnerRule, verb: str) -> None:
     console.say(f"{verb}: {result.sessions:,} sessions, {result.messages:,} messages")
     if result.converted:
         kinds = ", ".join(f"{count:,} {console.one_line(kind)}" for kind, count in sorted(result.converted.items()))
-        console.say(f"would convert, with an exact way back: {kinds}")
+        console.say(f"would convert, and lose nothing: {kinds}")
     for reason, left in result.left.items():
         console.say(f"not adopted: {left.count:,}, such as {console.one_line(left.example)}: {reason}")
 

@@ -41,8 +41,8 @@ METRICS = (
     Metric(
         "torpor_sessions",
         _GAUGE,
-        "Sessions in Redis by state. All but tombstones are also counted as live. Those in work and postponed are "
-        "counted among the next 512 sessions to be looked at.",
+        "Sessions in Redis by state. Due, in work and postponed ones are also counted as live. Those in work and "
+        "postponed are counted among the next 512 sessions to be looked at.",
         ("state",),
     ),
     Metric(

@@ -248,7 +248,7 @@ def test_a_dry_run_counts_the_kinds_of_messages_to_convert(client: redis.Redis, 
         "other": {"tool": 1, "generic": 1},
     }
     said = torpor("adopt", "--match", "*", "--format", "langchain-js", "--dry-run").out.splitlines()
-    assert said[-1] == "would convert, with an exact way back: 1 ai, 3 generic, 1 tool"
+    assert said[-1] == "would convert, and lose nothing: 1 ai, 3 generic, 1 tool"
     assert dump(client) == before
     done = torpor("adopt", "--match", "*", "--format", "langchain-js")
     assert (done.code, done.out) == (0, "adopted: 2 sessions, 7 messages\n")
