@@ -24,6 +24,8 @@ from torpor.worker.cli.commands import COMMANDS
 from torpor.worker.deployment.services import Services
 from torpor.worker.deployment.settings import PREFIX
 
+pytestmark = pytest.mark.slow
+
 TURN = [HumanMessage("what is up?"), AIMessage("", tool_calls=[{"name": "sky", "args": {"at": "noon"}, "id": "1"}])]
 
 

@@ -34,6 +34,8 @@ from torpor.worker.deployment.settings import PREFIX
 from torpor.worker.errors import DocumentDamaged
 from torpor.worker.failpoints import Failpoint
 
+pytestmark = pytest.mark.slow
+
 BY = ["--by", "dpo@example.com", "--reason", "request 17"]
 IN_FOLDER = pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
 

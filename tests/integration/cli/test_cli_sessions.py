@@ -25,6 +25,8 @@ from torpor.worker.archive.stores import StoredObject
 from torpor.worker.deployment.services import Services
 from torpor.worker.deployment.settings import PREFIX
 
+pytestmark = pytest.mark.slow
+
 
 def ids(torpor: Torpor, *options: str) -> list[str]:
     done = torpor("sessions", *options, "--json")

@@ -29,6 +29,8 @@ from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.outcome import Outcome
 from torpor.worker.wake.restore import restore_session
 
+pytestmark = pytest.mark.slow
+
 
 def idle(client: redis.Redis, services: Services, session_id: str, seconds: float) -> None:
     """Move a session's last activity into the past."""

@@ -31,6 +31,8 @@ from torpor.worker.deployment.celery_config import make_app
 from torpor.worker.deployment.services import connect as connect_services
 from torpor.worker.deployment.settings import load_settings
 
+pytestmark = pytest.mark.slow
+
 PASSWORD = "hunter2secret"
 ONCE = Retry(NoBackoff(), 0)
 
@@ -366,7 +368,6 @@ def test_application_default_credentials_are_what_iam_takes_by_itself(
     assert metadata.issued
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_a_worker_whose_broker_is_the_same_instance_works_by_tls_and_tokens(
     server: EncryptedServer, metadata: Tokens, tmp_path: Path

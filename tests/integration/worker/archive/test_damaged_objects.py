@@ -25,7 +25,11 @@ from torpor.worker.wake.restore import restore_session
 
 SAID = [b'{"type":"human","data":{"content":"hi"}}']
 
-pytestmark = [pytest.mark.parametrize("archive_url", ["folder"], indirect=True), pytest.mark.timeout(60)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.parametrize("archive_url", ["folder"], indirect=True),
+    pytest.mark.timeout(60),
+]
 
 
 def described(change: Callable[[dict[str, object]], object]) -> Callable[[Path], None]:

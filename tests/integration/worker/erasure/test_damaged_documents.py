@@ -23,7 +23,7 @@ from torpor.worker.erasure.purge import carry_out, purge
 from torpor.worker.errors import ArchiveCorrupt
 from torpor.worker.ops import catching_up
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 DEEP = b"[" * 5_000 + b"]" * 5_000
 
 
