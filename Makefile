@@ -109,7 +109,7 @@ tables: $(VENV)/dev ## Write the tables that tests see into docs/security.md.
 	@$(BIN)/pytest -q --write-tables tests/integration/docs/test_security.py
 
 dictionary: $(VENV)/dev ## Make the dictionary of a version that was not released yet: VERSION=2.
-	@PYTHONPATH=.:tests $(BIN)/python -m dictionary history/dictionaries/$(VERSION).zdict
+	@PYTHONPATH=.:tests $(BIN)/python -m dictionary make history/dictionaries/$(VERSION).zdict
 
 schemas: $(VENV)/dev ## Write the JSON Schema of receipts to docs/schemas.
 	@$(BIN)/python -m torpor.worker.erasure.schema > docs/schemas/receipt.schema.json
