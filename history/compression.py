@@ -1,6 +1,6 @@
 """How Redis has an element: as it is, or compressed. Both forms stand in one list.
 
-    0x80                        the element itself follows, which begins with one of these bytes
+    0x80                        the element itself follows, which begins with one of these bytes (0x80 to 0x9F)
     0x80 + version (1 to 31)    a Zstandard frame follows, without its magic number, with the length of its content
 
 The version is that of the dictionary with which it was compressed. No JSON begins with such a byte, nor does a record
@@ -30,10 +30,9 @@ _PLAIN = 0x80
 _LAST = 0x9F
 _MARK = bytes([_PLAIN + DICTIONARY])
 _MAGIC = b"\x28\xb5\x2f\xfd"
-# How the header of a frame of one segment begins, whose length is given in 1 or 2 bytes, and in 4. lua/lib/page.lua
-# reads that length.
-_SHORT = {b"\x20", b"\x60"}
-_LONG = b"\xa0"
+# How the header of a frame of one segment begins -> the bytes in which it has the length of the content, and what is to
+# be added to that number. lua/lib/page.lua reads it too.
+_LENGTHS = {0x20: (1, 0), 0x60: (2, 256), 0xA0: (4, 0)}
 # A longer element stays as it is: most are files in base64, which get little smaller, and reading needs bounded memory.
 _LONGEST = 512 * 1024
 # From level 5 on, Zstandard gives a long message its own table of letters in place of the dictionary's. That saves a
@@ -76,6 +75,10 @@ class _Tools(threading.local):
         self.decompressors = {
             version: zstandard.ZstdDecompressor(dict_data=_dictionary(version)) for version in range(1, DICTIONARY + 1)
         }
+        for each in self.decompressors.values():
+            each.decompress(
+                zstandard.compress(b"0")
+            )  # the dictionary is made ready here, so an error of that is raised
 
 
 @cache
@@ -97,7 +100,7 @@ def _stored(element: bytes, compression: Compression) -> bytes:
         return element
     frame = _tools.compressor.compress(element)
     packed = _MARK + frame[len(_MAGIC) :]
-    return packed if len(packed) < len(element) else element
+    return packed if len(packed) < len(element) and _is_frame(packed) else element
 
 
 def _is_marked(element: bytes) -> bool:
@@ -105,19 +108,23 @@ def _is_marked(element: bytes) -> bool:
 
 
 def _element(stored: bytes) -> bytes:
+    if stored[0] == _PLAIN:
+        return stored[1:] if _is_marked(stored[1:2]) else stored
+    if not _is_frame(stored):
+        return stored
     version = stored[0] - _PLAIN
-    if version == 0:
-        return stored[1:]
     check_dictionary(version)
-    if _has_bounded_length(stored):
-        try:
-            return _tools.decompressors[version].decompress(_MAGIC + stored[1:], allow_extra_data=False)
-        except zstandard.ZstdError:
-            pass
-    return stored
+    try:
+        return _tools.decompressors[version].decompress(_MAGIC + stored[1:], allow_extra_data=False)
+    except zstandard.ZstdError:  # what `to_stored` has not made
+        return stored
 
 
-def _has_bounded_length(stored: bytes) -> bool:
-    """True if the header is one that `to_stored` writes: memory is taken for the length that it gives."""
-    header = stored[1:2]
-    return header in _SHORT or (header == _LONG and int.from_bytes(stored[2:6], "little") <= _LONGEST)
+def _is_frame(stored: bytes) -> bool:
+    """True if `to_stored` may have made it, by its header. Memory is taken for the length that the header gives.
+
+    The library does not look at what follows a length of 0.
+    """
+    size, more = _LENGTHS.get(stored[1] if len(stored) > 1 else 0, (0, 0))
+    length = int.from_bytes(stored[2 : 2 + size], "little") + more
+    return 0 < length <= _LONGEST and len(stored) <= _LONGEST

@@ -63,6 +63,7 @@ export class Torpor {
       state = `${epoch}:${restored}`;
       if (messages.length >= total) break;
     }
+    if (messages.some((each) => each.charCodeAt(0) === 0xfffd)) throw new Refused("compression", `session ${id} has compressed messages`);
     if (messages[0]?.charCodeAt(0) <= 2) throw new Refused("kind", `session ${id} is a LangGraph thread`);
     return messages.map((each) => JSON.parse(each));
   }

@@ -116,6 +116,20 @@ def test_a_page_ends_by_what_its_messages_take_in_memory(client: redis.Redis) ->
     assert [each for page in pages for each in page.messages] == large
 
 
+@pytest.mark.parametrize("header", [b"\x20\x00", b"\x20\x01", b"\x60\x00\x00"])
+def test_a_page_of_elements_that_claim_less_than_they_have_ends_all_the_same(
+    client: redis.Redis, header: bytes
+) -> None:
+    store = set_to(client, Compression.NONE)
+    store.append("s", MESSAGES[:1])
+    [key] = raw(client, "KEYS", "*:m:s")
+    hostile = [b"\x81" + header + bytes(600_000)] * 9
+    raw(client, "RPUSH", key, *hostile)
+    pages = list(store.pages("s"))
+    assert [len(page.messages) for page in pages] == [3, 2, 2, 2, 1]
+    assert [each for page in pages for each in page.messages] == [MESSAGES[0], *hostile]
+
+
 def test_a_damaged_message_is_named_kept_and_archived_with_its_bytes(client: redis.Redis, services: Services) -> None:
     set_to(client, Compression.ZSTD).append("s", MESSAGES[:3])
     [key] = raw(client, "KEYS", "*:m:s")

@@ -26,7 +26,7 @@ from support.waiting import wait_until
 from torpor import MemorystoreChatMessageHistory
 from torpor.history.adapters.messages import encode_message
 from torpor.history.policy import Bounds, Policies, Rule
-from torpor.history.protocol import Compression, Expiry
+from torpor.history.protocol import Compression, Expiry, SessionStore
 from torpor.worker.deployment.services import Services
 from torpor.worker.wake.restore import RestoreOutcome, restore_for_reader
 
@@ -185,6 +185,17 @@ def test_node_refuses_a_deployment_that_compresses_or_has_once(node: Node, deplo
     for how in (Compression.ZSTD, Compression.NONE):
         deployment.sessions.configure(idle=HOUR, max_age=None, compression=how)
         assert refusals(node, appending("s"), reading("s")) == ["compression"] * 2
+
+
+def test_node_that_began_before_refuses_to_read_compressed_messages(
+    node: Node, deployment: Services, client: redis.Redis, redis_server: RedisServer
+) -> None:
+    look_for(deployment, "s")
+    deployment.sessions.configure(idle=HOUR, max_age=None, compression=Compression.ZSTD)
+    with redis_server.client() as other:
+        SessionStore(other).append("s", [encode_message(each) for each in SAID], owner="ann")
+    raw(client, "HDEL", "torpor:config", "compression", "dictionary")
+    assert refusals(node, reading("s")) == ["compression"]
 
 
 def test_node_is_refused_by_the_owner_of_a_session(node: Node, deployment: Services) -> None:

@@ -21,7 +21,13 @@ def compress_everything() -> None:
 
     def stored(element: bytes, how: Compression) -> bytes:
         found = usual(element, how)
-        if how is Compression.NONE or found != element or is_record(element) or len(element) > compression._LONGEST:
+        if (
+            how is Compression.NONE
+            or not element
+            or found != element
+            or is_record(element)
+            or len(element) > compression._LONGEST
+        ):
             return found
         return compression._MARK + compression._tools.compressor.compress(element)[len(compression._MAGIC) :]
 

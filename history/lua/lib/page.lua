@@ -11,7 +11,7 @@ local function length_of(message)
   if not mark or mark <= 0x80 or mark > 0x9F or not LENGTHS[header] then return #message end
   local bytes, length = LENGTHS[header][1], 0
   for place = 2 + bytes, 3, -1 do length = 256 * length + (string.byte(message, place) or 0) end
-  return length + LENGTHS[header][2]
+  return math.max(#message, length + LENGTHS[header][2]) -- another program may have written any header
 end
 
 -- Add the messages [from, stop) of a list to a reply, until about `limit` bytes are read, as they

@@ -75,22 +75,30 @@ def test_an_element_that_looks_compressed_is_read_back(how: Compression, first: 
 
 
 @given(st.data())
-def test_a_damaged_frame_is_a_damaged_element(data: st.DataObject) -> None:
-    """It is read as its own bytes, as whatever else is no JSON; it never becomes another message unnoticed."""
+def test_what_can_not_be_read_as_a_frame_is_a_damaged_element(data: st.DataObject) -> None:
+    """It is read as its own bytes, as whatever else is no JSON."""
     [stored] = to_stored([MESSAGE], Compression.ZSTD)
     cut = data.draw(st.integers(1, len(stored) - 1))
     damaged = data.draw(st.sampled_from([stored[:cut], stored + b"\x00", stored[:1] + stored[2:]]))
     assert from_stored([damaged, stored]) == [damaged, MESSAGE]
 
 
+@pytest.mark.parametrize("mark", [0x80, 0x81, 0x82, 0x9F])
+@pytest.mark.parametrize("header", [b"", b"\x20\x00", b"\xa0\x00\x00\x00\x00", b"\xa0\x01\x00\x08\x00", b"\x00\x20"])
+def test_what_was_never_written_so_is_an_element_itself(mark: int, header: bytes) -> None:
+    """Also in a list that an older version has filled, which marked nothing."""
+    element = bytes([mark]) + header + b"what a person said"
+    assert from_stored([element]) == [element]
+
+
 def test_a_frame_that_claims_much_takes_no_memory() -> None:
     zeros = zstandard.ZstdCompressor(write_content_size=True).compress(bytes(300_000_000))
     hostile = bytes([0x80 + DICTIONARY]) + zeros[4:]
     claimed = hostile[:1] + b"\xa0\xff\xff\xff\x7f" + hostile[6:]
-
+    large = hostile[:1] + b"\x20\x10" + bytes(2_000_000)
     tracemalloc.start()
     try:
-        assert from_stored([hostile, claimed]) == [hostile, claimed]
+        assert from_stored([hostile, claimed, large]) == [hostile, claimed, large]
         assert tracemalloc.get_traced_memory()[1] < 1024 * 1024
     finally:
         tracemalloc.stop()
