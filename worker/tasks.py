@@ -24,6 +24,7 @@ from torpor.worker.erasure.inventory import Tally
 from torpor.worker.erasure.order import Order, Scope
 from torpor.worker.errors import DeploymentMismatch, OwnerNotFound
 from torpor.worker.jobs import turns
+from torpor.worker.jobs.orders import check_id
 from torpor.worker.logs import outages
 from torpor.worker.monitoring import presence
 from torpor.worker.sleep import attempt
@@ -184,8 +185,8 @@ def sweep_jobs() -> int:
 
 @_task(name="torpor.job")
 def job(job_id: str, slot: int) -> bool:
-    """Take a turn in a job; True if another one is sent, because there is more to do."""
-    more = turns.take(services(), WORKS, job_id, slot)
+    """Take a turn in a job; True if another one is sent, because there is more to do. Raises InvalidArgument too."""
+    more = turns.take(services(), WORKS, check_id(job_id), slot)
     if more:
         _send_turn(job_id, slot)
     return more

@@ -10,7 +10,7 @@ from torpor.history.protocol import InvalidArgument, TorporError
 from torpor.worker.archive.documents import Document
 from torpor.worker.bulk.works import WORKS
 from torpor.worker.cli import Interrupted, console
-from torpor.worker.cli.shared import Json, services_of
+from torpor.worker.cli.shared import JsonLines, services_of
 from torpor.worker.deployment import identity
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import DocumentDamaged, JobNotFound
@@ -35,7 +35,7 @@ def jobs(
     resume: Annotated[
         str | None, typer.Option(metavar="ID", help="Take part in this job until it is finished.")
     ] = None,
-    as_json: Json = False,
+    as_json: JsonLines = False,
 ) -> None:
     """List the open jobs, show one, or cancel one.
 
@@ -121,7 +121,8 @@ def _list(services: Services, *, as_json: bool) -> None:
         except JobNotFound:
             pass  # it is finished since
     if as_json:
-        console.print_json([each.fields() for each in found])
+        for each in found:
+            console.print_json(each.fields())
         return
     console.print_table(
         ("job", "work", "state", "done", "listed", "ordered", "error"),

@@ -39,7 +39,7 @@ def new_id() -> str:
 
 def check_id(job: str, what: str = "job") -> str:
     """The id itself, if it is valid; raises InvalidArgument."""
-    if not ID.fullmatch(job):
+    if not isinstance(job, str) or not ID.fullmatch(job):  # a task can bring anything
         raise InvalidArgument(f"a {what} id is 1 to 100 letters, digits, '-' or '_'")
     return job
 

@@ -158,12 +158,12 @@ def test_a_job_that_is_canceled_ends_the_command_that_takes_part_in_it(
 
 def test_the_command_shows_lists_and_cancels_jobs(client: redis.Redis, services: Services, torpor: Torpor) -> None:
     theirs(client, 3)
-    assert torpor("jobs", "--json").json == []
+    assert torpor("jobs", "--json").lines == []
     detached = torpor("adopt", "--match", "user-*", "--format", "memorystore", "--detach")
     [job] = look.open_jobs(services)
     assert (detached.code, f"queued: job {job}" in detached.out) == (0, True)
     assert torpor("jobs").out.splitlines()[1].split()[:5] == [job, "adopt", "queued", "0", "0"]
-    [listed] = torpor("jobs", "--json").json
+    [listed] = torpor("jobs", "--json").lines
     assert (listed["job"], listed["state"], listed["order"]["arguments"]["match"]) == (job, "queued", "user-*")
     canceled = torpor("jobs", "--cancel", job, "--json")
     assert (canceled.code, canceled.json["state"], canceled.json["result"]["counts"]) == (0, "canceled", {})

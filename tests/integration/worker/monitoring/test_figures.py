@@ -149,7 +149,7 @@ def test_a_commit_counts_messages_and_bytes_once_however_often_it_is_sent(
     client: redis.Redis, services: Services
 ) -> None:
     sessions = services.sessions
-    sessions.append("s", [b'{"content": "%b"}' % (b"x" * 200_000)] * 4, expiry=Expiry(idle=timedelta(seconds=1)))
+    sessions.append("s", [b'{"content": "%b"}' % (b"x" * 600_000)] * 4, expiry=Expiry(idle=timedelta(seconds=1)))
     lease = sessions.claim_one("s", timedelta(minutes=5))
     [snapshot] = sessions.snapshots([lease])  # type: ignore[list-item]
     keys = raw(client, "KEYS", "*:[msi]:s")
