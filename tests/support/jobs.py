@@ -10,6 +10,7 @@ import redis
 from langchain_core.messages import AIMessage, HumanMessage
 
 from support.foreign import LAYOUTS, Foreign
+from support.keyspace import raw
 from torpor.worker import failpoints
 from torpor.worker.archive import names
 from torpor.worker.bulk import adopting
@@ -67,5 +68,5 @@ def objects(services: Services) -> list[str]:
 
 def end_locks(client: redis.Redis) -> None:
     """Let the locks of dead processes end."""
-    for key in client.keys("torpor:job:*"):
-        client.delete(key)
+    for key in raw(client, "KEYS", "torpor:job:*"):
+        raw(client, "DEL", key)
