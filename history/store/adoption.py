@@ -149,7 +149,7 @@ class _Adopter:
     async def _check_elsewhere(self, key: bytes) -> None:
         """Refuse to find nothing where another format has the session; raises NotAdoptable."""
         for name, layout in stored_otherwise(self.layout):
-            if await source_of(self.runner, self.session_id, layout, self.max_bytes).peek(0, 1):
+            if await source_of(self.runner, self.session_id, layout, self.max_bytes).seems_there():
                 raise NotAdoptable(key, f"its messages are stored in another way: name the format {name}")
 
     def _checked_key(self) -> bytes:

@@ -26,6 +26,9 @@ class Source(Protocol):
     async def take(self, found: Look) -> None:
         """Take the messages that were looked at, or the oldest of them, if they are still the same."""
 
+    async def seems_there(self) -> bool:
+        """True if one quick look finds messages."""
+
 
 def source_of(runner: Runner, session_id: str, layout: Layout, max_bytes: int) -> Source:
     """The source of a session's messages in a layout."""
@@ -55,6 +58,10 @@ class ListSource:
         """Take the list if it has as many messages."""
         place = self.runner.namespace, self.session_id, self.layout
         await self.runner.perform(calls.take_list(*place, _token(), found.stop))
+
+    async def seems_there(self) -> bool:
+        """True if there is such a list."""
+        return await self.peek(0, 1) is not None
 
 
 @dataclass(slots=True)
@@ -93,6 +100,15 @@ class DocumentSource:
         """Take the oldest documents if all of them are still there. Those that are left are adopted after them."""
         place = self.runner.namespace, self.session_id, self.layout
         await self.runner.perform(calls.take_documents(*place, _token(), self._documents[: min(found.stop, _TAKEN)]))
+
+    async def seems_there(self) -> bool:
+        """True if the index, or one step of a walk, finds documents; a Cluster is not looked through."""
+        if self.runner.cluster:
+            return False
+        _, found = await self.runner.perform(
+            calls.find_documents(self.runner.namespace, self.session_id, self.layout, b"")
+        )
+        return bool(found)
 
     async def _find(self) -> list[bytes]:
         """The keys of the documents, oldest first; those of the same time in the order of their names."""
