@@ -22,7 +22,7 @@ from torpor.history.protocol import AsyncSessionStore, RedisUnavailable, Session
 from torpor.history.store import SessionOperations
 from torpor.history.store.runner import Runner
 
-pytestmark = pytest.mark.single_node(reason="these tests start servers of every kind themselves")
+pytestmark = [pytest.mark.slow, pytest.mark.single_node(reason="these tests start servers of every kind themselves")]
 
 TURNS = 300
 KINDS = [Kind(package, "node", asynchronous) for package in ("redis", "valkey") for asynchronous in (False, True)]

@@ -28,6 +28,8 @@ from torpor.worker.sleep.outcome import Outcome
 from torpor.worker.wake.read import open_transcript, read_transcript
 from torpor.worker.wake.restore import restore_session
 
+pytestmark = pytest.mark.slow
+
 A, B, C = b'{"a":1}', b'{"b":2}', b'{"c":3}'
 OWN = Expiry(timedelta(hours=1), timedelta(days=2), timedelta(days=90))
 State = Callable[[Services], None]

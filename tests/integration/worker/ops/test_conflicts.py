@@ -23,6 +23,8 @@ from torpor.worker.sleep.outcome import Outcome
 from torpor.worker.wake.read import read_transcript
 from torpor.worker.wake.restore import restore_session
 
+pytestmark = pytest.mark.slow
+
 ANNS: list[BaseMessage] = [HumanMessage("where is my order"), HumanMessage("hello?")]
 MALLORYS: list[BaseMessage] = [HumanMessage("let me in")]
 

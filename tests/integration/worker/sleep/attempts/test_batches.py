@@ -25,6 +25,8 @@ from torpor.worker.sleep.drain import drain
 from torpor.worker.sleep.outcome import Outcome
 from torpor.worker.sleep.pool import Pool
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.name)
