@@ -27,7 +27,7 @@ from torpor.history.adapters.items import decode_item
 from torpor.history.protocol import Layout, SessionStore, TorporError
 from torpor.worker.archive import contents, names
 from torpor.worker.archive.stores.url import open_archive
-from torpor.worker.cli import console
+from torpor.worker.cli import printing
 from torpor.worker.deployment import catalog
 from torpor.worker.deployment.services import Services
 from torpor.worker.erasure import orders, receipts
@@ -195,7 +195,7 @@ class Harness:
             contextlib.redirect_stdout(out),
             open_transcript(self.services, BAD) as transcript,
         ):
-            console.print_transcript(speeches(transcript.elements, []))
+            printing.print_transcript(speeches(transcript.elements, []))
 
     def _export(self) -> None:
         with open_transcript(self.services, BAD) as transcript, _NOWHERE.open("wb") as out:

@@ -7,7 +7,7 @@ from pathlib import Path
 from torpor.history.protocol import InvalidArgument, TorporError
 from torpor.worker.audit.entry import Act
 from torpor.worker.audit.trail import Who
-from torpor.worker.cli import console
+from torpor.worker.cli import printing
 from torpor.worker.cli.audited import audited
 from torpor.worker.deployment.services import Services
 
@@ -16,7 +16,7 @@ def answer(services: Services, owner: str, folder: Path, who: Who) -> None:
     """Copy an owner's sessions to a folder and tell what it has; raises TorporError if some were omitted."""
     from torpor.worker.access.answer import answer as copy_all  # loads LangChain
 
-    with audited(services, Act.EXPORT, who, owner=owner) as count, console.working("copying") as status:
+    with audited(services, Act.EXPORT, who, owner=owner) as count, printing.working("copying") as status:
         try:
             manifest = copy_all(
                 services,
@@ -29,9 +29,9 @@ def answer(services: Services, owner: str, folder: Path, who: Who) -> None:
         except OSError as exc:
             raise InvalidArgument(f"{folder} can't be written: {exc.strerror or exc}") from exc
         count.sessions = manifest.copied.sessions
-    there = console.one_line(str(folder))
-    console.say(f"copied: {manifest.copied.sessions:,} sessions, {manifest.copied.messages:,} messages, to {there}")
+    there = printing.one_line(str(folder))
+    printing.say(f"copied: {manifest.copied.sessions:,} sessions, {manifest.copied.messages:,} messages, to {there}")
     if manifest.unreadable:
-        console.warn(f"{manifest.unreadable:,} messages are in the JSON lines and can't be shown as text")
+        printing.warn(f"{manifest.unreadable:,} messages are in the JSON lines and can't be shown as text")
     if manifest.omitted:
         raise TorporError(f"{manifest.omitted:,} sessions were omitted: the manifests in {there} say why")

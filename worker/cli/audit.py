@@ -10,7 +10,7 @@ import typer
 from torpor.worker.audit import reading
 from torpor.worker.audit.entry import Act
 from torpor.worker.audit.reading import Entry
-from torpor.worker.cli import console
+from torpor.worker.cli import printing
 from torpor.worker.cli.shared import JsonLines, moment_of, services_of
 from torpor.worker.errors import DocumentDamaged
 
@@ -51,9 +51,9 @@ def audit(
     )
     for each in islice(found, limit):
         if as_json:
-            console.print_json(each.fields())
+            printing.print_json(each.fields())
         else:
-            console.say(console.one_line(_line(each)))
+            printing.say(printing.one_line(_line(each)))
 
 
 def _line(entry: Entry) -> str:
@@ -70,4 +70,4 @@ def _line(entry: Entry) -> str:
 
 
 def _warn(damaged: DocumentDamaged) -> None:
-    console.warn(f"left out: {console.one_line(str(damaged))}")
+    printing.warn(f"left out: {printing.one_line(str(damaged))}")

@@ -10,7 +10,7 @@ import typer
 
 from torpor.worker.audit.entry import Act, Subject
 from torpor.worker.audit.trail import Count, Who, recorded
-from torpor.worker.cli import console
+from torpor.worker.cli import printing
 from torpor.worker.deployment.services import Services
 
 By = Annotated[str, typer.Option("--by", help="Say who does it; the audit trail has it.")]
@@ -30,5 +30,5 @@ def audited(
 ) -> Iterator[Count]:
     """Record in the audit trail what the body does; see `audit.trail.recorded`."""
     subject = Subject(sessions=list(sessions), owner=owner, purge=purge)
-    with recorded(services, act, subject, who, console.warn, compared=compared) as count:
+    with recorded(services, act, subject, who, printing.warn, compared=compared) as count:
         yield count

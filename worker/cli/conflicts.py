@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from torpor.history.protocol import SessionNotFound
-from torpor.worker.cli import console
+from torpor.worker.cli import printing
 from torpor.worker.cli.shared import Json, Session, services_of
 from torpor.worker.deployment import identity
 from torpor.worker.ops import conflicts
@@ -22,12 +22,12 @@ def separate(context: typer.Context, session: Session, *, as_json: Json = False)
     Example: torpor separate user-42
     """
     services = services_of(context, identity.require)
-    with console.working("separating"):
+    with printing.working("separating"):
         sides = conflicts.separate(services, session)
     if as_json:
-        console.print_json(sides)
+        printing.print_json(sides)
     else:
         for side in sides:
-            console.say(f"separated: {side.messages:,} messages are now session {console.one_line(side.session)}")
+            printing.say(f"separated: {side.messages:,} messages are now session {printing.one_line(side.session)}")
     if not sides:
         raise SessionNotFound(f"nothing of others is under the id of session {session!r}")

@@ -24,7 +24,7 @@ from rich.table import Table
 from torpor import MemorystoreChatMessageHistory
 from torpor.history.protocol import PermanentError
 from torpor.worker.archive.contents import look
-from torpor.worker.cli.console import progress, say, terminal
+from torpor.worker.cli.printing import progress, say, terminal
 from torpor.worker.deployment import identity
 from torpor.worker.deployment.services import Services, connect
 from torpor.worker.deployment.settings import Settings, environment, load_settings

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from torpor.history.protocol import InvalidArgument
-from torpor.worker.cli import console
+from torpor.worker.cli import printing
 from torpor.worker.cli.shared import Json
 from torpor.worker.deployment.identity import Comparison, State, compare_sides
 from torpor.worker.deployment.services import Services, connect
@@ -148,11 +148,11 @@ def _carry_out(services: Services, options: _Options) -> None:
         elif options.action is Action.RECOVER:
             surveyed = catching_up.survey_done(services, progress)
     if not options.as_json:
-        console.say(found.sides())
+        printing.say(found.sides())
         if surveyed.missing:
-            console.warn(console.one_line(f"the copy of the archive lacks {surveyed.missing}"))
+            printing.warn(printing.one_line(f"the copy of the archive lacks {surveyed.missing}"))
         if surveyed.erased:
-            console.warn(console.one_line(f"the copy still has what was erased since: {surveyed.erased}"))
+            printing.warn(printing.one_line(f"the copy still has what was erased since: {surveyed.erased}"))
         _say_holds(surveyed)
         _say_reconciled(surveyed)
     if changes and not options.dry_run:
@@ -166,7 +166,7 @@ def _carry_out(services: Services, options: _Options) -> None:
 @contextmanager
 def _progress(at_work: str) -> Iterator[_Progress]:
     """Tell people how much was done so far."""
-    with console.working(at_work) as status:
+    with printing.working(at_work) as status:
         yield lambda count: status.update(f"{at_work}: {count:,}")
 
 
@@ -176,13 +176,13 @@ def _question(change: _Change, found: Comparison) -> str:
 
 def _say_holds(surveyed: Survey) -> None:
     for owner in surveyed.owners:
-        console.say(console.one_line(f"a legal hold, whose reason was lost: owner {owner}"))
+        printing.say(printing.one_line(f"a legal hold, whose reason was lost: owner {owner}"))
     for session_id in surveyed.own:
-        console.say(console.one_line(f"a legal hold, whose reason was lost: session {session_id}"))
+        printing.say(printing.one_line(f"a legal hold, whose reason was lost: session {session_id}"))
     for session_id in surveyed.perhaps_released:
-        console.say(console.one_line(f"a legal hold that may have been released and stays: session {session_id}"))
+        printing.say(printing.one_line(f"a legal hold that may have been released and stays: session {session_id}"))
     if surveyed.unheld:
-        console.say(
+        printing.say(
             f"{len(surveyed.unheld):,} sessions are under a legal hold, and their objects get temporary holds again"
         )
 
@@ -200,32 +200,34 @@ def _say_reconciled(surveyed: Survey) -> None:
     counted = Counter(each.outcome for each in surveyed.reconciled.values())
     for outcome, meaning in _OUTCOMES.items():
         if counted[outcome]:
-            console.say(f"{counted[outcome]:,} sessions {meaning}")
+            printing.say(f"{counted[outcome]:,} sessions {meaning}")
     for each in surveyed.reconciled.values():
         if each.outcome in (ReconcileOutcome.PURGED, ReconcileOutcome.EMPTIED) and each.dropped:
-            console.say(console.one_line(f"session {each.session_id} loses {each.dropped:,} messages in Redis by that"))
+            printing.say(
+                printing.one_line(f"session {each.session_id} loses {each.dropped:,} messages in Redis by that")
+            )
         if each.outcome is ReconcileOutcome.UNCLEAR:
-            console.say(console.one_line(f"session {each.session_id} stays as it is: {each.detail}"))
+            printing.say(printing.one_line(f"session {each.session_id} stays as it is: {each.detail}"))
 
 
 def _tell(services: Services, surveyed: Survey, options: _Options, *, changes: bool) -> None:
     now = compare_sides(services.sessions, services.archive)
     if options.as_json:
         done = {"action": options.action, "changes": changes, "dry_run": options.dry_run}
-        console.print_json({**done, **_fields(now), **_found(surveyed)})
+        printing.print_json({**done, **_fields(now), **_found(surveyed)})
     elif not changes:
-        console.say("nothing to do: both belong together")
+        printing.say("nothing to do: both belong together")
     elif options.dry_run:
-        console.say(f"would be done: {_question(_CHANGES[options.action], now).rstrip('?')}")
+        printing.say(f"would be done: {_question(_CHANGES[options.action], now).rstrip('?')}")
     else:
-        console.say(f"done: deployment {now.redis.deployment}")
+        printing.say(f"done: deployment {now.redis.deployment}")
 
 
 def _show(found: Comparison, *, as_json: bool) -> None:
     if as_json:
-        console.print_json(_fields(found))
+        printing.print_json(_fields(found))
     else:
-        console.print_facts(
+        printing.print_facts(
             {
                 "state": found.state,
                 "namespace": found.namespace,

@@ -11,7 +11,7 @@ import typer
 from torpor.history.protocol import InvalidArgument, SessionNotFound, TorporError, TransientError
 from torpor.worker.audit.entry import Act
 from torpor.worker.audit.trail import Count, Who
-from torpor.worker.cli import Interrupted, console
+from torpor.worker.cli import Interrupted, printing
 from torpor.worker.cli.audited import audited
 from torpor.worker.cli.shared import JsonLines, services_of, span_of
 from torpor.worker.deployment import identity
@@ -114,10 +114,10 @@ def purge_status(
         return
     standing = receipting.standing(services, purge_id)
     if as_json:
-        console.print_json(standing.fields())
+        printing.print_json(standing.fields())
         return
     shown = (standing.receipt or standing.order).fields()
-    console.print_facts(
+    printing.print_facts(
         {
             "state": standing.state,
             "found": _text(standing.found),
@@ -144,14 +144,14 @@ def receipts(
         standing = receipting.standing(services, purge_id)
         if standing.receipt is None:
             raise TransientError(f"purge {purge_id} is {standing.state}: it has no receipt yet")
-        console.print_json(standing.receipt.fields())
+        printing.print_json(standing.receipt.fields())
         return
     found = receipting.receipts(services, _warn)
     if as_json:
         for receipt in found:
-            console.print_json(receipt.fields())
+            printing.print_json(receipt.fields())
         return
-    console.print_table(
+    printing.print_table(
         ("purge", "state", "target", "sessions", "objects", "requested by", "finished"),
         (
             (
@@ -177,26 +177,26 @@ def _only(values: list[str] | None, option: str) -> str | None:
 
 def _carry_out(services: Services, purge_id: str, count: Count) -> Standing:
     try:
-        with console.working("purging") as status:
+        with printing.working("purging") as status:
             standing = purging.carry_out(services, purge_id, lambda tally: status.update(f"purging: {_text(tally)}"))
             count.sessions = (standing.receipt.removed if standing.receipt else standing.found).sessions
             return standing
     except PurgeNotFound:
         raise
     except (TorporError, Interrupted):
-        console.warn(f"the next sweep tries again; to try now: torpor purge --resume {console.one_line(purge_id)}")
+        printing.warn(f"the next sweep tries again; to try now: torpor purge --resume {printing.one_line(purge_id)}")
         raise
 
 
 def _tell(standing: Standing, *, as_json: bool) -> None:
     if as_json:
-        console.print_json(standing.fields())
+        printing.print_json(standing.fields())
     else:
         removed = standing.receipt.removed if standing.receipt else standing.found
-        console.say(f"{standing.state}: {_text(removed)}; purge {standing.purge}")
+        printing.say(f"{standing.state}: {_text(removed)}; purge {standing.purge}")
     if standing.state is PurgeState.BLOCKED:
         kept = standing.receipt.kept.named if standing.receipt else []
-        why = f" ({console.one_line(kept[0].why)})" if kept else ""
+        why = f" ({printing.one_line(kept[0].why)})" if kept else ""
         raise TorporError(f"some of it may not be removed{why}: torpor receipts {standing.purge}")
     if standing.state is not PurgeState.COMPLETE:
         raise TransientError(
@@ -208,9 +208,9 @@ def _tell(standing: Standing, *, as_json: bool) -> None:
 def _tell_open(unfinished: Iterator[Standing], *, as_json: bool) -> None:
     if as_json:
         for each in unfinished:
-            console.print_json(each.fields())
+            printing.print_json(each.fields())
         return
-    console.print_table(
+    printing.print_table(
         ("purge", "state", "target", "found", "requested by", "requested", "error"),
         (
             (
@@ -228,7 +228,7 @@ def _tell_open(unfinished: Iterator[Standing], *, as_json: bool) -> None:
 
 
 def _warn(damaged: DocumentDamaged) -> None:
-    console.warn(f"left out: {console.one_line(str(damaged))}")
+    printing.warn(f"left out: {printing.one_line(str(damaged))}")
 
 
 def _list(services: Services, order: Order, *, as_json: bool) -> None:
@@ -240,22 +240,22 @@ def _list(services: Services, order: Order, *, as_json: bool) -> None:
         if each.kept is None:
             total += found.tally
         if as_json:
-            console.print_json(
+            printing.print_json(
                 {**found.fields(), "hold": each.hold.reason if each.hold else None, "kept": each.kept, **place}
             )
             continue
         where = f"{_text(found.tally)}, {found.live_messages:,} of the messages in Redis"
         kept = f"; kept: {each.kept}" if each.kept else ""
-        console.say(console.one_line(f"{found.session}: {where}{kept}"))
+        printing.say(printing.one_line(f"{found.session}: {where}{kept}"))
     if not as_json:
-        console.say(f"would purge: {_text(total)}, {_place_text(services)}")
+        printing.say(f"would purge: {_text(total)}, {_place_text(services)}")
 
 
 def _confirm(services: Services, order: Order, *, record_nothing_found: bool) -> None:
     """Ask, unless there is nothing to remove; raises SessionNotFound if that is not to be recorded either."""
     total, kept = _count(purging.preview(services, order))
     for why, count in kept.items():
-        console.warn(console.one_line(f"{count:,} sessions are kept: {why}"))
+        printing.warn(printing.one_line(f"{count:,} sessions are kept: {why}"))
     if total.sessions or kept:
         typer.confirm(f"Remove for good: {_text(total)}, {_place_text(services)}?", abort=True, err=True)
     elif not record_nothing_found:
@@ -265,7 +265,7 @@ def _confirm(services: Services, order: Order, *, record_nothing_found: bool) ->
 def _count(surveyed: Iterator[Surveyed]) -> tuple[Tally, Counter[str]]:
     """What would be removed, and how many sessions are kept for each reason."""
     total, kept = Tally(), Counter[str]()
-    with console.working("looking"):
+    with printing.working("looking"):
         for each in surveyed:
             if each.kept:
                 kept[each.kept] += 1
@@ -289,7 +289,7 @@ def _place_text(services: Services) -> str:
 def _text(tally: Tally) -> str:
     return (
         f"{tally.sessions:,} sessions, {tally.messages:,} messages, "
-        f"{tally.objects:,} objects ({console.size(tally.bytes)})"
+        f"{tally.objects:,} objects ({printing.size(tally.bytes)})"
     )
 
 

@@ -25,7 +25,7 @@ from torpor.history.protocol import (
 )
 from torpor.worker.audit.entry import Act
 from torpor.worker.audit.trail import Count, Who
-from torpor.worker.cli import answering, console, export_job, jobs
+from torpor.worker.cli import answering, export_job, jobs, printing
 from torpor.worker.cli.audited import By, Reason, audited
 from torpor.worker.cli.format import Format
 from torpor.worker.cli.shared import services_of
@@ -139,9 +139,9 @@ def _return(services: Services, named: Sequence[str], place: Layout, expiry: Exp
     check_keys(services, named, place)
     adopt.finish(services)
     for each in named:
-        count = give_back(services, each, place, expiry.idle, console.warn)
+        count = give_back(services, each, place, expiry.idle, printing.warn)
         failures.exported.sessions += 1
-        console.say(f"given back: {console.one_line(place.key(each).decode())}, {count:,} messages")
+        printing.say(f"given back: {printing.one_line(place.key(each).decode())}, {count:,} messages")
     if not named:
         _give_all_back(services, place, expiry, failures)
 
@@ -158,7 +158,7 @@ class _Failures:
 
     def add(self, what: str, error: TorporError) -> None:
         self.count += 1
-        console.warn(f"not exported: {console.one_line(what)}: {error}")
+        printing.warn(f"not exported: {printing.one_line(what)}: {error}")
 
     def check(self, where: str = "") -> None:
         """Raises TorporError if there were any."""
@@ -185,7 +185,7 @@ def _all_lines(services: Services, failures: _Failures) -> Iterator[bytes]:
 
 def _write(lines: Iterator[bytes], output: Path | None, failures: _Failures) -> None:
     if output is None and sys.stdout.isatty():
-        console.print_json_parts(lines)
+        printing.print_json_parts(lines)
         failures.check()
         return
     if output is None:
@@ -203,14 +203,14 @@ def _write_tables(services: Services, named: Sequence[str], target: str, failure
     """Write the named sessions, or all if none is named, as Parquet files."""
     day_files = export_job.parquet().DayFiles
     count = 0
-    with new_folder.written(target) as folder, console.progress(len(named) or None) as bars:
+    with new_folder.written(target) as folder, printing.progress(len(named) or None) as bars:
         task = bars.add_task("exporting", total=len(named) or None)
         with day_files(folder) as files:
             for session_id, transcript in _transcripts(services, named, failures):
                 files.add(session_id, transcript)
                 count += 1
                 bars.advance(task)
-    console.say(f"exported: {count:,} sessions, {files.rows:,} rows, to {console.one_line(target)}")
+    printing.say(f"exported: {count:,} sessions, {files.rows:,} rows, to {printing.one_line(target)}")
     failures.check(f"; the others are in {target}")
 
 
@@ -231,11 +231,11 @@ def _transcripts(services: Services, named: Sequence[str], failures: _Failures) 
 def _give_all_back(services: Services, place: Layout, expiry: Expiry, failures: _Failures) -> None:
     """A session whose key exists is counted as given back by an earlier run."""
     given = there = 0
-    with console.progress(None) as bars:
+    with printing.progress(None) as bars:
         task = bars.add_task("giving back", total=None)
         for session_id in catalog.everything(services, failures.add):
             try:
-                give_back(services, session_id, place, expiry.idle, console.warn)
+                give_back(services, session_id, place, expiry.idle, printing.warn)
                 given += 1
                 failures.exported.sessions += 1
             except SessionExists:
@@ -245,5 +245,5 @@ def _give_all_back(services: Services, place: Layout, expiry: Expiry, failures: 
             except (PermanentError, TranscriptChanged) as error:
                 failures.add(session_id, error)
             bars.advance(task)
-    console.say(f"given back: {given:,} sessions; {there:,} have their key already")
+    printing.say(f"given back: {given:,} sessions; {there:,} have their key already")
     failures.check()

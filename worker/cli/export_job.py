@@ -8,7 +8,7 @@ from types import ModuleType
 from torpor.history.protocol import InvalidArgument, TorporError
 from torpor.worker.audit.trail import Count
 from torpor.worker.bulk import exporting
-from torpor.worker.cli import console, jobs
+from torpor.worker.cli import jobs, printing
 from torpor.worker.deployment.services import Services
 
 may_be_shared = exporting.may_be_shared
@@ -24,9 +24,9 @@ def share(services: Services, target: str, rate: float | None, exported: Count, 
     if jobs.told_detached(standing, as_json=False) or standing.result is None:
         return
     exported.sessions += standing.counts.get("sessions", 0)
-    console.say(f"exported: {exported.sessions:,} sessions, to {console.one_line(target)}; job {standing.job}")
+    printing.say(f"exported: {exported.sessions:,} sessions, to {printing.one_line(target)}; job {standing.job}")
     for note in standing.result.notes:
-        console.warn(f"not exported: {console.one_line(str(note.name))}: {console.one_line(note.detail)}")
+        printing.warn(f"not exported: {printing.one_line(str(note.name))}: {printing.one_line(note.detail)}")
     jobs.check(standing)
     if failed := standing.result.noted.get(exporting.FAILED, 0):
         raise TorporError(f"{failed:,} sessions could not be exported; the others are in {target}")

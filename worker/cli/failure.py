@@ -6,7 +6,7 @@ import sys
 from typing import NoReturn
 
 from torpor.history.protocol import InvalidArgument, SessionNotFound, TorporError, TransientError
-from torpor.worker.cli import console
+from torpor.worker.cli import printing
 from torpor.worker.errors import (
     ArchiveMisconfigured,
     DeploymentMismatch,
@@ -39,6 +39,6 @@ def fail(error: Exception) -> NoReturn:
     """Print the error and end the process; raise it again if it is none of Torpor's own."""
     for kind, code in _EXIT_CODES:
         if isinstance(error, kind):
-            console.warn(f"torpor: {error}")
+            printing.warn(f"torpor: {error}")
             sys.exit(code)
     raise error

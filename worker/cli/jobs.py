@@ -9,7 +9,7 @@ import typer
 from torpor.history.protocol import InvalidArgument, TorporError
 from torpor.worker.archive.documents import Document
 from torpor.worker.bulk.works import WORKS
-from torpor.worker.cli import Interrupted, console
+from torpor.worker.cli import Interrupted, printing
 from torpor.worker.cli.shared import JsonLines, services_of
 from torpor.worker.deployment import identity
 from torpor.worker.deployment.services import Services
@@ -61,7 +61,7 @@ def jobs(
     except JobNotFound:
         if cancel is None:
             raise
-        console.say(f"canceled: job {shown}, which could not be done; it has no result")
+        printing.say(f"canceled: job {shown}, which could not be done; it has no result")
         return
     _tell(standing, as_json=as_json)
 
@@ -79,9 +79,9 @@ def told_detached(standing: Standing, *, as_json: bool) -> bool:
     if standing.result is not None:
         return False
     if as_json:
-        console.print_json(standing.fields())
+        printing.print_json(standing.fields())
     else:
-        console.say(f"{standing.state}: job {standing.job}; the workers do it: torpor jobs {standing.job}")
+        printing.say(f"{standing.state}: job {standing.job}; the workers do it: torpor jobs {standing.job}")
     return True
 
 
@@ -94,7 +94,7 @@ def check(standing: Standing | None) -> None:
 def take_part(services: Services, job: str) -> Standing:
     """Take part in a job until it is finished. Whoever interrupts the command is told how the job goes on."""
     try:
-        with console.progress(None) as bars:
+        with printing.progress(None) as bars:
             task = bars.add_task("working", total=None)
 
             def show(standing: Standing) -> None:
@@ -105,9 +105,9 @@ def take_part(services: Services, job: str) -> Standing:
     except JobNotFound:
         raise
     except (TorporError, Interrupted):
-        shown = console.one_line(job)
-        console.warn(f"the workers go on with job {shown}; to go on here: torpor jobs --resume {shown}; to end it: ")
-        console.warn(f"torpor jobs --cancel {shown}")
+        shown = printing.one_line(job)
+        printing.warn(f"the workers go on with job {shown}; to go on here: torpor jobs --resume {shown}; to end it: ")
+        printing.warn(f"torpor jobs --cancel {shown}")
         raise
 
 
@@ -117,14 +117,14 @@ def _list(services: Services, *, as_json: bool) -> None:
         try:
             found.append(look.standing(services, job))
         except DocumentDamaged as error:
-            console.warn(f"left out: {console.one_line(str(error))}")
+            printing.warn(f"left out: {printing.one_line(str(error))}")
         except JobNotFound:
             pass  # it is finished since
     if as_json:
         for each in found:
-            console.print_json(each.fields())
+            printing.print_json(each.fields())
         return
-    console.print_table(
+    printing.print_table(
         ("job", "work", "state", "done", "listed", "ordered", "error"),
         [
             (
@@ -143,10 +143,10 @@ def _list(services: Services, *, as_json: bool) -> None:
 
 def _tell(standing: Standing, *, as_json: bool) -> None:
     if as_json:
-        console.print_json(standing.fields())
+        printing.print_json(standing.fields())
         return
     order = standing.order
-    console.print_facts(
+    printing.print_facts(
         {
             "state": standing.state,
             "work": order.work,
@@ -159,4 +159,4 @@ def _tell(standing: Standing, *, as_json: bool) -> None:
     )
     for what, count in standing.result.noted.items() if standing.result else ():
         name = next((note.name for note in standing.result.notes if note.what == what), None) if standing.result else ""
-        console.say(f"{count:,}, such as {console.one_line(name or '-')}: {console.one_line(what)}")
+        printing.say(f"{count:,}, such as {printing.one_line(name or '-')}: {printing.one_line(what)}")

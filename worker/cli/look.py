@@ -9,7 +9,7 @@ import typer
 
 from torpor.worker.audit.entry import Act
 from torpor.worker.audit.trail import Who
-from torpor.worker.cli import console
+from torpor.worker.cli import printing
 from torpor.worker.cli.audited import By, Reason, audited
 from torpor.worker.cli.shared import Json, JsonLines, Session, redis_of, services_of
 
@@ -31,12 +31,12 @@ def show(context: typer.Context, session: Session, *, by: By = "", reason: Reaso
     with shown as count, open_transcript(services, session) as transcript:
         count.sessions = 1
         if as_json:
-            console.print_json_parts(json_lines.export_line(session, transcript.elements, transcript.owner))
+            printing.print_json_parts(json_lines.export_line(session, transcript.elements, transcript.owner))
             return
         from torpor.worker.transfer.speech import NAMED, speeches  # loads LangChain
 
         corrupt: list[int] = []
-        console.print_transcript(speeches(transcript.elements, corrupt))
+        printing.print_transcript(speeches(transcript.elements, corrupt))
     if corrupt:
         positions = ", ".join(map(str, corrupt[:NAMED])) + (", ..." if len(corrupt) > NAMED else "")
         raise MessageCorrupt(f"message {positions} of session {session!r} can't be read; --json has all bytes")
@@ -61,9 +61,9 @@ def events(
 
     for identity, fields in happenings.follow(redis_of(context), count=count, forever=follow):
         if as_json:
-            console.print_json({"id": identity, **fields})
+            printing.print_json({"id": identity, **fields})
             continue
         at = datetime.fromtimestamp(int(identity.partition("-")[0]) / 1000, UTC)
         rest = " ".join(f"{name}={value}" for name, value in fields.items() if name not in ("kind", "session"))
         what = f"{at:%Y-%m-%d %H:%M:%S} {fields.get('kind')} {fields.get('session', '-')} {rest}"
-        console.say(console.one_line(what))
+        printing.say(printing.one_line(what))

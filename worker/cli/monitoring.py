@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from torpor.worker.cli import console
+from torpor.worker.cli import printing
 from torpor.worker.deployment.settings import load_settings
 from torpor.worker.logs.formats import JsonFormatter
 from torpor.worker.monitoring.monitor import Monitor
@@ -39,7 +39,7 @@ def serve_metrics(
     try:
         monitor = Monitor(settings, wanted, faults=tuple)
     except OSError as error:
-        console.warn(f"torpor: port {wanted} can't be opened: {error.strerror}")
+        printing.warn(f"torpor: port {wanted} can't be opened: {error.strerror}")
         raise typer.Exit(2) from None
     ended = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: ended.set())

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from torpor.history.protocol import InvalidArgument, PermanentError, SessionNotFound, TorporError
-from torpor.worker.cli import console
+from torpor.worker.cli import printing
 from torpor.worker.cli.shared import Json, OwnerPattern, services_of
 from torpor.worker.deployment import catalog, identity
 from torpor.worker.deployment.services import Services
@@ -67,7 +67,7 @@ def assign_owner(
         return owner_lines.read(file) if file is not None else _matching(services, str(match), rule)
 
     if not dry_run and not yes:
-        with console.working("looking"):
+        with printing.working("looking"):
             planned = assigning.assign_all(services, found(), dry_run=True)
         if planned.assigned:
             typer.confirm(f"Give an owner to {planned.assigned:,} sessions?", abort=True, err=True)
@@ -78,13 +78,13 @@ def assign_owner(
 
 
 def _assign(services: Services, assignments: Iterator[Assignment], *, dry_run: bool) -> Assigned:
-    with console.progress(None) as bars:
+    with printing.progress(None) as bars:
         task = bars.add_task("looking" if dry_run else "assigning", total=None)
 
         def note(assignment: Assignment, verdict: Verdict, error: str) -> None:
             bars.advance(task)
             if reason := error or _REFUSALS.get(verdict):
-                console.warn(f"not assigned: {console.one_line(assignment.session_id)}: {reason}")
+                printing.warn(f"not assigned: {printing.one_line(assignment.session_id)}: {reason}")
 
         return assigning.assign_all(services, assignments, dry_run=dry_run, progress=note)
 
@@ -103,10 +103,10 @@ def _matching(services: Services, match: str, rule: OwnerRule) -> Iterator[Assig
 
 def _tell(done: Assigned, *, dry_run: bool, as_json: bool) -> None:
     if as_json:
-        console.print_json({**asdict(done), "dry_run": dry_run})
+        printing.print_json({**asdict(done), "dry_run": dry_run})
     else:
         verb = "would assign" if dry_run else "assigned"
-        console.say(
+        printing.say(
             f"{verb}: {done.assigned:,} sessions; {done.already:,} have the owner already, "
             f"{done.purged:,} were purged, {done.refused:,} refused"
         )

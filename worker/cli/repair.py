@@ -11,7 +11,7 @@ from torpor.history.protocol import InvalidArgument, SessionNotFound, TorporErro
 from torpor.worker.audit.entry import Act
 from torpor.worker.audit.trail import Count, Who
 from torpor.worker.bulk.examining import NAME, Arguments, findings
-from torpor.worker.cli import console, jobs
+from torpor.worker.cli import jobs, printing
 from torpor.worker.cli.audited import By, Reason, audited
 from torpor.worker.cli.shared import JsonLines, connected, redis_of, services_of
 from torpor.worker.cli.shared import quarantined as in_quarantine
@@ -40,10 +40,10 @@ def quarantine(
     found = in_quarantine(redis_of(context))
     if as_json:
         for info in found:
-            console.print_json(info)
+            printing.print_json(info)
         return
     rows = [(info.session_id, f"{info.message_count:,}", str(info.attempts), info.error or "-") for info in found]
-    console.print_table(("session", "messages", "attempts", "error"), rows)
+    printing.print_table(("session", "messages", "attempts", "error"), rows)
 
 
 def requeue(
@@ -70,7 +70,7 @@ def requeue(
             if not sessions.requeue(each) and not all_:
                 raise SessionNotFound(f"session {each!r} is not in quarantine")
             count.sessions += 1
-            console.say(f"requeued: {console.one_line(each)}")
+            printing.say(f"requeued: {printing.one_line(each)}")
 
 
 def _services(context: typer.Context, *, repair: bool) -> tuple[Services, str | None]:
@@ -168,7 +168,7 @@ def _share(
     found, repaired = (standing.counts.get(name, 0) for name in ("findings", "repaired"))
     count.sessions += repaired
     if found > len(standing.result.notes):
-        console.warn(f"{found - len(standing.result.notes):,} more were found, and are not named")
+        printing.warn(f"{found - len(standing.result.notes):,} more were found, and are not named")
     jobs.check(standing)
     if found > repaired:
         raise TorporError(f"{found - repaired:,} findings need repair" + ("" if given.repair else ": --repair"))
@@ -176,8 +176,8 @@ def _share(
 
 def _tell(finding: Finding, *, as_json: bool) -> None:
     if as_json:
-        console.print_json(finding)
+        printing.print_json(finding)
         return
     done = "repaired" if finding.repaired else "found"
-    what = f"{console.one_line(finding.session_id)}: {finding.ailment}" if finding.session_id else finding.ailment
-    console.say(f"{done}: {what}{f' ({finding.detail})' if finding.detail else ''}")
+    what = f"{printing.one_line(finding.session_id)}: {finding.ailment}" if finding.session_id else finding.ailment
+    printing.say(f"{done}: {what}{f' ({finding.detail})' if finding.detail else ''}")

@@ -13,7 +13,7 @@ from torpor.history.protocol import InvalidArgument, StandingHold, check_owner, 
 from torpor.worker.archive.stores import Safeguards
 from torpor.worker.audit.entry import Act, Subject
 from torpor.worker.audit.trail import Who
-from torpor.worker.cli import console
+from torpor.worker.cli import printing
 from torpor.worker.cli.audited import By, Reason, audited
 from torpor.worker.cli.shared import Json, JsonLines, redis_of, services_of
 from torpor.worker.deployment import identity
@@ -48,7 +48,7 @@ def hold(
     held = _set(context, Act.HOLD, _named(session, owner), Who(by, reason))
     _tell(held, "held", as_json=as_json)
     if owner is not None and not held.sessions:
-        console.warn(f"nothing is known of owner {owner!r} yet: the hold is for sessions to come")
+        printing.warn(f"nothing is known of owner {owner!r} yet: the hold is for sessions to come")
 
 
 def unhold(
@@ -76,10 +76,10 @@ def holds(context: typer.Context, *, as_json: JsonLines = False) -> None:
     found = redis_of(context).sessions.standing_holds()
     if as_json:
         for each in found:
-            console.print_json(each)
+            printing.print_json(each)
         return
     rows = ((each.kind, each.id, f"{each.since:%Y-%m-%d %H:%M:%S}", _setter(each), each.reason) for each in found)
-    console.print_table_in_parts(("of", "id", "since", "by", "reason"), _parts(rows))
+    printing.print_table_in_parts(("of", "id", "since", "by", "reason"), _parts(rows))
 
 
 def _setter(hold: StandingHold) -> str:
@@ -104,12 +104,12 @@ def bucket(
     services = services_of(context)
     changed = apply and services.archive.apply_lifecycle()
     if changed:  # at once: the settings may not be readable any more
-        say = console.warn if as_json else console.say
+        say = printing.warn if as_json else printing.say
         say("added: the lifecycle rule that deletes expired archives")
     found = services.archive.safeguards()
     warnings = [] if found is None else [*bucket_check.warnings(found)]
     if as_json:
-        console.print_json(
+        printing.print_json(
             {
                 "archive": services.archive.url,
                 "bucket": None if found is None else asdict(found),
@@ -118,9 +118,9 @@ def bucket(
             }
         )
         return
-    console.print_facts({"archive": services.archive.url, **_facts(found)})
+    printing.print_facts({"archive": services.archive.url, **_facts(found)})
     for warning in warnings:
-        console.warn(f"warning: {warning}")
+        printing.warn(f"warning: {warning}")
 
 
 def _facts(found: Safeguards | None) -> dict[str, str]:
@@ -144,7 +144,7 @@ def _yes(fact: bool) -> str:  # noqa: FBT001 - a fact's text
 
 
 def _span(seconds: int) -> str:
-    return console.span(seconds) if seconds else "none"
+    return printing.span(seconds) if seconds else "none"
 
 
 def _set(context: typer.Context, act: Act, named: Subject, who: Who) -> HoldResult:
@@ -168,7 +168,7 @@ def _hold(services: Services, named: Subject, by: str, reason: str | None) -> Ho
         [session] = named.sessions
         done = holding.hold_session(services, session, reason, by)
     else:
-        with console.working("looking for sessions") as status:
+        with printing.working("looking for sessions") as status:
             done = holding.hold_owner(
                 services,
                 named.owner,
@@ -185,6 +185,6 @@ def _hold(services: Services, named: Subject, by: str, reason: str | None) -> Ho
 
 def _tell(held: HoldResult, verb: str, *, as_json: bool) -> None:
     if as_json:
-        console.print_json(held)
+        printing.print_json(held)
     else:
-        console.say(f"{verb}: {held.sessions:,} sessions, {held.objects:,} objects changed")
+        printing.say(f"{verb}: {held.sessions:,} sessions, {held.objects:,} objects changed")

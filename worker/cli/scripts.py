@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from torpor.history.protocol import InvalidArgument, all_scripts
-from torpor.worker.cli import console
+from torpor.worker.cli import printing
 from torpor.worker.cli.shared import Json
 
 
@@ -28,7 +28,7 @@ def scripts(
         raise InvalidArgument(f"there is no script {', '.join(sorted(unknown))}")
     wanted = [known[name] for name in names or known]
     if as_json:
-        console.print_json({each.name: {"sha1": each.sha, "source": each.source.decode()} for each in wanted})
+        printing.print_json({each.name: {"sha1": each.sha, "source": each.source.decode()} for each in wanted})
     else:
-        rows = ([each.name, each.sha, console.size(len(each.source))] for each in wanted)
-        console.print_table(["script", "SHA-1", "size"], rows)
+        rows = ([each.name, each.sha, printing.size(len(each.source))] for each in wanted)
+        printing.print_table(["script", "SHA-1", "size"], rows)

@@ -16,7 +16,7 @@ from torpor.worker.access import listing
 from torpor.worker.access.cursor import Cursor, Stretch
 from torpor.worker.access.listing import AsleepSession, Listed, Page
 from torpor.worker.access.pace import Pace
-from torpor.worker.cli import Interrupted, console
+from torpor.worker.cli import Interrupted, printing
 from torpor.worker.cli.shared import JsonLines, moment_of, redis_of, services_of, warn_unreadable
 from torpor.worker.deployment.services import Services
 
@@ -90,7 +90,7 @@ def sessions(
     listed = _listed(services, owner, after, Pace(rate), asleep=asleep, all_=all_)
     count = _print(listing.chosen(listed, is_wanted, warn_unreadable, limit), limit, as_json=as_json)
     if owner is not None and not count and not after:
-        console.warn(f"no such session of owner {owner!r}")
+        printing.warn(f"no such session of owner {owner!r}")
 
 
 def _check(place: Stretch, after: Cursor | None, *, asleep: bool, all_: bool, due: bool) -> None:
@@ -135,21 +135,21 @@ def _print(pages: Iterator[Page], limit: int, *, as_json: bool) -> int:
             for page in pages:
                 _print_json(page, printed)
         else:
-            console.print_table_in_parts(_COLUMNS, _parts(pages, printed))
+            printing.print_table_in_parts(_COLUMNS, _parts(pages, printed))
     except Interrupted:
         if printed.last:
-            console.warn(f"to go on: --cursor {printed.last.cursor}")
+            printing.warn(f"to go on: --cursor {printed.last.cursor}")
         raise
     if printed.last and printed.count >= limit and not as_json:
         more = f"--limit shows more, and the same with --cursor {printed.last.cursor} the next ones"
-        console.warn(f"the first {printed.count:,}; {more}")
+        printing.warn(f"the first {printed.count:,}; {more}")
     return printed.count
 
 
 def _print_json(page: Page, printed: _Printed) -> None:
     for each in page:
         assert not isinstance(each.found, TorporError), "the page has chosen sessions"
-        console.print_json({**asdict(each.found), "cursor": each.cursor})
+        printing.print_json({**asdict(each.found), "cursor": each.cursor})
         printed.note(each)
     sys.stdout.flush()
 
@@ -173,8 +173,8 @@ def _row(found: SessionInfo | AsleepSession, now: datetime) -> tuple[str, ...]:
         found.status,
         f"{found.message_count:,}",
         f"{found.message_count if archived is None else archived:,}",
-        console.span(max(now - found.last_active, timedelta())),
-        console.span(max(due_at - now, timedelta())) if due_at else "-",
+        printing.span(max(now - found.last_active, timedelta())),
+        printing.span(max(due_at - now, timedelta())) if due_at else "-",
         found.owner or "-",
     )
 
@@ -183,14 +183,14 @@ def _conflicts(context: typer.Context, limit: int, *, as_json: bool) -> None:
     from torpor.worker.ops import conflicts
 
     services = services_of(context)
-    with console.working("looking") as status:
+    with printing.working("looking") as status:
         looked = conflicts.find(services, lambda count: status.update(f"looking: {count:,} sessions of the archive"))
         found = list(islice(looked, limit))
     if as_json:
         for conflict in found:
-            console.print_json(conflict)
+            printing.print_json(conflict)
         return
-    console.print_table(
+    printing.print_table(
         ("session", "owner", "messages", "in", "other session", "other owner", "messages", "in"),
         [
             (

@@ -11,7 +11,7 @@ import typer
 
 from torpor.history.protocol import InvalidArgument, SessionInfo, SessionStore, TorporError
 from torpor.worker.archive.stores import ArchiveStore
-from torpor.worker.cli import console
+from torpor.worker.cli import printing
 from torpor.worker.deployment import identity
 from torpor.worker.deployment.services import Services, connect
 from torpor.worker.deployment.settings import load_settings
@@ -85,7 +85,7 @@ def quarantined(services: Services) -> Iterator[SessionInfo]:
 
 def warn_unreadable(session_id: str, error: TorporError) -> None:
     """Print a line on standard error about a session whose metadata can't be read."""
-    console.warn(f"{console.one_line(session_id)}: {error}; see torpor doctor")
+    printing.warn(f"{printing.one_line(session_id)}: {error}; see torpor doctor")
 
 
 def moment_of(text: str, now: Callable[[], datetime]) -> datetime:

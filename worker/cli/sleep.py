@@ -11,7 +11,7 @@ from torpor.history.protocol import SessionNotFound, TorporError, TransientError
 from torpor.worker.archive import contents
 from torpor.worker.audit.entry import Act
 from torpor.worker.audit.trail import Who
-from torpor.worker.cli import console
+from torpor.worker.cli import printing
 from torpor.worker.cli.audited import By, Reason, audited
 from torpor.worker.cli.shared import Json, Session, services_of
 from torpor.worker.deployment import identity
@@ -27,16 +27,16 @@ def archive(context: typer.Context, session: Session, *, as_json: Json = False) 
     Example: torpor archive user-42
     """
     services = services_of(context, identity.make)
-    with console.working("archiving"):
+    with printing.working("archiving"):
         result = archiving.archive_session(services, session)
         if result.outcome is Outcome.MISSING and not contents.look(services.archive, session):
             raise SessionNotFound(f"session {session!r} is neither in Redis nor in the archive")
     if as_json:
-        console.print_json({**asdict(result), "error": str(result.error) if result.error else None})
+        printing.print_json({**asdict(result), "error": str(result.error) if result.error else None})
     elif result.outcome is Outcome.ARCHIVED:
-        console.say(f"archived: {result.messages:,} messages")
+        printing.say(f"archived: {result.messages:,} messages")
     elif result.outcome is Outcome.MISSING:
-        console.say("already asleep")
+        printing.say("already asleep")
     if result.outcome not in (Outcome.ARCHIVED, Outcome.MISSING):
         _refuse_archive(result)
 
@@ -52,17 +52,17 @@ def restore(
     """
     services = services_of(context, identity.require)
     restored = audited(services, Act.RESTORE, Who(by, reason), sessions=[check_session_id(session)])
-    with console.working("restoring"), restored as count:
+    with printing.working("restoring"), restored as count:
         result = restoring.restore_session(services, session)
         count.sessions = int(result.outcome is RestoreOutcome.RESTORED)
     if as_json:
-        console.print_json(result)
+        printing.print_json(result)
     elif result.outcome is RestoreOutcome.RESTORED:
-        console.say(f"restored: {result.messages:,} messages from the archive")
+        printing.say(f"restored: {result.messages:,} messages from the archive")
     elif result.outcome is RestoreOutcome.COMPLETE:
-        console.say("already awake: all of its messages are in Redis")
+        printing.say("already awake: all of its messages are in Redis")
     for name in result.divergent:
-        console.warn(f"not restored, because a later archive replaced it: {name}")
+        printing.warn(f"not restored, because a later archive replaced it: {name}")
     if result.outcome is RestoreOutcome.SUPERSEDED:
         raise TransientError("somebody else closed, cleared or restored the session meanwhile; try again")
 

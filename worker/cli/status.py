@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from torpor.worker.cli import console
+from torpor.worker.cli import printing
 from torpor.worker.cli.shared import Json, connected
 
 if TYPE_CHECKING:
@@ -41,9 +41,9 @@ def status(
     for warning in overview.warnings:
         is_error = warning.code == "deployment_refused"
         if is_error or not as_json:
-            console.warn(f"{'torpor' if is_error else 'warning'}: {console.one_line(warning.text)}")
+            printing.warn(f"{'torpor' if is_error else 'warning'}: {printing.one_line(warning.text)}")
     if as_json:
-        console.print_json(overview)
+        printing.print_json(overview)
     else:
         _print(overview)
     if overview.deployment.refused:
@@ -51,9 +51,9 @@ def status(
 
 
 def _print(overview: Overview) -> None:
-    console.print_facts(_facts(overview))
+    printing.print_facts(_facts(overview))
     if overview.workers:
-        console.print_table(
+        printing.print_table(
             ("worker", "host", "version", "up for", "seen", "in work"),
             [_worker(each, overview.now) for each in overview.workers],
         )
@@ -76,8 +76,8 @@ def _facts(overview: Overview) -> Mapping[str, str]:
         "archived since start": f"{overview.archived:,}",
         "restored since start": f"{overview.restored:,}",
         "tombstones": f"{overview.tombstones:,}",
-        "oldest overdue": console.span(overview.oldest_overdue_seconds),
-        "Redis memory": console.size(overview.memory_bytes) + (f" of {console.size(limit)}" if limit else ""),
+        "oldest overdue": printing.span(overview.oldest_overdue_seconds),
+        "Redis memory": printing.size(overview.memory_bytes) + (f" of {printing.size(limit)}" if limit else ""),
         "shards": str(overview.shards),
         "archive": overview.archive,
         **{f"archive for {each.worker}": _notes_of(each, now) for each in overview.archive_health.workers},
@@ -92,7 +92,7 @@ def kinds_of(kinds: Mapping[str, int] | None) -> str:
 
 
 def _worker(worker: SeenWorker, now: datetime) -> tuple[str, ...]:
-    up = console.span(max((now - worker.since).total_seconds(), 0)) if worker.since else "-"
+    up = printing.span(max((now - worker.since).total_seconds(), 0)) if worker.since else "-"
     return worker.name, worker.host, worker.version, up, _ago(worker.last_seen, now), tasks(worker)
 
 
@@ -103,17 +103,17 @@ def tasks(worker: SeenWorker) -> str:
 
 def _sweep(sweep: SeenSweep, now: datetime) -> str:
     by = f"torpor sweep on {sweep.host}" if sweep.by_command else f"a worker on {sweep.host}"
-    return f"{_ago(sweep.at, now)}, by {by}" + (f", every {console.span(sweep.every)}" if sweep.every else "")
+    return f"{_ago(sweep.at, now)}, by {by}" + (f", every {printing.span(sweep.every)}" if sweep.every else "")
 
 
 def _ago(moment: datetime, now: datetime) -> str:
-    return f"{console.span(max((now - moment).total_seconds(), 0))} ago"
+    return f"{printing.span(max((now - moment).total_seconds(), 0))} ago"
 
 
 def health_of(health: ArchiveHealth, now: datetime) -> str:
     """Whether the archive works, in a word."""
     if health.unavailable_since:
-        return f"unavailable for {console.span(max((now - health.unavailable_since).total_seconds(), 0))}"
+        return f"unavailable for {printing.span(max((now - health.unavailable_since).total_seconds(), 0))}"
     return "available" if health.workers else "no worker has used the archive in the last day"
 
 

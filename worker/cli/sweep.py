@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from torpor.history.protocol import TransientError
-from torpor.worker.cli import console
+from torpor.worker.cli import printing
 from torpor.worker.cli.shared import JsonLines, connected, services_of
 from torpor.worker.deployment import identity
 from torpor.worker.deployment.services import Services
@@ -49,12 +49,12 @@ def sweep(
         try:
             _sweep(services, watch, as_json=as_json, every=timedelta(seconds=pause))
         except TransientError as error:
-            console.warn(f"torpor: {error}")
+            printing.warn(f"torpor: {error}")
         time.sleep(pause)
 
 
 def _sweep(services: Services, watch: Watch, *, as_json: bool, every: timedelta | None = None) -> Swept:
-    with console.working("sweeping") as status:
+    with printing.working("sweeping") as status:
         swept = one_sweep.sweep(
             services, watch, lambda count: status.update(f"sweeping: {count:,} sessions"), every=every
         )
@@ -65,21 +65,21 @@ def _sweep(services: Services, watch: Watch, *, as_json: bool, every: timedelta 
 def _show_waiting(services: Services, *, as_json: bool) -> None:
     waiting = one_sweep.waiting(services)
     if as_json:
-        console.print_json(waiting)
+        printing.print_json(waiting)
     else:
-        console.say(f"due: {waiting.sessions:,} sessions; open: {len(waiting.purges):,} purges")
+        printing.say(f"due: {waiting.sessions:,} sessions; open: {len(waiting.purges):,} purges")
 
 
 def _show(swept: Swept, *, as_json: bool) -> None:
     if as_json:
-        console.print_json(swept)
+        printing.print_json(swept)
         return
     counts = ", ".join(f"{count:,} {outcome}" for outcome, count in sorted(swept.sessions.items()))
-    console.say(f"sessions: {counts or 'none was due'}")
+    printing.say(f"sessions: {counts or 'none was due'}")
     for purge, state in (swept.purges | swept.failed).items():
-        console.say(f"purge {purge}: {console.one_line(state)}")
+        printing.say(f"purge {purge}: {printing.one_line(state)}")
     if swept.expired:
-        console.say(f"expired: {swept.expired:,} objects")
+        printing.say(f"expired: {swept.expired:,} objects")
 
 
 def _end(swept: Swept) -> None:

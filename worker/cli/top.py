@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from torpor.history.protocol import InvalidArgument, TransientError
-from torpor.worker.cli import console, sparkline
+from torpor.worker.cli import printing, sparkline
 from torpor.worker.cli.shared import Json, redis_of, span_of
 from torpor.worker.cli.status import health_of, tasks
 from torpor.worker.monitoring.samples import COUNTED, KEPT_SPAN, of_node
@@ -52,9 +52,9 @@ def top(
         raise InvalidArgument("--last is a span of more than 0s and at most 7d: Redis keeps no older samples")
     services = redis_of(context)
     if as_json:
-        console.print_json(glance(services, span))
+        printing.print_json(glance(services, span))
         return
-    out = console.terminal()
+    out = printing.terminal()
     if once or not out.is_terminal or out.is_dumb_terminal:
         out.print(frame(glance(services, span), span, out))
     else:
@@ -68,7 +68,7 @@ def _show(look: Callable[[], Glance], span: timedelta, interval: float) -> None:
 
     # A SIGTERM leaves the terminal as it was, as Ctrl-C does.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    out = console.terminal()
+    out = printing.terminal()
     drawn: RenderableType = Text("looking")
     with Live(drawn, console=out, screen=True, auto_refresh=False) as live:
         while True:
@@ -84,8 +84,8 @@ def _with_outage(drawn: RenderableType, error: TransientError) -> Group:
     from rich.console import Group
     from rich.text import Text
 
-    line = Text(f"no figures at {datetime.now(UTC):%H:%M:%S} UTC: {console.one_line(str(error))}", "bold red")
-    line.truncate(console.terminal().width, overflow="ellipsis")
+    line = Text(f"no figures at {datetime.now(UTC):%H:%M:%S} UTC: {printing.one_line(str(error))}", "bold red")
+    line.truncate(printing.terminal().width, overflow="ellipsis")
     return Group(line, drawn)
 
 
@@ -94,7 +94,7 @@ def frame(seen: Glance, span: timedelta, out: Console) -> Group:
     from rich.console import Group
     from rich.text import Text
 
-    warnings = [Text(f"warning: {console.one_line(each.text)}", "bold yellow") for each in seen.warnings]
+    warnings = [Text(f"warning: {printing.one_line(each.text)}", "bold yellow") for each in seen.warnings]
     head = f"{seen.now:%Y-%m-%d %H:%M:%S} UTC by Redis's clock; archive: {health_of(seen.archive_health, seen.now)}"
     tables = [_figures(seen, span, out), _nodes(seen, span, out), *([_workers(seen)] if seen.workers else [])]
     return Group(*warnings, Text(head), *(part for table in tables for part in (Text(), table)))
@@ -102,7 +102,7 @@ def frame(seen: Glance, span: timedelta, out: Console) -> Group:
 
 def _figures(seen: Glance, span: timedelta, out: Console) -> Table:
     """Each figure now, its line, and the highest point of the line."""
-    table = _table("figure", "now", f"last {console.span(span)}", "most")
+    table = _table("figure", "now", f"last {printing.span(span)}", "most")
     table.columns[2].no_wrap = True  # a line is one row, however narrow the terminal
     width = max(min(_WIDTH, out.width - _BESIDE), _LEAST_WIDTH)
     ascii_only = not out.encoding.startswith("utf")
@@ -120,7 +120,7 @@ def _figures(seen: Glance, span: timedelta, out: Console) -> Table:
 
 def _nodes(seen: Glance, span: timedelta, out: Console) -> Table:
     """The memory of each node now, and its line."""
-    table = _table("node", "memory", "limit", "share", f"last {console.span(span)}", "policy")
+    table = _table("node", "memory", "limit", "share", f"last {printing.span(span)}", "policy")
     table.columns[4].no_wrap = True
     width = max(min(_WIDTH, out.width - _BESIDE), _LEAST_WIDTH)
     for node in seen.nodes:
@@ -128,14 +128,14 @@ def _nodes(seen: Glance, span: timedelta, out: Console) -> Table:
         line = sparkline.draw(values, ascii_only=not out.encoding.startswith("utf"))
         used, limit = node.used_bytes, node.limit_bytes
         share = f"{used / limit:.0%}" if limit else "-"
-        _add(table, node.name or "redis", console.size(used), console.size(limit), share, line, node.policy)
+        _add(table, node.name or "redis", printing.size(used), printing.size(limit), share, line, node.policy)
     return table
 
 
 def _workers(seen: Glance) -> Table:
     table = _table("worker", "host", "version", "up for", "in work")
     for each in seen.workers:
-        up = console.span(seen.now - each.since) if each.since else "-"
+        up = printing.span(seen.now - each.since) if each.since else "-"
         _add(table, each.name, each.host, each.version, up, tasks(each))
     return table
 
@@ -153,7 +153,7 @@ def _add(table: Table, *cells: str) -> None:
     """Add a row as plain text: rich would take a bracket for markup."""
     from rich.text import Text
 
-    table.add_row(*(Text(console.one_line(cell)) for cell in cells))
+    table.add_row(*(Text(printing.one_line(cell)) for cell in cells))
 
 
 def _most(values: Sequence[float | None], shown: Callable[[int], str]) -> str:
@@ -170,14 +170,14 @@ def _per_minute(value: int) -> str:
 
 
 def _kib(value: int) -> str:
-    return console.size(1024 * value)
+    return printing.size(1024 * value)
 
 
 # Name of a figure -> its title, and how its values are shown. The rates count how often in a minute.
 _LEVELS: Mapping[str, tuple[str, Callable[[int], str]]] = {
     "live": ("live in Redis", _count),
     "waiting": ("waiting to sleep", _count),
-    "oldest_waiting_seconds": ("oldest waiting", console.span),
+    "oldest_waiting_seconds": ("oldest waiting", printing.span),
     "quarantined": ("quarantined", _count),
     "memory_kib": ("Redis memory", _kib),
 }

@@ -13,7 +13,7 @@ import typer
 from torpor.history.protocol import Adoptable, Expiry, InvalidArgument, check_owner, is_too_deep, parse_json
 from torpor.worker.bulk import adopting as bulk
 from torpor.worker.bulk.adopting import Arguments
-from torpor.worker.cli import console, jobs
+from torpor.worker.cli import jobs, printing
 from torpor.worker.cli.format import Format
 from torpor.worker.cli.shared import Json, OwnerPattern, services_of
 from torpor.worker.deployment import identity
@@ -62,7 +62,7 @@ def import_(
     owners = OwnerSource(None if owner is None else check_owner(owner), owner_field)
     total = json_lines.count(file, owners, max_message_bytes=load_settings(context.obj).max_message_bytes)
     expiry = Expiry.of_seconds(ttl)
-    with console.progress(total) as bars:
+    with printing.progress(total) as bars:
         task = bars.add_task("checking" if dry_run else "importing", total=total)
         result = imports.import_file(
             services_of(context, identity.check_first_use if dry_run else identity.make),
@@ -73,15 +73,15 @@ def import_(
             progress=lambda: bars.advance(task),
         )
     if as_json:
-        console.print_json({**asdict(result), "dry_run": dry_run})
+        printing.print_json({**asdict(result), "dry_run": dry_run})
         return
     verb = "would import" if dry_run else "imported"
-    console.say(
+    printing.say(
         f"{verb}: {result.sessions:,} sessions, {result.messages:,} messages; {result.skipped:,} sessions exist already"
         + (f", {result.purged:,} were purged" if result.purged else "")
     )
     if result.unowned:
-        console.warn(f"{result.unowned:,} of the sessions that exist have no owner: see torpor assign-owner")
+        printing.warn(f"{result.unowned:,} of the sessions that exist have no owner: see torpor assign-owner")
 
 
 def adopt(
@@ -162,7 +162,7 @@ def adopt(
         left_alone = {reason: asdict(each) for reason, each in result.left.items()}
         counts = {"sessions": result.sessions, "messages": result.messages, "left": left_alone}
         ordered = {"job": standing.job, "gone": result.gone} if standing else {}
-        console.print_json({**counts, **planned, "dry_run": dry_run, **ordered})
+        printing.print_json({**counts, **planned, "dry_run": dry_run, **ordered})
     else:
         _tell(result, owners, "would adopt" if dry_run else "adopted")
     jobs.check(standing)
@@ -170,7 +170,7 @@ def adopt(
 
 def _adopt_here(context: typer.Context, given: Arguments, rate: float | None, *, dry_run: bool) -> adopting.Adopted:
     """Adopt, or look, in this process alone."""
-    with console.progress(None) as bars:
+    with printing.progress(None) as bars:
         task = bars.add_task("looking" if dry_run else "adopting", total=None)
         return adopting.adopt(
             services_of(context, identity.check_first_use if dry_run else identity.make),
@@ -186,36 +186,38 @@ def _adopt_here(context: typer.Context, given: Arguments, rate: float | None, *,
 
 def _detect(context: typer.Context, pattern: str, *, as_json: bool) -> None:
     """Show which formats of other libraries lie in this Redis."""
-    with console.progress(None) as bars:
+    with printing.progress(None) as bars:
         task = bars.add_task("looking", total=None)
         found = detecting.detect(services_of(context, identity.check_first_use), pattern, lambda: bars.advance(task))
     if as_json:
-        console.print_json([asdict(each) for each in found])
+        printing.print_json([asdict(each) for each in found])
         return
     for each in found:
-        example = f"such as {console.one_line(each.example)}"
+        example = f"such as {printing.one_line(each.example)}"
         if each.candidates:
-            console.say(f"{' or '.join(each.candidates)}, the messages do not tell: {each.sessions:,} lists, {example}")
+            printing.say(
+                f"{' or '.join(each.candidates)}, the messages do not tell: {each.sessions:,} lists, {example}"
+            )
         elif each.name is None:
-            console.say(f"of no known format: {each.sessions:,} lists, {example}")
+            printing.say(f"of no known format: {each.sessions:,} lists, {example}")
         else:
-            console.say(f"{each.name}: {each.sessions:,} sessions, {example}: {console.one_line(str(each.command))}")
+            printing.say(f"{each.name}: {each.sessions:,} sessions, {example}: {printing.one_line(str(each.command))}")
     if not found:
-        console.say("no lists of another library")
+        printing.say("no lists of another library")
 
 
 def _tell(result: adopting.Adopted, owners: OwnerRule, verb: str) -> None:
     """Show people what was adopted, or would be."""
     for session_id, found in result.planned.items():
         owner = owners.owner(session_id)
-        of_owner = "" if owner is None else f"of owner {console.one_line(owner)}, "
-        console.say(f"{console.one_line(session_id)}: {of_owner}{found.total:,} messages, {_extract(found)}")
-    console.say(f"{verb}: {result.sessions:,} sessions, {result.messages:,} messages")
+        of_owner = "" if owner is None else f"of owner {printing.one_line(owner)}, "
+        printing.say(f"{printing.one_line(session_id)}: {of_owner}{found.total:,} messages, {_extract(found)}")
+    printing.say(f"{verb}: {result.sessions:,} sessions, {result.messages:,} messages")
     if result.converted:
-        kinds = ", ".join(f"{count:,} {console.one_line(kind)}" for kind, count in sorted(result.converted.items()))
-        console.say(f"would convert, and lose nothing: {kinds}")
+        kinds = ", ".join(f"{count:,} {printing.one_line(kind)}" for kind, count in sorted(result.converted.items()))
+        printing.say(f"would convert, and lose nothing: {kinds}")
     for reason, left in result.left.items():
-        console.say(f"not adopted: {left.count:,}, such as {console.one_line(left.example)}: {reason}")
+        printing.say(f"not adopted: {left.count:,}, such as {printing.one_line(left.example)}: {reason}")
 
 
 def _as_json(planned: Mapping[str, Adoptable], owners: OwnerRule) -> list[dict[str, Any]]:
@@ -243,7 +245,7 @@ def _extract(found: Adoptable) -> str:
 
     ends = [found.first, found.last][: found.total]
     said = (
-        f"{each.speaker}: {shorten(console.one_line(each.text or ', '.join(each.kinds)), _EXTRACT)}"
+        f"{each.speaker}: {shorten(printing.one_line(each.text or ', '.join(each.kinds)), _EXTRACT)}"
         for each in speeches(ends, [])
     )
     return " ... ".join(said)
