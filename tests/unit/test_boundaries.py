@@ -265,6 +265,14 @@ FLOORS: dict[str, list[str]] = {
         "worker.wake",
         "worker.ops",
     ],
+    "worker.console": [
+        "worker.control_characters",
+        "worker.quantities",
+        "worker.deployment",
+        "worker.monitoring",
+        "worker.audit",
+        "worker.ops",
+    ],
     "worker.tasks": [
         "worker.errors",
         "worker.logs",
@@ -296,6 +304,7 @@ FLOORS: dict[str, list[str]] = {
         "worker.monitoring",
         "worker.jobs",
         "worker.bulk",
+        "worker.console",
     ],
 }
 # Imports that the floors forbid and that are allowed nevertheless: (importing, imported) -> why.

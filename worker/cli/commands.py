@@ -38,6 +38,7 @@ COMMANDS = {
     "audit": ("audit.audit", "List what people have done with sessions by this command, oldest first."),
     "bucket": ("retention.bucket", "Show the rules of the archive's bucket, and warn of wrong ones."),
     "events": ("look.events", "List what happened to sessions, oldest first."),
+    "console": ("console.console", "Serve pages on which people see, find, show, keep and erase sessions."),
     "serve-metrics": ("monitoring.serve_metrics", "Serve /metrics, /livez and /readyz until SIGTERM or Ctrl-C."),
     "quarantine": ("repair.quarantine", "List the sessions that could not be archived."),
     "requeue": ("repair.requeue", "Take sessions out of quarantine and make them due."),

@@ -1,0 +1,31 @@
+"""The command that serves the web console."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from torpor.worker.cli import printing
+from torpor.worker.cli.shared import services_of
+
+
+def console(
+    context: typer.Context,
+    *,
+    host: Annotated[str | None, typer.Option(help="The address; TORPOR_CONSOLE_HOST, or 127.0.0.1.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65_535, help="The port; TORPOR_CONSOLE_PORT, or 8765; 0 takes a free one.")
+    ] = None,
+) -> None:
+    """Serve pages on which people see, find, show, keep and erase sessions, until Ctrl-C or SIGTERM.
+
+    Without settings for signing in, it listens on this machine alone, and prints an address with a token.
+
+    Example: torpor console --port 8765
+    """
+    from torpor.worker.console.serving import serve
+    from torpor.worker.console.settings import load_console_settings
+
+    settings = load_console_settings({"host": host, "port": port})
+    serve(services_of(context), settings, printing.say)

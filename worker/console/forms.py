@@ -1,0 +1,34 @@
+"""Forms: each carries a token that only a page of this console knows, so that no other site can send one."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+
+FIELD = "csrf"
+
+
+class Forged(Exception):
+    """A form that no page of this console has sent."""
+
+
+def token(request: Request) -> str:
+    """The token of this person's forms, which the signed cookie remembers."""
+    if FIELD not in request.session:
+        request.session[FIELD] = secrets.token_urlsafe(24)
+    return str(request.session[FIELD])
+
+
+def check(request: Request, fields: Mapping[str, str]) -> None:
+    """Raise Forged, unless the form has the token and no browser says that it comes from elsewhere."""
+    origin = request.headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+        raise Forged
+    if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        raise Forged
+    given, known = fields.get(FIELD, ""), request.session.get(FIELD, "")
+    if not known or not secrets.compare_digest(given.encode(), str(known).encode()):
+        raise Forged

@@ -1,0 +1,36 @@
+"""The pages of the console, in one table: their paths, their functions, and the permission that each one needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from starlette.responses import Response
+
+from torpor.worker.console.roles import Permission
+from torpor.worker.console.visit import Visit
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page, which changes nothing, or with `acts` a form, which comes by POST."""
+
+    path: str
+    answer: Callable[[Visit], Response]
+    permission: Permission
+    acts: bool = False
+
+    @property
+    def method(self) -> str:
+        """The HTTP method."""
+        return "POST" if self.acts else "GET"
+
+
+def all_pages() -> Sequence[Page]:
+    """Every page."""
+    from torpor.worker.console.pages import overview
+
+    return (
+        Page("/", overview.show, Permission.VIEW),
+        Page("/samples", overview.samples, Permission.VIEW),
+    )

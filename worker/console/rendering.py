@@ -1,0 +1,54 @@
+"""Rendering: templates as pages. Every value is escaped, and a missing one is an error."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.requests import Request
+from starlette.responses import HTMLResponse
+
+from torpor.worker import quantities
+from torpor.worker.console import forms
+from torpor.worker.control_characters import one_line, printable
+
+
+@cache
+def templates() -> Environment:
+    """The templates, compiled once."""
+    environment = Environment(
+        loader=PackageLoader("torpor.worker.console"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: printable(value) if type(value) is str else value,
+    )
+    environment.filters |= {
+        "count": lambda value: f"{value:,}",
+        "one_line": one_line,
+        "size": quantities.size,
+        "span": quantities.span,
+        "moment": moment,
+        "json_text": lambda value: json.dumps(value, ensure_ascii=True),
+    }
+    return environment
+
+
+def moment(at: datetime | None) -> str:
+    """A moment for people, in UTC; '-' for none."""
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if at else "-"
+
+
+def render(request: Request, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
+    """A page. The template sees who is signed in (`person`; None if nobody is), and the token for its forms."""
+    person = getattr(request.state, "person", None)
+    text = (
+        templates()
+        .get_template(template)
+        .render(person=person, path=request.url.path, csrf=forms.token(request), **values)
+    )
+    return HTMLResponse(text, status)
