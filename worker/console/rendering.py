@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Generator
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
@@ -14,6 +15,11 @@ from starlette.responses import HTMLResponse
 from torpor.worker import quantities
 from torpor.worker.console import forms
 from torpor.worker.control_characters import one_line, printable
+
+# The field of the signed cookie that has a text for the next page.
+TOLD = "told"
+# Values are escaped, so no value has it.
+_SEND = "<!-- send -->"
 
 
 @cache
@@ -45,10 +51,30 @@ def moment(at: datetime | None) -> str:
 
 def render(request: Request, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
     """A page. The template sees who is signed in (`person`; None if nobody is), and the token for its forms."""
-    person = getattr(request.state, "person", None)
-    text = (
-        templates()
-        .get_template(template)
-        .render(person=person, path=request.url.path, csrf=forms.token(request), **values)
-    )
-    return HTMLResponse(text, status)
+    return HTMLResponse(templates().get_template(template).render(_seen(request) | values), status)
+
+
+def render_in_parts(request: Request, template: str, **values: Any) -> Generator[str]:
+    """The same page in parts: each ends where the template has the comment that asks to send what is there."""
+    pieces = templates().get_template(template).generate(_seen(request) | values)
+
+    def parts() -> Generator[str]:
+        part: list[str] = []
+        for piece in pieces:
+            part.append(piece)
+            if _SEND in piece:
+                yield "".join(part)
+                part.clear()
+        yield "".join(part)
+
+    return parts()
+
+
+def _seen(request: Request) -> dict[str, Any]:
+    """What every template sees. `told` is what an act has to tell on the next page, once."""
+    return {
+        "person": getattr(request.state, "person", None),
+        "path": request.url.path,
+        "csrf": forms.token(request),
+        "told": request.session.pop(TOLD, None),
+    }

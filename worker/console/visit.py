@@ -13,7 +13,7 @@ from starlette.responses import RedirectResponse, Response
 from torpor.history.protocol import InvalidArgument
 from torpor.worker.audit.entry import Act, Subject
 from torpor.worker.audit.trail import Count, Who, recorded
-from torpor.worker.console.rendering import render
+from torpor.worker.console.rendering import TOLD, render
 from torpor.worker.console.roles import Person
 from torpor.worker.console.settings import ConsoleSettings
 from torpor.worker.deployment.services import Services
@@ -54,6 +54,8 @@ class Visit:
         """A page from a template."""
         return render(self.request, template, status=status, warned=self.warnings, **values)
 
-    def go_to(self, path: str) -> Response:
-        """Send the browser to a page, after an act."""
+    def go_to(self, path: str, told: str | None = None) -> Response:
+        """Send the browser to a page, after an act; that page begins with what is `told`."""
+        if told:
+            self.request.session[TOLD] = told
         return RedirectResponse(path, status_code=303)

@@ -28,9 +28,11 @@ class Page:
 
 def all_pages() -> Sequence[Page]:
     """Every page."""
-    from torpor.worker.console.pages import overview
+    from torpor.worker.console.pages import overview, sessions
 
     return (
         Page("/", overview.show, Permission.VIEW),
         Page("/samples", overview.samples, Permission.VIEW),
+        Page("/sessions", sessions.show, Permission.VIEW),
+        Page("/sessions/stop", sessions.stop, Permission.VIEW, acts=True),
     )
