@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -13,6 +13,7 @@ import httpx
 import uvicorn
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
 
 from support.ports import free_port
 from support.waiting import wait_until
@@ -27,15 +28,15 @@ ALL_ROLES = frozenset(Role)
 class SignedIn:
     """A way to sign in by which everybody is the same person."""
 
-    routes = ()
+    routes: Sequence[Route] = ()
 
     def __init__(self, person: Person) -> None:
         self._person = person
 
-    def person(self, request: Request) -> Person | None:  # noqa: ARG002 - the protocol
+    def person(self, request: Request) -> Person | None:
         return self._person
 
-    async def challenge(self, request: Request) -> Response:  # noqa: ARG002 - the protocol
+    async def challenge(self, request: Request) -> Response:
         return PlainTextResponse("nobody", 401)
 
 

@@ -18,6 +18,7 @@ from torpor.worker.access.listing import AsleepSession, Listed, Page
 from torpor.worker.access.pace import Pace
 from torpor.worker.access.search import Search
 from torpor.worker.cli import Interrupted, printing
+from torpor.worker.cli.life import life_of
 from torpor.worker.cli.shared import JsonLines, redis_of, services_of, warn_unreadable
 from torpor.worker.quantities import moment_of
 
@@ -27,6 +28,9 @@ _COLUMNS = ("session", "kind", "status", "messages", "archived", "idle for", "du
 def sessions(
     context: typer.Context,
     *,
+    session: Annotated[
+        str | None, typer.Option("--id", help="Show one session, awake or asleep: its facts, its life and its objects.")
+    ] = None,
     owner: Annotated[str | None, typer.Option(help="List the sessions of an owner, awake and asleep, by id.")] = None,
     asleep: Annotated[bool, typer.Option("--asleep", help="List the sessions that only the archive has.")] = False,
     all_: Annotated[bool, typer.Option("--all", help="List those in Redis, then those asleep.")] = False,
@@ -55,11 +59,16 @@ def sessions(
     are. Without it, the index of Redis is read, and with --asleep or --all the archive is listed: what is found is
     printed at once, and Ctrl-C ends it. Each object of --json has the cursor of the page after it.
 
+    With --id, show all that is known of one session without its messages: its state, its legal holds, what has happened
+    to it, and its objects in the archive. That costs little, however many sessions there are.
+
     With --conflicts, list each session id that somebody else has written to while its session slept: what its owner
     has, and the other side, with the id under which it can be shown, exported and purged. If both sides are under the
     same id, torpor separate gives the other one its own. This lists the archive and looks each session up in Redis.
 
     Example: torpor sessions --owner ann --json
+
+    Example: torpor sessions --id user-42 --json
 
     Example: torpor sessions --due --limit 20
 
@@ -68,8 +77,14 @@ def sessions(
     Example: torpor sessions --conflicts --json
     """
     after = None if cursor is None else Cursor.parse(cursor)
+    narrowed = owner is not None or asleep or all_ or kind or prefix or since or due or after
+    if session is not None:
+        if narrowed or conflicts:
+            raise InvalidArgument("--id can be given with --json alone")
+        life_of(services_of(context), session, as_json=as_json)
+        return
     if conflicts:
-        if owner is not None or asleep or all_ or kind or prefix or since or due or after:
+        if narrowed:
             raise InvalidArgument("--conflicts can be given with --limit and --json alone")
         _conflicts(context, limit, as_json=as_json)
         return

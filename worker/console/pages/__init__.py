@@ -28,11 +28,12 @@ class Page:
 
 def all_pages() -> Sequence[Page]:
     """Every page."""
-    from torpor.worker.console.pages import overview, sessions
+    from torpor.worker.console.pages import overview, session, sessions
 
     return (
         Page("/", overview.show, Permission.VIEW),
         Page("/samples", overview.samples, Permission.VIEW),
         Page("/sessions", sessions.show, Permission.VIEW),
+        Page("/session", session.show, Permission.VIEW),
         Page("/sessions/stop", sessions.stop, Permission.VIEW, acts=True),
     )

@@ -116,7 +116,7 @@ class Found:
 
 def show(visit: Visit) -> Response:
     """The page: with an `id` that session; else a hundred sessions, after the `cursor`."""
-    given = {name: visit.given(name, "").strip() for name in _FIELDS}
+    given = {name: visit.given(name, "") for name in _FIELDS}
     if given["id"]:
         return _one(visit, given)
     search = _search(visit, given)
@@ -172,7 +172,7 @@ def _search(visit: Visit, given: Mapping[str, str]) -> Search:
         prefix=given["prefix"],
         kind=SessionKind(kind) if kind else None,
         status=_STATUSES.get(state),
-        since=moment_of(given["since"], visit.services.sessions.now) if given["since"] else None,
+        since=moment_of(given["since"], visit.services.sessions.now) if given["since"].strip() else None,
         awake=state != _ASLEEP,
         asleep=state in ("", _ASLEEP),
     )

@@ -17,7 +17,7 @@ from support.cli_sessions import say, sleep
 from support.consoles import Browser, Shown, browser
 from support.keyspace import raw
 from support.waiting import wait_until
-from torpor.history.protocol import ANY_OWNER, Lease, PurgeTarget
+from torpor.history.protocol import ANY_OWNER, Lease, PurgeOutcome, PurgeTarget, Purging
 from torpor.worker.access.cursor import Cursor, Stretch
 from torpor.worker.archive.stores import StoredObject
 from torpor.worker.console.pages.sessions import STATES
@@ -106,7 +106,9 @@ def test_every_state_finds_its_sessions(client: redis.Redis, services: Services,
             assert sessions.release(lease, timedelta(minutes=1), counted=False)
         elif name == "quarantined":
             assert sessions.quarantine(lease, "it can't be read")
-    assert sessions.purges([PurgeTarget("tombstone")], "purge-1", tombstone=timedelta(hours=1))
+    [purged] = sessions.purge([PurgeTarget("tombstone", "ann")], "purge-1", tombstone=timedelta(hours=1))
+    assert isinstance(purged, Purging)
+    assert purged.outcome is PurgeOutcome.PURGED
     found = {state: ids(console, state=state) for state in STATES if state not in ("", "awake", "restoring")}
     assert found == {state: [state] for state in found}
     assert len(found) == 7
