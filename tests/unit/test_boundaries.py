@@ -234,6 +234,7 @@ FLOORS: dict[str, list[str]] = {
         "worker.deployment",
     ],
     "worker.access": [
+        "worker.errors",
         "worker.failpoints",
         "worker.control_characters",
         "worker.archive",
@@ -268,9 +269,13 @@ FLOORS: dict[str, list[str]] = {
     "worker.console": [
         "worker.control_characters",
         "worker.quantities",
+        "worker.errors",
         "worker.deployment",
+        "worker.retention",
+        "worker.erasure",
         "worker.monitoring",
         "worker.audit",
+        "worker.access",
         "worker.ops",
     ],
     "worker.tasks": [

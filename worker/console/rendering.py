@@ -13,11 +13,9 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from torpor.worker import quantities
-from torpor.worker.console import forms
+from torpor.worker.console import forms, navigation
 from torpor.worker.control_characters import one_line, printable
 
-# The field of the signed cookie that has a text for the next page.
-TOLD = "told"
 # Values are escaped, so no value has it.
 _SEND = "<!-- send -->"
 
@@ -71,10 +69,11 @@ def render_in_parts(request: Request, template: str, **values: Any) -> Generator
 
 
 def _seen(request: Request) -> dict[str, Any]:
-    """What every template sees. `told` is what an act has to tell on the next page, once."""
+    """What every template sees."""
+    person = getattr(request.state, "person", None)
     return {
-        "person": getattr(request.state, "person", None),
+        "person": person,
+        "groups": navigation.groups(person),
         "path": request.url.path,
         "csrf": forms.token(request),
-        "told": request.session.pop(TOLD, None),
     }

@@ -10,7 +10,7 @@ import redis
 
 from support.cli_sessions import say, sleep
 from support.command import Torpor
-from support.consoles import Browser, browser
+from support.pages_read import Browser, browser
 from torpor.history.protocol import ANY_OWNER, Lease, PurgeTarget, SessionStore
 from torpor.worker.access.happenings import Step
 from torpor.worker.access.life import Life, life

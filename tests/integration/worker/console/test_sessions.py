@@ -14,8 +14,8 @@ import pytest
 import redis
 
 from support.cli_sessions import say, sleep
-from support.consoles import Browser, Shown, browser
 from support.keyspace import raw
+from support.pages_read import Browser, Shown, browser
 from support.waiting import wait_until
 from torpor.history.protocol import ANY_OWNER, Lease, PurgeOutcome, PurgeTarget, Purging
 from torpor.worker.access.cursor import Cursor, Stretch
