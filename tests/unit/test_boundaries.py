@@ -266,8 +266,10 @@ FLOORS: dict[str, list[str]] = {
         "worker.ops",
     ],
     "worker.console": [
+        "worker.errors",
         "worker.control_characters",
         "worker.quantities",
+        "worker.logs",
         "worker.deployment",
         "worker.monitoring",
         "worker.audit",

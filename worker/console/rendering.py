@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from torpor.worker import quantities
-from torpor.worker.console import forms
+from torpor.worker.console import forms, static_files
 from torpor.worker.control_characters import one_line, printable
 
 
@@ -27,6 +27,7 @@ def templates() -> Environment:
         lstrip_blocks=True,
         finalize=lambda value: printable(value) if type(value) is str else value,
     )
+    environment.globals["static"] = static_files.address
     environment.filters |= {
         "count": lambda value: f"{value:,}",
         "one_line": one_line,
@@ -49,6 +50,12 @@ def render(request: Request, template: str, *, status: int = 200, **values: Any)
     text = (
         templates()
         .get_template(template)
-        .render(person=person, path=request.url.path, csrf=forms.token(request), **values)
+        .render(
+            person=person,
+            path=request.url.path,
+            csrf=forms.token(request),
+            signs_out=request.app.state.signs_out,
+            **values,
+        )
     )
     return HTMLResponse(text, status)

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 
 from torpor.history.protocol import InvalidArgument
 from torpor.worker.audit.entry import Act, Subject
 from torpor.worker.audit.trail import Count, Who, recorded
+from torpor.worker.console import redirects
 from torpor.worker.console.rendering import render
 from torpor.worker.console.roles import Person
 from torpor.worker.console.settings import ConsoleSettings
@@ -55,5 +56,5 @@ class Visit:
         return render(self.request, template, status=status, warned=self.warnings, **values)
 
     def go_to(self, path: str) -> Response:
-        """Send the browser to a page, after an act."""
-        return RedirectResponse(path, status_code=303)
+        """Send the browser to a page, after an act. Raises InvalidArgument for a path that could lead elsewhere."""
+        return redirects.to(path)
