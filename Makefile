@@ -18,7 +18,7 @@ CASES ?= 10000
 # In CI a failed test has one more try, and the summary counts it: such a test relies on how fast something is.
 TOGETHER := -n 3 --dist loadfile $(if $(CI),--reruns 1)
 
-.PHONY: help demo test slow stack packaging readers faults compressed dictionary versions ledger fuzz bench latency purge-bench jobs-bench scrape-bench door lint types compose schemas tables audit pin-images format build docs clean
+.PHONY: help demo test slow stack packaging readers pages faults compressed dictionary versions ledger fuzz bench latency purge-bench jobs-bench scrape-bench door lint types compose schemas tables audit pin-images format build docs clean
 
 help: ## List the commands.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,11 @@ packaging: $(VENV)/dev ## Run the tests of what is built and installed.
 readers: $(VENV)/readers ## Run the recipes of docs/reading-the-archive.md in the query engines, and LlamaIndex's own store.
 	@echo "== reading with the query engines and with LlamaIndex"
 	@$(BIN)/pytest tests/readers $(ARGS)
+
+# A browser is large, and only these tests need one.
+pages: $(VENV)/browser ## Open the pages of the console in a real Chromium; SCREENSHOTS=docs/images writes the pictures of the docs.
+	@echo "== opening the console in Chromium"
+	@$(BIN)/pytest $(if $(CI),--reruns 1) tests/browser $(if $(SCREENSHOTS),--screenshots $(SCREENSHOTS)) $(ARGS)
 
 # Workers that are killed and servers that are cut off need real processes, so these tests take minutes.
 faults: $(VENV)/dev ## Run the fault tests, which kill workers and cut servers off.
@@ -146,6 +151,11 @@ $(VENV)/dev: $(UV) uv.lock pyproject.toml
 	@echo "== installing what the tests need in $(VENV)"
 	@$(UV) sync --locked --inexact --all-extras
 	@touch $@ $(VENV)/demo
+
+$(VENV)/browser: $(VENV)/dev
+	@echo "== installing what drives the browser in $(VENV)"
+	@$(UV) sync --locked --inexact --all-extras --group browser
+	@touch $@
 
 $(VENV)/readers: $(VENV)/dev
 	@echo "== installing the query engines in $(VENV)"

@@ -271,8 +271,11 @@ FLOORS: dict[str, list[str]] = {
         "worker.quantities",
         "worker.logs",
         "worker.deployment",
+        "worker.retention",
+        "worker.erasure",
         "worker.monitoring",
         "worker.audit",
+        "worker.access",
         "worker.ops",
     ],
     "worker.tasks": [

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -16,7 +15,6 @@ from pathlib import Path
 from typing import Self
 
 import redis
-from fakeredis import TcpFakeServer
 from langchain_core.messages import BaseMessage, HumanMessage
 from rich.live import Live
 from rich.table import Table
@@ -24,10 +22,11 @@ from rich.table import Table
 from torpor import MemorystoreChatMessageHistory
 from torpor.history.protocol import PermanentError
 from torpor.worker.archive.contents import look
+from torpor.worker.cli import demo_processes
 from torpor.worker.cli.printing import progress, say, terminal
 from torpor.worker.deployment import identity
 from torpor.worker.deployment.services import Services, connect
-from torpor.worker.deployment.settings import Settings, environment, load_settings
+from torpor.worker.deployment.settings import load_settings
 from torpor.worker.ops import status
 from torpor.worker.transfer.json_lines import Conversation, read_conversations
 from torpor.worker.wake.restore import restore_session
@@ -91,10 +90,13 @@ class _Board:
         return self._left
 
 
-def run(conversations: Path | None, redis_url: str | None, archive_url: str | None, *, keep: bool) -> None:
+def run(
+    conversations: Path | None, redis_url: str | None, archive_url: str | None, *, keep: bool, console: bool
+) -> None:
     """Write conversations, wait until they are archived, and restore them; raises DemoFailed or ImportFailed.
 
-    `keep`: leave the folder with the transcripts and the worker's log.
+    `keep`: leave the folder with the transcripts and the worker's log. `console`: serve the pages meanwhile, and go on
+    until Ctrl-C.
     """
     with as_file(files(__package__) / "sample.jsonl") as sample:
         played = list(read_conversations(conversations or sample))
@@ -102,7 +104,7 @@ def run(conversations: Path | None, redis_url: str | None, archive_url: str | No
         raise DemoFailed(f"{conversations} has no conversations")
     # A SIGTERM ends the demo as Ctrl-C does, so that what it started ends with it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    with _folder(keep=keep) as folder, _redis(redis_url) as url:
+    with _folder(keep=keep) as folder, demo_processes.redis_server(redis_url) as url:
         namespace = folder.name
         settings = load_settings(
             {
@@ -127,7 +129,11 @@ def run(conversations: Path | None, redis_url: str | None, archive_url: str | No
         # The built-in server closes the connection after an error reply, such as NOSCRIPT.
         services.sessions.load_scripts()
         try:
-            _play(services, played, folder / "worker.log")
+            if console:
+                _show(services, played, folder / "worker.log")
+            else:
+                _play(services, played, folder / "worker.log")
+                say("\nSee it in a browser: torpor demo --console")
         finally:
             _remove_keys(services)
         _say_where(settings.archive_url, folder if archive_url is None else None, keep=keep)
@@ -154,13 +160,23 @@ def _folder(*, keep: bool) -> Iterator[Path]:
             shutil.rmtree(folder)
 
 
+def _show(services: Services, played: list[Conversation], log: Path) -> None:
+    """Serve the pages while the sessions fall asleep, wake up and fall asleep again, until Ctrl-C."""
+    with demo_processes.console(services.settings) as (address, pages):
+        say(f"See it in a browser: {address}\n")
+        _play(services, played, log)
+        say(f"\nThe sessions fall asleep again. Look at them, and end the demo with Ctrl-C: {address}")
+        with demo_processes.worker(services.settings, log.with_name("second-worker.log")):
+            pages.wait()
+
+
 def _play(services: Services, played: list[Conversation], log: Path) -> None:
     messages = sum(len(conversation.messages) for conversation in played)
     say(
         f"{len(played):,} conversations, {messages:,} messages. A session is due after {IDLE_SECONDS} s without "
         "activity;\na real Celery worker with beat sweeps every second. Starting it ..."
     )
-    with _worker(services.settings, log) as worker, _Board(len(played)) as board:
+    with demo_processes.worker(services.settings, log) as worker, _Board(len(played)) as board:
         for written, conversation in enumerate(played, start=1):
             _write(services, conversation)
             board.show(services, written)
@@ -231,46 +247,6 @@ def _history(services: Services, conversation: Conversation) -> MemorystoreChatM
         namespace=settings.namespace,
         shards=settings.shards,
     )
-
-
-@contextmanager
-def _redis(url: str | None) -> Iterator[str]:
-    """The URL of the given Redis, or of a built-in server that ends with the demo."""
-    if url:
-        yield url
-        return
-    server = TcpFakeServer(("127.0.0.1", 0), server_type="redis")
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, name="torpor-demo-redis", daemon=True)
-    thread.start()
-    try:
-        yield f"redis://127.0.0.1:{server.server_address[1]}/0"
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
-@contextmanager
-def _worker(settings: Settings, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A Celery worker with beat, in its own process that writes to `log`."""
-    options = ["--beat", "--schedule", str(log.parent / "beat"), "--concurrency", "2", "--loglevel", "INFO"]
-    quiet = ["--without-gossip", "--without-mingle"]
-    with log.open("wb") as output:
-        worker = subprocess.Popen(
-            [sys.executable, "-m", "torpor", "worker", *options, *quiet],
-            env=environment(settings),
-            stdout=output,
-            stderr=output,
-        )
-    try:
-        yield worker
-    finally:
-        worker.terminate()
-        try:
-            worker.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            worker.kill()
-            worker.wait()
 
 
 def _remove_keys(services: Services) -> None:

@@ -22,6 +22,9 @@ def demo(
     keep: Annotated[
         bool, typer.Option("--keep", help="Leave the temporary folder, with the transcripts and the worker's log.")
     ] = False,
+    console: Annotated[
+        bool, typer.Option("--console", help="Show the sessions in a browser meanwhile, and go on until Ctrl-C.")
+    ] = False,
 ) -> None:
     """Watch sessions go to sleep and wake up, on a built-in Redis and a local folder.
 
@@ -31,4 +34,4 @@ def demo(
         from torpor.worker.cli.demo import run
     except ImportError as exc:
         raise SettingsError(f"the demo needs more packages: pip install 'torpor[demo]' ({exc})") from exc
-    run(conversations, redis_url, archive_url, keep=keep)
+    run(conversations, redis_url, archive_url, keep=keep, console=console)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 
 import anyio
@@ -17,6 +18,7 @@ from starlette.routing import Mount, Route
 
 from torpor.worker.console import forms, static_files
 from torpor.worker.console.admission import Admission
+from torpor.worker.console.background import Background
 from torpor.worker.console.defence import Defence
 from torpor.worker.console.failures import HANDLERS, Failures
 from torpor.worker.console.pages import Page, all_pages
@@ -34,6 +36,7 @@ def application(services: Services, settings: ConsoleSettings, sign_in: SignIn) 
     """The console of a deployment, as an ASGI application."""
     guard = _Guard(services, settings, sign_in)
     app = Starlette(
+        lifespan=_lifespan,
         routes=[
             *(Route(page.path, guard.endpoint(page), methods=[page.method]) for page in all_pages()),
             *sign_in.routes,
@@ -49,6 +52,7 @@ def application(services: Services, settings: ConsoleSettings, sign_in: SignIn) 
     app.router.redirect_slashes = False
     app.state.signs_out = sign_in.signs_out
     app.state.origins = settings.origins
+    app.state.background = Background()
     return app
 
 
@@ -62,6 +66,12 @@ def _cookies(settings: ConsoleSettings) -> Middleware:
         same_site="lax",
         https_only=settings.is_encrypted,
     )
+
+
+@asynccontextmanager
+async def _lifespan(application: Starlette) -> AsyncIterator[None]:
+    yield
+    await run_in_threadpool(application.state.background.end)
 
 
 class _Guard:

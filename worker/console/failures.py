@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import secrets
-import traceback
-from pathlib import Path
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -14,6 +12,7 @@ from starlette.types import ASGIApp, ExceptionHandler, Message, Receive, Scope, 
 
 from torpor.history.protocol import InvalidArgument, SessionNotFound, TorporError, TransientError
 from torpor.worker.console.admission import Crowded
+from torpor.worker.console.error_places import place_of
 from torpor.worker.console.forms import Forged
 from torpor.worker.console.rendering import render
 from torpor.worker.errors import HoldNotFound, JobNotFound, OwnerNotFound, PurgeNotFound
@@ -52,18 +51,11 @@ class Failures:
             await self._app(scope, receive, noting)
         except Exception as error:
             number = secrets.token_hex(4)
-            log.error("request %s failed: %s", number, _place_of(error))
+            log.error("request %s failed: %s", number, place_of(error))
             if begun:
                 raise ConnectionAbortedError from None  # the reply is incomplete, and the text must not be logged
             response = render(Request(scope), "failed.html", status=500, number=number)
             await response(scope, receive, send)
-
-
-def _place_of(error: BaseException) -> str:
-    """The class of an error, and the lines on the way to it; its text could have words of people."""
-    frames = traceback.extract_tb(error.__traceback__)
-    places = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames[-8:]]
-    return f"{type(error).__name__} at {' > '.join(places)}"
 
 
 async def _known(request: Request, error: Exception) -> Response:

@@ -44,7 +44,7 @@ def server(app: ASGIApp) -> uvicorn.Server:
             http="h11",
             h11_max_incomplete_event_size=_MOST_HEADER_BYTES,
             ws="none",
-            lifespan="off",
+            lifespan="on",
             access_log=False,
             log_config=None,
             server_header=False,

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import redis
+import requests
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 
 from support.command import Torpor, names_of_commands
@@ -427,6 +428,26 @@ def test_a_demo_that_fails_or_is_stopped_leaves_nothing(torpor: Torpor, tmp_path
     for line in process.stdout:
         if line.startswith("written "):  # the worker runs
             break
+    process.terminate()
+    process.communicate(timeout=scaled(60))
+    assert (process.returncode, list(tmp_path.iterdir())) == (128 + signal.SIGTERM, [])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
+def test_the_console_of_the_demo_shows_its_sessions_until_the_demo_is_stopped(torpor: Torpor, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "torpor", "demo", "--console"],
+        env=os.environ | {"TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout
+    address = next(line for line in process.stdout if line.startswith("See it")).split()[-1]
+    with requests.Session() as browser:
+        assert "Live in Redis" in browser.get(address, timeout=scaled(30)).text
+        assert next(line for line in process.stdout if line.startswith("The sessions fall asleep again"))
+        assert browser.get(address.partition("/sign-in")[0], timeout=scaled(30)).ok
     process.terminate()
     process.communicate(timeout=scaled(60))
     assert (process.returncode, list(tmp_path.iterdir())) == (128 + signal.SIGTERM, [])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from support.console import Served, served_behind
+from support.guarded_console import Served, served_behind
 from support.iap import IdentityProxy
 from torpor.worker.deployment.services import Services
 
