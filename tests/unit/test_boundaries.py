@@ -268,9 +268,13 @@ FLOORS: dict[str, list[str]] = {
     "worker.console": [
         "worker.control_characters",
         "worker.quantities",
+        "worker.errors",
         "worker.deployment",
+        "worker.retention",
+        "worker.erasure",
         "worker.monitoring",
         "worker.audit",
+        "worker.access",
         "worker.ops",
     ],
     "worker.tasks": [

@@ -82,13 +82,17 @@ def read(archive: ArchiveStore, name: str, model: type[D], *, most: int = _MOST_
 
 def read_stored(archive: ArchiveStore, stored: StoredObject, model: type[D], *, most: int = _MOST_BYTES) -> D:
     """As `read`, of an object that was listed."""
+    return _parse(archive, stored.name, content(archive, stored, most=most), model)
+
+
+def content(archive: ArchiveStore, stored: StoredObject, *, most: int = _MOST_BYTES) -> bytes:
+    """The bytes of an object of one document; errors as `read`."""
     if stored.damage is not None:
         raise DocumentDamaged(stored.damage)
     if stored.size > most:
         raise DocumentDamaged(f"{archive.url}/{stored.name} is damaged: it has more than {most:,} bytes")
     with archive.open(stored) as body:
-        text = body.read(stored.size)
-    return _parse(archive, stored.name, text, model)
+        return body.read(stored.size)
 
 
 def put_lines(
@@ -103,18 +107,23 @@ def put_lines(
 
 def read_lines(archive: ArchiveStore, stored: StoredObject, model: type[D]) -> Iterator[D]:
     """The documents of an object of lines, as a stream; raises DocumentDamaged."""
+    for text in unpacked_lines(archive, stored):
+        for line in text.splitlines():
+            yield _parse(archive, stored.name, line, model)
+
+
+def unpacked_lines(archive: ArchiveStore, stored: StoredObject) -> Iterator[bytes]:
+    """The text of an object of lines, in pieces of whole lines; raises DocumentDamaged."""
     try:
         with archive.open(stored) as body:
-            yield from _documents(archive, stored.name, body, model)
+            yield from _pieces(archive, stored.name, body)
     except ArchiveCorrupt as exc:  # a link or a pipe in its place
         raise DocumentDamaged(str(exc)) from exc
 
 
-def _documents(archive: ArchiveStore, name: str, body: IO[bytes], model: type[D]) -> Iterator[D]:
+def _pieces(archive: ArchiveStore, name: str, body: IO[bytes]) -> Iterator[bytes]:
     try:  # inside, because a store takes BadGzipFile, an OSError, for one of its own
-        for text in pieces(body, _MOST_BYTES):
-            for line in text.splitlines():
-                yield _parse(archive, name, line, model)
+        yield from pieces(body, _MOST_BYTES)
     except (*NOT_GZIP, LineTooLong) as exc:  # type: ignore[misc] # isal declares its error as an instance
         raise DocumentDamaged(f"{archive.url}/{name} is damaged: {exc}") from exc
 

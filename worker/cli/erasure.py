@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from typing import Annotated
 
@@ -23,7 +22,6 @@ from torpor.worker.erasure.inventory import Tally
 from torpor.worker.erasure.order import Order, Scope, check_id
 from torpor.worker.erasure.receipt import PurgeState
 from torpor.worker.erasure.receipts import Standing
-from torpor.worker.erasure.survey import Surveyed
 from torpor.worker.errors import DocumentDamaged, PurgeNotFound
 from torpor.worker.transfer import adopt
 
@@ -253,25 +251,14 @@ def _list(services: Services, order: Order, *, as_json: bool) -> None:
 
 def _confirm(services: Services, order: Order, *, record_nothing_found: bool) -> None:
     """Ask, unless there is nothing to remove; raises SessionNotFound if that is not to be recorded either."""
-    total, kept = _count(purging.preview(services, order))
+    with printing.working("looking"):
+        total, kept = purging.sums(purging.preview(services, order))
     for why, count in kept.items():
         printing.warn(printing.one_line(f"{count:,} sessions are kept: {why}"))
     if total.sessions or kept:
         typer.confirm(f"Remove for good: {_text(total)}, {_place_text(services)}?", abort=True, err=True)
     elif not record_nothing_found:
         raise SessionNotFound("there is nothing to purge")
-
-
-def _count(surveyed: Iterator[Surveyed]) -> tuple[Tally, Counter[str]]:
-    """What would be removed, and how many sessions are kept for each reason."""
-    total, kept = Tally(), Counter[str]()
-    with printing.working("looking"):
-        for each in surveyed:
-            if each.kept:
-                kept[each.kept] += 1
-            else:
-                total += each.found.tally
-    return total, kept
 
 
 def _place(services: Services) -> dict[str, str | None]:

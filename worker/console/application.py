@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from starlette.applications import Starlette
@@ -18,6 +20,7 @@ from starlette.staticfiles import StaticFiles
 
 from torpor.history.protocol import InvalidArgument, SessionNotFound, TorporError, TransientError
 from torpor.worker.console import forms
+from torpor.worker.console.background import Background
 from torpor.worker.console.defence import Defence
 from torpor.worker.console.pages import Page, all_pages
 from torpor.worker.console.rendering import render
@@ -25,6 +28,7 @@ from torpor.worker.console.settings import ConsoleSettings
 from torpor.worker.console.sign_in import SignIn
 from torpor.worker.console.visit import Visit
 from torpor.worker.deployment.services import Services
+from torpor.worker.errors import HoldNotFound, JobNotFound, OwnerNotFound, PurgeNotFound
 
 log = logging.getLogger("torpor.console")
 
@@ -36,6 +40,10 @@ _MOST_FIELDS = 32
 _STATUSES: list[tuple[type[TorporError], int]] = [
     (InvalidArgument, 400),
     (SessionNotFound, 404),
+    (HoldNotFound, 404),
+    (JobNotFound, 404),
+    (OwnerNotFound, 404),
+    (PurgeNotFound, 404),
     (TransientError, 503),
     (TorporError, 409),
 ]
@@ -53,7 +61,8 @@ def application(services: Services, settings: ConsoleSettings, sign_in: SignIn) 
         same_site="lax",
         https_only=secure,
     )
-    return Starlette(
+    application = Starlette(
+        lifespan=_lifespan,
         routes=[
             *(_route(page, services, settings, sign_in) for page in all_pages()),
             *sign_in.routes,
@@ -62,6 +71,14 @@ def application(services: Services, settings: ConsoleSettings, sign_in: SignIn) 
         middleware=[Middleware(Defence, hosts=settings.hosts), cookies],
         exception_handlers={HTTPException: _http_error, TorporError: _error, forms.Forged: _forged},
     )
+    application.state.background = Background()
+    return application
+
+
+@asynccontextmanager
+async def _lifespan(application: Starlette) -> AsyncIterator[None]:
+    yield
+    await run_in_threadpool(application.state.background.end)
 
 
 def _route(page: Page, services: Services, settings: ConsoleSettings, sign_in: SignIn) -> Route:

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from torpor.worker import quantities
-from torpor.worker.console import forms
+from torpor.worker.console import forms, navigation
 from torpor.worker.control_characters import one_line, printable
 
 
@@ -46,9 +46,11 @@ def moment(at: datetime | None) -> str:
 def render(request: Request, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
     """A page. The template sees who is signed in (`person`; None if nobody is), and the token for its forms."""
     person = getattr(request.state, "person", None)
-    text = (
-        templates()
-        .get_template(template)
-        .render(person=person, path=request.url.path, csrf=forms.token(request), **values)
-    )
+    common = {
+        "person": person,
+        "groups": navigation.groups(person),
+        "path": request.url.path,
+        "csrf": forms.token(request),
+    }
+    text = templates().get_template(template).render(**common, **values)
     return HTMLResponse(text, status)

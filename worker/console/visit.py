@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlencode
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -13,10 +14,15 @@ from starlette.responses import RedirectResponse, Response
 from torpor.history.protocol import InvalidArgument
 from torpor.worker.audit.entry import Act, Subject
 from torpor.worker.audit.trail import Count, Who, recorded
+from torpor.worker.console.background import Background
 from torpor.worker.console.rendering import render
 from torpor.worker.console.roles import Person
 from torpor.worker.console.settings import ConsoleSettings
 from torpor.worker.deployment.services import Services
+
+# A cookie carries these to the next page, and has 4 KiB.
+_SAID, _WARNED = "said", "warned"
+_MOST_SAID, _MOST_WARNINGS = 400, 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +35,12 @@ class Visit:
     request: Request
     form: Mapping[str, str]
     warnings: list[str] = field(default_factory=list)
+
+    @property
+    def background(self) -> Background:
+        """What the process goes on with after the page was sent."""
+        background: Background = self.request.app.state.background
+        return background
 
     def given(self, name: str, default: str | None = None) -> str:
         """A value of the form, or of the query; raises InvalidArgument if it is missing and has no default."""
@@ -50,10 +62,28 @@ class Visit:
         who = Who(self.person.name, self.given("reason", "the console"))
         return recorded(self.services, act, subject, who, self.warnings.append)
 
-    def page(self, template: str, *, status: int = 200, **values: Any) -> Response:
-        """A page from a template."""
-        return render(self.request, template, status=status, warned=self.warnings, **values)
+    def reason(self) -> str:
+        """The reason of the form; raises InvalidArgument if nothing but blanks was given."""
+        reason = self.given("reason", "").strip()
+        if not reason:
+            raise InvalidArgument("the reason is missing: say why, without any text of a message")
+        return reason
 
-    def go_to(self, path: str) -> Response:
-        """Send the browser to a page, after an act."""
+    def path(self, path: str, **query: str) -> str:
+        """A path of the console with a query, as links have it."""
+        return f"{path}?{urlencode(query)}" if query else path
+
+    def page(self, template: str, *, status: int = 200, **values: Any) -> Response:
+        """A page from a template, with what was said on the way to it."""
+        # A part that htmx replaces shows nothing of it: the next whole page does.
+        session = {} if "hx-request" in self.request.headers else self.request.session
+        said, warned = session.pop(_SAID, []), [*session.pop(_WARNED, []), *self.warnings]
+        return render(self.request, template, status=status, said=said, warned=warned, visit=self, **values)
+
+    def go_to(self, path: str, said: str | None = None) -> Response:
+        """Send the browser to a page, after an act. That page shows what was `said`, and the warnings."""
+        if said is not None:
+            self.request.session[_SAID] = [said[:_MOST_SAID]]
+        if self.warnings:
+            self.request.session[_WARNED] = [text[:_MOST_SAID] for text in self.warnings[:_MOST_WARNINGS]]
         return RedirectResponse(path, status_code=303)

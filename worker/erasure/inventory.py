@@ -115,6 +115,11 @@ def read(services: Services, stored: StoredObject) -> Iterator[Found]:
         yield found
 
 
+def text(services: Services, stored: StoredObject) -> Iterator[bytes]:
+    """The text of an inventory, whose SHA-256 the receipt has, in pieces; raises DocumentDamaged."""
+    return documents.unpacked_lines(services.archive, stored)
+
+
 def tally_of(stored: StoredObject) -> Tally:
     """The counts of an inventory, from its metadata; raises DocumentDamaged."""
     try:

@@ -5,6 +5,7 @@ A purge of idle sessions that names no owner finds what it finds.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
 
 from torpor.history.protocol import SessionNotFound, TransientError
@@ -34,9 +35,9 @@ def check(services: Services, order: Order, *, record_nothing_found: bool = Fals
     """
     if _is_known(services, order):
         return
-    if unfinished := _unfinished(services, order.target):
+    for open_purge in unfinished(services, order.target):
         raise TransientError(
-            f"purge {unfinished} of the same target is not finished: torpor purge --resume {unfinished}"
+            f"purge {open_purge} of the same target is not finished: torpor purge --resume {open_purge}"
         )
     if record_nothing_found:
         return
@@ -55,11 +56,10 @@ def _is_known(services: Services, order: Order) -> bool:
     return any(adoption.owner == order.owner for adoption in services.sessions.adoptions())
 
 
-def _unfinished(services: Services, target: Target) -> str | None:
-    """A purge of the same session or owner that has no receipt yet."""
+def unfinished(services: Services, target: Target) -> Iterator[str]:
+    """The purges of the same session or owner that have no receipt yet."""
     for purge in orders.open_orders(services):
         with suppress(PurgeNotFound, DocumentDamaged):  # finished since, or of nobody knows whom: doctor names it
             other = orders.read(services, purge).target
             if (other.session, other.owner) == (target.session, target.owner):
-                return purge
-    return None
+                yield purge

@@ -6,6 +6,7 @@ The order stays in the archive until the receipt is there, so the next sweep car
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -44,10 +45,10 @@ def purge(services: Services, order: Order, progress: Callable[[Tally], None] = 
 def carry_out(services: Services, purge_id: str, progress: Callable[[Tally], None] = lambda _: None) -> Standing:
     """Carry an order out as far as is possible now, and return where it stands.
 
-    `progress` gets the counts of what was found up to now. Repeatable: a run continues one that was killed, and of two
-    runs at once one works. The state stays `running` while a worker may be uploading one of the sessions, because the
-    recheck must wait until that worker's lease has ended. An error is noted for `standing`, and the next sweep tries
-    again. Raises InvalidArgument and PurgeNotFound too.
+    `progress` gets the counts of what was found up to now, and may end the run by an exception. Repeatable: a run
+    continues one that was killed, and of two runs at once one works. The state stays `running` while a worker may be
+    uploading one of the sessions, because the recheck must wait until that worker's lease has ended. An error is noted
+    for `standing`, and the next sweep tries again. Raises InvalidArgument and PurgeNotFound too.
     """
     check_id(purge_id)
     with services.sessions.purging(purge_id, services.settings.lease) as lock:
@@ -69,13 +70,34 @@ def preview(services: Services, order: Order) -> Iterator[Surveyed]:
 
     Keeps all session ids in memory, because the targets name a session that is in Redis and in the archive twice.
     """
-    seen: set[str] = set()
+    return look_at(services, order, _unique(targets(services, order)))
+
+
+def look_at(services: Services, order: Order, session_ids: Iterable[str]) -> Iterator[Surveyed]:
+    """As `preview`, of these sessions alone, which may be a part of those that a purge would find."""
     with ThreadPoolExecutor(services.settings.concurrency) as pool:
         removal = Removal(services, order, pool)
-        for batch in batches.of(targets(services, order), _BATCH):
-            fresh = [session for session in batch if session not in seen]
-            seen.update(batch)
-            yield from (each for each in removal.survey(fresh) if each.found)
+        for batch in batches.of(session_ids, _BATCH):
+            yield from (each for each in removal.survey(batch) if each.found)
+
+
+def sums(surveyed: Iterable[Surveyed]) -> tuple[Tally, Counter[str]]:
+    """What would be removed, and how many sessions are kept for each reason."""
+    total, kept = Tally(), Counter[str]()
+    for each in surveyed:
+        if each.kept:
+            kept[each.kept] += 1
+        else:
+            total += each.found.tally
+    return total, kept
+
+
+def _unique(session_ids: Iterable[str]) -> Iterator[str]:
+    seen: set[str] = set()
+    for session_id in session_ids:
+        if session_id not in seen:
+            seen.add(session_id)
+            yield session_id
 
 
 @dataclass
@@ -178,6 +200,7 @@ class _Run:
                 for founds in batches.of(inventory.read(self.services, stored), _BATCH):
                     recheck.look_at(founds)
                     self._extend_lock()
+                    self.progress(self.found)
             if not recheck.back or recheck.waits_until:
                 return recheck
         raise TransientError(f"purge {self.order.id}: its sessions keep coming back; the next sweep tries again")

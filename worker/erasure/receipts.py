@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from heapq import nlargest
 from typing import TypeVar
 
 from torpor.worker.archive import documents, names
@@ -93,10 +94,27 @@ def finished(services: Services) -> Iterator[str]:
             yield purge
 
 
+def latest(services: Services, most: int, *, before: str | None = None) -> list[str]:
+    """The last purges that have a receipt, newest first, of those that come `before` another one.
+
+    Holds `most` ids, and reads the names of all.
+    """
+    return nlargest(most, (each for each in finished(services) if before is None or each < before))
+
+
 def read(services: Services, purge: str) -> Receipt:
     """The receipt of a purge; raises PurgeNotFound and DocumentDamaged."""
     with orders.of_purges():
         return orders.ORDERS.finished(services.archive, purge, Receipt)
+
+
+def content(services: Services, purge: str) -> bytes:
+    """The receipt of a purge as the archive has it; raises PurgeNotFound and DocumentDamaged."""
+    name = names.PURGES.result(check_id(purge))
+    for stored in services.archive.list(name):
+        if stored.name == name:
+            return documents.content(services.archive, stored)
+    raise PurgeNotFound(f"there is no receipt of purge {purge!r}")
 
 
 def write(services: Services, order: Order, removed: Tally, kept: Remainder) -> None:

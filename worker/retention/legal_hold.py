@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 
-from torpor.history.protocol import ANY_OWNER, HoldOutcome, HoldRecords, SessionInfo, SessionPurged
+from torpor.history.protocol import ANY_OWNER, HoldOutcome, HoldRecords, LegalHold, SessionInfo, SessionPurged
 from torpor.worker.archive import contents
 from torpor.worker.archive.stores import StoredObject
 from torpor.worker.deployment import catalog
@@ -114,6 +114,12 @@ def records_of(services: Services, session_id: str, owners: Iterable[str]) -> Ho
     """What Redis knows of the legal holds of a session, its own and those of these owners."""
     [records] = services.sessions.hold_records([(session_id, sorted(owners))])
     return records
+
+
+def of_owner(services: Services, owner: str) -> LegalHold | None:
+    """The legal hold of an owner. Each shard has it, so any session asks for it."""
+    [records] = services.sessions.hold_records([("any", [owner])])
+    return records.owners[owner].hold
 
 
 def described(services: Services, session: SessionInfo, metadata: Mapping[str, str]) -> dict[str, str]:

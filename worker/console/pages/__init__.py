@@ -28,9 +28,21 @@ class Page:
 
 def all_pages() -> Sequence[Page]:
     """Every page."""
-    from torpor.worker.console.pages import overview
+    from torpor.worker.console.pages import erase, holds, overview, person, purges
 
     return (
         Page("/", overview.show, Permission.VIEW),
         Page("/samples", overview.samples, Permission.VIEW),
+        Page("/person", person.show, Permission.VIEW),
+        Page("/holds", holds.every, Permission.VIEW),
+        Page("/hold", holds.one, Permission.VIEW),
+        Page("/hold/set", holds.put, Permission.HOLD, acts=True),
+        Page("/hold/release", holds.release, Permission.HOLD, acts=True),
+        Page("/erase", erase.show, Permission.ERASE),
+        Page("/erase/order", erase.place, Permission.ERASE, acts=True),
+        Page("/purges", purges.every, Permission.VIEW),
+        Page("/purge", purges.one, Permission.VIEW),
+        Page("/purge/receipt", purges.download_receipt, Permission.VIEW),
+        Page("/purge/inventory", purges.download_inventory, Permission.VIEW),
+        Page("/purge/resume", purges.resume, Permission.ERASE, acts=True),
     )

@@ -1,0 +1,183 @@
+"""The page of a person: sessions awake and asleep, counts, legal holds, purges, and the forms of a role."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from urllib.parse import quote
+
+import pytest
+
+from support.consoles import OFFICER, OPERATOR, VIEWER, Console, form, forms, served
+from support.purging import A, say, sleep
+from torpor.worker.audit import reading
+from torpor.worker.deployment.services import Services
+from torpor.worker.errors import DocumentDamaged
+from torpor.worker.retention import legal_hold
+
+pytestmark = pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
+
+MARKUP = "<script>alert('1')</script>"
+
+
+@pytest.fixture
+def console(services: Services) -> Iterator[Console]:
+    with served(services) as running:
+        yield running
+
+
+def damaged(error: DocumentDamaged) -> None:
+    raise error
+
+
+def figures(text: str) -> dict[str, str]:
+    return dict(re.findall(r"<div><dt>(.*?)</dt><dd>(.*?)</dd></div>", text))
+
+
+def test_a_person_is_found_by_name_and_has_the_sessions_awake_and_asleep(services: Services, console: Console) -> None:
+    sleep(services, "asleep", A, A)
+    say(services, "awake", A)
+    say(services, "bob's", A, owner="bob")
+    viewer = console.visitor(VIEWER)
+    assert form(viewer.get("/person"), "/person").method == "get"
+    page = viewer.get("/person", owner="ann").text
+    assert figures(page) == {"Sessions": "2", "In Redis": "1", "Only in the archive": "1"}
+    assert '<a href="/session?id=asleep">asleep</a>' in page
+    assert re.search(r"awake</a></th>\s*<td>Redis</td>", page)
+    assert re.search(r"asleep</a></th>\s*<td>archive only</td>\s*<td>asleep</td><td>chat</td>", page)
+    assert "bob" not in page
+
+
+def test_an_unknown_person_is_said_to_be_unknown(console: Console) -> None:
+    page = console.visitor(VIEWER).get("/person", owner="anne")
+    assert "No session of this owner is known" in page.text
+
+
+@pytest.mark.parametrize("owner", ["", "a" * 2_000], ids=["none", "too long"])
+def test_a_name_that_can_be_nobodys_is_refused(console: Console, owner: str) -> None:
+    viewer = console.visitor(VIEWER)
+    if not owner:
+        assert forms(viewer.get("/person", owner=owner))
+        return
+    assert "owner" in viewer.get("/person", owner=owner, status=400).text
+
+
+def test_many_sessions_come_by_pages_each_once(services: Services, console: Console) -> None:
+    for number in range(120):
+        say(services, f"s{number:03d}", A)
+    viewer = console.visitor(VIEWER)
+    seen: list[str] = []
+    page = viewer.get("/person", owner="ann").text
+    while True:
+        seen += re.findall(r'/session\?id=(s\d+)"', page)
+        following = re.search(r'<a href="([^"]+)" rel="next"', page)
+        if not following:
+            break
+        page = viewer.get(following[1].replace("&amp;", "&")).text
+    assert seen == [f"s{number:03d}" for number in range(120)]
+
+
+@pytest.mark.parametrize("cursor", ["nonsense", "awake.czE=", "owned.////"])
+def test_a_wrong_cursor_is_refused(console: Console, cursor: str) -> None:
+    assert "cursor" in console.visitor(VIEWER).get("/person", owner="ann", cursor=cursor, status=400).text
+
+
+def test_stored_markup_stays_text(services: Services, console: Console) -> None:
+    say(services, f"s{MARKUP}", A, owner=MARKUP)
+    legal_hold.hold_owner(services, MARKUP, MARKUP, by=MARKUP)
+    legal_hold.hold_session(services, f"s{MARKUP}", MARKUP, MARKUP)
+    officer = console.visitor(OFFICER)
+    owner, session = quote(MARKUP), quote(f"s{MARKUP}")
+    paths = [f"/person?owner={owner}", f"/hold?session={session}", "/holds"]
+    for path in [*paths, f"/erase?owner={owner}", f"/erase?session={session}"]:
+        page = officer.get(path).text
+        assert "<script>alert" not in page
+        assert "&lt;script&gt;alert" in page
+
+
+def test_an_id_with_control_characters_is_reached_by_its_link(services: Services, console: Console) -> None:
+    owner, session = "an\x1bn\n\u202e", "s\t\x1b[2J&=?#%"
+    say(services, session, A, owner=owner)
+    officer = console.visitor(OFFICER)
+    page = officer.get("/person", owner=owner)
+    assert not set(page.text) & set("\x1b\u202e")
+    held = officer.submit(page, "/hold/set", reason="case 12")
+    assert "The legal hold is set." in held.text
+    assert [(each.id, each.reason, each.by) for each in services.sessions.standing_holds()] == [
+        (owner, "case 12", OFFICER)
+    ]
+    assert "<strong>stays:</strong> legal hold: case 12" in officer.get("/erase", session=session).text
+
+
+def test_a_hold_is_set_shown_and_released_with_who_and_why_in_the_audit_trail(
+    services: Services, console: Console
+) -> None:
+    sleep(services, "s", A)
+    officer = console.visitor(OFFICER)
+    page = officer.submit(officer.get("/person", owner="ann"), "/hold/set", reason="case 12/2026")
+    assert "<strong>Held</strong>" in page.text
+    assert ": case 12/2026." in page.text
+    assert all(stored.held for stored in services.archive.list("v1/") if stored.name.endswith(".jsonl.gz"))
+    listed = officer.get("/holds").text
+    assert f"<td>{OFFICER}</td>\n    <td>case 12/2026</td>" in listed
+    assert '<a href="/person?owner=ann">ann</a>' in listed
+    page = officer.submit(officer.get("/hold", owner="ann"), "/hold/release", reason="case closed")
+    assert "The legal hold is released." in page.text
+    assert "The legal hold is released." not in officer.get("/person", owner="ann").text
+    assert legal_hold.of_owner(services, "ann") is None
+    trail = [(each.begun.act, each.begun.by, each.begun.reason) for each in reading.entries(services, damaged)]
+    assert trail == [("hold", OFFICER, "case 12/2026"), ("unhold", OFFICER, "case closed")]
+
+
+def test_a_hold_of_a_session_is_shown_beside_it(services: Services, console: Console) -> None:
+    say(services, "s", A)
+    officer = console.visitor(OFFICER)
+    page = officer.submit(officer.get("/hold", session="s"), "/hold/set", reason="case 7")
+    assert "<strong>Held</strong>" in page.text
+    assert "case 7" in officer.get("/person", owner="ann").text
+    assert "There is no legal hold of this owner." in officer.get("/person", owner="ann").text
+
+
+def test_a_hold_that_somebody_else_has_released_meanwhile_says_so(services: Services, console: Console) -> None:
+    say(services, "s", A)
+    legal_hold.hold_owner(services, "ann", "case 1")
+    officer = console.visitor(OFFICER)
+    page = officer.get("/hold", owner="ann")
+    officer.submit(page, "/hold/release", reason="done")
+    assert "somebody else" in officer.submit(page, "/hold/release", reason="done", status=404).text
+
+
+@pytest.mark.parametrize("reason", ["", "  "])
+def test_a_hold_needs_a_reason(services: Services, console: Console, reason: str) -> None:
+    officer = console.visitor(OFFICER)
+    page = officer.get("/person", owner="ann")
+    assert "reason is missing" in officer.submit(page, "/hold/set", reason=reason, status=400).text
+    assert not list(services.sessions.standing_holds())
+
+
+@pytest.mark.parametrize("name", [VIEWER, OPERATOR])
+def test_who_may_not_hold_or_erase_sees_no_form_for_it_and_is_refused(
+    services: Services, console: Console, name: str
+) -> None:
+    say(services, "s", A)
+    visitor, officer = console.visitor(name), console.visitor(OFFICER)
+    page = visitor.get("/person", owner="ann")
+    assert not forms(page)
+    assert "/erase" not in page.text
+    visitor.get("/erase", owner="ann", status=403)
+    filled = form(officer.get("/person", owner="ann"), "/hold/set")
+    filled.fields["csrf"] = form(visitor.get("/person"), "/person").fields.get("csrf", "")
+    visitor.send(filled, reason="x", status=403)
+    assert not list(services.sessions.standing_holds())
+
+
+def test_holds_come_by_pages(services: Services, console: Console) -> None:
+    for number in range(60):
+        legal_hold.hold_owner(services, f"owner {number:02d}", "case 1")
+    viewer = console.visitor(VIEWER)
+    first = viewer.get("/holds").text
+    following = re.search(r'<a href="([^"]+)" rel="next"', first)
+    assert following
+    second = viewer.get(following[1].replace("&amp;", "&")).text
+    shown = [re.findall(r'<a href="/person\?owner=owner%20(\d\d)"', page) for page in (first, second)]
+    assert shown == [[f"{number:02d}" for number in range(50)], [f"{number:02d}" for number in range(50, 60)]]
