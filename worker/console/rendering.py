@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from torpor.worker import quantities
-from torpor.worker.console import forms, navigation
+from torpor.worker.console import forms, navigation, static_files
 from torpor.worker.control_characters import one_line, printable
 
 # Values are escaped, so no value has it.
@@ -31,6 +31,7 @@ def templates() -> Environment:
         lstrip_blocks=True,
         finalize=lambda value: printable(value) if type(value) is str else value,
     )
+    environment.globals["static"] = static_files.address
     environment.filters |= {
         "count": lambda value: f"{value:,}",
         "one_line": one_line,
@@ -76,4 +77,5 @@ def _seen(request: Request) -> dict[str, Any]:
         "groups": navigation.groups(person),
         "path": request.url.path,
         "csrf": forms.token(request),
+        "signs_out": request.app.state.signs_out,
     }
