@@ -12,16 +12,18 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from torpor.history.protocol import TransientError
+from torpor.worker.console.admission import Crowded
 
-# Each search keeps a thread busy, and its rate is for itself.
-MOST = 4
+# So many searches of one person run at a time, and so many of all: each keeps a thread busy, and a rate of its own.
+OF_ONE = 4
+OF_ALL = 8
 
 
 @dataclass(eq=False, slots=True)
 class Running:
-    """A search that runs. Only who has its page knows its id."""
+    """A search that runs, and whose it is. Only who has its page knows its id."""
 
+    person: str
     id: str = field(default_factory=lambda: secrets.token_urlsafe(16))
     stopped: threading.Event = field(default_factory=threading.Event)
 
@@ -29,21 +31,20 @@ class Running:
 class Searches:
     """The searches of this process."""
 
-    def __init__(self, most: int = MOST) -> None:
-        """`most`: so many run at a time."""
-        self._most = most
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._running: dict[str, Running] = {}
 
     def __len__(self) -> int:
         return len(self._running)
 
-    def begin(self) -> Running:
-        """A new search; raises TransientError if too many run. `end` comes next, whatever happens."""
+    def begin(self, person: str) -> Running:
+        """A new search; raises Crowded if too many run. `end` comes next, whatever happens."""
         with self._lock:
-            if len(self._running) >= self._most:
-                raise TransientError(f"{self._most} searches run already; wait for one to end, or stop one")
-            running = Running()
+            own = sum(each.person == person for each in self._running.values())
+            if own >= OF_ONE or len(self._running) >= OF_ALL:
+                raise Crowded
+            running = Running(person)
             self._running[running.id] = running
             return running
 
@@ -52,7 +53,7 @@ class Searches:
         self._running.pop(running.id, None)
 
     def stop(self, search: str) -> bool:
-        """Have a search end with the page that it looks at; False if no such search runs in this process."""
+        """Have a search end soon; False if no such search runs in this process."""
         running = self._running.get(search)
         if running:
             running.stopped.set()

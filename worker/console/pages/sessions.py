@@ -122,7 +122,7 @@ def show(visit: Visit) -> Response:
     search = _search(visit, given)
     cursor = visit.given("cursor", "")
     after = Cursor.parse(cursor) if cursor else None
-    running = SEARCHES.begin()
+    running = SEARCHES.begin(visit.person.name)
     try:
         found = Found(visit, search, after, running)
         parts = render_in_parts(visit.request, "sessions.html", **_values(given, found), running=running)

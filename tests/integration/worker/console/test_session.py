@@ -1,4 +1,4 @@
-"""The console's page of a session, and `torpor sessions --id`: facts, life and objects, awake and asleep."""
+"""The console's page of a session, awake and asleep: facts, life and objects."""
 
 from __future__ import annotations
 
@@ -9,15 +9,10 @@ import pytest
 import redis
 
 from support.cli_sessions import say, sleep
-from support.command import Torpor
 from support.pages_read import Browser, browser
 from torpor.history.protocol import ANY_OWNER, Lease, PurgeTarget, SessionStore
-from torpor.worker.access.happenings import Step
-from torpor.worker.access.life import Life, life
 from torpor.worker.deployment.services import Services
 from torpor.worker.retention import legal_hold
-from torpor.worker.sleep.attempt import archive_session
-from torpor.worker.wake.restore import restore_session
 
 pytestmark = pytest.mark.slow
 
@@ -26,36 +21,6 @@ pytestmark = pytest.mark.slow
 def console(services: Services) -> Iterator[Browser]:
     with browser(services) as opened:
         yield opened
-
-
-def steps(seen: Life) -> list[tuple[Step, int | None]]:
-    return [(each.step, each.messages) for each in seen.happenings]
-
-
-def test_the_life_of_a_session_is_told_by_metadata_objects_and_events(client: redis.Redis, services: Services) -> None:
-    sleep(client, services, "s", "one", "two")
-    restore_session(services, "s")
-    say(client, "s", "three")
-    archive_session(services, "s")
-    seen = life(services, "s")
-    assert (seen.state, seen.kind, seen.owner, seen.messages, seen.archived) == ("asleep", "chat", "ann", 0, 3)
-    assert [each.at for each in seen.happenings] == sorted(each.at for each in seen.happenings)
-    told = steps(seen)
-    assert told[0] == (Step.CREATED, None)
-    assert [each for each in told if each[0] is Step.SEGMENT] == [(Step.SEGMENT, 2), (Step.SEGMENT, 1)]
-    # The clock of a store and that of Redis need not agree to the second.
-    assert [each for each in told if each[0] in (Step.ASLEEP, Step.WOKEN)] == [
-        (Step.ASLEEP, 2),
-        (Step.WOKEN, 2),
-        (Step.ASLEEP, 3),
-    ]
-    assert [(each.what, each.messages) for each in seen.objects] == [
-        ("owner marker", None),
-        ("owner marker", None),
-        ("segment", 2),
-        ("segment", 1),
-    ]
-    assert seen.archived_bytes == sum(each.size for each in seen.objects)
 
 
 def test_the_page_of_a_sleeping_session_shows_what_the_archive_has(
@@ -100,11 +65,6 @@ def test_a_hold_is_shown_with_its_reason_and_who_has_set_it_awake_and_asleep(
         assert "Legal hold of the session case 12/2026" in page.text
         assert "by counsel@example.com" in page.text
         assert "Legal hold of the owner case 13/2026" in page.text
-        held = [each for each in life(services, name).happenings if each.step is Step.HELD]
-        assert [each.detail for each in held] == [
-            "by its own hold: case 12/2026",
-            "by the hold of owner ann: case 13/2026",
-        ]
 
 
 def test_a_session_in_quarantine_shows_its_error_and_a_tombstone_its_purge(
@@ -133,23 +93,8 @@ def test_two_owners_of_an_id_are_shown(client: redis.Redis, services: Services, 
     assert "Owner ann" in page.text
 
 
-def test_a_session_that_nobody_has_is_not_found(services: Services, console: Browser, torpor: Torpor) -> None:
+def test_a_session_that_nobody_has_is_not_found(console: Browser) -> None:
     page = console.get("/session", id="nobody")
     assert (page.status, "neither in Redis nor in the archive" in page.text) == (404, True)
     assert console.get("/session", id="").status == 400
     assert console.get("/session").status == 400
-    done = torpor("sessions", "--id", "nobody")
-    assert (done.code, "neither in Redis nor in the archive" in done.err) == (3, True)
-
-
-def test_the_command_tells_the_same(client: redis.Redis, services: Services, torpor: Torpor) -> None:
-    sleep(client, services, "s", "one", "two")
-    legal_hold.hold_session(services, "s", "case 12/2026", "counsel")
-    told = torpor("sessions", "--id", "s", "--json").json
-    assert (told["session_id"], told["owner"], told["archived"]) == ("s", "ann", 2)
-    assert told["happenings"][0]["step"] == "created"
-    assert told["holds"][0]["reason"] == "case 12/2026"
-    shown = torpor("sessions", "--id", "s")
-    assert shown.code == 0
-    assert all(word in shown.said for word in ("case 12/2026", "by counsel", "fell asleep", "segment written"))
-    assert torpor("sessions", "--id", "s", "--owner", "ann").code == 2
