@@ -1,4 +1,4 @@
-"""The command with armed failpoints; see armed_worker.py. With tests/ on PYTHONPATH: `python -m support.armed_console`."""
+"""The command with armed failpoints; see armed_worker.py. With tests/ on PYTHONPATH: `-m support.armed_console`."""
 
 from __future__ import annotations
 

@@ -21,6 +21,7 @@ from starlette.staticfiles import StaticFiles
 from torpor.history.protocol import InvalidArgument, SessionNotFound, TorporError, TransientError
 from torpor.worker.console import forms
 from torpor.worker.console.background import Background
+from torpor.worker.console.copies import Copies
 from torpor.worker.console.defence import Defence
 from torpor.worker.console.pages import Page, all_pages
 from torpor.worker.console.rendering import render
@@ -72,6 +73,7 @@ def application(services: Services, settings: ConsoleSettings, sign_in: SignIn) 
         exception_handlers={HTTPException: _http_error, TorporError: _error, forms.Forged: _forged},
     )
     application.state.background = Background()
+    application.state.copies = Copies(application.state.background)
     return application
 
 
@@ -79,6 +81,7 @@ def application(services: Services, settings: ConsoleSettings, sign_in: SignIn) 
 async def _lifespan(application: Starlette) -> AsyncIterator[None]:
     yield
     await run_in_threadpool(application.state.background.end)
+    application.state.copies.close()
 
 
 def _route(page: Page, services: Services, settings: ConsoleSettings, sign_in: SignIn) -> Route:
