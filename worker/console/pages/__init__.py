@@ -13,12 +13,16 @@ from torpor.worker.console.visit import Visit
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page, which changes nothing, or with `acts` a form, which comes by POST."""
+    """A page, which changes nothing, or with `acts` a form, which comes by POST.
+
+    A page that `walks` looks at many sessions; each person may have few of these at a time (`admission.py`).
+    """
 
     path: str
     answer: Callable[[Visit], Response]
     permission: Permission
     acts: bool = False
+    walks: bool = False
 
     @property
     def method(self) -> str:
@@ -42,7 +46,7 @@ def all_pages() -> Sequence[Page]:
         Page("/copy/begin", copying.begin, Permission.ERASE, acts=True),
         Page("/copy/file", copying.download, Permission.ERASE),
         Page("/copy/delete", copying.delete, Permission.ERASE, acts=True),
-        Page("/erase", erase.show, Permission.ERASE),
+        Page("/erase", erase.show, Permission.ERASE, walks=True),
         Page("/erase/order", erase.place, Permission.ERASE, acts=True),
         Page("/purges", purges.every, Permission.VIEW),
         Page("/purge", purges.one, Permission.VIEW),

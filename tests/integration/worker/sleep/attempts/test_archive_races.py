@@ -23,6 +23,8 @@ from torpor.worker.sleep.outcome import AttemptResult, Outcome
 from torpor.worker.wake.read import read_transcript
 from torpor.worker.wake.restore import restore_session
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("archive_url", "state"),

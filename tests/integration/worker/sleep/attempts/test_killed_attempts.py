@@ -28,6 +28,8 @@ from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain
 from torpor.worker.sleep.outcome import Outcome
 
+pytestmark = pytest.mark.slow
+
 
 class Killed(BaseException):
     """Ends the process here."""
