@@ -64,10 +64,11 @@ class Visit:
         sessions: Sequence[str] = (),
         owner: str | None = None,
         purge: str | None = None,
+        reason: str | None = None,
     ) -> AbstractContextManager[Count]:
-        """Record in the audit trail what the body does, by this person, for the reason of the form."""
+        """Record in the audit trail what the body does, by this person, for this reason, else that of the form."""
         subject = Subject(sessions=list(sessions), owner=owner, purge=purge)
-        who = Who(self.person.name, self.given("reason", "the console"))
+        who = Who(self.person.name, reason or self.given("reason", "the console"))
         return recorded(self.services, act, subject, who, self.warnings.append)
 
     def reason(self) -> str:

@@ -32,13 +32,25 @@ class Page:
 
 def all_pages() -> Sequence[Page]:
     """Every page."""
-    from torpor.worker.console.pages import copying, erase, holds, overview, person, purges, session, sessions
+    from torpor.worker.console.pages import (
+        copying,
+        erase,
+        holds,
+        overview,
+        person,
+        purges,
+        session,
+        sessions,
+        transcript,
+    )
 
     return (
         Page("/", overview.show, Permission.VIEW),
         Page("/samples", overview.samples, Permission.VIEW),
         Page("/sessions", sessions.show, Permission.VIEW),
         Page("/session", session.show, Permission.VIEW),
+        Page("/session/transcript", transcript.show, Permission.READ),
+        Page("/session/transcript/reason", transcript.why, Permission.READ, acts=True),
         Page("/sessions/stop", sessions.stop, Permission.VIEW, acts=True),
         Page("/person", person.show, Permission.VIEW),
         Page("/holds", holds.every, Permission.VIEW),
