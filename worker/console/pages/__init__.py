@@ -40,6 +40,7 @@ def all_pages() -> Sequence[Page]:
         person,
         purges,
         session,
+        session_acts,
         sessions,
         transcript,
     )
@@ -51,6 +52,9 @@ def all_pages() -> Sequence[Page]:
         Page("/session", session.show, Permission.VIEW),
         Page("/session/transcript", transcript.show, Permission.READ),
         Page("/session/transcript/reason", transcript.why, Permission.READ, acts=True),
+        Page("/session/sleep", session_acts.sleep, Permission.REPAIR, acts=True),
+        Page("/session/wake", session_acts.wake, Permission.REPAIR, acts=True),
+        Page("/session/requeue", session_acts.requeue, Permission.REPAIR, acts=True),
         Page("/sessions/stop", sessions.stop, Permission.VIEW, acts=True),
         Page("/person", person.show, Permission.VIEW),
         Page("/holds", holds.every, Permission.VIEW),
