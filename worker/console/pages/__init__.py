@@ -33,6 +33,7 @@ def all_pages() -> Sequence[Page]:
     return (
         Page("/", overview.show, Permission.VIEW),
         Page("/samples", overview.samples, Permission.VIEW),
+        Page("/figures", overview.figures, Permission.VIEW),
         Page("/person", person.show, Permission.VIEW),
         Page("/holds", holds.every, Permission.VIEW),
         Page("/hold", holds.one, Permission.VIEW),
