@@ -90,18 +90,30 @@ def instruments_table() -> str:
 
 def settings_table() -> str:
     """Every setting, its default and its description, as the settings class has them."""
-    from pydantic import SecretStr
-
     from torpor.worker.deployment.settings import PREFIX, Settings
 
+    return _settings_of(Settings, PREFIX)
+
+
+def console_settings_table() -> str:
+    """Every setting of the web console."""
+    from torpor.worker.console.settings import ConsoleSettings
+    from torpor.worker.deployment.settings import CONSOLE_PREFIX
+
+    return _settings_of(ConsoleSettings, CONSOLE_PREFIX)
+
+
+def _settings_of(settings: Any, prefix: str) -> str:
+    from pydantic import SecretStr
+
     rows = ["| variable | default | meaning |", "| --- | --- | --- |"]
-    for name, field in Settings.model_fields.items():
+    for name, field in settings.model_fields.items():
         default = "required"
         if not field.is_required():
             value = field.get_default()
             value = value.get_secret_value() if isinstance(value, SecretStr) else value
-            default = "" if value is None else f"`{value}`"
-        rows.append(f"| `{PREFIX}{name.upper()}` | {default} | {field.description} |")
+            default = "" if value is None or value == frozenset() else f"`{value}`"
+        rows.append(f"| `{prefix}{name.upper()}` | {default} | {field.description} |")
     return "\n".join(rows) + "\n"
 
 
@@ -158,6 +170,7 @@ def formats_table() -> str:
 
 GENERATED: dict[str, Callable[[], str]] = {
     "settings": settings_table,
+    "console settings": console_settings_table,
     "metrics": metrics_table,
     "instruments": instruments_table,
     "formats": formats_table,
@@ -168,6 +181,7 @@ GENERATED: dict[str, Callable[[], str]] = {
 # The pages that the repository shows with their tables: generated part -> page.
 WRITTEN = {
     "settings": "reference/settings.md",
+    "console settings": "reference/settings.md",
     "metrics": "metrics.md",
     "instruments": "metrics.md",
     "formats": "migrating.md",

@@ -59,7 +59,7 @@ OF_REDIS = ["sessions", "events", "quarantine", "holds", "requeue --all", "statu
 TELLING = ["status"]
 # Not doors: the identity itself, a deployment of its own, processes that the tests below start, one that counts, and
 # two that open neither side.
-APART = {"deployment", "demo", "worker", "beat", "serve-metrics", "sql", "scripts"}
+APART = {"deployment", "demo", "worker", "beat", "serve-metrics", "console", "sql", "scripts"}
 
 
 @pytest.fixture

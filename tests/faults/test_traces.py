@@ -128,8 +128,9 @@ COMMANDS: dict[str, tuple[set[str], list[list[str]]]] = {
     ),
 }
 FILES = {"{good}", "{bad}", "{other}", "{file}", "{folder}", "{out}"}
-# These become other processes, which the test starts; the demo has a deployment of its own, and scripts none.
-APART = {"demo", "worker", "beat", "serve-metrics", "scripts"}
+# These become other processes, which the test starts, or for the console tests/integration/worker/console; the demo has
+# a deployment of its own, and scripts none.
+APART = {"demo", "worker", "beat", "serve-metrics", "console", "scripts"}
 
 # Tasks whose end Celery does not log, or not if they find nothing to do.
 UNLOGGED = {"torpor.sweep", "torpor.drain", "torpor.sweep_purges", "torpor.sweep_jobs", "torpor.expire"}

@@ -14,7 +14,18 @@ from types import ModuleType
 
 from celery._state import _get_active_apps
 
-OF_OTHER_EXTRAS = {"agents", "langgraph", "pyarrow"}
+OF_OTHER_EXTRAS = {
+    "agents",
+    "authlib",
+    "httpx",
+    "jinja2",
+    "joserfc",
+    "langgraph",
+    "limits",
+    "pyarrow",
+    "starlette",
+    "uvicorn",
+}
 
 for name in sys.argv[1:]:
     package = importlib.import_module(name)

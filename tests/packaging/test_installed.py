@@ -106,6 +106,15 @@ def test_a_base_install_says_how_to_install_the_command(base: Environment, users
         assert "No module named" not in done.stderr
 
 
+def test_a_worker_s_install_says_how_to_install_the_console(
+    installed: Environment, users: Path, settings: dict[str, str]
+) -> None:
+    done = installed.run("torpor", "console", cwd=users, **settings)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "pip install 'torpor[console]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_name_that_needs_an_extra_says_which_one(base: Environment, users: Path) -> None:
     done = base.run("python", "-c", "from torpor import SessionArchive", cwd=users)
     assert "ImportError: SessionArchive needs pip install 'torpor[archive]'" in done.stderr

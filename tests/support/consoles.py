@@ -36,6 +36,7 @@ class Named:
     """Signs in whoever the request names: who somebody is, is for the tests of signing in."""
 
     routes: Sequence[Route] = ()
+    signs_out = False
 
     def __init__(self, people: Mapping[str, set[Role]]) -> None:
         self._people = people

@@ -266,9 +266,10 @@ FLOORS: dict[str, list[str]] = {
         "worker.ops",
     ],
     "worker.console": [
+        "worker.errors",
         "worker.control_characters",
         "worker.quantities",
-        "worker.errors",
+        "worker.logs",
         "worker.deployment",
         "worker.retention",
         "worker.erasure",

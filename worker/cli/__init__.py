@@ -17,8 +17,10 @@ from types import FrameType
 _GC_THRESHOLD = 50_000
 _MISSING = """\
 torpor: the command needs packages that are not installed ({missing} is missing).
-Install them with: pip install 'torpor[worker]'
+Install them with: pip install 'torpor[{extra}]'
 """
+# What only the console needs.
+_OF_CONSOLE = {"authlib", "httpx", "itsdangerous", "jinja2", "joserfc", "limits", "starlette", "uvicorn"}
 
 
 class Interrupted(SystemExit):
@@ -44,7 +46,8 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] == "torpor":
             raise
-        sys.stderr.write(_MISSING.format(missing=error.name))
+        extra = "console" if error.name.partition(".")[0] in _OF_CONSOLE else "worker"
+        sys.stderr.write(_MISSING.format(missing=error.name, extra=extra))
         sys.exit(2)
     except Exception as error:
         from torpor.worker.cli.failure import fail

@@ -18,9 +18,10 @@ def console(
         int | None, typer.Option(min=0, max=65_535, help="The port; TORPOR_CONSOLE_PORT, or 8765; 0 takes a free one.")
     ] = None,
 ) -> None:
-    """Serve pages on which people see, find, show, keep and erase sessions, until Ctrl-C or SIGTERM.
+    """Serve pages on which people see, find, show, keep and erase sessions.
 
-    Without settings for signing in, it listens on this machine alone, and prints an address with a token.
+    Without settings for signing in, it listens on this machine alone, and prints an address with a token. Ctrl-C or
+    SIGTERM ends it, and requests that run have five seconds more.
 
     Example: torpor console --port 8765
     """

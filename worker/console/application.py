@@ -1,78 +1,71 @@
-"""The application: routes, who may use each, and what people see of an error."""
+"""The application: routes, and who may use each."""
 
 from __future__ import annotations
 
-import logging
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
+from functools import partial
 
+import anyio
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.sessions import SessionMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
 
-from torpor.history.protocol import InvalidArgument, SessionNotFound, TorporError, TransientError
-from torpor.worker.console import forms
+from torpor.worker.console import forms, static_files
+from torpor.worker.console.admission import Admission
 from torpor.worker.console.background import Background
 from torpor.worker.console.defence import Defence
+from torpor.worker.console.failures import HANDLERS, Failures
 from torpor.worker.console.pages import Page, all_pages
 from torpor.worker.console.rendering import render
 from torpor.worker.console.settings import ConsoleSettings
-from torpor.worker.console.sign_in import SignIn
+from torpor.worker.console.sign_in import SESSION_SECONDS, SignIn
 from torpor.worker.console.visit import Visit
 from torpor.worker.deployment.services import Services
-from torpor.worker.errors import HoldNotFound, JobNotFound, OwnerNotFound, PurgeNotFound
 
-log = logging.getLogger("torpor.console")
-
-_STATIC = Path(__file__).with_name("static")
-# A person signs in again after so long.
-_COOKIE_SECONDS = 8 * 3_600
-_MOST_FIELDS = 32
-# The first class that matches the error decides.
-_STATUSES: list[tuple[type[TorporError], int]] = [
-    (InvalidArgument, 400),
-    (SessionNotFound, 404),
-    (HoldNotFound, 404),
-    (JobNotFound, 404),
-    (OwnerNotFound, 404),
-    (PurgeNotFound, 404),
-    (TransientError, 503),
-    (TorporError, 409),
-]
+# Pages that run at a time; the others wait. Each may use a connection to Redis, of which there are 100.
+_THREADS = 32
 
 
 def application(services: Services, settings: ConsoleSettings, sign_in: SignIn) -> Starlette:
     """The console of a deployment, as an ASGI application."""
-    secure = bool(settings.url and settings.url.startswith("https"))
-    secret = settings.secret.get_secret_value() if settings.secret else secrets.token_urlsafe(32)
-    cookies = Middleware(
-        SessionMiddleware,
-        secret_key=secret,
-        session_cookie="__Host-torpor" if secure else "torpor",
-        max_age=_COOKIE_SECONDS,
-        same_site="lax",
-        https_only=secure,
-    )
-    application = Starlette(
+    guard = _Guard(services, settings, sign_in)
+    app = Starlette(
         lifespan=_lifespan,
         routes=[
-            *(_route(page, services, settings, sign_in) for page in all_pages()),
+            *(Route(page.path, guard.endpoint(page), methods=[page.method]) for page in all_pages()),
             *sign_in.routes,
-            Mount("/static", StaticFiles(directory=_STATIC)),
+            Mount("/static", static_files.Files()),
         ],
-        middleware=[Middleware(Defence, hosts=settings.hosts), cookies],
-        exception_handlers={HTTPException: _http_error, TorporError: _error, forms.Forged: _forged},
+        middleware=[
+            Middleware(Defence, hosts=settings.hosts, is_encrypted=settings.is_encrypted),
+            _cookies(settings),
+            Middleware(Failures),
+        ],
+        exception_handlers=HANDLERS,
     )
-    application.state.background = Background()
-    return application
+    app.router.redirect_slashes = False
+    app.state.signs_out = sign_in.signs_out
+    app.state.origins = settings.origins
+    app.state.background = Background()
+    return app
+
+
+def _cookies(settings: ConsoleSettings) -> Middleware:
+    """One signed cookie, which scripts can't read and other sites can't send with their forms."""
+    return Middleware(
+        SessionMiddleware,
+        secret_key=settings.secret.get_secret_value() if settings.secret else secrets.token_urlsafe(32),
+        session_cookie="__Host-torpor" if settings.is_encrypted else "torpor",
+        max_age=SESSION_SECONDS,
+        same_site="lax",
+        https_only=settings.is_encrypted,
+    )
 
 
 @asynccontextmanager
@@ -81,39 +74,32 @@ async def _lifespan(application: Starlette) -> AsyncIterator[None]:
     await run_in_threadpool(application.state.background.end)
 
 
-def _route(page: Page, services: Services, settings: ConsoleSettings, sign_in: SignIn) -> Route:
-    """The route of a page: nobody gets to the page's function without its permission."""
+class _Guard:
+    """Lets nobody get to a page without its permission."""
 
-    async def endpoint(request: Request) -> Response:
-        person = await run_in_threadpool(sign_in.person, request)
+    def __init__(self, services: Services, settings: ConsoleSettings, sign_in: SignIn) -> None:
+        self._services = services
+        self._settings = settings
+        self._sign_in = sign_in
+        self._admission = Admission()
+        self._threads = anyio.CapacityLimiter(_THREADS)
+
+    def endpoint(self, page: Page) -> Callable[[Request], Awaitable[Response]]:
+        """The endpoint of a page."""
+        return partial(self._answer, page)
+
+    async def _answer(self, page: Page, request: Request) -> Response:
+        person = await run_in_threadpool(self._sign_in.person, request)
         if person is None:
-            return await sign_in.challenge(request)
+            response = await self._sign_in.challenge(request)
+            response.headers["HX-Refresh"] = "true"  # htmx shows a part of a page, and this is a whole one
+            return response
         request.state.person = person
-        form = await _form(request) if page.acts else {}
+        form = await forms.read(request) if page.acts else {}
         if not person.may(page.permission):
-            return render(request, "refused.html", status=403, permission=page.permission)
-        return await run_in_threadpool(page.answer, Visit(services, settings, person, request, form))
-
-    return Route(page.path, endpoint, methods=[page.method])
-
-
-async def _form(request: Request) -> dict[str, str]:
-    """The fields of a form of this console; raises Forged."""
-    async with request.form(max_files=0, max_fields=_MOST_FIELDS) as form:
-        fields = {name: value for name, value in form.items() if isinstance(value, str)}
-    forms.check(request, fields)
-    return fields
-
-
-async def _error(request: Request, error: Exception) -> Response:
-    status = next(status for kind, status in _STATUSES if isinstance(error, kind))
-    return render(request, "error.html", status=status, message=str(error))
-
-
-async def _http_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    return render(request, "error.html", status=error.status_code, message=error.detail)
-
-
-async def _forged(request: Request, error: Exception) -> Response:  # noqa: ARG001 - Starlette's signature
-    return render(request, "error.html", status=403, message="This form is no longer valid. Open the page again.")
+            values = {"permission": page.permission, "contact": self._settings.contact}
+            return render(request, "refused.html", status=403, **values)
+        visit = Visit(self._services, self._settings, person, request, form)
+        async with self._admission.turn(person.name, walks=page.walks):
+            # The thread goes on if the process must end: an act is done to its end.
+            return await anyio.to_thread.run_sync(page.answer, visit, limiter=self._threads, abandon_on_cancel=True)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 
 from torpor.history.protocol import TorporError
+from torpor.worker.console.error_places import place_of
 
 log = logging.getLogger("torpor.console")
 
@@ -64,8 +65,8 @@ class Background:
             log.info("%s stops here, because the console ends", name)
         except TorporError as error:
             log.warning("%s has failed: %s", name, error)
-        except Exception:
-            log.exception("%s has failed", name)
+        except Exception as error:
+            log.error("%s has failed: %s", name, place_of(error))
         finally:
             with self._lock:
                 self._threads.discard(threading.current_thread())

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
 from starlette.requests import Request
 
 FIELD = "csrf"
+_MOST_FIELDS = 32
 
 
 class Forged(Exception):
@@ -22,10 +22,18 @@ def token(request: Request) -> str:
     return str(request.session[FIELD])
 
 
-def check(request: Request, fields: Mapping[str, str]) -> None:
+async def read(request: Request) -> dict[str, str]:
+    """The fields of a form of this console; raises Forged."""
+    async with request.form(max_files=0, max_fields=_MOST_FIELDS) as form:
+        fields = {name: value for name, value in form.items() if isinstance(value, str)}
+    _check(request, fields)
+    return fields
+
+
+def _check(request: Request, fields: Mapping[str, str]) -> None:
     """Raise Forged, unless the form has the token and no browser says that it comes from elsewhere."""
     origin = request.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+    if origin is not None and origin not in request.app.state.origins:
         raise Forged
     if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         raise Forged

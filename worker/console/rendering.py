@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from torpor.worker import quantities
-from torpor.worker.console import forms, navigation
+from torpor.worker.console import forms, navigation, static_files
 from torpor.worker.control_characters import one_line, printable
 
 
@@ -27,6 +27,7 @@ def templates() -> Environment:
         lstrip_blocks=True,
         finalize=lambda value: printable(value) if type(value) is str else value,
     )
+    environment.globals["static"] = static_files.address
     environment.filters |= {
         "count": lambda value: f"{value:,}",
         "one_line": one_line,
@@ -51,6 +52,7 @@ def render(request: Request, template: str, *, status: int = 200, **values: Any)
         "groups": navigation.groups(person),
         "path": request.url.path,
         "csrf": forms.token(request),
+        "signs_out": request.app.state.signs_out,
     }
     text = templates().get_template(template).render(**common, **values)
     return HTMLResponse(text, status)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+import signal
 import socket
 from collections.abc import Callable
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from torpor.history.protocol import InvalidArgument
 from torpor.worker.console.application import application
@@ -13,43 +16,76 @@ from torpor.worker.console.settings import ConsoleSettings, SignInKind
 from torpor.worker.console.sign_in import SignIn
 from torpor.worker.console.sign_in.token import TokenSignIn
 from torpor.worker.deployment.services import Services
+from torpor.worker.logs.formats import JsonFormatter
 
 # A request that runs when the process must end has so many seconds.
 _GRACE_SECONDS = 5
+_MOST_HEADER_BYTES = 32 * 1024
 
 
 def serve(services: Services, settings: ConsoleSettings, say: Callable[[str], None]) -> None:
     """Serve until SIGTERM or Ctrl-C. `say` gets the address once the port is open. Raises InvalidArgument."""
-    try:
-        bound = socket.create_server((settings.host, settings.port), reuse_port=False)
-    except OSError as exc:
-        raise InvalidArgument(f"port {settings.port} of {settings.host} can't be opened: {exc.strerror}") from exc
-    settings = settings.model_copy(update={"port": bound.getsockname()[1]})
-    sign_in = _sign_in(settings)
-    server = uvicorn.Server(
+    with _listen(settings) as bound:
+        settings = settings.model_copy(update={"port": bound.getsockname()[1]})
+        sign_in = _sign_in(settings)
+        _log_to_stderr(services.settings.log_format)
+        running = server(application(services, settings, sign_in))
+        say(f"the console is at {_address(settings, sign_in)}; Ctrl-C ends it")
+        before = signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises its signal again when it has ended
+        running.run(sockets=[bound])
+        signal.signal(signal.SIGTERM, before)
+
+
+def server(app: ASGIApp) -> uvicorn.Server:
+    """The HTTP server of an application."""
+    return uvicorn.Server(
         uvicorn.Config(
-            application(services, settings, sign_in),
+            app,
+            http="h11",
+            h11_max_incomplete_event_size=_MOST_HEADER_BYTES,
+            ws="none",
+            lifespan="on",
             access_log=False,
-            log_level="warning",
+            log_config=None,
             server_header=False,
-            timeout_graceful_shutdown=_GRACE_SECONDS,
             proxy_headers=False,
+            timeout_graceful_shutdown=_GRACE_SECONDS,
         )
     )
-    say(f"the console is at {_address(settings, sign_in)}; Ctrl-C ends it")
-    with bound:
-        server.run(sockets=[bound])
+
+
+def _listen(settings: ConsoleSettings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family, reuse_port=False)
+    except OSError as exc:
+        raise InvalidArgument(f"port {settings.port} of {settings.host} can't be opened: {exc.strerror}") from exc
+
+
+def _log_to_stderr(log_format: str) -> None:
+    handler = logging.StreamHandler()
+    if log_format == "json":
+        handler.setFormatter(JsonFormatter())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
 
 
 def _sign_in(settings: ConsoleSettings) -> SignIn:
     match settings.sign_in:
         case SignInKind.TOKEN:
             return TokenSignIn()
-        case _:
-            raise InvalidArgument(f"signing in by {settings.sign_in} is not there yet")
+        case SignInKind.IAP:
+            from torpor.worker.console.sign_in.iap import IapSignIn
+
+            return IapSignIn(settings)
+        case SignInKind.OIDC:
+            from torpor.worker.console.sign_in.oidc import OidcSignIn
+
+            return OidcSignIn(settings)
 
 
 def _address(settings: ConsoleSettings, sign_in: SignIn) -> str:
+    """Where people open the console."""
     if isinstance(sign_in, TokenSignIn):
-        return f"http://127.0.0.1:{settings.port}/sign-in?token={sign_in.token}"
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        return f"{settings.url or f'http://{host}:{settings.port}'}/sign-in?token={sign_in.token}"
     return str(settings.url)

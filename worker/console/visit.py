@@ -9,11 +9,12 @@ from typing import Any
 from urllib.parse import urlencode
 
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 
 from torpor.history.protocol import InvalidArgument
 from torpor.worker.audit.entry import Act, Subject
 from torpor.worker.audit.trail import Count, Who, recorded
+from torpor.worker.console import redirects
 from torpor.worker.console.background import Background
 from torpor.worker.console.rendering import render
 from torpor.worker.console.roles import Person
@@ -81,9 +82,12 @@ class Visit:
         return render(self.request, template, status=status, said=said, warned=warned, visit=self, **values)
 
     def go_to(self, path: str, said: str | None = None) -> Response:
-        """Send the browser to a page, after an act. That page shows what was `said`, and the warnings."""
+        """Send the browser to a page, after an act. That page shows what was `said`, and the warnings.
+
+        Raises InvalidArgument for a path that could lead elsewhere.
+        """
         if said is not None:
             self.request.session[_SAID] = [said[:_MOST_SAID]]
         if self.warnings:
             self.request.session[_WARNED] = [text[:_MOST_SAID] for text in self.warnings[:_MOST_WARNINGS]]
-        return RedirectResponse(path, status_code=303)
+        return redirects.to(path)

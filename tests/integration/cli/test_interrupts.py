@@ -60,6 +60,7 @@ CALLS = [
     ["adopt", "--match", "*", "--format", "memorystore"],
     ["separate", "s"],
     ["serve-metrics", "--port", "{port}"],
+    ["console", "--port", "{port}"],
     ["demo", "--redis-url", "{redis}", "--archive-url", "gs://bucket/chats"],
 ]
 

@@ -110,7 +110,7 @@ FOR_PROGRAMS = [
     ["scripts", "append"],
 ]
 # Commands that print no results of their own, or take no --json.
-NOT_FOR_PROGRAMS = {"demo", "worker", "beat", "serve-metrics", "export", "requeue", "sql"}
+NOT_FOR_PROGRAMS = {"demo", "worker", "beat", "serve-metrics", "console", "export", "requeue", "sql"}
 
 
 @pytest.fixture(autouse=True)
@@ -194,7 +194,7 @@ def test_numbers_are_numbers_for_programs(torpor: Torpor, tmp_path: Path, argume
 
 def test_no_command_is_forgotten_here() -> None:
     assert {call[0] for call in FOR_PROGRAMS} == names_of_commands() - NOT_FOR_PROGRAMS
-    assert {call[0] for call, _ in TOLD} == names_of_commands() - {"demo", "worker", "beat", "serve-metrics"}
+    assert {call[0] for call, _ in TOLD} == names_of_commands() - {"demo", "worker", "beat", "serve-metrics", "console"}
 
 
 def numbers_as_text(value: Any) -> Iterator[str]:

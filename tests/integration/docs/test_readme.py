@@ -18,10 +18,11 @@ from support.keyspace import raw
 from support.paths import ROOT
 from support.servers import RedisServer
 from torpor import MemorystoreChatMessageHistory
+from torpor.worker.console.settings import ConsoleSettings
 from torpor.worker.deployment.celery_config import make_app
 from torpor.worker.deployment.policy_settings import PolicySettings
 from torpor.worker.deployment.services import Services
-from torpor.worker.deployment.settings import PREFIX, Settings
+from torpor.worker.deployment.settings import CONSOLE_PREFIX, PREFIX, Settings
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.wake.session_archive import SessionArchive
 
@@ -95,13 +96,14 @@ def test_the_settings_table_is_what_the_settings_are() -> None:
     page = (ROOT / "docs" / "reference" / "settings.md").read_text()
     rows = dict(re.findall(r"^\| `(TORPOR_\w+)` \| (.*) \|$", page, re.MULTILINE))
     expected = {}
-    for name, field in Settings.model_fields.items():
-        default = "required"
-        if not field.is_required():
-            value = field.get_default()
-            value = value.get_secret_value() if isinstance(value, SecretStr) else value
-            default = "" if value is None else f"`{value}`"
-        expected[PREFIX + name.upper()] = f"{default} | {field.description}"
+    for prefix, settings in ((PREFIX, Settings), (CONSOLE_PREFIX, ConsoleSettings)):
+        for name, field in settings.model_fields.items():
+            default = "required"
+            if not field.is_required():
+                value = field.get_default()
+                value = value.get_secret_value() if isinstance(value, SecretStr) else value
+                default = "" if value in (None, frozenset()) else f"`{value}`"
+            expected[prefix + name.upper()] = f"{default} | {field.description}"
     assert rows == expected
 
 

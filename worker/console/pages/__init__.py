@@ -13,12 +13,16 @@ from torpor.worker.console.visit import Visit
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page, which changes nothing, or with `acts` a form, which comes by POST."""
+    """A page, which changes nothing, or with `acts` a form, which comes by POST.
+
+    A page that `walks` looks at many sessions; each person may have few of these at a time (`admission.py`).
+    """
 
     path: str
     answer: Callable[[Visit], Response]
     permission: Permission
     acts: bool = False
+    walks: bool = False
 
     @property
     def method(self) -> str:
