@@ -37,7 +37,7 @@ class Code(StrEnum):
 # What an operator does about each.
 REMEDIES: Mapping[Code, str] = {
     Code.DEPLOYMENT_REFUSED: "Run torpor deployment: it says what belongs together, and how to mend it.",
-    Code.ARCHIVE_UNAVAILABLE: "Nothing is lost, and workers try again. See torpor bucket, and the bucket's permissions.",
+    Code.ARCHIVE_UNAVAILABLE: "Nothing is lost, and workers try again. See torpor bucket and its permissions.",
     Code.NO_WORKER: "Start a worker (torpor worker) and beat (torpor beat), or torpor sweep.",
     Code.BEAT_SILENT: "Start beat: torpor beat.",
     Code.SWEEPS_MISSING: "Look at the broker (TORPOR_BROKER_URL), and at the workers' logs.",
