@@ -32,7 +32,7 @@ class Page:
 
 def all_pages() -> Sequence[Page]:
     """Every page."""
-    from torpor.worker.console.pages import erase, holds, overview, person, purges
+    from torpor.worker.console.pages import copying, erase, holds, overview, person, purges
 
     return (
         Page("/", overview.show, Permission.VIEW),
@@ -43,7 +43,11 @@ def all_pages() -> Sequence[Page]:
         Page("/hold", holds.one, Permission.VIEW),
         Page("/hold/set", holds.put, Permission.HOLD, acts=True),
         Page("/hold/release", holds.release, Permission.HOLD, acts=True),
-        Page("/erase", erase.show, Permission.ERASE),
+        Page("/copy", copying.one, Permission.ERASE),
+        Page("/copy/begin", copying.begin, Permission.ERASE, acts=True),
+        Page("/copy/file", copying.download, Permission.ERASE),
+        Page("/copy/delete", copying.delete, Permission.ERASE, acts=True),
+        Page("/erase", erase.show, Permission.ERASE, walks=True),
         Page("/erase/order", erase.place, Permission.ERASE, acts=True),
         Page("/purges", purges.every, Permission.VIEW),
         Page("/purge", purges.one, Permission.VIEW),
