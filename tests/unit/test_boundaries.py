@@ -234,6 +234,7 @@ FLOORS: dict[str, list[str]] = {
         "worker.deployment",
     ],
     "worker.access": [
+        "worker.errors",
         "worker.failpoints",
         "worker.control_characters",
         "worker.archive",

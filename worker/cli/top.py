@@ -13,10 +13,11 @@ import typer
 
 from torpor.history.protocol import InvalidArgument, TransientError
 from torpor.worker.cli import printing, sparkline
-from torpor.worker.cli.shared import Json, redis_of, span_of
+from torpor.worker.cli.shared import Json, redis_of
 from torpor.worker.cli.status import tasks
 from torpor.worker.monitoring import series
 from torpor.worker.monitoring.samples import COUNTED, KEPT_SPAN, of_node
+from torpor.worker.quantities import span_of
 
 if TYPE_CHECKING:
     from rich.console import Console, Group, RenderableType
