@@ -40,8 +40,8 @@ packaging: $(VENV)/dev ## Run the tests of what is built and installed.
 	@$(BIN)/pytest $(TOGETHER) tests/packaging $(ARGS)
 
 # The query engines have a gigabyte, which no other test needs; LlamaIndex has a quarter of one.
-readers: $(VENV)/readers ## Run the recipes of docs/reading-the-archive.md in the query engines, and LlamaIndex's own store.
-	@echo "== reading with the query engines and with LlamaIndex"
+readers: $(VENV)/readers ## Run the recipes of docs/reading-the-archive.md in the query engines, and other libraries' own histories.
+	@echo "== reading with the query engines and with other libraries"
 	@$(BIN)/pytest tests/readers $(ARGS)
 
 # A browser is large, and only these tests need one.

@@ -15,7 +15,7 @@ _TRANSFER = "tests/integration/worker/transfer"
 # Format -> what its package reads in a test after an adoption, a sleep, and a return.
 READ_BACK = {
     "memorystore": f"the package: `{_TRANSFER}/test_published_package.py`",
-    "community": f"not by the package: by langchain-core's functions, which it calls (`{_TRANSFER}/test_returns.py`)",
+    "community": "the package: `tests/readers/test_community.py`",
     "langchain-js": "@langchain/redis 1.1.2 and, over Upstash's protocol, @langchain/community 1.1.29: "
     f"`{_TRANSFER}/test_langchain_js_itself.py`",
     "langchain-redis": "does not go back",

@@ -1,7 +1,7 @@
 """The keys and commands of other libraries' chat histories.
 
 Sources: chat_message_history.py of langchain-google-memorystore-redis 0.3.0, chat_message_histories/redis.py of
-langchain-community 0.4.2. test_published_package.py has the former itself.
+langchain-community 0.4.2. test_published_package.py has the former itself, tests/readers/test_community.py the latter.
 """
 
 from __future__ import annotations

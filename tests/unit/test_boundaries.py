@@ -234,6 +234,7 @@ FLOORS: dict[str, list[str]] = {
         "worker.deployment",
     ],
     "worker.access": [
+        "worker.errors",
         "worker.failpoints",
         "worker.control_characters",
         "worker.archive",
@@ -271,7 +272,9 @@ FLOORS: dict[str, list[str]] = {
         "worker.quantities",
         "worker.logs",
         "worker.deployment",
+        "worker.jobs",
         "worker.retention",
+        "worker.transfer",
         "worker.erasure",
         "worker.monitoring",
         "worker.audit",

@@ -16,6 +16,7 @@ from torpor.worker.audit.entry import Act, Subject
 from torpor.worker.audit.trail import Count, Who, recorded
 from torpor.worker.console import redirects
 from torpor.worker.console.background import Background
+from torpor.worker.console.copies import Copies
 from torpor.worker.console.rendering import render
 from torpor.worker.console.roles import Person
 from torpor.worker.console.settings import ConsoleSettings
@@ -42,6 +43,12 @@ class Visit:
         """What the process goes on with after the page was sent."""
         background: Background = self.request.app.state.background
         return background
+
+    @property
+    def copies(self) -> Copies:
+        """The copies that this process has made."""
+        copies: Copies = self.request.app.state.copies
+        return copies
 
     def given(self, name: str, default: str | None = None) -> str:
         """A value of the form, or of the query; raises InvalidArgument if it is missing and has no default."""

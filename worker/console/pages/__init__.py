@@ -32,17 +32,25 @@ class Page:
 
 def all_pages() -> Sequence[Page]:
     """Every page."""
-    from torpor.worker.console.pages import erase, holds, overview, person, purges
+    from torpor.worker.console.pages import copying, erase, holds, overview, person, purges, session, sessions
 
     return (
         Page("/", overview.show, Permission.VIEW),
         Page("/samples", overview.samples, Permission.VIEW),
+        Page("/figures", overview.figures, Permission.VIEW),
+        Page("/sessions", sessions.show, Permission.VIEW),
+        Page("/session", session.show, Permission.VIEW),
+        Page("/sessions/stop", sessions.stop, Permission.VIEW, acts=True),
         Page("/person", person.show, Permission.VIEW),
         Page("/holds", holds.every, Permission.VIEW),
         Page("/hold", holds.one, Permission.VIEW),
         Page("/hold/set", holds.put, Permission.HOLD, acts=True),
         Page("/hold/release", holds.release, Permission.HOLD, acts=True),
-        Page("/erase", erase.show, Permission.ERASE),
+        Page("/copy", copying.one, Permission.ERASE),
+        Page("/copy/begin", copying.begin, Permission.ERASE, acts=True),
+        Page("/copy/file", copying.download, Permission.ERASE),
+        Page("/copy/delete", copying.delete, Permission.ERASE, acts=True),
+        Page("/erase", erase.show, Permission.ERASE, walks=True),
         Page("/erase/order", erase.place, Permission.ERASE, acts=True),
         Page("/purges", purges.every, Permission.VIEW),
         Page("/purge", purges.one, Permission.VIEW),
