@@ -48,6 +48,7 @@ def all_pages() -> Sequence[Page]:
     return (
         Page("/", overview.show, Permission.VIEW),
         Page("/samples", overview.samples, Permission.VIEW),
+        Page("/figures", overview.figures, Permission.VIEW),
         Page("/sessions", sessions.show, Permission.VIEW),
         Page("/session", session.show, Permission.VIEW),
         Page("/session/transcript", transcript.show, Permission.READ),
