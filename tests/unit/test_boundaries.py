@@ -234,6 +234,7 @@ FLOORS: dict[str, list[str]] = {
         "worker.deployment",
     ],
     "worker.access": [
+        "worker.errors",
         "worker.failpoints",
         "worker.control_characters",
         "worker.archive",
@@ -279,6 +280,7 @@ FLOORS: dict[str, list[str]] = {
         "worker.audit",
         "worker.access",
         "worker.ops",
+        "worker.bulk",
     ],
     "worker.tasks": [
         "worker.errors",

@@ -11,8 +11,9 @@ from torpor.worker.audit import reading
 from torpor.worker.audit.entry import Act
 from torpor.worker.audit.reading import Entry, Wanted
 from torpor.worker.cli import printing
-from torpor.worker.cli.shared import JsonLines, moment_of, services_of
+from torpor.worker.cli.shared import JsonLines, services_of
 from torpor.worker.errors import DocumentDamaged
+from torpor.worker.quantities import moment_of
 
 
 def audit(

@@ -44,11 +44,17 @@ def all_pages() -> Sequence[Page]:
         person,
         purges,
         quarantine,
+        session,
+        sessions,
     )
 
     return (
         Page("/", overview.show, Permission.VIEW),
         Page("/samples", overview.samples, Permission.VIEW),
+        Page("/figures", overview.figures, Permission.VIEW),
+        Page("/sessions", sessions.show, Permission.VIEW),
+        Page("/session", session.show, Permission.VIEW),
+        Page("/sessions/stop", sessions.stop, Permission.VIEW, acts=True),
         Page("/person", person.show, Permission.VIEW),
         Page("/holds", holds.every, Permission.VIEW),
         Page("/hold", holds.one, Permission.VIEW),

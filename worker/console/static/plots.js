@@ -4,13 +4,9 @@
 const PLOTS = [
   { title: "Sessions", series: { live: "live in Redis", waiting: "waiting to sleep" } },
   { title: "Redis memory (MiB)", series: { memory_kib: "used", memory_limit_kib: "limit" }, scale: 1 / 1024 },
-  { title: "A minute", series: { archived: "archived", restored: "woken" }, rate: true },
+  { title: "A minute, at most", series: { archived: "fell asleep", restored: "woken" } },
 ];
 const STROKES = ["--line-1", "--line-2"];
-
-function rates(values) {
-  return values.map((value, at) => (at && value !== null && values[at - 1] !== null ? Math.max(value - values[at - 1], 0) : null));
-}
 
 function draw(box, columns) {
   const style = getComputedStyle(document.documentElement);
@@ -22,8 +18,7 @@ function draw(box, columns) {
       label, stroke: style.getPropertyValue(STROKES[at]).trim(), width: 2, dash: at ? [6, 4] : undefined,
     }));
     const values = Object.keys(plot.series).map((name) => {
-      const column = plot.rate ? rates(columns[name]) : columns[name];
-      return column.map((value) => (value === null ? null : value * (plot.scale || 1)));
+      return columns[name].map((value) => (value === null ? null : value * (plot.scale || 1)));
     });
     const figure = document.createElement("figure");
     const caption = document.createElement("figcaption");
@@ -40,7 +35,7 @@ async function load(box) {
   const reply = await fetch(`/samples?span=${box.dataset.span}`, { credentials: "same-origin" });
   if (!reply.ok) return;
   const columns = await reply.json();
-  if (columns.at.length > 1) draw(box, columns);
+  if (columns.live.some((value) => value !== null)) draw(box, columns);
   else box.replaceChildren(Object.assign(document.createElement("p"), { className: "quiet", textContent: "No samples yet: a worker takes one a minute." }));
 }
 
