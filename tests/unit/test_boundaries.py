@@ -280,6 +280,7 @@ FLOORS: dict[str, list[str]] = {
         "worker.audit",
         "worker.access",
         "worker.ops",
+        "worker.bulk",
     ],
     "worker.tasks": [
         "worker.errors",
