@@ -283,6 +283,7 @@ FLOORS: dict[str, list[str]] = {
         "worker.access",
         "worker.ops",
         "worker.logs",
+        "worker.bulk",
     ],
     "worker.tasks": [
         "worker.errors",

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from heapq import nlargest
 
 from torpor.history.protocol import InvalidArgument
 from torpor.worker.archive import names
@@ -186,3 +187,26 @@ def _same(job: Job, placed: Job) -> Job:
 def open_jobs(services: Services) -> Iterator[str]:
     """The ids of the jobs that are not finished, in the order of their ids."""
     return (names.JOBS.job_of(stored.name) for stored in JOBS.open(services.archive))
+
+
+def unfinished(services: Services, damaged: Callable[[DocumentDamaged], None]) -> Iterator[Standing]:
+    """Where the jobs stand that are not finished. Calls `damaged` for each one that can't be read, and goes on."""
+    for job in open_jobs(services):
+        try:
+            found = standing(services, job)
+        except DocumentDamaged as error:
+            damaged(error)
+        except JobNotFound:
+            pass  # it is finished since
+        else:
+            yield found
+
+
+def latest(services: Services, most: int, *, before: str | None = None) -> list[str]:
+    """The ids of the last jobs that have a result, newest first, of those that come `before` another one."""
+    finished = (names.JOBS.job_of(each.name) for each in services.archive.list(names.JOBS.work) if _is_result(each))
+    return nlargest(most, (each for each in finished if before is None or each < before))
+
+
+def _is_result(stored: StoredObject) -> bool:
+    return stored.name == names.JOBS.result(names.JOBS.job_of(stored.name))

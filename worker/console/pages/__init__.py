@@ -33,12 +33,17 @@ class Page:
 def all_pages() -> Sequence[Page]:
     """Every page."""
     from torpor.worker.console.pages import (
+        audit,
+        bucket,
         copying,
+        doctor,
         erase,
         holds,
+        jobs,
         overview,
         person,
         purges,
+        quarantine,
         session,
         session_acts,
         sessions,
@@ -73,4 +78,15 @@ def all_pages() -> Sequence[Page]:
         Page("/purge/receipt", purges.download_receipt, Permission.VIEW),
         Page("/purge/inventory", purges.download_inventory, Permission.VIEW),
         Page("/purge/resume", purges.resume, Permission.ERASE, acts=True),
+        Page("/audit", audit.every, Permission.VIEW, walks=True),
+        Page("/quarantine", quarantine.every, Permission.VIEW),
+        Page("/quarantine/requeue", quarantine.requeue, Permission.REPAIR, acts=True),
+        Page("/quarantine/requeue-all", quarantine.requeue_all, Permission.REPAIR, acts=True),
+        Page("/bucket", bucket.show, Permission.VIEW),
+        Page("/doctor", doctor.show, Permission.VIEW),
+        Page("/doctor/examine", doctor.examine, Permission.REPAIR, acts=True),
+        Page("/jobs", jobs.every, Permission.VIEW),
+        Page("/job", jobs.one, Permission.VIEW),
+        Page("/job/cancel", jobs.cancel, Permission.REPAIR, acts=True),
+        Page("/job/resume", jobs.resume, Permission.REPAIR, acts=True),
     )
