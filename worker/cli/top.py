@@ -14,7 +14,7 @@ import typer
 from torpor.history.protocol import InvalidArgument, TransientError
 from torpor.worker.cli import printing, sparkline
 from torpor.worker.cli.shared import Json, redis_of, span_of
-from torpor.worker.cli.status import health_of, tasks
+from torpor.worker.cli.status import health_of, jobs_of, tasks
 from torpor.worker.monitoring.samples import COUNTED, KEPT_SPAN, of_node
 
 if TYPE_CHECKING:
@@ -96,6 +96,7 @@ def frame(seen: Glance, span: timedelta, out: Console) -> Group:
 
     warnings = [Text(f"warning: {printing.one_line(each.text)}", "bold yellow") for each in seen.warnings]
     head = f"{seen.now:%Y-%m-%d %H:%M:%S} UTC by Redis's clock; archive: {health_of(seen.archive_health, seen.now)}"
+    head += f"; open jobs: {jobs_of(seen)}"
     tables = [_figures(seen, span, out), _nodes(seen, span, out), *([_workers(seen)] if seen.workers else [])]
     return Group(*warnings, Text(head), *(part for table in tables for part in (Text(), table)))
 

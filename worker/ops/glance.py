@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from torpor.history.protocol import ArchiveHealth, Sample
 from torpor.worker.deployment.services import Services
+from torpor.worker.jobs.open_jobs import OpenState
 from torpor.worker.monitoring.figures import gather
 from torpor.worker.monitoring.samples import sample_of
 from torpor.worker.monitoring.seen import SeenSweep, SeenWorker
@@ -29,7 +30,7 @@ class Glance:
     """The deployment at a moment of Redis's clock.
 
     `figures` has the names of a sample, and `states` the sessions in Redis by state. `kinds` is
-    as in `Figures`. `samples` are oldest first.
+    as in `Figures`. `jobs` are open, by state. `samples` are oldest first.
     """
 
     now: datetime
@@ -42,6 +43,8 @@ class Glance:
     workers: Sequence[SeenWorker]
     beat: datetime | None
     sweep: SeenSweep | None
+    jobs: Mapping[OpenState, int]
+    oldest_job_seconds: float
     samples: Sequence[Sample]
 
 
@@ -64,5 +67,7 @@ def glance(services: Services, span: timedelta) -> Glance:
         workers=seen.at_work,
         beat=seen.beat,
         sweep=seen.sweep,
+        jobs=seen.jobs,
+        oldest_job_seconds=seen.seconds_since("oldest_job"),
         samples=list(services.sessions.samples(span)),
     )
