@@ -129,9 +129,25 @@ def list_holds(deployment: Deployment, shard: int, cursor: bytes, count: int) ->
 
     def decode(reply: Any) -> tuple[bytes, list[StandingHold]]:
         cursor, *parts = reply
-        return cursor, [_standing(*each) for each in zip(*(parts[first::5] for first in range(5)), strict=True)]
+        return cursor, _all_standing(parts)
 
     return Call(script("list_holds"), [deployment.keyspace.shard(shard).holds], [cursor, count], decode)
+
+
+def holds_of(deployment: Deployment, session_id: str, owners: Sequence[str]) -> Call[list[StandingHold]]:
+    """Find the legal holds that keep a session: its own, and those of these owners."""
+    session = encode_session_id(session_id)
+    return Call(
+        script("holds_of"),
+        [deployment.keyspace.of(session).holds],
+        [session, *map(encode_owner, owners)],
+        _all_standing,
+    )
+
+
+def _all_standing(parts: Sequence[bytes]) -> list[StandingHold]:
+    """The holds in a reply, of which each has five parts."""
+    return [_standing(*each) for each in zip(*(parts[first::5] for first in range(5)), strict=True)]
 
 
 def _standing(kind: bytes, id: bytes, value: bytes, by: bytes, caller: bytes) -> StandingHold:  # noqa: A002

@@ -89,6 +89,7 @@ class LegalHolds(BlockingRunner):
         ]
 
     note_hold_applied = Operation(calls.note_hold_applied)
+    holds_of = Operation(calls.holds_of)
 
 
 def _or_raise(outcome: T | TorporError) -> T:

@@ -7,7 +7,7 @@ from playwright.sync_api import Browser
 
 from support.browsing import DESKTOP, PHONE, WCAG, Console, Tab, tab
 
-PATHS = ["/"]
+PATHS = ["/", "/figures?span=day", "/holds", "/purges", "/person", "/person?owner=ann"]
 
 
 LOOKS = {

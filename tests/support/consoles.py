@@ -120,10 +120,10 @@ class Console:
 
 
 @contextmanager
-def served(services: Services, people: Mapping[str, set[Role]] = PEOPLE) -> Iterator[Console]:
-    """A console in a thread of this process, for these people."""
+def served(services: Services, people: Mapping[str, set[Role]] = PEOPLE, **given: float) -> Iterator[Console]:
+    """A console in a thread of this process, for these people, with the settings that are given."""
     with socket.create_server(("127.0.0.1", 0)) as bound:
-        settings = ConsoleSettings(port=bound.getsockname()[1])
+        settings = ConsoleSettings(port=bound.getsockname()[1], **given)  # type: ignore[arg-type] # validated
         server = uvicorn.Server(
             uvicorn.Config(application(services, settings, Named(people)), log_level="warning", access_log=False)
         )

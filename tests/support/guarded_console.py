@@ -41,7 +41,7 @@ class Served:
 
     def browser(self, **options: Any) -> httpx.Client:
         """A browser without cookies, which follows no redirect."""
-        return httpx.Client(base_url=self.url, trust_env=False, timeout=60, **options)
+        return httpx.Client(base_url=self.url, trust_env=False, verify=False, timeout=60, **options)
 
 
 @contextmanager

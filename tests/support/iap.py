@@ -33,7 +33,7 @@ class IdentityProxy:
         self.key_id = name
         self._keys[name] = ec.generate_private_key(ec.SECP256R1())
 
-    def claims(self, email: str, **others: Any) -> dict[str, Any]:
+    def claims(self, email: str, /, **others: Any) -> dict[str, Any]:
         """What an assertion says of a person."""
         now = int(time.time())
         usual = {
@@ -46,7 +46,7 @@ class IdentityProxy:
         }
         return {name: value for name, value in {**usual, **others}.items() if value is not None}
 
-    def sign(self, email: str, key: ec.EllipticCurvePrivateKey | None = None, **others: Any) -> dict[str, str]:
+    def sign(self, email: str, /, key: ec.EllipticCurvePrivateKey | None = None, **others: Any) -> dict[str, str]:
         """The header of a request by a person; other claims replace the usual ones, None leaves one out."""
         signer: Any = EsSigner(key or self._keys[self.key_id], key_id=self.key_id)
         return {HEADER: jwt.encode(signer, self.claims(email, **others)).decode()}  # type: ignore[no-untyped-call]

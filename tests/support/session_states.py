@@ -426,7 +426,17 @@ ACTS: dict[str, Callable[[Case], Any]] = {
 }
 OF_THREADS = {"write_record", "read_checkpoint", "rewrite"}
 # Operations of `calls` that change no session's state.
-APART = {"figures", "waiting_since", "count_holds", "list_holds", "measures", "note_seen", "add_sample", "samples"}
+APART = {
+    "figures",
+    "waiting_since",
+    "count_holds",
+    "list_holds",
+    "holds_of",
+    "measures",
+    "note_seen",
+    "add_sample",
+    "samples",
+}
 APART |= {
     "configure",
     "identify",

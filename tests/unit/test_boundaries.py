@@ -235,6 +235,7 @@ FLOORS: dict[str, list[str]] = {
         "worker.deployment",
     ],
     "worker.access": [
+        "worker.errors",
         "worker.failpoints",
         "worker.control_characters",
         "worker.archive",
@@ -273,12 +274,15 @@ FLOORS: dict[str, list[str]] = {
         "worker.quantities",
         "worker.logs",
         "worker.deployment",
+        "worker.jobs",
         "worker.retention",
+        "worker.transfer",
         "worker.erasure",
         "worker.monitoring",
         "worker.audit",
         "worker.access",
         "worker.ops",
+        "worker.bulk",
     ],
     "worker.tasks": [
         "worker.errors",

@@ -26,6 +26,9 @@ from torpor.worker.retention import expiry
 _PAGE = 100
 # How many ids of an owner are sorted at a time. With more, the owner's index is read again for each further lot.
 _SORTED = 10_000
+# How many ids are compared with a prefix at a time. To compare so many costs Redis less than to describe one session.
+_IDS = 500
+_COMPARED_FOR_ONE = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +59,27 @@ class Listed:
         return str(Cursor(self.stretch, self.session_id))
 
 
-# The sessions of a list come in pages of up to 100, as they were looked at.
+# The sessions of a list come in pages of up to 100, as they were looked at. A page of a walk may be empty: the walk has
+# come further.
 Page = Sequence[Listed]
 
 
-def of_owner(services: Services, owner: str, after: Cursor | None = None) -> Iterator[Page]:
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a walk is: it has looked at `done` of `total` shards of Redis, or folders of the archive."""
+
+    stretch: Stretch
+    done: int
+    total: int
+
+
+def of_owner(services: Services, owner: str, after: Cursor | None = None, *, prefix: str = "") -> Iterator[Page]:
     """An owner's sessions by id, awake and asleep; raises InvalidOwner.
 
     A session that Redis does not have costs one listing; `TORPOR_CONCURRENCY` of these run at a time.
     """
-    ids = owned(services, owner, after.session_id if after else "")
+    owners = owned(services, owner, after.session_id if after else "")
+    ids = (each for each in owners if each.startswith(prefix))
     with ThreadPoolExecutor(services.settings.concurrency) as pool:
         while page := list(islice(ids, _PAGE)):
             infos = services.sessions.infos(page)
@@ -88,32 +102,68 @@ def owned(services: Services, owner: str, after: str = "") -> Iterator[str]:
         after = lot[-1]
 
 
-def awake(services: Services, pace: Pace, after: Cursor | None = None) -> Iterator[Page]:
-    """The sessions in Redis, shard by shard, in each by id; those in quarantine and tombstones too."""
+def awake(
+    services: Services,
+    pace: Pace,
+    after: Cursor | None = None,
+    *,
+    prefix: str = "",
+    quarantined: bool | None = None,
+    progress: Callable[[Progress], None] = lambda _: None,
+) -> Iterator[Page]:
+    """The sessions in Redis, shard by shard, in each by id; tombstones too.
+
+    Those in quarantine are among them, or with `quarantined` alone or not at all. Sorts the ids of one shard at a time,
+    and describes only sessions that have the prefix.
+    """
     keyspace = services.sessions.deployment.keyspace
     first, last_id = (keyspace.shard_of(after.session_id.encode()), after.session_id) if after else (0, "")
+    indexes = (False, True) if quarantined is None else (quarantined,)
     for shard in range(first, keyspace.shards):
-        indexed = (services.sessions.sessions(quarantined=each, shards=[shard]) for each in (False, True))
-        ids = iter(sorted({each for each in chain(*indexed) if shard != first or each > last_id}))
-        while page := list(islice(ids, _PAGE)):
+        progress(Progress(Stretch.AWAKE, shard, keyspace.shards))
+        indexed = chain(*(services.sessions.sessions(quarantined=each, shards=[shard]) for each in indexes))
+        found: set[str] = set()
+        while lot := list(islice(indexed, pace.lot(_IDS))):
+            pace.wait(len(lot) / _COMPARED_FOR_ONE)
+            found.update(each for each in lot if each.startswith(prefix) and (shard != first or each > last_id))
+            yield ()
+        ids = iter(sorted(found))
+        while page := list(islice(ids, pace.lot(_PAGE))):
             pace.wait(len(page))
             described = catalog.described(services, page)
-            yield [Listed(session_id, found, Stretch.AWAKE) for session_id, found in described if found]
+            yield [Listed(session_id, each, Stretch.AWAKE) for session_id, each in described if each]
+    progress(Progress(Stretch.AWAKE, keyspace.shards, keyspace.shards))
 
 
-def asleep(services: Services, pace: Pace, after: Cursor | None = None) -> Iterator[Page]:
+def asleep(
+    services: Services,
+    pace: Pace,
+    after: Cursor | None = None,
+    *,
+    prefix: str = "",
+    progress: Callable[[Progress], None] = lambda _: None,
+) -> Iterator[Page]:
     """The sessions that only the archive has, in the order of their folders. Lists the archive."""
     begun = names.session_prefix(after.session_id) if after else ""
-    for spread in names.SPREADS:
+    for number, spread in enumerate(names.SPREADS):
         if spread < begun and not begun.startswith(spread):
             continue
+        progress(Progress(Stretch.ASLEEP, number, len(names.SPREADS)))
         stored = (each for each in catalog.stored_in(services, spread) if names.session_prefix(each[0]) > begun)
-        while page := list(islice(stored, _PAGE)):
-            pace.wait(len(page))
+        while lot := list(islice(stored, pace.lot(_PAGE))):
+            page = [each for each in lot if each[0].startswith(prefix)]
+            pace.wait(len(page) + (len(lot) - len(page)) / _COMPARED_FOR_ONE)
             infos = services.sessions.infos([session_id for session_id, _ in page])
             missing = [each for each, info in zip(page, infos, strict=True) if info is None]
             found = [(session_id, _asleep(session_id, objects)) for session_id, objects in missing]
             yield [Listed(session_id, each, Stretch.ASLEEP) for session_id, each in found if each]
+    progress(Progress(Stretch.ASLEEP, len(names.SPREADS), len(names.SPREADS)))
+
+
+def find(services: Services, session_id: str) -> SessionInfo | AsleepSession | TorporError | None:
+    """One session: as Redis has it, else as the archive has it by one listing. None if neither has it."""
+    [found] = services.sessions.infos([session_id])
+    return found or _look(services, session_id)
 
 
 def chosen(
@@ -122,7 +172,10 @@ def chosen(
     unreadable: Callable[[str, TorporError], None],
     most: int,
 ) -> Iterator[Page]:
-    """The first `most` sessions that are wanted. Calls `unreadable` for each one whose metadata can't be read."""
+    """The first `most` sessions that are wanted, of each page, which may be none of it.
+
+    Calls `unreadable` for each one whose metadata can't be read.
+    """
     for page in pages:
         wanted: list[Listed] = []
         for each in page:
@@ -130,8 +183,7 @@ def chosen(
                 unreadable(each.session_id, each.found)
             elif is_wanted(each.found):
                 wanted.append(each)
-        if wanted:
-            yield wanted[:most]
+        yield wanted[:most]
         most -= len(wanted)
         if most <= 0:
             return

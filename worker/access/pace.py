@@ -13,7 +13,11 @@ class Pace:
         self._per_second = per_second
         self._free_at = time.monotonic()
 
-    def wait(self, sessions: int) -> None:
+    def lot(self, most: int) -> int:
+        """How many sessions a walk should look at together: up to `most`, and not more than a second's worth."""
+        return max(min(most, int(self._per_second)), 1)
+
+    def wait(self, sessions: float) -> None:
         """Return when the walk may look at this many sessions more."""
         now = time.monotonic()
         time.sleep(max(self._free_at - now, 0))

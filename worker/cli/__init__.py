@@ -20,7 +20,7 @@ torpor: the command needs packages that are not installed ({missing} is missing)
 Install them with: pip install 'torpor[{extra}]'
 """
 # What only the console needs.
-_OF_CONSOLE = {"authlib", "httpx", "itsdangerous", "jinja2", "joserfc", "limits", "starlette", "uvicorn"}
+_OF_CONSOLE = {"authlib", "httpx2", "itsdangerous", "jinja2", "joserfc", "limits", "starlette", "uvicorn"}
 
 
 class Interrupted(SystemExit):

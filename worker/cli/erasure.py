@@ -12,7 +12,7 @@ from torpor.worker.audit.entry import Act
 from torpor.worker.audit.trail import Count, Who
 from torpor.worker.cli import Interrupted, printing
 from torpor.worker.cli.audited import audited
-from torpor.worker.cli.shared import JsonLines, services_of, span_of
+from torpor.worker.cli.shared import JsonLines, services_of
 from torpor.worker.deployment import identity
 from torpor.worker.deployment.services import Services
 from torpor.worker.erasure import known, orders
@@ -23,6 +23,7 @@ from torpor.worker.erasure.order import Order, Scope, check_id
 from torpor.worker.erasure.receipt import PurgeState
 from torpor.worker.erasure.receipts import Standing
 from torpor.worker.errors import DocumentDamaged, PurgeNotFound
+from torpor.worker.quantities import span_of
 from torpor.worker.transfer import adopt
 
 

@@ -111,15 +111,12 @@ def take_part(services: Services, job: str) -> Standing:
         raise
 
 
+def _warn(damaged: DocumentDamaged) -> None:
+    printing.warn(f"left out: {printing.one_line(str(damaged))}")
+
+
 def _list(services: Services, *, as_json: bool) -> None:
-    found = []
-    for job in look.open_jobs(services):
-        try:
-            found.append(look.standing(services, WORKS, job))
-        except DocumentDamaged as error:
-            printing.warn(f"left out: {printing.one_line(str(error))}")
-        except JobNotFound:
-            pass  # it is finished since
+    found = list(look.unfinished(services, WORKS, _warn))
     if as_json:
         for each in found:
             printing.print_json(each.fields())

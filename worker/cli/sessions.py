@@ -6,19 +6,21 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import chain, islice
+from itertools import islice
 from typing import Annotated
 
 import typer
 
-from torpor.history.protocol import InvalidArgument, SessionInfo, SessionKind, Status, TorporError, check_owner
+from torpor.history.protocol import InvalidArgument, SessionInfo, SessionKind, Status, TorporError
 from torpor.worker.access import listing
-from torpor.worker.access.cursor import Cursor, Stretch
+from torpor.worker.access.cursor import Cursor
 from torpor.worker.access.listing import AsleepSession, Listed, Page
 from torpor.worker.access.pace import Pace
+from torpor.worker.access.search import Search
 from torpor.worker.cli import Interrupted, printing
-from torpor.worker.cli.shared import JsonLines, moment_of, redis_of, services_of, warn_unreadable
-from torpor.worker.deployment.services import Services
+from torpor.worker.cli.life import life_of
+from torpor.worker.cli.shared import JsonLines, redis_of, services_of, warn_unreadable
+from torpor.worker.quantities import moment_of
 
 _COLUMNS = ("session", "kind", "status", "messages", "archived", "idle for", "due in", "owner")
 
@@ -26,6 +28,9 @@ _COLUMNS = ("session", "kind", "status", "messages", "archived", "idle for", "du
 def sessions(
     context: typer.Context,
     *,
+    session: Annotated[
+        str | None, typer.Option("--id", help="Show one session, awake or asleep: its facts, its life and its objects.")
+    ] = None,
     owner: Annotated[str | None, typer.Option(help="List the sessions of an owner, awake and asleep, by id.")] = None,
     asleep: Annotated[bool, typer.Option("--asleep", help="List the sessions that only the archive has.")] = False,
     all_: Annotated[bool, typer.Option("--all", help="List those in Redis, then those asleep.")] = False,
@@ -54,11 +59,16 @@ def sessions(
     are. Without it, the index of Redis is read, and with --asleep or --all the archive is listed: what is found is
     printed at once, and Ctrl-C ends it. Each object of --json has the cursor of the page after it.
 
+    With --id, show all that is known of one session without its messages: its state, its legal holds, what has happened
+    to it, and its objects in the archive. That costs little, however many sessions there are.
+
     With --conflicts, list each session id that somebody else has written to while its session slept: what its owner
     has, and the other side, with the id under which it can be shown, exported and purged. If both sides are under the
     same id, torpor separate gives the other one its own. This lists the archive and looks each session up in Redis.
 
     Example: torpor sessions --owner ann --json
+
+    Example: torpor sessions --id user-42 --json
 
     Example: torpor sessions --due --limit 20
 
@@ -66,53 +76,38 @@ def sessions(
 
     Example: torpor sessions --conflicts --json
     """
-    place = Stretch.OWNED if owner is not None else Stretch.ASLEEP if asleep else Stretch.AWAKE
     after = None if cursor is None else Cursor.parse(cursor)
+    narrowed = owner is not None or asleep or all_ or kind or prefix or since or due or after
+    if session is not None:
+        if narrowed or conflicts:
+            raise InvalidArgument("--id can be given with --json alone")
+        life_of(services_of(context), session, as_json=as_json)
+        return
     if conflicts:
-        if owner is not None or asleep or all_ or kind or prefix or since or due or after:
+        if narrowed:
             raise InvalidArgument("--conflicts can be given with --limit and --json alone")
         _conflicts(context, limit, as_json=as_json)
         return
-    _check(place, after, asleep=asleep, all_=all_, due=due)
-    needs_archive = owner is not None or asleep or all_
-    services = services_of(context) if needs_archive else redis_of(context)
-    active_since = None if since is None else moment_of(since, services.sessions.now)
-
-    def is_wanted(found: SessionInfo | AsleepSession) -> bool:
-        return (
-            (kind is None or found.kind == kind)
-            and found.session_id.startswith(prefix)
-            and (active_since is None or found.last_active >= active_since)
-            and (not due or found.status is Status.DUE)
-            and not (asleep and isinstance(found, SessionInfo))
-        )
-
-    listed = _listed(services, owner, after, Pace(rate), asleep=asleep, all_=all_)
-    count = _print(listing.chosen(listed, is_wanted, warn_unreadable, limit), limit, as_json=as_json)
-    if owner is not None and not count and not after:
-        printing.warn(f"no such session of owner {owner!r}")
-
-
-def _check(place: Stretch, after: Cursor | None, *, asleep: bool, all_: bool, due: bool) -> None:
-    """Raise InvalidArgument for options that exclude each other, and for the cursor of another list."""
-    if all_ and (asleep or place is Stretch.OWNED):
+    if all_ and (asleep or owner is not None):
         raise InvalidArgument("--all excludes --asleep and --owner, which lists those asleep already")
     if due and asleep:
         raise InvalidArgument("a session that is asleep is not due: give --due or --asleep")
-    given = after.stretch if after else place
-    if given is not place and not (all_ and given is Stretch.ASLEEP):
-        raise InvalidArgument("the cursor is of another list: give the options that gave it")
-
-
-def _listed(
-    services: Services, owner: str | None, after: Cursor | None, pace: Pace, *, asleep: bool, all_: bool
-) -> Iterator[Page]:
-    if owner is not None:
-        return listing.of_owner(services, check_owner(owner), after)
-    if asleep or (after and after.stretch is Stretch.ASLEEP):
-        return listing.asleep(services, pace, after)
-    live = listing.awake(services, pace, after)
-    return chain(live, listing.asleep(services, pace)) if all_ else live
+    needs_archive = owner is not None or asleep or all_
+    services = services_of(context) if needs_archive else redis_of(context)
+    search = Search(
+        owner=owner,
+        prefix=prefix,
+        kind=kind,
+        status=Status.DUE if due else None,
+        since=None if since is None else moment_of(since, services.sessions.now),
+        awake=not asleep,
+        asleep=needs_archive,
+    )
+    pages = search.pages(services, Pace(rate), after)
+    chosen = filter(None, listing.chosen(pages, search.wants, warn_unreadable, limit))
+    count = _print(chosen, limit, as_json=as_json)
+    if owner is not None and not count and not after:
+        printing.warn(f"no such session of owner {owner!r}")
 
 
 @dataclass

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
-from torpor.history.protocol import InvalidArgument, SessionInfo, SessionStore, TorporError
+from torpor.history.protocol import SessionStore, TorporError
 from torpor.worker.archive.stores import ArchiveStore
 from torpor.worker.cli import printing
 from torpor.worker.deployment import identity
@@ -24,21 +22,6 @@ OwnerPattern = Annotated[
     str | None,
     typer.Option(metavar="REGEX", help="A regular expression whose group finds the owner in a session id: '([^:]+):'."),
 ]
-
-
-_SPAN = re.compile(r"(\d{1,9})([smhdw]?)")
-_UNITS = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
-
-
-def span_of(text: str) -> timedelta:
-    """The span of `90d`, `12h`, `30m` or `45s`, of seconds if it has no unit; raises InvalidArgument."""
-    match = _SPAN.fullmatch(text.strip())
-    if not match:
-        raise InvalidArgument(f"{text!r} is not a span such as 90d, 12h, 30m or 45s")
-    try:
-        return timedelta(seconds=int(match[1]) * _UNITS[match[2]])
-    except OverflowError as exc:
-        raise InvalidArgument(f"{text!r} is longer than any session has been idle") from exc
 
 
 def connected(context: typer.Context, *, patience: float | None = None) -> Services:
@@ -72,34 +55,6 @@ def _check_recorded(sessions: SessionStore, archive: ArchiveStore) -> None:
     identity.check_recorded(sessions, archive.url)
 
 
-def quarantined(services: Services) -> Iterator[SessionInfo]:
-    """Describe the sessions in quarantine; print a line on standard error for each damaged one."""
-    from torpor.worker.deployment import catalog
-
-    for session_id, info in catalog.described(services, services.sessions.sessions(quarantined=True)):
-        if isinstance(info, TorporError):
-            warn_unreadable(session_id, info)
-        elif info:
-            yield info
-
-
 def warn_unreadable(session_id: str, error: TorporError) -> None:
     """Print a line on standard error about a session whose metadata can't be read."""
     printing.warn(f"{printing.one_line(session_id)}: {error}; see torpor doctor")
-
-
-def moment_of(text: str, now: Callable[[], datetime]) -> datetime:
-    """The moment of `2026-11-29`, `2026-11-29T12:00+01:00`, or of a span before `now` such as `7d`.
-
-    A moment without an offset is in UTC. Raises InvalidArgument.
-    """
-    if (match := _SPAN.fullmatch(text.strip())) and match[2]:
-        try:
-            return now() - span_of(text)
-        except OverflowError as exc:
-            raise InvalidArgument(f"{text!r} is before all time") from exc
-    try:
-        moment = datetime.fromisoformat(text.strip())
-    except ValueError as exc:
-        raise InvalidArgument(f"{text!r} is neither a span such as 7d or 12h, nor a moment such as 2026-11-29") from exc
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

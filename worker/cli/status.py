@@ -12,7 +12,7 @@ from torpor.worker.cli import printing
 from torpor.worker.cli.shared import Json, connected
 
 if TYPE_CHECKING:
-    from torpor.history.protocol import ArchiveHealth, WorkerHealth
+    from torpor.history.protocol import WorkerHealth
     from torpor.worker.monitoring.seen import SeenSweep, SeenWorker
     from torpor.worker.ops.glance import Glance
     from torpor.worker.ops.status import Belonging, Overview
@@ -61,9 +61,11 @@ def _print(overview: Overview) -> None:
 
 
 def _facts(overview: Overview) -> Mapping[str, str]:
+    from torpor.worker.ops.status_warnings import health_in_words
+
     limit, now = overview.memory_limit_bytes, overview.now
     return {
-        "archive health": health_of(overview.archive_health, now),
+        "archive health": health_in_words(overview.archive_health, now),
         "Redis and archive": _belonging_of(overview.deployment),
         "workers": f"{len(overview.workers):,}",
         "beat": f"sent a task {_ago(overview.beat, now)}" if overview.beat else "has sent no task in the last day",
@@ -121,13 +123,6 @@ def _sweep(sweep: SeenSweep, now: datetime) -> str:
 
 def _ago(moment: datetime, now: datetime) -> str:
     return f"{printing.span(max((now - moment).total_seconds(), 0))} ago"
-
-
-def health_of(health: ArchiveHealth, now: datetime) -> str:
-    """Whether the archive works, in a word."""
-    if health.unavailable_since:
-        return f"unavailable for {printing.span(max((now - health.unavailable_since).total_seconds(), 0))}"
-    return "available" if health.workers else "no worker has used the archive in the last day"
 
 
 def _belonging_of(deployment: Belonging) -> str:

@@ -13,9 +13,11 @@ import typer
 
 from torpor.history.protocol import InvalidArgument, TransientError
 from torpor.worker.cli import printing, sparkline
-from torpor.worker.cli.shared import Json, redis_of, span_of
-from torpor.worker.cli.status import health_of, jobs_of, tasks
+from torpor.worker.cli.shared import Json, redis_of
+from torpor.worker.cli.status import jobs_of, tasks
+from torpor.worker.monitoring import series
 from torpor.worker.monitoring.samples import COUNTED, KEPT_SPAN, of_node
+from torpor.worker.quantities import span_of
 
 if TYPE_CHECKING:
     from rich.console import Console, Group, RenderableType
@@ -94,8 +96,11 @@ def frame(seen: Glance, span: timedelta, out: Console) -> Group:
     from rich.console import Group
     from rich.text import Text
 
+    from torpor.worker.ops.status_warnings import health_in_words
+
     warnings = [Text(f"warning: {printing.one_line(each.text)}", "bold yellow") for each in seen.warnings]
-    head = f"{seen.now:%Y-%m-%d %H:%M:%S} UTC by Redis's clock; archive: {health_of(seen.archive_health, seen.now)}"
+    archive = health_in_words(seen.archive_health, seen.now)
+    head = f"{seen.now:%Y-%m-%d %H:%M:%S} UTC by Redis's clock; archive: {archive}"
     head += f"; open jobs: {jobs_of(seen)}"
     tables = [_figures(seen, span, out), _nodes(seen, span, out), *([_workers(seen)] if seen.workers else [])]
     return Group(*warnings, Text(head), *(part for table in tables for part in (Text(), table)))
@@ -108,12 +113,12 @@ def _figures(seen: Glance, span: timedelta, out: Console) -> Table:
     width = max(min(_WIDTH, out.width - _BESIDE), _LEAST_WIDTH)
     ascii_only = not out.encoding.startswith("utf")
     for name, (title, shown) in _LEVELS.items():
-        values = [*sparkline.levels(seen.samples, name, seen.now, span, width)]
+        values = [*series.levels(seen.samples, name, seen.now, span, width)]
         _add(
             table, title, shown(seen.figures[name]), sparkline.draw(values, ascii_only=ascii_only), _most(values, shown)
         )
     for name, title in _RATES.items():
-        values = sparkline.rates(seen.samples, name, seen.now, span, width)
+        values = series.rates(seen.samples, name, seen.now, span, width)
         line = sparkline.draw(values, ascii_only=ascii_only)
         _add(table, title, _count(seen.figures[name]), line, _most(values, _per_minute))
     return table
@@ -125,7 +130,7 @@ def _nodes(seen: Glance, span: timedelta, out: Console) -> Table:
     table.columns[4].no_wrap = True
     width = max(min(_WIDTH, out.width - _BESIDE), _LEAST_WIDTH)
     for node in seen.nodes:
-        values = sparkline.levels(seen.samples, of_node(node.name, "memory_kib"), seen.now, span, width)
+        values = series.levels(seen.samples, of_node(node.name, "memory_kib"), seen.now, span, width)
         line = sparkline.draw(values, ascii_only=not out.encoding.startswith("utf"))
         used, limit = node.used_bytes, node.limit_bytes
         share = f"{used / limit:.0%}" if limit else "-"

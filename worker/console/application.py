@@ -19,6 +19,7 @@ from starlette.routing import Mount, Route
 from torpor.worker.console import forms, static_files
 from torpor.worker.console.admission import Admission
 from torpor.worker.console.background import Background
+from torpor.worker.console.copies import Copies
 from torpor.worker.console.defence import Defence
 from torpor.worker.console.failures import HANDLERS, Failures
 from torpor.worker.console.pages import Page, all_pages
@@ -53,6 +54,7 @@ def application(services: Services, settings: ConsoleSettings, sign_in: SignIn) 
     app.state.signs_out = sign_in.signs_out
     app.state.origins = settings.origins
     app.state.background = Background()
+    app.state.copies = Copies(app.state.background)
     return app
 
 
@@ -72,6 +74,7 @@ def _cookies(settings: ConsoleSettings) -> Middleware:
 async def _lifespan(application: Starlette) -> AsyncIterator[None]:
     yield
     await run_in_threadpool(application.state.background.end)
+    application.state.copies.close()
 
 
 class _Guard:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Generator
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
@@ -14,6 +15,9 @@ from starlette.responses import HTMLResponse
 from torpor.worker import quantities
 from torpor.worker.console import forms, navigation, static_files
 from torpor.worker.control_characters import one_line, printable
+
+# Values are escaped, so no value has it.
+_SEND = "<!-- send -->"
 
 
 @cache
@@ -46,13 +50,32 @@ def moment(at: datetime | None) -> str:
 
 def render(request: Request, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
     """A page. The template sees who is signed in (`person`; None if nobody is), and the token for its forms."""
+    return HTMLResponse(templates().get_template(template).render(_seen(request) | values), status)
+
+
+def render_in_parts(request: Request, template: str, **values: Any) -> Generator[str]:
+    """The same page in parts: each ends where the template has the comment that asks to send what is there."""
+    pieces = templates().get_template(template).generate(_seen(request) | values)
+
+    def parts() -> Generator[str]:
+        part: list[str] = []
+        for piece in pieces:
+            part.append(piece)
+            if _SEND in piece:
+                yield "".join(part)
+                part.clear()
+        yield "".join(part)
+
+    return parts()
+
+
+def _seen(request: Request) -> dict[str, Any]:
+    """What every template sees."""
     person = getattr(request.state, "person", None)
-    common = {
+    return {
         "person": person,
         "groups": navigation.groups(person),
         "path": request.url.path,
         "csrf": forms.token(request),
         "signs_out": request.app.state.signs_out,
     }
-    text = templates().get_template(template).render(**common, **values)
-    return HTMLResponse(text, status)

@@ -16,6 +16,7 @@ from torpor.worker.audit.entry import Act, Subject
 from torpor.worker.audit.trail import Count, Who, recorded
 from torpor.worker.console import redirects
 from torpor.worker.console.background import Background
+from torpor.worker.console.copies import Copies
 from torpor.worker.console.rendering import render
 from torpor.worker.console.roles import Person
 from torpor.worker.console.settings import ConsoleSettings
@@ -43,6 +44,12 @@ class Visit:
         background: Background = self.request.app.state.background
         return background
 
+    @property
+    def copies(self) -> Copies:
+        """The copies that this process has made."""
+        copies: Copies = self.request.app.state.copies
+        return copies
+
     def given(self, name: str, default: str | None = None) -> str:
         """A value of the form, or of the query; raises InvalidArgument if it is missing and has no default."""
         value = self.form.get(name, self.request.query_params.get(name, default))
@@ -57,11 +64,15 @@ class Visit:
         sessions: Sequence[str] = (),
         owner: str | None = None,
         purge: str | None = None,
+        compared: bool = True,
     ) -> AbstractContextManager[Count]:
-        """Record in the audit trail what the body does, by this person, for the reason of the form."""
+        """Record in the audit trail what the body does, by this person, for the reason of the form.
+
+        `compared` as in `audit.trail.recorded`.
+        """
         subject = Subject(sessions=list(sessions), owner=owner, purge=purge)
         who = Who(self.person.name, self.given("reason", "the console"))
-        return recorded(self.services, act, subject, who, self.warnings.append)
+        return recorded(self.services, act, subject, who, self.warnings.append, compared=compared)
 
     def reason(self) -> str:
         """The reason of the form; raises InvalidArgument if nothing but blanks was given."""

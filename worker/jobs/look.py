@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from heapq import nlargest
 
 from pydantic import Field
 
@@ -120,6 +121,10 @@ class Standing(Document):
     error: str | None = None
     result: Result | None = None
 
+    def is_of(self, work: str) -> bool:
+        """True if the job is known to be of a work."""
+        return self.order is not None and self.order.work == work
+
 
 def standing(services: Services, works: Works, job: str) -> Standing:
     """Where a job stands; raises InvalidArgument and JobNotFound, and DocumentDamaged for a damaged result."""
@@ -198,3 +203,26 @@ def _same(job: Job, placed: Job) -> Job:
 def open_jobs(services: Services) -> Iterator[str]:
     """The ids of the jobs that are not finished, in order."""
     return (names.JOBS.job_of(stored.name) for stored in JOBS.open(services.archive))
+
+
+def unfinished(services: Services, works: Works, damaged: Callable[[DocumentDamaged], None]) -> Iterator[Standing]:
+    """Where the jobs stand that are not finished. Calls `damaged` for each damaged result, and goes on."""
+    for job in open_jobs(services):
+        try:
+            found = standing(services, works, job)
+        except DocumentDamaged as error:
+            damaged(error)
+        except JobNotFound:
+            pass  # it is finished since
+        else:
+            yield found
+
+
+def latest(services: Services, most: int, *, before: str | None = None) -> list[str]:
+    """The ids of the last jobs that have a result, newest first, of those that come `before` another one."""
+    finished = (names.JOBS.job_of(each.name) for each in services.archive.list(names.JOBS.work) if _is_result(each))
+    return nlargest(most, (each for each in finished if before is None or each < before))
+
+
+def _is_result(stored: StoredObject) -> bool:
+    return stored.name == names.JOBS.result(names.JOBS.job_of(stored.name))

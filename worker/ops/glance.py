@@ -30,7 +30,9 @@ class Glance:
     """The deployment at a moment of Redis's clock.
 
     `figures` has the names of a sample, and `states` the sessions in Redis by state. `kinds` is
-    as in `Figures`. `jobs` are open, by state. `samples` are oldest first.
+    as in `Figures`. `freed_bytes` of Redis's memory have been freed since the start, by sessions that fell asleep.
+    `holds` counts the legal holds by kind, and `purges_open` the unfinished purges, as the last sweep found them.
+    `jobs` are open, by state, likewise. `samples` are oldest first.
     """
 
     now: datetime
@@ -38,6 +40,9 @@ class Glance:
     figures: Mapping[str, int]
     states: Mapping[str, int]
     kinds: Mapping[str, int] | None
+    freed_bytes: int
+    holds: Mapping[str, int]
+    purges_open: int
     archive_health: ArchiveHealth
     nodes: Sequence[Node]
     workers: Sequence[SeenWorker]
@@ -62,6 +67,9 @@ def glance(services: Services, span: timedelta) -> Glance:
         figures=figures,
         states=found.states,
         kinds=found.kinds,
+        freed_bytes=found.counts["freed_bytes"],
+        holds={kind: round(seen.noted(f"holds:{kind}")) for kind in ("session", "owner")},
+        purges_open=round(seen.noted("purges_open")),
         archive_health=found.health,
         nodes=[Node(node.name, node.used, node.limit, node.policy) for node in found.nodes],
         workers=seen.at_work,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -37,12 +37,30 @@ class Code(StrEnum):
     NOTES_UNREADABLE = "notes_unreadable"
 
 
+# What an operator does about each.
+REMEDIES: Mapping[Code, str] = {
+    Code.DEPLOYMENT_REFUSED: "Run torpor deployment: it says what belongs together, and how to mend it.",
+    Code.ARCHIVE_UNAVAILABLE: "Nothing is lost, and workers try again. See torpor bucket and its permissions.",
+    Code.NO_WORKER: "Start a worker (torpor worker) and beat (torpor beat), or torpor sweep.",
+    Code.BEAT_SILENT: "Start beat: torpor beat.",
+    Code.SWEEPS_MISSING: "Look at the broker (TORPOR_BROKER_URL), and at the workers' logs.",
+    Code.EVICTION_POLICY: "Set maxmemory-policy to noeviction.",
+    Code.MEMORY_HIGH: "Sessions fall asleep early meanwhile. Enlarge Redis, or shorten the idle timeout.",
+    Code.NOTES_UNREADABLE: "Delete these fields; Torpor does without them.",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class StatusWarning:
     """A warning in words."""
 
     code: Code
     text: str
+
+    @property
+    def remedy(self) -> str:
+        """What to do about it."""
+        return REMEDIES[self.code]
 
 
 def warnings(
@@ -78,6 +96,13 @@ def unavailable(health: ArchiveHealth) -> str | None:
     failed = [(each.last_failure, each.worker, each.error) for each in health.workers if each.last_failure]
     says = "".join(f", says {worker}: {error}" for _, worker, error in sorted(failed)[-1:])
     return f"since {health.unavailable_since.isoformat(timespec='seconds')}{says}"
+
+
+def health_in_words(health: ArchiveHealth, now: datetime) -> str:
+    """Whether the archive works, in a few words."""
+    if health.unavailable_since:
+        return f"unavailable for {span(max((now - health.unavailable_since).total_seconds(), 0))}"
+    return "available" if health.workers else "no worker has used the archive in the last day"
 
 
 def _sweeps_regularly(seen: Seen) -> bool:

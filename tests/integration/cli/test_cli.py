@@ -445,7 +445,7 @@ def test_the_console_of_the_demo_shows_its_sessions_until_the_demo_is_stopped(to
     assert process.stdout
     address = next(line for line in process.stdout if line.startswith("See it")).split()[-1]
     with requests.Session() as browser:
-        assert "Live in Redis" in browser.get(address, timeout=scaled(30)).text
+        assert "Sessions in Redis" in browser.get(address, timeout=scaled(30)).text
         assert next(line for line in process.stdout if line.startswith("The sessions fall asleep again"))
         assert browser.get(address.partition("/sign-in")[0], timeout=scaled(30)).ok
     process.terminate()

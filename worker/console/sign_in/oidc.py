@@ -10,7 +10,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-import httpx
+import httpx2
 from authlib.common.errors import AuthlibBaseError
 from authlib.integrations.starlette_client import OAuth
 from joserfc.errors import JoseError
@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from torpor.history.protocol import InvalidArgument, TransientError
+from torpor.history.protocol import TransientError
 from torpor.worker.console import forms, redirects
 from torpor.worker.console.addresses import folded, is_address
 from torpor.worker.console.rendering import render
@@ -88,7 +88,7 @@ class OidcSignIn:
                 response: Response = await self._provider.authorize_redirect(
                     request, f"{self._settings.url}{_CALLBACK}"
                 )
-            except (httpx.HTTPError, RuntimeError, ValueError) as exc:
+            except (httpx2.HTTPError, RuntimeError, ValueError) as exc:
                 raise _unavailable(exc) from exc
         request.session[_NEXT] = back
         return response
@@ -98,7 +98,7 @@ class OidcSignIn:
             try:
                 await self._prepare()
                 email = await self._email(request)
-            except httpx.HTTPError as exc:
+            except httpx2.HTTPError as exc:
                 raise _unavailable(exc) from exc
             except (AuthlibBaseError, JoseError, RuntimeError, ValueError, TypeError, KeyError) as exc:
                 log.warning("somebody was not signed in: %s", type(exc).__name__)
@@ -130,7 +130,7 @@ class OidcSignIn:
         """Read what the provider says of itself, once, and hold it to what the console needs."""
         told = await self._provider.load_server_metadata()
         if told.get("issuer") != self._settings.oidc_issuer:
-            raise InvalidArgument("the identity provider has another name than TORPOR_CONSOLE_OIDC_ISSUER")
+            raise ProviderUnavailable("the identity provider has another name than TORPOR_CONSOLE_OIDC_ISSUER says")
         supported = told.get("id_token_signing_alg_values_supported") or ["RS256"]
         told["id_token_signing_alg_values_supported"] = [each for each in supported if each in _ALGORITHMS]
 

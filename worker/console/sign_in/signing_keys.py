@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Mapping
 
-import httpx
+import httpx2
 
 from torpor.history.protocol import TransientError
 
@@ -54,11 +54,11 @@ class SigningKeys:
 
     def _read(self) -> None:
         try:
-            reply = httpx.get(self._url, timeout=_FETCH_SECONDS)
+            reply = httpx2.get(self._url, timeout=_FETCH_SECONDS)
             keys = reply.raise_for_status().json()
             if not isinstance(keys, dict) or not keys:
                 raise ValueError("no JSON object of keys")
-        except (httpx.HTTPError, ValueError) as exc:
+        except (httpx2.HTTPError, ValueError) as exc:
             log.warning("the public keys at %s can't be read: %s", self._url, type(exc).__name__)
             return
         self._keys = keys

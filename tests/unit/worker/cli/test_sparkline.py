@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 from torpor.history.protocol import Sample
-from torpor.worker.cli.sparkline import draw, levels, rates
+from torpor.worker.cli.sparkline import draw
+from torpor.worker.monitoring.series import levels, rates
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
