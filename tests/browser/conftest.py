@@ -9,12 +9,14 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from langchain_core.messages import AIMessage, HumanMessage
 from playwright.sync_api import Browser, sync_playwright
 
 from support.browsing import AXE, Console, Tab, serving, tab
 from support.compose import deployment_of, image
 from support.emulator import new_bucket
 from support.servers import RedisServer, missing, start_redis
+from torpor import MemorystoreChatMessageHistory
 from torpor.worker.deployment.services import Services
 
 
@@ -36,6 +38,10 @@ def deployment(server: RedisServer, emulator: str, tmp_path_factory: pytest.Temp
     url = f"gs://{new_bucket(emulator)}/chats"
     services = deployment_of(server, url, idle_timeout_seconds=3_600, sweep_interval_seconds=1, lease_seconds=10)
     with ExitStack() as running:
+        with server.client() as client:
+            call = {"name": "refund", "args": {"euros": 5}, "id": "call-1"}
+            said = [HumanMessage("I want my money back"), AIMessage("", tool_calls=[call])]
+            MemorystoreChatMessageHistory(client, "axe", 3_600, owner="ann").add_messages(said)
         running.enter_context(image("worker", services, folder, "--concurrency", "2"))
         running.enter_context(image("beat", services, folder))
         yield services

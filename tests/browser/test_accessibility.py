@@ -7,7 +7,19 @@ from playwright.sync_api import Browser
 
 from support.browsing import DESKTOP, PHONE, WCAG, Console, Tab, tab
 
-PATHS = ["/", "/figures?span=day", "/holds", "/purges", "/person", "/person?owner=ann"]
+PATHS = [
+    "/",
+    "/figures?span=day",
+    "/holds",
+    "/purges",
+    "/person",
+    "/person?owner=ann",
+    "/sessions",
+    "/sessions?prefix=axe",
+    "/session?id=axe",
+    "/session/transcript?id=axe",
+    "/session/transcript?id=axe&message=1&form=json",
+]
 
 
 LOOKS = {

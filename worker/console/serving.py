@@ -60,7 +60,7 @@ def _listen(settings: ConsoleSettings) -> socket.socket:
         bound = socket.create_server((settings.host, settings.port), family=family, reuse_port=False)
     except OSError as exc:
         raise InvalidArgument(f"port {settings.port} of {settings.host} can't be opened: {exc.strerror}") from exc
-    # Connections inherit it; asyncio does not see that these are TCP's. Without it, the second part of a reply waits for
+    # Connections inherit it; asyncio does not see that they are TCP's. Without it, the second part of a reply waits for
     # the browser to acknowledge the first one, up to 40 ms.
     bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return bound
