@@ -10,6 +10,7 @@ import subprocess
 import sys
 from base64 import b64decode
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ import pytest
 from support.command import Torpor
 from support.guarded_console import SECRET, Served, csrf, served
 from support.ports import free_port
+from support.servers import start_redis
 from support.waiting import scaled, wait_until
 from torpor.worker.console.sign_in.token import TokenSignIn
 from torpor.worker.deployment.services import Services
@@ -162,6 +164,36 @@ def test_a_signal_ends_the_process_and_its_output_has_no_token_but_the_address_a
     assert [line["message"].partition(" that ")[0] for line in lines] == ["a form was refused"]
     assert "".join(line for line in others if not line.startswith("{")) == said
     assert not [secret for secret in (token, cookie, csrf_of(cookie), "a reason") if secret in "".join(others)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+def test_a_signal_ends_the_process_also_while_a_page_waits_for_a_redis_that_does_not_answer(
+    variables: dict[str, str], tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    server = start_redis(tmp_path)
+    (tmp_path / "archive").mkdir()
+    own = {"REDIS_URL": server.url, "ARCHIVE_URL": (tmp_path / "archive").as_uri()}
+    try:
+        with started({**variables, **own}, tmp_path) as running, ThreadPoolExecutor(1) as thread:
+            parts = urlsplit(running.address)
+            with httpx.Client(base_url=f"http://{parts.netloc}", trust_env=False, timeout=60) as browser:
+                browser.get(f"/sign-in?{parts.query}")
+                server.process.send_signal(signal.SIGSTOP)
+                waiting = thread.submit(browser.get, "/")
+                wait_until(lambda: has_unread(server.port), what="the page waits for Redis")
+                assert running.ended(number) == code
+                assert waiting.result().status_code == 503
+            assert "Traceback" not in running.printed.read_text()
+    finally:
+        server.stop()
+
+
+def has_unread(port: int) -> bool:
+    """True if the server on a port has not read all that was sent to it."""
+    # https://docs.kernel.org/networking/proc_net_tcp.html
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return any(int(fields[1].partition(":")[2], 16) == port and int(fields[4][9:], 16) for fields in lines)
 
 
 def csrf_of(cookie: str) -> str:
