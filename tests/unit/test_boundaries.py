@@ -226,6 +226,7 @@ FLOORS: dict[str, list[str]] = {
         "worker.measures",
         "worker.archive",
         "worker.deployment",
+        "worker.jobs",
     ],
     "worker.audit": [
         "worker.errors",
@@ -250,6 +251,7 @@ FLOORS: dict[str, list[str]] = {
         "worker.failpoints",
         "worker.archive",
         "worker.deployment",
+        "worker.jobs",
         "worker.retention",
         "worker.wake",
         "worker.erasure",
