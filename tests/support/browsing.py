@@ -75,13 +75,25 @@ def serving(services: Services, folder: Path) -> Iterator[str]:
 @contextmanager
 def tab(browser: Browser, console: Console, **options: Any) -> Iterator[Tab]:
     """A signed-in tab of a new profile. It fails if a page has an error or breaks its own security policy."""
-    context: BrowserContext = browser.new_context(accept_downloads=True, **{"viewport": DESKTOP, **options})
+    given = {"viewport": DESKTOP, "storage_state": _signed_in(browser, console), **options}
+    context: BrowserContext = browser.new_context(accept_downloads=True, **given)
     try:
         opened = Tab(context.new_page())
         opened.page.on("console", opened.note)
         opened.page.on("pageerror", lambda error: opened.complaints.append(str(error)))
-        opened.open(console.sign_in)
+        opened.open(console.url)
         yield opened
-        assert not opened.complaints
+        assert not opened.complaints, opened.complaints
     finally:
         context.close()
+
+
+def _signed_in(browser: Browser, console: Console) -> Path:
+    """The cookies of somebody who has signed in; only a few may do so in a minute."""
+    kept = console.folder / "cookies.json"
+    if not kept.exists():
+        context = browser.new_context()
+        context.new_page().goto(console.sign_in)
+        context.storage_state(path=kept)
+        context.close()
+    return kept

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from torpor.worker.archive import documents, names
 from torpor.worker.archive.stores import StoredObject
-from torpor.worker.audit.entry import MOST_BYTES, MOST_SESSIONS, Begun, Ended
+from torpor.worker.audit.entry import MOST_BYTES, MOST_SESSIONS, Act, Begun, Ended
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import DocumentDamaged, ObjectNotFound
 
@@ -34,14 +34,35 @@ class Entry:
         return {**self.begun.fields(), "ended": ended or None}
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which entries somebody asks for; None for whatever there is. `by` is who, as `by` or `login` of an entry."""
+
+    by: str | None = None
+    act: Act | None = None
+    session: str | None = None
+    owner: str | None = None
+
+    def has(self, entry: Entry) -> bool:
+        """True for such an entry."""
+        begun = entry.begun
+        return (
+            self.by in (None, begun.by, begun.login)
+            and self.act in (None, begun.act)
+            and (self.session is None or self.session in begun.subject.sessions)
+            and self.owner in (None, begun.subject.owner)
+        )
+
+
 def entries(
-    services: Services, damaged: Callable[[DocumentDamaged], None], since: datetime | None = None
+    services: Services, damaged: Callable[[DocumentDamaged], None], since: datetime | None = None, after: str = ""
 ) -> Iterator[Entry]:
     """The entries that have begun `since` a moment, or all, oldest first by Redis's clock; 64 are in memory.
 
-    Calls `damaged` for each one that can't be read, and goes on.
+    Those that come `after` the one of this id alone are read. Calls `damaged` for each one that can't be read, and goes
+    on.
     """
-    found = _stored(services, since)
+    found = (each for each in _stored(services, _later(since, after)) if each[0] > after)
     with ThreadPoolExecutor(services.settings.concurrency) as pool:
         while batch := list(islice(found, _BATCH)):
             for entry in pool.map(lambda each: _read(services, *each), batch):
@@ -60,6 +81,15 @@ def check(services: Services, stored: StoredObject) -> None:
         _part(services, audit, stored, Begun)
     else:
         raise DocumentDamaged(f"{stored.name} belongs to no entry of the audit trail")
+
+
+def _later(since: datetime | None, after: str) -> datetime | None:
+    """The later one of a moment and that of an entry's id."""
+    try:
+        begun = datetime.strptime(after[:15], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
+    except ValueError:
+        return since
+    return begun if since is None else max(begun, since)
 
 
 def _stored(services: Services, since: datetime | None) -> Iterator[tuple[str, list[StoredObject]]]:

@@ -9,7 +9,7 @@ import typer
 
 from torpor.worker.audit import reading
 from torpor.worker.audit.entry import Act
-from torpor.worker.audit.reading import Entry
+from torpor.worker.audit.reading import Entry, Wanted
 from torpor.worker.cli import printing
 from torpor.worker.cli.shared import JsonLines, services_of
 from torpor.worker.errors import DocumentDamaged
@@ -42,15 +42,8 @@ def audit(
     """
     services = services_of(context)
     begun_since = None if since is None else moment_of(since, services.sessions.now)
-    found = (
-        each
-        for each in reading.entries(services, _warn, begun_since)
-        if by in (None, each.begun.by, each.begun.login)
-        and act in (None, each.begun.act)
-        and (session is None or session in each.begun.subject.sessions)
-        and owner in (None, each.begun.subject.owner)
-    )
-    for each in islice(found, limit):
+    wanted = Wanted(by, act, session, owner)
+    for each in islice(filter(wanted.has, reading.entries(services, _warn, begun_since)), limit):
         if as_json:
             printing.print_json(each.fields())
         else:

@@ -13,12 +13,12 @@ from torpor.worker.audit.trail import Count, Who
 from torpor.worker.bulk.examining import NAME, Arguments, findings
 from torpor.worker.cli import jobs, printing
 from torpor.worker.cli.audited import By, Reason, audited
-from torpor.worker.cli.shared import JsonLines, connected, redis_of, services_of
-from torpor.worker.cli.shared import quarantined as in_quarantine
+from torpor.worker.cli.shared import JsonLines, connected, redis_of, services_of, warn_unreadable
 from torpor.worker.deployment import identity
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import ArchiveMisconfigured, ArchiveUnavailable
 from torpor.worker.ops import doctor as examining
+from torpor.worker.ops import quarantine as in_quarantine
 from torpor.worker.ops.doctor import Assumption
 from torpor.worker.ops.finding import Finding
 
@@ -37,7 +37,7 @@ def quarantine(
 
     Example: torpor quarantine --json | jq -r .session_id
     """
-    found = in_quarantine(redis_of(context))
+    found = in_quarantine.found(redis_of(context), warn_unreadable)
     if as_json:
         for info in found:
             printing.print_json(info)
@@ -66,7 +66,7 @@ def requeue(
     services = redis_of(context, patience=_PATIENCE)
     sessions = services.sessions
     with audited(services, Act.REQUEUE, Who(by, reason), sessions=named, compared=False) as count:
-        for each in list(sessions.sessions(quarantined=True)) if all_ else named:
+        for each in in_quarantine.everything(services) if all_ else named:
             if not sessions.requeue(each) and not all_:
                 raise SessionNotFound(f"session {each!r} is not in quarantine")
             count.sessions += 1

@@ -10,7 +10,6 @@ from typing import Annotated
 import typer
 
 from torpor.history.protocol import InvalidArgument, StandingHold, check_owner, check_session_id
-from torpor.worker.archive.stores import Safeguards
 from torpor.worker.audit.entry import Act, Subject
 from torpor.worker.audit.trail import Who
 from torpor.worker.cli import printing
@@ -118,33 +117,9 @@ def bucket(
             }
         )
         return
-    printing.print_facts({"archive": services.archive.url, **_facts(found)})
+    printing.print_facts({"archive": services.archive.url, **bucket_check.facts(found)})
     for warning in warnings:
         printing.warn(f"warning: {warning}")
-
-
-def _facts(found: Safeguards | None) -> dict[str, str]:
-    if found is None:
-        return {"expiry": "by the worker's task torpor.expire"}
-    return {
-        "location": found.location or "unknown",
-        "uniform access": _yes(found.uniform_access),
-        "public access prevented": _yes(found.public_access_prevented),
-        "open to everybody": "unknown: the IAM policy may not be read" if found.public is None else _yes(found.public),
-        "soft delete": _span(found.soft_delete_seconds),
-        "versioning": _yes(found.versioning),
-        "retention policy": _span(found.retention_seconds) + (", locked" if found.retention_locked else ""),
-        "lifecycle rules": str(len(found.lifecycle)),
-        "expires archives": _yes(found.expires),
-    }
-
-
-def _yes(fact: bool) -> str:  # noqa: FBT001 - a fact's text
-    return "yes" if fact else "no"
-
-
-def _span(seconds: int) -> str:
-    return printing.span(seconds) if seconds else "none"
 
 
 def _set(context: typer.Context, act: Act, named: Subject, who: Who) -> HoldResult:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
-from torpor.history.protocol import SessionInfo, SessionStore, TorporError
+from torpor.history.protocol import SessionStore, TorporError
 from torpor.worker.archive.stores import ArchiveStore
 from torpor.worker.cli import printing
 from torpor.worker.deployment import identity
@@ -53,17 +53,6 @@ def redis_of(context: typer.Context, *, patience: float | None = None) -> Servic
 
 def _check_recorded(sessions: SessionStore, archive: ArchiveStore) -> None:
     identity.check_recorded(sessions, archive.url)
-
-
-def quarantined(services: Services) -> Iterator[SessionInfo]:
-    """Describe the sessions in quarantine; print a line on standard error for each damaged one."""
-    from torpor.worker.deployment import catalog
-
-    for session_id, info in catalog.described(services, services.sessions.sessions(quarantined=True)):
-        if isinstance(info, TorporError):
-            warn_unreadable(session_id, info)
-        elif info:
-            yield info
 
 
 def warn_unreadable(session_id: str, error: TorporError) -> None:

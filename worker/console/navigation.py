@@ -20,7 +20,16 @@ class Entry:
 # The name of a group, and its entries; a group without a name is shown as its entries alone.
 _GROUPS: Sequence[tuple[str, Sequence[Entry]]] = (
     ("", (Entry("/", "Overview"), Entry("/sessions", "Sessions"), Entry("/person", "People"))),
-    ("Records", (Entry("/purges", "Purges"), Entry("/holds", "Holds"))),
+    ("Records", (Entry("/purges", "Purges"), Entry("/holds", "Holds"), Entry("/audit", "Audit"))),
+    (
+        "Care",
+        (
+            Entry("/quarantine", "Quarantine"),
+            Entry("/bucket", "Bucket"),
+            Entry("/doctor", "Doctor"),
+            Entry("/jobs", "Jobs"),
+        ),
+    ),
 )
 
 

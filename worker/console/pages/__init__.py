@@ -32,7 +32,23 @@ class Page:
 
 def all_pages() -> Sequence[Page]:
     """Every page."""
-    from torpor.worker.console.pages import copying, erase, holds, overview, person, purges, session, sessions
+    from torpor.worker.console.pages import (
+        audit,
+        bucket,
+        copying,
+        doctor,
+        erase,
+        holds,
+        jobs,
+        overview,
+        person,
+        purges,
+        quarantine,
+        session,
+        session_acts,
+        sessions,
+        transcript,
+    )
 
     return (
         Page("/", overview.show, Permission.VIEW),
@@ -40,6 +56,11 @@ def all_pages() -> Sequence[Page]:
         Page("/figures", overview.figures, Permission.VIEW),
         Page("/sessions", sessions.show, Permission.VIEW),
         Page("/session", session.show, Permission.VIEW),
+        Page("/session/transcript", transcript.show, Permission.READ),
+        Page("/session/transcript/reason", transcript.why, Permission.READ, acts=True),
+        Page("/session/sleep", session_acts.sleep, Permission.REPAIR, acts=True),
+        Page("/session/wake", session_acts.wake, Permission.REPAIR, acts=True),
+        Page("/session/requeue", session_acts.requeue, Permission.REPAIR, acts=True),
         Page("/sessions/stop", sessions.stop, Permission.VIEW, acts=True),
         Page("/person", person.show, Permission.VIEW),
         Page("/holds", holds.every, Permission.VIEW),
@@ -57,4 +78,15 @@ def all_pages() -> Sequence[Page]:
         Page("/purge/receipt", purges.download_receipt, Permission.VIEW),
         Page("/purge/inventory", purges.download_inventory, Permission.VIEW),
         Page("/purge/resume", purges.resume, Permission.ERASE, acts=True),
+        Page("/audit", audit.every, Permission.VIEW, walks=True),
+        Page("/quarantine", quarantine.every, Permission.VIEW),
+        Page("/quarantine/requeue", quarantine.requeue, Permission.REPAIR, acts=True),
+        Page("/quarantine/requeue-all", quarantine.requeue_all, Permission.REPAIR, acts=True),
+        Page("/bucket", bucket.show, Permission.VIEW),
+        Page("/doctor", doctor.show, Permission.VIEW),
+        Page("/doctor/examine", doctor.examine, Permission.REPAIR, acts=True),
+        Page("/jobs", jobs.every, Permission.VIEW),
+        Page("/job", jobs.one, Permission.VIEW),
+        Page("/job/cancel", jobs.cancel, Permission.REPAIR, acts=True),
+        Page("/job/resume", jobs.resume, Permission.REPAIR, acts=True),
     )

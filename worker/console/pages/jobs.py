@@ -1,0 +1,114 @@
+"""Jobs: the works on many sessions that all workers share, their progress and their results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from itertools import islice
+
+from starlette.responses import Response
+
+from torpor.worker.bulk import examining
+from torpor.worker.bulk.works import WORKS
+from torpor.worker.console.visit import Visit
+from torpor.worker.deployment import identity
+from torpor.worker.errors import DocumentDamaged, JobNotFound
+from torpor.worker.jobs import look, run
+from torpor.worker.jobs.job import Note
+from torpor.worker.jobs.look import Standing
+from torpor.worker.jobs.orders import check_id
+
+_PAGE = 25
+# A page shows so many jobs that are not finished, and names so many things that were noted.
+_OPEN = 100
+_NAMED = 200
+
+
+def every(visit: Visit) -> Response:
+    """The jobs that are not finished, then the results that the archive still has, newest first."""
+    before = visit.given("before", "") or None
+    ids = look.latest(visit.services, _PAGE + 1, before=before and check_id(before))
+    page = ids[:_PAGE]
+    return visit.page(
+        "jobs.html",
+        unfinished=[] if before else list(islice(unfinished(visit), _OPEN)),
+        finished=list(finished(visit, page)),
+        is_first=before is None,
+        following=visit.path("/jobs", before=page[-1]) if ids[_PAGE:] else None,
+    )
+
+
+def one(visit: Visit) -> Response:
+    """A job: its progress, or its result. With `part`, only what it replaces of itself while it is not finished."""
+    standing = look.standing(visit.services, WORKS, visit.given("id"))
+    result = standing.result
+    is_doctors = standing.is_of(examining.NAME)
+    return visit.page(
+        "job_now.html" if visit.given("part", "") else "job.html",
+        job=standing,
+        result=result,
+        findings=list(islice(examining.findings(result), _NAMED)) if result and is_doctors else None,
+        noted=[] if result is None else [(note, result.noted[note.what]) for note in _examples(standing)],
+    )
+
+
+def cancel(visit: Visit) -> Response:
+    """End a job without the rest of its batches."""
+    job = check_id(visit.given("id"))
+    identity.check(visit.services.sessions, visit.services.archive)
+    run.cancel(visit.services, WORKS, job)
+    try:
+        look.standing(visit.services, WORKS, job)
+    except JobNotFound:
+        return visit.go_to("/jobs", f"The job {job}, which could not be done, is gone.")
+    return visit.go_to(visit.path("/job", id=job), "The job ends when the batches in work are done.")
+
+
+def resume(visit: Visit) -> Response:
+    """Take part in a job."""
+    job = check_id(visit.given("id"))
+    services = visit.services
+    identity.require(services.sessions, services.archive)
+    look.standing(services, WORKS, job)  # raises JobNotFound
+    return visit.go_to(visit.path("/job", id=job), take_part(visit, job))
+
+
+def take_part(visit: Visit, job: str) -> str:
+    """Have the console's process do a job together with the workers; returns what to say of it."""
+    services, background = visit.services, visit.background
+
+    def work() -> None:
+        run.finish(services, WORKS, job, lambda _: background.go_on())
+
+    if background.start(f"job {job}", work):
+        return "The console takes part in the job."
+    return "The console has enough work: the workers do the job."
+
+
+def unfinished(visit: Visit) -> Iterator[Standing]:
+    """The jobs that are not finished, with a warning for each one that can't be read."""
+    return look.unfinished(visit.services, WORKS, partial(_leave_out, visit))
+
+
+def finished(visit: Visit, jobs: list[str]) -> Iterator[Standing]:
+    """The results of these jobs, with a warning for each one that can't be read."""
+    for job in jobs:
+        try:
+            yield look.standing(visit.services, WORKS, job)
+        except DocumentDamaged as error:
+            _leave_out(visit, error)
+        except JobNotFound:
+            pass  # it has expired since it was listed
+
+
+def _examples(standing: Standing) -> Iterator[Note]:
+    """The first note of each kind."""
+    seen: set[str] = set()
+    for note in standing.result.notes if standing.result else ():
+        if note.what not in seen:
+            seen.add(note.what)
+            yield note
+
+
+def _leave_out(visit: Visit, error: DocumentDamaged) -> None:
+    visit.warnings.append(f"left out: {error}")
