@@ -23,7 +23,7 @@ from torpor.worker.erasure import purge as purging
 from torpor.worker.erasure.inventory import Tally
 from torpor.worker.erasure.order import Order, Scope
 from torpor.worker.errors import DeploymentMismatch, OwnerNotFound
-from torpor.worker.jobs import turns
+from torpor.worker.jobs import open_jobs, turns
 from torpor.worker.jobs.orders import check_id
 from torpor.worker.logs import outages
 from torpor.worker.monitoring import presence
@@ -177,7 +177,9 @@ def purge(purge_id: str) -> dict[str, Any]:
 @_task(name="torpor.sweep_jobs")
 def sweep_jobs() -> int:
     """Send a task for each turn in a job that nobody takes, as many as the workers have processes; returns how many."""
-    found = list(turns.free(services(), presence.processes(services())))
+    jobs = list(open_jobs.look(services(), WORKS))
+    presence.note_jobs(services(), jobs)
+    found = list(turns.free(services(), jobs, presence.processes(services())))
     for job_id, slot in found:
         _send_turn(job_id, slot)
     return len(found)

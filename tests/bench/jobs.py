@@ -139,7 +139,7 @@ def killed(services: Services, sessions: int) -> None:
         [*arguments, "jobs", "--resume", job], env=environment(services.settings), check=True, stdout=subprocess.DEVNULL
     )
     ended = time.monotonic()
-    standing = look.standing(services, job)
+    standing = look.standing(services, WORKS, job)
     assert (standing.state, live(services)) == (JobState.COMPLETE, sessions)
     print(
         f"\nkilled -9 after {half - began:.1f} s with {adopted:,} of {sessions:,} sessions adopted; the next command ",
@@ -218,7 +218,7 @@ def by_workers(
         wait_until(lambda: seen_workers(services) == count, 60, "all workers are there")
         began, idle, total = time.monotonic(), *ticks()
         job = order(services, "memorystore", owner_pattern="([^:]+):")
-        while look.standing(services, job).state is not JobState.COMPLETE:
+        while look.standing(services, WORKS, job).state is not JobState.COMPLETE:
             time.sleep(0.5)  # between two looks, which cost the bucket something
         ended, idle_then, total_then = time.monotonic(), *ticks()
         assert live(services) == sessions

@@ -28,6 +28,7 @@ from torpor.history.protocol import Status
 from torpor.worker.archive import contents, names
 from torpor.worker.archive.names import FloorName
 from torpor.worker.bulk.adopting import Arguments
+from torpor.worker.bulk.works import WORKS
 from torpor.worker.deployment.celery_config import make_app
 from torpor.worker.deployment.services import Services, connect
 from torpor.worker.deployment.settings import environment, load_settings
@@ -305,7 +306,7 @@ def killed_in_job(crew: Crew, chat: Chat, kill: Kill) -> None:
     job = Job.of("adopt", Arguments(format="community", match=f"{chat.session_id}*"), deployment=deployment)
     kill(lambda: look.place(crew.services, job))
     wait_until(lambda: not list(look.open_jobs(crew.services)), what="the worker goes on with the job")
-    assert look.standing(crew.services, job.id).state is JobState.COMPLETE
+    assert look.standing(crew.services, WORKS, job.id).state is JobState.COMPLETE
     for other in others:
         assert len(crew.services.sessions.messages(other.session_id, touch=False)) == 2
 

@@ -66,6 +66,11 @@ ROWS: Mapping[str, Mapping[str, Remedy]] = {
         "torpor purge-status": Remedy(symptoms.purge_ordered, PURGE),
         "torpor purge --resume ID": Remedy(symptoms.purge_ordered, "complete"),
     },
+    "TorporJobStuck": {
+        "torpor jobs": Remedy(symptoms.job_refused, "refused"),
+        "torpor jobs --resume ID": Remedy(symptoms.job_ordered, "complete"),
+        "torpor jobs --cancel ID": Remedy(symptoms.job_refused, "could not be done"),
+    },
     Ailment.GHOST: {_REPAIR: _repairs(symptoms.without_a_session)},
     Ailment.METADATA_LOST: {
         _REPAIR: _repairs(symptoms.without_metadata),

@@ -21,9 +21,13 @@ from support.objects import put
 from support.observed import ObservedStore
 from support.storage_proxy import StorageProxy, answered
 from torpor.worker.archive import names
+from torpor.worker.bulk import adopting
+from torpor.worker.bulk.adopting import Arguments
 from torpor.worker.deployment.services import Services
 from torpor.worker.erasure import orders
 from torpor.worker.erasure.order import Order
+from torpor.worker.jobs import look
+from torpor.worker.jobs.job import Job
 from torpor.worker.ops import doctor
 from torpor.worker.retention import legal_hold
 from torpor.worker.sleep.attempt import archive_session
@@ -100,6 +104,22 @@ def purge_blocked(world: World) -> None:
     legal_hold.hold_owner(world.services, OWNER, "case 12")
     orders.place(world.services, Order.of(session=S, id=PURGE))
     assert world.torpor("purge", "--resume", PURGE).code == 1
+
+
+def job_ordered(world: World) -> None:
+    ours = world.services.sessions.identity().deployment
+    assert ours
+    _order_job(world, ours)
+
+
+def job_refused(world: World) -> None:
+    _order_job(world, "another")
+
+
+def _order_job(world: World, deployment: str) -> None:
+    given = Arguments(format="memorystore", match="*")
+    job = Job.of(adopting.NAME, given, deployment=deployment).model_copy(update={"id": PURGE})
+    look.place(world.services, job)
 
 
 def without_a_session(world: World) -> None:

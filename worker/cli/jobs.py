@@ -40,7 +40,7 @@ def jobs(
     """List the open jobs, show one, or cancel one.
 
     A job is a work on many sessions, such as an adoption, which all workers share. It is queued, running, failed and
-    tried again, canceling, complete or canceled. Its result stays for 30 days.
+    tried again, canceling, complete, canceled, or refused because nobody here can do it. Its result stays for 30 days.
 
     Example: torpor jobs 20260101T120000Z-0a1b2c3d --json
 
@@ -57,7 +57,7 @@ def jobs(
         _list(services, as_json=as_json)
         return
     try:
-        standing = look.standing(services, shown)
+        standing = look.standing(services, WORKS, shown)
     except JobNotFound:
         if cancel is None:
             raise
@@ -71,7 +71,7 @@ def order(services: Services, work: str, arguments: Document, rate: float | None
     deployment = services.sessions.identity().deployment
     assert deployment, "a command that orders a job makes sure of its deployment before"
     placed = look.place(services, Job.of(work, arguments, deployment=deployment, rate=rate))
-    return look.standing(services, placed.id) if detach else take_part(services, placed.id)
+    return look.standing(services, WORKS, placed.id) if detach else take_part(services, placed.id)
 
 
 def told_detached(standing: Standing, *, as_json: bool) -> bool:
@@ -116,7 +116,7 @@ def _warn(damaged: DocumentDamaged) -> None:
 
 
 def _list(services: Services, *, as_json: bool) -> None:
-    found = list(look.unfinished(services, _warn))
+    found = list(look.unfinished(services, WORKS, _warn))
     if as_json:
         for each in found:
             printing.print_json(each.fields())
@@ -126,11 +126,11 @@ def _list(services: Services, *, as_json: bool) -> None:
         [
             (
                 each.job,
-                each.order.work,
+                each.order.work if each.order else "-",
                 each.state,
                 f"{each.units_done:,}",
                 f"{each.units:,}{'' if each.listed else ' and more'}",
-                each.order.requested_at.isoformat()[:19],
+                each.order.requested_at.isoformat()[:19] if each.order else "-",
                 each.error or "-",
             )
             for each in found
@@ -138,17 +138,19 @@ def _list(services: Services, *, as_json: bool) -> None:
     )
 
 
+def _ordered(order: Job) -> dict[str, str]:
+    given = {name: str(value) for name, value in order.arguments.items() if value not in (None, False)}
+    return {"work": order.work, **given, "ordered": order.requested_at.isoformat()[:19]}
+
+
 def _tell(standing: Standing, *, as_json: bool) -> None:
     if as_json:
         printing.print_json(standing.fields())
         return
-    order = standing.order
     printing.print_facts(
         {
             "state": standing.state,
-            "work": order.work,
-            **{name: str(value) for name, value in order.arguments.items() if value not in (None, False)},
-            "ordered": order.requested_at.isoformat()[:19],
+            **(_ordered(standing.order) if standing.order else {}),
             "done": f"{standing.units_done:,} of {standing.units:,}{'' if standing.listed else ' and more'}",
             **{name: f"{count:,}" for name, count in standing.counts.items() if name != "units"},
             **({"error": standing.error} if standing.error else {}),

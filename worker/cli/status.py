@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +14,7 @@ from torpor.worker.cli.shared import Json, connected
 if TYPE_CHECKING:
     from torpor.history.protocol import WorkerHealth
     from torpor.worker.monitoring.seen import SeenSweep, SeenWorker
+    from torpor.worker.ops.glance import Glance
     from torpor.worker.ops.status import Belonging, Overview
 
 # For so many seconds, status asks an archive that does not answer.
@@ -77,6 +78,8 @@ def _facts(overview: Overview) -> Mapping[str, str]:
         "quarantined": f"{overview.quarantined:,}",
         "archived since start": f"{overview.archived:,}",
         "restored since start": f"{overview.restored:,}",
+        "open purges": _open([(overview.purges, "open")], overview.oldest_purge_seconds),
+        "open jobs": jobs_of(overview),
         "tombstones": f"{overview.tombstones:,}",
         "oldest overdue": printing.span(overview.oldest_overdue_seconds),
         "Redis memory": printing.size(overview.memory_bytes) + (f" of {printing.size(limit)}" if limit else ""),
@@ -91,6 +94,16 @@ def kinds_of(kinds: Mapping[str, int] | None) -> str:
     if kinds is None:
         return "not counted; torpor doctor --repair counts them"
     return ", ".join(f"{count:,} {kind}s" for kind, count in kinds.items())
+
+
+def jobs_of(seen: Overview | Glance) -> str:
+    """The open jobs by state, and for how long the oldest is open, in words."""
+    return _open([(count, state) for state, count in seen.jobs.items()], seen.oldest_job_seconds)
+
+
+def _open(counts: Sequence[tuple[int, str]], oldest_seconds: float) -> str:
+    some = [f"{count:,} {state}" for count, state in counts if count]
+    return f"{', '.join(some)}; the oldest for {printing.span(oldest_seconds)}" if some else "none"
 
 
 def _worker(worker: SeenWorker, now: datetime) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from torpor.history.protocol import TransientError
+from torpor.worker.bulk.works import WORKS
 from torpor.worker.cli import printing
 from torpor.worker.cli.shared import JsonLines, connected, services_of
 from torpor.worker.deployment import identity
@@ -30,9 +31,9 @@ def sweep(
 ) -> None:
     """Archive what is due in this process, without Celery.
 
-    Continues open purges, too, and deletes from a folder what has expired. Without --once, it does so again every
-    TORPOR_SWEEP_INTERVAL_SECONDS, also after an outage. With --once, the exit code is 4 if sessions are still due
-    afterwards, and 1 if a session or a purge has failed.
+    Continues open purges, too, takes turns in jobs for half a minute, and deletes from a folder what has expired.
+    Without --once, it does so again every TORPOR_SWEEP_INTERVAL_SECONDS, also after an outage. With --once, the exit
+    code is 4 if sessions are still due afterwards, and 1 if a session, a purge or a job has failed or is refused.
 
     Example: torpor sweep --once --json
     """
@@ -56,7 +57,7 @@ def sweep(
 def _sweep(services: Services, watch: Watch, *, as_json: bool, every: timedelta | None = None) -> Swept:
     with printing.working("sweeping") as status:
         swept = one_sweep.sweep(
-            services, watch, lambda count: status.update(f"sweeping: {count:,} sessions"), every=every
+            services, watch, WORKS, lambda count: status.update(f"sweeping: {count:,} sessions"), every=every
         )
     _show(swept, as_json=as_json)
     return swept
@@ -67,7 +68,8 @@ def _show_waiting(services: Services, *, as_json: bool) -> None:
     if as_json:
         printing.print_json(waiting)
     else:
-        printing.say(f"due: {waiting.sessions:,} sessions; open: {len(waiting.purges):,} purges")
+        is_open = f"{len(waiting.purges):,} purges, {len(waiting.jobs):,} jobs"
+        printing.say(f"due: {waiting.sessions:,} sessions; open: {is_open}")
 
 
 def _show(swept: Swept, *, as_json: bool) -> None:
@@ -78,6 +80,8 @@ def _show(swept: Swept, *, as_json: bool) -> None:
     printing.say(f"sessions: {counts or 'none was due'}")
     for purge, state in (swept.purges | swept.failed).items():
         printing.say(f"purge {purge}: {printing.one_line(state)}")
+    for job, state in (swept.jobs | swept.failed_jobs).items():
+        printing.say(f"job {job}: {printing.one_line(state)}")
     if swept.expired:
         printing.say(f"expired: {swept.expired:,} objects")
 
@@ -85,5 +89,5 @@ def _show(swept: Swept, *, as_json: bool) -> None:
 def _end(swept: Swept) -> None:
     if swept.waiting:
         raise TransientError(f"{swept.waiting:,} sessions are still due; torpor status tells why")
-    if swept.failed or _FAILED & swept.sessions.keys():
+    if swept.failed or swept.failed_jobs or _FAILED & swept.sessions.keys():
         raise typer.Exit(1)

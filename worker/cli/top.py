@@ -14,7 +14,7 @@ import typer
 from torpor.history.protocol import InvalidArgument, TransientError
 from torpor.worker.cli import printing, sparkline
 from torpor.worker.cli.shared import Json, redis_of
-from torpor.worker.cli.status import tasks
+from torpor.worker.cli.status import jobs_of, tasks
 from torpor.worker.monitoring import series
 from torpor.worker.monitoring.samples import COUNTED, KEPT_SPAN, of_node
 from torpor.worker.quantities import span_of
@@ -101,6 +101,7 @@ def frame(seen: Glance, span: timedelta, out: Console) -> Group:
     warnings = [Text(f"warning: {printing.one_line(each.text)}", "bold yellow") for each in seen.warnings]
     archive = health_in_words(seen.archive_health, seen.now)
     head = f"{seen.now:%Y-%m-%d %H:%M:%S} UTC by Redis's clock; archive: {archive}"
+    head += f"; open jobs: {jobs_of(seen)}"
     tables = [_figures(seen, span, out), _nodes(seen, span, out), *([_workers(seen)] if seen.workers else [])]
     return Group(*warnings, Text(head), *(part for table in tables for part in (Text(), table)))
 

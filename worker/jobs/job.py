@@ -97,6 +97,7 @@ class JobState(StrEnum):
     CANCELING = "canceling"  # it ends when the batches in work are done
     COMPLETE = "complete"
     CANCELED = "canceled"  # it ended before all batches were done
+    REFUSED = "refused"  # its documents are damaged, it is another deployment's, or this version does not know its work
 
 
 class Result(Job):

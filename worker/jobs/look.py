@@ -10,15 +10,19 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from heapq import nlargest
 
+from pydantic import Field
+
 from torpor.history.protocol import InvalidArgument
 from torpor.worker.archive import names
 from torpor.worker.archive.documents import Document
 from torpor.worker.archive.stores import StoredObject
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import DocumentDamaged, JobNotFound, ObjectNotFound
+from torpor.worker.jobs import refusal
 from torpor.worker.jobs.batches import Batches
 from torpor.worker.jobs.job import JOBS, Job, JobState, Result
 from torpor.worker.jobs.orders import check_id
+from torpor.worker.jobs.work import Works
 
 LISTING = "list"  # the part of a job that lists and concludes it
 # A process tries so many of the batches that it has found undone before it looks again.
@@ -100,23 +104,30 @@ def counts_of(stored: StoredObject) -> dict[str, int]:
 
 
 class Standing(Document):
-    """Where a job stands: what was listed and done up to now, and its result once it is finished."""
+    """Where a job stands: what was listed and done up to now, and its result once it is finished.
+
+    `error` says why a part of the job has failed, or why all of it is refused. `order` is None if it can't be read.
+    """
 
     job: str
     state: JobState
-    order: Job
-    listed: bool
-    batches: int
-    batches_done: int
-    units: int
-    units_done: int
-    counts: dict[str, int]
+    order: Job | None
+    listed: bool = False
+    batches: int = 0
+    batches_done: int = 0
+    units: int = 0
+    units_done: int = 0
+    counts: dict[str, int] = Field(default_factory=dict)
     error: str | None = None
     result: Result | None = None
 
+    def is_of(self, work: str) -> bool:
+        """True if the job is known to be of a work."""
+        return self.order is not None and self.order.work == work
 
-def standing(services: Services, job: str) -> Standing:
-    """Where a job stands; raises InvalidArgument, JobNotFound and DocumentDamaged."""
+
+def standing(services: Services, works: Works, job: str) -> Standing:
+    """Where a job stands; raises InvalidArgument and JobNotFound, and DocumentDamaged for a damaged result."""
     check_id(job)
     with suppress(ObjectNotFound):
         return of_result(JOBS.finished(services.archive, job, Result))
@@ -126,7 +137,14 @@ def standing(services: Services, job: str) -> Standing:
         with suppress(ObjectNotFound):
             return of_result(JOBS.finished(services.archive, job, Result))  # since the first look
         raise JobNotFound(f"there is no job {job!r}") from None
-    return of_look(services, order, of_job(Batches(services.archive, names.JOBS, job)))
+    except DocumentDamaged as error:
+        return Standing(job=job, state=JobState.REFUSED, order=None, error=str(error))
+    refused = refusal.reason(services, works, order)
+    try:
+        found = of_look(services, order, of_job(Batches(services.archive, names.JOBS, job)))
+    except DocumentDamaged as error:
+        return Standing(job=job, state=JobState.REFUSED, order=order, error=refused or str(error))
+    return found.model_copy(update={"state": JobState.REFUSED, "error": refused}) if refused else found
 
 
 def of_result(result: Result) -> Standing:
@@ -136,8 +154,6 @@ def of_result(result: Result) -> Standing:
         state=result.state,
         order=Job.model_validate(result.fields()),
         listed=True,
-        batches=0,
-        batches_done=0,
         units=result.counts.get("units", 0),
         units_done=result.counts.get("units", 0),
         counts=result.counts,
@@ -185,15 +201,15 @@ def _same(job: Job, placed: Job) -> Job:
 
 
 def open_jobs(services: Services) -> Iterator[str]:
-    """The ids of the jobs that are not finished, in the order of their ids."""
+    """The ids of the jobs that are not finished, in order."""
     return (names.JOBS.job_of(stored.name) for stored in JOBS.open(services.archive))
 
 
-def unfinished(services: Services, damaged: Callable[[DocumentDamaged], None]) -> Iterator[Standing]:
-    """Where the jobs stand that are not finished. Calls `damaged` for each one that can't be read, and goes on."""
+def unfinished(services: Services, works: Works, damaged: Callable[[DocumentDamaged], None]) -> Iterator[Standing]:
+    """Where the jobs stand that are not finished. Calls `damaged` for each damaged result, and goes on."""
     for job in open_jobs(services):
         try:
-            found = standing(services, job)
+            found = standing(services, works, job)
         except DocumentDamaged as error:
             damaged(error)
         except JobNotFound:

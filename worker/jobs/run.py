@@ -22,12 +22,11 @@ from torpor.worker.archive.stores import StoredObject
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import (
     ArchiveConflict,
-    DeploymentMismatch,
     JobNotFound,
     ObjectNotFound,
 )
 from torpor.worker.failpoints import Failpoint, reach
-from torpor.worker.jobs import conclusion, pace
+from torpor.worker.jobs import conclusion, pace, refusal
 from torpor.worker.jobs import look as looking
 from torpor.worker.jobs.batches import Batches
 from torpor.worker.jobs.job import JOBS, Done, Job
@@ -70,7 +69,7 @@ def finish(
             progress(part.standing())
             if step is Step.IDLE:
                 time.sleep(_POLL_SECONDS)
-    return looking.standing(services, job)
+    return looking.standing(services, works, job)
 
 
 def take_turn(services: Services, works: Works, job: str, seconds: float) -> Step:
@@ -89,7 +88,7 @@ def cancel(services: Services, works: Works, job: str) -> None:
     Raises JobNotFound. An order that can't be done here, such as a damaged one, goes without a result.
     """
     if not any(services.archive.list(names.JOBS.order(job))):
-        looking.standing(services, job)  # raises JobNotFound, or it is finished
+        looking.standing(services, works, job)  # raises JobNotFound, or it is finished
         return
     batches = Batches(services.archive, names.JOBS, job)
     batches.cancel()
@@ -113,21 +112,9 @@ def _joined(services: Services, works: Works, job: str) -> Iterator[_Part | None
         conclusion.tidy(batches)  # what a process has left that was late
         yield None
         return
-    _check_deployment(services, order)
-    if order.work not in works:
-        raise JobNotFound(f"this version of Torpor knows no work {order.work!r}, which job {job} asks for")
     with tracing.span("job", job=job), ThreadPoolExecutor(services.settings.concurrency) as pool:
-        means = Means(services, pool, pace.of(services, order))
-        yield _Part(services, order, works[order.work](means, order), Batches(services.archive, names.JOBS, job))
-
-
-def _check_deployment(services: Services, order: Job) -> None:
-    ours = services.sessions.identity().deployment
-    if order.deployment != ours:
-        raise DeploymentMismatch(
-            f"job {order.id} was ordered for deployment {order.deployment}, and this is {ours}: "
-            f"torpor jobs --cancel {order.id}, and order it again"
-        )
+        work = refusal.made(works, Means(services, pool, pace.of(services, order)), order)
+        yield _Part(services, order, work, Batches(services.archive, names.JOBS, job))
 
 
 @dataclass

@@ -6,10 +6,11 @@ asks for its next turn, behind the tasks that wait by then. A sweep asks for the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from torpor.worker.deployment.services import Services
-from torpor.worker.jobs import look, run
+from torpor.worker.jobs import run
+from torpor.worker.jobs.open_jobs import OpenJob, OpenState
 from torpor.worker.jobs.renewing import lock_time, renewed
 from torpor.worker.jobs.run import Step
 from torpor.worker.jobs.work import Works
@@ -27,9 +28,9 @@ def take(services: Services, works: Works, job: str, slot: int) -> bool:
             return run.take_turn(services, works, job, _SECONDS) is Step.DONE
 
 
-def free(services: Services, slots: int) -> Iterator[tuple[str, int]]:
-    """The slots of all open jobs that nobody has."""
-    for job in look.open_jobs(services):
+def free(services: Services, jobs: Iterable[OpenJob], slots: int) -> Iterator[tuple[str, int]]:
+    """The slots that nobody has of jobs that can be done here."""
+    for job in (each.id for each in jobs if each.state is not OpenState.REFUSED):
         taken = services.sessions.in_work(job, [_part(slot) for slot in range(slots)])
         yield from ((job, slot) for slot, is_taken in enumerate(taken) if not is_taken)
 

@@ -83,9 +83,11 @@ def _gauges(figures: Figures) -> Mapping[str, Samples]:
         "torpor_worker_info": [((each.name, each.version), 1) for each in seen.at_work],
         "torpor_last_sweep_timestamp_seconds": [((), _timestamp(seen.sweep.at if seen.sweep else None))],
         "torpor_last_beat_timestamp_seconds": [((), _timestamp(seen.beat))],
-        "torpor_purges_open": [((), figures.noted("purges_open"))],
-        "torpor_oldest_purge_seconds": [((), figures.oldest_purge_seconds)],
-        "torpor_legal_holds": [((of,), figures.noted(f"holds:{of}")) for of in ("session", "owner")],
+        "torpor_purges_open": [((), seen.noted("purges_open"))],
+        "torpor_oldest_purge_seconds": [((), seen.seconds_since("oldest_purge"))],
+        "torpor_jobs_open": [((state,), count) for state, count in seen.jobs.items()],
+        "torpor_oldest_job_seconds": [((), seen.seconds_since("oldest_job"))],
+        "torpor_legal_holds": [((of,), seen.noted(f"holds:{of}")) for of in ("session", "owner")],
     }
 
 

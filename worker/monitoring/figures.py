@@ -60,16 +60,6 @@ class Figures:
         """For how long the session that first became due longest ago has been waiting; 0 if none waits."""
         return max((self.measures.now - self.waiting_since).total_seconds(), 0.0) if self.waiting_since else 0.0
 
-    def noted(self, field: str) -> float:
-        """A number that was noted; 0 if it was not."""
-        return self.seen.numbers.get(field, 0)
-
-    @property
-    def oldest_purge_seconds(self) -> float:
-        """The age of the oldest purge that is open; 0 if there is none."""
-        since = self.noted("oldest_purge")
-        return max(self.measures.now.timestamp() - since, 0.0) if since else 0.0
-
 
 def gather(services: Services) -> Figures:
     """Ask Redis. Raises RedisUnavailable."""

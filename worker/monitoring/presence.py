@@ -7,7 +7,8 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import cache
@@ -18,6 +19,7 @@ from torpor.worker.archive.stores import StoredObject
 from torpor.worker.deployment import worker_name
 from torpor.worker.deployment.periodic import PeriodicThread
 from torpor.worker.deployment.services import Services
+from torpor.worker.jobs.open_jobs import OpenJob, OpenState
 from torpor.worker.monitoring import samples, seen
 
 log = logging.getLogger("torpor.presence")
@@ -163,6 +165,16 @@ def _since_last(services: Services) -> timedelta | None:
 def _note_sweep(services: Services, said: Mapping[str, object]) -> None:
     with apart_from_work():
         services.sessions.note_seen("sweep", {"sweep": json.dumps(said)}, _KEPT)
+
+
+def note_jobs(services: Services, jobs: Sequence[OpenJob]) -> None:
+    """Note how many jobs are open, by what an operator must know of them, and how old the oldest is."""
+    counts = Counter(job.state for job in jobs)
+    noted = {f"jobs:{state}": counts[state] for state in OpenState}
+    oldest = min((job.ordered.timestamp() for job in jobs if job.ordered), default=0)
+    said = {name: str(value) for name, value in {**noted, "oldest_job": oldest}.items()}
+    with apart_from_work():
+        services.sessions.note_seen("jobs", said, _KEPT)
 
 
 def note_purges_and_holds(services: Services, orders: list[StoredObject]) -> None:

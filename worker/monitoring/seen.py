@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -10,12 +11,15 @@ from typing import TypeVar
 from pydantic import AwareDatetime, BaseModel, ValidationError
 
 from torpor.history.protocol import Measures
+from torpor.worker.jobs.open_jobs import OpenState
 
 # A worker that was not seen for so long is gone. It is noted every ten seconds.
 _LATELY = timedelta(minutes=1)
 _WORKER = "worker:"
 # The fields with a number.
-_NUMBERS = {"purges_open", "oldest_purge", "holds:session", "holds:owner"}
+_NUMBERS = {"purges_open", "oldest_purge", "holds:session", "holds:owner", "oldest_job"} | {
+    f"jobs:{state}" for state in OpenState
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,20 @@ class Seen:
     def at_work(self) -> list[SeenWorker]:
         """The workers that were seen in the last minute."""
         return [worker for worker in self.workers if self.now - worker.last_seen < _LATELY]
+
+    def noted(self, field: str) -> float:
+        """A number that was noted; 0 if it was not."""
+        return self.numbers.get(field, 0)
+
+    @property
+    def jobs(self) -> Mapping[OpenState, int]:
+        """The open jobs by state."""
+        return {state: int(self.noted(f"jobs:{state}")) for state in OpenState}
+
+    def seconds_since(self, field: str) -> float:
+        """How long ago a moment was that was noted as a number; 0 if none was."""
+        since = self.noted(field)
+        return max(self.now.timestamp() - since, 0.0) if since else 0.0
 
 
 class _WorkerNote(BaseModel):
@@ -124,8 +142,12 @@ class _Reading:
         found: dict[str, float] = {}
         for name in _NUMBERS & self._measures.seen.keys():
             try:
-                found[name] = float(self._measures.seen[name])
+                number = float(self._measures.seen[name])
             except ValueError:
+                number = math.nan
+            if math.isfinite(number):
+                found[name] = number
+            else:
                 self._unreadable.add(name)
         return found
 

@@ -125,6 +125,14 @@ METRICS = (
     Metric("torpor_last_beat_timestamp_seconds", _GAUGE, "When beat last sent something; 0 for never."),
     Metric("torpor_purges_open", _GAUGE, "Purges without a receipt, as of the last look (once in four sweeps)."),
     Metric("torpor_oldest_purge_seconds", _GAUGE, "The age of the oldest of them; 0 if there is none."),
+    Metric(
+        "torpor_jobs_open",
+        _GAUGE,
+        "Jobs that are not finished, as of the last look (once in four sweeps), by state: working (or waiting for its "
+        "turn), failed (a part of it met an error and is tried again), refused (nobody here can do it).",
+        ("state",),
+    ),
+    Metric("torpor_oldest_job_seconds", _GAUGE, "The age of the oldest of them; 0 if there is none."),
     Metric("torpor_legal_holds", _GAUGE, "Legal holds, of sessions and of owners, as of the same look.", ("of",)),
 )
 

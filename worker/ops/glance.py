@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from torpor.history.protocol import ArchiveHealth, Sample
 from torpor.worker.deployment.services import Services
+from torpor.worker.jobs.open_jobs import OpenState
 from torpor.worker.monitoring.figures import gather
 from torpor.worker.monitoring.samples import sample_of
 from torpor.worker.monitoring.seen import SeenSweep, SeenWorker
@@ -31,7 +32,7 @@ class Glance:
     `figures` has the names of a sample, and `states` the sessions in Redis by state. `kinds` is
     as in `Figures`. `freed_bytes` of Redis's memory have been freed since the start, by sessions that fell asleep.
     `holds` counts the legal holds by kind, and `purges_open` the unfinished purges, as the last sweep found them.
-    `samples` are oldest first.
+    `jobs` are open, by state, likewise. `samples` are oldest first.
     """
 
     now: datetime
@@ -47,6 +48,8 @@ class Glance:
     workers: Sequence[SeenWorker]
     beat: datetime | None
     sweep: SeenSweep | None
+    jobs: Mapping[OpenState, int]
+    oldest_job_seconds: float
     samples: Sequence[Sample]
 
 
@@ -65,12 +68,14 @@ def glance(services: Services, span: timedelta) -> Glance:
         states=found.states,
         kinds=found.kinds,
         freed_bytes=found.counts["freed_bytes"],
-        holds={kind: round(found.noted(f"holds:{kind}")) for kind in ("session", "owner")},
-        purges_open=round(found.noted("purges_open")),
+        holds={kind: round(seen.noted(f"holds:{kind}")) for kind in ("session", "owner")},
+        purges_open=round(seen.noted("purges_open")),
         archive_health=found.health,
         nodes=[Node(node.name, node.used, node.limit, node.policy) for node in found.nodes],
         workers=seen.at_work,
         beat=seen.beat,
         sweep=seen.sweep,
+        jobs=seen.jobs,
+        oldest_job_seconds=seen.seconds_since("oldest_job"),
         samples=list(services.sessions.samples(span)),
     )

@@ -11,6 +11,7 @@ from torpor.worker.deployment import identity, memory
 from torpor.worker.deployment.identity import State
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import ArchiveCorrupt, ArchiveMisconfigured, ArchiveUnavailable, DeploymentMismatch
+from torpor.worker.jobs.open_jobs import OpenState
 from torpor.worker.monitoring import seen
 from torpor.worker.monitoring.seen import SeenSweep, SeenWorker
 from torpor.worker.ops.status_warnings import Code, StatusWarning, warnings
@@ -41,7 +42,7 @@ class Overview:
     `live` counts all sessions that are due at some time. `kinds` counts those that have messages in Redis, in
     quarantine too, by kind; None if some were there before the shards counted them. A session waits from the moment at
     which it first became due until it is asleep: it is due, in work, or postponed after a failure. The memory counts
-    all nodes; None if they do not show it.
+    all nodes; None if they do not show it. Open `purges`, and `jobs` by state, are as of the last look of a sweep.
     """
 
     now: datetime
@@ -65,6 +66,10 @@ class Overview:
     workers: Sequence[SeenWorker]
     beat: datetime | None
     sweep: SeenSweep | None
+    purges: int
+    oldest_purge_seconds: float
+    jobs: Mapping[OpenState, int]
+    oldest_job_seconds: float
     warnings: Sequence[StatusWarning]
 
 
@@ -101,6 +106,10 @@ def overview(services: Services, *, archive: bool = True) -> Overview:
         workers=noted.at_work,
         beat=noted.beat,
         sweep=noted.sweep,
+        purges=int(noted.noted("purges_open")),
+        oldest_purge_seconds=noted.seconds_since("oldest_purge"),
+        jobs=noted.jobs,
+        oldest_job_seconds=noted.seconds_since("oldest_job"),
         warnings=_with_refusal(belongs, [*warnings(services.settings, noted, health, nodes, waiting)]),
     )
 

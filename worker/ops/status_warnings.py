@@ -10,6 +10,7 @@ from enum import StrEnum
 from torpor.history.protocol import ArchiveHealth
 from torpor.worker.deployment.memory import NodeMemory
 from torpor.worker.deployment.settings import Settings
+from torpor.worker.jobs.open_jobs import OpenState
 from torpor.worker.monitoring.seen import Seen, SeenSweep
 from torpor.worker.quantities import span
 
@@ -19,6 +20,7 @@ _MISSED_INTERVALS = 3
 _MISSED_LEAST = timedelta(minutes=5)
 # A first `torpor sweep --once` in a deployment without workers: its schedule is not known before the second.
 _FIRST_SWEEP = timedelta(days=1)
+_STUCK = (OpenState.REFUSED, OpenState.FAILED)
 
 
 class Code(StrEnum):
@@ -31,6 +33,7 @@ class Code(StrEnum):
     SWEEPS_MISSING = "sweeps_missing"
     EVICTION_POLICY = "eviction_policy"
     MEMORY_HIGH = "memory_high"
+    JOB_STUCK = "job_stuck"
     NOTES_UNREADABLE = "notes_unreadable"
 
 
@@ -77,6 +80,9 @@ def warnings(
     if full := sum(node.above(settings.memory_high) for node in nodes):
         text = f"{full} of {len(nodes)} nodes use more than {settings.memory_high:.0%} of their memory"
         yield StatusWarning(Code.MEMORY_HIGH, f"{text}: sessions are archived early")
+    stuck = [f"{seen.jobs[state]:,} {state}" for state in _STUCK if seen.jobs[state]]
+    if stuck:
+        yield StatusWarning(Code.JOB_STUCK, f"jobs that do not get on: {', '.join(stuck)}; torpor jobs tells why")
     if seen.unreadable:
         fields = ", ".join(seen.unreadable)
         text = f"the hash of who was seen has fields that Torpor has not written: delete {fields}"

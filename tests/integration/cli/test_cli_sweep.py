@@ -50,6 +50,8 @@ def test_one_sweep_does_all_regular_work_and_a_second_finds_nothing(
         "sessions": {"archived": 2},
         "purges": {order.id: "complete"},
         "failed": {},
+        "jobs": {},
+        "failed_jobs": {},
         "expired": 0,
         "waiting": 0,
     }
@@ -74,8 +76,8 @@ def test_a_dry_run_counts_and_changes_nothing(client: redis.Redis, services: Ser
     due(client, "a")
     order = Order.of(session="a", requested_by="officer")
     orders.place(services, order)
-    assert torpor("sweep", "--dry-run").out == "due: 1 sessions; open: 1 purges\n"
-    assert torpor("sweep", "--dry-run", "--json").json == {"sessions": 1, "purges": [order.id]}
+    assert torpor("sweep", "--dry-run").out == "due: 1 sessions; open: 1 purges, 0 jobs\n"
+    assert torpor("sweep", "--dry-run", "--json").json == {"sessions": 1, "purges": [order.id], "jobs": []}
     info = services.sessions.info("a")
     assert info
     assert info.status is Status.DUE

@@ -12,7 +12,7 @@ from torpor.worker.console.pages import jobs
 from torpor.worker.console.visit import Visit
 from torpor.worker.deployment import identity
 from torpor.worker.jobs import look
-from torpor.worker.jobs.job import Job
+from torpor.worker.jobs.job import Job, JobState
 from torpor.worker.jobs.look import Standing
 
 _LATEST = 10
@@ -22,7 +22,7 @@ _LOOKED_AT = 50
 def show(visit: Visit) -> Response:
     """The examinations that are not finished, the last results, and the form to begin one."""
     found = look.latest(visit.services, _LOOKED_AT)
-    done = (each for each in jobs.finished(visit, found) if each.order.work == examining.NAME)
+    done = (each for each in jobs.finished(visit, found) if each.is_of(examining.NAME))
     return visit.page("doctor.html", unfinished=_unfinished(visit), finished=list(islice(done, _LATEST)))
 
 
@@ -30,8 +30,9 @@ def examine(visit: Visit) -> Response:
     """Begin an examination that repairs nothing, or go to the one that is not finished."""
     services = visit.services
     identity.require(services.sessions, services.archive)
-    if unfinished := _unfinished(visit):
-        path = visit.path("/job", id=unfinished[0].job)
+    going_on = [each for each in _unfinished(visit) if each.state is not JobState.REFUSED]
+    if going_on:
+        path = visit.path("/job", id=going_on[0].job)
         return visit.go_to(path, "Nothing new was begun: this examination is not finished yet.")
     arguments = Arguments(messages="messages" in visit.form, archive="archive" in visit.form)
     deployment = services.sessions.identity().deployment
@@ -41,4 +42,4 @@ def examine(visit: Visit) -> Response:
 
 
 def _unfinished(visit: Visit) -> list[Standing]:
-    return [each for each in jobs.unfinished(visit) if each.order.work == examining.NAME]
+    return [each for each in jobs.unfinished(visit) if each.is_of(examining.NAME)]

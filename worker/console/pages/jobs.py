@@ -40,9 +40,9 @@ def every(visit: Visit) -> Response:
 
 def one(visit: Visit) -> Response:
     """A job: its progress, or its result. With `part`, only what it replaces of itself while it is not finished."""
-    standing = look.standing(visit.services, visit.given("id"))
+    standing = look.standing(visit.services, WORKS, visit.given("id"))
     result = standing.result
-    is_doctors = standing.order.work == examining.NAME
+    is_doctors = standing.is_of(examining.NAME)
     return visit.page(
         "job_now.html" if visit.given("part", "") else "job.html",
         job=standing,
@@ -58,7 +58,7 @@ def cancel(visit: Visit) -> Response:
     identity.check(visit.services.sessions, visit.services.archive)
     run.cancel(visit.services, WORKS, job)
     try:
-        look.standing(visit.services, job)
+        look.standing(visit.services, WORKS, job)
     except JobNotFound:
         return visit.go_to("/jobs", f"The job {job}, which could not be done, is gone.")
     return visit.go_to(visit.path("/job", id=job), "The job ends when the batches in work are done.")
@@ -69,7 +69,7 @@ def resume(visit: Visit) -> Response:
     job = check_id(visit.given("id"))
     services = visit.services
     identity.require(services.sessions, services.archive)
-    look.standing(services, job)  # raises JobNotFound
+    look.standing(services, WORKS, job)  # raises JobNotFound
     return visit.go_to(visit.path("/job", id=job), take_part(visit, job))
 
 
@@ -87,14 +87,14 @@ def take_part(visit: Visit, job: str) -> str:
 
 def unfinished(visit: Visit) -> Iterator[Standing]:
     """The jobs that are not finished, with a warning for each one that can't be read."""
-    return look.unfinished(visit.services, partial(_leave_out, visit))
+    return look.unfinished(visit.services, WORKS, partial(_leave_out, visit))
 
 
 def finished(visit: Visit, jobs: list[str]) -> Iterator[Standing]:
     """The results of these jobs, with a warning for each one that can't be read."""
     for job in jobs:
         try:
-            yield look.standing(visit.services, job)
+            yield look.standing(visit.services, WORKS, job)
         except DocumentDamaged as error:
             _leave_out(visit, error)
         except JobNotFound:

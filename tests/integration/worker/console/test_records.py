@@ -22,6 +22,7 @@ from torpor.worker.archive import names
 from torpor.worker.audit import reading, trail
 from torpor.worker.audit.entry import Act, Subject
 from torpor.worker.audit.trail import Who
+from torpor.worker.bulk.works import WORKS
 from torpor.worker.console.pages import audit as audit_page
 from torpor.worker.console.pages import jobs as jobs_page
 from torpor.worker.deployment.services import Services
@@ -146,7 +147,7 @@ def test_who_may_not_repair_sees_no_form_for_it_and_is_refused(
         visitor.send(form(operator.get(path), action), reason="r", status=403, **{"chosen-1": "a"})
     assert status_of(services, "a") is Status.QUARANTINED
     assert list(look.open_jobs(services)) == [job]
-    assert look.standing(services, job).state is JobState.QUEUED
+    assert look.standing(services, WORKS, job).state is JobState.QUEUED
 
 
 @in_folder
@@ -299,7 +300,7 @@ def test_a_job_is_listed_taken_part_in_and_shown_with_its_result(
     assert 'hx-trigger="every 2s"' in page.text
     assert f'<a href="/job?id={job}">' in page.text
     assert "takes part" in operator.submit(page, "/job/resume").text
-    wait_until(lambda: look.standing(services, job).state is JobState.COMPLETE)
+    wait_until(lambda: look.standing(services, WORKS, job).state is JobState.COMPLETE)
     done = operator.get("/job", id=job, part="now")
     assert done.text.startswith('<div id="job">')
     assert "10 of 10" in done.text
@@ -340,15 +341,16 @@ def test_results_come_by_pages_newest_first(
 
 
 @in_folder
-def test_a_damaged_order_is_left_out_with_a_warning_and_can_be_canceled(services: Services, console: Console) -> None:
+def test_a_damaged_order_is_refused_with_the_reason_and_can_be_canceled(services: Services, console: Console) -> None:
     put(services.archive, names.JOBS.order("broken"), b"{}")
     operator = console.visitor(OPERATOR)
-    assert "left out" in operator.get("/jobs").text
-    operator.get("/job", id="broken", status=409)
-    page = operator.get("/doctor")
-    filled = form(page, "/doctor/examine")
-    filled.action = "/job/cancel?id=broken"
-    assert "is gone" in operator.send(filled).text
+    listed = operator.get("/jobs").text
+    assert "<td>refused</td>" in listed
+    assert "is damaged" in listed
+    page = operator.get("/job", id="broken")
+    assert "nobody here can do it" in page.text
+    assert "/job/resume" not in page.text
+    assert "is gone" in operator.submit(page, "/job/cancel").text
     assert not list(look.open_jobs(services))
 
 

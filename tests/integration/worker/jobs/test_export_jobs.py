@@ -136,7 +136,7 @@ def test_a_canceled_export_has_no_sign_that_it_is_complete(services: Services, i
         run.finish(services, WORKS, job)
     end_locks(services.sessions.client)
     run.cancel(services, WORKS, job)
-    standing = look.standing(services, job)
+    standing = look.standing(services, WORKS, job)
     there = set(exported(open_archive(target)))
     assert (standing.state, standing.counts["sessions"]) == (JobState.CANCELED, len(there))
     assert COMPLETE not in [stored.name for stored in open_archive(target).list("")]

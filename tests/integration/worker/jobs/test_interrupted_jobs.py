@@ -21,7 +21,7 @@ from torpor.worker.bulk.works import WORKS
 from torpor.worker.deployment.services import Services, connect
 from torpor.worker.errors import DeploymentMismatch, DocumentDamaged, JobNotFound
 from torpor.worker.failpoints import Failpoint
-from torpor.worker.jobs import look, run, turns
+from torpor.worker.jobs import look, open_jobs, run, turns
 from torpor.worker.jobs.job import JOBS, Job, JobState, Result
 from torpor.worker.jobs.work import Means, Outcome, Try
 
@@ -52,7 +52,7 @@ def test_a_job_is_listed_in_batches_done_and_concluded(client: redis.Redis, serv
     ids = theirs(client, SESSIONS)
     raw(client, "SET", "user-text", "x")
     job = order(services)
-    assert look.standing(services, job).state is JobState.QUEUED
+    assert look.standing(services, WORKS, job).state is JobState.QUEUED
     seen = []
     done = run.finish(services, WORKS, job, lambda standing: seen.append((standing.batches_done, standing.listed)))
     assert (done.state, done.result and done.result.counts) == (
@@ -177,13 +177,13 @@ def test_a_canceled_job_does_what_is_in_work_and_says_what_was_done(client: redi
         if reached is Failpoint.JOB_WORKED:
             failpoints.arm()
             run.cancel(services, WORKS, job)
-            assert look.standing(services, job).state is JobState.CANCELING, "a batch is in work"
+            assert look.standing(services, WORKS, job).state is JobState.CANCELING, "a batch is in work"
 
     failpoints.arm(cancel)
     for _ in range(3):  # lists, does a batch, concludes
         run.take_turn(services, WORKS, job, 0)
-    assert look.standing(services, job).state is JobState.CANCELED
-    result = look.standing(services, job).result
+    assert look.standing(services, WORKS, job).state is JobState.CANCELED
+    result = look.standing(services, WORKS, job).result
     assert result
     adopted = [each for each in ids if not raw(client, "EXISTS", each)]
     assert result.counts["sessions"] == len(adopted) < SESSIONS
@@ -200,9 +200,9 @@ def test_a_cancellation_that_is_killed_is_finished_by_a_sweep(
     with dying(step):
         run.cancel(services, WORKS, job)
     end_locks(client)
-    for open_job, slot in turns.free(services, 2):
+    for open_job, slot in turns.free(services, open_jobs.look(services, WORKS), 2):
         turns.take(services, WORKS, open_job, slot)
-    assert look.standing(services, job).state is JobState.CANCELED
+    assert look.standing(services, WORKS, job).state is JobState.CANCELED
     assert objects(services) == [names.JOBS.result(job)]
 
 
@@ -250,18 +250,18 @@ def test_damaged_documents_of_a_job_are_named_and_the_job_can_be_canceled(
     end_locks(client)
     with pytest.raises(DocumentDamaged, match=other):
         run.finish(services, WORKS, other)
-    while look.standing(services, damaged).batches_done < BATCHES - 1:  # in random order
+    while look.standing(services, WORKS, damaged).batches_done < BATCHES - 1:  # in random order
         with pytest.raises(DocumentDamaged, match="000002"):
             run.finish(services, WORKS, damaged)
-        standing = look.standing(services, damaged)
+        standing = look.standing(services, WORKS, damaged)
         assert (standing.state, "000002" in str(standing.error)) == (JobState.FAILED, True)
         end_locks(client)
     for job in (damaged, other):
         run.cancel(services, WORKS, job)
-    standing = look.standing(services, damaged)
+    standing = look.standing(services, WORKS, damaged)
     assert (standing.state, standing.counts["units"]) == (JobState.CANCELED, SESSIONS - BATCH)
     with pytest.raises(JobNotFound):
-        look.standing(services, other)
+        look.standing(services, WORKS, other)
 
 
 @pytest.mark.parametrize("archive_url", ["folder"], indirect=True)

@@ -51,13 +51,13 @@ def adopting(services: Services, *options: str) -> subprocess.Popen[str]:
 
 
 def is_complete(services: Services, job: str) -> bool:
-    return look.standing(services, job).state is JobState.COMPLETE
+    return look.standing(services, WORKS, job).state is JobState.COMPLETE
 
 
 def begun(services: Services) -> Standing | None:
     """The only open job, once a batch of it is done."""
     for job in look.open_jobs(services):
-        standing = look.standing(services, job)
+        standing = look.standing(services, WORKS, job)
         return standing if standing.batches_done else None
     return None
 
@@ -86,6 +86,7 @@ def test_a_detached_job_is_done_by_workers_and_two_of_them_share_it(
         image("beat", deployment, tmp_path),
     ):
         wait_until(lambda: is_complete(deployment, job), 120, "the workers have done the job")
+        assert deployment.sessions.measures().seen["jobs:working"] == "1"
     check_adopted(client, deployment, job)
     logs = [(folder / "worker.log").read_text() for folder in (one, other)]
     assert any(f"job {job}: adopt complete" in log for log in logs)
@@ -149,7 +150,7 @@ def test_a_job_that_is_canceled_ends_the_command_that_takes_part_in_it(
     [job] = look.open_jobs(deployment)
     run.cancel(deployment, WORKS, job)
     out, err = process.communicate(timeout=scaled(120))
-    standing = look.standing(deployment, job)
+    standing = look.standing(deployment, WORKS, job)
     assert (process.returncode, standing.state) == (1, JobState.CANCELED), err
     assert "was canceled before all of it was done" in err
     assert f'"sessions": {standing.counts["sessions"]}' in out

@@ -106,7 +106,7 @@ def test_what_is_noted_is_shown(services: Services) -> None:
     assert seen.sweep
     assert timedelta() <= seen.now - seen.sweep.at < timedelta(minutes=1)
     assert seen.beat is None
-    assert (figures.noted("holds:session"), figures.noted("holds:owner")) == (1, 1)
+    assert (figures.seen.noted("holds:session"), figures.seen.noted("holds:owner")) == (1, 1)
     assert seen.workers == []
     services.sessions.note_seen("worker:celery@a", {"worker:celery@a": '{"version": "1"}'}, timedelta(days=1))
     [worker] = gather(services).seen.at_work
