@@ -32,6 +32,7 @@ PAGES = {
     "thread": "/session?id=ann/refund",
     "transcript": "/session/transcript?id=ann/travel",
     "transcript of a thread": "/session/transcript?id=ann/refund",
+    "message": "/session/transcript?id=ann/travel&message=1",
     "people": "/person",
     "person": "/person?owner=ann",
     "holds": "/holds",
