@@ -31,6 +31,6 @@ def test_the_main_pages_have_pictures(
         with tab(chromium, console, viewport=screen) as opened:
             page = opened.open(console.url + shown.path(PICTURES[picture]))
             page.wait_for_load_state("networkidle")
-            page.screenshot(path=folder / name)
+            page.screenshot(path=folder / name, full_page=True)
         assert (folder / name).stat().st_size > 5_000
         assert f"images/{name}" in (ROOT / "docs" / "console.md").read_text()
