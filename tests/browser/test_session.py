@@ -27,7 +27,7 @@ def test_search_read_sleep_wake_and_hold(opened: Tab, console: Console) -> None:
     page = opened.page
     page.get_by_role("link", name="Sessions").click()
     page.get_by_label("Id, whole").fill("flow/hotels")
-    page.get_by_role("button", name="Search").click()
+    page.get_by_role("button", name="Search", exact=True).click()
     page.get_by_role("link", name="flow/hotels").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Session flow/hotels")
 
