@@ -18,7 +18,7 @@ CASES ?= 10000
 # In CI a failed test has one more try, and the summary counts it: such a test relies on how fast something is.
 TOGETHER := -n 3 --dist loadfile $(if $(CI),--reruns 1)
 
-.PHONY: help demo test slow stack packaging readers pages faults compressed dictionary versions ledger fuzz bench latency purge-bench jobs-bench scrape-bench door lint types compose schemas tables audit pin-images format build docs clean
+.PHONY: help demo test slow stack packaging readers pages faults compressed dictionary versions ledger fuzz bench latency purge-bench jobs-bench scrape-bench console-bench door lint types compose schemas tables audit pin-images format build docs clean
 
 help: ## List the commands.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -91,6 +91,10 @@ purge-bench: $(VENV)/dev ## Measure the purge of an owner with many sessions.
 jobs-bench: $(VENV)/dev ## Measure the adoption of many sessions as jobs; ARGS="--sessions 100000".
 	@echo "== adopting many sessions"
 	@PYTHONPATH=.:tests $(BIN)/python tests/bench/jobs.py $(ARGS)
+
+console-bench: $(VENV)/dev ## Measure the console's lists and searches over a million sessions; ARGS="--sessions 100000".
+	@echo "== asking the console"
+	@PYTHONPATH=.:tests $(BIN)/python tests/bench/console.py $(ARGS)
 
 scrape-bench: $(VENV)/dev ## Measure what a scrape of the metrics costs Redis with a million sessions.
 	@echo "== scraping the metrics"

@@ -29,6 +29,9 @@ def test_the_wheel_holds_every_file_of_the_package_once_and_nothing_else(wheel: 
     top = {"torpor/__init__.py", "torpor/__main__.py", "torpor/_checkout.py", "torpor/py.typed"}
     assert packed == tracked("history", "worker") | top
     assert {"torpor/history/lua/append.lua", "torpor/worker/cli/sample.jsonl", "torpor/history/py.typed"} <= packed
+    console = ("templates/base.html", "static/console.css", "static/VENDORED.md")
+    licences = ("static/htmx.LICENSE.txt", "static/uplot.LICENSE.txt")
+    assert {f"torpor/worker/console/{name}" for name in (*console, *licences)} <= packed
 
 
 def test_the_checkout_makes_the_same_wheel_as_the_source_distribution(wheel: Path, tmp_path: Path) -> None:

@@ -33,6 +33,11 @@ class Shown:
     def links(self) -> list[str]:
         return [html.unescape(each) for each in re.findall(r'href="([^"]*)"', self.source)]
 
+    @property
+    def actions(self) -> list[str]:
+        """Where its forms lead."""
+        return [html.unescape(each) for each in re.findall(r'action="([^"]*)"', self.source)]
+
     def link(self, text: str) -> str:
         """The target of the first link whose text begins so."""
         found = re.search(rf'<a href="([^"]*)"[^>]*>{re.escape(text)}', self.source)

@@ -24,7 +24,7 @@ from torpor.worker.archive.names import FloorName, SegmentName
 from torpor.worker.archive.segment_metadata import SegmentMetadata
 from torpor.worker.archive.stores import NEVER, StoredObject
 from torpor.worker.deployment.services import Services
-from torpor.worker.errors import SegmentDamaged
+from torpor.worker.errors import ArchiveUnavailable, SegmentDamaged
 from torpor.worker.retention import expiry
 from torpor.worker.retention.expiry import RetentionRules
 from torpor.worker.wake import conflict
@@ -69,6 +69,7 @@ class Life:
     take. `idle_timeout`, `max_age` and `due_at` are of Redis, which knows them of a session that is awake.
     `retention`: how long the archive keeps it after its last activity; None is for ever. `expires`: when the archive
     may delete it. `floor`: what is older is being erased. `aside`: the session from whose id this one was put aside.
+    `unavailable`: why nothing could be asked of the archive; then only what Redis knows is here.
     """
 
     session_id: str
@@ -95,6 +96,7 @@ class Life:
     holds: Sequence[StandingHold]
     others: Sequence[Other]
     objects: Sequence[LifeObject]
+    unavailable: str | None
     happenings: Sequence[Happening]
 
     @property
@@ -107,12 +109,13 @@ def life(services: Services, session_id: str) -> Life:
     """All that is known of a session, without its messages.
 
     Costs two listings of the archive, its own and that of its owner's markers, four scripts of Redis, and the last
-    2,000 events. Changes nothing. Raises SessionNotFound, and what Redis raises for metadata that can't be read.
+    2,000 events. Changes nothing. Raises SessionNotFound, what Redis raises for metadata that can't be read, and
+    ArchiveUnavailable if Redis does not have the session.
     """
     [live] = services.sessions.infos([check_session_id(session_id)])
     if isinstance(live, TorporError):
         raise live
-    stored = list(services.archive.list(names.session_prefix(session_id)))
+    stored, unavailable = _stored(services, session_id, live)
     found = contents.sort(session_id, stored)
     if live is None and not stored:
         raise SessionNotFound(f"session {session_id!r} is neither in Redis nor in the archive")
@@ -149,9 +152,20 @@ def life(services: Services, session_id: str) -> Life:
         aside=aside_of(session_id),
         holds=holds,
         others=_others(usable, live),
-        objects=_objects(services, session_id, stored, found.floor, owners),
+        objects=_objects(services, session_id, stored, found.floor, [] if unavailable else owners),
+        unavailable=unavailable,
         happenings=happenings.happenings(services, traces),
     )
+
+
+def _stored(services: Services, session_id: str, live: SessionInfo | None) -> tuple[list[StoredObject], str | None]:
+    """The session's objects; of a session in Redis none and the error, if the archive does not answer."""
+    try:
+        return list(services.archive.list(names.session_prefix(session_id))), None
+    except ArchiveUnavailable as error:
+        if live is None:
+            raise
+        return [], str(error)
 
 
 def _metadata(services: Services, stored: StoredObject) -> SegmentMetadata | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from types import TracebackType
@@ -49,3 +50,13 @@ class Spool:
         self._file.seek(0)
         for _ in range(self._count):
             yield self._file.read(int.from_bytes(self._file.read(_LENGTH_BYTES)))
+
+    def part(self, start: int, stop: int) -> Iterator[bytes]:
+        """The elements from position `start` to before `stop`. Those before are not read."""
+        self._file.seek(0)
+        for position in range(min(stop, self._count)):
+            length = int.from_bytes(self._file.read(_LENGTH_BYTES))
+            if position < start:
+                self._file.seek(length, os.SEEK_CUR)
+            else:
+                yield self._file.read(length)

@@ -32,6 +32,7 @@ class Act(StrEnum):
     HOLD = "hold"
     UNHOLD = "unhold"
     PURGE = "purge"
+    ARCHIVE = "archive"
     RESTORE = "restore"
     REQUEUE = "requeue"
     REPAIR = "repair"

@@ -15,6 +15,8 @@ def life_of(services: Services, session_id: str, *, as_json: bool) -> None:
     if as_json:
         printing.print_json(seen)
         return
+    if seen.unavailable:
+        printing.warn(f"warning: the archive does not answer, so this is only what Redis knows: {seen.unavailable}")
     printing.print_facts(_facts(seen))
     printing.print_table(
         ("when", "what", "messages", "detail"),

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import NoReturn
 
 import typer
 
-from torpor.history.protocol import SessionNotFound, TorporError, TransientError, check_session_id
+from torpor.history.protocol import SessionNotFound, check_session_id
 from torpor.worker.archive import contents
 from torpor.worker.audit.entry import Act
 from torpor.worker.audit.trail import Who
@@ -16,7 +15,7 @@ from torpor.worker.cli.audited import By, Reason, audited
 from torpor.worker.cli.shared import Json, Session, services_of
 from torpor.worker.deployment import identity
 from torpor.worker.sleep import attempt as archiving
-from torpor.worker.sleep.outcome import AttemptResult, Outcome
+from torpor.worker.sleep.outcome import Outcome
 from torpor.worker.wake import restore as restoring
 from torpor.worker.wake.restore import RestoreOutcome
 
@@ -37,8 +36,7 @@ def archive(context: typer.Context, session: Session, *, as_json: Json = False) 
         printing.say(f"archived: {result.messages:,} messages")
     elif result.outcome is Outcome.MISSING:
         printing.say("already asleep")
-    if result.outcome not in (Outcome.ARCHIVED, Outcome.MISSING):
-        _refuse_archive(result)
+    result.check()
 
 
 def restore(
@@ -63,19 +61,4 @@ def restore(
         printing.say("already awake: all of its messages are in Redis")
     for name in result.divergent:
         printing.warn(f"not restored, because a later archive replaced it: {name}")
-    if result.outcome is RestoreOutcome.SUPERSEDED:
-        raise TransientError("somebody else closed, cleared or restored the session meanwhile; try again")
-
-
-def _refuse_archive(result: AttemptResult) -> NoReturn:
-    reasons = {
-        Outcome.KEPT: "it was used meanwhile, so it stays in Redis; its earlier messages are archived",
-        Outcome.SUPERSEDED: "it was cleared, purged or restored meanwhile",
-        Outcome.ERASING: "its messages from before its clear are being erased",
-        Outcome.BUSY: "a worker is busy with it",
-    }
-    if result.outcome in reasons:
-        raise TransientError(f"session {result.session_id!r}: {reasons[result.outcome]}; try again")
-    if result.outcome is Outcome.QUARANTINED and result.error is None:
-        raise TorporError(f"session {result.session_id!r} is in quarantine")
-    raise result.error or TorporError(f"session {result.session_id!r}: {result.outcome}")
+    result.check()

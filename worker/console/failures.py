@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
+from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -33,7 +35,7 @@ _STATUSES: list[tuple[type[TorporError], int]] = [
 
 
 class Failures:
-    """Answers a request that fails in a way that nobody expected."""
+    """Answers a request that fails in a way that nobody expected, or that the end of the process cuts off."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -47,15 +49,19 @@ class Failures:
             begun = True
             await send(message)
 
+        values: dict[str, Any] = {}
         try:
             await self._app(scope, receive, noting)
+        except asyncio.CancelledError:  # the server ends, and waits no longer
+            values = {"template": "error.html", "status": 503, "message": "the console ends"}
         except Exception as error:
             number = secrets.token_hex(4)
             log.error("request %s failed: %s", number, place_of(error))
-            if begun:
-                raise ConnectionAbortedError from None  # the reply is incomplete, and the text must not be logged
-            response = render(Request(scope), "failed.html", status=500, number=number)
-            await response(scope, receive, send)
+            values = {"template": "failed.html", "status": 500, "number": number}
+        if values and begun:
+            raise ConnectionAbortedError  # the reply is incomplete
+        if values:
+            await render(Request(scope), **values)(scope, receive, send)
 
 
 async def _known(request: Request, error: Exception) -> Response:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import socket
+import threading
 from collections.abc import Callable
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -20,6 +23,7 @@ from torpor.worker.logs.formats import JsonFormatter
 
 # A request that runs when the process must end has so many seconds.
 _GRACE_SECONDS = 5
+_LAST_SECONDS = 1
 _MOST_HEADER_BYTES = 32 * 1024
 
 
@@ -31,9 +35,8 @@ def serve(services: Services, settings: ConsoleSettings, say: Callable[[str], No
         _log_to_stderr(services.settings.log_format)
         running = server(application(services, settings, sign_in))
         say(f"the console is at {_address(settings, sign_in)}; Ctrl-C ends it")
-        before = signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises its signal again when it has ended
-        running.run(sockets=[bound])
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises its signal again when it has ended
+        _run(running, bound)
 
 
 def server(app: ASGIApp) -> uvicorn.Server:
@@ -54,12 +57,30 @@ def server(app: ASGIApp) -> uvicorn.Server:
     )
 
 
+def _run(running: uvicorn.Server, bound: socket.socket) -> None:
+    code: Any = 0
+    try:
+        running.run(sockets=[bound])
+    except SystemExit as ended:  # Ctrl-C
+        code = ended.code
+        raise
+    finally:
+        # Python waits for threads. Those that still wait for Redis have had their time: what they did can be repeated.
+        last = threading.Timer(_LAST_SECONDS, os._exit, [code])
+        last.daemon = True
+        last.start()
+
+
 def _listen(settings: ConsoleSettings) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
-        return socket.create_server((settings.host, settings.port), family=family, reuse_port=False)
+        bound = socket.create_server((settings.host, settings.port), family=family, reuse_port=False)
     except OSError as exc:
         raise InvalidArgument(f"port {settings.port} of {settings.host} can't be opened: {exc.strerror}") from exc
+    # Connections inherit it; asyncio does not see that they are TCP's. Without it, the second part of a reply waits for
+    # the browser to acknowledge the first one, up to 40 ms.
+    bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return bound
 
 
 def _log_to_stderr(log_format: str) -> None:

@@ -64,14 +64,15 @@ class Visit:
         sessions: Sequence[str] = (),
         owner: str | None = None,
         purge: str | None = None,
+        reason: str | None = None,
         compared: bool = True,
     ) -> AbstractContextManager[Count]:
-        """Record in the audit trail what the body does, by this person, for the reason of the form.
+        """Record in the audit trail what the body does, by this person, for this reason, else that of the form.
 
         `compared` as in `audit.trail.recorded`.
         """
         subject = Subject(sessions=list(sessions), owner=owner, purge=purge)
-        who = Who(self.person.name, self.given("reason", "the console"))
+        who = Who(self.person.name, reason or self.given("reason", "the console"))
         return recorded(self.services, act, subject, who, self.warnings.append, compared=compared)
 
     def reason(self) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from torpor.history.protocol import CommitOutcome, TorporError
+from torpor.history.protocol import CommitOutcome, TorporError, TransientError
 from torpor.worker.deployment.events import Event, EventKind
 
 
@@ -36,6 +36,13 @@ _EVENT_KINDS = {
     Outcome.FAILED: EventKind.FAILED,
     Outcome.QUARANTINED: EventKind.QUARANTINED,
 }
+# Why a session does not sleep after an attempt that did not fail.
+_REASONS = {
+    Outcome.KEPT: "it was used meanwhile, so it stays in Redis; its earlier messages are archived",
+    Outcome.SUPERSEDED: "it was cleared, purged or restored meanwhile",
+    Outcome.ERASING: "its messages from before its clear are being erased",
+    Outcome.BUSY: "a worker is busy with it",
+}
 
 
 class Superseded(Exception):
@@ -53,6 +60,16 @@ class AttemptResult:
     object_name: str | None = None
     generation: int | None = None
     error: TorporError | None = None
+
+    def check(self) -> None:
+        """Raise the reason why the session does not sleep, for somebody who has asked for that."""
+        if self.outcome in (Outcome.ARCHIVED, Outcome.MISSING):
+            return
+        if self.outcome in _REASONS:
+            raise TransientError(f"session {self.session_id!r}: {_REASONS[self.outcome]}; try again")
+        if self.outcome is Outcome.QUARANTINED and self.error is None:
+            raise TorporError(f"session {self.session_id!r} is in quarantine")
+        raise self.error or TorporError(f"session {self.session_id!r}: {self.outcome}")
 
 
 def events_of(results: Iterable[AttemptResult], archived: EventKind = EventKind.ARCHIVED) -> list[Event]:

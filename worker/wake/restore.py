@@ -26,6 +26,7 @@ from torpor.history.protocol import (
     SessionOperations,
     Status,
     TorporError,
+    TransientError,
     check_archived,
     run_sync,
 )
@@ -68,6 +69,11 @@ class Restored:
     messages: int = 0
     divergent: Sequence[str] = field(default_factory=tuple)
     owner: str | None = None
+
+    def check(self) -> None:
+        """Raise TransientError if the session was not woken, because somebody else did something with it."""
+        if self.outcome is RestoreOutcome.SUPERSEDED:
+            raise TransientError("somebody else closed, cleared or restored the session meanwhile; try again")
 
     @property
     def event(self) -> Event:

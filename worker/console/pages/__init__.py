@@ -45,7 +45,9 @@ def all_pages() -> Sequence[Page]:
         purges,
         quarantine,
         session,
+        session_acts,
         sessions,
+        transcript,
     )
 
     return (
@@ -54,6 +56,11 @@ def all_pages() -> Sequence[Page]:
         Page("/figures", overview.figures, Permission.VIEW),
         Page("/sessions", sessions.show, Permission.VIEW),
         Page("/session", session.show, Permission.VIEW),
+        Page("/session/transcript", transcript.show, Permission.READ),
+        Page("/session/transcript/reason", transcript.why, Permission.READ, acts=True),
+        Page("/session/sleep", session_acts.sleep, Permission.REPAIR, acts=True),
+        Page("/session/wake", session_acts.wake, Permission.REPAIR, acts=True),
+        Page("/session/requeue", session_acts.requeue, Permission.REPAIR, acts=True),
         Page("/sessions/stop", sessions.stop, Permission.VIEW, acts=True),
         Page("/person", person.show, Permission.VIEW),
         Page("/holds", holds.every, Permission.VIEW),

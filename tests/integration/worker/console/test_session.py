@@ -11,7 +11,9 @@ import redis
 from support.cli_sessions import say, sleep
 from support.pages_read import Browser, browser
 from torpor.history.protocol import ANY_OWNER, Lease, PurgeTarget, SessionStore
+from torpor.worker.archive.stores import StoredObject
 from torpor.worker.deployment.services import Services
+from torpor.worker.errors import ArchiveUnavailable
 from torpor.worker.retention import legal_hold
 
 pytestmark = pytest.mark.slow
@@ -98,3 +100,19 @@ def test_a_session_that_nobody_has_is_not_found(console: Browser) -> None:
     assert (page.status, "neither in Redis nor in the archive" in page.text) == (404, True)
     assert console.get("/session", id="").status == 400
     assert console.get("/session").status == 400
+
+
+def test_while_the_archive_is_down_the_page_has_what_redis_knows(
+    client: redis.Redis, services: Services, console: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    say(client, "awake")
+    sleep(client, services, "asleep")
+
+    def failing(self: object, prefix: str, *, generations: bool = False) -> Iterator[StoredObject]:
+        raise ArchiveUnavailable("the bucket is out of reach")
+
+    monkeypatch.setattr(type(services.archive), "list", failing)
+    page = console.get("/session", id="awake")
+    assert (page.status, "State live" in page.text) == (200, True)
+    assert "The archive does not answer: the bucket is out of reach." in page.text
+    assert console.get("/session", id="asleep").status == 503

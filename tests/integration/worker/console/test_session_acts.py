@@ -1,0 +1,175 @@
+"""What an operator and an officer do with a session on its page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+import redis
+
+from support.cli_sessions import chat, say, sleep
+from support.keyspace import dump
+from support.pages_read import READER, Browser, browser
+from torpor.history.protocol import ANY_OWNER, Lease, SessionStore, Status
+from torpor.worker.audit import reading
+from torpor.worker.console.roles import Role
+from torpor.worker.deployment.services import Services
+from torpor.worker.errors import DocumentDamaged
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def operator(services: Services) -> Iterator[Browser]:
+    with browser(services, Role.OPERATOR) as opened:
+        yield opened
+
+
+def trail(services: Services) -> list[tuple[str, str, str, str, int]]:
+    def damaged(error: DocumentDamaged) -> None:
+        raise error
+
+    return [
+        (begun.act, begun.by, begun.reason, ended.how, ended.sessions)
+        for begun, ended in ((each.begun, each.ended) for each in reading.entries(services, damaged))
+        if ended
+    ]
+
+
+def quarantined(sessions: SessionStore, session_id: str) -> None:
+    lease = sessions.claim_one(session_id, timedelta(minutes=1))
+    assert isinstance(lease, Lease)
+    assert sessions.quarantine(lease, "why")
+
+
+def test_a_session_is_put_to_sleep_and_woken_and_the_audit_trail_has_both(
+    client: redis.Redis, services: Services, sessions: SessionStore, operator: Browser
+) -> None:
+    say(client, "s", "one", "two")
+    page = operator.get("/session", id="s")
+    assert "Put to sleep now" in page.text
+    assert "Wake" not in page.text
+    page = operator.post("/session/sleep?id=s", {"reason": "it is large"})
+    assert "The session sleeps now. 2 messages are verified in the archive." in page.text
+    assert "State asleep" in page.text
+    assert sessions.info("s", owner=ANY_OWNER) is None
+    assert "Put to sleep now" not in page.text
+    assert "The session sleeps now" not in operator.get("/session", id="s").text  # said once
+    page = operator.post("/session/wake?id=s", {"reason": ""})
+    assert "The session is awake. 2 messages came from the archive." in page.text
+    assert [message.content for message in chat(client, "s").messages] == ["one", "two"]
+    assert trail(services) == [
+        ("archive", READER, "it is large", "done", 1),
+        ("restore", READER, "", "done", 1),
+    ]
+
+
+def test_what_is_done_already_is_said_so(client: redis.Redis, services: Services, operator: Browser) -> None:
+    sleep(client, services, "asleep")
+    say(client, "awake")
+    before = dump(client)
+    assert "asleep already" in operator.post("/session/sleep?id=asleep").text
+    assert operator.post("/session/requeue?id=awake").status == 404
+    assert operator.post("/session/wake?id=nobody").status == 404
+    assert operator.post("/session/sleep?id=nobody").status == 404
+    assert operator.post("/session/sleep?id=").status == 400
+    assert dump(client) == before
+    assert "awake already" in operator.post("/session/wake?id=awake").text
+    assert "awake already" in operator.post("/session/wake?id=awake").text
+
+
+def test_a_session_in_quarantine_is_made_due_again(
+    client: redis.Redis, sessions: SessionStore, operator: Browser
+) -> None:
+    say(client, "s")
+    quarantined(sessions, "s")
+    page = operator.get("/session", id="s")
+    assert "Put to sleep now" not in page.text
+    refused = operator.post("/session/sleep?id=s")
+    assert (refused.status, "is in quarantine" in refused.text) == (409, True)
+    page = operator.post("/session/requeue?id=s", {"reason": "mended"})
+    assert "The session is due again" in page.text
+    info = sessions.info("s", owner=ANY_OWNER)
+    assert info
+    assert (info.status, info.attempts) == (Status.DUE, 0)
+
+
+def test_a_session_that_a_worker_has_is_left_to_it(
+    client: redis.Redis, sessions: SessionStore, operator: Browser
+) -> None:
+    say(client, "s")
+    assert isinstance(sessions.claim_one("s", timedelta(minutes=1)), Lease)
+    page = operator.post("/session/sleep?id=s")
+    assert (page.status, "a worker is busy with it" in page.text) == (503, True)
+
+
+def test_a_reason_is_required_if_the_deployment_requires_one(
+    client: redis.Redis, services: Services, sessions: SessionStore
+) -> None:
+    say(client, "s")
+    strict = replace(services, settings=services.settings.model_copy(update={"require_reason": True}))
+    with browser(strict, Role.OPERATOR) as operator:
+        page = operator.get("/session", id="s")
+        assert 'aria-describedby="what-sleep" required' in page.source
+        before = dump(client)
+        for reason in ("", "  "):
+            refused = operator.post("/session/sleep?id=s", {"reason": reason})
+            assert (refused.status, "the reason is missing" in refused.text) == (400, True)
+        assert dump(client) == before
+        assert operator.post("/session/sleep?id=s", {"reason": "it is large"}).status == 200
+    assert sessions.info("s", owner=ANY_OWNER) is None
+    assert [each[2] for each in trail(services)] == ["it is large"]
+
+
+def test_only_an_operator_may_repair_and_only_an_officer_may_hold_and_erase(
+    client: redis.Redis, services: Services
+) -> None:
+    say(client, "s")
+    before = dump(client)
+    with browser(services, Role.OFFICER) as officer:
+        page = officer.get("/session", id="s")
+        assert "What can be done" not in page.text
+        assert "Hold this session" in page.text
+        assert "/erase?session=s" in page.links
+        for act in ("sleep", "wake", "requeue"):
+            assert officer.post(f"/session/{act}?id=s").status == 403
+    with browser(services, Role.OPERATOR) as operator:
+        page = operator.get("/session", id="s")
+        assert "Hold this session" not in page.text
+        assert "/erase?session=s" not in page.links
+        assert operator.post("/hold/set?session=s", {"reason": "case"}).status == 403
+    assert dump(client) == before
+
+
+def test_an_officer_holds_and_releases_a_session_from_its_page(client: redis.Redis, services: Services) -> None:
+    say(client, "s")
+    with browser(services, Role.OFFICER) as officer:
+        page = officer.post("/hold/set?session=s", {"reason": "case 12/2026"})
+        assert "The legal hold is set." in page.text
+        page = officer.get("/session", id="s")
+        assert "Held since" in page.text
+        assert f"by {READER}" in page.text
+        officer.post("/hold/release?session=s", {"reason": "case closed"})
+        assert "Legal hold none" in officer.get("/session", id="s").text
+
+
+def test_ids_with_control_characters_name_the_same_session_in_every_form(
+    client: redis.Redis, services: Services, sessions: SessionStore, operator: Browser
+) -> None:
+    session = "s\x1b\n\u202e&'\"<b>"
+    say(client, session)
+    page = operator.get("/session", id=session)
+    [action] = [each for each in page.actions if each.startswith("/session/sleep")]
+    assert "sleeps now" in operator.post(action).text
+    assert sessions.info(session, owner=ANY_OWNER) is None
+
+
+def test_a_session_of_many_messages_is_woken_in_one_request(
+    client: redis.Redis, services: Services, sessions: SessionStore, operator: Browser
+) -> None:
+    for _ in range(20):
+        sessions.append("s", [b'{"type": "human", "data": {"content": "hello"}}'] * 1_000, owner=None)
+    assert "20,000 messages are verified" in operator.post("/session/sleep?id=s").text
+    assert "20,000 messages came from the archive" in operator.post("/session/wake?id=s").text

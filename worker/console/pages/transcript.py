@@ -1,0 +1,100 @@
+"""The page of a transcript, read from wherever it lies, without waking its session."""
+
+from __future__ import annotations
+
+import re
+from hashlib import sha256
+
+from starlette.responses import Response
+
+from torpor.history.protocol import InvalidArgument, check_session_id
+from torpor.worker.archive.spool import Spool
+from torpor.worker.audit.entry import Act
+from torpor.worker.console.visit import Visit
+from torpor.worker.wake.read import open_transcript
+
+_PAGE = 50
+# Characters of one message that a page of it has.
+_PORTION = 50_000
+# The field of the signed cookie that says why a session is shown.
+_WHY = "why"
+
+
+def show(visit: Visit) -> Response:
+    """The `page` of 50 messages, from 1 on; or with `message` a portion of one, whose first character is `start`.
+
+    The audit trail says that the session was shown. If a reason is required, it is asked for first.
+    """
+    session_id = check_session_id(visit.given("id"))
+    reason = visit.request.session.get(_WHY, {}).get(_key(session_id))
+    if visit.services.settings.require_reason and not reason:
+        return visit.page("transcript_reason.html", session=session_id)
+    with (
+        visit.audited(Act.SHOW, sessions=[session_id], reason=reason) as count,
+        open_transcript(visit.services, session_id) as transcript,
+    ):
+        count.sessions = 1
+        if visit.given("message", ""):
+            return _one(visit, session_id, transcript.elements)
+        from torpor.worker.console.speaking import Elements  # loads LangChain
+
+        total = len(transcript.elements)
+        pages = max(-(-total // _PAGE), 1)
+        page = _number(visit, "page", 1)
+        if not 1 <= page <= pages:
+            raise InvalidArgument(f"page {page:,} is none of the {pages:,} pages of this transcript")
+        first = (page - 1) * _PAGE
+        elements = Elements().of(transcript.elements.part(first, first + _PAGE), first)
+        return visit.page(
+            "transcript.html",
+            session=session_id,
+            owner=transcript.owner,
+            kind=transcript.kind,
+            elements=elements,
+            total=total,
+            first=first,
+            page=page,
+            pages=pages,
+        )
+
+
+def why(visit: Visit) -> Response:
+    """Remember, until another session is shown, why this one is; then show it."""
+    session_id = check_session_id(visit.given("id"))
+    visit.request.session[_WHY] = {_key(session_id): visit.reason()}
+    return visit.go_to(visit.path("/session/transcript", id=session_id))
+
+
+def _one(visit: Visit, session_id: str, elements: Spool) -> Response:
+    from torpor.worker.console.speaking import whole  # loads LangChain
+
+    position, start = _number(visit, "message", 0), _number(visit, "start", 0)
+    form = visit.given("form", "text")
+    element = next(elements.part(position, position + 1), None)
+    if element is None or form not in ("text", "json"):
+        raise InvalidArgument(f"this transcript has {len(elements):,} messages, each as text or json")
+    text = whole(element, as_json=form == "json")
+    return visit.page(
+        "message.html",
+        session=session_id,
+        position=position,
+        page=position // _PAGE + 1,
+        form=form,
+        text=text[start : start + _PORTION],
+        start=start,
+        stop=min(start + _PORTION, len(text)),
+        portion=_PORTION,
+        characters=len(text),
+    )
+
+
+def _key(session_id: str) -> str:
+    """A session in the cookie, which has 4 KiB."""
+    return sha256(session_id.encode()).hexdigest()
+
+
+def _number(visit: Visit, name: str, default: int) -> int:
+    given = visit.given(name, str(default))
+    if not re.fullmatch(r"[0-9]{1,15}", given):
+        raise InvalidArgument(f"{name} must be a whole number")
+    return int(given)
