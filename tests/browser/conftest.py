@@ -9,14 +9,13 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from langchain_core.messages import AIMessage, HumanMessage
 from playwright.sync_api import Browser, sync_playwright
 
 from support.browsing import AXE, Console, Tab, serving, tab
 from support.compose import deployment_of, image
 from support.emulator import new_bucket
 from support.servers import RedisServer, missing, start_redis
-from torpor import MemorystoreChatMessageHistory
+from support.shown import Shown, fill
 from torpor.worker.deployment.services import Services
 
 
@@ -32,26 +31,25 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
 
 
 @pytest.fixture(scope="session")
-def deployment(server: RedisServer, emulator: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
-    """A deployment with a worker and beat. Its sessions sleep after an hour, so only what a test asks for sleeps."""
-    folder = tmp_path_factory.mktemp("worker")
+def deployment(server: RedisServer, emulator: str) -> Services:
+    """A deployment whose sessions are due after an hour, so only what a test asks for sleeps."""
     url = f"gs://{new_bucket(emulator)}/chats"
-    services = deployment_of(server, url, idle_timeout_seconds=3_600, sweep_interval_seconds=1, lease_seconds=10)
-    with ExitStack() as running:
-        with server.client() as client:
-            call = {"name": "refund", "args": {"euros": 5}, "id": "call-1"}
-            said = [HumanMessage("I want my money back"), AIMessage("", tool_calls=[call])]
-            MemorystoreChatMessageHistory(client, "axe", 3_600, owner="ann").add_messages(said)
-        running.enter_context(image("worker", services, folder, "--concurrency", "2"))
-        running.enter_context(image("beat", services, folder))
-        yield services
+    return deployment_of(server, url, idle_timeout_seconds=3_600, sweep_interval_seconds=1, lease_seconds=10)
 
 
 @pytest.fixture(scope="session")
-def console(deployment: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
+def shown(deployment: Services) -> Shown:
+    return fill(deployment)
+
+
+@pytest.fixture(scope="session")
+def console(deployment: Services, shown: Shown, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
+    """The console, with a worker and beat."""
     folder = tmp_path_factory.mktemp("console")
-    with serving(deployment, folder) as sign_in:
-        yield Console(deployment, sign_in, folder)
+    with ExitStack() as running:
+        running.enter_context(image("worker", deployment, folder, "--concurrency", "2"))
+        running.enter_context(image("beat", deployment, folder))
+        yield Console(deployment, running.enter_context(serving(deployment, folder)), folder)
 
 
 @pytest.fixture(scope="session")

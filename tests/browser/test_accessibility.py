@@ -6,21 +6,8 @@ import pytest
 from playwright.sync_api import Browser
 
 from support.browsing import DESKTOP, PHONE, WCAG, Console, Tab, tab
-
-PATHS = [
-    "/",
-    "/figures?span=day",
-    "/holds",
-    "/purges",
-    "/person",
-    "/person?owner=ann",
-    "/sessions",
-    "/sessions?prefix=axe",
-    "/session?id=axe",
-    "/session/transcript?id=axe",
-    "/session/transcript?id=axe&message=1&form=json",
-]
-
+from support.shown import FILES, PAGES, Shown
+from torpor.worker.console.pages import all_pages
 
 LOOKS = {
     "desktop": {"viewport": DESKTOP, "color_scheme": "light"},
@@ -28,33 +15,45 @@ LOOKS = {
     "phone": {"viewport": PHONE, "color_scheme": "light"},
     "phone-dark": {"viewport": PHONE, "color_scheme": "dark"},
 }
+each_page = pytest.mark.parametrize("name", PAGES)
 
 
-@pytest.mark.parametrize("look", LOOKS)
-@pytest.mark.parametrize("path", PATHS)
-def test_axe_finds_nothing(chromium: Browser, console: Console, axe: str, path: str, look: str) -> None:
-    with tab(chromium, console, **LOOKS[look]) as opened:
-        page = opened.open(console.url + path)
-        page.evaluate(axe)
-        found = page.evaluate("tags => axe.run({ runOnly: tags })", WCAG)
-        assert found["passes"]
-        assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in found["violations"]] == []
+def test_each_page_of_the_console_is_here() -> None:
+    assert {path.partition("?")[0] for path in PAGES.values()} | FILES == {
+        each.path for each in all_pages() if not each.acts
+    }
 
 
-@pytest.mark.parametrize("path", PATHS)
-def test_a_page_is_no_wider_than_a_phone(chromium: Browser, console: Console, path: str) -> None:
+@each_page
+def test_axe_finds_nothing(chromium: Browser, console: Console, axe: str, shown: Shown, name: str) -> None:
+    found = []
+    for look, options in LOOKS.items():
+        with tab(chromium, console, **options) as opened:
+            page = opened.open(console.url + shown.path(name))
+            page.evaluate(axe)
+            result = page.evaluate("tags => axe.run({ runOnly: tags })", WCAG)
+            assert result["passes"]
+            found += [(look, each["id"], each["nodes"][0]["html"]) for each in result["violations"]]
+    assert found == []
+
+
+@each_page
+def test_a_page_is_no_wider_than_a_phone(chromium: Browser, console: Console, shown: Shown, name: str) -> None:
     with tab(chromium, console, viewport=PHONE) as opened:
-        page = opened.open(console.url + path)
+        page = opened.open(console.url + shown.path(name))
+        page.wait_for_load_state("networkidle")
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
 
 
-@pytest.mark.parametrize("path", PATHS)
-def test_a_page_reads_the_same_without_javascript(chromium: Browser, console: Console, path: str) -> None:
+@each_page
+def test_a_page_reads_the_same_without_javascript(chromium: Browser, console: Console, shown: Shown, name: str) -> None:
     with tab(chromium, console, java_script_enabled=False) as opened:
-        page = opened.open(console.url + path)
-        assert page.title().endswith("Torpor")
-        assert page.get_by_role("heading", level=1).count() == 1
-        assert page.get_by_role("main").inner_text().strip()
+        page = opened.open(console.url + shown.path(name))
+        heading = page.get_by_role("heading", level=1)
+        assert heading.count() == 1
+        assert page.title() == f"{heading.inner_text()} · Torpor"
+        for text in shown.texts(name):
+            assert text in page.get_by_role("main").inner_text()
 
 
 def test_the_first_key_leads_past_the_navigation(opened: Tab) -> None:

@@ -50,7 +50,7 @@ def test_a_blocked_and_a_complete_erasure_with_files_whose_digests_are_right(
 
     page.goto(f"{console.url}/sessions")
     page.get_by_label("Owner").fill("eve")
-    page.get_by_role("button", name="Search").click()
+    page.get_by_role("button", name="Search", exact=True).click()
     expect(page.get_by_role("link", name="eve-", exact=False)).to_have_count(3)
     page.get_by_role("link", name="eve", exact=True).first.click()
     expect(page.get_by_role("heading", level=1)).to_have_text("eve")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -16,26 +17,21 @@ MOST = 20_000
 class Counted:
     """An owner's sessions in Redis, and those that only the archive seems to have; with `more`, at least so many.
 
-    A marker may outlive what it marks, so a list may have fewer sessions asleep.
+    A marker may outlive what it marks, so a list may have fewer sessions asleep. `ids` are in their order.
     """
 
     live: int
     asleep: int
     more: bool
-
-    @property
-    def all(self) -> int:
-        """Both together."""
-        return self.live + self.asleep
+    ids: Sequence[str]
 
 
 def count(services: Services, owner: str) -> Counted:
     """Count an owner's sessions, up to 20,000; raises InvalidOwner."""
     live = set(islice(services.sessions.owned(owner), MOST + 1))
-    asleep: set[str] = set()
-    for session_id in catalog.owned(services, owner):
-        if session_id not in live:
-            asleep.add(session_id)
-        if len(live) + len(asleep) > MOST:
-            return Counted(len(live), len(asleep), more=True)
-    return Counted(len(live), len(asleep), more=False)
+    found = set(live)
+    for session_id in catalog.marked(services, owner):
+        if len(found) > MOST:
+            break
+        found.add(session_id)
+    return Counted(len(live), len(found) - len(live), len(found) > MOST, sorted(found))

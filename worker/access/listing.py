@@ -79,7 +79,12 @@ def of_owner(services: Services, owner: str, after: Cursor | None = None, *, pre
     A session that Redis does not have costs one listing; `TORPOR_CONCURRENCY` of these run at a time.
     """
     owners = owned(services, owner, after.session_id if after else "")
-    ids = (each for each in owners if each.startswith(prefix))
+    return described(services, (each for each in owners if each.startswith(prefix)))
+
+
+def described(services: Services, session_ids: Iterable[str]) -> Iterator[Page]:
+    """These sessions of an owner, in their order, without those of which nothing is there (any more)."""
+    ids = iter(session_ids)
     with ThreadPoolExecutor(services.settings.concurrency) as pool:
         while page := list(islice(ids, _PAGE)):
             infos = services.sessions.infos(page)

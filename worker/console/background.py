@@ -10,9 +10,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, wait
+from typing import TypeVar
 
-from torpor.history.protocol import TorporError
+from torpor.history.protocol import TorporError, TransientError
 from torpor.worker.console.error_places import place_of
+
+T = TypeVar("T")
 
 log = logging.getLogger("torpor.console")
 
@@ -43,6 +47,25 @@ class Background:
             self._threads.add(thread)
         thread.start()
         return True
+
+    def try_within(self, name: str, seconds: float, work: Callable[[], T]) -> Future[T]:
+        """Do some work, and wait for it for a while: the future is done, unless the work goes on in its thread.
+
+        Raises TransientError if there is enough work already.
+        """
+        future: Future[T] = Future()
+
+        def done() -> None:
+            try:
+                future.set_result(work())
+            except BaseException as error:
+                future.set_exception(error)
+                raise
+
+        if not self.start(name, done):
+            raise TransientError("the console has enough work at the moment: try again in some minutes")
+        wait([future], seconds)
+        return future
 
     def go_on(self) -> None:
         """Raise Ended if the process ends. Work calls this at each step."""

@@ -56,7 +56,7 @@ def everything(services: Services, unreadable: Callable[[str, PermanentError], N
 
 def owned(services: Services, owner: str, *, archived: bool = True) -> Iterator[str]:
     """An owner's sessions in Redis, and those in the archive unless `archived` is False."""
-    return chain(services.sessions.owned(owner), _marked(services, owner) if archived else ())
+    return chain(services.sessions.owned(owner), marked(services, owner) if archived else ())
 
 
 def idle(services: Services, since: datetime, *, archived: bool = True) -> Iterator[str]:
@@ -127,8 +127,8 @@ def _known(services: Services, session_ids: Iterable[str]) -> Iterator[tuple[str
             yield session_id, info
 
 
-def _marked(services: Services, owner: str) -> Iterator[str]:
-    """The owner's sessions in the archive."""
+def marked(services: Services, owner: str) -> Iterator[str]:
+    """An owner's sessions in the archive, by the owner markers."""
     markers = services.archive.list(names.all_owner_markers(owner))
     for session_id, _ in groupby(names.marked_session(owner, each.name, each.metadata) for each in markers):
         if session_id is not None:

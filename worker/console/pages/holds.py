@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import ExitStack
 from heapq import nsmallest
 
 from starlette.responses import Response
 
-from torpor.history.protocol import InvalidArgument, StandingHold, check_owner, check_session_id
+from torpor.history.protocol import InvalidArgument, StandingHold, TransientError, check_owner, check_session_id
 from torpor.worker.audit.entry import Act
 from torpor.worker.console.visit import Visit
 from torpor.worker.deployment import identity
@@ -15,6 +18,9 @@ from torpor.worker.retention import legal_hold
 from torpor.worker.retention.legal_hold import HoldResult
 
 _PAGE = 50
+# So long a browser waits; a hold of many sessions goes on after that.
+_PATIENCE_SECONDS = 5.0
+_GOES_ON = "Its objects in the archive are changed now; the audit trail says when that has ended."
 
 
 def every(visit: Visit) -> Response:
@@ -40,7 +46,10 @@ def one(visit: Visit) -> Response:
 
 def put(visit: Visit) -> Response:
     """Set a hold."""
-    done = _change(visit, Act.HOLD, visit.reason())
+    changed = _change(visit, Act.HOLD, visit.reason())
+    if not changed.done():
+        return visit.go_to(_back(visit), f"The legal hold is being set. {_GOES_ON}")
+    done = changed.result()
     later = "" if done and done.sessions else " Nothing is known of this owner yet: the hold is for sessions to come."
     return visit.go_to(_back(visit), f"The legal hold is set.{later}")
 
@@ -48,23 +57,43 @@ def put(visit: Visit) -> Response:
 def release(visit: Visit) -> Response:
     """Release a hold."""
     visit.reason()
-    done = _change(visit, Act.UNHOLD, None)
-    if done is None:
+    changed = _change(visit, Act.UNHOLD, None)
+    if not changed.done():
+        return visit.go_to(_back(visit), f"The legal hold is being released. {_GOES_ON}")
+    if changed.result() is None:
         raise HoldNotFound("there is no such legal hold any more: somebody else has released it")
     return visit.go_to(_back(visit), "The legal hold is released.")
 
 
-def _change(visit: Visit, act: Act, reason: str | None) -> HoldResult | None:
+def _change(visit: Visit, act: Act, reason: str | None) -> Future[HoldResult | None]:
+    """Set or release a hold; it goes on in the background if there are many objects to change."""
     session, owner = _named(visit)
-    services, by = visit.services, visit.person.name
+    services, by, background = visit.services, visit.person.name, visit.background
     identity.require(services.sessions, services.archive)
-    with visit.audited(act, sessions=[] if session is None else [session], owner=owner) as count:
-        if owner is not None:
-            done = legal_hold.hold_owner(services, owner, reason, by=by)
-        else:
-            done = legal_hold.hold_session(services, session or "", reason, by)
-        count.sessions = done.sessions if done else 0
-    return done
+    with ExitStack() as stack:
+        count = stack.enter_context(visit.audited(act, sessions=[] if session is None else [session], owner=owner))
+        own = stack.pop_all()
+
+    def work() -> HoldResult | None:
+        with own:
+            if owner is not None:
+                done = legal_hold.hold_owner(services, owner, reason, lambda _: background.go_on(), by=by)
+            else:
+                done = legal_hold.hold_session(services, session or "", reason, by)
+            count.sessions = done.sessions if done else 0
+            return done
+
+    try:
+        return background.try_within(f"{act} of {'an owner' if owner else 'a session'}", _PATIENCE_SECONDS, work)
+    except TransientError:
+        return _at_once(work)
+
+
+def _at_once(work: Callable[[], HoldResult | None]) -> Future[HoldResult | None]:
+    """Do the work in this request: a hold must not wait until there is room."""
+    future: Future[HoldResult | None] = Future()
+    future.set_result(work())
+    return future
 
 
 def _named(visit: Visit) -> tuple[str | None, str | None]:

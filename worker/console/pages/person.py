@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from torpor.history.protocol import InvalidArgument, LegalHold, TorporError, check_owner
 from torpor.worker.access import counting, listing
+from torpor.worker.access.counting import Counted
 from torpor.worker.access.cursor import Cursor, Stretch
 from torpor.worker.access.listing import AsleepSession, Listed
 from torpor.worker.console.visit import Visit
@@ -41,15 +42,17 @@ def show(visit: Visit) -> Response:
     if not owner:
         return visit.page("people.html")
     services = visit.services
-    cursor = visit.given("cursor", "")
-    listed = _listed(visit, check_owner(owner), cursor)
+    cursor = cursor_of(visit.given("cursor", ""))
+    # The first page counts, and the walk that does so has the ids of the list too.
+    counted = None if cursor else counting.count(services, check_owner(owner))
+    listed = _listed(visit, check_owner(owner), cursor, counted)
     shown, more = listed[:_PAGE], listed[_PAGE:]
     return visit.page(
         "person.html",
         owner=owner,
         rows=list(_rows(visit, shown)),
         is_first=not cursor,
-        counted=counting.count(services, owner),
+        counted=counted,
         hold=legal_hold.of_owner(services, owner),
         open_purges=list(known.unfinished(services, Target(owner=owner))),
         following=visit.path("/person", owner=owner, cursor=shown[-1].cursor) if more else None,
@@ -64,9 +67,12 @@ def cursor_of(text: str) -> Cursor | None:
     return cursor
 
 
-def _listed(visit: Visit, owner: str, cursor: str) -> list[Listed]:
+def _listed(visit: Visit, owner: str, after: Cursor | None, counted: Counted | None) -> list[Listed]:
     """The sessions of a page, and one more if there is one."""
-    pages = listing.of_owner(visit.services, owner, cursor_of(cursor))
+    if counted and not counted.more:
+        pages = listing.described(visit.services, counted.ids)
+    else:
+        pages = listing.of_owner(visit.services, owner, after)
     return list(islice(chain.from_iterable(pages), _PAGE + 1))
 
 

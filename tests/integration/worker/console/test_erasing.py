@@ -180,6 +180,20 @@ def test_nothing_is_erased_without_a_reason(services: Services, console: Console
 
 
 @in_folder
+def test_a_reason_that_no_order_has_room_for_erases_nothing(services: Services, console: Console) -> None:
+    say(services, "s", A)
+    officer = console.visitor(OFFICER)
+    page = officer.get("/erase", owner="ann")
+    answer = officer.submit(page, "/erase/order", reason="x" * 70_000, typed="ann", status=400)
+    assert "65,536" in answer.text
+    assert not list(orders.open_orders(services))
+    assert services.sessions.info("s", owner="ann")
+    [entry] = trail(services)
+    assert entry.ended
+    assert (entry.ended.how, entry.ended.sessions) == ("failed", 0)
+
+
+@in_folder
 def test_a_form_from_elsewhere_erases_nothing(services: Services, console: Console) -> None:
     say(services, "s", A)
     officer = console.visitor(OFFICER)

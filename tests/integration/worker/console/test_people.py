@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterator
 from urllib.parse import quote
 
@@ -10,6 +11,7 @@ import pytest
 
 from support.consoles import OFFICER, OPERATOR, VIEWER, Console, form, forms, served
 from support.purging import A, say, sleep
+from support.waiting import wait_until
 from torpor.worker.audit import reading
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import DocumentDamaged
@@ -181,3 +183,40 @@ def test_holds_come_by_pages(services: Services, console: Console) -> None:
     second = viewer.get(following[1].replace("&amp;", "&")).text
     shown = [re.findall(r'<a href="/person\?owner=owner%20(\d\d)"', page) for page in (first, second)]
     assert shown == [[f"{number:02d}" for number in range(50)], [f"{number:02d}" for number in range(50, 60)]]
+
+
+def test_a_hold_that_takes_long_goes_on_after_the_page_and_its_end_is_in_the_audit_trail(
+    services: Services, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torpor.worker.console.pages.holds._PATIENCE_SECONDS", 0.01)
+    begun, may_end = threading.Event(), threading.Event()
+
+    def slow(_: Services, session_id: str) -> int:
+        begun.set()
+        may_end.wait(30)
+        return 1
+
+    sleep(services, "s", A)
+    monkeypatch.setattr("torpor.worker.retention.legal_hold.apply_hold", slow)
+    officer = console.visitor(OFFICER)
+    page = officer.get("/person", owner="ann")
+    assert "is being set" in officer.submit(page, "/hold/set", reason="case 12").text
+    assert begun.wait(30)
+    assert "<strong>Held</strong>" in officer.get("/person", owner="ann").text
+    assert [each.ended for each in reading.entries(services, damaged)] == [None]
+    may_end.set()
+    wait_until(lambda: [each.ended and each.ended.sessions for each in reading.entries(services, damaged)] == [1])
+
+
+def test_a_hold_is_set_in_the_request_if_the_console_has_enough_work(
+    services: Services, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torpor.worker.console.background.Background.start", lambda *_: False)
+    say(services, "s", A)
+    officer = console.visitor(OFFICER)
+    assert "The legal hold is set." in officer.submit(officer.get("/hold", owner="ann"), "/hold/set", reason="r").text
+    assert legal_hold.of_owner(services, "ann")
+    again = officer.get("/hold", owner="ann")
+    assert "<details>" in again.text
+    officer.submit(again, "/hold/set", reason="case 13")
+    assert "case 13" in officer.get("/hold", owner="ann").text
