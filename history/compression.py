@@ -57,6 +57,19 @@ def from_stored(stored: list[bytes]) -> list[bytes]:
     return [_element(each) if _is_marked(each) else each for each in stored]
 
 
+def repacked(stored: bytes, compression: Compression) -> bytes | None:
+    """The stored form of the same element by a setting, or `stored` itself if it has that form; None if it is damaged.
+
+    Raises DictionaryUnknown.
+    """
+    [element] = from_stored([stored])
+    if _is_marked(element):
+        return None
+    if compression is Compression.ZSTD and stored[:1] == _MARK:
+        return stored
+    return _stored(element, compression)
+
+
 def check_dictionary(version: int) -> None:
     """Raise DictionaryUnknown if a deployment has a newer dictionary than this version of Torpor."""
     if version > DICTIONARY:

@@ -68,6 +68,21 @@ class PurgeOutcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Repacked:
+    """A session whose messages were given another stored form.
+
+    `messages` got it, or would get it. Redis has `bytes_after` of all messages, after `bytes_before`. `damaged` ones
+    stay as they are. `changed`: the session changed again and again, so some may have been left.
+    """
+
+    messages: int = 0
+    damaged: int = 0
+    bytes_before: int = 0
+    bytes_after: int = 0
+    changed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class PurgeTarget:
     """A session to purge, with its owner in Redis when it was last described, and its owners in the archive."""
 

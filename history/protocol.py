@@ -20,7 +20,7 @@ This module loads no LangChain; `torpor.history.adapters.messages` converts Lang
   its figures.
 - **The archive's health**: a worker's `ArchiveNote`, the `ArchiveState`, and `ArchiveHealth` with each
   `WorkerHealth`.
-- **Repair**: `IndexOutcome`, `RebuiltMetadata` and `RejoinOutcome`.
+- **Repair**: `IndexOutcome`, `RebuiltMetadata` and `RejoinOutcome`; a session that was `Repacked`.
 - **Other libraries' sessions**: `Layout`, its `Storage`, the known `FORMATS`, an `Adoption`, and what is `Adoptable`;
   `is_celerys` and `looks_like_torpors` tell by a key's name whose it is, and `check_return_key` refuses
   both; sessions go back below the `RETURN_PREFIX`.
@@ -106,6 +106,7 @@ from torpor.history.outcomes import (
     Purging,
     RebuiltMetadata,
     RejoinOutcome,
+    Repacked,
     RestoreEnd,
     RestoreRefusal,
     RestoreTicket,
@@ -208,6 +209,7 @@ __all__ = [
     "RedisRefused",
     "RedisUnavailable",
     "RejoinOutcome",
+    "Repacked",
     "RestoreEnd",
     "RestoreRefusal",
     "RestoreTicket",

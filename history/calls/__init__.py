@@ -64,7 +64,7 @@ from torpor.history.calls.index import (
 from torpor.history.calls.owners import assign_owner, owned, set_aside
 from torpor.history.calls.rate import reserve
 from torpor.history.calls.reading import info, read
-from torpor.history.calls.repair import rebuild_metadata, reindex, rejoin
+from torpor.history.calls.repair import rebuild_metadata, reindex, rejoin, repack
 from torpor.history.calls.restoring import abandon, begin_restore, finish_restore, stage
 from torpor.history.calls.scheduling import close, update
 from torpor.history.calls.threads import (
@@ -154,6 +154,7 @@ __all__ = [
     "release",
     "release_hold",
     "renew",
+    "repack",
     "requeue",
     "reserve",
     "rewrite",

@@ -24,11 +24,13 @@ def read(
     touch: bool,
     owner: Caller = None,
     within: bool = False,
+    stored: bool = False,
 ) -> Call[Page | None]:
     """Read messages from `start` on until `stop` or until about `page_bytes` are read; None if it is not in Redis.
 
     A negative `start` counts from the end. With `touch` it counts as activity. A page `within` its bytes ends before a
-    message that goes beyond them, and may be empty. Raises OwnerMismatch.
+    message that goes beyond them, and may be empty. `stored` leaves the messages as Redis has them. Raises
+    OwnerMismatch.
     """
     session = encode_session_id(session_id)
     keys = deployment.keyspace.of(session)
@@ -38,9 +40,9 @@ def read(
             return None
         refusals.check(session_id, owner, reply)
         epoch, restored_count, total, complete, first, *messages = reply
-        return Page(
-            int(epoch), int(restored_count), int(total), int(first), from_stored(messages), complete=complete == b"1"
-        )
+        if not stored:
+            messages = from_stored(messages)
+        return Page(int(epoch), int(restored_count), int(total), int(first), messages, complete=complete == b"1")
 
     return Call(
         script("read"),

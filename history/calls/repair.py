@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torpor.history.calls.call import Call, Deployment
 from torpor.history.keys import encode_session_id
 from torpor.history.outcomes import IndexOutcome, RebuiltMetadata, RejoinOutcome
@@ -34,6 +36,22 @@ def rebuild_metadata(deployment: Deployment, session_id: str, rebuilt: RebuiltMe
         [session, *counts],
         bool,
         repeatable=False,  # sent again, it would say that the session has changed
+    )
+
+
+def repack(deployment: Deployment, session_id: str, changes: Sequence[tuple[int, bytes, bytes]]) -> Call[int]:
+    """Give messages another stored form: position, bytes as they were read, and new bytes that say the same.
+
+    Returns how many of them have it now: a position that has other bytes than were read keeps them.
+    """
+    session = encode_session_id(session_id)
+    keys = deployment.keyspace.of(session)
+    shrinks = all(len(new) <= len(read) for _, read, new in changes)
+    return Call(
+        script("repack"),
+        [keys.messages(session), keys.due],
+        [int(shrinks), *(part for change in changes for part in change)],
+        int,
     )
 
 

@@ -22,6 +22,7 @@ from torpor.history.store.identity import Identities
 from torpor.history.store.legal_holds import LegalHolds
 from torpor.history.store.owners import Owners
 from torpor.history.store.reading import Reading
+from torpor.history.store.repacking import Repacking
 from torpor.history.store.repair import Repair
 from torpor.history.store.returning import Returning
 from torpor.history.store.runner import Runner
@@ -49,7 +50,9 @@ class AsyncSessionStore(SessionOperations):
             raise InvalidArgument(f"{type(client).__module__} is a blocking client; this store needs one of asyncio")
 
 
-class SessionStore(SingleCalls, Figures, Archiving, Erasure, WorkLocks, LegalHolds, Owners, Repair, Events, Identities):
+class SessionStore(
+    SingleCalls, Figures, Archiving, Erasure, WorkLocks, LegalHolds, Owners, Repair, Repacking, Events, Identities
+):
     """The sessions of one deployment, with a blocking client. Nothing is sent before the first operation.
 
     It is for workers and operators: its operations are for sessions of any owner, unless they are told whose (`owner`).

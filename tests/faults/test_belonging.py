@@ -30,6 +30,8 @@ RELYING = [
     "purge --idle-for 1s --yes",
     "purge --resume none",
     "jobs --resume none",
+    "compress --here",
+    "compress --dry-run",
     "hold --session none --reason why",
     "hold --owner nobody --reason why",
     "unhold --session none",

@@ -1,6 +1,6 @@
-"""Any interleaving loses nothing: a state machine over sessions, workers, restorers and a purger.
+"""Any interleaving loses nothing: a state machine over sessions, workers, restorers, a purger, and who compresses.
 
-Workers, restorers and the purger are the product's own functions in threads that stop before each call to Redis and
+These are the product's own functions in threads that stop before each call to Redis and
 to the archive. Hypothesis decides who goes on, what users do meanwhile, whose lease ends, which call fails or loses
 its reply, and who is killed. After each step the transcript that a user would get must be what was acknowledged.
 In the end all are killed, everything is drained, and every session is restored.
@@ -30,6 +30,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
+from support.compressing import also_if_longer
 from support.keyspace import raw
 from support.observed import ObservedArchive
 from support.sessions import purge_session
@@ -44,8 +45,10 @@ from support.stepped import (
     Task,
     describe,
 )
+from torpor.history import compression
 from torpor.history.calls import Call
 from torpor.history.protocol import (
+    Compression,
     Expiry,
     PurgeOutcome,
     Purging,
@@ -76,13 +79,13 @@ SESSIONS = st.sampled_from(["a", "a", "a", "a", "b", "c"])
 EXPIRIES = st.sampled_from([Expiry(), Expiry(), Expiry(timedelta(days=2)), Expiry(max_age=timedelta(milliseconds=1))])
 # Races are won and lost just before these calls; a task stops at once, before one of them, or at its end.
 UNTIL = st.sampled_from(
-    ["", "", "put", "commit", "note_erased", "delete", "finish_restore", "stage", "open", "the end"]
+    ["", "", "put", "commit", "note_erased", "delete", "finish_restore", "stage", "open", "repack", "the end"]
 )
 LOOKING = {"info", "read", "find_hold"}  # change nothing
 CHANGED = Purging(PurgeOutcome.CHANGED)
 PRESENT = 1e12  # scores below are past
 REMEMBERED = 63  # a request that so many others have followed is still known when it is sent again
-TASKS = {"worker": 3, "restorer": 2, "purger": 1, "writer": 1}
+TASKS = {"worker": 3, "restorer": 2, "purger": 1, "writer": 1, "packer": 2}
 SETTINGS = Settings(
     archive_url="file:///nowhere", lease_seconds=86_400, retry_delay_seconds=3_600, max_attempts=3, concurrency=1
 )
@@ -199,6 +202,11 @@ class Machine(RuleBasedStateMachine):
     @rule(session=SESSIONS, until=UNTIL)
     def start_to_purge(self, session: str, until: str) -> None:
         self.begin("purger", session, until, lambda services: purge_session(services, session))
+
+    @precondition(lambda self: self.has_free("packer"))
+    @rule(session=SESSIONS, until=UNTIL, how=st.sampled_from(Compression))
+    def start_to_repack(self, session: str, until: str, how: Compression) -> None:
+        self.begin("packer", session, until, lambda services: services.sessions.repack(session, how))
 
     @precondition(lambda self: self.tasks)
     @rule(which=st.integers(0, 5), until=UNTIL)
@@ -413,6 +421,7 @@ def small_pages(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixtur
     """A few messages are staged in several pages; leases are renewed when the machine says so."""
     monkeypatch.setattr("torpor.worker.archive.lines._READ_BYTES", 150)
     monkeypatch.setattr("torpor.worker.sleep.attempt.LeaseKeeper", Keeper)
+    monkeypatch.setattr(compression, "_stored", also_if_longer(compression._stored))
     caplog.set_level("CRITICAL", "torpor")  # failures are injected by the thousand
 
 

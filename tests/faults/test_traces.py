@@ -117,6 +117,7 @@ COMMANDS: dict[str, tuple[set[str], list[list[str]]]] = {
             ["--match", "*", "--format", "community", "--owner-pattern", f"({NONE}"],
         ],
     ),
+    "compress": (set(), [["--dry-run"], ["--here", "--json"]]),
     "assign-owner": (
         set(),
         [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from torpor.history import compression
 from torpor.history.calls import configuration
@@ -17,7 +18,11 @@ def compress_everything() -> None:
     """
     os.environ["TORPOR_COMPRESSION"] = Compression.ZSTD
     configuration.UNRECORDED = Compression.ZSTD
-    usual = compression._stored
+    vars(compression)["_stored"] = also_if_longer(compression._stored)
+
+
+def also_if_longer(usual: Callable[[bytes, Compression], bytes]) -> Callable[[bytes, Compression], bytes]:
+    """How an element is stored if all are compressed that can be read so."""
 
     def stored(element: bytes, how: Compression) -> bytes:
         found = usual(element, how)
@@ -31,4 +36,4 @@ def compress_everything() -> None:
             return found
         return compression._MARK + compression._tools.compressor.compress(element)[len(compression._MAGIC) :]
 
-    vars(compression)["_stored"] = stored
+    return stored

@@ -421,6 +421,7 @@ ACTS: dict[str, Callable[[Case], Any]] = {
     "rewrite": _rewrite,
     "reindex": lambda case: case.run(calls.reindex, "s"),
     "rebuild_metadata": _rebuild,
+    "repack": lambda case: case.run(calls.repack, "s", [(0, A, B), (1, B, A)]),
     "rejoin": lambda case: _rejoin(case, 1),
     "rejoin of all": lambda case: _rejoin(case, 9),
 }

@@ -97,6 +97,7 @@ FLOORS: dict[str, list[str]] = {
     "history.store": [
         "history.errors",
         "history.limits",
+        "history.elements",
         "history.compression",
         "history.order",
         "history.keys",

@@ -20,5 +20,6 @@ def _made_by(module: str, name: str) -> Callable[[Means, Job], Work]:
 WORKS: Works = {
     "adopt": _made_by("adopting", "Adoption"),
     "export": _made_by("exporting", "Export"),
+    "compress": _made_by("compressing", "Compressing"),
     "doctor": _made_by("examining", "Examination"),
 }

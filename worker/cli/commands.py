@@ -47,6 +47,7 @@ COMMANDS = {
     "export": ("export.export", "Copy sessions to a file, to tables, or back to another library."),
     "sql": ("sql.sql", "Print the SQL that makes the archive a view of a query engine."),
     "jobs": ("jobs.jobs", "List the open jobs, show one, or cancel one."),
+    "compress": ("compressing.compress", "Compress the messages that are in Redis, or make them plain."),
     "adopt": ("transfer.adopt", "Take over sessions that another library has written to this Redis."),
     "assign-owner": ("owners.assign_owner", "Give sessions that have no owner one, awake or asleep."),
     "separate": ("conflicts.separate", "Give what others have written under a session's id an id of its own."),

@@ -57,6 +57,7 @@ CALLS = [
     ["import", "{file}"],
     ["export", "--all"],
     ["assign-owner", "--match", "*", "--owner", "ann", "--yes"],
+    ["compress"],
     ["adopt", "--match", "*", "--format", "memorystore"],
     ["separate", "s"],
     ["serve-metrics", "--port", "{port}"],

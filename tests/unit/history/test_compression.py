@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from dictionary.samples import Samples
 from torpor.history import compression
-from torpor.history.compression import DICTIONARY, Compression, check_dictionary, from_stored, to_stored
+from torpor.history.compression import DICTIONARY, Compression, check_dictionary, from_stored, repacked, to_stored
 from torpor.history.errors import DictionaryUnknown
 
 MESSAGE = b'{"type":"human","data":{"content":"Could you please tell me where my package is?"}}'
@@ -30,6 +30,21 @@ def dictionary(version: int) -> bytes:
 @pytest.mark.parametrize("how", Compression)
 def test_what_is_stored_is_read_back(how: Compression, elements: list[bytes]) -> None:
     assert from_stored(to_stored(elements, how)) == elements
+
+
+@given(st.lists(st.binary(max_size=300) | st.sampled_from([MESSAGE, b"\x80", b"\x81", b"\x9f", b"\x01" + MESSAGE])))
+@pytest.mark.parametrize("how", Compression)
+def test_an_element_in_another_form_says_the_same_and_a_damaged_one_has_none(
+    how: Compression, stored: list[bytes]
+) -> None:
+    for each in [*stored, *to_stored(stored, Compression.ZSTD)]:
+        other, [element] = repacked(each, how), from_stored([each])
+        if other is None:
+            assert 0x80 <= each[0] <= 0x9F
+        else:
+            assert from_stored([other]) == [element]
+            assert other in (each, *to_stored([element], how))
+            assert repacked(other, how) == other
 
 
 def test_a_message_of_a_framework_gets_smaller() -> None:

@@ -22,6 +22,7 @@ from support.slot_moves import moving
 from torpor.history.adapters.messages import encode_message
 from torpor.history.protocol import (
     ClientMismatch,
+    Compression,
     Expiry,
     OwnerMismatch,
     PurgeTarget,
@@ -205,6 +206,22 @@ def test_pages_of_a_session_that_is_cleared_on_the_way_are_not_mixed(connection:
 
     with pytest.raises(TranscriptChanged):
         reading()
+
+
+@every_client
+def test_a_session_is_read_as_before_while_its_messages_are_given_another_form(
+    connection: Connection, chat: Chat, admin: Any
+) -> None:
+    said: list[BaseMessage] = [HumanMessage(f"Could you please tell me where my package {n} is?") for n in range(9)]
+    chat.add_messages(said)
+    store = SessionStore(admin if connection.kind.asynchronous else connection.client)
+    store.repack("s", Compression.NONE)
+    for how in (Compression.ZSTD, Compression.NONE):
+        done = store.repack("s", how)
+        assert (done.messages, done.damaged, done.changed) == (9, 0, False)
+        assert (done.bytes_after < done.bytes_before) is (how is Compression.ZSTD)
+        assert written(chat.messages) == written(said)
+        assert store.repack("s", how).messages == 0
 
 
 @every_kind

@@ -230,6 +230,11 @@ def _rejoin(store: SessionStore) -> Call[Any]:
     return calls.rejoin(store.deployment, info, 1)
 
 
+def _repack(store: SessionStore) -> Call[Any]:
+    fill(store, "s")
+    return calls.repack(store.deployment, "s", [(0, A, C)])
+
+
 def _move_fence(store: SessionStore) -> Call[Any]:
     return calls.move_fence("torpor", store.identity().newest_token, "4e5f", keep=16)
 

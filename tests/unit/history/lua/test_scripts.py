@@ -171,6 +171,10 @@ SAMPLES: dict[str, list[Call[Any]]] = {
     "reindex": [calls.reindex(DEPLOYMENT, "s")],
     "rebuild_metadata": [calls.rebuild_metadata(DEPLOYMENT, "s", RebuiltMetadata(3, 1, 2, 2, complete=True))],
     "rejoin": [calls.rejoin(DEPLOYMENT, OWNED, 2)],
+    "repack": [
+        calls.repack(DEPLOYMENT, "s", [(0, b"{}", b"a"), (1, b"{}", b"b")]),
+        calls.repack(DEPLOYMENT, "s", [(5, b"a", b"{}")]),
+    ],
     "requeue": [calls.requeue(DEPLOYMENT, "s")],
     "release": [
         calls.release(DEPLOYMENT, LEASE, HOUR, counted=True, error="why"),
