@@ -6,8 +6,13 @@ from typing import Annotated
 
 import typer
 
+from torpor.history.protocol import TransientError
 from torpor.worker.cli import printing
-from torpor.worker.cli.shared import services_of
+from torpor.worker.cli.shared import connected
+from torpor.worker.deployment import identity
+
+# The console begins although one of them is down.
+_PATIENCE = 10.0
 
 
 def console(
@@ -29,4 +34,9 @@ def console(
     from torpor.worker.console.settings import load_console_settings
 
     settings = load_console_settings({"host": host, "port": port})
-    serve(services_of(context), settings, printing.say)
+    services = connected(context, patience=_PATIENCE)
+    try:
+        identity.check(services.sessions, services.archive)
+    except TransientError as error:  # somebody needs the console just then; what relies on both compares them again
+        printing.warn(f"Redis and the archive could not be compared yet: {error}")
+    serve(connected(context), settings, printing.say)

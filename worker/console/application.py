@@ -6,6 +6,7 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from urllib.parse import urlsplit
 
 import anyio
 from starlette.applications import Starlette
@@ -36,9 +37,11 @@ _THREADS = 32
 _WHOSE = "whose"
 
 
-def application(services: Services, settings: ConsoleSettings, sign_in: SignIn) -> Starlette:
-    """The console of a deployment, as an ASGI application."""
-    guard = _Guard(services, settings, sign_in)
+def application(
+    services: Services, settings: ConsoleSettings, sign_in: SignIn, looking: Services | None = None
+) -> Starlette:
+    """The console of a deployment, as an ASGI application. Pages that change nothing use `looking`, if it is given."""
+    guard = _Guard(services, looking or services, settings, sign_in)
     app = Starlette(
         lifespan=_lifespan,
         routes=[
@@ -66,11 +69,17 @@ def _cookies(settings: ConsoleSettings) -> Middleware:
     return Middleware(
         SessionMiddleware,
         secret_key=settings.secret.get_secret_value() if settings.secret else secrets.token_urlsafe(32),
-        session_cookie="__Host-torpor" if settings.is_encrypted else "torpor",
+        session_cookie=_cookie_name(settings),
         max_age=SESSION_SECONDS,
         same_site="lax",
         https_only=settings.is_encrypted,
     )
+
+
+def _cookie_name(settings: ConsoleSettings) -> str:
+    """The name of the cookie. Browsers send it to all ports of a host, so each port has a name of its own."""
+    port = urlsplit(settings.url).port if settings.url else settings.port
+    return "__Host-torpor" if settings.is_encrypted else f"torpor-{port or 80}"
 
 
 @asynccontextmanager
@@ -83,8 +92,9 @@ async def _lifespan(application: Starlette) -> AsyncIterator[None]:
 class _Guard:
     """Lets nobody get to a page without its permission."""
 
-    def __init__(self, services: Services, settings: ConsoleSettings, sign_in: SignIn) -> None:
+    def __init__(self, services: Services, looking: Services, settings: ConsoleSettings, sign_in: SignIn) -> None:
         self._services = services
+        self._looking = looking
         self._settings = settings
         self._sign_in = sign_in
         self._admission = Admission()
@@ -106,7 +116,7 @@ class _Guard:
         if not person.may(page.permission):
             values = {"permission": page.permission, "contact": self._settings.contact}
             return render(request, "refused.html", status=403, **values)
-        visit = Visit(self._services, self._settings, person, request, form)
+        visit = Visit(self._services if page.acts else self._looking, self._settings, person, request, form)
         async with self._admission.turn(person.name, walks=page.walks):
             # The thread goes on if the process must end: an act is done to its end.
             return await anyio.to_thread.run_sync(page.answer, visit, limiter=self._threads, abandon_on_cancel=True)

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from torpor.history.protocol import InvalidArgument
 from torpor.worker.audit.entry import Act, Subject
 from torpor.worker.audit.trail import Count, Who, recorded
-from torpor.worker.console import redirects
+from torpor.worker.console import cookie, redirects
 from torpor.worker.console.background import Background
 from torpor.worker.console.copies import Copies
 from torpor.worker.console.rendering import render
@@ -22,9 +22,11 @@ from torpor.worker.console.roles import Person
 from torpor.worker.console.settings import ConsoleSettings
 from torpor.worker.deployment.services import Services
 
-# A cookie carries these to the next page, and has 4 KiB.
+# The cookie carries these to the next page.
 _SAID, _WARNED = "said", "warned"
-_MOST_SAID, _MOST_WARNINGS = 400, 2
+_MOST_SAID, _MOST_WARNINGS = 300, 2
+# As the fields of the pages say, in UTF-16.
+_MOST_REASON = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +78,12 @@ class Visit:
         return recorded(self.services, act, subject, who, self.warnings.append, compared=compared)
 
     def reason(self) -> str:
-        """The reason of the form; raises InvalidArgument if nothing but blanks was given."""
+        """The reason of the form; raises InvalidArgument if nothing but blanks was given, or too much."""
         reason = self.given("reason", "").strip()
         if not reason:
             raise InvalidArgument("the reason is missing: say why, without any text of a message")
+        if len(reason) > _MOST_REASON:
+            raise InvalidArgument(f"the reason is too long: say it in {_MOST_REASON:,} characters")
         return reason
 
     def path(self, path: str, **query: str) -> str:
@@ -99,7 +103,9 @@ class Visit:
         Raises InvalidArgument for a path that could lead elsewhere.
         """
         if said is not None:
-            self.request.session[_SAID] = [said[:_MOST_SAID]]
+            self.request.session[_SAID] = [cookie.fitting(said, _MOST_SAID)]
         if self.warnings:
-            self.request.session[_WARNED] = [text[:_MOST_SAID] for text in self.warnings[:_MOST_WARNINGS]]
+            self.request.session[_WARNED] = [
+                cookie.fitting(text, _MOST_SAID) for text in self.warnings[:_MOST_WARNINGS]
+            ]
         return redirects.to(path)

@@ -10,7 +10,9 @@ from starlette.responses import Response
 from torpor.history.protocol import InvalidArgument, check_session_id
 from torpor.worker.archive.spool import Spool
 from torpor.worker.audit.entry import Act
+from torpor.worker.console import cookie
 from torpor.worker.console.visit import Visit
+from torpor.worker.deployment import identity
 from torpor.worker.wake.read import open_transcript
 
 _PAGE = 50
@@ -18,6 +20,9 @@ _PAGE = 50
 _PORTION = 50_000
 # The field of the signed cookie that says why a session is shown.
 _WHY = "why"
+# The cookie has room for so many characters of any alphabet, and bytes.
+MOST_WHY = 200
+_MOST_WHY_BYTES = 6 * MOST_WHY
 
 
 def show(visit: Visit) -> Response:
@@ -28,7 +33,9 @@ def show(visit: Visit) -> Response:
     session_id = check_session_id(visit.given("id"))
     reason = visit.request.session.get(_WHY, {}).get(_key(session_id))
     if visit.services.settings.require_reason and not reason:
-        return visit.page("transcript_reason.html", session=session_id)
+        return visit.page("transcript_reason.html", session=session_id, most=MOST_WHY)
+    # The console may have begun while one of them was down.
+    identity.check(visit.services.sessions, visit.services.archive)
     with (
         visit.audited(Act.SHOW, sessions=[session_id], reason=reason) as count,
         open_transcript(visit.services, session_id) as transcript,
@@ -60,8 +67,10 @@ def show(visit: Visit) -> Response:
 
 def why(visit: Visit) -> Response:
     """Remember, until another session is shown, why this one is; then show it."""
-    session_id = check_session_id(visit.given("id"))
-    visit.request.session[_WHY] = {_key(session_id): visit.reason()}
+    session_id, reason = check_session_id(visit.given("id")), visit.reason()
+    if cookie.size(reason) > _MOST_WHY_BYTES:
+        raise InvalidArgument(f"the reason is too long: say it in {MOST_WHY} characters")
+    visit.request.session[_WHY] = {_key(session_id): reason}
     return visit.go_to(visit.path("/session/transcript", id=session_id))
 
 
@@ -89,7 +98,7 @@ def _one(visit: Visit, session_id: str, elements: Spool) -> Response:
 
 
 def _key(session_id: str) -> str:
-    """A session in the cookie, which has 4 KiB."""
+    """A session in the cookie, whatever the length of its id."""
     return sha256(session_id.encode()).hexdigest()
 
 

@@ -19,7 +19,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from torpor.history.protocol import TransientError
-from torpor.worker.console import forms, redirects
+from torpor.worker.console import cookie, forms, redirects
 from torpor.worker.console.addresses import folded, is_address
 from torpor.worker.console.rendering import render
 from torpor.worker.console.roles import Person
@@ -30,6 +30,8 @@ log = logging.getLogger("torpor.console")
 
 _CALLBACK = "/sign-in/done"
 _NEXT = "next"
+# The cookie has room for so many bytes of the page to return to. From a longer one, people come to the overview.
+_MOST_NEXT = 700
 _SKEW_SECONDS = 30
 _PROVIDER_SECONDS = 10
 # Anybody can begin to sign in: so many wait for the provider at a time.
@@ -90,7 +92,7 @@ class OidcSignIn:
                 )
             except (httpx2.HTTPError, RuntimeError, ValueError) as exc:
                 raise _unavailable(exc) from exc
-        request.session[_NEXT] = back
+        request.session[_NEXT] = back if cookie.size(back) <= _MOST_NEXT else "/"
         return response
 
     async def _finish(self, request: Request) -> Response:
