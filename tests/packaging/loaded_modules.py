@@ -17,6 +17,7 @@ from celery._state import _get_active_apps
 OF_OTHER_EXTRAS = {
     "agents",
     "authlib",
+    "fakeredis",
     "httpx2",
     "jinja2",
     "joserfc",

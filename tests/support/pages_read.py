@@ -34,6 +34,12 @@ class Shown:
         return [html.unescape(each) for each in re.findall(r'href="([^"]*)"', self.source)]
 
     @property
+    def following(self) -> str:
+        """Where the list goes on."""
+        [found] = re.findall(r'<a href="([^"]*)" rel="next">', self.source)
+        return html.unescape(found)
+
+    @property
     def actions(self) -> list[str]:
         """Where its forms lead."""
         return [html.unescape(each) for each in re.findall(r'action="([^"]*)"', self.source)]

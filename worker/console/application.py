@@ -24,6 +24,7 @@ from torpor.worker.console.defence import Defence
 from torpor.worker.console.failures import HANDLERS, Failures
 from torpor.worker.console.pages import Page, all_pages
 from torpor.worker.console.rendering import render
+from torpor.worker.console.roles import Person
 from torpor.worker.console.settings import ConsoleSettings
 from torpor.worker.console.sign_in import SESSION_SECONDS, SignIn
 from torpor.worker.console.visit import Visit
@@ -31,6 +32,8 @@ from torpor.worker.deployment.services import Services
 
 # Pages that run at a time; the others wait. Each may use a connection to Redis, of which there are 100.
 _THREADS = 32
+# The name of the person whose session the cookie has.
+_WHOSE = "whose"
 
 
 def application(services: Services, settings: ConsoleSettings, sign_in: SignIn) -> Starlette:
@@ -98,6 +101,7 @@ class _Guard:
             response.headers["HX-Refresh"] = "true"  # htmx shows a part of a page, and this is a whole one
             return response
         request.state.person = person
+        _keep_apart(request, person)
         form = await forms.read(request) if page.acts else {}
         if not person.may(page.permission):
             values = {"permission": page.permission, "contact": self._settings.contact}
@@ -106,3 +110,10 @@ class _Guard:
         async with self._admission.turn(person.name, walks=page.walks):
             # The thread goes on if the process must end: an act is done to its end.
             return await anyio.to_thread.run_sync(page.answer, visit, limiter=self._threads, abandon_on_cancel=True)
+
+
+def _keep_apart(request: Request, person: Person) -> None:
+    """Forget what the browser's session has of another person, such as the token of forms and the reasons given."""
+    if request.session.setdefault(_WHOSE, person.name) != person.name:
+        request.session.clear()
+        request.session[_WHOSE] = person.name

@@ -52,12 +52,10 @@ class Searches:
         """Forget a search. Repeatable."""
         self._running.pop(running.id, None)
 
-    def stop(self, search: str) -> bool:
-        """Have a search end soon; False if no such search runs in this process."""
-        running = self._running.get(search)
-        if running:
+    def stop(self, search: str) -> None:
+        """Have a search end soon, if it runs in this process."""
+        if running := self._running.get(search):
             running.stopped.set()
-        return running is not None
 
 
 SEARCHES = Searches()

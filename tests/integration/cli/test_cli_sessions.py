@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -17,10 +17,11 @@ import redis
 from support.cli_sessions import chat, say, sleep
 from support.command import Torpor
 from support.keyspace import raw
-from torpor.history.protocol import ANY_OWNER, SessionInfo, SessionStore
+from torpor.history.protocol import ANY_OWNER, SessionInfo, SessionStore, TorporError
 from torpor.worker.access import listing
 from torpor.worker.access.cursor import Cursor, Stretch
 from torpor.worker.access.pace import Pace
+from torpor.worker.access.search import Search
 from torpor.worker.archive.stores import StoredObject
 from torpor.worker.deployment.services import Services
 from torpor.worker.deployment.settings import PREFIX
@@ -246,6 +247,24 @@ def test_a_walk_prints_what_it_finds_at_once_and_ctrl_c_says_how_to_go_on(
     rest = ids(torpor, "--prefix", "s", "--cursor", cursor)
     assert sorted({*found, *rest}) == [f"s{number:02}" for number in range(30)]
     assert len(rest) in (30 - len(found), 31 - len(found))  # the last line may have been interrupted
+
+
+@pytest.mark.usefixtures("people")
+@pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
+def test_a_walk_with_a_prefix_describes_only_sessions_that_have_it(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    described: list[str] = []
+    whole = services.sessions.infos
+
+    def noted(session_ids: Sequence[str]) -> list[SessionInfo | TorporError | None]:
+        described.extend(session_ids)
+        return whole(session_ids)
+
+    monkeypatch.setattr(services.sessions, "infos", noted)
+    pages = Search(prefix="a").pages(services, Pace(1_000_000))
+    assert sorted(each.session_id for page in pages for each in page) == ["a1", "a2", "a3", "a4"]
+    assert sorted(described) == ["a1", "a2", "a3", "a4"]
 
 
 def test_cursors_are_read_as_they_are_written() -> None:

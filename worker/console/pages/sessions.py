@@ -49,10 +49,14 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What a part of the page tells: the sessions that were found, and in words how far the walk is."""
+    """What a part of the page tells: the sessions that were found, and in words how far the walk is.
+
+    `last` is the cursor after the last of them: a browser that stops shows no later part.
+    """
 
     rows: Sequence[Row] = ()
     looked_at: str = ""
+    last: str = ""
 
 
 class Found:
@@ -90,7 +94,7 @@ class Found:
                 rows = self._rows(page)
                 if rows or time.monotonic() - told > _SILENT_SECONDS:
                     told = time.monotonic()
-                    yield Step(rows, self.looked_at)
+                    yield Step(rows, self.looked_at, self.last)
                 if self.count >= _PAGE or self.is_stopped:
                     return
             self.is_whole = True
@@ -133,9 +137,8 @@ def show(visit: Visit) -> Response:
 
 
 def stop(visit: Visit) -> Response:
-    """Have a search of this process end. The browser stays on the page, which gets its end."""
-    if not SEARCHES.stop(visit.given("search")):
-        raise InvalidArgument("this search has ended, or another process of the console runs it: stop your browser")
+    """Have a search end. The browser stays on the page; most browsers also stop to load it, which ends any search."""
+    SEARCHES.stop(visit.given("search"))
     return Response(status_code=204)
 
 

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from google.auth import jwt
 from google.auth.crypt import RSASigner
 
-from support.guarded_console import PEOPLE, Served
+from support.guarded_console import PEOPLE, Served, csrf
 from support.iap import AUDIENCE, HEADER, IdentityProxy
 from torpor.worker.console.roles import Role
 from torpor.worker.console.sign_in import signing_keys
@@ -116,6 +116,21 @@ def test_a_forged_signature_is_nobodys(behind_iap: Served, identity_proxy: Ident
     for name, headers in forged.items():
         assert get(behind_iap, headers).status_code == 401, name
     assert get(behind_iap, {HEADER: signed}).status_code == 200
+
+
+def test_another_person_at_the_same_browser_gets_nothing_of_the_first_ones_session(
+    behind_iap: Served, identity_proxy: IdentityProxy
+) -> None:
+    with behind_iap.browser(headers=identity_proxy.sign(ANN)) as browser:
+        browser.get("/")
+        first = csrf(browser)
+        browser.headers.update(identity_proxy.sign(PEOPLE[Role.OPERATOR]))
+        assert browser.post("/hold/set", data={"csrf": first, "session": "s", "reason": "r"}).status_code == 403
+        browser.get("/")
+        assert csrf(browser) not in {"", first}
+        browser.headers.update(identity_proxy.sign(ANN))
+        refused = browser.post("/hold/set", data={"csrf": first, "session": "s", "reason": "r"})
+        assert (refused.status_code, "no longer valid" in refused.text) == (403, True)
 
 
 def test_two_signatures_are_nobodys(behind_iap: Served, identity_proxy: IdentityProxy) -> None:

@@ -43,6 +43,14 @@ def browser(console: Served) -> Iterator[httpx.Client]:
         yield opened
 
 
+@pytest.fixture(autouse=True)
+def _discreet_log(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """No log line of a test has a secret, a code, or the name of a person."""
+    yield
+    told = "\n".join(record.getMessage() for record in caplog.get_records("call"))
+    assert not [text for text in (SECRET, CLIENT_SECRET, "code=", "state=", "@", "eyJ") if text in told], told
+
+
 def sign_in(browser: httpx.Client, path: str = "/") -> httpx.Response:
     """Follow the link of the page that asks for it, to the provider and back."""
     return browser.get("/sign-in", params={"next": path}, follow_redirects=True)
@@ -109,6 +117,8 @@ WRONG_CLAIMS: dict[str, dict[str, Any]] = {
     "a domain": {"email": "@viewers.example"},
     "two addresses": {"email": "eve@elsewhere.example,dpo@example.com"},
     "another client's": {"aud": "another-client"},
+    "another client's, by way of this one": {"aud": "another-client", "azp": CLIENT_ID},
+    "another client's as a list": {"aud": ["another-client"], "azp": CLIENT_ID},
     "nobody's": {"aud": None},
     "of another provider": {"iss": "https://accounts.elsewhere.example"},
     "of an earlier request": {"nonce": "another"},
