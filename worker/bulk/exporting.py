@@ -54,7 +54,7 @@ class Arguments(Document):
 
 
 def may_be_shared(services: Services, target: str) -> bool:
-    """True if a job may export to a place: one in the archive's bucket.
+    """True if a job may export to a place: one in the archive's bucket, or below TORPOR_EXPORT_URL of this process.
 
     Whoever can write to the archive can order a job, and must not have chats copied to where he can read them.
     """
@@ -62,14 +62,26 @@ def may_be_shared(services: Services, target: str) -> bool:
         there = parse_archive_url(target)
     except ValueError:
         return False
+    if isinstance(there, Path):
+        return False
     here = parse_archive_url(services.archive.url)
-    return isinstance(here, tuple) and isinstance(there, tuple) and here[0] == there[0]
+    return (not isinstance(here, Path) and here[0] == there[0]) or _is_below(services.settings.export_url, *there)
+
+
+def _is_below(allowed: str | None, bucket: str, prefix: str) -> bool:
+    place = parse_archive_url(allowed) if allowed else None
+    if place is None or isinstance(place, Path):
+        return False
+    return bucket == place[0] and f"{prefix}/".startswith(f"{place[1]}/" if place[1] else "")
 
 
 def arguments(services: Services, form: Form, target: str) -> Arguments:
     """The arguments of an export of all sessions; raises InvalidArgument if there is something at the target."""
     if not may_be_shared(services, target):
-        raise InvalidArgument(f"{target} is not in the bucket of the archive: a job exports to no other, use --here")
+        raise InvalidArgument(
+            f"{target} is not in the bucket of the archive, nor below TORPOR_EXPORT_URL: a job exports to no other "
+            "place, use --here"
+        )
     if found := next(iter(open_archive(target).list("")), None):
         raise InvalidArgument(f"{target} has objects already, such as {found.name}; name a prefix that has none")
     sessions = sum(shard.live + shard.archived for shard in services.sessions.overview())
@@ -94,7 +106,10 @@ class Export:
         """The work of a job; raises InvalidArgument and DocumentDamaged."""
         given = job.arguments_as(Arguments)
         if not may_be_shared(means.services, given.target) or given.parts not in range(1, _SPREADS + 1):
-            raise InvalidArgument(f"job {job.id} would export to {given.target}, which is not in the archive's bucket")
+            raise InvalidArgument(
+                f"job {job.id} would export to {given.target}, which is not in the archive's bucket, nor below "
+                "TORPOR_EXPORT_URL"
+            )
         return cls(means, job, given, open_archive(given.target, threads=means.services.settings.concurrency))
 
     def batches(self, written: int) -> Iterator[Sequence[str]]:

@@ -120,7 +120,9 @@ def export(
     target = parquet if parquet is not None else output
     shared = bool(target and all_ and not here and (detach or export_job.may_be_shared(services, target)))
     if not shared and (detach or rate is not None or (output or "").startswith("gs://")):
-        raise InvalidArgument("--detach, --rate and -o gs://... are for --all to a prefix in the archive's bucket")
+        raise InvalidArgument(
+            "--detach, --rate and -o gs://... are for --all to the archive's bucket or below TORPOR_EXPORT_URL"
+        )
     with audited(services, Act.EXPORT, Who(by, reason), sessions=named) as count:
         failures = _Failures(count)
         if shared and target:

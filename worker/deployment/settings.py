@@ -112,6 +112,12 @@ def _archive_url(url: str) -> str:
     return url
 
 
+def _export_url(url: str | None) -> str | None:
+    if url is not None and isinstance(parse_archive_url(url), Path):
+        raise ValueError("must be gs://bucket/prefix")
+    return url
+
+
 def _namespace(namespace: str) -> str:
     try:
         return check_namespace(namespace)
@@ -196,6 +202,10 @@ class Settings(BaseSettings):
     )
     audit_retention_seconds: WholeSeconds | None = Field(
         default=None, description="How long entries of the audit trail are kept; for ever if not set."
+    )
+    export_url: Annotated[str | None, AfterValidator(_export_url)] = Field(
+        default=None,
+        description="A prefix of another bucket, gs://bucket/prefix, to which jobs may export too: see docs/jobs.md.",
     )
     compression: Compression = Field(
         default=Compression.NONE,

@@ -68,7 +68,7 @@ TOLD: list[tuple[list[str], list[str]]] = [
     (["bucket"], ["archive"]),
     (["status"], ["archive"]),
     (["top", "--once"], ["live in Redis", "oldest waiting", "noeviction"]),
-    (["compress"], ["made plain", "all messages took"]),
+    (["compress"], ["messages of", "all messages took"]),
     (["adopt", "--match", "*", "--format", "community"], ["adopted"]),
     (["import", "{file}"], ["imported"]),
     (["hold", "--session", AWAKE, "--reason", "r"], ["held"]),

@@ -232,7 +232,8 @@ def _rejoin(store: SessionStore) -> Call[Any]:
 
 def _repack(store: SessionStore) -> Call[Any]:
     fill(store, "s")
-    return calls.repack(store.deployment, "s", [(0, A, C)])
+    stored = raw(store.client, "LINDEX", "{torpor:0}:m:s", 0)
+    return calls.repack(store.deployment, "s", [(0, stored, C)])
 
 
 def _move_fence(store: SessionStore) -> Call[Any]:

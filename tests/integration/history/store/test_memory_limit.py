@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from dictionary.samples import Samples
 from support.keyspace import dump, lasting_keys, raw
 from support.ports import free_port
 from support.servers import start_redis
@@ -35,6 +36,7 @@ from torpor.history.protocol import (
     ArchiveNote,
     ArchiveState,
     CommitOutcome,
+    Compression,
     EraseOutcome,
     Expiry,
     Lease,
@@ -135,6 +137,20 @@ def test_at_the_memory_limit_a_session_can_be_read_which_keeps_it_awake_and_be_c
     assert store.messages("s") == [A, B]
     assert described(store).status is Status.LIVE
     assert isinstance(store.claim_one("s", MINUTE), Lease)
+
+
+def test_at_the_memory_limit_messages_are_compressed_and_not_made_plain(full: redis.Redis) -> None:
+    store = SessionStore(full, shards=1)
+    said = list(Samples(5).some(10))
+    store.append("s", said)
+    store.repack("s", Compression.NONE)
+    at_its_limit(full)
+    assert store.repack("s", Compression.ZSTD).messages == 10
+    before = dump(full)
+    with pytest.raises(RedisMemoryFull):
+        store.repack("s", Compression.NONE)
+    assert dump(full) == before
+    assert store.messages("s", touch=False) == said
 
 
 def test_at_the_memory_limit_a_session_can_be_cleared(full: redis.Redis) -> None:

@@ -27,7 +27,6 @@ from torpor.history.protocol import (
     Compression,
     Expiry,
     Lease,
-    RedisMemoryFull,
     RedisRefused,
     Repacked,
     SessionStore,
@@ -225,24 +224,6 @@ def test_a_session_that_leaves_redis_meanwhile_is_done(client: redis.Redis, stor
     done = between(client, lambda: raw(client, "DEL", LIST, METADATA)).repack("s", ZSTD)
     assert not done.changed
     assert not raw(client, "EXISTS", LIST, METADATA)
-
-
-def test_at_the_memory_limit_messages_are_compressed_and_not_made_plain(
-    client: redis.Redis, store: SessionStore
-) -> None:
-    store.append("s", MESSAGES[:10])
-    limit = raw(client, "CONFIG", "GET", "maxmemory")
-    raw(client, "CONFIG", "SET", "maxmemory", "1")
-    try:
-        assert store.repack("s", ZSTD).messages == 10
-        packed = stored(client)
-        with pytest.raises(RedisMemoryFull):
-            store.repack("s", NONE)
-        assert stored(client) == packed
-    finally:
-        raw(client, "CONFIG", "SET", "maxmemory", "0")
-    assert limit
-    assert store.messages("s") == MESSAGES[:10]
 
 
 # What users do between any two calls of those who compress and those who make plain.

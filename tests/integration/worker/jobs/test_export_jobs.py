@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -12,6 +13,7 @@ import pytest
 import redis
 
 from support.command import Torpor
+from support.emulator import new_bucket
 from support.jobs import TURN, dying, end_locks, objects
 from support.objects import content
 from torpor import MemorystoreChatMessageHistory
@@ -154,6 +156,34 @@ def test_a_job_exports_to_no_other_bucket(services: Services, target: str) -> No
         run.finish(services, WORKS, job)
     run.cancel(services, WORKS, job)
     assert objects(services) == []
+
+
+@pytest.fixture
+def other_bucket(emulator: str) -> str:
+    return new_bucket(emulator)
+
+
+def test_a_job_exports_to_another_bucket_below_the_prefix_that_the_workers_allow(
+    services: Services, ids: list[str], other_bucket: str, torpor: Torpor
+) -> None:
+    allowed = f"gs://{other_bucket}/reports"
+    settings = services.settings.model_copy(update={"export_url": allowed})
+    target = f"{allowed}/monday"
+    job = order(replace(services, settings=settings), Form.JSON_LINES, target)
+    with pytest.raises(InvalidArgument, match="nor below TORPOR_EXPORT_URL"):
+        run.finish(services, WORKS, job)
+    assert look.standing(services, WORKS, job).state is JobState.REFUSED
+    run.finish(replace(services, settings=settings), WORKS, job)
+    check_exported(target, ids)
+    for place in (f"gs://{other_bucket}/reports-2", f"gs://{other_bucket}", f"gs://{other_bucket}/other/reports"):
+        refused = torpor("export", "--all", "--parquet", place, "--detach", EXPORT_URL=allowed)
+        assert (refused.code, "nor below TORPOR_EXPORT_URL" in refused.said) == (2, True), place
+    done = torpor("export", "--all", "-o", f"{allowed}/tuesday", EXPORT_URL=allowed)
+    assert (done.code, "; job " in done.out) == (0, True)
+    check_exported(f"{allowed}/tuesday", ids)
+    whole = torpor("export", "--all", "-o", f"gs://{other_bucket}/any", "--detach", EXPORT_URL=f"gs://{other_bucket}")
+    assert whole.code == 0
+    assert torpor("status", EXPORT_URL="file:///tmp").code == 2
 
 
 def test_the_command_shares_an_export_to_the_archives_bucket(
