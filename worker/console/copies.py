@@ -130,6 +130,8 @@ class Copies:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
             if copy.state is not CopyState.READY:
+                if copy.file:
+                    copy.file.unlink(missing_ok=True)
                 copy.error = copy.error or "an error that the console's log has"
                 copy.state = CopyState.FAILED
             self._forget_later(copy)

@@ -223,6 +223,21 @@ def test_a_copy_that_fails_says_why_and_leaves_nothing(
     assert "is deleted" in officer.submit(found, "/copy/delete").text
 
 
+def test_a_copy_that_finds_no_room_while_it_is_packed_leaves_nothing(
+    client: redis.Redis, services: Services, console: Console, spools: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(folder: Path, target: Path, *_: object) -> None:
+        target.write_bytes((folder / "manifest.json").read_bytes())
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("torpor.worker.access.parcel.pack", full)
+    say(client, "s", "words")
+    officer = console.visitor(OFFICER)
+    page = begin(officer)
+    wait_until(lambda: "was not made" in officer.get("/copy", id=id_of(page)).text)
+    assert [path.name for path in spools.rglob("*") if path.is_file() and path.name != "lock"] == []
+
+
 def test_too_many_copies_are_refused_and_recorded_as_failed(
     client: redis.Redis, services: Services, console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
