@@ -23,6 +23,8 @@ from torpor.worker.console.sign_in.token import TokenSignIn
 from torpor.worker.console.visit import Visit
 from torpor.worker.deployment.services import Services
 
+pytestmark = pytest.mark.slow
+
 # Of the name and the value; what is larger is dropped: https://httpwg.org/http-extensions/draft-ietf-httpbis-rfc6265bis
 MOST_BYTES = 4096
 

@@ -32,6 +32,8 @@ from torpor.worker.deployment.services import Services
 from torpor.worker.errors import DocumentDamaged
 from torpor.worker.failpoints import Failpoint
 
+pytestmark = pytest.mark.slow
+
 OTHER = "other@example.com"
 
 

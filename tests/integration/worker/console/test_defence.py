@@ -22,6 +22,8 @@ from torpor.worker.console.pages import all_pages, overview
 from torpor.worker.console.roles import Role
 from torpor.worker.deployment.services import Services
 
+pytestmark = pytest.mark.slow
+
 ANN = PEOPLE[Role.OFFICER]
 
 

@@ -28,6 +28,8 @@ from torpor.worker.erasure.purge import carry_out
 from torpor.worker.retention import legal_hold
 from torpor.worker.sleep.attempt import archive_session
 
+pytestmark = pytest.mark.slow
+
 # It ends an attribute in either kind of quotes, a comment, a script, a style, a title and a field, and then says more.
 MARKUP = (
     """a"'--></script></style></title></textarea></select><needle-tag needle-attr onneedle=x>{{ 7 * 7 }}{% raw %}&lt;"""

@@ -15,6 +15,8 @@ from support.identity_provider import CLIENT_ID, CLIENT_SECRET, IdentityProvider
 from torpor.worker.console.sign_in.oidc import OidcSignIn
 from torpor.worker.deployment.services import Services
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def provider() -> Iterator[IdentityProvider]:

@@ -31,6 +31,8 @@ from torpor.worker.jobs import look
 from torpor.worker.jobs.job import JobState
 from torpor.worker.ops import bucket_check, doctor
 
+pytestmark = pytest.mark.slow
+
 in_folder = pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
 
 MARKUP = "<script>alert('1')</script>"

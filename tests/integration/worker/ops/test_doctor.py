@@ -21,6 +21,8 @@ from torpor.worker.sleep.drain import drain
 from torpor.worker.sleep.outcome import Outcome
 from torpor.worker.wake.restore import restore_session
 
+pytestmark = pytest.mark.slow
+
 OLD, NEW = HumanMessage("old", id="1"), HumanMessage("new", id="2")
 
 
