@@ -28,7 +28,9 @@ def compress(
     rate: jobs.Rate = None,
     as_json: Json = False,
 ) -> None:
-    """Compress the messages that are in Redis, or make them plain: as the deployment's setting says by now.
+    """Compress the messages that are in Redis, or make them plain.
+
+    It does what the deployment's setting says by now.
 
     A change of TORPOR_COMPRESSION counts for new messages, and rewrites nothing. This command rewrites the others while
     everything goes on: nothing else of a session changes. Restart the workers and the applications before, so that

@@ -30,7 +30,7 @@ TURN = [HumanMessage("what is up?"), AIMessage("the sky")]
 OWNERS = [None, "ann", 'o/"\n%é\\', "x" * 300]
 FLAT = [{"type": "human", "content": "hi"}]
 
-pytestmark = pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
+pytestmark = [pytest.mark.slow, pytest.mark.parametrize("archive_url", ["folder"], indirect=True)]
 
 
 def say(services: Services, session_id: str, owner: str | None) -> None:

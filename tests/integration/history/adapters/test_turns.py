@@ -38,9 +38,12 @@ from torpor.worker.wake.read import read_transcript
 from torpor.worker.wake.restore import restore_session
 from torpor.worker.wake.session_archive import SessionArchive
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:RunnableWithMessageHistory is deprecated:langchain_core._api.deprecation.LangChainDeprecationWarning"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings(
+        "ignore:RunnableWithMessageHistory is deprecated:langchain_core._api.deprecation.LangChainDeprecationWarning"
+    ),
+]
 
 BEFORE: list[BaseMessage] = [HumanMessage("one"), AIMessage("two"), HumanMessage("three"), AIMessage("four")]
 CONFIG: RunnableConfig = {"configurable": {"session_id": "s"}}

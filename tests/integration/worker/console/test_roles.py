@@ -19,6 +19,8 @@ from torpor.worker.console.pages import Page, all_pages
 from torpor.worker.console.roles import PERMISSIONS, Role
 from torpor.worker.deployment.services import Services
 
+pytestmark = pytest.mark.slow
+
 PAGES = all_pages()
 
 

@@ -48,7 +48,7 @@ from torpor.worker.ops import moves
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.outcome import Outcome
 
-pytestmark = pytest.mark.usefixtures("as_in_cloud_storage")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("as_in_cloud_storage")]
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from torpor.worker.wake.restore import restore_session
 
 SAID = b'{"type": "human", "data": {"content": "hello"}}'
 
-pytestmark = pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
+pytestmark = [pytest.mark.slow, pytest.mark.parametrize("archive_url", ["folder"], indirect=True)]
 
 
 def counted(services: Services) -> tuple[int, int]:

@@ -25,6 +25,8 @@ from torpor.worker.monitoring.presence import SweepingCommand
 from torpor.worker.ops.finding import Ailment
 from torpor.worker.ops.status import belonging
 
+pytestmark = pytest.mark.slow
+
 REFUSED = "Redis and the archive do not belong together"
 
 
