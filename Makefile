@@ -65,7 +65,7 @@ versions: $(VENV)/dev ## Run the integration tests on Redis 6.2, Valkey 8, a Clu
 	@set -e; for server in $(SERVERS); do \
 	    echo "== running the integration tests on $$server"; \
 	    if [ $$server = valkey-8 ]; then options=--compression; else options=; fi; \
-	    $(BIN)/pytest -q $(TOGETHER) --server $$server $$options -m "not slow" -k "not gcs" tests/integration $(ARGS); \
+	    $(BIN)/pytest -q $(TOGETHER) --server $$server $$options -m "not slow or every_server" -k "not gcs" tests/integration $(ARGS); \
 	done
 
 ledger: $(VENV)/dev ## Write and kill for SECONDS=60, then count every message.

@@ -45,6 +45,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--compression"):
         compress_everything()
     config.addinivalue_line("markers", "slow: takes seconds, for its processes or its size; `make slow` runs it")
+    config.addinivalue_line("markers", "every_server: slow, but `make versions` runs it")
     config.addinivalue_line("markers", "single_node: needs a feature that a Cluster does not have")
 
 

@@ -26,7 +26,7 @@ from torpor.history import calls
 from torpor.history.fields import by_name
 from torpor.history.protocol import SessionStore, TorporError
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.every_server]
 
 DAY_MS, HOUR_MS, MINUTE_MS = 86_400_000, HOUR.total_seconds() * 1000, MINUTE.total_seconds() * 1000
 # Whoever calls these says the moment: now, or after a delay.

@@ -23,7 +23,7 @@ from torpor.worker.sleep.outcome import AttemptResult, Outcome
 from torpor.worker.wake.read import read_transcript
 from torpor.worker.wake.restore import restore_session
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.every_server]
 
 
 @pytest.mark.parametrize(
