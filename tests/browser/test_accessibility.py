@@ -7,7 +7,7 @@ from playwright.sync_api import Browser
 
 from support.browsing import DESKTOP, PHONE, WCAG, Console, Tab, tab
 from support.shown import FILES, PAGES, Shown
-from torpor.worker.console.pages import all_pages
+from torpor.worker.console import page_table
 
 LOOKS = {
     "desktop": {"viewport": DESKTOP, "color_scheme": "light"},
@@ -20,7 +20,7 @@ each_page = pytest.mark.parametrize("name", PAGES)
 
 def test_each_page_of_the_console_is_here() -> None:
     assert {path.partition("?")[0] for path in PAGES.values()} | FILES == {
-        each.path for each in all_pages() if not each.acts
+        each.path for each in page_table.PAGES if not each.acts
     }
 
 

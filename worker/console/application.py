@@ -23,7 +23,7 @@ from torpor.worker.console.background import Background
 from torpor.worker.console.copies import Copies
 from torpor.worker.console.defence import Defence
 from torpor.worker.console.failures import HANDLERS, Failures
-from torpor.worker.console.pages import Page, all_pages
+from torpor.worker.console.page_table import PAGES, Page
 from torpor.worker.console.rendering import render
 from torpor.worker.console.roles import Person
 from torpor.worker.console.settings import ConsoleSettings
@@ -45,7 +45,7 @@ def application(
     app = Starlette(
         lifespan=_lifespan,
         routes=[
-            *(Route(page.path, guard.endpoint(page), methods=[page.method]) for page in all_pages()),
+            *(Route(page.path, guard.endpoint(page), methods=[page.method]) for page in PAGES),
             *sign_in.routes,
             Mount("/static", static_files.Files()),
         ],

@@ -15,7 +15,7 @@ from support.guarded_console import PEOPLE, Served, served_behind
 from support.iap import IdentityProxy
 from support.waiting import wait_until
 from torpor.worker.console import admission
-from torpor.worker.console.pages import Page, all_pages
+from torpor.worker.console.page_table import PAGES, Page
 from torpor.worker.console.roles import Permission, Role
 from torpor.worker.console.visit import Visit
 from torpor.worker.deployment.services import Services
@@ -38,13 +38,13 @@ class Gate:
 
     def pages(self) -> list[Page]:
         walk = Page("/walk", self.answer, Permission.VIEW, walks=True)
-        return [*all_pages(), Page("/wait", self.answer, Permission.VIEW), walk]
+        return [*PAGES, Page("/wait", self.answer, Permission.VIEW), walk]
 
 
 @pytest.fixture
 def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
     made = Gate()
-    monkeypatch.setattr("torpor.worker.console.application.all_pages", made.pages)
+    monkeypatch.setattr("torpor.worker.console.application.PAGES", made.pages())
     yield made
     made.opened.set()
 

@@ -18,7 +18,8 @@ from support.iap import IdentityProxy
 from torpor import MemorystoreChatMessageHistory
 from torpor.worker.console import static_files
 from torpor.worker.console.defence import MOST_ADDRESS_BYTES, MOST_BODY_BYTES
-from torpor.worker.console.pages import all_pages, overview
+from torpor.worker.console.page_table import PAGES
+from torpor.worker.console.pages import overview
 from torpor.worker.console.roles import Role
 from torpor.worker.deployment.services import Services
 
@@ -99,7 +100,7 @@ def test_every_reply_has_the_headers_whatever_it_is(
 ) -> None:
     monkeypatch.setattr(overview, "glance", fail)
     replies = [
-        *(browser.get(filled(page.path)) for page in all_pages() if not page.acts),
+        *(browser.get(filled(page.path)) for page in PAGES if not page.acts),
         browser.get("/samples?span=year"),
         browser.get("/none"),
         browser.post("/"),

@@ -19,7 +19,7 @@ from support.guarded_console import PEOPLE, Served, csrf, filled, served_behind
 from support.iap import IdentityProxy
 from support.keyspace import raw
 from torpor import MemorystoreChatMessageHistory
-from torpor.worker.console.pages import all_pages
+from torpor.worker.console.page_table import PAGES
 from torpor.worker.console.roles import Role
 from torpor.worker.deployment.services import Services
 from torpor.worker.erasure import orders
@@ -119,7 +119,7 @@ def with_hostile_queries(hostile: str) -> list[str]:
     """Each page with hostile words in the parameters that a page may have: in all, and in one of them."""
     names = ("id", "session", "owner", "cursor", "prefix", "q", "since", "kind", "by", "act", "after", "span", "part")
     queries = [dict.fromkeys(names, EVERYTHING), *({name: hostile} for name in names[:4])]
-    paths = [filled(page.path, {"id": "x"}) for page in all_pages() if not page.acts]
+    paths = [filled(page.path, {"id": "x"}) for page in PAGES if not page.acts]
     return [f"{path}?{urlencode(query)}" for path in paths for query in queries]
 
 
@@ -162,7 +162,7 @@ def test_hostile_words_in_forms_and_errors_are_words(console: Served, identity_p
     with console.browser(headers=identity_proxy.sign(ANN)) as browser:
         browser.get("/")
         names = ("id", "session", "owner", "reason", "typed", "purge", "next", "cursor", "confirm")
-        for page in [each for each in all_pages() if each.acts]:
+        for page in [each for each in PAGES if each.acts]:
             for named in names:
                 fields = {"reason": "r", "session": "none", "csrf": csrf(browser), named: EVERYTHING}
                 reply = browser.post(filled(page.path), data=fields)

@@ -15,13 +15,11 @@ from support.guarded_console import PEOPLE, STRANGER, Served, csrf, filled
 from support.iap import HEADER, IdentityProxy
 from support.keyspace import dump
 from torpor import MemorystoreChatMessageHistory
-from torpor.worker.console.pages import Page, all_pages
+from torpor.worker.console.page_table import PAGES, Page
 from torpor.worker.console.roles import PERMISSIONS, Role
 from torpor.worker.deployment.services import Services
 
 pytestmark = pytest.mark.slow
-
-PAGES = all_pages()
 
 
 def send(browser: httpx.Client, page: Page, session_id: str = "s", **fields: str) -> httpx.Response:
