@@ -20,26 +20,19 @@ import requests
 from support.cli_sessions import say, sleep
 from support.consoles import OFFICER, OPERATOR, VIEWER, Console, Visitor, form, forms, served, started
 from support.paths import TESTS
+from support.trail import entries_of
 from support.waiting import wait_until
 from torpor.worker import failpoints
-from torpor.worker.audit import reading
-from torpor.worker.audit.reading import Entry
 from torpor.worker.console import copies
 from torpor.worker.console.background import Background
 from torpor.worker.console.roles import Role
 from torpor.worker.console.spool import Spool
 from torpor.worker.deployment.services import Services
-from torpor.worker.errors import DocumentDamaged
 from torpor.worker.failpoints import Failpoint
 
 pytestmark = pytest.mark.slow
 
 OTHER = "other@example.com"
-
-
-@pytest.fixture
-def archive_url(scratch: Path) -> str:
-    return (scratch / "archive").as_uri()
 
 
 @pytest.fixture(autouse=True)
@@ -54,14 +47,6 @@ def console(services: Services) -> Iterator[Console]:
     people = {OFFICER: {Role.OFFICER}, OTHER: {Role.OFFICER}, VIEWER: {Role.VIEWER}, OPERATOR: {Role.OPERATOR}}
     with served(services, people) as running:
         yield running
-
-
-def damaged(error: DocumentDamaged) -> None:
-    raise error
-
-
-def trail(services: Services) -> list[Entry]:
-    return list(reading.entries(services, damaged))
 
 
 def begin(officer: Visitor, owner: str = "ann") -> requests.Response:
@@ -110,9 +95,9 @@ def test_a_copy_has_the_sessions_of_a_person_with_manifests_that_agree(
     texts = b"".join(files.values())
     assert (texts.count(b"words of the night"), texts.count(b"words of the day")) == (2, 2)
     assert b"bob" not in texts
-    [entry] = trail(services)
+    [entry] = entries_of(services)
     assert (entry.begun.act, entry.begun.by, entry.begun.subject.owner) == ("export", OFFICER, "ann")
-    assert wait_until(lambda: (ended := trail(services)[0].ended) and (ended.how, ended.sessions)) == ("done", 2)
+    assert wait_until(lambda: (ended := entries_of(services)[0].ended) and (ended.how, ended.sessions)) == ("done", 2)
 
 
 def test_an_interrupted_download_goes_on_where_it_was(
@@ -149,7 +134,7 @@ def test_a_copy_is_deleted_after_its_time(
     say(client, "s", "words")
     officer = console.visitor(OFFICER)
     page = begin(officer)
-    wait_until(lambda: trail(services)[0].ended)
+    wait_until(lambda: entries_of(services)[0].ended)
     wait_until(lambda: not left(spools))
     assert "an hour has passed" in officer.get("/copy", id=id_of(page), status=404).text
 
@@ -192,7 +177,7 @@ def test_a_copy_needs_a_reason(client: redis.Redis, services: Services, console:
     officer = console.visitor(OFFICER)
     page = officer.get("/person", owner="ann")
     assert "reason is missing" in officer.submit(page, "/copy/begin", reason=reason, status=400).text
-    assert trail(services) == []
+    assert entries_of(services) == []
 
 
 def test_no_copy_is_made_of_somebody_who_is_unknown(
@@ -220,7 +205,7 @@ def test_a_copy_that_fails_says_why_and_leaves_nothing(
     found = wait_until(lambda: "was not made" in (seen := officer.get("/copy", id=id_of(page))).text and seen)
     assert "no place for it: No space left on device" in found.text
     assert left(spools) == []
-    assert wait_until(lambda: (ended := trail(services)[0].ended) and ended.how) == "failed"
+    assert wait_until(lambda: (ended := entries_of(services)[0].ended) and ended.how) == "failed"
     failpoints.arm()
     assert "is deleted" in officer.submit(found, "/copy/delete").text
 
@@ -249,7 +234,7 @@ def test_too_many_copies_are_refused_and_recorded_as_failed(
     page = officer.get("/person", owner="ann")
     officer.submit(page, "/copy/begin", reason="r")
     assert "delete one" in officer.submit(page, "/copy/begin", reason="r", status=503).text
-    wait_until(lambda: sorted(each.ended.how for each in trail(services) if each.ended) == ["done", "failed"])
+    wait_until(lambda: sorted(each.ended.how for each in entries_of(services) if each.ended) == ["done", "failed"])
 
 
 def test_the_work_of_a_console_that_ends_stops_at_its_next_step() -> None:
@@ -317,7 +302,7 @@ def test_what_a_killed_console_has_left_is_removed_by_the_next_one(
     made = Spool()
     assert left(spools) == []
     made.close()
-    [entry] = trail(services)
+    [entry] = entries_of(services)
     assert entry.ended is None
 
 

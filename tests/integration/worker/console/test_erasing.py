@@ -20,32 +20,20 @@ from support.consoles import OFFICER, OPERATOR, VIEWER, Console, Visitor, form, 
 from support.paths import TESTS
 from support.purging import A, B, of_sessions, say, sleep
 from support.servers import RedisServer
+from support.trail import entries_of
 from support.waiting import wait_until
-from torpor.worker.audit import reading
-from torpor.worker.audit.reading import Entry
 from torpor.worker.deployment.services import Services
 from torpor.worker.erasure import orders, purge, receipts
 from torpor.worker.erasure.order import Order, Scope
 from torpor.worker.erasure.receipt import PurgeState
-from torpor.worker.errors import DocumentDamaged
 from torpor.worker.failpoints import Failpoint
 from torpor.worker.retention import legal_hold
-
-in_folder = pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
 
 
 @pytest.fixture
 def console(services: Services) -> Iterator[Console]:
     with served(services) as running:
         yield running
-
-
-def damaged(error: DocumentDamaged) -> None:
-    raise error
-
-
-def trail(services: Services) -> list[Entry]:
-    return list(reading.entries(services, damaged))
 
 
 def erase(officer: Visitor, *, typed: str, status: int = 200, **target: str) -> requests.Response:
@@ -103,10 +91,9 @@ def test_the_dry_run_lists_what_the_command_would_find_and_changes_nothing(
     assert "<strong>1 session stays:</strong> legal hold: case 12" in page
     assert of_sessions(services) == before
     assert not list(orders.open_orders(services))
-    assert trail(services) == []
+    assert entries_of(services) == []
 
 
-@in_folder
 def test_the_dry_run_of_many_sessions_comes_by_pages_and_sums_all(services: Services, console: Console) -> None:
     for number in range(110):
         say(services, f"s{number:03d}", A)
@@ -153,13 +140,12 @@ def test_an_erasure_ends_with_a_receipt_whose_files_can_be_checked(
     (tmp_path / f"{receipt.id}-000001.jsonl").write_bytes(b"changed")
     assert subprocess.run(check, check=False, cwd=tmp_path, capture_output=True).returncode
 
-    [entry] = trail(services)
+    [entry] = entries_of(services)
     assert (entry.begun.act, entry.begun.by, entry.begun.reason) == ("purge", OFFICER, "request 17")
     assert entry.begun.subject.purge == receipt.id
-    assert wait_until(lambda: (ended := trail(services)[0].ended) and (ended.how, ended.sessions)) == ("done", 2)
+    assert wait_until(lambda: (ended := entries_of(services)[0].ended) and (ended.how, ended.sessions)) == ("done", 2)
 
 
-@in_folder
 @pytest.mark.parametrize("typed", ["", "Ann", "ann ", "bob"])
 def test_nothing_is_erased_unless_the_name_is_typed_exactly(services: Services, console: Console, typed: str) -> None:
     say(services, "s", A)
@@ -167,10 +153,9 @@ def test_nothing_is_erased_unless_the_name_is_typed_exactly(services: Services, 
     assert "nothing was erased" in answer.text
     assert services.sessions.info("s", owner="ann")
     assert not list(orders.open_orders(services))
-    assert trail(services) == []
+    assert entries_of(services) == []
 
 
-@in_folder
 def test_nothing_is_erased_without_a_reason(services: Services, console: Console) -> None:
     say(services, "s", A)
     officer = console.visitor(OFFICER)
@@ -179,7 +164,6 @@ def test_nothing_is_erased_without_a_reason(services: Services, console: Console
     assert not list(orders.open_orders(services))
 
 
-@in_folder
 def test_a_reason_that_is_too_long_erases_nothing(services: Services, console: Console) -> None:
     say(services, "s", A)
     officer = console.visitor(OFFICER)
@@ -188,10 +172,9 @@ def test_a_reason_that_is_too_long_erases_nothing(services: Services, console: C
     assert "1,000 characters" in answer.text
     assert not list(orders.open_orders(services))
     assert services.sessions.info("s", owner="ann")
-    assert not trail(services)
+    assert not entries_of(services)
 
 
-@in_folder
 def test_a_form_from_elsewhere_erases_nothing(services: Services, console: Console) -> None:
     say(services, "s", A)
     officer = console.visitor(OFFICER)
@@ -201,7 +184,6 @@ def test_a_form_from_elsewhere_erases_nothing(services: Services, console: Conso
     assert services.sessions.info("s", owner="ann")
 
 
-@in_folder
 @pytest.mark.parametrize("name", [VIEWER, OPERATOR])
 def test_who_may_not_erase_can_follow_a_purge_and_not_begin_one(
     services: Services, console: Console, name: str
@@ -217,7 +199,6 @@ def test_who_may_not_erase_can_follow_a_purge_and_not_begin_one(
     assert not forms(page)
 
 
-@in_folder
 def test_nobody_who_is_unknown_is_erased(console: Console) -> None:
     officer = console.visitor(OFFICER)
     assert "nothing is known of owner &#39;anne&#39;" in officer.get("/erase", owner="anne", status=404).text
@@ -254,7 +235,6 @@ def test_a_blocked_erasure_says_what_was_kept_why_and_what_to_do(services: Servi
     assert "<strong>complete</strong>" in again.text
 
 
-@in_folder
 def test_a_session_that_begins_between_the_dry_run_and_the_order_is_erased_too(
     services: Services, console: Console
 ) -> None:
@@ -269,7 +249,6 @@ def test_a_session_that_begins_between_the_dry_run_and_the_order_is_erased_too(
     assert info is None or info.purge == id_of(done)
 
 
-@in_folder
 def test_a_form_that_is_sent_twice_is_one_erasure(services: Services, console: Console) -> None:
     say(services, "s", A)
     officer = console.visitor(OFFICER)
@@ -280,7 +259,6 @@ def test_a_form_that_is_sent_twice_is_one_erasure(services: Services, console: C
     assert len(list(receipts.finished(services))) == 1
 
 
-@in_folder
 def test_the_id_of_another_purge_erases_nothing(services: Services, console: Console) -> None:
     say(services, "s", A)
     say(services, "bob's", A, owner="bob")
@@ -293,7 +271,6 @@ def test_the_id_of_another_purge_erases_nothing(services: Services, console: Con
     assert services.sessions.info("s", owner="ann")
 
 
-@in_folder
 def test_two_officers_who_erase_at_the_same_time_both_see_it_done(services: Services) -> None:
     for number in range(130):
         say(services, f"s{number}", A)
@@ -319,7 +296,6 @@ def test_two_officers_who_erase_at_the_same_time_both_see_it_done(services: Serv
     assert list(services.sessions.owned("ann")) == []
 
 
-@in_folder
 def test_an_officer_is_led_to_the_erasure_that_another_has_ordered(services: Services, console: Console) -> None:
     say(services, "s", A)
     officer = console.visitor(OFFICER)
@@ -333,7 +309,6 @@ def test_an_officer_is_led_to_the_erasure_that_another_has_ordered(services: Ser
     assert list(orders.open_orders(services)) == [order.id]
 
 
-@in_folder
 def test_progress_is_a_part_that_ends_its_own_refreshing(services: Services, console: Console) -> None:
     say(services, "s", A)
     order = orders.place(services, Order.of(owner="ann"))
@@ -351,7 +326,6 @@ def test_progress_is_a_part_that_ends_its_own_refreshing(services: Services, con
     assert last.startswith('<div id="purge">')
 
 
-@in_folder
 def test_purges_are_listed_newest_first_by_pages_and_by_owner(services: Services, console: Console) -> None:
     for number in range(53):
         owner = "ann" if number % 10 else "bob"
@@ -372,7 +346,6 @@ def test_purges_are_listed_newest_first_by_pages_and_by_owner(services: Services
     orders.ORDERS.finish(services.archive, open_order.id)
 
 
-@in_folder
 def test_a_damaged_receipt_is_left_out_with_a_warning(services: Services, console: Console) -> None:
     say(services, "s", A)
     purge.purge(services, Order.of(session="s", id="p1"))
@@ -385,7 +358,6 @@ def test_a_damaged_receipt_is_left_out_with_a_warning(services: Services, consol
     assert "damaged" in viewer.get("/purge", id="p1", status=409).text
 
 
-@in_folder
 @pytest.mark.parametrize("scope", [Scope.LIVE, Scope.ARCHIVE])
 def test_purges_that_the_command_has_ordered_are_shown_with_their_scope(
     services: Services, console: Console, scope: Scope
@@ -398,7 +370,6 @@ def test_purges_that_the_command_has_ordered_are_shown_with_their_scope(
 
 
 @pytest.mark.slow
-@in_folder
 @pytest.mark.parametrize("at", [Failpoint.PURGE_LISTED, Failpoint.PURGE_DROPPED, Failpoint.PURGE_ERASED])
 def test_a_worker_finishes_the_erasure_of_a_console_that_is_killed(
     client: redis.Redis, redis_server: RedisServer, archive_url: str, tmp_path: Path, at: Failpoint

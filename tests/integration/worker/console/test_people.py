@@ -11,13 +11,10 @@ import pytest
 
 from support.consoles import OFFICER, OPERATOR, VIEWER, Console, form, forms, served
 from support.purging import A, say, sleep
+from support.trail import entries_of
 from support.waiting import wait_until
-from torpor.worker.audit import reading
 from torpor.worker.deployment.services import Services
-from torpor.worker.errors import DocumentDamaged
 from torpor.worker.retention import legal_hold
-
-pytestmark = pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
 
 MARKUP = "<script>alert('1')</script>"
 
@@ -26,10 +23,6 @@ MARKUP = "<script>alert('1')</script>"
 def console(services: Services) -> Iterator[Console]:
     with served(services) as running:
         yield running
-
-
-def damaged(error: DocumentDamaged) -> None:
-    raise error
 
 
 def figures(text: str) -> dict[str, str]:
@@ -127,7 +120,7 @@ def test_a_hold_is_set_shown_and_released_with_who_and_why_in_the_audit_trail(
     assert "The legal hold is released." in page.text
     assert "The legal hold is released." not in officer.get("/person", owner="ann").text
     assert legal_hold.of_owner(services, "ann") is None
-    trail = [(each.begun.act, each.begun.by, each.begun.reason) for each in reading.entries(services, damaged)]
+    trail = [(each.begun.act, each.begun.by, each.begun.reason) for each in entries_of(services)]
     assert trail == [("hold", OFFICER, "case 12/2026"), ("unhold", OFFICER, "case closed")]
 
 
@@ -203,9 +196,9 @@ def test_a_hold_that_takes_long_goes_on_after_the_page_and_its_end_is_in_the_aud
     assert "is being set" in officer.submit(page, "/hold/set", reason="case 12").text
     assert begun.wait(30)
     assert "<strong>Held</strong>" in officer.get("/person", owner="ann").text
-    assert [each.ended for each in reading.entries(services, damaged)] == [None]
+    assert [each.ended for each in entries_of(services)] == [None]
     may_end.set()
-    wait_until(lambda: [each.ended and each.ended.sessions for each in reading.entries(services, damaged)] == [1])
+    wait_until(lambda: [each.ended and each.ended.sessions for each in entries_of(services)] == [1])
 
 
 def test_a_hold_is_set_in_the_request_if_the_console_has_enough_work(

@@ -16,24 +16,22 @@ from support.jobs import end_locks, order, theirs
 from support.keyspace import raw
 from support.objects import put
 from support.purging import A, say, sleep
+from support.trail import entries_of
 from support.waiting import wait_until
 from torpor.history.protocol import Lease, Status
 from torpor.worker.archive import names
-from torpor.worker.audit import reading, trail
+from torpor.worker.audit import trail
 from torpor.worker.audit.entry import Act, Subject
 from torpor.worker.audit.trail import Who
 from torpor.worker.bulk.works import WORKS
 from torpor.worker.console.pages import audit as audit_page
 from torpor.worker.console.pages import jobs as jobs_page
 from torpor.worker.deployment.services import Services
-from torpor.worker.errors import DocumentDamaged
 from torpor.worker.jobs import look
 from torpor.worker.jobs.job import JobState
 from torpor.worker.ops import bucket_check, doctor
 
 pytestmark = pytest.mark.slow
-
-in_folder = pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
 
 MARKUP = "<script>alert('1')</script>"
 
@@ -44,12 +42,8 @@ def console(services: Services) -> Iterator[Console]:
         yield running
 
 
-def damaged(error: DocumentDamaged) -> None:
-    raise error
-
-
 def entries(services: Services) -> list[tuple[str, str, str, list[str], int | None]]:
-    found = [(each.begun, each.ended) for each in reading.entries(services, damaged)]
+    found = [(each.begun, each.ended) for each in entries_of(services)]
     return [
         (begun.act, begun.by, begun.reason, begun.subject.sessions, ended.sessions if ended else None)
         for begun, ended in found
@@ -74,7 +68,6 @@ def status_of(services: Services, session_id: str) -> Status:
     return info.status
 
 
-@in_folder
 def test_an_operator_makes_the_chosen_sessions_due_and_the_others_stay(services: Services, console: Console) -> None:
     odd = "s\x1b[2J&\n%"
     for session_id in ("a", "b", odd):
@@ -96,7 +89,6 @@ def test_an_operator_makes_the_chosen_sessions_due_and_the_others_stay(services:
     assert "0 sessions are due again. 2 were not in quarantine any more." in again.text
 
 
-@in_folder
 def test_an_operator_makes_all_due_and_the_list_comes_by_pages(services: Services, console: Console) -> None:
     for number in range(30):
         quarantine(services, f"s{number:02d}")
@@ -116,7 +108,6 @@ def test_an_operator_makes_all_due_and_the_list_comes_by_pages(services: Service
     assert entries(services) == [("requeue", OPERATOR, "mended", [], 30)]
 
 
-@in_folder
 @pytest.mark.parametrize(("reason", "chosen", "says"), [("", "a", "reason is missing"), ("r", "", "choose a session")])
 def test_a_requeue_needs_a_session_and_a_reason(
     services: Services, console: Console, reason: str, chosen: str, says: str
@@ -129,7 +120,6 @@ def test_a_requeue_needs_a_session_and_a_reason(
     assert status_of(services, "a") is Status.QUARANTINED
 
 
-@in_folder
 @pytest.mark.parametrize("name", [VIEWER, OFFICER])
 def test_who_may_not_repair_sees_no_form_for_it_and_is_refused(
     services: Services, console: Console, client: redis.Redis, name: str
@@ -152,7 +142,6 @@ def test_who_may_not_repair_sees_no_form_for_it_and_is_refused(
     assert look.standing(services, WORKS, job).state is JobState.QUEUED
 
 
-@in_folder
 def test_the_navigation_has_what_the_person_may_use(console: Console) -> None:
     for name in (VIEWER, OFFICER, OPERATOR):
         links = re.findall(r'<li><a href="([^"]+)"', console.visitor(name).get("/bucket").text)
@@ -168,7 +157,6 @@ def act(services: Services, kind: Act, subject: Subject, by: str, reason: str = 
         count.sessions = 1
 
 
-@in_folder
 def test_the_audit_trail_is_found_by_act_person_session_owner_and_time(services: Services, console: Console) -> None:
     act(services, Act.SHOW, Subject(sessions=["s"]), "ann@example.com", MARKUP)
     act(services, Act.EXPORT, Subject(owner="bob"), "ann@example.com")
@@ -195,13 +183,11 @@ def test_the_audit_trail_is_found_by_act_person_session_owner_and_time(services:
     assert form(page, "/audit").method == "get"
 
 
-@in_folder
 @pytest.mark.parametrize("query", ["act=steal", "since=yesterday", "since=9999999w"])
 def test_a_filter_that_nothing_can_match_is_refused(console: Console, query: str) -> None:
     console.visitor(VIEWER).get(f"/audit?{query}", status=400)
 
 
-@in_folder
 def test_the_audit_trail_comes_by_pages_each_entry_once(
     services: Services, console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -235,7 +221,6 @@ def test_the_rules_of_the_archive_are_those_that_the_command_shows(
     assert all(f"{name} {value}" in said for name, value in bucket_check.facts(found).items())
 
 
-@in_folder
 def test_an_examination_finds_what_the_command_finds_and_changes_nothing(
     services: Services, console: Console, client: redis.Redis
 ) -> None:
@@ -268,7 +253,6 @@ def id_of(page: requests.Response) -> str:
     return page.url.partition("/job?id=")[2]
 
 
-@in_folder
 def test_an_examination_of_less_leaves_the_rest_out(services: Services, console: Console) -> None:
     services.sessions.append("corrupt", [b"no message"], owner="ann")
     operator = console.visitor(OPERATOR)
@@ -276,7 +260,6 @@ def test_an_examination_of_less_leaves_the_rest_out(services: Services, console:
     assert "Nothing was found: all is well." in done.text
 
 
-@in_folder
 def test_an_examination_that_is_not_finished_is_the_one_that_is_shown(
     services: Services, console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -289,7 +272,6 @@ def test_an_examination_that_is_not_finished_is_the_one_that_is_shown(
     assert id_of(first) in operator.get("/doctor").text
 
 
-@in_folder
 def test_a_job_is_listed_taken_part_in_and_shown_with_its_result(
     services: Services, console: Console, client: redis.Redis
 ) -> None:
@@ -310,7 +292,6 @@ def test_a_job_is_listed_taken_part_in_and_shown_with_its_result(
     assert f"/job?id={job}" in operator.get("/jobs").text.partition("Results")[2]
 
 
-@in_folder
 def test_a_job_is_canceled(services: Services, console: Console, client: redis.Redis) -> None:
     theirs(client, 10)
     job = order(services)
@@ -321,7 +302,6 @@ def test_a_job_is_canceled(services: Services, console: Console, client: redis.R
     end_locks(client)
 
 
-@in_folder
 def test_results_come_by_pages_newest_first(
     services: Services, console: Console, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -342,7 +322,6 @@ def test_results_come_by_pages_newest_first(
     end_locks(client)
 
 
-@in_folder
 def test_a_damaged_order_is_refused_with_the_reason_and_can_be_canceled(services: Services, console: Console) -> None:
     put(services.archive, names.JOBS.order("broken"), b"{}")
     operator = console.visitor(OPERATOR)
@@ -356,7 +335,6 @@ def test_a_damaged_order_is_refused_with_the_reason_and_can_be_canceled(services
     assert not list(look.open_jobs(services))
 
 
-@in_folder
 @pytest.mark.parametrize("path", ["/job", "/purge"])
 @pytest.mark.parametrize(("name", "status"), [("20260101T000000Z-00000000", 404), ("../x", 400), ("", 400)])
 def test_an_id_that_nothing_has_is_an_error(console: Console, path: str, name: str, status: int) -> None:

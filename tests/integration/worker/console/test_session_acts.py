@@ -12,11 +12,10 @@ import redis
 from support.cli_sessions import chat, say, sleep
 from support.keyspace import dump
 from support.pages_read import READER, Browser, browser
+from support.trail import entries_of
 from torpor.history.protocol import ANY_OWNER, Lease, SessionStore, Status
-from torpor.worker.audit import reading
 from torpor.worker.console.roles import Role
 from torpor.worker.deployment.services import Services
-from torpor.worker.errors import DocumentDamaged
 
 pytestmark = pytest.mark.slow
 
@@ -28,12 +27,9 @@ def operator(services: Services) -> Iterator[Browser]:
 
 
 def trail(services: Services) -> list[tuple[str, str, str, str, int]]:
-    def damaged(error: DocumentDamaged) -> None:
-        raise error
-
     return [
         (begun.act, begun.by, begun.reason, ended.how, ended.sessions)
-        for begun, ended in ((each.begun, each.ended) for each in reading.entries(services, damaged))
+        for begun, ended in ((each.begun, each.ended) for each in entries_of(services))
         if ended
     ]
 

@@ -17,14 +17,12 @@ from support import graphs
 from support.cli_sessions import chat, say, sleep
 from support.keyspace import dump
 from support.pages_read import READER, Browser, Shown, browser
+from support.trail import entries_of
 from torpor import MemorystoreSaver
 from torpor.history.protocol import ANY_OWNER, PurgeTarget, SessionStore
-from torpor.worker.audit import reading
-from torpor.worker.audit.reading import Entry
 from torpor.worker.console.roles import Role
 from torpor.worker.console.speaking import MOST_CALLS, MOST_TEXT
 from torpor.worker.deployment.services import Services
-from torpor.worker.errors import DocumentDamaged
 from torpor.worker.sleep.attempt import archive_session
 
 pytestmark = pytest.mark.slow
@@ -45,13 +43,6 @@ def texts(page: Shown) -> list[str]:
     ]
 
 
-def entries(services: Services) -> list[Entry]:
-    def damaged(error: DocumentDamaged) -> None:
-        raise error
-
-    return list(reading.entries(services, damaged))
-
-
 def test_a_sleeping_session_is_read_and_stays_asleep_and_the_audit_trail_says_who_has_read_it(
     client: redis.Redis, services: Services, console: Browser
 ) -> None:
@@ -61,7 +52,7 @@ def test_a_sleeping_session_is_read_and_stays_asleep_and_the_audit_trail_says_wh
     assert (page.status, texts(page)) == (200, ["first words", "second words"])
     assert page.link("ann") == "/person?owner=ann"
     assert dump(client) == before
-    [entry] = entries(services)
+    [entry] = entries_of(services)
     assert (entry.begun.act, entry.begun.by, entry.begun.subject.sessions) == ("show", READER, ["s"])
     assert entry.ended
     assert (entry.ended.how, entry.ended.sessions) == ("done", 1)
@@ -193,12 +184,12 @@ def test_where_a_reason_is_required_it_is_asked_for_and_recorded_once_for_each_s
         assert "requires a reason" in asked.text
         assert "words 0" not in asked.text
         assert console.post(f"{PATH}/reason?id=s", {"reason": "  "}).status == 400
-        assert not entries(services)
+        assert not entries_of(services)
         page = console.post(f"{PATH}/reason?id=s", {"reason": "ticket 7"})
         assert texts(page)[0] == "words 0"
         assert texts(console.get(PATH, id="s", page="2"))[0] == "words 50"
         assert "requires a reason" in console.get(PATH, id="other").text
-    assert [(each.begun.by, each.begun.reason) for each in entries(services)] == [(READER, "ticket 7")] * 2
+    assert [(each.begun.by, each.begun.reason) for each in entries_of(services)] == [(READER, "ticket 7")] * 2
 
 
 def test_what_nobody_has_and_what_was_purged_is_said_so(
