@@ -31,3 +31,11 @@ def dump(client: redis.Redis) -> dict[bytes, Any]:
     """
     readers = {b"hash": "HGETALL", b"set": "SMEMBERS"}
     return {key: raw(client, readers.get(raw(client, "TYPE", key), "DUMP"), key) for key in raw(client, "KEYS", "*")}
+
+
+def commands_run(client: Any, name: str) -> int:
+    """How many calls of a command the server has had, those of scripts included, or all nodes of a Cluster."""
+    clustered = isinstance(client, redis.cluster.RedisCluster)
+    told = client.info("commandstats", **({"target_nodes": "primaries"} if clustered else {}))
+    nodes = told.values() if clustered and not any(key.startswith("cmdstat_") for key in told) else [told]
+    return sum(node.get(f"cmdstat_{name}", {"calls": 0})["calls"] for node in nodes)

@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from support.clusters import start_cluster
-from support.keyspace import raw
+from support.keyspace import commands_run, raw
 from support.sessions import commit
 from support.stored_sessions import (
     ALL,
@@ -37,13 +37,6 @@ from torpor.history.protocol import (
     SessionStore,
     Status,
 )
-
-
-def scripts_run(client: redis.Redis) -> int:
-    """How many calls of scripts the server has had, or all nodes of a Cluster."""
-    told = client.info("commandstats", **({"target_nodes": "primaries"} if kind_of(client).cluster else {}))
-    nodes = [told] if "cmdstat_evalsha" in told else told.values()
-    return sum(node.get("cmdstat_evalsha", {"calls": 0})["calls"] for node in nodes)
 
 
 def test_an_attempt_that_is_begun_again_is_counted_once(store: SessionStore) -> None:
@@ -110,18 +103,18 @@ def test_several_shards_are_asked_in_one_script_but_on_a_cluster_each_in_its_own
     fill(store, "s")
     store.close("s")
     assert list(store.due_counts().values()) == [1], "by now the script is loaded"
-    before = scripts_run(client)
+    before = commands_run(client, "evalsha")
     assert list(store.due_counts().values()) == [1]
-    assert scripts_run(client) - before == (256 if kind_of(client).cluster else 8)
+    assert commands_run(client, "evalsha") - before == (256 if kind_of(client).cluster else 8)
 
 
 def test_a_script_claims_so_much_at_most_that_others_need_not_wait_for_long(client: redis.Redis) -> None:
     store = SessionStore(client)
     fill(store, "s")
     store.claim(range(256), 1, MINUTE)
-    before = scripts_run(client)
+    before = commands_run(client, "evalsha")
     store.claim(range(256), 250, MINUTE)
-    assert scripts_run(client) - before == (256 if kind_of(client).cluster else 64)
+    assert commands_run(client, "evalsha") - before == (256 if kind_of(client).cluster else 64)
 
 
 def test_a_client_that_does_not_know_of_its_cluster_of_one_node_asks_each_shard_by_itself(tmp_path: Path) -> None:
