@@ -174,12 +174,26 @@ def _row(found: SessionInfo | AsleepSession, now: datetime) -> tuple[str, ...]:
     )
 
 
+def _count_asleep(services: Services, pace: Pace, *, as_json: bool) -> None:
+    with printing.working("counting") as status:
+        count = 0
+        for page in listing.asleep(services, pace):
+            count += len(page)
+            status.update(f"counting: {count:,} sessions are asleep")
+    if as_json:
+        printing.print_json({"asleep": count})
+    else:
+        printing.say(f"asleep: {count:,} sessions")
+
+
 def _conflicts(context: typer.Context, limit: int, *, as_json: bool) -> None:
     from torpor.worker.ops import conflicts
 
     services = services_of(context)
     with printing.working("looking") as status:
-        looked = conflicts.find(services, lambda count: status.update(f"looking: {count:,} sessions of the archive"))
+        looked = conflicts.find(
+            services, warn_unreadable, lambda count: status.update(f"looking: {count:,} sessions of the archive")
+        )
         found = list(islice(looked, limit))
     if as_json:
         for conflict in found:
