@@ -179,8 +179,8 @@ def test_with_json_the_samples_are_there(services: Services, torpor: Torpor) -> 
     assert samples.take(services) is False  # the last minute has one
     told = torpor("top", "--json").json
     assert set(told) == {
-        "now", "warnings", "figures", "states", "kinds", "asleep", "freed_bytes", "holds", "purges_open", "archive_health",
-        "nodes", "workers", "beat", "sweep", "jobs", "oldest_job_seconds", "samples",
+        "now", "warnings", "figures", "states", "kinds", "freed_bytes", "holds", "purges_open", "archive_health",
+        "asleep", "nodes", "workers", "beat", "sweep", "jobs", "oldest_job_seconds", "samples",
     }  # fmt: skip
     assert [each["figures"]["live"] for each in told["samples"]] == list(range(30, 90))
     assert told["samples"][0].keys() == {"at", "figures", "id"}
