@@ -10,10 +10,10 @@ from torpor.history.protocol import InvalidArgument, TorporError
 from torpor.worker.archive.documents import Document
 from torpor.worker.bulk.works import WORKS
 from torpor.worker.cli import Interrupted, printing
-from torpor.worker.cli.shared import JsonLines, services_of
+from torpor.worker.cli.shared import JsonLines, services_of, warn_damaged
 from torpor.worker.deployment import identity
 from torpor.worker.deployment.services import Services
-from torpor.worker.errors import DocumentDamaged, JobNotFound
+from torpor.worker.errors import JobNotFound
 from torpor.worker.jobs import look, run
 from torpor.worker.jobs.job import Job, JobState
 from torpor.worker.jobs.look import Standing
@@ -111,12 +111,8 @@ def take_part(services: Services, job: str) -> Standing:
         raise
 
 
-def _warn(damaged: DocumentDamaged) -> None:
-    printing.warn(f"left out: {printing.one_line(str(damaged))}")
-
-
 def _list(services: Services, *, as_json: bool) -> None:
-    found = list(look.unfinished(services, WORKS, _warn))
+    found = list(look.unfinished(services, WORKS, warn_damaged))
     if as_json:
         for each in found:
             printing.print_json(each.fields())

@@ -21,6 +21,7 @@ from torpor.worker.console.rendering import render
 from torpor.worker.console.roles import Person
 from torpor.worker.console.settings import ConsoleSettings
 from torpor.worker.deployment.services import Services
+from torpor.worker.errors import DocumentDamaged
 
 # The cookie carries these to the next page.
 _SAID, _WARNED = "said", "warned"
@@ -85,6 +86,10 @@ class Visit:
         if len(reason) > _MOST_REASON:
             raise InvalidArgument(f"the reason is too long: say it in {_MOST_REASON:,} characters")
         return reason
+
+    def leave_out(self, damaged: DocumentDamaged) -> None:
+        """Warn of a document that a list leaves out."""
+        self.warnings.append(damaged.left_out)
 
     def path(self, path: str, **query: str) -> str:
         """A path of the console with a query, as links have it."""
