@@ -127,7 +127,7 @@ def acts_table() -> str:
     for act in Act:
         commands = [f"`torpor {name}`" for name, each in COMMANDS.items() if act in _acts(each.acts)]
         pages = [f"`{page.path}`" for page in PAGES if page.entry is act]
-        rows.append(f"| `{act}` | {', '.join(commands) or '–'} | {', '.join(pages) or '–'} |")
+        rows.append(f"| `{act}` | {', '.join(commands) or '-'} | {', '.join(pages) or '-'} |")
     return "\n".join(rows) + "\n"
 
 

@@ -28,10 +28,10 @@ class LegalHolds(BlockingRunner):
         """
         shards = range(self._recorded.keyspace.shards)
         outcomes = self.run_many([calls.hold_owner(self._recorded, shard, owner, reason, by) for shard in shards])
-        holds = [hold for hold in map(_or_raise, outcomes) if hold]
-        if reason is None and holds:
-            self.run(calls.note_owner_release(self._recorded, owner, max(hold.since for hold in holds)))
-        return bool(holds)
+        stood = [since for since in map(_or_raise, outcomes) if since]
+        if reason is None and stood:
+            self.run(calls.note_owner_release(self._recorded, owner, max(stood)))
+        return bool(stood)
 
     def note_owner_holds(self, session_ids: Sequence[str]) -> None:
         """Have the worker set or release the holds of these sessions' objects, as their owner's; one pipeline."""
@@ -87,6 +87,11 @@ class LegalHolds(BlockingRunner):
             HoldRecords(next(records), {owner: next(records) for owner in dict.fromkeys(owners)})
             for _, owners in sessions
         ]
+
+    def holds_of_each(self, sessions: Sequence[tuple[str, Sequence[str]]]) -> list[list[StandingHold]]:
+        """The legal holds that keep each session: its own, and those of these owners; one pipeline."""
+        found = self.run_many([calls.holds_of(self.deployment, session, owners) for session, owners in sessions])
+        return [_or_raise(holds) for holds in found]
 
     note_hold_applied = Operation(calls.note_hold_applied)
     holds_of = Operation(calls.holds_of)

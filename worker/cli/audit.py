@@ -11,8 +11,7 @@ from torpor.worker.audit import reading
 from torpor.worker.audit.act import Act
 from torpor.worker.audit.reading import Entry, Wanted
 from torpor.worker.cli import printing
-from torpor.worker.cli.shared import JsonLines, services_of
-from torpor.worker.errors import DocumentDamaged
+from torpor.worker.cli.shared import JsonLines, services_of, warn_damaged
 from torpor.worker.quantities import moment_of
 
 
@@ -43,7 +42,7 @@ def audit(
     services = services_of(context)
     begun_since = None if since is None else moment_of(since, services.sessions.now)
     wanted = Wanted(by, act, session, owner)
-    for each in islice(filter(wanted.has, reading.entries(services, _warn, begun_since)), limit):
+    for each in islice(filter(wanted.has, reading.entries(services, warn_damaged, begun_since)), limit):
         if as_json:
             printing.print_json(each.fields())
         else:
@@ -61,7 +60,3 @@ def _line(entry: Entry) -> str:
     why = f" reason={begun.reason}" if begun.reason else ""
     who = f"by={begun.by or '-'} login={begun.login}{why}"
     return f"{begun.at:%Y-%m-%d %H:%M:%S} {begun.act} {about} {who} {how}{error}"
-
-
-def _warn(damaged: DocumentDamaged) -> None:
-    printing.warn(f"left out: {printing.one_line(str(damaged))}")

@@ -13,7 +13,7 @@ from torpor.worker.audit.entry import Subject
 from torpor.worker.audit.trail import Count, Who
 from torpor.worker.cli import Interrupted, printing
 from torpor.worker.cli.audited import audited
-from torpor.worker.cli.shared import JsonLines, services_of
+from torpor.worker.cli.shared import JsonLines, services_of, warn_damaged
 from torpor.worker.deployment import identity
 from torpor.worker.deployment.services import Services
 from torpor.worker.erasure import known, orders
@@ -23,7 +23,7 @@ from torpor.worker.erasure.inventory import Tally
 from torpor.worker.erasure.order import Order, Scope, check_id
 from torpor.worker.erasure.receipt import PurgeState
 from torpor.worker.erasure.receipts import Standing
-from torpor.worker.errors import DocumentDamaged, PurgeNotFound
+from torpor.worker.errors import PurgeNotFound
 from torpor.worker.quantities import span_of
 from torpor.worker.transfer import adopt
 
@@ -110,7 +110,7 @@ def purge_status(
     """
     services = services_of(context)
     if purge_id is None:
-        _tell_open(receipting.unfinished(services, _warn), as_json=as_json)
+        _tell_open(receipting.unfinished(services, warn_damaged), as_json=as_json)
         return
     standing = receipting.standing(services, purge_id)
     if as_json:
@@ -146,7 +146,7 @@ def receipts(
             raise TransientError(f"purge {purge_id} is {standing.state}: it has no receipt yet")
         printing.print_json(standing.receipt.fields())
         return
-    found = receipting.receipts(services, _warn)
+    found = receipting.receipts(services, warn_damaged)
     if as_json:
         for receipt in found:
             printing.print_json(receipt.fields())
@@ -225,10 +225,6 @@ def _tell_open(unfinished: Iterator[Standing], *, as_json: bool) -> None:
             for each in unfinished
         ),
     )
-
-
-def _warn(damaged: DocumentDamaged) -> None:
-    printing.warn(f"left out: {printing.one_line(str(damaged))}")
 
 
 def _list(services: Services, order: Order, *, as_json: bool) -> None:

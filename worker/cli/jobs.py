@@ -14,10 +14,10 @@ from torpor.worker.audit.trail import Count, Who
 from torpor.worker.bulk.works import WORKS
 from torpor.worker.cli import Interrupted, printing
 from torpor.worker.cli.audited import By, Reason, audited
-from torpor.worker.cli.shared import JsonLines, services_of
+from torpor.worker.cli.shared import JsonLines, services_of, warn_damaged
 from torpor.worker.deployment import identity
 from torpor.worker.deployment.services import Services
-from torpor.worker.errors import DocumentDamaged, JobNotFound
+from torpor.worker.errors import JobNotFound
 from torpor.worker.jobs import look, run
 from torpor.worker.jobs.job import Job, JobState
 from torpor.worker.jobs.look import Standing
@@ -139,12 +139,8 @@ def _take_part(services: Services, job: str, count: Count) -> Standing:
         raise
 
 
-def _warn(damaged: DocumentDamaged) -> None:
-    printing.warn(f"left out: {printing.one_line(str(damaged))}")
-
-
 def _list(services: Services, *, as_json: bool) -> None:
-    found = list(look.unfinished(services, WORKS, _warn))
+    found = list(look.unfinished(services, WORKS, warn_damaged))
     if as_json:
         for each in found:
             printing.print_json(each.fields())

@@ -78,8 +78,12 @@ def holds(context: typer.Context, *, as_json: JsonLines = False) -> None:
         for each in found:
             printing.print_json(each)
         return
-    rows = ((each.kind, each.id, f"{each.since:%Y-%m-%d %H:%M:%S}", _setter(each), each.reason) for each in found)
+    rows = ((each.kind, each.id, _since(each), _setter(each), each.damage or each.reason) for each in found)
     printing.print_table_in_parts(("of", "id", "since", "by", "reason"), _parts(rows))
+
+
+def _since(hold: StandingHold) -> str:
+    return f"{hold.since:%Y-%m-%d %H:%M:%S}" if hold.since else "-"
 
 
 def _setter(hold: StandingHold) -> str:

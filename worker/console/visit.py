@@ -22,6 +22,7 @@ from torpor.worker.console.rendering import render
 from torpor.worker.console.roles import Person
 from torpor.worker.console.settings import ConsoleSettings
 from torpor.worker.deployment.services import Services
+from torpor.worker.errors import DocumentDamaged
 
 # The cookie carries these to the next page.
 _SAID, _WARNED = "said", "warned"
@@ -82,6 +83,10 @@ class Visit:
         """The reason of the form, or nothing unless the deployment requires one; raises InvalidArgument."""
         is_needed = self.services.settings.require_reason or self.given("reason", "").strip()
         return self.reason() if is_needed else ""
+
+    def leave_out(self, damaged: DocumentDamaged) -> None:
+        """Warn of a document that a list leaves out."""
+        self.warnings.append(damaged.left_out)
 
     def path(self, path: str, **query: str) -> str:
         """A path of the console with a query, as links have it."""

@@ -18,7 +18,7 @@ from support.backups import copied_archive
 from support.cli_sessions import chat, say, sleep
 from support.command import Torpor
 from support.jobs import end_locks, theirs
-from support.trail import entries_of
+from support.trail import entries_of, refuse
 from torpor.worker import failpoints
 from torpor.worker.archive import names, ownership
 from torpor.worker.archive.stores import StoredObject
@@ -391,7 +391,7 @@ def test_many_entries_are_read_a_few_at_a_time(services: Services, monkeypatch: 
         return whole(stored)
 
     monkeypatch.setattr(services.archive, "open", noted)
-    found = reading.entries(services, pytest.fail)
+    found = reading.entries(services, refuse)
     for expected in range(100):
         assert next(found).begun.at == (at + timedelta(milliseconds=expected)).replace(
             microsecond=(at + timedelta(milliseconds=expected)).microsecond // 1000 * 1000

@@ -39,8 +39,7 @@ def one(visit: Visit) -> Response:
     if owner is not None:
         hold = legal_hold.of_owner(visit.services, owner)
     else:
-        [records] = visit.services.sessions.hold_records([(session or "", [])])
-        hold = records.own.hold
+        [hold] = legal_hold.of_sessions(visit.services, [session or ""])
     return visit.page("hold.html", session=session, owner=owner, hold=hold)
 
 

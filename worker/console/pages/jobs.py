@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from functools import partial
 from itertools import islice
 
 from starlette.responses import Response
@@ -97,7 +96,7 @@ def take_part(visit: Visit, job: str, count: Count, acts: ExitStack) -> str:
 
 def unfinished(visit: Visit) -> Iterator[Standing]:
     """The jobs that are not finished, with a warning for each one that can't be read."""
-    return look.unfinished(visit.services, WORKS, partial(_leave_out, visit))
+    return look.unfinished(visit.services, WORKS, visit.leave_out)
 
 
 def finished(visit: Visit, jobs: list[str]) -> Iterator[Standing]:
@@ -106,7 +105,7 @@ def finished(visit: Visit, jobs: list[str]) -> Iterator[Standing]:
         try:
             yield look.standing(visit.services, WORKS, job)
         except DocumentDamaged as error:
-            _leave_out(visit, error)
+            visit.leave_out(error)
         except JobNotFound:
             pass  # it has expired since it was listed
 
@@ -118,7 +117,3 @@ def _examples(standing: Standing) -> Iterator[Note]:
         if note.what not in seen:
             seen.add(note.what)
             yield note
-
-
-def _leave_out(visit: Visit, error: DocumentDamaged) -> None:
-    visit.warnings.append(f"left out: {error}")

@@ -118,7 +118,7 @@ def _digest(visit: Visit, standing: Standing) -> str:
 
 
 def _unfinished(visit: Visit, owner: str | None) -> Iterator[Standing]:
-    for each in receipts.unfinished(visit.services, lambda damaged: visit.warnings.append(f"left out: {damaged}")):
+    for each in receipts.unfinished(visit.services, visit.leave_out):
         if owner in (None, each.order.owner):
             yield each
 
@@ -137,6 +137,6 @@ def _read(visit: Visit, purges: Sequence[str]) -> Iterator[Receipt]:
     with ThreadPoolExecutor(visit.services.settings.concurrency) as pool:
         for found in pool.map(read, purges):
             if isinstance(found, DocumentDamaged):
-                visit.warnings.append(f"left out: {found}")
+                visit.leave_out(found)
             elif found:
                 yield found
