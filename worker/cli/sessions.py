@@ -114,6 +114,7 @@ def sessions(
         since=None if since is None else moment_of(since, services.sessions.now),
         awake=not asleep,
         asleep=needs_archive,
+        counts=True,
     )
     pages = search.pages(services, Pace(rate), after)
     chosen = filter(None, listing.chosen(pages, search.wants, warn_unreadable, limit))
@@ -195,7 +196,7 @@ def _row(found: SessionInfo | AsleepSession, now: datetime) -> tuple[str, ...]:
 def _count_asleep(services: Services, pace: Pace, *, as_json: bool) -> None:
     with printing.working("counting") as status:
         count = 0
-        for page in listing.asleep(services, pace):
+        for page in listing.asleep(services, pace, counts=True):
             count += len(page)
             status.update(f"counting: {count:,} sessions are asleep")
     if as_json:
