@@ -10,6 +10,7 @@ from torpor.worker.audit.entry import Subject
 from torpor.worker.audit.trail import Who
 from torpor.worker.cli import printing
 from torpor.worker.cli.audited import audited
+from torpor.worker.cli.shared import warn_of_look_alikes
 from torpor.worker.deployment.services import Services
 
 
@@ -17,6 +18,7 @@ def answer(services: Services, owner: str, folder: Path, who: Who) -> None:
     """Copy an owner's sessions to a folder and tell what it has; raises TorporError if some were omitted."""
     from torpor.worker.access.answer import answer as copy_all  # loads LangChain
 
+    warn_of_look_alikes(services, owner)
     with audited(services, Act.EXPORT, who, Subject(owner=owner)) as count, printing.working("copying") as status:
         try:
             manifest = copy_all(

@@ -13,7 +13,7 @@ from torpor.worker.audit.entry import Subject
 from torpor.worker.audit.trail import Count, Who
 from torpor.worker.cli import Interrupted, printing
 from torpor.worker.cli.audited import audited
-from torpor.worker.cli.shared import JsonLines, services_of, warn_damaged
+from torpor.worker.cli.shared import JsonLines, services_of, warn_damaged, warn_of_look_alikes
 from torpor.worker.deployment import identity
 from torpor.worker.deployment.services import Services
 from torpor.worker.erasure import known, orders
@@ -83,6 +83,8 @@ def purge(
     if not dry_run:
         Who(requested_by, reason).check(services)
         adopt.finish(services, order.session)
+    if order.owner is not None:
+        warn_of_look_alikes(services, order.owner)
     known.check(services, order, record_nothing_found=record_nothing_found)
     if dry_run:
         _list(services, order, as_json=as_json)

@@ -11,7 +11,7 @@ from itertools import islice
 from starlette.responses import Response
 
 from torpor.history.protocol import InvalidArgument
-from torpor.worker.access import listing
+from torpor.worker.access import listing, look_alikes
 from torpor.worker.access.cursor import Cursor, Stretch
 from torpor.worker.audit.entry import Subject
 from torpor.worker.console.carrying_out import carry_out_purge
@@ -53,6 +53,7 @@ def show(visit: Visit) -> Response:
         target=target_of(order),
         found=_dry_run(visit, order),
         is_first=not visit.given("cursor", ""),
+        similar=[] if order.owner is None else look_alikes.find(services, order.owner),
         open_purges=list(known.unfinished(services, order.target)),
         place=place,
         archive=services.archive.url,
