@@ -61,7 +61,7 @@ from torpor.history.calls.index import (
     overview,
     poll_shards,
 )
-from torpor.history.calls.owners import assign_owner, owned, set_aside
+from torpor.history.calls.owners import assign_owner, count_owned, owned, set_aside
 from torpor.history.calls.rate import reserve
 from torpor.history.calls.reading import info, read
 from torpor.history.calls.repair import rebuild_metadata, reindex, rejoin, repack
@@ -106,6 +106,7 @@ __all__ = [
     "commit",
     "configure",
     "count_holds",
+    "count_owned",
     "delete_companion",
     "delete_taken",
     "drop_live",

@@ -431,6 +431,7 @@ APART = {
     "figures",
     "waiting_since",
     "count_holds",
+    "count_owned",
     "list_holds",
     "holds_of",
     "measures",

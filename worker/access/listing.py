@@ -147,13 +147,14 @@ def asleep(
     after: Cursor | None = None,
     *,
     prefix: str = "",
+    counts: bool = False,
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> Iterator[Page]:
     """The sessions that only the archive has, in the order of their folders. Lists the archive.
 
-    A walk through all of it, to its end, notes how many they are.
+    If it `counts`, a walk through all of it, to its end, notes in Redis how many they are; else it changes nothing.
     """
-    count = None if after or prefix else AsleepCount(services)
+    count = AsleepCount(services) if counts and not (after or prefix) else None
     begun = names.session_prefix(after.session_id) if after else ""
     for number, spread in enumerate(names.SPREADS):
         if spread < begun and not begun.startswith(spread):

@@ -19,7 +19,7 @@ from torpor.worker.access.pace import Pace
 from torpor.worker.access.search import Search
 from torpor.worker.cli import Interrupted, printing
 from torpor.worker.cli.life import life_of
-from torpor.worker.cli.shared import JsonLines, redis_of, services_of, warn_unreadable
+from torpor.worker.cli.shared import JsonLines, redis_of, services_of, warn_of_look_alikes, warn_unreadable
 from torpor.worker.deployment.services import Services
 from torpor.worker.quantities import moment_of
 
@@ -114,12 +114,19 @@ def sessions(
         since=None if since is None else moment_of(since, services.sessions.now),
         awake=not asleep,
         asleep=needs_archive,
+        counts=True,
     )
     pages = search.pages(services, Pace(rate), after)
     chosen = filter(None, listing.chosen(pages, search.wants, warn_unreadable, limit))
     count = _print(chosen, limit, as_json=as_json)
-    if owner is not None and not count and not after:
+    if owner is not None and not after:
+        _tell_of_owner(services, owner, count)
+
+
+def _tell_of_owner(services: Services, owner: str, count: int) -> None:
+    if not count:
         printing.warn(f"no such session of owner {owner!r}")
+    warn_of_look_alikes(services, owner)
 
 
 @dataclass
@@ -189,7 +196,7 @@ def _row(found: SessionInfo | AsleepSession, now: datetime) -> tuple[str, ...]:
 def _count_asleep(services: Services, pace: Pace, *, as_json: bool) -> None:
     with printing.working("counting") as status:
         count = 0
-        for page in listing.asleep(services, pace):
+        for page in listing.asleep(services, pace, counts=True):
             count += len(page)
             status.update(f"counting: {count:,} sessions are asleep")
     if as_json:

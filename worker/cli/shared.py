@@ -56,6 +56,14 @@ def _check_recorded(sessions: SessionStore, archive: ArchiveStore) -> None:
     identity.check_recorded(sessions, archive.url)
 
 
+def warn_of_look_alikes(services: Services, owner: str) -> None:
+    """Print a line on standard error for each owner whose name is easily taken for this one."""
+    from torpor.worker.access import look_alikes  # a command that names no owner needs none of it
+
+    for each in look_alikes.find(services, owner):
+        printing.warn(f"also: {printing.one_line(str(each))}: another owner, whose name is similar")
+
+
 def warn_damaged(damaged: DocumentDamaged) -> None:
     """Print a line on standard error about a document that a list leaves out."""
     printing.warn(printing.one_line(damaged.left_out))

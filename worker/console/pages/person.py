@@ -10,7 +10,7 @@ from itertools import chain, islice
 from starlette.responses import Response
 
 from torpor.history.protocol import InvalidArgument, StandingHold, TorporError, check_owner
-from torpor.worker.access import counting, listing
+from torpor.worker.access import counting, listing, look_alikes
 from torpor.worker.access.counting import Counted
 from torpor.worker.access.cursor import Cursor, Stretch
 from torpor.worker.access.listing import AsleepSession, Listed
@@ -53,6 +53,7 @@ def show(visit: Visit) -> Response:
         rows=list(_rows(visit, shown)),
         is_first=not cursor,
         counted=counted,
+        similar=[] if cursor else look_alikes.find(services, owner),
         hold=legal_hold.of_owner(services, owner),
         open_purges=list(known.unfinished(services, Target(owner=owner))),
         following=visit.path("/person", owner=owner, cursor=shown[-1].cursor) if more else None,

@@ -156,6 +156,10 @@ SAMPLES: dict[str, list[Call[Any]]] = {
     "set_kinds": [calls.set_kinds(DEPLOYMENT, 7, KindCounts(4, 3, 2, 1), 1, 1)],
     "note_kinds_counted": [calls.note_kinds_counted(DEPLOYMENT)],
     "waiting_since": [calls.waiting_since(DEPLOYMENT, "s")],
+    "count_owned": [
+        calls.count_owned(DEPLOYMENT, [7], "ann"),
+        calls.count_owned(DEPLOYMENT, SHARDS, "ann"),
+    ],
     "count_holds": [calls.count_holds(DEPLOYMENT, [7]), calls.count_holds(DEPLOYMENT, SHARDS)],
     "note_seen": [calls.note_seen(DEPLOYMENT, "beat", {"version": "1"}, HOUR)],
     "measures": [calls.measures(DEPLOYMENT)],
