@@ -478,10 +478,12 @@ def test_every_include_is_used_and_none_uses_itself_by_way_of_others() -> None:
 
 def test_a_script_has_each_function_that_it_needs_once_and_after_those_that_it_calls_itself() -> None:
     needed = {
-        "append": "clock_us to_ms clock_ms int is_lease set_due due_at schedule reschedule highest_epoch next_epoch "
-        "is_record is_other_kind kinds_field note_came named_owner refused_caller may_be_asleep push RETRY_WINDOW_S "
-        "is_recent with_request refuses_writes refusal add complete_session delete_outdated_fields write_messages",
-        "close": "clock_us to_ms clock_ms set_due allow_at_memory_limit named_owner refused_caller may_be_asleep",
+        "append": "read_us clock_us to_ms clock_ms int is_lease set_due due_at schedule reschedule highest_epoch "
+        "next_epoch is_record is_other_kind kinds_field note_came named_owner refused_caller may_be_asleep push "
+        "RETRY_WINDOW_S is_recent with_request refuses_writes refusal add complete_session delete_outdated_fields "
+        "write_messages",
+        "close": "read_us clock_us to_ms clock_ms set_due allow_at_memory_limit named_owner refused_caller "
+        "may_be_asleep",
         "renew": "owns_lease allow_at_memory_limit",
         "attempts": "",
     }
