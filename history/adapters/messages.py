@@ -5,7 +5,6 @@ The format is that of `langchain_core.messages.message_to_dict`, so LangChain's 
 
 from __future__ import annotations
 
-from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -78,10 +77,12 @@ def _text_line(kind: str, data: dict[str, Any]) -> bytes | None:
 
     Much faster. It is for text only, because pydantic writes other values that JSON refuses.
     """
-    if set(map(type, data.values())) == {str}:
-        with suppress(ValueError):
-            return to_json({"type": kind, "data": data})
-    return None
+    if set(map(type, data.values())) != {str}:
+        return None
+    try:
+        return to_json({"type": kind, "data": data})
+    except ValueError:
+        return None
 
 
 def _dumped(message: BaseMessage) -> bytes:
