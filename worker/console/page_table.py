@@ -60,7 +60,7 @@ PAGES: Sequence[Page] = (
     Page("/session/requeue", session_acts.requeue, Permission.REPAIR, acts=True),
     Page("/sessions/stop", sessions.stop, Permission.VIEW, acts=True),
     Page("/person", person.show, Permission.VIEW),
-    Page("/holds", holds.every, Permission.VIEW),
+    Page("/holds", holds.every, Permission.VIEW, walks=True),
     Page("/hold", holds.one, Permission.VIEW),
     Page("/hold/set", holds.put, Permission.HOLD, acts=True),
     Page("/hold/release", holds.release, Permission.HOLD, acts=True),
