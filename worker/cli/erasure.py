@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from torpor.history.protocol import InvalidArgument, SessionNotFound, TorporError, TransientError
-from torpor.worker.audit.entry import Act
+from torpor.worker.audit.act import Act
+from torpor.worker.audit.entry import Subject
 from torpor.worker.audit.trail import Count, Who
 from torpor.worker.cli import Interrupted, printing
 from torpor.worker.cli.audited import audited
@@ -67,7 +68,7 @@ def purge(
     if resume is not None:
         if session or owner or idle_for or dry_run:
             raise InvalidArgument("--resume continues a purge as it was ordered: give no other option")
-        with audited(services, Act.PURGE, Who(requested_by, reason), purge=check_id(resume)) as count:
+        with audited(services, Act.PURGE, Who(requested_by, reason), Subject(purge=check_id(resume))) as count:
             standing = _carry_out(services, resume, count)
         _tell(standing, as_json=as_json)
         return
@@ -90,7 +91,7 @@ def purge(
         return
     if not yes:
         _confirm(services, order, record_nothing_found=record_nothing_found)
-    with audited(services, Act.PURGE, Who(requested_by, reason), purge=order.id) as count:
+    with audited(services, Act.PURGE, Who(requested_by, reason), Subject(purge=order.id)) as count:
         standing = _carry_out(services, orders.place(services, order).id, count)
     _tell(standing, as_json=as_json)
 

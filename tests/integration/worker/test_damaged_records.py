@@ -23,7 +23,8 @@ from torpor.history.protocol import ArchiveNote, HoldKind, Lease, PermanentError
 from torpor.worker import measures
 from torpor.worker.archive import names
 from torpor.worker.audit import trail
-from torpor.worker.audit.entry import Act, Subject
+from torpor.worker.audit.act import Act
+from torpor.worker.audit.entry import Subject
 from torpor.worker.audit.trail import Who
 from torpor.worker.bulk.works import WORKS
 from torpor.worker.deployment.events import Event, EventKind, record_events, record_measures

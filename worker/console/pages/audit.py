@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from torpor.history.protocol import InvalidArgument
 from torpor.worker.audit import reading
-from torpor.worker.audit.entry import Act
+from torpor.worker.audit.act import Act
 from torpor.worker.audit.reading import Entry, Wanted
 from torpor.worker.console.visit import Visit
 from torpor.worker.quantities import moment_of
