@@ -227,12 +227,12 @@ def test_signing_out_ends_the_session_in_every_process_of_the_console(
     sign_in(browser)
     browser.get("/")
     options = {"cookies": dict(browser.cookies), "headers": {"host": urlsplit(console.url).netloc}}
-    with served(services, by_oidc(services.sessions), **with_secrets(console)) as other:
-        with other.browser(**options) as copy:
-            assert copy.get("/").status_code == 200
-            left = browser.post("/sign-out", data={"csrf": csrf(browser)})
-            assert (left.status_code, "Redis does not answer" in left.text) == (200, False)
-            assert copy.get("/").status_code == 401
+    another = served(services, by_oidc(services.sessions), **with_secrets(console))
+    with another as other, other.browser(**options) as copy:
+        assert copy.get("/").status_code == 200
+        left = browser.post("/sign-out", data={"csrf": csrf(browser)})
+        assert (left.status_code, "Redis does not answer" in left.text) == (200, False)
+        assert copy.get("/").status_code == 401
     [key] = raw(services.sessions.client, "KEYS", "torpor:console:*")
     assert 0 < raw(services.sessions.client, "PTTL", key) <= SESSION_SECONDS * 1000
 
