@@ -119,6 +119,14 @@ def to_moment_or_none(ms: bytes | int | None) -> datetime | None:
     return datetime.fromtimestamp(float(ms) / 1000, UTC) if ms else None
 
 
+def to_moment_if_readable(ms: bytes | None) -> datetime | None:
+    """As `to_moment_or_none`; None also for a value that is no moment."""
+    try:
+        return to_moment_or_none(ms)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
 def to_moment(ms: bytes | int) -> datetime:
     """The moment in a reply (whole ms since 1970)."""
     return datetime.fromtimestamp(int(ms) / 1000, UTC)
