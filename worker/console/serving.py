@@ -33,7 +33,7 @@ def serve(services: Services, settings: ConsoleSettings, say: Callable[[str], No
     """Serve until SIGTERM or Ctrl-C. `say` gets the address once the port is open. Raises InvalidArgument."""
     with _listen(settings) as bound:
         settings = settings.model_copy(update={"port": bound.getsockname()[1]})
-        sign_in = _sign_in(settings)
+        sign_in = _sign_in(settings, services)
         _log_to_stderr(services.settings.log_format)
         running = server(application(services, settings, sign_in, impatient(services, _PATIENCE_SECONDS)))
         say(f"the console is at {_address(settings, sign_in)}; Ctrl-C ends it")
@@ -92,7 +92,7 @@ def _log_to_stderr(log_format: str) -> None:
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
 
 
-def _sign_in(settings: ConsoleSettings) -> SignIn:
+def _sign_in(settings: ConsoleSettings, services: Services) -> SignIn:
     match settings.sign_in:
         case SignInKind.TOKEN:
             return TokenSignIn()
@@ -103,7 +103,7 @@ def _sign_in(settings: ConsoleSettings) -> SignIn:
         case SignInKind.OIDC:
             from torpor.worker.console.sign_in.oidc import OidcSignIn
 
-            return OidcSignIn(settings)
+            return OidcSignIn(settings, services.sessions)
 
 
 def _address(settings: ConsoleSettings, sign_in: SignIn) -> str:
