@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 
 from torpor.history.protocol import InvalidArgument
 from torpor.worker.console.application import application
+from torpor.worker.console.impatience import ImpatientProtocol
 from torpor.worker.console.settings import ConsoleSettings, SignInKind
 from torpor.worker.console.sign_in import SignIn
 from torpor.worker.console.sign_in.token import TokenSignIn
@@ -46,7 +47,7 @@ def server(app: ASGIApp) -> uvicorn.Server:
     return uvicorn.Server(
         uvicorn.Config(
             app,
-            http="h11",
+            http=ImpatientProtocol,
             h11_max_incomplete_event_size=_MOST_HEADER_BYTES,
             ws="none",
             lifespan="on",
