@@ -45,6 +45,8 @@ def hold(
 
     Example: torpor hold --owner ann --reason "case 12/2026" --by counsel@example.com
     """
+    if not reason.strip():
+        raise InvalidArgument("a legal hold needs a --reason")
     held = _set(context, Act.HOLD, _named(session, owner), Who(by, reason))
     _tell(held, "held", as_json=as_json)
     if owner is not None and not held.sessions:

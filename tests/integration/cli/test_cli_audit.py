@@ -91,6 +91,13 @@ def test_a_failed_act_says_so_without_the_text_of_its_error(services: Services, 
 
 
 @IN_FOLDER
+def test_a_hold_without_a_reason_is_refused_before_it_has_an_entry(services: Services, torpor: Torpor) -> None:
+    assert torpor("hold", "--session", "s", "--reason", " ").code == 2
+    assert not list(services.sessions.standing_holds())
+    assert not acts(torpor)
+
+
+@IN_FOLDER
 def test_ctrl_c_is_an_end(client: redis.Redis, services: Services, torpor: Torpor) -> None:
     say(client, "s")
 
