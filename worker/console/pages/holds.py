@@ -48,8 +48,9 @@ def put(visit: Visit) -> Response:
     changed = _change(visit, is_held=True)
     if not changed.done():
         return visit.go_to(_back(visit), f"The legal hold is being set. {_GOES_ON}")
-    done = changed.result()
-    later = "" if done and done.sessions else " Nothing is known of this owner yet: the hold is for sessions to come."
+    later = (
+        "" if changed.result().sessions else " Nothing is known of this owner yet: the hold is for sessions to come."
+    )
     return visit.go_to(_back(visit), f"The legal hold is set.{later}")
 
 
@@ -58,13 +59,15 @@ def release(visit: Visit) -> Response:
     changed = _change(visit, is_held=False)
     if not changed.done():
         return visit.go_to(_back(visit), f"The legal hold is being released. {_GOES_ON}")
-    if changed.result() is None:
-        raise HoldNotFound("there is no such legal hold any more: somebody else has released it")
+    changed.result()  # raises HoldNotFound
     return visit.go_to(_back(visit), "The legal hold is released.")
 
 
-def _change(visit: Visit, *, is_held: bool) -> Future[HoldResult | None]:
-    """Set or release a hold; it goes on in the background if there are many objects to change."""
+def _change(visit: Visit, *, is_held: bool) -> Future[HoldResult]:
+    """Set or release a hold; it goes on in the background if there are many objects to change.
+
+    The result raises HoldNotFound if there was none to release.
+    """
     reason, (session, owner) = visit.reason(), _named(visit)
     services, by, background = visit.services, visit.person.name, visit.background
     identity.require(services.sessions, services.archive)
@@ -74,13 +77,15 @@ def _change(visit: Visit, *, is_held: bool) -> Future[HoldResult | None]:
         own = stack.pop_all()
     held_for = reason if is_held else None
 
-    def work() -> HoldResult | None:
+    def work() -> HoldResult:
         with own:
             if owner is not None:
                 done = legal_hold.hold_owner(services, owner, held_for, lambda _: background.go_on(), by=by)
             else:
                 done = legal_hold.hold_session(services, session or "", held_for, by)
-            count.sessions = done.sessions if done else 0
+            if done is None:
+                raise HoldNotFound("there is no such legal hold any more: somebody else has released it")
+            count.sessions = done.sessions
             return done
 
     try:
@@ -91,9 +96,9 @@ def _change(visit: Visit, *, is_held: bool) -> Future[HoldResult | None]:
         return _at_once(work)
 
 
-def _at_once(work: Callable[[], HoldResult | None]) -> Future[HoldResult | None]:
+def _at_once(work: Callable[[], HoldResult]) -> Future[HoldResult]:
     """Do the work in this request: a hold must not wait until there is room."""
-    future: Future[HoldResult | None] = Future()
+    future: Future[HoldResult] = Future()
     future.set_result(work())
     return future
 

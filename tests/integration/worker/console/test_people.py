@@ -140,6 +140,8 @@ def test_a_hold_that_somebody_else_has_released_meanwhile_says_so(services: Serv
     page = officer.get("/hold", owner="ann")
     officer.submit(page, "/hold/release", reason="done")
     assert "somebody else" in officer.submit(page, "/hold/release", reason="done", status=404).text
+    ends = [each.ended and (each.ended.how, each.ended.error) for each in entries_of(services)]
+    assert ends == [("done", None), ("failed", "HoldNotFound")]
 
 
 @pytest.mark.parametrize("reason", ["", "  "])
