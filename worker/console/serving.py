@@ -19,14 +19,15 @@ from torpor.worker.console.impatience import ImpatientProtocol
 from torpor.worker.console.settings import ConsoleSettings, SignInKind
 from torpor.worker.console.sign_in import SignIn
 from torpor.worker.console.sign_in.token import TokenSignIn
-from torpor.worker.deployment.services import Services, impatient
+from torpor.worker.deployment.services import Services, connect
 from torpor.worker.logs.formats import JsonFormatter
 
 # A request that runs when the process must end has so many seconds.
 _GRACE_SECONDS = 5
 _LAST_SECONDS = 1
-# Somebody looks at a page while the bucket is down. Acts, such as an erasure, try for longer.
+# Somebody looks at a page while the bucket is down, or while Redis hangs. Acts, such as an erasure, try for longer.
 _PATIENCE_SECONDS = 10.0
+_REPLY_SECONDS = 5.0
 _MOST_HEADER_BYTES = 32 * 1024
 
 
@@ -34,9 +35,10 @@ def serve(services: Services, settings: ConsoleSettings, say: Callable[[str], No
     """Serve until SIGTERM or Ctrl-C. `say` gets the address once the port is open. Raises InvalidArgument."""
     with _listen(settings) as bound:
         settings = settings.model_copy(update={"port": bound.getsockname()[1]})
-        sign_in = _sign_in(settings, services)
+        looking = connect(services.settings, patience=_PATIENCE_SECONDS, reply_seconds=_REPLY_SECONDS)
+        sign_in = _sign_in(settings, looking)
         _log_to_stderr(services.settings.log_format)
-        running = server(application(services, settings, sign_in, impatient(services, _PATIENCE_SECONDS)))
+        running = server(application(services, settings, sign_in, looking))
         say(f"the console is at {_address(settings, sign_in)}; Ctrl-C ends it")
         signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises its signal again when it has ended
         _run(running, bound)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from torpor.history.protocol import SessionStore
 from torpor.history.protocol import connect as connect_redis
@@ -40,13 +40,5 @@ def connect(settings: Settings, *, patience: float | None = None, reply_seconds:
         socket_timeout=reply_seconds,
     )
     sessions = SessionStore(client, namespace=settings.namespace, shards=settings.shards)
-    return Services(settings, sessions, _archive(settings, patience), UploadRate(settings.uploads_per_second))
-
-
-def impatient(services: Services, patience: float) -> Services:
-    """The same deployment, with a bucket whose requests are given up sooner; `patience` as in `open_archive`."""
-    return replace(services, archive=_archive(services.settings, patience))
-
-
-def _archive(settings: Settings, patience: float | None) -> ArchiveStore:
-    return MeasuredStore(open_archive(settings.archive_url, threads=settings.concurrency, patience=patience))
+    archive = MeasuredStore(open_archive(settings.archive_url, threads=settings.concurrency, patience=patience))
+    return Services(settings, sessions, archive, UploadRate(settings.uploads_per_second))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import requests
 from support.consoles import Visitor, started
 from support.ports import free_port
 from support.purging import say
+from support.servers import start_redis
 from support.waiting import scaled
 from torpor.worker.deployment.services import Services
 
@@ -40,6 +42,21 @@ def test_no_page_waits_long_for_a_bucket_that_is_down(services: Services, scratc
             page = person.http.get(person.url + path, timeout=scaled(60))
             assert (page.status_code, text in page.text) == (status, True), (path, page.text)
             assert time.monotonic() - begun < scaled(20), path
+
+
+def test_the_overview_does_not_wait_for_minutes_for_a_redis_that_hangs(services: Services, scratch: Path) -> None:
+    server, folder = start_redis(scratch), scratch / "own"
+    folder.mkdir()
+    try:
+        with started(services, scratch, TORPOR_REDIS_URL=server.url, TORPOR_ARCHIVE_URL=folder.as_uri()) as running:
+            person = running.visitor()
+            server.process.send_signal(signal.SIGSTOP)
+            page = person.http.get(person.url, timeout=scaled(60))  # a worker would wait for three minutes
+            assert (page.status_code, "Redis can&#39;t be reached" in page.text) == (503, True), page.text
+            server.process.send_signal(signal.SIGCONT)
+            person.get("/")
+    finally:
+        server.stop()
 
 
 def test_the_console_starts_while_redis_is_down_and_each_page_says_so(services: Services, scratch: Path) -> None:
