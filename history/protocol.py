@@ -131,6 +131,7 @@ from torpor.history.owners import ANY_OWNER, Caller, check_archived, encode_call
 from torpor.history.policy import Policies
 from torpor.history.scripts import all_scripts
 from torpor.history.session import (
+    Attempt,
     HoldRecord,
     HoldRecords,
     Lease,
@@ -159,6 +160,7 @@ __all__ = [
     "ArchiveState",
     "AssignOutcome",
     "AsyncSessionStore",
+    "Attempt",
     "Caller",
     "ClaimOutcome",
     "ClientMismatch",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from torpor.history.compression import from_stored
 from torpor.history.expiry import Expiry
 
 
@@ -116,6 +117,24 @@ class Lease:
     token: bytes
     claim: bytes
     due: bytes = b"0"
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """An attempt to archive a claimed session, and the session as it was at its begin.
+
+    `stored` are the first messages that are not archived, as Redis has them: maybe none. `begun` is False if it was not
+    begun, because earlier ones have failed or not ended.
+    """
+
+    session: SessionInfo
+    stored: list[bytes] = field(default_factory=list, repr=False)
+    begun: bool = True
+
+    @property
+    def head(self) -> list[bytes]:
+        """The first messages that are not archived; raises DictionaryUnknown."""
+        return from_stored(self.stored)
 
 
 @dataclass(frozen=True, slots=True)
