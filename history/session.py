@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import NamedTuple
 
 from torpor.history.compression import from_stored
 from torpor.history.expiry import Expiry
@@ -105,8 +106,7 @@ class SessionInfo:
     kind: SessionKind | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(NamedTuple):
     """A claimed session. The token is its due score, and work commits only while the score is unchanged.
 
     `claim` is the first token of the lease; it names the attempt, however often the lease is renewed. `due` is the due

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -44,7 +43,7 @@ def snapshot(
 def renew(deployment: Deployment, lease: Lease, by: timedelta) -> Call[Lease | None]:
     """Prolong a lease `by` a span, at least a millisecond; None if it is lost."""
     session = encode_session_id(lease.session_id)
-    renewed = replace(lease, token=b"%.1f" % (float(lease.token) + max(1, by // MILLISECOND)))
+    renewed = lease._replace(token=b"%.1f" % (float(lease.token) + max(1, by // MILLISECOND)))
     return Call(
         script("renew"),
         [deployment.keyspace.of(session).due],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -62,7 +61,7 @@ def test_a_lost_lease_has_no_snapshot_and_counts_nothing(store: SessionStore, cl
     lease = claim_due(store)
     store.append("s", [C])
     before = dump(client)
-    assert store.begin_attempts([lease, replace(lease, session_id="nobody")]) == [None, None]
+    assert store.begin_attempts([lease, lease._replace(session_id="nobody")]) == [None, None]
     assert dump(client) == before
 
 
