@@ -128,7 +128,7 @@ def test_a_sweep_and_a_claim_are_one_pipeline_each_and_on_a_cluster_one_for_each
     store.due_counts()
     store.claim(range(256), 1, MINUTE)
     written: list[int] = []
-    send = redis.connection.Connection.send_packed_command
+    send: Any = redis.connection.Connection.send_packed_command
 
     def count(connection: redis.connection.Connection, *args: Any, **options: Any) -> None:
         written.append(connection.port)
