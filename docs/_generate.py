@@ -117,6 +117,42 @@ def _settings_of(settings: Any, prefix: str) -> str:
     return "\n".join(rows) + "\n"
 
 
+def acts_table() -> str:
+    """Every act that has an entry in the audit trail, and where people do it."""
+    from torpor.worker.audit.act import Act
+    from torpor.worker.cli.commands import COMMANDS
+    from torpor.worker.console.page_table import PAGES
+
+    rows = ["| act | command | console |", "| --- | --- | --- |"]
+    for act in Act:
+        commands = [f"`torpor {name}`" for name, each in COMMANDS.items() if act in _acts(each.acts)]
+        pages = [f"`{page.path}`" for page in PAGES if page.entry is act]
+        rows.append(f"| `{act}` | {', '.join(commands) or '-'} | {', '.join(pages) or '-'} |")
+    return "\n".join(rows) + "\n"
+
+
+def no_entry_table() -> str:
+    """Every command, and every form and file of the console, that has no entry in the audit trail, by the reason."""
+    from torpor.worker.audit.act import LOOKS, NoEntry
+    from torpor.worker.cli.commands import COMMANDS
+    from torpor.worker.console.page_table import PAGES
+
+    found: dict[str, list[str]] = {}
+    for name, command in COMMANDS.items():
+        if isinstance(command.acts, NoEntry):
+            found.setdefault(command.acts.why, []).append(f"`torpor {name}`")
+    for page in PAGES:
+        if isinstance(page.entry, NoEntry) and page.entry is not LOOKS:
+            found.setdefault(page.entry.why, []).append(f"`{page.path}`")
+    found[LOOKS.why].append("the other pages of the console")
+    rows = ["| what | why it has no entry |", "| --- | --- |"]
+    return "\n".join([*rows, *(f"| {', '.join(names)} | {why} |" for why, names in found.items())]) + "\n"
+
+
+def _acts(of_command: Any) -> tuple[Any, ...]:
+    return of_command if isinstance(of_command, tuple) else ()
+
+
 def commands() -> str:
     """The help of every command, as a terminal shows it."""
     from typer.testing import CliRunner
@@ -171,6 +207,8 @@ def formats_table() -> str:
 GENERATED: dict[str, Callable[[], str]] = {
     "settings": settings_table,
     "console settings": console_settings_table,
+    "acts": acts_table,
+    "acts without an entry": no_entry_table,
     "metrics": metrics_table,
     "instruments": instruments_table,
     "formats": formats_table,
@@ -182,6 +220,8 @@ GENERATED: dict[str, Callable[[], str]] = {
 WRITTEN = {
     "settings": "reference/settings.md",
     "console settings": "reference/settings.md",
+    "acts": "access.md",
+    "acts without an entry": "access.md",
     "metrics": "metrics.md",
     "instruments": "metrics.md",
     "formats": "migrating.md",

@@ -76,14 +76,15 @@ class Adoption:
             name, prefix, newest_first, token, written, *further = json.loads(state)
             owner, elements = further + [None, Layout.elements][len(further) :]
             layout = recorded(elements, prefix, newest_first=newest_first)
+            _moment(int(since))  # raises if there is no such moment
             return cls(session_id, layout, name, token, int(written), int(since), owner)
-        except (ValueError, TypeError) as exc:
+        except (ValueError, TypeError, OverflowError, OSError) as exc:
             raise MessageCorrupt(f"the record of the adoption of session {session_id!r} is damaged: {exc}") from exc
 
     @property
     def since(self) -> datetime:
         """The time of its beginning, by Redis's clock."""
-        return datetime.fromtimestamp(self.since_ms / 1000, UTC)
+        return _moment(self.since_ms)
 
     @property
     def key(self) -> str:
@@ -100,6 +101,10 @@ class Adoption:
 
     def __bytes__(self) -> bytes:
         return b"%d:%b" % (self.since_ms, self.state)
+
+
+def _moment(ms: int) -> datetime:
+    return datetime.fromtimestamp(ms / 1000, UTC)
 
 
 def too_large(key: bytes, position: int, max_bytes: int) -> NotAdoptable:

@@ -40,14 +40,16 @@ class StandingHold:
 
     `by` is who has set it, as was said then: free text, empty if nobody said. `caller`: the application of this owner
     has set it; None if a worker or an operator has, if the application named no owner, or for an owner's hold.
+    `damage` says what is wrong with the record, and what to do; then `since` is None. The hold stands all the same.
     """
 
     kind: HoldKind
     id: str
-    since: datetime
+    since: datetime | None
     reason: str
     by: str
     caller: str | None
+    damage: str | None = None
 
 
 class RejoinOutcome(StrEnum):

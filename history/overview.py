@@ -170,12 +170,14 @@ class KindCounts:
 class Measures:
     """What the processes of a deployment have measured, and what was noted of who was seen, by field.
 
-    A field `seen:` and a name has the moment (ms) at which it was last seen.
+    A field `seen:` and a name has the moment (ms) at which it was last seen. `unreadable` names the measures that are
+    no numbers; they are left out.
     """
 
     now: datetime
     measures: Mapping[str, int]
     seen: Mapping[str, str]
+    unreadable: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

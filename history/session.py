@@ -137,7 +137,7 @@ class Attempt:
         return from_stored(self.stored)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # to make a frozen one takes four times as long
 class Page:
     """Consecutive messages as JSON bytes, oldest first, and the state of the session at that time.
 

@@ -112,6 +112,11 @@ class OwnerNotFound(PermanentError, LookupError):
 class DocumentDamaged(PermanentError):
     """A document of a purge, a job or the audit trail is damaged: its order, what it is for, or what it has left."""
 
+    @property
+    def left_out(self) -> str:
+        """What a list says in the place of the document, and what to do."""
+        return f"left out: {self}; put an earlier version of the object back, or delete it if nobody needs it"
+
 
 class DeploymentMismatch(PermanentError):
     """Redis and the archive do not belong to one deployment; nothing was changed. The message names the way out."""

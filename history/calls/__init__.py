@@ -47,6 +47,7 @@ from torpor.history.calls.holding import (
     note_hold_applied,
     note_owner_hold,
     note_owner_release,
+    owner_holds_in,
     release_hold,
 )
 from torpor.history.calls.identity import identify, move_fence, note_epoch
@@ -61,7 +62,7 @@ from torpor.history.calls.index import (
     overview,
     poll_shards,
 )
-from torpor.history.calls.owners import assign_owner, owned, set_aside
+from torpor.history.calls.owners import assign_owner, count_owned, owned, set_aside
 from torpor.history.calls.rate import reserve
 from torpor.history.calls.reading import info, read
 from torpor.history.calls.repair import rebuild_metadata, reindex, rejoin, repack
@@ -105,6 +106,7 @@ __all__ = [
     "commit",
     "configure",
     "count_holds",
+    "count_owned",
     "delete_companion",
     "delete_taken",
     "drop_live",
@@ -139,6 +141,7 @@ __all__ = [
     "note_seen",
     "overview",
     "owned",
+    "owner_holds_in",
     "peek_documents",
     "peek_list",
     "poll_shards",

@@ -9,7 +9,7 @@ from typing import Any
 from torpor.history.adoption import Adoption, Look, too_large
 from torpor.history.calls import refusals
 from torpor.history.calls.call import PAGE_MESSAGES, Call, Deployment, span_ms
-from torpor.history.errors import NotAdoptable, SessionExists, SessionPurged, StagingLost
+from torpor.history.errors import MessageCorrupt, NotAdoptable, SessionExists, SessionPurged, StagingLost
 from torpor.history.expiry import MAX_EXPIRY, Expiry
 from torpor.history.formats.layout import Layout
 from torpor.history.keys import adopting_key, encode_session_id, returning_key
@@ -145,14 +145,24 @@ def end_adoption(deployment: Deployment, adoption: Adoption) -> Call[bool]:
     return Call(script("end_adoption"), [deployment.keyspace.of(session).adoptions], [session, bytes(adoption)], bool)
 
 
-def adoptions(deployment: Deployment, shard: int) -> Call[list[Adoption]]:
-    """List the unfinished adoptions of a shard."""
+def adoptions(deployment: Deployment, shard: int) -> Call[list[tuple[str, Adoption | MessageCorrupt]]]:
+    """List the unfinished adoptions of a shard by session; an error stands in the place of a damaged record."""
+    key = deployment.keyspace.shard(shard).adoptions
 
-    def decode(reply: Any) -> list[Adoption]:
-        pairs = zip(reply[::2], reply[1::2], strict=True)
-        return [Adoption.parse(session.decode(), value) for session, value in pairs]
+    def parsed(session_id: str, value: bytes) -> Adoption | MessageCorrupt:
+        try:
+            return Adoption.parse(session_id, value)
+        except MessageCorrupt as error:
+            return MessageCorrupt(
+                f"{error}; delete its field in the hash {key.decode()} and adopt the session again: nothing is lost, "
+                "and messages that were written already may come twice"
+            )
 
-    return Call(script("adoptions"), [deployment.keyspace.shard(shard).adoptions], [], decode)
+    def decode(reply: Any) -> list[tuple[str, Adoption | MessageCorrupt]]:
+        sessions = [session.decode(errors="replace") for session in reply[::2]]
+        return [(each, parsed(each, value)) for each, value in zip(sessions, reply[1::2], strict=True)]
+
+    return Call(script("adoptions"), [key], [], decode)
 
 
 def stage_return(

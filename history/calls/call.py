@@ -23,7 +23,7 @@ PAGE_MESSAGES = 1_000
 MILLISECOND = timedelta(milliseconds=1)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # to make a frozen one takes four times as long
 class Call(Generic[T_co]):
     """One script call. `decode` turns the reply (bytes, never text) into the result, or raises an error for it.
 
@@ -117,6 +117,14 @@ def to_span(ms: bytes | None) -> timedelta | None:
 def to_moment_or_none(ms: bytes | int | None) -> datetime | None:
     """The moment in a reply (ms since 1970, perhaps with a fraction); None if the reply has none."""
     return datetime.fromtimestamp(float(ms) / 1000, UTC) if ms else None
+
+
+def to_moment_if_readable(ms: bytes | None) -> datetime | None:
+    """As `to_moment_or_none`; None also for a value that is no moment."""
+    try:
+        return to_moment_or_none(ms)
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def to_moment(ms: bytes | int) -> datetime:

@@ -48,7 +48,10 @@ def purge(
             seen_owner,
             *map(encode_owner, target.archived_owners),
         ],
-        _decode({b"purged": lambda reply: Purging(PurgeOutcome.PURGED, int(reply[1]), int(reply[2]))}),
+        _decode(
+            target.session_id,
+            {b"purged": lambda reply: Purging(PurgeOutcome.PURGED, int(reply[1]), int(reply[2]))},
+        ),
     )
 
 
@@ -74,10 +77,11 @@ def rebase(
         ],
         [session, span_ms(idle), b"" if epoch is None else epoch, *map(encode_owner, target.archived_owners)],
         _decode(
+            target.session_id,
             {
                 b"rebased": lambda reply: Purging(PurgeOutcome.PURGED, int(reply[1])),
                 b"purged": lambda _: Purging(PurgeOutcome.PURGED),
-            }
+            },
         ),
         repeatable=False,  # sent again, it would find another epoch than `epoch`
     )
@@ -102,16 +106,16 @@ def drop_live(
             *keys.owners(seen_owner),
         ],
         [session, lease.token, span_ms(idle), epoch, encoded],
-        _decode({b"dropped": lambda reply: Purging(PurgeOutcome.PURGED, None, int(reply[1]))}),
+        _decode(lease.session_id, {b"dropped": lambda reply: Purging(PurgeOutcome.PURGED, None, int(reply[1]))}),
         repeatable=False,  # sent again, it would say that the session has changed
     )
 
 
-def _decode(done: dict[bytes, Callable[[Any], Purging]]) -> Callable[[Any], Purging]:
+def _decode(session_id: str, done: dict[bytes, Callable[[Any], Purging]]) -> Callable[[Any], Purging]:
     def decode(reply: Any) -> Purging:
         if reply[0] in done:
             return done[reply[0]](reply)
-        hold = to_hold(reply[1]) if reply[0] == b"held" else None
+        hold = to_hold(reply[1], f"session {session_id!r}, or of its owner,") if reply[0] == b"held" else None
         return Purging(PurgeOutcome(reply[0].decode()), hold=hold)
 
     return decode

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from itertools import chain
 
-from torpor.history.calls.call import Call, Deployment, span_ms, to_moment_or_none
+from torpor.history.calls.call import Call, Deployment, span_ms, to_moment_if_readable
 from torpor.history.keys import archive_health_key, events_key, measures_key
 from torpor.history.overview import ArchiveHealth, ArchiveNote, ArchiveState, WorkerHealth
 from torpor.history.scripts import script
 
 _NONE: Mapping[str, int] = {}
+_LONG_AGO = datetime.fromtimestamp(0, UTC)
 
 
 def add_events(
@@ -48,27 +50,34 @@ def add_events(
 
 
 def archive_health(deployment: Deployment) -> Call[ArchiveHealth]:
-    """Read the notes of all workers."""
+    """Read the notes of all workers. What can't be read of a note is named in the place of its error."""
     return Call(script("archive_health"), [archive_health_key(deployment.keyspace.namespace)], [], _health)
 
 
 def _health(reply: Sequence[bytes]) -> ArchiveHealth:
     fields = dict(zip(reply[::2], reply[1::2], strict=True))
-    since = to_moment_or_none(fields.pop(b"unavailable_since", None))
+    since = fields.pop(b"unavailable_since", None)
     notes: dict[bytes, dict[bytes, bytes]] = defaultdict(dict)
     for field, value in fields.items():
         what, _, worker = field.partition(b":")
         notes[worker][what] = value
-    return ArchiveHealth(
-        since,
-        [
-            WorkerHealth(
-                worker=worker.decode(errors="replace"),
-                is_failing=b"failing" in note,
-                last_success=to_moment_or_none(note.get(b"worked")),
-                last_failure=to_moment_or_none(note.get(b"failed")),
-                error=note.get(b"error", b"").decode(errors="replace") or None,
-            )
-            for worker, note in sorted(notes.items())
-        ],
+    workers = [_worker_health(worker.decode(errors="replace"), note) for worker, note in sorted(notes.items())]
+    failed = [worker.last_failure for worker in workers if worker.last_failure]
+    # Since a moment that can't be read, the archive is unavailable all the same.
+    unavailable = to_moment_if_readable(since) or max(failed, default=_LONG_AGO)
+    return ArchiveHealth(unavailable if since else None, workers)
+
+
+def _worker_health(worker: str, note: Mapping[bytes, bytes]) -> WorkerHealth:
+    moments = {what: to_moment_if_readable(note.get(what)) for what in (b"worked", b"failed")}
+    damaged = [f"{what.decode()}:{worker}" for what, at in moments.items() if note.get(what) and not at]
+    error = note.get(b"error", b"").decode(errors="replace")
+    if damaged:
+        error = f"a field of the hash of the archive's health is damaged, delete it: {', '.join(damaged)}"
+    return WorkerHealth(
+        worker=worker,
+        is_failing=b"failing" in note,
+        last_success=moments[b"worked"],
+        last_failure=moments[b"failed"],
+        error=error or None,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import chain
@@ -95,10 +96,12 @@ def measures(deployment: Deployment) -> Call[Measures]:
         now, measured, seen = reply
         fields = dict(zip(measured[::2], measured[1::2], strict=True))
         noted = dict(zip(seen[::2], seen[1::2], strict=True))
+        numbers = _numbers(fields)
         return Measures(
             to_moment(now),
-            {name.decode(): int(value) for name, value in fields.items()},
+            numbers,
             {name.decode(errors="replace"): value.decode(errors="replace") for name, value in noted.items()},
+            [name for name in map(_text, fields) if name not in numbers],
         )
 
     namespace = deployment.keyspace.namespace
@@ -120,7 +123,7 @@ def samples(deployment: Deployment, span: timedelta, after: str, most: int) -> C
         return [
             Sample(
                 to_moment(identity.partition(b"-")[0]),
-                {name.decode(): int(value) for name, value in zip(fields[::2], fields[1::2], strict=True)},
+                _numbers(dict(zip(fields[::2], fields[1::2], strict=True))),
                 identity.decode(),
             )
             for identity, fields in reply
@@ -128,3 +131,12 @@ def samples(deployment: Deployment, span: timedelta, after: str, most: int) -> C
 
     key = samples_key(deployment.keyspace.namespace)
     return Call(script("samples"), [key], [span_ms(span), after.encode(), most], decode)
+
+
+def _numbers(fields: Mapping[bytes, bytes]) -> dict[str, int]:
+    """The fields that have a whole number."""
+    return {_text(name): int(value) for name, value in fields.items() if re.fullmatch(rb"-?\d{1,19}", value)}
+
+
+def _text(name: bytes) -> str:
+    return name.decode(errors="replace")

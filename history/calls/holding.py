@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from torpor.history.calls import refusals
 from torpor.history.calls.call import Call, Deployment, to_moment, to_ms
-from torpor.history.calls.session_info import to_hold
+from torpor.history.calls.session_info import damage_of_hold, parts_of_hold, to_hold
 from torpor.history.errors import InvalidReason
 from torpor.history.keys import encode_owner, encode_session_id
 from torpor.history.outcomes import HoldKind, HoldOutcome, StandingHold
 from torpor.history.owners import ANY_OWNER, Caller
 from torpor.history.scripts import script
 from torpor.history.session import Lease, LegalHold, SessionInfo
+
+_LONG_AGO = datetime.fromtimestamp(0, UTC)
 
 
 def hold(
@@ -62,16 +64,17 @@ def _hold(
 
 def hold_owner(
     deployment: Deployment, shard: int, owner: str, reason: str | None, by: str = ""
-) -> Call[LegalHold | None]:
-    """Put an owner under a legal hold in a shard, or release it with None; returns that hold, None if there was none.
+) -> Call[datetime | None]:
+    """Put an owner under a legal hold in a shard, or release it with None; returns since when that hold stands.
 
-    `by` says who sets it. After a release in all shards, `note_owner_release` comes.
+    None if there was none. A damaged one stands since 1970. `by` says who sets it. After a release in all shards,
+    `note_owner_release` comes.
     """
     return Call(
         script("hold_owner"),
         [deployment.keyspace.shard(shard).holds],
         [encode_owner(owner), b"" if reason is None else _encode_reason(reason), _encode_text(by)],
-        to_hold,
+        lambda reply: (parts_of_hold(reply)[0] or _LONG_AGO) if reply else None,
         repeatable=reason is not None,
     )
 
@@ -114,24 +117,36 @@ def find_hold(deployment: Deployment, session_id: str, owners: Sequence[str]) ->
         script("find_hold"),
         [deployment.keyspace.of(session).holds],
         [session, *map(encode_owner, owners)],
-        to_hold,
+        lambda reply: to_hold(reply, f"session {session_id!r}, or of its owner,"),
     )
 
 
 def find_owner_hold(deployment: Deployment, session_id: str, owners: Sequence[str]) -> Call[LegalHold | None]:
     """Find the legal hold of one of these owners, in the shard of a session."""
     keys = deployment.keyspace.of(encode_session_id(session_id))
-    return Call(script("find_hold"), [keys.holds], [b"", *map(encode_owner, owners)], to_hold)
+    return Call(
+        script("find_hold"),
+        [keys.holds],
+        [b"", *map(encode_owner, owners)],
+        lambda reply: to_hold(reply, f"owner {', '.join(map(repr, owners))}"),
+    )
 
 
-def list_holds(deployment: Deployment, shard: int, cursor: bytes, count: int) -> Call[tuple[bytes, list[StandingHold]]]:
-    """Do one step of a walk over the legal holds in a shard: the next cursor, b"0" at the end, and the holds."""
+def list_holds(
+    deployment: Deployment, shard: int, cursor: bytes, count: int, *, owners_alone: bool = False
+) -> Call[tuple[bytes, list[StandingHold], list[str]]]:
+    """Do one step of a walk over the legal holds in a shard: the next cursor, b"0" at the end, and the holds.
 
-    def decode(reply: Any) -> tuple[bytes, list[StandingHold]]:
-        cursor, *parts = reply
-        return cursor, _all_standing(parts)
+    With `owners_alone`, the holds of owners, which stand in each shard, are left out, and the owners come last.
+    """
 
-    return Call(script("list_holds"), [deployment.keyspace.shard(shard).holds], [cursor, count], decode)
+    def decode(reply: Any) -> tuple[bytes, list[StandingHold], list[str]]:
+        cursor, holds, owners = reply
+        return cursor, _all_standing(holds), [owner.decode(errors="replace") for owner in owners]
+
+    return Call(
+        script("list_holds"), [deployment.keyspace.shard(shard).holds], [cursor, count, int(owners_alone)], decode
+    )
 
 
 def holds_of(deployment: Deployment, session_id: str, owners: Sequence[str]) -> Call[list[StandingHold]]:
@@ -145,20 +160,28 @@ def holds_of(deployment: Deployment, session_id: str, owners: Sequence[str]) -> 
     )
 
 
+def owner_holds_in(deployment: Deployment, shard: int, owners: Sequence[str]) -> Call[list[StandingHold]]:
+    """Find the legal holds of these owners in a shard."""
+    keys = [deployment.keyspace.shard(shard).holds]
+    return Call(script("holds_of"), keys, [b"", *map(encode_owner, owners)], _all_standing)
+
+
 def _all_standing(parts: Sequence[bytes]) -> list[StandingHold]:
     """The holds in a reply, of which each has five parts."""
     return [_standing(*each) for each in zip(*(parts[first::5] for first in range(5)), strict=True)]
 
 
 def _standing(kind: bytes, id: bytes, value: bytes, by: bytes, caller: bytes) -> StandingHold:  # noqa: A002
-    since, _, reason = value.partition(b":")
+    since, reason = parts_of_hold(value)
+    whose, named = HoldKind.SESSION if kind == b"s" else HoldKind.OWNER, id.decode(errors="replace")
     return StandingHold(
-        kind=HoldKind.SESSION if kind == b"s" else HoldKind.OWNER,
-        id=id.decode(errors="replace"),
-        since=to_moment(since),
-        reason=reason.decode(errors="replace"),
+        kind=whose,
+        id=named,
+        since=since,
+        reason=reason,
         by=by.decode(errors="replace"),
         caller=caller[1:].decode(errors="replace") if caller.startswith(b"=") else None,
+        damage=None if since else damage_of_hold(f"{whose} {named!r}"),
     )
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torpor.history.calls.call import Call, Deployment
+from torpor.history.calls.index import of_each
+from torpor.history.errors import TorporError
 from torpor.history.keys import encode_owner, encode_session_id
 from torpor.history.outcomes import AssignOutcome
 from torpor.history.scripts import script
@@ -17,6 +21,13 @@ def owned(deployment: Deployment, shard: int, owner: str, cursor: bytes, count: 
         [cursor, count],
         lambda reply: (reply[0], [session.decode() for session in reply[1:]]),
     )
+
+
+def count_owned(deployment: Deployment, shards: Sequence[int], owner: str) -> Call[list[int | TorporError]]:
+    """Count an owner's sessions in Redis, in each shard. Errors as with `due`."""
+    encoded = encode_owner(owner)
+    keys = [deployment.keyspace.shard(shard).owner(encoded) for shard in shards]
+    return Call(script("count_owned"), keys, [], of_each(shards, lambda _, count: int(count)))
 
 
 def assign_owner(deployment: Deployment, session_id: str, owner: str, *, archived: bool = False) -> Call[AssignOutcome]:

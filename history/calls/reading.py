@@ -7,6 +7,7 @@ from typing import Any
 from torpor.history.calls import refusals
 from torpor.history.calls.call import PAGE_MESSAGES, Call, Deployment
 from torpor.history.calls.session_info import to_session_info
+from torpor.history.calls.session_keys import session_keys
 from torpor.history.compression import from_stored
 from torpor.history.keys import encode_session_id
 from torpor.history.owners import Caller
@@ -23,17 +24,14 @@ def read(
     *,
     touch: bool,
     owner: Caller = None,
-    within: bool = False,
     stored: bool = False,
 ) -> Call[Page | None]:
     """Read messages from `start` on until `stop` or until about `page_bytes` are read; None if it is not in Redis.
 
-    A negative `start` counts from the end. With `touch` it counts as activity. A page `within` its bytes ends before a
-    message that goes beyond them, and may be empty. `stored` leaves the messages as Redis has them. Raises
-    OwnerMismatch.
+    A negative `start` counts from the end. With `touch` it counts as activity. `stored` leaves the messages as Redis has
+    them. Raises OwnerMismatch.
     """
-    session = encode_session_id(session_id)
-    keys = deployment.keyspace.of(session)
+    keys = session_keys(deployment.keyspace, session_id)
 
     def decode(reply: Any) -> Page | None:
         if not reply:
@@ -46,9 +44,9 @@ def read(
 
     return Call(
         script("read"),
-        [keys.messages(session), keys.metadata(session), keys.due],
+        [keys.messages, keys.metadata, keys.due],
         [
-            session,
+            keys.session,
             int(touch),
             *deployment.defaults,
             start,
@@ -56,7 +54,6 @@ def read(
             page_bytes,
             PAGE_MESSAGES,
             deployment.caller(owner),
-            int(within),
         ],
         decode,
     )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
-from torpor.history.calls.call import Deployment, to_moment, to_moment_or_none, to_span
+from torpor.history.calls.call import Deployment, to_moment, to_moment_if_readable, to_moment_or_none, to_span
 from torpor.history.errors import MessageCorrupt
 from torpor.history.expiry import Expiry
 from torpor.history.fields import by_name
@@ -20,6 +21,7 @@ def to_session_info(deployment: Deployment, session_id: str, reply: Any) -> Sess
     if not reply:
         return None
     now, length, score, hold, kind, *pairs = reply
+    legal_hold = to_hold(hold, f"session {session_id!r}, or of its owner,")
     try:
         return _to_session_info(
             deployment,
@@ -28,7 +30,7 @@ def to_session_info(deployment: Deployment, session_id: str, reply: Any) -> Sess
             now_ms=int(now),
             length=int(length),
             score=score,
-            hold=to_hold(hold),
+            hold=legal_hold,
             kind=SessionKind(kind.decode()) if kind else None,
         )
     except (ValueError, OverflowError, OSError) as exc:
@@ -83,12 +85,28 @@ def _to_session_info(
     )
 
 
-def to_hold(value: bytes) -> LegalHold | None:
-    """The legal hold in a reply, `since (ms):reason`; None if it is empty."""
+def to_hold(value: bytes, whose: str) -> LegalHold | None:
+    """The legal hold in a reply, `since (ms):reason`; None if it is empty. Raises MessageCorrupt if it is damaged."""
     if not value:
         return None
+    since, reason = parts_of_hold(value)
+    if since is None:
+        raise MessageCorrupt(damage_of_hold(whose))
+    return LegalHold(reason, since, value)
+
+
+def parts_of_hold(value: bytes) -> tuple[datetime | None, str]:
+    """Since when a legal hold stands, and its reason; None for the moment if the record is damaged."""
     since, _, reason = value.partition(b":")
-    return LegalHold(reason.decode(errors="replace"), to_moment(since), value)
+    return to_moment_if_readable(since), reason.decode(errors="replace")
+
+
+def damage_of_hold(whose: str) -> str:
+    """What is wrong with the damaged record of a legal hold, and what to do."""
+    return (
+        f"the record of the legal hold of {whose} is damaged; the hold stands: set it anew with torpor hold, "
+        "or release it with torpor unhold"
+    )
 
 
 def _status(fields: Mapping[str, bytes], score: float, now_ms: int) -> Status:

@@ -28,7 +28,11 @@ elseif change == 'available' then
 end
 redis.call('HDEL', KEYS[3], '') -- Redis allows a deletion at its memory limit, and then all writes
 local from = 7 + 2 * tonumber(ARGV[6])
-for index = 7, from - 1, 2 do redis.call('HINCRBY', KEYS[3], ARGV[index], ARGV[index + 1]) end
+for index = 7, from - 1, 2 do
+  local added = redis.pcall('HINCRBY', KEYS[3], ARGV[index], ARGV[index + 1])
+  -- A field that is no number stays as it is, and the others count: whoever reads the measures names it.
+  if type(added) == 'table' and not string.find(added.err, 'not an integer', 1, true) then return added end
+end
 while from <= #ARGV do
   local parts = tonumber(ARGV[from])
   to_stream(unpack(ARGV, from + 1, from + parts))

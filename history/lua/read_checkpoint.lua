@@ -29,7 +29,7 @@ local places = places_of(session)
 local reply = {(session.complete or session.state == 'purged') and '1' or '0', places, int(length)}
 if length == 0 then return reply end
 local wanted = ARGV[6]
-local state, latest_field = places .. ':' .. int(length), 'l' .. ARGV[5]
+local state, latest_field = index_state(places, length), 'l' .. ARGV[5]
 allow_at_memory_limit(KEYS[3])
 local index = from_index(KEYS[4], KEYS[1], length, state, checkpoint_field(ARGV[5], wanted), latest_field)
 if not index then return {'kind'} end

@@ -46,7 +46,7 @@ if position ~= expected then record = with_position(record, position) end
 local field = checkpoint_field(ARGV[15], ARGV[16])
 local latest_field, waiting_field = 'l' .. ARGV[15], 'i' .. ARGV[15]
 local at = int(position)
-local index = from_index(KEYS[6], KEYS[1], position, places .. ':' .. at, field, latest_field, waiting_field)
+local index = from_index(KEYS[6], KEYS[1], position, index_state(places, position), field, latest_field, waiting_field)
 if not index then return {'kind'} end
 local waits = ARGV[12] == '1' or (ARGV[12] == '' and index[4] == ARGV[16])
 if waits then given.next_idle = ARGV[11] end
@@ -54,7 +54,7 @@ local reply = write_messages(keys, given, session, {record}, 1)
 if reply[1] ~= 'ok' then return reply end
 if reply[2] == position then return {'ok'} end
 local state = places_of(session)
-local entries = {'.', state .. ':' .. int(position + 1), field, (index[2] or '') .. at .. ' '}
+local entries = {'.', index_state(state, position + 1), field, (index[2] or '') .. at .. ' '}
 if is_checkpoint(record) and ARGV[16] > (index[3] or '') then add(entries, latest_field, ARGV[16]) end
 if ARGV[12] == '1' then add(entries, waiting_field, ARGV[16]) end
 redis.call('HSET', KEYS[6], unpack(entries))

@@ -51,4 +51,4 @@ def _event(found: tuple[bytes | str, dict[bytes | str, bytes | str]]) -> tuple[s
 
 
 def _text(value: bytes | str) -> str:
-    return value if isinstance(value, str) else value.decode()
+    return value if isinstance(value, str) else value.decode(errors="replace")

@@ -6,12 +6,13 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from functools import partial
+from itertools import chain
 from typing import Any, TypeVar
 
 from torpor.history import calls
 from torpor.history.adoption import Adoption
 from torpor.history.calls import Call
-from torpor.history.errors import TorporError
+from torpor.history.errors import MessageCorrupt, TorporError
 from torpor.history.keys import DEFAULT_NAMESPACE
 from torpor.history.overview import ShardOverview, ShardPoll
 from torpor.history.owners import ANY_OWNER
@@ -110,15 +111,24 @@ class Index(BlockingRunner):
         deployment = self.deployment
         return self.run_many([calls.info(deployment, session, owner=ANY_OWNER) for session in session_ids])
 
-    def adoptions(self) -> list[Adoption]:
+    def adoptions(self, damaged: Callable[[str, MessageCorrupt], None] | None = None) -> list[Adoption]:
         """The adoptions that have begun and not ended; one pipeline.
 
-        Shards that don't answer are left out, with a warning; raises if none answers.
+        Calls `damaged` with the session of each one whose record can't be read; without it, that is logged. Shards that
+        don't answer are left out, with a warning; raises if none answers.
         """
         deployment = self.deployment
         shards = range(deployment.keyspace.shards)
         found = self.run_many([calls.adoptions(deployment, shard) for shard in shards])
-        return [adoption for _, adoptions in answered(zip(shards, found, strict=True)) for adoption in adoptions]
+        adoptions: list[Adoption] = []
+        for session_id, each in chain.from_iterable(found for _, found in answered(zip(shards, found, strict=True))):
+            if isinstance(each, Adoption):
+                adoptions.append(each)
+            elif damaged:
+                damaged(session_id, each)
+            else:
+                log.warning("%s", each)
+        return adoptions
 
     def claim(self, shards: Sequence[int], limit: int, lease: timedelta) -> list[Lease]:
         """Lease up to `limit` due sessions of each shard, longest due first, and end their elections; one pipeline.

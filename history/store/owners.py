@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from torpor.history import calls
 from torpor.history.errors import TorporError
-from torpor.history.store.blocking_runner import BlockingRunner
+from torpor.history.store.index import Index, answered
 
 
-class Owners(BlockingRunner):
-    """Lists an owner's sessions."""
+class Owners(Index):
+    """Lists and counts owners' sessions."""
+
+    def count_owned(self, owner: str) -> int:
+        """How many sessions an owner has in Redis; one pipeline. Raises InvalidOwner.
+
+        Shards that don't answer are left out, with a warning; raises if none answers.
+        """
+        deployment = self.deployment
+        found = self._ask(partial(calls.count_owned, deployment, owner=owner), range(deployment.keyspace.shards))
+        return sum(count for _, count in answered(found))
 
     def owned(self, owner: str) -> Iterator[str]:
         """Walk the ids of an owner's sessions in Redis, shard by shard; an id may come twice.

@@ -13,7 +13,7 @@ from redis.lock import Lock
 
 from torpor.history import calls
 from torpor.history.clients.kinds import ClientKind
-from torpor.history.errors import RedisMemoryFull, TorporError
+from torpor.history.errors import RedisMemoryFull, RedisRefused, TorporError
 from torpor.history.keys import job_failure_key, job_lock_key, purge_failure_key, purge_lock_key
 from torpor.history.store.blocking_runner import BlockingRunner
 from torpor.history.store.operation import Operation
@@ -131,8 +131,11 @@ class WorkLocks(BlockingRunner):
             return [bool(self._client.exists(job_lock_key(self._namespace, job, part))) for part in parts]
 
     def _failure(self, key: bytes) -> str | None:
-        with self._kind.translated:
-            failure: Any = self._client.get(key)
+        try:
+            with self._kind.translated:
+                failure: Any = self._client.get(key)
+        except RedisRefused as error:
+            return f"why it has failed can't be read; delete the key {key.decode()}: {error}"
         if failure is None:
             return None
         return failure if isinstance(failure, str) else failure.decode(errors="replace")

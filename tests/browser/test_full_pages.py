@@ -12,7 +12,8 @@ from support.cli_sessions import say, sleep
 from torpor.history.protocol import Lease
 from torpor.worker.archive.documents import Document
 from torpor.worker.audit import trail
-from torpor.worker.audit.entry import Act, Subject
+from torpor.worker.audit.act import Act
+from torpor.worker.audit.entry import Subject
 from torpor.worker.audit.trail import Who
 from torpor.worker.bulk import examining
 from torpor.worker.bulk.works import WORKS

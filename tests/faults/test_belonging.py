@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import redis
 
 from support.command import Result, Torpor, names_of_commands
-from support.two_sides import PAIRS, Sides, contents_of, set_up
+from support.two_sides import PAIRS, Sides, contents_of, set_up, without_trail
 from torpor import MemorystoreChatMessageHistory, SessionArchive
-from torpor.worker.archive import names
 from torpor.worker.deployment import identity
 from torpor.worker.deployment.identity import State
 from torpor.worker.deployment.services import Services
@@ -118,12 +116,6 @@ def test_each_door_lets_in_who_belongs_together_and_refuses_the_others_with_noth
             before = without_trail(before)
         if done.code == 2 or door in (*LOOKING, *TELLING, *BEFORE_MAKING):
             assert after == before, door
-
-
-def without_trail(contents: tuple[Any, Any, bool]) -> tuple[Any, Any, bool]:
-    """What is on both sides, without the audit trail."""
-    kept, objects, is_there = contents
-    return kept, [each for each in objects if not each[0].startswith(names.AUDIT)], is_there
 
 
 MAKERS: dict[str, Callable[[Torpor, Services, str], object]] = {

@@ -12,8 +12,8 @@ from torpor.worker.errors import DocumentDamaged
 
 def entries_of(services: Services) -> list[Entry]:
     """All entries, oldest first; raises DocumentDamaged."""
-    return list(reading.entries(services, _refuse))
+    return list(reading.entries(services, refuse))
 
 
-def _refuse(error: DocumentDamaged) -> NoReturn:
+def refuse(error: DocumentDamaged) -> NoReturn:
     raise error

@@ -157,3 +157,9 @@ def contents_of(sessions: SessionStore, archive: ArchiveStore) -> tuple[Any, Any
     client: Any = sessions.client
     kept = {key: value for key, value in dump(client).items() if b"torpor:events" not in key}
     return kept, [(each.name, each.generation) for each in archive.list("")], is_there
+
+
+def without_trail(contents: tuple[Any, Any, bool]) -> tuple[Any, Any, bool]:
+    """What is on both sides, without the audit trail."""
+    kept, objects, is_there = contents
+    return kept, [each for each in objects if not each[0].startswith(names.AUDIT)], is_there

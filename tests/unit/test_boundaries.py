@@ -245,6 +245,7 @@ FLOORS: dict[str, list[str]] = {
         "worker.wake",
         "worker.transfer",
         "worker.erasure",
+        "worker.monitoring",
     ],
     "worker.ops": [
         "worker.errors",

@@ -89,7 +89,7 @@ class Traces:
 
 def happenings(services: Services, traces: Traces) -> list[Happening]:
     """What has happened, oldest first."""
-    found = [*_epochs(traces), *_of_events(services, traces.session_id), *map(_held, traces.holds)]
+    found = [*_epochs(traces), *_of_events(services, traces.session_id), *_held(traces.holds)]
     found += [each for one in traces.stored for each in _written(traces.session_id, one)]
     if traces.live is not None and traces.live.status is not Status.PURGED:
         found.append(Happening(traces.live.last_active, Step.ACTIVE))
@@ -127,9 +127,12 @@ def _of_events(services: Services, session_id: str) -> Iterator[Happening]:
             yield Happening(at, step, fields.get("error", ""), int(messages) if messages.isdecimal() else None)
 
 
-def _held(hold: StandingHold) -> Happening:
-    whose = "by its own hold" if hold.kind is HoldKind.SESSION else f"by the hold of owner {hold.id}"
-    return Happening(hold.since, Step.HELD, f"{whose}: {hold.reason}")
+def _held(holds: Sequence[StandingHold]) -> Iterator[Happening]:
+    """The legal holds, each at its moment. Of a damaged one no moment is known."""
+    for hold in holds:
+        if hold.since:
+            whose = "by its own hold" if hold.kind is HoldKind.SESSION else f"by the hold of owner {hold.id}"
+            yield Happening(hold.since, Step.HELD, f"{whose}: {hold.reason}")
 
 
 def _moment(microseconds: int) -> datetime | None:

@@ -15,6 +15,7 @@ from heapq import nsmallest
 from itertools import chain, islice
 
 from torpor.history.protocol import SessionInfo, SessionKind, TorporError
+from torpor.worker.access.asleep_count import AsleepCount
 from torpor.worker.access.cursor import Cursor, Stretch
 from torpor.worker.access.pace import Pace
 from torpor.worker.archive import contents, names, parts
@@ -146,9 +147,14 @@ def asleep(
     after: Cursor | None = None,
     *,
     prefix: str = "",
+    counts: bool = False,
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> Iterator[Page]:
-    """The sessions that only the archive has, in the order of their folders. Lists the archive."""
+    """The sessions that only the archive has, in the order of their folders. Lists the archive.
+
+    If it `counts`, a walk through all of it, to its end, notes in Redis how many they are; else it changes nothing.
+    """
+    count = AsleepCount(services) if counts and not (after or prefix) else None
     begun = names.session_prefix(after.session_id) if after else ""
     for number, spread in enumerate(names.SPREADS):
         if spread < begun and not begun.startswith(spread):
@@ -161,7 +167,12 @@ def asleep(
             infos = services.sessions.infos([session_id for session_id, _ in page])
             missing = [each for each, info in zip(page, infos, strict=True) if info is None]
             found = [(session_id, _asleep(session_id, objects)) for session_id, objects in missing]
-            yield [Listed(session_id, each, Stretch.ASLEEP) for session_id, each in found if each]
+            listed = [Listed(session_id, each, Stretch.ASLEEP) for session_id, each in found if each]
+            if count:
+                count.sessions += len(listed)
+            yield listed
+    if count:
+        count.note()
     progress(Progress(Stretch.ASLEEP, len(names.SPREADS), len(names.SPREADS)))
 
 

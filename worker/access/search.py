@@ -19,7 +19,7 @@ from torpor.worker.deployment.services import Services
 class Search:
     """What somebody looks for: an owner's sessions, or those that a walk finds, awake, asleep or both.
 
-    `status` is for sessions in Redis, and `since` is the earliest last activity.
+    `status` is for sessions in Redis, and `since` is the earliest last activity. `counts`: as in `listing.asleep`.
     """
 
     owner: str | None = None
@@ -29,6 +29,7 @@ class Search:
     since: datetime | None = None
     awake: bool = True
     asleep: bool = True
+    counts: bool = False
 
     @property
     def is_walk(self) -> bool:
@@ -62,10 +63,15 @@ class Search:
             return listing.of_owner(services, check_owner(self.owner), after, prefix=self.prefix)
         self._check(after, *([Stretch.AWAKE] if self.awake else []), *([Stretch.ASLEEP] if asleep else []))
         if not self.awake or (after and after.stretch is Stretch.ASLEEP):
-            return listing.asleep(services, pace, after, prefix=self.prefix, progress=progress)
+            return self._asleep(services, pace, after, progress)
         quarantined = None if self.status is None else self.status is Status.QUARANTINED
         live = listing.awake(services, pace, after, prefix=self.prefix, quarantined=quarantined, progress=progress)
-        return chain(live, listing.asleep(services, pace, prefix=self.prefix, progress=progress)) if asleep else live
+        return chain(live, self._asleep(services, pace, None, progress)) if asleep else live
+
+    def _asleep(
+        self, services: Services, pace: Pace, after: Cursor | None, progress: Callable[[Progress], None]
+    ) -> Iterator[Page]:
+        return listing.asleep(services, pace, after, prefix=self.prefix, counts=self.counts, progress=progress)
 
     def _check(self, after: Cursor | None, *stretches: Stretch) -> None:
         if after and after.stretch not in stretches:

@@ -17,25 +17,12 @@ from typing import Annotated
 from pydantic import FailFast, Field
 
 from torpor.worker.archive.documents import Document, Moment
+from torpor.worker.audit.act import Act
 
 # An entry names so many sessions; a command that names more writes several.
 MOST_SESSIONS = 1_000
 # Bytes of an entry: the ids of its sessions, and free text.
 MOST_BYTES = 8 * 1024 * 1024
-
-
-class Act(StrEnum):
-    """What a person does."""
-
-    SHOW = "show"
-    EXPORT = "export"
-    HOLD = "hold"
-    UNHOLD = "unhold"
-    PURGE = "purge"
-    ARCHIVE = "archive"
-    RESTORE = "restore"
-    REQUEUE = "requeue"
-    REPAIR = "repair"
 
 
 class How(StrEnum):
@@ -47,14 +34,26 @@ class How(StrEnum):
 
 
 class Subject(Document):
-    """What an act is about: sessions by id, those of an owner, a purge by its id, or all if none of these is given.
+    """What an act is about: sessions by id, those of an owner, or those whose ids `match` a pattern; a purge or a job.
 
-    The entry of a purge names no session and no owner: its order and its receipt do.
+    If nothing is given, it is about all sessions, or about the deployment. The entry of a purge names no session and no
+    owner: its order and its receipt do.
     """
 
     sessions: Annotated[list[str], FailFast()] = Field(default_factory=list)
     owner: str | None = None
+    match: str | None = None
     purge: str | None = None
+    job: str | None = None
+
+    @property
+    def named(self) -> dict[str, str]:
+        """What the subject names by one name, but for sessions."""
+        names = {"owner": self.owner, "match": self.match, "purge": self.purge, "job": self.job}
+        return {kind: name for kind, name in names.items() if name is not None}
+
+
+EVERYTHING = Subject()
 
 
 class Begun(Document):

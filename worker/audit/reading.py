@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 
 from torpor.worker.archive import documents, names
 from torpor.worker.archive.stores import StoredObject
-from torpor.worker.audit.entry import MOST_BYTES, MOST_SESSIONS, Act, Begun, Ended
+from torpor.worker.audit.act import Act
+from torpor.worker.audit.entry import MOST_BYTES, MOST_SESSIONS, Begun, Ended
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import DocumentDamaged, ObjectNotFound
 

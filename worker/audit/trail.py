@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from enum import Enum, auto
 
 from torpor.history.protocol import InvalidArgument, TorporError
 from torpor.worker.archive import documents, names
-from torpor.worker.audit.entry import MOST_BYTES, MOST_SESSIONS, Act, Begun, Ended, How, Subject, begin
+from torpor.worker.audit.act import Act
+from torpor.worker.audit.entry import MOST_BYTES, MOST_SESSIONS, Begun, Ended, How, Subject, begin
 from torpor.worker.deployment import identity
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import AuditUnwritten
@@ -29,6 +31,14 @@ class Who:
             raise InvalidArgument("this deployment requires --by and --reason (TORPOR_REQUIRE_REASON)")
 
 
+class Sides(Enum):
+    """What the caller of an act knows of Redis and the archive."""
+
+    COMPARED = auto()  # they belong together, or nobody has used them yet
+    UNCOMPARED = auto()  # nothing: an archive that does not belong to this Redis must not get the entry
+    PARTED = auto()  # they do not belong together yet, and the act is to change that
+
+
 @dataclass(slots=True)
 class Count:
     """How many sessions an act has been done to; the act counts them."""
@@ -44,19 +54,17 @@ def recorded(
     who: Who,
     warn: Callable[[str], None],
     *,
-    compared: bool = True,
+    sides: Sides = Sides.COMPARED,
 ) -> Iterator[Count]:
     """Record an act that the body does: its beginning before, its end after, and the error that ends the body.
 
     If the archive can't take the beginning, and the deployment requires reasons (`require_reason`), raises
     AuditUnwritten, and the body is not run; else calls `warn`. An end that can't be written is a warning. Nothing is
-    recorded of a deployment that nobody has used. `compared`: the caller knows that Redis and the archive belong
-    together; else an archive that does not is one that can't take the entry. Raises InvalidArgument if who or why is
-    required and missing.
+    recorded of a deployment that nobody has used. Raises InvalidArgument if who or why is required and missing.
     """
     who.check(services)
     record = _Record(services, warn)
-    record.begin(act, subject, who, compared=compared)
+    record.begin(act, subject, who, sides)
     reach(Failpoint.AUDIT_BEGUN)
     count = Count()
     try:
@@ -86,25 +94,25 @@ class _Record:
     warn: Callable[[str], None]
     begun: list[Begun] = field(default_factory=list)
 
-    def begin(self, act: Act, subject: Subject, who: Who, *, compared: bool) -> None:
-        recorded = self.services.sessions.identity()
-        if recorded.deployment is None or recorded.archive is None:
+    def begin(self, act: Act, subject: Subject, who: Who, sides: Sides) -> None:
+        known = self.services.sessions.identity()
+        if sides is not Sides.PARTED and (known.deployment is None or known.archive is None):
             return
-        at = recorded.read_at or datetime.now(UTC)
-        begun = [begin(at, act, each, by=who.by, reason=who.reason) for each in _lots(subject)]
+        at = known.read_at or datetime.now(UTC)
         try:
-            if not compared:
+            if sides is Sides.UNCOMPARED:
                 identity.check(self.services.sessions, self.services.archive)
-            for each in begun:
-                write(self.services, each, at)
+            for each in _lots(subject):
+                begun = begin(at, act, each, by=who.by, reason=who.reason)
+                write(self.services, begun, at)
+                self.begun.append(begun)
         except InvalidArgument:
             raise
         except TorporError as exc:
             if self.services.settings.require_reason:
-                raise AuditUnwritten(f"nothing was done, because the audit trail can't be written: {exc}") from exc
+                self.end(How.FAILED, Count(), AuditUnwritten.__name__)
+                raise AuditUnwritten(f"not done, because the audit trail can't be written: {exc}") from exc
             self.warn(f"this is not in the audit trail: {exc}")
-        else:
-            self.begun = begun
 
     def end(self, how: How, count: Count, error: str | None = None) -> None:
         """Write the ends; the first one has the count of all."""
@@ -119,8 +127,6 @@ class _Record:
             self.warn(f"its end is not in the audit trail: {exc}")
 
 
-def _lots(subject: Subject) -> list[Subject]:
-    firsts = range(0, max(len(subject.sessions), 1), MOST_SESSIONS)
-    return [
-        subject.model_copy(update={"sessions": subject.sessions[first : first + MOST_SESSIONS]}) for first in firsts
-    ]
+def _lots(subject: Subject) -> Iterator[Subject]:
+    for first in range(0, max(len(subject.sessions), 1), MOST_SESSIONS):
+        yield subject.model_copy(update={"sessions": subject.sessions[first : first + MOST_SESSIONS]})

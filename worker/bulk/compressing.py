@@ -73,16 +73,19 @@ def compress(
 
 
 def compress_all(
-    services: Services, wait: Callable[[], None], progress: Callable[[], None], *, dry_run: bool
+    services: Services, wait: Callable[[], None], progress: Callable[[int], None], *, dry_run: bool
 ) -> Compressed:
-    """Rewrite the messages of all sessions in this process; with `dry_run`, only measure."""
+    """Rewrite the messages of all sessions in this process; with `dry_run`, only measure.
+
+    `progress` is called after each session with the number of those that were rewritten.
+    """
     compressed = Compressed()
     with ThreadPoolExecutor(services.settings.concurrency) as pool:
         rewrite = partial(compress, services, pool, compression=setting(services), wait=wait, dry_run=dry_run)
         for batch in batches.of(catalog.live(services), _BATCH):
             for session_id, done in rewrite(session_ids=batch):
                 compressed.add(session_id, done)
-                progress()
+                progress(compressed.counts["sessions"])
     return compressed
 
 

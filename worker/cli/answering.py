@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from torpor.history.protocol import InvalidArgument, TorporError
-from torpor.worker.audit.entry import Act
+from torpor.worker.audit.act import Act
+from torpor.worker.audit.entry import Subject
 from torpor.worker.audit.trail import Who
 from torpor.worker.cli import printing
 from torpor.worker.cli.audited import audited
+from torpor.worker.cli.shared import warn_of_look_alikes
 from torpor.worker.deployment.services import Services
 
 
@@ -16,7 +18,8 @@ def answer(services: Services, owner: str, folder: Path, who: Who) -> None:
     """Copy an owner's sessions to a folder and tell what it has; raises TorporError if some were omitted."""
     from torpor.worker.access.answer import answer as copy_all  # loads LangChain
 
-    with audited(services, Act.EXPORT, who, owner=owner) as count, printing.working("copying") as status:
+    warn_of_look_alikes(services, owner)
+    with audited(services, Act.EXPORT, who, Subject(owner=owner)) as count, printing.working("copying") as status:
         try:
             manifest = copy_all(
                 services,

@@ -8,11 +8,10 @@ from typing import Annotated
 import typer
 
 from torpor.worker.audit import reading
-from torpor.worker.audit.entry import Act
+from torpor.worker.audit.act import Act
 from torpor.worker.audit.reading import Entry, Wanted
 from torpor.worker.cli import printing
-from torpor.worker.cli.shared import JsonLines, services_of
-from torpor.worker.errors import DocumentDamaged
+from torpor.worker.cli.shared import JsonLines, services_of, warn_damaged
 from torpor.worker.quantities import moment_of
 
 
@@ -31,10 +30,10 @@ def audit(
     limit: Annotated[int | None, typer.Option(min=1, help="List at most this many.")] = None,
     as_json: JsonLines = False,
 ) -> None:
-    """List what people have done with sessions by this command, oldest first.
+    """List what people have done with sessions, oldest first.
 
-    Each show, export, hold, unhold, purge, restore, requeue and repair has an entry: who, when, what, why, and how it
-    has ended. An entry without an end is of a command that runs, or that was killed.
+    Each act that changes something or shows the text of messages has an entry: who, when, what, why, and how it has
+    ended. An entry without an end is of a command that runs, or that was killed.
 
     Example: torpor audit --since 7d
 
@@ -43,7 +42,7 @@ def audit(
     services = services_of(context)
     begun_since = None if since is None else moment_of(since, services.sessions.now)
     wanted = Wanted(by, act, session, owner)
-    for each in islice(filter(wanted.has, reading.entries(services, _warn, begun_since)), limit):
+    for each in islice(filter(wanted.has, reading.entries(services, warn_damaged, begun_since)), limit):
         if as_json:
             printing.print_json(each.fields())
         else:
@@ -54,14 +53,10 @@ def _line(entry: Entry) -> str:
     begun, ended = entry.begun, entry.ended
     subject = begun.subject
     named = f"{len(subject.sessions):,} sessions" if len(subject.sessions) > 1 else "".join(subject.sessions)
-    what = {"session": named, "owner": subject.owner, "purge": subject.purge}
+    what = {"session": named, **subject.named}
     about = " ".join(f"{name}={value}" for name, value in what.items() if value) or "all sessions"
     how = f"{ended.how}, {ended.sessions:,} sessions" if ended else "no end: it runs, or was killed"
     error = f", {ended.error}" if ended and ended.error else ""
     why = f" reason={begun.reason}" if begun.reason else ""
     who = f"by={begun.by or '-'} login={begun.login}{why}"
     return f"{begun.at:%Y-%m-%d %H:%M:%S} {begun.act} {about} {who} {how}{error}"
-
-
-def _warn(damaged: DocumentDamaged) -> None:
-    printing.warn(f"left out: {printing.one_line(str(damaged))}")

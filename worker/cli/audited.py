@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Annotated
 
 import typer
 
-from torpor.worker.audit.entry import Act, Subject
-from torpor.worker.audit.trail import Count, Who, recorded
+from torpor.worker.audit.act import Act
+from torpor.worker.audit.entry import EVERYTHING, Subject
+from torpor.worker.audit.trail import Count, Sides, Who, recorded
 from torpor.worker.cli import printing
 from torpor.worker.deployment.services import Services
 
@@ -17,18 +17,16 @@ By = Annotated[str, typer.Option("--by", help="Say who does it; the audit trail 
 Reason = Annotated[str, typer.Option("--reason", help="Say why; the audit trail has it. Write no message text.")]
 
 
-@contextmanager
 def audited(
     services: Services,
     act: Act,
     who: Who,
+    subject: Subject = EVERYTHING,
     *,
-    sessions: Sequence[str] = (),
-    owner: str | None = None,
-    purge: str | None = None,
-    compared: bool = True,
-) -> Iterator[Count]:
-    """Record in the audit trail what the body does; see `audit.trail.recorded`."""
-    subject = Subject(sessions=list(sessions), owner=owner, purge=purge)
-    with recorded(services, act, subject, who, printing.warn, compared=compared) as count:
-        yield count
+    sides: Sides = Sides.COMPARED,
+    unless: bool = False,
+) -> AbstractContextManager[Count]:
+    """Record in the audit trail what the body does, `unless` it is a dry run; see `audit.trail.recorded`."""
+    if unless:
+        return nullcontext(Count())
+    return recorded(services, act, subject, who, printing.warn, sides=sides)

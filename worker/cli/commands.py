@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -9,6 +10,7 @@ import typer
 from typer.core import TyperCommand
 from typer.main import get_command
 
+from torpor.worker.audit.act import LOOKS, Act, NoEntry
 from torpor.worker.cli import processes
 
 _HELP = """
@@ -19,40 +21,80 @@ or hold, 4 Redis, the archive or a worker is in the way for now: try again, 130 
 """
 _HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
 
-# Name -> module and function, and the first line of the function's help, in the order of --help.
+_SERVES = NoEntry("It serves pages, whose acts have entries of their own.")
+_PRINTS = NoEntry("It opens neither Redis nor the archive.")
+_PLAYS = NoEntry("It has sessions of its own.")
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command: its module and function, the first line of that function's help, and its acts in the audit trail."""
+
+    where: str
+    summary: str
+    acts: tuple[Act, ...] | NoEntry
+
+
+# By name, in the order of --help.
 COMMANDS = {
-    "status": ("status.status", "Show what must be looked at, who works, and how many sessions there are."),
-    "top": ("top.top", "Show the figures of the deployment live."),
-    "deployment": ("deployment.deployment", "Show whether Redis and the archive belong together, or make them."),
-    "sessions": ("sessions.sessions", "List sessions: those in Redis, those asleep, or an owner's."),
-    "show": ("look.show", "Print the transcript of a session without waking it."),
-    "sweep": ("sweep.sweep", "Archive what is due in this process, without Celery."),
-    "archive": ("sleep.archive", "Put a session to sleep now, even if it is not due."),
-    "restore": ("sleep.restore", "Wake a session up."),
-    "purge": ("erasure.purge", "Remove sessions for good, and write a receipt."),
-    "purge-status": ("erasure.purge_status", "Show the state of a purge, or of all unfinished purges."),
-    "receipts": ("erasure.receipts", "List the receipts of purges, or show one."),
-    "hold": ("retention.hold", "Put a session or an owner under a legal hold."),
-    "unhold": ("retention.unhold", "Release the legal hold of a session or an owner."),
-    "holds": ("retention.holds", "List who is under a legal hold, since when, why, and by whom."),
-    "audit": ("audit.audit", "List what people have done with sessions by this command, oldest first."),
-    "bucket": ("retention.bucket", "Show the rules of the archive's bucket, and warn of wrong ones."),
-    "events": ("look.events", "List what happened to sessions, oldest first."),
-    "console": ("console.console", "Serve pages on which people see, find, show, keep and erase sessions."),
-    "serve-metrics": ("monitoring.serve_metrics", "Serve /metrics, /livez and /readyz until SIGTERM or Ctrl-C."),
-    "quarantine": ("repair.quarantine", "List the sessions that could not be archived."),
-    "requeue": ("repair.requeue", "Take sessions out of quarantine and make them due."),
-    "doctor": ("repair.doctor", "Find and repair damaged sessions and index entries."),
-    "import": ("transfer.import_", "Write conversations from a file to Redis."),
-    "export": ("export.export", "Copy sessions to a file, to tables, or back to another library."),
-    "sql": ("sql.sql", "Print the SQL that makes the archive a view of a query engine."),
-    "jobs": ("jobs.jobs", "List the open jobs, show one, or cancel one."),
-    "compress": ("compressing.compress", "Compress the messages that are in Redis, or make them plain."),
-    "adopt": ("transfer.adopt", "Take over sessions that another library has written to this Redis."),
-    "assign-owner": ("owners.assign_owner", "Give sessions that have no owner one, awake or asleep."),
-    "separate": ("conflicts.separate", "Give what others have written under a session's id an id of its own."),
-    "scripts": ("scripts.scripts", "Print the Lua scripts, for programs in other languages."),
-    "demo": ("tour.demo", "Watch sessions go to sleep and wake up, on a built-in Redis and a local folder."),
+    "status": Command(
+        "status.status", "Show what must be looked at, who works, and how many sessions there are.", LOOKS
+    ),
+    "top": Command("top.top", "Show the figures of the deployment live.", LOOKS),
+    "deployment": Command(
+        "deployment.deployment",
+        "Show whether Redis and the archive belong together, or make them.",
+        (Act.MOVE_ARCHIVE, Act.RECOVER, Act.FORK),
+    ),
+    "sessions": Command("sessions.sessions", "List sessions: those in Redis, those asleep, or an owner's.", LOOKS),
+    "show": Command("look.show", "Print the transcript of a session without waking it.", (Act.SHOW,)),
+    "sweep": Command("sweep.sweep", "Archive what is due in this process, without Celery.", (Act.SWEEP,)),
+    "archive": Command("sleep.archive", "Put a session to sleep now, even if it is not due.", (Act.ARCHIVE,)),
+    "restore": Command("sleep.restore", "Wake a session up.", (Act.RESTORE,)),
+    "purge": Command("erasure.purge", "Remove sessions for good, and write a receipt.", (Act.PURGE,)),
+    "purge-status": Command("erasure.purge_status", "Show the state of a purge, or of all unfinished purges.", LOOKS),
+    "receipts": Command("erasure.receipts", "List the receipts of purges, or show one.", LOOKS),
+    "hold": Command("retention.hold", "Put a session or an owner under a legal hold.", (Act.HOLD,)),
+    "unhold": Command("retention.unhold", "Release the legal hold of a session or an owner.", (Act.UNHOLD,)),
+    "holds": Command("retention.holds", "List who is under a legal hold, since when, why, and by whom.", LOOKS),
+    "audit": Command("audit.audit", "List what people have done with sessions, oldest first.", LOOKS),
+    "bucket": Command(
+        "retention.bucket", "Show the rules of the archive's bucket, and warn of wrong ones.", (Act.ADD_RULE,)
+    ),
+    "events": Command("look.events", "List what happened to sessions, oldest first.", LOOKS),
+    "console": Command(
+        "console.console", "Serve pages on which people see, find, show, keep and erase sessions.", _SERVES
+    ),
+    "serve-metrics": Command(
+        "monitoring.serve_metrics", "Serve /metrics, /livez and /readyz until SIGTERM or Ctrl-C.", LOOKS
+    ),
+    "quarantine": Command("repair.quarantine", "List the sessions that could not be archived.", LOOKS),
+    "requeue": Command("repair.requeue", "Take sessions out of quarantine and make them due.", (Act.REQUEUE,)),
+    "doctor": Command(
+        "repair.doctor", "Find and repair damaged sessions and index entries.", (Act.REPAIR, Act.EXAMINE)
+    ),
+    "import": Command("transfer.import_", "Write conversations from a file to Redis.", (Act.IMPORT,)),
+    "export": Command(
+        "export.export", "Copy sessions to a file, to tables, or back to another library.", (Act.EXPORT,)
+    ),
+    "sql": Command("sql.sql", "Print the SQL that makes the archive a view of a query engine.", _PRINTS),
+    "jobs": Command("jobs.jobs", "List the open jobs, show one, or cancel one.", (Act.RESUME_JOB, Act.CANCEL_JOB)),
+    "compress": Command(
+        "compressing.compress", "Compress the messages that are in Redis, or make them plain.", (Act.COMPRESS,)
+    ),
+    "adopt": Command(
+        "transfer.adopt", "Take over sessions that another library has written to this Redis.", (Act.ADOPT,)
+    ),
+    "assign-owner": Command(
+        "owners.assign_owner", "Give sessions that have no owner one, awake or asleep.", (Act.ASSIGN_OWNER,)
+    ),
+    "separate": Command(
+        "conflicts.separate", "Give what others have written under a session's id an id of its own.", (Act.SEPARATE,)
+    ),
+    "scripts": Command("scripts.scripts", "Print the Lua scripts, for programs in other languages.", _PRINTS),
+    "demo": Command(
+        "tour.demo", "Watch sessions go to sleep and wake up, on a built-in Redis and a local folder.", _PLAYS
+    ),
 }
 
 app = typer.Typer(
@@ -91,7 +133,7 @@ class _Deferred(TyperCommand):
 
 
 def _load(name: str) -> Any:
-    module, _, function = COMMANDS[name][0].partition(".")
+    module, _, function = COMMANDS[name].where.partition(".")
     alone = typer.Typer(add_completion=False, rich_markup_mode=None)
     callback = getattr(import_module(f"torpor.worker.cli.{module}"), function)
     alone.command(name, context_settings=_HELP_OPTIONS)(callback)
@@ -100,5 +142,5 @@ def _load(name: str) -> Any:
 
 for _function in (processes.worker, processes.beat):
     app.command(cls=processes.CeleryCommand, short_help=_function.__doc__)(_function)
-for _name, (_where, _summary) in COMMANDS.items():
-    app.command(_name, cls=_Deferred, short_help=_summary)(lambda: None)
+for _name, _command in COMMANDS.items():
+    app.command(_name, cls=_Deferred, short_help=_command.summary)(lambda: None)

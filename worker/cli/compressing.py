@@ -8,9 +8,12 @@ from typing import Annotated
 import typer
 
 from torpor.history.protocol import Compression, InvalidArgument
+from torpor.worker.audit.act import Act
+from torpor.worker.audit.trail import Who
 from torpor.worker.bulk import compressing as bulk
 from torpor.worker.bulk.compressing import Arguments, Compressed
 from torpor.worker.cli import jobs, printing
+from torpor.worker.cli.audited import By, Reason, audited
 from torpor.worker.cli.shared import Json, services_of
 from torpor.worker.deployment import identity
 from torpor.worker.deployment.services import Services
@@ -26,6 +29,8 @@ def compress(
     here: jobs.Here = False,
     detach: jobs.Detach = False,
     rate: jobs.Rate = None,
+    by: By = "",
+    reason: Reason = "",
     as_json: Json = False,
 ) -> None:
     """Compress the messages that are in Redis, or make them plain.
@@ -47,11 +52,12 @@ def compress(
     if here + detach + dry_run > 1:
         raise InvalidArgument("give only one of --here, --detach and --dry-run")
     services = services_of(context, identity.require)
-    compression, standing = bulk.setting(services), None
+    compression, who, standing = bulk.setting(services), Who(by, reason), None
     if here or dry_run:
-        done = _here(services, rate, dry_run=dry_run)
+        done = _here(services, who, rate, dry_run=dry_run)
     else:
-        standing = jobs.order(services, bulk.NAME, Arguments(compression=compression), rate, detach=detach)
+        given = Arguments(compression=compression)
+        standing = jobs.order(services, Act.COMPRESS, who, bulk.NAME, given, rate=rate, detach=detach)
         if jobs.told_detached(standing, as_json=as_json) or standing.result is None:
             return
         done = bulk.compressed(standing.result)
@@ -59,13 +65,17 @@ def compress(
     jobs.check(standing)
 
 
-def _here(services: Services, rate: float | None, *, dry_run: bool) -> Compressed:
+def _here(services: Services, who: Who, rate: float | None, *, dry_run: bool) -> Compressed:
     """Rewrite, or measure, in this process alone."""
-    with printing.progress(None) as bars:
+    wait = UploadRate(check_rate(rate)).wait
+    with audited(services, Act.COMPRESS, who, unless=dry_run) as count, printing.progress(None) as bars:
         task = bars.add_task("looking" if dry_run else "rewriting", total=None)
-        return bulk.compress_all(
-            services, UploadRate(check_rate(rate)).wait, lambda: bars.advance(task), dry_run=dry_run
-        )
+
+        def show(sessions: int) -> None:
+            count.sessions = sessions
+            bars.advance(task)
+
+        return bulk.compress_all(services, wait, show, dry_run=dry_run)
 
 
 _VERBS = {

@@ -12,7 +12,10 @@ from typing import Annotated, Any
 import typer
 
 from torpor.history.protocol import InvalidArgument
+from torpor.worker.audit.act import Act
+from torpor.worker.audit.trail import Sides, Who
 from torpor.worker.cli import printing
+from torpor.worker.cli.audited import By, Reason, audited
 from torpor.worker.cli.shared import Json
 from torpor.worker.deployment.identity import Comparison, State, compare_sides
 from torpor.worker.deployment.services import Services, connect
@@ -28,9 +31,9 @@ class Action(StrEnum):
     """What to do with the deployment."""
 
     SHOW = "show"
-    MOVE_ARCHIVE = "move-archive"
-    RECOVER = "recover"
-    FORK = "fork"
+    MOVE_ARCHIVE = Act.MOVE_ARCHIVE.value
+    RECOVER = Act.RECOVER.value
+    FORK = Act.FORK.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,7 @@ class _Options:
     force: bool
     dry_run: bool
     yes: bool
+    who: Who
     as_json: bool
 
     def __post_init__(self) -> None:
@@ -114,6 +118,8 @@ def deployment(
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    by: By = "",
+    reason: Reason = "",
     as_json: Json = False,
 ) -> None:
     """Show whether Redis and the archive belong together, or make them.
@@ -130,7 +136,7 @@ def deployment(
 
     Example: torpor deployment recover --dry-run
     """
-    options = _Options(action, give_up, force, dry_run, yes, as_json)
+    options = _Options(action, give_up, force, dry_run, yes, Who(by, reason), as_json)
     services = connect(load_settings(context.obj))
     if action is Action.SHOW:
         _show(compare_sides(services.sessions, services.archive), as_json=as_json)
@@ -140,6 +146,8 @@ def deployment(
 
 def _carry_out(services: Services, options: _Options) -> None:
     change = _CHANGES[options.action]
+    if not options.dry_run:
+        options.who.check(services)
     found = change.check(services, options)
     changes, surveyed = found.state is not State.AGREE, Survey()
     with _progress("surveying") as progress:
@@ -158,8 +166,10 @@ def _carry_out(services: Services, options: _Options) -> None:
     if changes and not options.dry_run:
         if not options.yes:
             typer.confirm(_question(change, found), abort=True, err=True)
-        with _progress(change.at_work) as progress:
+        recorded = audited(services, Act(options.action), options.who, sides=Sides.PARTED)
+        with recorded as count, _progress(change.at_work) as progress:
             surveyed = change.carry_out(services, surveyed, options, progress)
+            count.sessions = len(surveyed.reconciled)
     _tell(services, surveyed, options, changes=changes)
 
 

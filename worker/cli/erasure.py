@@ -8,11 +8,12 @@ from typing import Annotated
 import typer
 
 from torpor.history.protocol import InvalidArgument, SessionNotFound, TorporError, TransientError
-from torpor.worker.audit.entry import Act
+from torpor.worker.audit.act import Act
+from torpor.worker.audit.entry import Subject
 from torpor.worker.audit.trail import Count, Who
 from torpor.worker.cli import Interrupted, printing
 from torpor.worker.cli.audited import audited
-from torpor.worker.cli.shared import JsonLines, services_of
+from torpor.worker.cli.shared import JsonLines, services_of, warn_damaged, warn_of_look_alikes
 from torpor.worker.deployment import identity
 from torpor.worker.deployment.services import Services
 from torpor.worker.erasure import known, orders
@@ -22,7 +23,7 @@ from torpor.worker.erasure.inventory import Tally
 from torpor.worker.erasure.order import Order, Scope, check_id
 from torpor.worker.erasure.receipt import PurgeState
 from torpor.worker.erasure.receipts import Standing
-from torpor.worker.errors import DocumentDamaged, PurgeNotFound
+from torpor.worker.errors import PurgeNotFound
 from torpor.worker.quantities import span_of
 from torpor.worker.transfer import adopt
 
@@ -67,7 +68,7 @@ def purge(
     if resume is not None:
         if session or owner or idle_for or dry_run:
             raise InvalidArgument("--resume continues a purge as it was ordered: give no other option")
-        with audited(services, Act.PURGE, Who(requested_by, reason), purge=check_id(resume)) as count:
+        with audited(services, Act.PURGE, Who(requested_by, reason), Subject(purge=check_id(resume))) as count:
             standing = _carry_out(services, resume, count)
         _tell(standing, as_json=as_json)
         return
@@ -82,13 +83,15 @@ def purge(
     if not dry_run:
         Who(requested_by, reason).check(services)
         adopt.finish(services, order.session)
+    if order.owner is not None:
+        warn_of_look_alikes(services, order.owner)
     known.check(services, order, record_nothing_found=record_nothing_found)
     if dry_run:
         _list(services, order, as_json=as_json)
         return
     if not yes:
         _confirm(services, order, record_nothing_found=record_nothing_found)
-    with audited(services, Act.PURGE, Who(requested_by, reason), purge=order.id) as count:
+    with audited(services, Act.PURGE, Who(requested_by, reason), Subject(purge=order.id)) as count:
         standing = _carry_out(services, orders.place(services, order).id, count)
     _tell(standing, as_json=as_json)
 
@@ -109,7 +112,7 @@ def purge_status(
     """
     services = services_of(context)
     if purge_id is None:
-        _tell_open(receipting.unfinished(services, _warn), as_json=as_json)
+        _tell_open(receipting.unfinished(services, warn_damaged), as_json=as_json)
         return
     standing = receipting.standing(services, purge_id)
     if as_json:
@@ -145,7 +148,7 @@ def receipts(
             raise TransientError(f"purge {purge_id} is {standing.state}: it has no receipt yet")
         printing.print_json(standing.receipt.fields())
         return
-    found = receipting.receipts(services, _warn)
+    found = receipting.receipts(services, warn_damaged)
     if as_json:
         for receipt in found:
             printing.print_json(receipt.fields())
@@ -224,10 +227,6 @@ def _tell_open(unfinished: Iterator[Standing], *, as_json: bool) -> None:
             for each in unfinished
         ),
     )
-
-
-def _warn(damaged: DocumentDamaged) -> None:
-    printing.warn(f"left out: {printing.one_line(str(damaged))}")
 
 
 def _list(services: Services, order: Order, *, as_json: bool) -> None:

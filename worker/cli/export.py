@@ -23,7 +23,8 @@ from torpor.history.protocol import (
     check_owner,
     check_session_id,
 )
-from torpor.worker.audit.entry import Act
+from torpor.worker.audit.act import Act
+from torpor.worker.audit.entry import Subject
 from torpor.worker.audit.trail import Count, Who
 from torpor.worker.cli import answering, export_job, jobs, printing
 from torpor.worker.cli.audited import By, Reason, audited
@@ -109,11 +110,11 @@ def export(
     to = Format.MEMORYSTORE if to_memorystore else to
     if (ttl, prefix) != (None, None) and not to:
         raise InvalidArgument("--ttl and --prefix are for --to")
-    expiry = Expiry.of_seconds(ttl)
+    expiry, who = Expiry.of_seconds(ttl), Who(by, reason)
     if owner is not None:
         if output is None or detach or rate is not None:
             raise InvalidArgument("with --owner, --output names the new folder, and --detach and --rate do not count")
-        answering.answer(services_of(context, identity.require), check_owner(owner), Path(output), Who(by, reason))
+        answering.answer(services_of(context, identity.require), check_owner(owner), Path(output), who)
         return
     services = services_of(context)
     named = [check_session_id(each) for each in session or []]
@@ -123,11 +124,12 @@ def export(
         raise InvalidArgument(
             "--detach, --rate and -o gs://... are for --all to the archive's bucket or below TORPOR_EXPORT_URL"
         )
-    with audited(services, Act.EXPORT, Who(by, reason), sessions=named) as count:
+    if shared and target:
+        export_job.share(services, target, rate, who, tables=parquet is not None, detach=detach)
+        return
+    with audited(services, Act.EXPORT, who, Subject(sessions=named)) as count:
         failures = _Failures(count)
-        if shared and target:
-            export_job.share(services, target, rate, count, tables=parquet is not None, detach=detach)
-        elif to:
+        if to:
             _return(services, named, returned(FORMATS[to], prefix), expiry, failures)
         elif parquet is not None:
             _write_tables(services, named, parquet, failures)

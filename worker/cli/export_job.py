@@ -6,7 +6,8 @@ from importlib import import_module
 from types import ModuleType
 
 from torpor.history.protocol import InvalidArgument, TorporError
-from torpor.worker.audit.trail import Count
+from torpor.worker.audit.act import Act
+from torpor.worker.audit.trail import Who
 from torpor.worker.bulk import exporting
 from torpor.worker.cli import jobs, printing
 from torpor.worker.deployment.services import Services
@@ -14,17 +15,16 @@ from torpor.worker.deployment.services import Services
 may_be_shared = exporting.may_be_shared
 
 
-def share(services: Services, target: str, rate: float | None, exported: Count, *, tables: bool, detach: bool) -> None:
+def share(services: Services, target: str, rate: float | None, who: Who, *, tables: bool, detach: bool) -> None:
     """Order the export of all sessions, and take part in it unless the command is to `detach`."""
     if tables:
         parquet()
     form = exporting.Form.PARQUET if tables else exporting.Form.JSON_LINES
     given = exporting.arguments(services, form, target)
-    standing = jobs.order(services, exporting.NAME, given, rate, detach=detach)
+    standing = jobs.order(services, Act.EXPORT, who, exporting.NAME, given, rate=rate, detach=detach)
     if jobs.told_detached(standing, as_json=False) or standing.result is None:
         return
-    exported.sessions += standing.counts.get("sessions", 0)
-    printing.say(f"exported: {exported.sessions:,} sessions, to {printing.one_line(target)}; job {standing.job}")
+    printing.say(f"exported: {standing.sessions:,} sessions, to {printing.one_line(target)}; job {standing.job}")
     for note in standing.result.notes:
         printing.warn(f"not exported: {printing.one_line(str(note.name))}: {printing.one_line(note.detail)}")
     jobs.check(standing)

@@ -8,15 +8,20 @@ import typer
 
 from torpor.history.protocol import InvalidArgument, TorporError
 from torpor.worker.archive.documents import Document
+from torpor.worker.audit.act import Act
+from torpor.worker.audit.entry import EVERYTHING, Subject
+from torpor.worker.audit.trail import Count, Who
 from torpor.worker.bulk.works import WORKS
 from torpor.worker.cli import Interrupted, printing
-from torpor.worker.cli.shared import JsonLines, services_of
+from torpor.worker.cli.audited import By, Reason, audited
+from torpor.worker.cli.shared import JsonLines, services_of, warn_damaged
 from torpor.worker.deployment import identity
 from torpor.worker.deployment.services import Services
-from torpor.worker.errors import DocumentDamaged, JobNotFound
+from torpor.worker.errors import JobNotFound
 from torpor.worker.jobs import look, run
 from torpor.worker.jobs.job import Job, JobState
 from torpor.worker.jobs.look import Standing
+from torpor.worker.jobs.orders import check_id
 
 Here = Annotated[bool, typer.Option("--here", help="Work in this process alone, without an order for the workers.")]
 Detach = Annotated[bool, typer.Option("--detach", help="Only order the job: the workers do it.")]
@@ -35,6 +40,8 @@ def jobs(
     resume: Annotated[
         str | None, typer.Option(metavar="ID", help="Take part in this job until it is finished.")
     ] = None,
+    by: By = "",
+    reason: Reason = "",
     as_json: JsonLines = False,
 ) -> None:
     """List the open jobs, show one, or cancel one.
@@ -48,10 +55,13 @@ def jobs(
     if [job, cancel, resume].count(None) < 2:
         raise InvalidArgument("give one ID: to show, to --cancel or to --resume")
     services = services_of(context, identity.check if resume is None else identity.require)
+    who = Who(by, reason)
     if cancel is not None:
-        run.cancel(services, WORKS, cancel)
+        with audited(services, Act.CANCEL_JOB, who, Subject(job=check_id(cancel))):
+            run.cancel(services, WORKS, cancel)
     if resume is not None:
-        take_part(services, resume)
+        with audited(services, Act.RESUME_JOB, who, Subject(job=check_id(resume))) as count:
+            _take_part(services, resume, count)
     shown = job or cancel or resume
     if shown is None:
         _list(services, as_json=as_json)
@@ -66,12 +76,24 @@ def jobs(
     _tell(standing, as_json=as_json)
 
 
-def order(services: Services, work: str, arguments: Document, rate: float | None, *, detach: bool) -> Standing:
-    """Order a job, and take part in it unless the command is to `detach`."""
+def order(
+    services: Services,
+    act: Act,
+    who: Who,
+    work: str,
+    arguments: Document,
+    *,
+    rate: float | None,
+    detach: bool,
+    subject: Subject = EVERYTHING,
+) -> Standing:
+    """Order a job, and take part in it unless the command is to `detach`. The audit trail has who gave the order."""
     deployment = services.sessions.identity().deployment
     assert deployment, "a command that orders a job makes sure of its deployment before"
-    placed = look.place(services, Job.of(work, arguments, deployment=deployment, rate=rate))
-    return look.standing(services, WORKS, placed.id) if detach else take_part(services, placed.id)
+    job = Job.of(work, arguments, deployment=deployment, rate=rate)
+    with audited(services, act, who, subject.model_copy(update={"job": job.id})) as count:
+        look.place(services, job)
+        return look.standing(services, WORKS, job.id) if detach else _take_part(services, job.id, count)
 
 
 def told_detached(standing: Standing, *, as_json: bool) -> bool:
@@ -91,8 +113,11 @@ def check(standing: Standing | None) -> None:
         raise TorporError(f"job {standing.job} was canceled before all of it was done")
 
 
-def take_part(services: Services, job: str) -> Standing:
-    """Take part in a job until it is finished. Whoever interrupts the command is told how the job goes on."""
+def _take_part(services: Services, job: str, count: Count) -> Standing:
+    """Take part in a job until it is finished. Whoever interrupts the command is told how the job goes on.
+
+    `count` has to how many sessions the job was done up to now.
+    """
     try:
         with printing.progress(None) as bars:
             task = bars.add_task("working", total=None)
@@ -100,8 +125,11 @@ def take_part(services: Services, job: str) -> Standing:
             def show(standing: Standing) -> None:
                 total = standing.units if standing.listed else None
                 bars.update(task, completed=standing.units_done, total=total)
+                count.sessions = standing.sessions
 
-            return run.finish(services, WORKS, job, show)
+            finished = run.finish(services, WORKS, job, show)
+            count.sessions = finished.sessions
+            return finished
     except JobNotFound:
         raise
     except (TorporError, Interrupted):
@@ -111,12 +139,8 @@ def take_part(services: Services, job: str) -> Standing:
         raise
 
 
-def _warn(damaged: DocumentDamaged) -> None:
-    printing.warn(f"left out: {printing.one_line(str(damaged))}")
-
-
 def _list(services: Services, *, as_json: bool) -> None:
-    found = list(look.unfinished(services, WORKS, _warn))
+    found = list(look.unfinished(services, WORKS, warn_damaged))
     if as_json:
         for each in found:
             printing.print_json(each.fields())

@@ -43,7 +43,8 @@ def life_of(services: Services, session_id: str, *, as_json: bool) -> None:
 
 def _facts(seen: Life) -> dict[str, str]:
     holds = {
-        f"hold of the {hold.kind}": f"{hold.reason}, since {_moment(hold.since)}{f', by {hold.by}' if hold.by else ''}"
+        f"hold of the {hold.kind}": hold.damage
+        or f"{hold.reason}, since {_moment(hold.since)}{f', by {hold.by}' if hold.by else ''}"
         for hold in seen.holds
     }
     others = {

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from torpor.worker.audit.entry import Act
+from torpor.worker.audit.act import Act
+from torpor.worker.audit.entry import Subject
 from torpor.worker.audit.trail import Who
 from torpor.worker.cli import printing
 from torpor.worker.cli.audited import By, Reason, audited
@@ -27,7 +28,7 @@ def show(context: typer.Context, session: Session, *, by: By = "", reason: Reaso
     from torpor.worker.wake.read import open_transcript
 
     services = services_of(context)
-    shown = audited(services, Act.SHOW, Who(by, reason), sessions=[check_session_id(session)])
+    shown = audited(services, Act.SHOW, Who(by, reason), Subject(sessions=[check_session_id(session)]))
     with shown as count, open_transcript(services, session) as transcript:
         count.sessions = 1
         if as_json:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from fnmatch import fnmatchcase
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from torpor.history.protocol import InvalidArgument, PermanentError, SessionNotFound, TorporError
+from torpor.worker.audit.act import Act
+from torpor.worker.audit.entry import MOST_SESSIONS, Subject
+from torpor.worker.audit.trail import Count, Who
 from torpor.worker.cli import printing
+from torpor.worker.cli.audited import By, Reason, audited
 from torpor.worker.cli.shared import Json, OwnerPattern, services_of
 from torpor.worker.deployment import catalog, identity
 from torpor.worker.deployment.services import Services
@@ -41,6 +47,8 @@ def assign_owner(
     owner_pattern: OwnerPattern = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what would be assigned.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    by: By = "",
+    reason: Reason = "",
     as_json: Json = False,
 ) -> None:
     """Give sessions that have no owner one, awake or asleep.
@@ -61,7 +69,9 @@ def assign_owner(
     if file is not None:
         for _ in owner_lines.read(file):
             pass  # a wrong line is told before anything is changed
-    services = services_of(context, identity.require)
+    services, who = services_of(context, identity.require), Who(by, reason)
+    if not dry_run:
+        who.check(services)
 
     def found() -> Iterator[Assignment]:
         return owner_lines.read(file) if file is not None else _matching(services, str(match), rule)
@@ -71,22 +81,35 @@ def assign_owner(
             planned = assigning.assign_all(services, found(), dry_run=True)
         if planned.assigned:
             typer.confirm(f"Give an owner to {planned.assigned:,} sessions?", abort=True, err=True)
-    done = _assign(services, found(), dry_run=dry_run)
+    done = _assign(services, who, found(), dry_run=dry_run)
     if match is not None and done == Assigned():
         raise SessionNotFound(f"no session matches {match!r}")
     _tell(done, dry_run=dry_run, as_json=as_json)
 
 
-def _assign(services: Services, assignments: Iterator[Assignment], *, dry_run: bool) -> Assigned:
+def _assign(services: Services, who: Who, assignments: Iterator[Assignment], *, dry_run: bool) -> Assigned:
+    """Give the sessions their owners; each thousand has an entry in the audit trail."""
+    done = Assigned()
     with printing.progress(None) as bars:
         task = bars.add_task("looking" if dry_run else "assigning", total=None)
 
-        def note(assignment: Assignment, verdict: Verdict, error: str) -> None:
+        def note(count: Count, assignment: Assignment, verdict: Verdict, error: str) -> None:
             bars.advance(task)
+            done.add(verdict)
+            count.sessions += verdict is Verdict.ASSIGNED
             if reason := error or _REFUSALS.get(verdict):
                 printing.warn(f"not assigned: {printing.one_line(assignment.session_id)}: {reason}")
 
-        return assigning.assign_all(services, assignments, dry_run=dry_run, progress=note)
+        while lot := list(islice(assignments, MOST_SESSIONS)):
+            with audited(services, Act.ASSIGN_OWNER, who, _named(lot), unless=dry_run) as count:
+                assigning.assign_all(services, lot, dry_run=dry_run, progress=partial(note, count))
+    return done
+
+
+def _named(lot: Sequence[Assignment]) -> Subject:
+    """The sessions, and the owner if all get the same one."""
+    owners = {each.owner for each in lot}
+    return Subject(sessions=[each.session_id for each in lot], owner=owners.pop() if len(owners) == 1 else None)
 
 
 def _matching(services: Services, match: str, rule: OwnerRule) -> Iterator[Assignment]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from typing import Annotated
 
 import typer
 
 from torpor.history.protocol import InvalidArgument, SessionNotFound, TorporError, check_session_id
-from torpor.worker.audit.entry import Act
-from torpor.worker.audit.trail import Count, Who
+from torpor.worker.audit.act import Act
+from torpor.worker.audit.entry import Subject
+from torpor.worker.audit.trail import Sides, Who
 from torpor.worker.bulk.examining import NAME, Arguments, findings
 from torpor.worker.cli import jobs, printing
 from torpor.worker.cli.audited import By, Reason, audited
@@ -65,7 +65,7 @@ def requeue(
     named = [check_session_id(each) for each in session or []]
     services = redis_of(context, patience=_PATIENCE)
     sessions = services.sessions
-    with audited(services, Act.REQUEUE, Who(by, reason), sessions=named, compared=False) as count:
+    with audited(services, Act.REQUEUE, Who(by, reason), Subject(sessions=named), sides=Sides.UNCOMPARED) as count:
         for each in in_quarantine.everything(services) if all_ else named:
             if not sessions.requeue(each) and not all_:
                 raise SessionNotFound(f"session {each!r} is not in quarantine")
@@ -140,12 +140,11 @@ def doctor(
     services, unreachable = (
         (services_of(context, identity.require), None) if shared else _services(context, repair=repair)
     )
-    repaired = audited(services, Act.REPAIR, Who(by, reason)) if repair else nullcontext(Count())
-    with repaired as count:
-        if shared:
-            given = Arguments(repair=repair, assume=assume, messages=messages, archive=archive)
-            _share(services, given, rate, count, detach=detach, as_json=as_json)
-            return
+    if shared:
+        given = Arguments(repair=repair, assume=assume, messages=messages, archive=archive)
+        _share(services, given, rate, Who(by, reason), detach=detach, as_json=as_json)
+        return
+    with audited(services, Act.REPAIR, Who(by, reason), unless=not repair) as count:
         for finding in examining.examine(
             services, repair=repair, assume=assume, messages=messages, archive=archive, unreachable=unreachable
         ):
@@ -156,17 +155,15 @@ def doctor(
         raise TorporError(f"{left:,} findings need repair" + ("" if repair else ": torpor doctor --repair"))
 
 
-def _share(
-    services: Services, given: Arguments, rate: float | None, count: Count, *, detach: bool, as_json: bool
-) -> None:
+def _share(services: Services, given: Arguments, rate: float | None, who: Who, *, detach: bool, as_json: bool) -> None:
     """Order a job, and tell what it has found unless the command is to `detach`."""
-    standing = jobs.order(services, NAME, given, rate, detach=detach)
+    act = Act.REPAIR if given.repair else Act.EXAMINE
+    standing = jobs.order(services, act, who, NAME, given, rate=rate, detach=detach)
     if jobs.told_detached(standing, as_json=as_json) or standing.result is None:
         return
     for finding in findings(standing.result):
         _tell(finding, as_json=as_json)
     found, repaired = (standing.counts.get(name, 0) for name in ("findings", "repaired"))
-    count.sessions += repaired
     if found > len(standing.result.notes):
         printing.warn(f"{found - len(standing.result.notes):,} more were found, and are not named")
     jobs.check(standing)

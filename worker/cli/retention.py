@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 from torpor.history.protocol import InvalidArgument, StandingHold, check_owner, check_session_id
-from torpor.worker.audit.entry import Act, Subject
+from torpor.worker.audit.act import Act
+from torpor.worker.audit.entry import Subject
 from torpor.worker.audit.trail import Who
 from torpor.worker.cli import printing
 from torpor.worker.cli.audited import By, Reason, audited
@@ -77,8 +78,12 @@ def holds(context: typer.Context, *, as_json: JsonLines = False) -> None:
         for each in found:
             printing.print_json(each)
         return
-    rows = ((each.kind, each.id, f"{each.since:%Y-%m-%d %H:%M:%S}", _setter(each), each.reason) for each in found)
+    rows = ((each.kind, each.id, _since(each), _setter(each), each.damage or each.reason) for each in found)
     printing.print_table_in_parts(("of", "id", "since", "by", "reason"), _parts(rows))
+
+
+def _since(hold: StandingHold) -> str:
+    return f"{hold.since:%Y-%m-%d %H:%M:%S}" if hold.since else "-"
 
 
 def _setter(hold: StandingHold) -> str:
@@ -94,6 +99,8 @@ def bucket(
     context: typer.Context,
     *,
     apply: Annotated[bool, typer.Option("--apply", help="Add the rule that deletes expired archives.")] = False,
+    by: By = "",
+    reason: Reason = "",
     as_json: Json = False,
 ) -> None:
     """Show the rules of the archive's bucket, and warn of wrong ones.
@@ -101,7 +108,7 @@ def bucket(
     Example: torpor bucket --apply
     """
     services = services_of(context)
-    changed = apply and services.archive.apply_lifecycle()
+    changed = apply and _add_rule(services, Who(by, reason))
     if changed:  # at once: the settings may not be readable any more
         say = printing.warn if as_json else printing.say
         say("added: the lifecycle rule that deletes expired archives")
@@ -122,9 +129,15 @@ def bucket(
         printing.warn(f"warning: {warning}")
 
 
+def _add_rule(services: Services, who: Who) -> bool:
+    """False if the bucket has the rule already, or the archive is no bucket."""
+    with audited(services, Act.ADD_RULE, who):
+        return services.archive.apply_lifecycle()
+
+
 def _set(context: typer.Context, act: Act, named: Subject, who: Who) -> HoldResult:
     services = services_of(context, identity.require)
-    with audited(services, act, who, sessions=named.sessions, owner=named.owner) as count:
+    with audited(services, act, who, named) as count:
         done = _hold(services, named, who.by, who.reason if act is Act.HOLD else None)
         count.sessions = done.sessions
     return done

@@ -19,7 +19,8 @@ from torpor.worker.access.pace import Pace
 from torpor.worker.access.search import Search
 from torpor.worker.cli import Interrupted, printing
 from torpor.worker.cli.life import life_of
-from torpor.worker.cli.shared import JsonLines, redis_of, services_of, warn_unreadable
+from torpor.worker.cli.shared import JsonLines, redis_of, services_of, warn_of_look_alikes, warn_unreadable
+from torpor.worker.deployment.services import Services
 from torpor.worker.quantities import moment_of
 
 _COLUMNS = ("session", "kind", "status", "messages", "archived", "idle for", "due in", "owner")
@@ -44,6 +45,9 @@ def sessions(
     conflicts: Annotated[
         bool, typer.Option("--conflicts", help="List the session ids that two owners have used, awake and asleep.")
     ] = False,
+    count_asleep: Annotated[
+        bool, typer.Option("--count-asleep", help="Count the sessions that only the archive has, for torpor status.")
+    ] = False,
     limit: Annotated[int, typer.Option(min=1, help="List at most this many.")] = 100,
     cursor: Annotated[
         str | None, typer.Option(help="Go on after the session that had this cursor; give the other options again.")
@@ -66,6 +70,9 @@ def sessions(
     has, and the other side, with the id under which it can be shown, exported and purged. If both sides are under the
     same id, torpor separate gives the other one its own. This lists the archive and looks each session up in Redis.
 
+    With --count-asleep, the archive is listed, and only the number of sessions asleep is printed. torpor status and the
+    console show it from then on. Any list of those asleep that comes to its end counts them, too.
+
     Example: torpor sessions --owner ann --json
 
     Example: torpor sessions --id user-42 --json
@@ -79,9 +86,14 @@ def sessions(
     after = None if cursor is None else Cursor.parse(cursor)
     narrowed = owner is not None or asleep or all_ or kind or prefix or since or due or after
     if session is not None:
-        if narrowed or conflicts:
+        if narrowed or conflicts or count_asleep:
             raise InvalidArgument("--id can be given with --json alone")
         life_of(services_of(context), session, as_json=as_json)
+        return
+    if count_asleep:
+        if narrowed or conflicts:
+            raise InvalidArgument("--count-asleep can be given with --rate and --json alone")
+        _count_asleep(services_of(context), Pace(rate), as_json=as_json)
         return
     if conflicts:
         if narrowed:
@@ -102,12 +114,19 @@ def sessions(
         since=None if since is None else moment_of(since, services.sessions.now),
         awake=not asleep,
         asleep=needs_archive,
+        counts=True,
     )
     pages = search.pages(services, Pace(rate), after)
     chosen = filter(None, listing.chosen(pages, search.wants, warn_unreadable, limit))
     count = _print(chosen, limit, as_json=as_json)
-    if owner is not None and not count and not after:
+    if owner is not None and not after:
+        _tell_of_owner(services, owner, count)
+
+
+def _tell_of_owner(services: Services, owner: str, count: int) -> None:
+    if not count:
         printing.warn(f"no such session of owner {owner!r}")
+    warn_of_look_alikes(services, owner)
 
 
 @dataclass
@@ -174,12 +193,26 @@ def _row(found: SessionInfo | AsleepSession, now: datetime) -> tuple[str, ...]:
     )
 
 
+def _count_asleep(services: Services, pace: Pace, *, as_json: bool) -> None:
+    with printing.working("counting") as status:
+        count = 0
+        for page in listing.asleep(services, pace, counts=True):
+            count += len(page)
+            status.update(f"counting: {count:,} sessions are asleep")
+    if as_json:
+        printing.print_json({"asleep": count})
+    else:
+        printing.say(f"asleep: {count:,} sessions")
+
+
 def _conflicts(context: typer.Context, limit: int, *, as_json: bool) -> None:
     from torpor.worker.ops import conflicts
 
     services = services_of(context)
     with printing.working("looking") as status:
-        looked = conflicts.find(services, lambda count: status.update(f"looking: {count:,} sessions of the archive"))
+        looked = conflicts.find(
+            services, warn_unreadable, lambda count: status.update(f"looking: {count:,} sessions of the archive")
+        )
         found = list(islice(looked, limit))
     if as_json:
         for conflict in found:

@@ -13,6 +13,7 @@ from torpor.worker.cli import printing
 from torpor.worker.deployment import identity
 from torpor.worker.deployment.services import Services, connect
 from torpor.worker.deployment.settings import load_settings
+from torpor.worker.errors import DocumentDamaged
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 JsonLines = Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")]
@@ -53,6 +54,19 @@ def redis_of(context: typer.Context, *, patience: float | None = None) -> Servic
 
 def _check_recorded(sessions: SessionStore, archive: ArchiveStore) -> None:
     identity.check_recorded(sessions, archive.url)
+
+
+def warn_of_look_alikes(services: Services, owner: str) -> None:
+    """Print a line on standard error for each owner whose name is easily taken for this one."""
+    from torpor.worker.access import look_alikes  # a command that names no owner needs none of it
+
+    for each in look_alikes.find(services, owner):
+        printing.warn(f"also: {printing.one_line(str(each))}: another owner, whose name is similar")
+
+
+def warn_damaged(damaged: DocumentDamaged) -> None:
+    """Print a line on standard error about a document that a list leaves out."""
+    printing.warn(printing.one_line(damaged.left_out))
 
 
 def warn_unreadable(session_id: str, error: TorporError) -> None:

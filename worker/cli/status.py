@@ -13,6 +13,7 @@ from torpor.worker.cli.shared import Json, connected
 
 if TYPE_CHECKING:
     from torpor.history.protocol import WorkerHealth
+    from torpor.worker.monitoring.asleep import Asleep
     from torpor.worker.monitoring.seen import SeenSweep, SeenWorker
     from torpor.worker.ops.glance import Glance
     from torpor.worker.ops.status import Belonging, Overview
@@ -76,6 +77,7 @@ def _facts(overview: Overview) -> Mapping[str, str]:
         "in work": f"{overview.in_work:,}",
         "postponed": f"{overview.postponed:,}",
         "quarantined": f"{overview.quarantined:,}",
+        "asleep": _asleep(overview.asleep, now),
         "archived since start": f"{overview.archived:,}",
         "restored since start": f"{overview.restored:,}",
         "open purges": _open([(overview.purges, "open")], overview.oldest_purge_seconds),
@@ -94,6 +96,13 @@ def kinds_of(kinds: Mapping[str, int] | None) -> str:
     if kinds is None:
         return "not counted; torpor doctor --repair counts them"
     return ", ".join(f"{count:,} {kind}s" for kind, count in kinds.items())
+
+
+def _asleep(count: Asleep | None, now: datetime) -> str:
+    if count is None:
+        return "not counted; torpor sessions --count-asleep counts them"
+    since = f"since then {count.fell_asleep:,} fell asleep and {count.woken:,} were woken"
+    return f"{count.sessions:,} as counted {_ago(count.at, now)}; {since}"
 
 
 def jobs_of(seen: Overview | Glance) -> str:

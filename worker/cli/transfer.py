@@ -11,12 +11,17 @@ from typing import Annotated, Any
 import typer
 
 from torpor.history.protocol import Adoptable, Expiry, InvalidArgument, check_owner, is_too_deep, parse_json
+from torpor.worker.audit.act import Act
+from torpor.worker.audit.entry import Subject
+from torpor.worker.audit.trail import Count, Who
 from torpor.worker.bulk import adopting as bulk
 from torpor.worker.bulk.adopting import Arguments
 from torpor.worker.cli import jobs, printing
+from torpor.worker.cli.audited import By, Reason, audited
 from torpor.worker.cli.format import Format
 from torpor.worker.cli.shared import Json, OwnerPattern, services_of
 from torpor.worker.deployment import identity
+from torpor.worker.deployment.services import Services
 from torpor.worker.deployment.settings import load_settings
 from torpor.worker.deployment.upload_rate import UploadRate
 from torpor.worker.jobs.job import check_rate
@@ -45,6 +50,8 @@ def import_(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only check the file, and count the new sessions.")
     ] = False,
+    by: By = "",
+    reason: Reason = "",
     as_json: Json = False,
 ) -> None:
     """Write conversations from a file to Redis.
@@ -60,18 +67,20 @@ def import_(
 
     """
     owners = OwnerSource(None if owner is None else check_owner(owner), owner_field)
-    total = json_lines.count(file, owners, max_message_bytes=load_settings(context.obj).max_message_bytes)
+    ids = json_lines.session_ids(file, owners, max_message_bytes=load_settings(context.obj).max_message_bytes)
     expiry = Expiry.of_seconds(ttl)
-    with printing.progress(total) as bars:
-        task = bars.add_task("checking" if dry_run else "importing", total=total)
-        result = imports.import_file(
-            services_of(context, identity.check_first_use if dry_run else identity.make),
-            file,
-            owners=owners,
-            expiry=expiry,
-            dry_run=dry_run,
-            progress=lambda: bars.advance(task),
-        )
+    with printing.progress(len(ids)) as bars:
+        task = bars.add_task("checking" if dry_run else "importing", total=len(ids))
+        services = services_of(context, identity.check_first_use if dry_run else identity.make)
+        imports.check(services, file, owners)
+        named = Subject(sessions=ids, owner=owner)
+        with audited(services, Act.IMPORT, Who(by, reason), named, unless=dry_run or not ids) as count:
+
+            def show(sessions: int) -> None:
+                count.sessions = sessions
+                bars.advance(task)
+
+            result = imports.import_file(services, file, owners=owners, expiry=expiry, dry_run=dry_run, progress=show)
     if as_json:
         printing.print_json({**asdict(result), "dry_run": dry_run})
         return
@@ -117,6 +126,8 @@ def adopt(
     here: jobs.Here = False,
     detach: jobs.Detach = False,
     rate: jobs.Rate = None,
+    by: By = "",
+    reason: Reason = "",
     as_json: Json = False,
 ) -> None:
     """Take over sessions that another library has written to this Redis.
@@ -148,12 +159,14 @@ def adopt(
         format=layout, match=match, prefix=prefix, ttl=ttl, owner=owner, owner_pattern=owner_pattern, force=force
     )
     _ = given.layout.pattern(match), given.expiry  # raise for what is wrong, before anything is ordered
-    owners = given.owners
-    standing = None
+    owners, who, standing = given.owners, Who(by, reason), None
+    services = services_of(context, identity.check_first_use if dry_run else identity.make)
+    named = Subject(match=match, owner=owner)
     if here or dry_run:
-        result = _adopt_here(context, given, rate, dry_run=dry_run)
+        with audited(services, Act.ADOPT, who, named, unless=dry_run) as count:
+            result = _adopt_here(services, given, rate, count, dry_run=dry_run)
     else:
-        standing = jobs.order(services_of(context, identity.make), bulk.NAME, given, rate, detach=detach)
+        standing = jobs.order(services, Act.ADOPT, who, bulk.NAME, given, rate=rate, detach=detach, subject=named)
         if jobs.told_detached(standing, as_json=as_json) or standing.result is None:
             return
         result = bulk.adopted(standing.result)
@@ -168,18 +181,25 @@ def adopt(
     jobs.check(standing)
 
 
-def _adopt_here(context: typer.Context, given: Arguments, rate: float | None, *, dry_run: bool) -> adopting.Adopted:
+def _adopt_here(
+    services: Services, given: Arguments, rate: float | None, count: Count, *, dry_run: bool
+) -> adopting.Adopted:
     """Adopt, or look, in this process alone."""
     with printing.progress(None) as bars:
         task = bars.add_task("looking" if dry_run else "adopting", total=None)
+
+        def show(sessions: int) -> None:
+            count.sessions = sessions
+            bars.advance(task)
+
         return adopting.adopt(
-            services_of(context, identity.check_first_use if dry_run else identity.make),
+            services,
             given.layout,
             given.match,
             expiry=given.expiry,
             owners=given.owners,
             dry_run=dry_run,
-            progress=lambda: bars.advance(task),
+            progress=show,
             wait=UploadRate(check_rate(rate)).wait,
         )
 

@@ -116,7 +116,8 @@ class _Guard:
         if not person.may(page.permission):
             values = {"permission": page.permission, "contact": self._settings.contact}
             return render(request, "refused.html", status=403, **values)
-        visit = Visit(self._services if page.acts else self._looking, self._settings, person, request, form)
+        services = self._services if page.acts else self._looking
+        visit = Visit(services, self._settings, person, request, form, page.entry)
         async with self._admission.turn(person.name, walks=page.walks):
             # The thread goes on if the process must end: an act is done to its end.
             return await anyio.to_thread.run_sync(page.answer, visit, limiter=self._threads, abandon_on_cancel=True)

@@ -1,7 +1,8 @@
-"""Carrying out: a purge in the background of the console's process, with its end in the audit trail."""
+"""Carrying out: a work in the background of the console's process, with its end in the audit trail."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 
 from torpor.worker.audit.trail import Count
@@ -10,19 +11,28 @@ from torpor.worker.deployment.services import Services
 from torpor.worker.erasure import purge
 
 
-def carry_out(services: Services, background: Background, purge_id: str, count: Count, acts: ExitStack) -> bool:
-    """Carry an order out in the background, and close `acts` with it; False if the workers must do it alone.
+def carry_out(background: Background, name: str, work: Callable[[], int], count: Count, acts: ExitStack) -> bool:
+    """Do a work in the background, count the sessions that it returns, and close `acts` with it.
 
-    If the process is killed, a sweep of the workers goes on.
+    False if there is no room for it: the workers must do it alone. They also go on if the process is killed.
     """
     own = acts.pop_all()
 
-    def work() -> None:
+    def carried() -> None:
         with own:
-            standing = purge.carry_out(services, purge_id, lambda _: background.go_on())
-            count.sessions = (standing.receipt.removed if standing.receipt else standing.found).sessions
+            count.sessions = work()
 
-    begun = background.start(f"purge {purge_id}", work)
+    begun = background.start(name, carried)
     if not begun:
         own.close()
     return begun
+
+
+def carry_out_purge(services: Services, background: Background, purge_id: str, count: Count, acts: ExitStack) -> bool:
+    """Carry out the order of a purge, as `carry_out`."""
+
+    def work() -> int:
+        standing = purge.carry_out(services, purge_id, lambda _: background.go_on())
+        return (standing.receipt.removed if standing.receipt else standing.found).sessions
+
+    return carry_out(background, f"purge {purge_id}", work, count, acts)

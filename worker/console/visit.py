@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,8 +12,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from torpor.history.protocol import InvalidArgument
-from torpor.worker.audit.entry import Act, Subject
-from torpor.worker.audit.trail import Count, Who, recorded
+from torpor.worker.audit.act import Act, NoEntry
+from torpor.worker.audit.entry import EVERYTHING, Subject
+from torpor.worker.audit.trail import Count, Sides, Who, recorded
 from torpor.worker.console import cookie, redirects
 from torpor.worker.console.background import Background
 from torpor.worker.console.copies import Copies
@@ -21,6 +22,7 @@ from torpor.worker.console.rendering import render
 from torpor.worker.console.roles import Person
 from torpor.worker.console.settings import ConsoleSettings
 from torpor.worker.deployment.services import Services
+from torpor.worker.errors import DocumentDamaged
 
 # The cookie carries these to the next page.
 _SAID, _WARNED = "said", "warned"
@@ -31,13 +33,14 @@ _MOST_REASON = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """What a page gets: the deployment, who asks, the form, and the warnings that the page must show."""
+    """What a page gets: the deployment, who asks, the form, its entry in the audit trail, and warnings to show."""
 
     services: Services
     settings: ConsoleSettings
     person: Person
     request: Request
     form: Mapping[str, str]
+    entry: Act | NoEntry
     warnings: list[str] = field(default_factory=list)
 
     @property
@@ -60,22 +63,12 @@ class Visit:
         return value
 
     def audited(
-        self,
-        act: Act,
-        *,
-        sessions: Sequence[str] = (),
-        owner: str | None = None,
-        purge: str | None = None,
-        reason: str | None = None,
-        compared: bool = True,
+        self, reason: str, subject: Subject = EVERYTHING, *, sides: Sides = Sides.COMPARED
     ) -> AbstractContextManager[Count]:
-        """Record in the audit trail what the body does, by this person, for this reason, else that of the form.
-
-        `compared` as in `audit.trail.recorded`.
-        """
-        subject = Subject(sessions=list(sessions), owner=owner, purge=purge)
-        who = Who(self.person.name, reason or self.given("reason", "the console"))
-        return recorded(self.services, act, subject, who, self.warnings.append, compared=compared)
+        """Record in the audit trail that this person does the act of this page; see `audit.trail.recorded`."""
+        assert isinstance(self.entry, Act), "the table of pages says that this page has no entry"
+        who = Who(self.person.name, reason)
+        return recorded(self.services, self.entry, subject, who, self.warnings.append, sides=sides)
 
     def reason(self) -> str:
         """The reason of the form; raises InvalidArgument if nothing but blanks was given, or too much."""
@@ -85,6 +78,15 @@ class Visit:
         if len(reason) > _MOST_REASON:
             raise InvalidArgument(f"the reason is too long: say it in {_MOST_REASON:,} characters")
         return reason
+
+    def optional_reason(self) -> str:
+        """The reason of the form, or nothing unless the deployment requires one; raises InvalidArgument."""
+        is_needed = self.services.settings.require_reason or self.given("reason", "").strip()
+        return self.reason() if is_needed else ""
+
+    def leave_out(self, damaged: DocumentDamaged) -> None:
+        """Warn of a document that a list leaves out."""
+        self.warnings.append(damaged.left_out)
 
     def path(self, path: str, **query: str) -> str:
         """A path of the console with a query, as links have it."""

@@ -8,6 +8,7 @@ its memory limit. They have no message text. Cloud Storage's own notifications a
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -122,5 +123,10 @@ def follow(services: Services, *, count: int, forever: bool) -> Iterator[tuple[s
 
 
 def _with_numbers(event: tuple[str, dict[str, str]]) -> tuple[str, dict[str, Any]]:
+    """The event with its numbers as such. What is no number stays as it is: another program has written it."""
     identity, fields = event
-    return identity, {name: int(value) if name in _NUMBERS else value for name, value in fields.items()}
+    return identity, {name: int(value) if _is_number(name, value) else value for name, value in fields.items()}
+
+
+def _is_number(name: str, value: str) -> bool:
+    return name in _NUMBERS and re.fullmatch(r"[0-9]{1,19}", value) is not None

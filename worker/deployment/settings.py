@@ -197,8 +197,8 @@ class Settings(BaseSettings):
     )
     require_reason: bool = Field(
         default=False,
-        description="Whether commands that read or change people's sessions need --by and --reason, and do nothing "
-        "unless the audit trail can be written: see docs/access.md.",
+        description="Whether every act that the audit trail has needs --by and --reason, and is not done unless the "
+        "trail can be written: see docs/access.md.",
     )
     audit_retention_seconds: WholeSeconds | None = Field(
         default=None, description="How long entries of the audit trail are kept; for ever if not set."

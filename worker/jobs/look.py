@@ -121,6 +121,11 @@ class Standing(Document):
     error: str | None = None
     result: Result | None = None
 
+    @property
+    def sessions(self) -> int:
+        """To how many sessions the work was done; of an examination, how many findings were repaired."""
+        return self.counts.get("sessions", self.counts.get("repaired", 0))
+
     def is_of(self, work: str) -> bool:
         """True if the job is known to be of a work."""
         return self.order is not None and self.order.work == work

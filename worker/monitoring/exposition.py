@@ -67,11 +67,13 @@ def families(figures: Figures) -> Iterator[Family]:
 
 
 def _gauges(figures: Figures) -> Mapping[str, Samples]:
-    seen = figures.seen
+    seen, asleep = figures.seen, figures.asleep
     return {
         "torpor_redis_up": [((), 1)],
         "torpor_sessions": [((state,), count) for state, count in figures.states.items()],
         "torpor_sessions_by_kind": [((kind,), count) for kind, count in _kinds(figures).items()],
+        "torpor_sessions_asleep": [((), asleep.sessions)] if asleep else [],
+        "torpor_sessions_asleep_counted_timestamp_seconds": [((), _timestamp(asleep.at if asleep else None))],
         "torpor_oldest_waiting_seconds": [((), figures.oldest_waiting_seconds)],
         "torpor_archive_available": [((), figures.health.unavailable_since is None)],
         "torpor_archive_breaker_open": [((each.worker,), each.is_failing) for each in figures.health.workers],

@@ -12,6 +12,7 @@ from torpor.worker.deployment import memory
 from torpor.worker.deployment.memory import NodeMemory
 from torpor.worker.deployment.services import Services
 from torpor.worker.monitoring import seen
+from torpor.worker.monitoring.asleep import Asleep, last_count
 from torpor.worker.monitoring.seen import Seen
 
 # How many sessions that wait after a failure are asked since when. In an outage, all began to wait at about that time.
@@ -54,6 +55,11 @@ class Figures:
         if not self.kinds_counted:
             return None
         return {SessionKind.CHAT: self.shards.chats, SessionKind.THREAD: self.shards.threads}
+
+    @property
+    def asleep(self) -> Asleep | None:
+        """How many sessions are asleep, as a walk has last counted them; None if nobody has counted."""
+        return last_count(self.seen, self.counts["archived"], self.counts["restored"])
 
     @property
     def oldest_waiting_seconds(self) -> float:

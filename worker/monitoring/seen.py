@@ -16,8 +16,10 @@ from torpor.worker.jobs.open_jobs import OpenState
 # A worker that was not seen for so long is gone. It is noted every ten seconds.
 _LATELY = timedelta(minutes=1)
 _WORKER = "worker:"
+# How many sessions a walk has found asleep, its moment, and how many had fallen asleep and been woken until then.
+ASLEEP_FIELDS = ("asleep:sessions", "asleep:at", "asleep:archived", "asleep:restored")
 # The fields with a number.
-_NUMBERS = {"purges_open", "oldest_purge", "holds:session", "holds:owner", "oldest_job"} | {
+_NUMBERS = {"purges_open", "oldest_purge", "holds:session", "holds:owner", "oldest_job", *ASLEEP_FIELDS} | {
     f"jobs:{state}" for state in OpenState
 }
 
@@ -115,7 +117,7 @@ class _Reading:
 
     def __init__(self, measures: Measures) -> None:
         self._measures = measures
-        self._unreadable: set[str] = set()
+        self._unreadable: set[str] = set(measures.unreadable)
 
     def seen(self) -> Seen:
         workers = sorted(self._workers(), key=lambda worker: worker.name)

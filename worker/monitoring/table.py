@@ -53,6 +53,13 @@ METRICS = (
         ("kind",),
     ),
     Metric(
+        "torpor_sessions_asleep",
+        _GAUGE,
+        "Sessions asleep, as the last walk through the whole archive has counted them (`torpor sessions "
+        "--count-asleep`); missing if there was none.",
+    ),
+    Metric("torpor_sessions_asleep_counted_timestamp_seconds", _GAUGE, "When that walk began; 0 for never."),
+    Metric(
         "torpor_oldest_waiting_seconds",
         _GAUGE,
         "For how long the session that first became due longest ago has been waiting to sleep; 0 if none waits.",

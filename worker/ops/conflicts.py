@@ -9,8 +9,10 @@ from itertools import islice
 
 from torpor.history.protocol import (
     ANY_OWNER,
+    PermanentError,
     RestoreTicket,
     SessionInfo,
+    TorporError,
     TransientError,
     aside_of,
     run_sync,
@@ -57,22 +59,43 @@ class Conflict:
     other: Side
 
 
-def find(services: Services, progress: Callable[[int], None] = lambda _: None) -> Iterator[Conflict]:
+def find(
+    services: Services,
+    unreadable: Callable[[str, TorporError], None],
+    progress: Callable[[int], None] = lambda _: None,
+) -> Iterator[Conflict]:
     """Walk the conflicts of a deployment, also those that no reader and no worker has met yet.
 
     Costs one listing of the archive, one look-up in Redis for each session there, 500 in a pipeline, and one listing
-    for each side of a conflict. `progress` gets how many sessions of the archive were looked at.
+    for each side of a conflict. Calls `unreadable` for each session of which Redis can't tell whose it is. `progress`
+    gets how many sessions of the archive were looked at.
     """
+    for other in _sides(services, unreadable, progress):
+        try:
+            found = _conflict(services, other)
+        except PermanentError as error:
+            unreadable(aside_of(other.session) or other.session, error)
+        else:
+            yield found
+
+
+def _sides(
+    services: Services, unreadable: Callable[[str, TorporError], None], progress: Callable[[int], None]
+) -> Iterator[Side]:
+    """What others have: under an id of its own, or under the id of another owner's session."""
     for session_id, info in catalog.described(services, (each for each in catalog.live(services) if aside_of(each))):
         if isinstance(info, SessionInfo):
-            yield _conflict(services, Side(session_id, info.owner, info.message_count, Place.REDIS))
+            yield Side(session_id, info.owner, info.message_count, Place.REDIS)
+        elif info is not None:
+            unreadable(session_id, info)
     looked_at = 0
     stored = catalog.stored_sessions(services)
     while page := [contents.sort(*each) for each in islice(stored, _PAGE)]:
         described = services.sessions.infos([each.session_id for each in page])
         for found, info in zip(page, described, strict=True):
-            for other in _others(expiry.unexpired(found), info if isinstance(info, SessionInfo) else None):
-                yield _conflict(services, other)
+            if isinstance(info, TorporError):
+                unreadable(found.session_id, info)
+            yield from _others(expiry.unexpired(found), info if isinstance(info, SessionInfo) else None)
         looked_at += len(page)
         progress(looked_at)
 

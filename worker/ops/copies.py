@@ -75,8 +75,9 @@ def compare(
     original = readable(services, original_url) if original_url else None
     if original is None:
         return missing(services, progress), None
-    lacking = _only_in(original, services.archive, progress, same_size=True)
-    erased = _only_in(services.archive, original, progress, same_size=False)
+    lacking = _only_in(original, services.archive, progress, (names.PROBE,), same_size=True)
+    # An entry of the audit trail is never erased, and the copy may have that of an earlier try to move there.
+    erased = _only_in(services.archive, original, progress, (names.PROBE, names.AUDIT), same_size=False)
     return Difference.of(original.url, lacking), Difference.of(original.url, erased)
 
 
@@ -91,16 +92,24 @@ def readable(services: Services, url: str) -> ArchiveStore | None:
 
 
 def _only_in(
-    archive: ArchiveStore, other: ArchiveStore, progress: Callable[[int], None], *, same_size: bool
+    archive: ArchiveStore,
+    other: ArchiveStore,
+    progress: Callable[[int], None],
+    apart: tuple[str, ...],
+    *,
+    same_size: bool,
 ) -> Iterator[str]:
-    """The subjects of the objects that only the first archive has, by name, or also by size."""
+    """The subjects of the objects that only the first archive has, by name, or also by size.
+
+    Those whose names begin with one of `apart` do not count.
+    """
     others = other.list(f"{names.ROOT}/")
     there, now = next(others, None), datetime.now(UTC)
     for number, stored in enumerate(archive.list(f"{names.ROOT}/"), 1):
         while there and there.name < stored.name:  # both are in the order of their names
             there = next(others, None)
         is_there = there and there.name == stored.name and (not same_size or there.size == stored.size)
-        if not is_there and stored.name != names.PROBE and not _is_expired(stored, now):
+        if not is_there and not stored.name.startswith(apart) and not _is_expired(stored, now):
             yield stored.metadata.get("session", stored.name)
         if number % _PAGE == 0:
             progress(number)

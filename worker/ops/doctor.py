@@ -226,8 +226,12 @@ def _begins(live: list[bytes], archived: Iterable[bytes]) -> bool:
 
 
 def unadopted(services: Services, *, repair: bool) -> Iterator[Finding]:
-    """Adoptions that were interrupted."""
-    adoptions = services.sessions.adoptions()
+    """Adoptions that were interrupted, and those whose records are damaged, which stay."""
+    damaged: list[Finding] = []
+    adoptions = services.sessions.adoptions(
+        lambda session_id, error: damaged.append(Finding(session_id, Ailment.UNADOPTED, detail=str(error)))
+    )
+    yield from damaged
     latest = services.sessions.now() - _ADOPTING if adoptions else None
     for adoption in adoptions:
         if latest and adoption.since < latest:

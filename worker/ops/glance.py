@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from torpor.history.protocol import ArchiveHealth, Sample
 from torpor.worker.deployment.services import Services
 from torpor.worker.jobs.open_jobs import OpenState
+from torpor.worker.monitoring.asleep import Asleep
 from torpor.worker.monitoring.figures import gather
 from torpor.worker.monitoring.samples import sample_of
 from torpor.worker.monitoring.seen import SeenSweep, SeenWorker
@@ -29,8 +30,8 @@ class Node:
 class Glance:
     """The deployment at a moment of Redis's clock.
 
-    `figures` has the names of a sample, and `states` the sessions in Redis by state. `kinds` is
-    as in `Figures`. `freed_bytes` of Redis's memory have been freed since the start, by sessions that fell asleep.
+    `figures` has the names of a sample, and `states` the sessions in Redis by state. `kinds` and `asleep` are as in
+    `Figures`. `freed_bytes` of Redis's memory have been freed since the start, by sessions that fell asleep.
     `holds` counts the legal holds by kind, and `purges_open` the unfinished purges, as the last sweep found them.
     `jobs` are open, by state, likewise. `samples` are oldest first.
     """
@@ -40,6 +41,7 @@ class Glance:
     figures: Mapping[str, int]
     states: Mapping[str, int]
     kinds: Mapping[str, int] | None
+    asleep: Asleep | None
     freed_bytes: int
     holds: Mapping[str, int]
     purges_open: int
@@ -67,6 +69,7 @@ def glance(services: Services, span: timedelta) -> Glance:
         figures=figures,
         states=found.states,
         kinds=found.kinds,
+        asleep=found.asleep,
         freed_bytes=found.counts["freed_bytes"],
         holds={kind: round(seen.noted(f"holds:{kind}")) for kind in ("session", "owner")},
         purges_open=round(seen.noted("purges_open")),

@@ -13,6 +13,7 @@ from torpor.worker.deployment.services import Services
 from torpor.worker.errors import ArchiveCorrupt, ArchiveMisconfigured, ArchiveUnavailable, DeploymentMismatch
 from torpor.worker.jobs.open_jobs import OpenState
 from torpor.worker.monitoring import seen
+from torpor.worker.monitoring.asleep import Asleep, last_count
 from torpor.worker.monitoring.seen import SeenSweep, SeenWorker
 from torpor.worker.ops.status_warnings import Code, StatusWarning, warnings
 
@@ -38,11 +39,12 @@ class Belonging:
 class Overview:
     """Sessions in Redis by state, sessions archived and restored since the deployment's start, and who works.
 
-    `now` is Redis's time. `workers` were seen in the last minute; `beat` is when beat last sent a task.
-    `live` counts all sessions that are due at some time. `kinds` counts those that have messages in Redis, in
-    quarantine too, by kind; None if some were there before the shards counted them. A session waits from the moment at
-    which it first became due until it is asleep: it is due, in work, or postponed after a failure. The memory counts
-    all nodes; None if they do not show it. Open `purges`, and `jobs` by state, are as of the last look of a sweep.
+    `now` is Redis's time. `workers` were seen in the last minute; `beat` is when beat last sent a task. `live` counts
+    all sessions that are due at some time. `kinds` counts those that have messages in Redis, in quarantine too, by
+    kind; None if some were there before the shards counted them. A session waits from the moment at which it first
+    became due until it is asleep: it is due, in work, or postponed after a failure. The memory counts all nodes; None
+    if they do not show it. `asleep` is None if nobody has counted those asleep. Open `purges`, and `jobs` by state, are
+    as of the last look of a sweep.
     """
 
     now: datetime
@@ -55,6 +57,7 @@ class Overview:
     quarantined: int
     archived: int
     restored: int
+    asleep: Asleep | None
     tombstones: int
     oldest_overdue_seconds: float | None
     memory_bytes: int | None
@@ -82,6 +85,7 @@ def overview(services: Services, *, archive: bool = True) -> Overview:
     health = services.sessions.archive_health()
     nodes = memory.nodes(services)
     belongs = belonging(services, archive=archive)
+    archived, restored = sum(shard.archived for shard in shards), sum(shard.restored for shard in shards)
     waiting = due + in_work + postponed
     limits = [node.limit for node in nodes if node.limit]
     return Overview(
@@ -93,8 +97,9 @@ def overview(services: Services, *, archive: bool = True) -> Overview:
         postponed=postponed,
         waiting=waiting,
         quarantined=sum(shard.quarantined for shard in shards),
-        archived=sum(shard.archived for shard in shards),
-        restored=sum(shard.restored for shard in shards),
+        archived=archived,
+        restored=restored,
+        asleep=last_count(noted, archived, restored),
         tombstones=sum(shard.tombstones for shard in shards),
         oldest_overdue_seconds=_longest_wait(shards, services.sessions.claimed()),
         memory_bytes=sum(node.used for node in nodes) or None,

@@ -85,7 +85,7 @@ def warnings(
         yield StatusWarning(Code.JOB_STUCK, f"jobs that do not get on: {', '.join(stuck)}; torpor jobs tells why")
     if seen.unreadable:
         fields = ", ".join(seen.unreadable)
-        text = f"the hash of who was seen has fields that Torpor has not written: delete {fields}"
+        text = f"the hash of who was seen, or that of measures, has fields that Torpor has not written: delete {fields}"
         yield StatusWarning(Code.NOTES_UNREADABLE, text)
 
 

@@ -8,7 +8,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 
-from torpor.history.protocol import ANY_OWNER, HoldOutcome, HoldRecords, LegalHold, SessionInfo, SessionPurged
+from torpor.history.protocol import (
+    ANY_OWNER,
+    HoldKind,
+    HoldOutcome,
+    HoldRecords,
+    SessionInfo,
+    SessionPurged,
+    StandingHold,
+)
 from torpor.worker.archive import contents
 from torpor.worker.archive.stores import StoredObject
 from torpor.worker.deployment import catalog
@@ -116,10 +124,15 @@ def records_of(services: Services, session_id: str, owners: Iterable[str]) -> Ho
     return records
 
 
-def of_owner(services: Services, owner: str) -> LegalHold | None:
+def of_owner(services: Services, owner: str) -> StandingHold | None:
     """The legal hold of an owner. Each shard has it, so any session asks for it."""
-    [records] = services.sessions.hold_records([("any", [owner])])
-    return records.owners[owner].hold
+    [holds] = services.sessions.holds_of_each([("any", [owner])])
+    return next((hold for hold in holds if hold.kind is HoldKind.OWNER), None)
+
+
+def of_sessions(services: Services, session_ids: Sequence[str]) -> list[StandingHold | None]:
+    """The own legal hold of each session."""
+    return [next(iter(holds), None) for holds in services.sessions.holds_of_each([(each, []) for each in session_ids])]
 
 
 def described(services: Services, session: SessionInfo, metadata: Mapping[str, str]) -> dict[str, str]:

@@ -95,7 +95,7 @@ def adopt(
     expiry: Expiry = Expiry(),  # noqa: B008 - frozen
     owners: OwnerRule = OwnerRule(),  # noqa: B008 - frozen
     dry_run: bool = False,
-    progress: Callable[[], None] = lambda: None,
+    progress: Callable[[int], None] = lambda _: None,
     wait: Callable[[], None] = lambda: None,
 ) -> Adopted:
     """Adopt another library's sessions whose ids match a glob-style pattern, as Redis's KEYS has it.
@@ -103,7 +103,7 @@ def adopt(
     Repeatable, also while that library goes on writing. Unfinished adoptions come first. Walks the key space, and works
     at Redis's memory limit. A key that is no conversation, or that is another format's, is left unchanged. So is one of
     whose session `owners` says nothing, or another owner than Redis or the archive has. `progress` is called after each
-    key, and `wait` before it.
+    key with the number of adopted sessions, and `wait` before it.
 
     Remembers no keys. A key that the walk gives twice, because Redis's table of keys grew or shrank meanwhile, is gone
     at the second time, unless it was left: then it counts twice.
@@ -115,7 +115,7 @@ def adopt(
         while batch := list(islice(keys, BATCH)):
             for key, outcome in adopter.adopt_all(pool, batch, wait):
                 adopted.add(layout, key, outcome)
-                progress()
+                progress(adopted.sessions)
     return adopted
 
 

@@ -59,26 +59,24 @@ def import_file(
     owners: OwnerSource = OwnerSource(),  # noqa: B008 - frozen
     expiry: Expiry = Expiry(),  # noqa: B008 - frozen
     dry_run: bool = False,
-    progress: Callable[[], None] = lambda: None,
+    progress: Callable[[int], None] = lambda _: None,
 ) -> Imported:
-    """Write a file's conversations to Redis, each in one atomic turn; `progress` is called after each.
+    """Write a file's conversations to Redis, each in one atomic turn.
 
     Repeatable: a session that is in Redis or the archive already is skipped, and one that was purged is passed over.
-    Raises ImportFailed before anything is written if a line is wrong, has a message above the limit, or names another
-    owner than its session has.
+    `progress` is called after each line with the number of new sessions. Raises ImportFailed, as `check` does before.
     """
-    _check_owners(services, path, owners)
     imported = Imported()
     for conversation in read_conversations(path, owners, max_message_bytes=services.settings.max_message_bytes):
         found = _look(services, conversation.session_id)
         there = found or _write(services, conversation, expiry, dry_run=dry_run)
         _count(imported, path, conversation, there)
-        progress()
+        progress(imported.sessions)
     return imported
 
 
-def _check_owners(services: Services, path: Path, owners: OwnerSource) -> None:
-    """Raise ImportFailed if a line has a message above the limit, or names another owner than its session has."""
+def check(services: Services, path: Path, owners: OwnerSource) -> None:
+    """Raise ImportFailed if a line is wrong, has a message above the limit, or names another owner than its session."""
     limit = services.settings.max_message_bytes
     read = read_conversations(path, owners, max_message_bytes=limit)
     sized = (_check_sizes(path, each, limit) for each in read)

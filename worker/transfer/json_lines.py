@@ -97,9 +97,11 @@ def read_conversations(
         raise ImportFailed(f"{path} can't be read: {exc.strerror}") from exc
 
 
-def count(path: Path, owners: OwnerSource = OwnerSource(), *, max_message_bytes: int = MAX_MESSAGE_BYTES) -> int:
-    """Check all conversations of a file, and return how many there are; raises ImportFailed."""
-    return sum(1 for _ in read_conversations(path, owners, max_message_bytes=max_message_bytes))
+def session_ids(
+    path: Path, owners: OwnerSource = OwnerSource(), *, max_message_bytes: int = MAX_MESSAGE_BYTES
+) -> list[str]:
+    """Check all conversations of a file, and return whose they are; raises ImportFailed."""
+    return [each.session_id for each in read_conversations(path, owners, max_message_bytes=max_message_bytes)]
 
 
 def export_line(session_id: str, elements: Iterable[bytes], owner: str | None = None) -> Iterator[bytes]:

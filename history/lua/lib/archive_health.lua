@@ -18,7 +18,7 @@ end
 local function others_are_failing(key, now_ms, counts_ms, kept_ms)
   local failing = false
   for worker, note in pairs(archive_notes(key)) do
-    local age_ms = now_ms - math.max(note.worked or 0, note.failed or 0)
+    local age_ms = now_ms - math.max(tonumber(note.worked) or 0, tonumber(note.failed) or 0)
     if age_ms > kept_ms then
       for what in pairs(note) do redis.call('HDEL', key, what .. ':' .. worker) end
     elseif note.failing and age_ms < counts_ms then

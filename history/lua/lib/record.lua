@@ -1,7 +1,7 @@
 -- Records: the elements of a LangGraph thread, and the index over them. `history/records/record.py` describes their bytes.
 -- The index is derived from the list. Its field '.' names the state that it covers; in any other state it is made anew.
--- 'c' + checkpoint -> the positions of the checkpoint's records; 'l' + namespace -> the latest checkpoint of the namespace;
--- 'i' + namespace -> the checkpoint at which a task waits for a person (forgotten when the index is made anew).
+-- The field of a checkpoint -> the positions of the checkpoint's records; 'l' + namespace -> the latest checkpoint of the
+-- namespace; 'i' + namespace -> the checkpoint at which a task waits for a person (forgotten when the index is made anew).
 -- Uses: kind, number
 
 -- The place of a value that is in the record itself, and the predecessor of a value that has none.
@@ -25,7 +25,16 @@ local function with_position(record, position)
   return string.sub(record, 1, 1) .. four .. string.sub(record, 6)
 end
 
-local function checkpoint_field(ns, id) return 'c' .. #ns .. ':' .. ns .. id end
+-- The field of a checkpoint. An id in the form of a UUID stands without its dashes: a thread has hundreds of these fields,
+-- and Redis's allocator rounds up.
+local function checkpoint_field(ns, id)
+  local a, b, c, d = string.byte(id, 9), string.byte(id, 14), string.byte(id, 19), string.byte(id, 24)
+  if #id == 36 and a == 45 and b == 45 and c == 45 and d == 45 then
+    return 'u' .. string.sub(id, 1, 8) .. string.sub(id, 10, 13) .. string.sub(id, 15, 18) .. string.sub(id, 20, 23)
+      .. string.sub(id, 25) .. ns
+  end
+  return 'c' .. #ns .. ':' .. ns .. id
+end
 
 -- Add a record to positions (by field) and latest ids (by field).
 local function add_to_index(positions, latest, record, position)
@@ -64,8 +73,11 @@ local function from_index(index_key, list_key, length, state, ...)
   return redis.call('HMGET', index_key, '.', ...)
 end
 
--- The state of a thread, in which places keep their meaning. With ':' and the number of records, the state of an index.
+-- The state of a thread, in which places keep their meaning.
 local function places_of(session) return (session.epoch or '0') .. ':' .. (session.restored_count or '0') end
+
+-- The state of an index: the form of its fields, which was 1 before UUIDs lost their dashes, and what it covers.
+local function index_state(places, length) return '2:' .. places .. ':' .. int(length) end
 
 -- A checkpoint's position when it was written, where its tables begin, how many values it has, and how many references to
 -- values. A read looks at hundreds of checkpoints, so each is taken apart in few steps.

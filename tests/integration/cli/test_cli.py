@@ -362,10 +362,10 @@ def test_every_command_has_help_with_an_example_and_exit_codes_are_documented(to
     assert "Exit codes: 0 done" in help_text
     for name in names_of_commands():
         assert f"  {name} " in help_text
-    for name, (_, summary) in COMMANDS.items():
+    for name, command in COMMANDS.items():
         own = torpor(name, "--help").out
         assert f"Example: torpor {name}" in own
-        assert f" {summary} " in " ".join(own.split())
+        assert f" {command.summary} " in " ".join(own.split())
 
 
 @pytest.mark.slow

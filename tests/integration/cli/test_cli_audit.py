@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,22 +14,25 @@ from typing import Any, BinaryIO
 import pytest
 import redis
 
+from support.backups import copied_archive
 from support.cli_sessions import chat, say, sleep
 from support.command import Torpor
-from support.keyspace import raw
+from support.jobs import end_locks, theirs
+from support.trail import entries_of, refuse
 from torpor.worker import failpoints
 from torpor.worker.archive import names, ownership
 from torpor.worker.archive.stores import StoredObject
 from torpor.worker.archive.stores.url import open_archive
 from torpor.worker.audit import reading, trail
-from torpor.worker.audit.entry import MOST_SESSIONS, Act, Ended, How, Subject, begin
-from torpor.worker.audit.reading import Entry
+from torpor.worker.audit.act import Act
+from torpor.worker.audit.entry import MOST_SESSIONS, Ended, How, Subject, begin
 from torpor.worker.audit.trail import Who, recorded
+from torpor.worker.cli import Interrupted
 from torpor.worker.deployment.identity import new_id
 from torpor.worker.deployment.services import Services
-from torpor.worker.deployment.settings import PREFIX
-from torpor.worker.errors import DocumentDamaged
+from torpor.worker.errors import ArchiveUnavailable, AuditUnwritten
 from torpor.worker.failpoints import Failpoint
+from torpor.worker.jobs import look
 
 pytestmark = pytest.mark.slow
 
@@ -54,57 +54,8 @@ def _ended(entry: dict[str, Any]) -> tuple[Any, ...] | None:
     return ended and (ended["how"], ended["sessions"], ended["error"])
 
 
-def raising(error: DocumentDamaged) -> None:
-    raise error
-
-
-def entries(services: Services) -> list[Entry]:
-    return list(reading.entries(services, raising))
-
-
 def folder(services: Services) -> Path:
     return Path(services.archive.url.removeprefix("file://"))
-
-
-def test_each_act_of_a_person_has_an_entry(client: redis.Redis, services: Services, torpor: Torpor) -> None:
-    for session_id in ("s", "t"):
-        sleep(client, services, session_id)
-    say(client, "bad")
-    raw(client, "HDEL", services.sessions.deployment.keyspace.of(b"bad").metadata(b"bad"), "epoch")
-    for _ in range(services.settings.max_attempts):
-        torpor("archive", "bad")
-    for arguments in (
-        ["show", "s"],
-        ["export", "s", "t"],
-        ["export", "--all"],
-        ["hold", "--session", "s", "--by", "dpo@example.com", "--reason", "request 17"],
-        ["unhold", "--session", "s"],
-        ["hold", "--owner", "ann", "--by", "dpo@example.com", "--reason", "request 17"],
-        ["unhold", "--owner", "ann"],
-        ["restore", "s"],
-        ["requeue", "bad"],
-        ["doctor", "--repair"],
-        ["purge", "--session", "s", "--yes"],
-    ):
-        assert torpor(*arguments, *([] if "--by" in arguments else BY)).code == 0, arguments
-    for harmless in (["sessions"], ["status"], ["purge", "--session", "t", "--dry-run"], ["audit"], ["holds"]):
-        assert torpor(*harmless).code == 0
-    assert acts(torpor) == [
-        ("show", ["s"], ("done", 1, None)),
-        ("export", ["s", "t"], ("done", 2, None)),
-        ("export", [], ("done", 3, None)),
-        ("hold", ["s"], ("done", 1, None)),
-        ("unhold", ["s"], ("done", 1, None)),
-        ("hold", "ann", ("done", 3, None)),
-        ("unhold", "ann", ("done", 3, None)),
-        ("restore", ["s"], ("done", 1, None)),
-        ("requeue", ["bad"], ("done", 1, None)),
-        ("repair", [], ("done", 1, None)),
-        ("purge", [], ("done", 1, None)),
-    ]
-    lines = torpor("audit", "--json").lines
-    assert {(each["by"], each["reason"]) for each in lines} == {("dpo@example.com", "request 17")}
-    assert all("@" in each["login"] for each in lines)
 
 
 @IN_FOLDER
@@ -124,7 +75,7 @@ def test_no_message_text_is_in_the_trail(client: redis.Redis, services: Services
     say(client, "s", "a very private word")
     for arguments in (["show", "s"], ["export", "s"], ["export", "--all"]):
         assert "a very private word" in torpor(*arguments).out
-    assert len(entries(services)) == 3
+    assert len(entries_of(services)) == 3
     written = [path.read_bytes() for path in (folder(services) / "v1/audit").rglob("*") if path.is_file()]
     assert len(written) == 2 * 2 * 3  # beginnings and ends, each with its description
     assert not [text for text in written if b"private" in text]
@@ -139,36 +90,6 @@ def test_a_failed_act_says_so_without_the_text_of_its_error(services: Services, 
     ]
 
 
-@pytest.mark.parametrize(
-    "command",
-    [["show", "s"], ["export", "s"], ["hold", "--session", "s"], ["purge", "--session", "s", "--yes"]],
-    ids=" ".join,
-)
-@IN_FOLDER
-def test_a_command_that_is_killed_before_its_act_leaves_a_trace_and_has_done_nothing(
-    client: redis.Redis, services: Services, torpor: Torpor, variables: dict[str, str], command: list[str]
-) -> None:
-    say(client, "s", "the words")
-    dying = (
-        "import os\nfrom torpor.worker import cli, failpoints\n"
-        f"failpoints.arm(lambda point: point == {Failpoint.AUDIT_BEGUN.value!r} and os.kill(os.getpid(), 9))\n"
-        "cli.main()\n"
-    )
-    process = subprocess.run(
-        [sys.executable, "-c", dying, *command, "--reason", "r"],
-        env=os.environ | {PREFIX + name: value for name, value in variables.items()},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (process.returncode, "the words" in process.stdout) == (-signal.SIGKILL, False)
-    [entry] = entries(services)
-    assert (entry.begun.act, entry.ended) == (command[0], None)
-    assert (torpor("holds", "--json").lines, torpor("receipts", "--json").lines) == ([], [])
-    assert "no end: it runs, or was killed" in torpor("audit").out
-    assert "the words" in torpor("show", "s").out
-
-
 @IN_FOLDER
 def test_ctrl_c_is_an_end(client: redis.Redis, services: Services, torpor: Torpor) -> None:
     say(client, "s")
@@ -180,61 +101,9 @@ def test_ctrl_c_is_an_end(client: redis.Redis, services: Services, torpor: Torpo
     with pytest.raises(KeyboardInterrupt), recorded(services, Act.SHOW, Subject(), Who(), pytest.fail):
         failpoints.arm(press)
         failpoints.reach(Failpoint.HOLD_APPLIED)
-    [entry] = entries(services)
+    [entry] = entries_of(services)
     assert entry.ended
     assert entry.ended.how == How.INTERRUPTED
-
-
-@IN_FOLDER
-@pytest.mark.parametrize(
-    "command",
-    [
-        ["show", "s"],
-        ["export", "s"],
-        ["restore", "s"],
-        ["requeue", "--all"],
-        ["doctor", "--repair"],
-        ["hold", "--session", "s", "--reason", "r"],
-        ["unhold", "--session", "s"],
-        ["purge", "--session", "s", "--yes"],
-    ],
-    ids=" ".join,
-)
-def test_a_deployment_can_require_who_and_why(
-    client: redis.Redis, services: Services, torpor: Torpor, command: list[str]
-) -> None:
-    say(client, "s", "the words")
-    for missing in ([], ["--by", "dpo"], ["--by", " ", "--reason", "r"]):
-        if missing == ["--by", "dpo"] and "--reason" in command:
-            continue
-        done = torpor(*command, *missing, REQUIRE_REASON="true")
-        assert (done.code, "--by and --reason" in done.err, "the words" in done.out) == (2, True, False)
-    assert entries(services) == []
-    assert (torpor("holds", "--json").lines, torpor("receipts", "--json").lines) == ([], [])
-    if command[0] != "unhold":
-        assert torpor(*command, "--by", "dpo", "--reason", "r", REQUIRE_REASON="true").code == 0
-
-
-def _refusing(services: Services) -> None:
-    """Make the place of the trail a file, so that nothing can be written below it."""
-    (folder(services) / "v1").mkdir(parents=True, exist_ok=True)
-    (folder(services) / "v1/audit").write_text("in the way")
-
-
-@IN_FOLDER
-def test_a_trail_that_can_t_be_written_is_a_warning_or_a_refusal(
-    client: redis.Redis, services: Services, torpor: Torpor
-) -> None:
-    say(client, "s", "the words")
-    _refusing(services)
-    shown = torpor("show", "s")
-    assert (shown.code, "the words" in shown.out) == (0, True)
-    assert "this is not in the audit trail: " in shown.err
-    refused = torpor("show", "s", *BY, REQUIRE_REASON="true")
-    assert (refused.code, refused.out) == (4, "")
-    assert "nothing was done, because the audit trail can't be written" in refused.err
-    assert torpor("hold", "--session", "s", *BY, REQUIRE_REASON="true").code == 4
-    assert torpor("holds", "--json").lines == []
 
 
 def test_entries_can_be_chosen_by_who_what_and_since(services: Services, torpor: Torpor) -> None:
@@ -270,10 +139,10 @@ def test_a_clock_that_goes_backwards_hides_no_entry(services: Services, torpor: 
         begun = begin(at, Act.SHOW, Subject(), by="x", reason="")
         trail.write(services, begun, at)
         trail.write(services, Ended(audit=begun.id, at=at - timedelta(hours=1), how=How.DONE, sessions=1), at)
-    assert [each.begun.at for each in entries(services)] == sorted(
+    assert [each.begun.at for each in entries_of(services)] == sorted(
         moment.replace(microsecond=moment.microsecond // 1000 * 1000) for moment in moments
     )
-    assert all(each.ended for each in entries(services))
+    assert all(each.ended for each in entries_of(services))
     assert len(acts(torpor, "--since", "1h")) == 3
 
 
@@ -284,7 +153,7 @@ def test_two_commands_at_once_have_an_entry_each(services: Services) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(act, range(40)))
-    found = entries(services)
+    found = entries_of(services)
     assert sorted(each.begun.subject.sessions[0] for each in found) == sorted(f"s{number}" for number in range(40))
     assert all(each.ended and f"s{each.ended.sessions}" == each.begun.subject.sessions[0] for each in found)
 
@@ -294,20 +163,147 @@ def test_an_act_on_many_sessions_is_recorded_in_batches(services: Services) -> N
     many = [f"s{number}" for number in range(2 * MOST_SESSIONS + 1)]
     with recorded(services, Act.EXPORT, Subject(sessions=many), Who(), pytest.fail) as count:
         count.sessions = len(many)
-    found = entries(services)
+    found = entries_of(services)
     assert sorted(session for each in found for session in each.begun.subject.sessions) == sorted(many)
     assert len(found) == 3
     assert sum(each.ended.sessions for each in found if each.ended) == len(many)
 
 
 @IN_FOLDER
+def test_a_trail_that_breaks_off_leaves_no_entry_open_of_an_act_that_was_refused(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = Subject(sessions=[f"s{number}" for number in range(2 * MOST_SESSIONS + 1)])
+    strict = replace(services, settings=services.settings.model_copy(update={"require_reason": True}))
+    written, put = list[str](), services.archive.put
+
+    def breaking(name: str, *given: Any, **more: Any) -> StoredObject:
+        if name.endswith(names.AUDIT_BEGUN):
+            written.append(name)
+            if len(written) == 2:
+                raise ArchiveUnavailable("the network is gone")
+        return put(name, *given, **more)
+
+    monkeypatch.setattr(services.archive, "put", breaking)
+    with pytest.raises(AuditUnwritten), recorded(strict, Act.EXPORT, many, Who("dpo", "why"), pytest.fail):
+        pytest.fail("this must not be done")
+    [entry] = entries_of(services)
+    assert entry.ended
+    assert (entry.ended.how, entry.ended.error) == ("failed", "AuditUnwritten")
+
+
+@IN_FOLDER
+def test_a_file_of_many_sessions_names_each_in_the_trail(services: Services, torpor: Torpor, tmp_path: Path) -> None:
+    ids = [f"s{number:04}" for number in range(MOST_SESSIONS + 2)]
+    new, owners = tmp_path / "new.jsonl", tmp_path / "owners.jsonl"
+    new.write_text("".join(f'{{"session_id": "{each}", "messages": []}}\n' for each in ids[1:]))
+    owners.write_text("".join(f'{{"session_id": "{each}", "owner": "ann"}}\n' for each in ids))
+    assert torpor("import", str(new), *BY).code == 0
+    assert torpor("assign-owner", str(owners), "--yes", *BY).code == 1, "nobody has the first session"
+    for act, expected in (("import", ids[1:]), ("assign-owner", ids)):
+        found = [each for each in entries_of(services) if each.begun.act == act]
+        named = [each.begun.subject.sessions for each in found]
+        assert sorted(map(len, named)) == [len(expected) - MOST_SESSIONS, MOST_SESSIONS]
+        assert sorted(each for lot in named for each in lot) == expected
+        assert sum(each.ended.sessions for each in found if each.ended) == MOST_SESSIONS + 1
+
+
+@IN_FOLDER
+def test_an_assignment_that_is_interrupted_says_of_how_many_and_names_no_session_that_it_did_not_reach(
+    client: redis.Redis, services: Services, torpor: Torpor, tmp_path: Path
+) -> None:
+    say(client, "s0001", owner=None)
+    owners = tmp_path / "owners.csv"
+    owners.write_text("session_id,owner\n" + "".join(f"s{number:04},ann\n" for number in range(3 * MOST_SESSIONS)))
+    looked = 0
+
+    def press(point: Failpoint) -> None:
+        nonlocal looked
+        looked += point is Failpoint.AUDIT_BEGUN
+        if looked == 2:
+            raise Interrupted(130)
+
+    failpoints.arm(press)
+    assert torpor("assign-owner", str(owners), "--yes", *BY).code == 130
+    failpoints.arm()
+    first, second = entries_of(services)
+    assert first.ended
+    assert (first.ended.how, first.ended.sessions) == ("done", 1)
+    assert (second.begun.subject.sessions[0], second.ended) == ("s1000", None)
+
+
+@IN_FOLDER
+def test_whoever_leaves_a_job_to_the_workers_was_interrupted_and_who_goes_on_has_an_entry_too(
+    client: redis.Redis, services: Services, torpor: Torpor
+) -> None:
+    theirs(client, 6)
+
+    def press(point: Failpoint) -> None:
+        if point is Failpoint.JOB_DONE:
+            failpoints.arm()
+            raise Interrupted(130)
+
+    failpoints.arm(press)
+    assert torpor("adopt", "--match", "user-*", "--format", "memorystore", *BY).code == 130
+    [job] = look.open_jobs(services)
+    end_locks(client)
+    assert torpor("jobs", "--resume", job, "--by", "bob").code == 0
+    end_locks(client)
+    assert [
+        (each.begun.act, each.begun.by, each.begun.subject.job, each.ended.how if each.ended else None)
+        for each in entries_of(services)
+    ] == [("adopt", "dpo@example.com", job, "interrupted"), ("resume-job", "bob", job, "done")]
+    listed = torpor("audit", "--act", "adopt").out
+    assert f" match=user-* job={job} by=dpo@example.com " in listed
+
+
+@pytest.mark.parametrize("archive_url", ["gcs"], indirect=True)
+def test_an_export_as_a_job_has_the_entry_of_who_gave_the_order(
+    client: redis.Redis, services: Services, torpor: Torpor
+) -> None:
+    say(client, "s")
+    target = f"{services.archive.url}-tables"
+    for more in (["--detach"], []):
+        assert torpor("export", "--all", "-o", f"{target}{len(more)}", *more, *BY).code == 0
+    ordered, done = entries_of(services)
+    [job] = look.open_jobs(services)
+    assert (ordered.begun.act, ordered.begun.subject.job, ordered.ended and ordered.ended.sessions) == (
+        "export",
+        job,
+        0,
+    )
+    assert (done.begun.act, done.begun.subject.job != job, done.ended and done.ended.sessions) == ("export", True, 1)
+    end_locks(client)
+
+
+@IN_FOLDER
+def test_a_move_that_was_killed_at_its_beginning_can_be_tried_again(
+    client: redis.Redis, services: Services, torpor: Torpor
+) -> None:
+    sleep(client, services, "s")
+    copy = copied_archive(services)
+    there = {"ARCHIVE_URL": copy.archive.url}
+
+    def press(point: Failpoint) -> None:
+        if point is Failpoint.AUDIT_BEGUN:
+            failpoints.arm()
+            raise Interrupted(130)
+
+    failpoints.arm(press)
+    assert torpor("deployment", "move-archive", "--yes", *BY, **there).code == 130
+    assert torpor("deployment", "move-archive", "--yes", *BY, **there).code == 0
+    assert [each.ended is None for each in entries_of(copy)] == [True, False]
+    assert entries_of(services) == []
+
+
+@IN_FOLDER
 def test_entries_expire_when_their_time_is_over(client: redis.Redis, services: Services, torpor: Torpor) -> None:
     say(client, "s")
     assert torpor("show", "s").code == torpor("show", "s", AUDIT_RETENTION_SECONDS="60").code == 0
-    assert len(entries(services)) == 2
+    assert len(entries_of(services)) == 2
     assert services.archive.expire(datetime.now(UTC) + timedelta(seconds=50)) == 0
     assert services.archive.expire(datetime.now(UTC) + timedelta(seconds=70)) == 2  # the beginning and the end
-    assert len(entries(services)) == 1
+    assert len(entries_of(services)) == 1
 
 
 def _damaged(text: bytes) -> Iterator[bytes]:
@@ -329,7 +325,7 @@ def test_damaged_entries_are_named_and_the_others_are_listed(
     say(client, "s")
     for _ in range(3):
         assert torpor("show", "s").code == 0
-    first, second, third = (entry.begun.id for entry in entries(services))
+    first, second, third = (entry.begun.id for entry in entries_of(services))
     broken = folder(services) / names.audit_name(second, names.AUDIT_BEGUN)
     text = broken.read_bytes()
     for damaged in _damaged(text):
@@ -363,7 +359,7 @@ def test_who_and_why_that_have_no_utf_8_form_are_refused(
     done = torpor("show", "s", "--by", "\udcff")
     assert (done.code, done.out) == (2, "")
     chat(client, "s").add_messages([])
-    assert entries(services) == []
+    assert entries_of(services) == []
 
 
 @IN_FOLDER
@@ -395,7 +391,7 @@ def test_many_entries_are_read_a_few_at_a_time(services: Services, monkeypatch: 
         return whole(stored)
 
     monkeypatch.setattr(services.archive, "open", noted)
-    found = reading.entries(services, raising)
+    found = reading.entries(services, refuse)
     for expected in range(100):
         assert next(found).begun.at == (at + timedelta(milliseconds=expected)).replace(
             microsecond=(at + timedelta(milliseconds=expected)).microsecond // 1000 * 1000

@@ -17,6 +17,7 @@ import redis
 from support.cli_sessions import chat, say, sleep
 from support.command import Torpor
 from support.keyspace import raw
+from torpor.history.keys import seen_key
 from torpor.history.protocol import ANY_OWNER, SessionInfo, SessionStore, TorporError
 from torpor.worker.access import listing
 from torpor.worker.access.cursor import Cursor, Stretch
@@ -25,6 +26,8 @@ from torpor.worker.access.search import Search
 from torpor.worker.archive.stores import StoredObject
 from torpor.worker.deployment.services import Services
 from torpor.worker.deployment.settings import PREFIX
+from torpor.worker.monitoring.exposition import Exposition
+from torpor.worker.monitoring.figures import gather
 
 pytestmark = pytest.mark.slow
 
@@ -138,6 +141,9 @@ def test_a_session_that_falls_asleep_or_wakes_between_two_pages_of_a_person_come
         (["--all", "--asleep"], "--all excludes"),
         (["--due", "--asleep"], "not due"),
         (["--conflicts", "--owner", "ann"], "--conflicts"),
+        (["--count-asleep", "--prefix", "a"], "--count-asleep"),
+        (["--count-asleep", "--conflicts"], "--count-asleep"),
+        (["--count-asleep", "--id", "a1"], "--id"),
         (["--since", "yesterday"], "neither a span"),
         (["--since", "999999w"], "before all time"),
     ],
@@ -279,3 +285,68 @@ def test_infos_of_the_list_are_those_of_redis(client: redis.Redis, services: Ser
     [info] = services.sessions.infos(["s"])
     assert isinstance(info, SessionInfo)
     assert [each.found for each in page] == [info]
+
+
+# How many are asleep
+
+
+@pytest.mark.usefixtures("people")
+def test_a_count_of_those_asleep_is_shown_with_what_has_happened_since(
+    client: redis.Redis, services: Services, torpor: Torpor
+) -> None:
+    assert torpor("status", "--json").json["asleep"] is None
+    assert "not counted; torpor sessions --count-asleep counts them" in torpor("status").said
+    before = services.sessions.now()
+    assert torpor("sessions", "--count-asleep").out == "asleep: 3 sessions\n"
+    assert torpor("sessions", "--count-asleep", "--json").json == {"asleep": 3}
+    sleep(client, services, "a5", "one", owner="ann")
+    sleep(client, services, "a6", "one", owner="ann")
+    assert torpor("restore", "a2").code == 0
+    told = torpor("status", "--json").json["asleep"]
+    assert (told["sessions"], told["fell_asleep"], told["woken"]) == (3, 2, 1)
+    assert before <= datetime.fromisoformat(told["at"]) <= services.sessions.now()
+    assert "3 as counted" in torpor("status").said
+    assert "since then 2 fell asleep and 1 were woken" in torpor("status").said
+    scraped = Exposition(lambda: services).text().decode()
+    assert "torpor_sessions_asleep 3.0" in scraped
+    assert torpor("sessions", "--count-asleep").out == "asleep: 4 sessions\n"
+
+
+@pytest.mark.usefixtures("people")
+@pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
+@pytest.mark.parametrize(
+    ("options", "counts"),
+    [
+        (["--asleep"], True),
+        (["--all", "--kind", "thread"], True),
+        (["--asleep", "--limit", "1"], False),
+        (["--asleep", "--prefix", "a"], False),
+        (["--asleep", "--owner", "ann"], False),
+        ([], False),
+    ],
+    ids=str,
+)
+def test_a_list_counts_those_asleep_if_it_has_seen_all_of_them(
+    services: Services, torpor: Torpor, options: list[str], *, counts: bool
+) -> None:
+    assert torpor("sessions", *options).code == 0
+    found = gather(services).asleep
+    assert (found.sessions if found else None) == (3 if counts else None)
+    assert "torpor_sessions_asleep 3.0" in Exposition(lambda: services).text().decode() or not counts
+
+
+@pytest.mark.usefixtures("people")
+@pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
+def test_a_list_that_goes_on_after_a_cursor_counts_nothing(torpor: Torpor) -> None:
+    first = torpor("sessions", "--asleep", "--limit", "1", "--json").lines
+    assert len(torpor("sessions", "--asleep", "--cursor", first[0]["cursor"], "--json").lines) == 2
+    assert torpor("status", "--json").json["asleep"] is None
+
+
+@pytest.mark.usefixtures("people")
+@pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
+def test_a_count_of_those_asleep_outlives_the_notes_of_workers(services: Services, torpor: Torpor) -> None:
+    assert torpor("sessions", "--count-asleep").code == 0
+    raw(services.sessions.client, "HSET", seen_key("torpor"), "seen:asleep", 1)
+    services.sessions.note_seen("worker:celery@new", {}, timedelta(days=1))
+    assert torpor("status", "--json").json["asleep"]["sessions"] == 3

@@ -180,7 +180,7 @@ def test_with_json_the_samples_are_there(services: Services, torpor: Torpor) -> 
     told = torpor("top", "--json").json
     assert set(told) == {
         "now", "warnings", "figures", "states", "kinds", "freed_bytes", "holds", "purges_open", "archive_health",
-        "nodes", "workers", "beat", "sweep", "jobs", "oldest_job_seconds", "samples",
+        "asleep", "nodes", "workers", "beat", "sweep", "jobs", "oldest_job_seconds", "samples",
     }  # fmt: skip
     assert [each["figures"]["live"] for each in told["samples"]] == list(range(30, 90))
     assert told["samples"][0].keys() == {"at", "figures", "id"}

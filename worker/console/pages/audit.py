@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from torpor.history.protocol import InvalidArgument
 from torpor.worker.audit import reading
-from torpor.worker.audit.entry import Act
+from torpor.worker.audit.act import Act
 from torpor.worker.audit.reading import Entry, Wanted
 from torpor.worker.console.visit import Visit
 from torpor.worker.quantities import moment_of
@@ -51,8 +51,7 @@ def _find(visit: Visit, given: dict[str, str], after: str) -> Found:
     since = moment_of(given["since"], visit.services.sessions.now)
     entries: list[Entry] = []
     read = 0
-    trail = reading.entries(visit.services, lambda each: visit.warnings.append(f"left out: {each}"), since, after)
-    for entry in trail:
+    for entry in reading.entries(visit.services, visit.leave_out, since, after):
         read += 1
         if wanted.has(entry):
             entries.append(entry)

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from starlette.responses import FileResponse, Response
 
 from torpor.history.protocol import PermanentError, SessionNotFound, check_owner
-from torpor.worker.audit.entry import Act
+from torpor.worker.audit.entry import Subject
 from torpor.worker.console.copies import Copy, CopyState
 from torpor.worker.console.visit import Visit
 from torpor.worker.deployment import identity
@@ -23,7 +23,7 @@ def begin(visit: Visit) -> Response:
     known.check(services, Order.of(owner=owner))
     copy = Copy(owner, visit.person.name, reason)
     with ExitStack() as stack:
-        count = stack.enter_context(visit.audited(Act.EXPORT, owner=owner))
+        count = stack.enter_context(visit.audited(reason, Subject(owner=owner)))
         try:
             visit.copies.begin(services, copy, count, stack)
         except OSError as exc:

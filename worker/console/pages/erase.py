@@ -11,10 +11,10 @@ from itertools import islice
 from starlette.responses import Response
 
 from torpor.history.protocol import InvalidArgument
-from torpor.worker.access import listing
+from torpor.worker.access import listing, look_alikes
 from torpor.worker.access.cursor import Cursor, Stretch
-from torpor.worker.audit.entry import Act
-from torpor.worker.console.carrying_out import carry_out
+from torpor.worker.audit.entry import Subject
+from torpor.worker.console.carrying_out import carry_out_purge
 from torpor.worker.console.pages.person import cursor_of
 from torpor.worker.console.visit import Visit
 from torpor.worker.control_characters import one_line
@@ -53,6 +53,7 @@ def show(visit: Visit) -> Response:
         target=target_of(order),
         found=_dry_run(visit, order),
         is_first=not visit.given("cursor", ""),
+        similar=[] if order.owner is None else look_alikes.find(services, order.owner),
         open_purges=list(known.unfinished(services, order.target)),
         place=place,
         archive=services.archive.url,
@@ -71,9 +72,9 @@ def place(visit: Visit) -> Response:
     if others:
         return visit.go_to(visit.path("/purge", id=others[0]), "Nothing new was ordered: this one is not finished yet.")
     with ExitStack() as stack:
-        count = stack.enter_context(visit.audited(Act.PURGE, purge=order.id))
+        count = stack.enter_context(visit.audited(reason, Subject(purge=order.id)))
         placed = known.place(services, order)
-        carry_out(services, visit.background, placed.id, count, stack)
+        carry_out_purge(services, visit.background, placed.id, count, stack)
     return visit.go_to(visit.path("/purge", id=placed.id))
 
 

@@ -10,7 +10,7 @@ from heapq import nsmallest
 from starlette.responses import Response
 
 from torpor.history.protocol import InvalidArgument, StandingHold, TransientError, check_owner, check_session_id
-from torpor.worker.audit.entry import Act
+from torpor.worker.audit.entry import Subject
 from torpor.worker.console.visit import Visit
 from torpor.worker.deployment import identity
 from torpor.worker.errors import HoldNotFound
@@ -39,14 +39,13 @@ def one(visit: Visit) -> Response:
     if owner is not None:
         hold = legal_hold.of_owner(visit.services, owner)
     else:
-        [records] = visit.services.sessions.hold_records([(session or "", [])])
-        hold = records.own.hold
+        [hold] = legal_hold.of_sessions(visit.services, [session or ""])
     return visit.page("hold.html", session=session, owner=owner, hold=hold)
 
 
 def put(visit: Visit) -> Response:
     """Set a hold."""
-    changed = _change(visit, Act.HOLD, visit.reason())
+    changed = _change(visit, is_held=True)
     if not changed.done():
         return visit.go_to(_back(visit), f"The legal hold is being set. {_GOES_ON}")
     done = changed.result()
@@ -56,8 +55,7 @@ def put(visit: Visit) -> Response:
 
 def release(visit: Visit) -> Response:
     """Release a hold."""
-    visit.reason()
-    changed = _change(visit, Act.UNHOLD, None)
+    changed = _change(visit, is_held=False)
     if not changed.done():
         return visit.go_to(_back(visit), f"The legal hold is being released. {_GOES_ON}")
     if changed.result() is None:
@@ -65,26 +63,30 @@ def release(visit: Visit) -> Response:
     return visit.go_to(_back(visit), "The legal hold is released.")
 
 
-def _change(visit: Visit, act: Act, reason: str | None) -> Future[HoldResult | None]:
+def _change(visit: Visit, *, is_held: bool) -> Future[HoldResult | None]:
     """Set or release a hold; it goes on in the background if there are many objects to change."""
-    session, owner = _named(visit)
+    reason, (session, owner) = visit.reason(), _named(visit)
     services, by, background = visit.services, visit.person.name, visit.background
     identity.require(services.sessions, services.archive)
     with ExitStack() as stack:
-        count = stack.enter_context(visit.audited(act, sessions=[] if session is None else [session], owner=owner))
+        named = Subject(sessions=[] if session is None else [session], owner=owner)
+        count = stack.enter_context(visit.audited(reason, named))
         own = stack.pop_all()
+    held_for = reason if is_held else None
 
     def work() -> HoldResult | None:
         with own:
             if owner is not None:
-                done = legal_hold.hold_owner(services, owner, reason, lambda _: background.go_on(), by=by)
+                done = legal_hold.hold_owner(services, owner, held_for, lambda _: background.go_on(), by=by)
             else:
-                done = legal_hold.hold_session(services, session or "", reason, by)
+                done = legal_hold.hold_session(services, session or "", held_for, by)
             count.sessions = done.sessions if done else 0
             return done
 
     try:
-        return background.try_within(f"{act} of {'an owner' if owner else 'a session'}", _PATIENCE_SECONDS, work)
+        return background.try_within(
+            f"{visit.entry} of {'an owner' if owner else 'a session'}", _PATIENCE_SECONDS, work
+        )
     except TransientError:
         return _at_once(work)
 

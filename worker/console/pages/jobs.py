@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
+from contextlib import ExitStack
 from itertools import islice
 
 from starlette.responses import Response
 
+from torpor.worker.audit.entry import Subject
+from torpor.worker.audit.trail import Count
 from torpor.worker.bulk import examining
 from torpor.worker.bulk.works import WORKS
+from torpor.worker.console.carrying_out import carry_out
 from torpor.worker.console.visit import Visit
 from torpor.worker.deployment import identity
 from torpor.worker.errors import DocumentDamaged, JobNotFound
@@ -40,11 +43,13 @@ def every(visit: Visit) -> Response:
 
 def one(visit: Visit) -> Response:
     """A job: its progress, or its result. With `part`, only what it replaces of itself while it is not finished."""
-    standing = look.standing(visit.services, WORKS, visit.given("id"))
+    standing, is_part = look.standing(visit.services, WORKS, visit.given("id")), bool(visit.given("part", ""))
     result = standing.result
     is_doctors = standing.is_of(examining.NAME)
     return visit.page(
-        "job_now.html" if visit.given("part", "") else "job.html",
+        "job_now.html" if is_part else "job.html",
+        is_part=is_part,
+        needs_reason=visit.services.settings.require_reason,
         job=standing,
         result=result,
         findings=list(islice(examining.findings(result), _NAMED)) if result and is_doctors else None,
@@ -54,9 +59,10 @@ def one(visit: Visit) -> Response:
 
 def cancel(visit: Visit) -> Response:
     """End a job without the rest of its batches."""
-    job = check_id(visit.given("id"))
+    job, reason = check_id(visit.given("id")), visit.optional_reason()
     identity.check(visit.services.sessions, visit.services.archive)
-    run.cancel(visit.services, WORKS, job)
+    with visit.audited(reason, Subject(job=job)):
+        run.cancel(visit.services, WORKS, job)
     try:
         look.standing(visit.services, WORKS, job)
     except JobNotFound:
@@ -66,28 +72,31 @@ def cancel(visit: Visit) -> Response:
 
 def resume(visit: Visit) -> Response:
     """Take part in a job."""
-    job = check_id(visit.given("id"))
+    job, reason = check_id(visit.given("id")), visit.optional_reason()
     services = visit.services
     identity.require(services.sessions, services.archive)
     look.standing(services, WORKS, job)  # raises JobNotFound
-    return visit.go_to(visit.path("/job", id=job), take_part(visit, job))
+    with ExitStack() as stack:
+        count = stack.enter_context(visit.audited(reason, Subject(job=job)))
+        said = take_part(visit, job, count, stack)
+    return visit.go_to(visit.path("/job", id=job), said)
 
 
-def take_part(visit: Visit, job: str) -> str:
-    """Have the console's process do a job together with the workers; returns what to say of it."""
+def take_part(visit: Visit, job: str, count: Count, acts: ExitStack) -> str:
+    """Have the console's process do a job together with the workers, as `carry_out`; returns what to say of it."""
     services, background = visit.services, visit.background
 
-    def work() -> None:
-        run.finish(services, WORKS, job, lambda _: background.go_on())
+    def work() -> int:
+        return run.finish(services, WORKS, job, lambda _: background.go_on()).sessions
 
-    if background.start(f"job {job}", work):
+    if carry_out(background, f"job {job}", work, count, acts):
         return "The console takes part in the job."
     return "The console has enough work: the workers do the job."
 
 
 def unfinished(visit: Visit) -> Iterator[Standing]:
     """The jobs that are not finished, with a warning for each one that can't be read."""
-    return look.unfinished(visit.services, WORKS, partial(_leave_out, visit))
+    return look.unfinished(visit.services, WORKS, visit.leave_out)
 
 
 def finished(visit: Visit, jobs: list[str]) -> Iterator[Standing]:
@@ -96,7 +105,7 @@ def finished(visit: Visit, jobs: list[str]) -> Iterator[Standing]:
         try:
             yield look.standing(visit.services, WORKS, job)
         except DocumentDamaged as error:
-            _leave_out(visit, error)
+            visit.leave_out(error)
         except JobNotFound:
             pass  # it has expired since it was listed
 
@@ -108,7 +117,3 @@ def _examples(standing: Standing) -> Iterator[Note]:
         if note.what not in seen:
             seen.add(note.what)
             yield note
-
-
-def _leave_out(visit: Visit, error: DocumentDamaged) -> None:
-    visit.warnings.append(f"left out: {error}")

@@ -9,8 +9,8 @@ from itertools import chain, islice
 
 from starlette.responses import Response
 
-from torpor.history.protocol import InvalidArgument, LegalHold, TorporError, check_owner
-from torpor.worker.access import counting, listing
+from torpor.history.protocol import InvalidArgument, StandingHold, TorporError, check_owner
+from torpor.worker.access import counting, listing, look_alikes
 from torpor.worker.access.counting import Counted
 from torpor.worker.access.cursor import Cursor, Stretch
 from torpor.worker.access.listing import AsleepSession, Listed
@@ -32,7 +32,7 @@ class Row:
     kind: str | None = None
     messages: int | None = None
     last_active: datetime | None = None
-    hold: LegalHold | None = None
+    hold: StandingHold | None = None
     error: str | None = None
 
 
@@ -53,6 +53,7 @@ def show(visit: Visit) -> Response:
         rows=list(_rows(visit, shown)),
         is_first=not cursor,
         counted=counted,
+        similar=[] if cursor else look_alikes.find(services, owner),
         hold=legal_hold.of_owner(services, owner),
         open_purges=list(known.unfinished(services, Target(owner=owner))),
         following=visit.path("/person", owner=owner, cursor=shown[-1].cursor) if more else None,
@@ -77,11 +78,11 @@ def _listed(visit: Visit, owner: str, after: Cursor | None, counted: Counted | N
 
 
 def _rows(visit: Visit, listed: list[Listed]) -> Iterator[Row]:
-    records = visit.services.sessions.hold_records([(each.session_id, []) for each in listed])
-    for each, record in zip(listed, records, strict=True):
+    holds = legal_hold.of_sessions(visit.services, [each.session_id for each in listed])
+    for each, hold in zip(listed, holds, strict=True):
         found = each.found
         if isinstance(found, TorporError):
-            yield Row(each.session_id, is_asleep=False, status="unreadable", hold=record.own.hold, error=str(found))
+            yield Row(each.session_id, is_asleep=False, status="unreadable", hold=hold, error=str(found))
             continue
         yield Row(
             each.session_id,
@@ -90,5 +91,5 @@ def _rows(visit: Visit, listed: list[Listed]) -> Iterator[Row]:
             kind=found.kind,
             messages=found.message_count,
             last_active=found.last_active,
-            hold=record.own.hold,
+            hold=hold,
         )

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import chain, islice
 from pathlib import PurePosixPath
 
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from torpor.history.protocol import check_owner
-from torpor.worker.audit.entry import Act
-from torpor.worker.console.carrying_out import carry_out
+from torpor.worker.audit.entry import Subject
+from torpor.worker.console.carrying_out import carry_out_purge
+from torpor.worker.console.streamed import Streamed
 from torpor.worker.console.visit import Visit
 from torpor.worker.deployment import identity
 from torpor.worker.erasure import inventory, receipts
@@ -54,10 +55,12 @@ def every(visit: Visit) -> Response:
 
 def one(visit: Visit) -> Response:
     """A purge: its progress, or its receipt. With `part`, only what it replaces of itself while it is not finished."""
-    standing = receipts.standing(visit.services, visit.given("id"))
+    standing, is_part = receipts.standing(visit.services, visit.given("id")), bool(visit.given("part", ""))
     receipt = standing.receipt
     return visit.page(
-        "purge_now.html" if visit.given("part", "") else "purge.html",
+        "purge_now.html" if is_part else "purge.html",
+        is_part=is_part,
+        needs_reason=visit.services.settings.require_reason,
         purge=standing,
         receipt=receipt,
         is_blocked=standing.state is PurgeState.BLOCKED,
@@ -69,13 +72,13 @@ def one(visit: Visit) -> Response:
 
 def resume(visit: Visit) -> Response:
     """Go on with a purge now, and not at the next sweep."""
-    purge = check_id(visit.given("id"))
+    purge, reason = check_id(visit.given("id")), visit.optional_reason()
     services = visit.services
     identity.require(services.sessions, services.archive)
     receipts.standing(services, purge)  # raises PurgeNotFound
     with ExitStack() as stack:
-        count = stack.enter_context(visit.audited(Act.PURGE, purge=purge))
-        begun = carry_out(services, visit.background, purge, count, stack)
+        count = stack.enter_context(visit.audited(reason, Subject(purge=purge)))
+        begun = carry_out_purge(services, visit.background, purge, count, stack)
     said = "The console goes on with it." if begun else "The console has enough work: the workers go on with it."
     return visit.go_to(visit.path("/purge", id=purge), said)
 
@@ -84,7 +87,7 @@ def download_receipt(visit: Visit) -> Response:
     """The receipt as the archive has it."""
     purge = check_id(visit.given("id"))
     text = receipts.content(visit.services, purge)
-    return _file(_receipt_name(purge), "application/json", iter([text]))
+    return Response(text, media_type="application/json", headers=_named(_receipt_name(purge)))
 
 
 def download_inventory(visit: Visit) -> Response:
@@ -95,11 +98,12 @@ def download_inventory(visit: Visit) -> Response:
         raise PurgeNotFound(f"purge {purge} has no inventory of this name")
     text = inventory.text(visit.services, stored)
     first = next(text, b"")  # a damaged one is an error before the download begins
-    return _file(_file_name(purge, name), "application/jsonl", chain([first], text))
+    return Streamed(chain([first], text), text.close, "application/jsonl", _named(_file_name(purge, name)))
 
 
-def _file(name: str, kind: str, body: Iterable[bytes]) -> Response:
-    return StreamingResponse(body, media_type=kind, headers={"Content-Disposition": f'attachment; filename="{name}"'})
+def _named(file: str) -> dict[str, str]:
+    """The header by which browsers write a file of this name."""
+    return {"Content-Disposition": f'attachment; filename="{file}"'}
 
 
 def _receipt_name(purge: str) -> str:
@@ -116,7 +120,7 @@ def _digest(visit: Visit, standing: Standing) -> str:
 
 
 def _unfinished(visit: Visit, owner: str | None) -> Iterator[Standing]:
-    for each in receipts.unfinished(visit.services, lambda damaged: visit.warnings.append(f"left out: {damaged}")):
+    for each in receipts.unfinished(visit.services, visit.leave_out):
         if owner in (None, each.order.owner):
             yield each
 
@@ -135,6 +139,6 @@ def _read(visit: Visit, purges: Sequence[str]) -> Iterator[Receipt]:
     with ThreadPoolExecutor(visit.services.settings.concurrency) as pool:
         for found in pool.map(read, purges):
             if isinstance(found, DocumentDamaged):
-                visit.warnings.append(f"left out: {found}")
+                visit.leave_out(found)
             elif found:
                 yield found

@@ -8,7 +8,8 @@ from urllib.parse import unquote
 from starlette.responses import Response
 
 from torpor.history.protocol import InvalidArgument, TorporError, check_session_id
-from torpor.worker.audit.entry import Act
+from torpor.worker.audit.entry import Subject
+from torpor.worker.audit.trail import Sides
 from torpor.worker.console.visit import Visit
 from torpor.worker.ops import quarantine
 
@@ -42,9 +43,8 @@ def requeue_all(visit: Visit) -> Response:
 
 
 def _requeue(visit: Visit, session_ids: Sequence[str], *, named: Sequence[str]) -> Response:
-    visit.reason()
     # As the command does, it works while the archive is down.
-    with visit.audited(Act.REQUEUE, sessions=named, compared=False) as count:
+    with visit.audited(visit.reason(), Subject(sessions=list(named)), sides=Sides.UNCOMPARED) as count:
         count.sessions = sum(visit.services.sessions.requeue(each) for each in session_ids)
     left = len(session_ids) - count.sessions
     gone = f" {left:,} were not in quarantine any more." if left else ""

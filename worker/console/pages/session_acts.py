@@ -12,7 +12,8 @@ from starlette.responses import Response
 from torpor.history.protocol import SessionNotFound, Status, check_session_id
 from torpor.worker.access.life import Life
 from torpor.worker.archive import contents
-from torpor.worker.audit.entry import Act
+from torpor.worker.audit.entry import Subject
+from torpor.worker.audit.trail import Sides
 from torpor.worker.console.visit import Visit
 from torpor.worker.deployment import identity
 from torpor.worker.sleep import attempt as archiving
@@ -56,7 +57,7 @@ def sleep(visit: Visit) -> Response:
     """Put the session to sleep, even if it is not due."""
     session_id, services = _session(visit), visit.services
     identity.make(services.sessions, services.archive)
-    with visit.audited(Act.ARCHIVE, sessions=[session_id], reason=_reason(visit)) as count:
+    with visit.audited(visit.optional_reason(), Subject(sessions=[session_id])) as count:
         result = archiving.archive_session(services, session_id)
         if result.outcome is Outcome.MISSING and not contents.look(services.archive, session_id):
             raise SessionNotFound(f"session {session_id!r} is neither in Redis nor in the archive")
@@ -71,7 +72,7 @@ def wake(visit: Visit) -> Response:
     """Bring the archived messages of the session back to Redis."""
     session_id, services = _session(visit), visit.services
     identity.require(services.sessions, services.archive)
-    with visit.audited(Act.RESTORE, sessions=[session_id], reason=_reason(visit)) as count:
+    with visit.audited(visit.optional_reason(), Subject(sessions=[session_id])) as count:
         result = restoring.restore_session(services, session_id)
         result.check()
         count.sessions = int(result.outcome is RestoreOutcome.RESTORED)
@@ -88,7 +89,8 @@ def requeue(visit: Visit) -> Response:
     session_id, services = _session(visit), visit.services
     identity.check_recorded(services.sessions, services.archive.url)
     # As the command does, it works while the archive is down.
-    with visit.audited(Act.REQUEUE, sessions=[session_id], reason=_reason(visit), compared=False) as count:
+    named = Subject(sessions=[session_id])
+    with visit.audited(visit.optional_reason(), named, sides=Sides.UNCOMPARED) as count:
         if not services.sessions.requeue(session_id):
             raise SessionNotFound(f"session {session_id!r} is not in quarantine")
         count.sessions = 1
@@ -97,11 +99,6 @@ def requeue(visit: Visit) -> Response:
 
 def _session(visit: Visit) -> str:
     return check_session_id(visit.given("id"))
-
-
-def _reason(visit: Visit) -> str | None:
-    """The reason of the form; raises InvalidArgument if the deployment requires one, and none was given."""
-    return visit.reason() if visit.services.settings.require_reason else visit.given("reason", "").strip() or None
 
 
 def _back(visit: Visit, said: str) -> Response:

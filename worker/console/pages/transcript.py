@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from torpor.history.protocol import InvalidArgument, check_session_id
 from torpor.worker.archive.spool import Spool
-from torpor.worker.audit.entry import Act
+from torpor.worker.audit.entry import Subject
 from torpor.worker.console import cookie
 from torpor.worker.console.visit import Visit
 from torpor.worker.deployment import identity
@@ -37,7 +37,7 @@ def show(visit: Visit) -> Response:
     # The console may have begun while one of them was down.
     identity.check(visit.services.sessions, visit.services.archive)
     with (
-        visit.audited(Act.SHOW, sessions=[session_id], reason=reason) as count,
+        visit.audited(reason or "", Subject(sessions=[session_id])) as count,
         open_transcript(visit.services, session_id) as transcript,
     ):
         count.sessions = 1

@@ -213,12 +213,17 @@ def test_each_version_is_above_the_one_before_and_no_other_fork_has_it(saver: Me
 # The index, which is derived from the list
 
 
-@pytest.mark.parametrize("lost", ["the index", "its state", "an entry"])
+@pytest.mark.parametrize("lost", ["the index", "its state", "an entry", "its form, as the former version had it"])
 def test_an_index_that_was_lost_is_made_anew(saver: MemorystoreSaver, client: redis.Redis, lost: str) -> None:
     thread = Conversed(saver).turns(3)
     [index] = raw(client, "KEYS", "*:i:s")
+    earlier = thread.where
     if lost == "the index":
         raw(client, "DEL", index)
+    elif lost.startswith("its form"):
+        state = raw(client, "HGET", index, ".")
+        raw(client, "DEL", index)
+        raw(client, "HSET", index, ".", state.removeprefix(b"2:"), "l", thread.where["configurable"]["checkpoint_id"])
     else:
         raw(client, "HSET", index, ".", "1:0:1")
         raw(client, "HDEL", index, "l")
@@ -227,6 +232,19 @@ def test_an_index_that_was_lost_is_made_anew(saver: MemorystoreSaver, client: re
     found = saver.get_tuple(thread.where)
     assert found is not None
     assert [write[2] for write in found.pending_writes or []] == [[thread.messages[-1]]]
+    assert read(saver, earlier) == thread.messages[:-1]
+
+
+def test_ids_that_differ_in_their_dashes_alone_are_different_checkpoints(saver: MemorystoreSaver) -> None:
+    dashed = "1f0bd8f2-65a1-6c5e-8001-0f6a5c0e9b1d"
+    ids = [dashed, dashed.replace("-", ""), f"{dashed[1:8]}-{dashed[8:]}", "short", f"-{dashed[1:]}"]
+    for checkpoint_id, ns in product(ids, ["", "inner", dashed]):
+        made = checkpoint({"name": [checkpoint_id, ns]}, {"name": 1}, id=checkpoint_id)
+        saver.put(config(ns=ns), made, METADATA, {"name": 1})
+    for checkpoint_id, ns in product(ids, ["", "inner", dashed]):
+        found = saver.get_tuple(config(ns=ns, checkpoint_id=checkpoint_id))
+        assert found is not None
+        assert found.checkpoint["channel_values"]["name"] == [checkpoint_id, ns]
 
 
 def test_a_deleted_thread_leaves_no_key_behind(

@@ -42,7 +42,9 @@ def copy(services: Services, folder: Path, owner: str = "ann") -> Manifest:
 
 
 def lines(folder: Path, kind: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for path in sorted(folder.glob(f"{kind}-*.jsonl")) for line in path.read_bytes().splitlines()]
+    return [
+        json.loads(line) for path in sorted(folder.glob(f"{kind}-*.jsonl")) for line in path.read_bytes().splitlines()
+    ]
 
 
 def found_by_a_purge(services: Services, owner: str = "ann") -> Tally:

@@ -14,6 +14,7 @@ from starlette.responses import PlainTextResponse, Response
 from support.guarded_console import PEOPLE, Served, served_behind
 from support.iap import IdentityProxy
 from support.waiting import wait_until
+from torpor.worker.audit.act import LOOKS
 from torpor.worker.console import admission
 from torpor.worker.console.page_table import PAGES, Page
 from torpor.worker.console.roles import Permission, Role
@@ -37,8 +38,8 @@ class Gate:
         return PlainTextResponse("done")
 
     def pages(self) -> list[Page]:
-        walk = Page("/walk", self.answer, Permission.VIEW, walks=True)
-        return [*PAGES, Page("/wait", self.answer, Permission.VIEW), walk]
+        walk = Page("/walk", self.answer, Permission.VIEW, LOOKS, walks=True)
+        return [*PAGES, Page("/wait", self.answer, Permission.VIEW, LOOKS), walk]
 
 
 @pytest.fixture

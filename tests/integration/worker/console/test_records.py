@@ -21,7 +21,8 @@ from support.waiting import wait_until
 from torpor.history.protocol import Lease, Status
 from torpor.worker.archive import names
 from torpor.worker.audit import trail
-from torpor.worker.audit.entry import Act, Subject
+from torpor.worker.audit.act import Act
+from torpor.worker.audit.entry import Subject
 from torpor.worker.audit.trail import Who
 from torpor.worker.bulk.works import WORKS
 from torpor.worker.console.pages import audit as audit_page
@@ -239,7 +240,7 @@ def test_an_examination_finds_what_the_command_finds_and_changes_nothing(
     assert MARKUP not in done.text
     assert "hx-trigger" not in done.text
     assert id_of(done) in operator.get("/doctor").text
-    assert entries(services) == []
+    assert entries(services) == [("examine", OPERATOR, "", [], 0)]
 
 
 def examined(operator: Visitor, page: requests.Response) -> requests.Response:

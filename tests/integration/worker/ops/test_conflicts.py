@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from langchain_core.messages import BaseMessage, HumanMessage
 
 from torpor import MemorystoreChatMessageHistory, SessionArchive
-from torpor.history.protocol import OwnerMismatch, OwnerMissing
+from torpor.history.protocol import OwnerMismatch, OwnerMissing, TorporError
 from torpor.worker import failpoints
 from torpor.worker.deployment.services import Services
 from torpor.worker.erasure.order import Order, Scope
@@ -31,6 +32,10 @@ MALLORYS: list[BaseMessage] = [HumanMessage("let me in")]
 
 class Killed(BaseException):
     """The process dies."""
+
+
+def refuse(session_id: str, error: TorporError) -> NoReturn:
+    raise error
 
 
 @pytest.fixture
@@ -62,7 +67,7 @@ def settle(services: Services) -> None:
 
 
 def only_conflict(services: Services) -> Conflict:
-    [conflict] = conflicts.find(services)
+    [conflict] = conflicts.find(services, refuse)
     return conflict
 
 
@@ -200,7 +205,7 @@ def test_an_owner_is_assigned_if_the_application_says_so(
     with pytest.raises(OwnerMismatch):
         _ = chat(services, None, opened).messages
     assert chat(services, "ann", opened).messages == ANNS
-    assert list(conflicts.find(services)) == []
+    assert list(conflicts.find(services, refuse)) == []
 
 
 def old_archive(services: Services) -> None:
@@ -288,7 +293,7 @@ def test_what_somebody_else_has_just_written_is_listed_and_separated(
 ) -> None:
     asleep(services)
     looked: list[int] = []
-    assert list(conflicts.find(services, looked.append)) == []
+    assert list(conflicts.find(services, refuse, looked.append)) == []
     assert looked == [1]
     chat(services, owner).add_messages(MALLORYS)
 
@@ -307,11 +312,11 @@ def test_what_somebody_else_has_just_written_is_listed_and_separated(
 def test_what_an_owner_writes_to_her_own_sleeping_session_and_a_hold_are_no_conflict(services: Services) -> None:
     asleep(services)
     chat(services, "bob").hold("a dispute")
-    assert list(conflicts.find(services)) == []
+    assert list(conflicts.find(services, refuse)) == []
     services.sessions.release_hold("s")
     settle(services)
     chat(services, "ann").add_messages(ANNS)
-    assert list(conflicts.find(services)) == []
+    assert list(conflicts.find(services, refuse)) == []
 
 
 @pytest.mark.parametrize("two", [old_archive, mallory_wrote])

@@ -290,7 +290,7 @@ def test_the_fields_for_programs_are_these(services: Services, torpor: Torpor) -
     assert set(told) == {
         "now", "live", "kinds", "due", "in_work", "postponed", "waiting", "quarantined", "archived", "restored",
         "tombstones", "oldest_overdue_seconds", "memory_bytes", "memory_limit_bytes", "shards", "archive", "deployment",
-        "archive_health", "workers", "beat", "sweep", "purges", "oldest_purge_seconds",
+        "asleep", "archive_health", "workers", "beat", "sweep", "purges", "oldest_purge_seconds",
         "jobs", "oldest_job_seconds", "warnings",
     }  # fmt: skip
     [worker] = told["workers"]

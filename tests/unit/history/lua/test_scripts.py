@@ -156,6 +156,10 @@ SAMPLES: dict[str, list[Call[Any]]] = {
     "set_kinds": [calls.set_kinds(DEPLOYMENT, 7, KindCounts(4, 3, 2, 1), 1, 1)],
     "note_kinds_counted": [calls.note_kinds_counted(DEPLOYMENT)],
     "waiting_since": [calls.waiting_since(DEPLOYMENT, "s")],
+    "count_owned": [
+        calls.count_owned(DEPLOYMENT, [7], "ann"),
+        calls.count_owned(DEPLOYMENT, SHARDS, "ann"),
+    ],
     "count_holds": [calls.count_holds(DEPLOYMENT, [7]), calls.count_holds(DEPLOYMENT, SHARDS)],
     "note_seen": [calls.note_seen(DEPLOYMENT, "beat", {"version": "1"}, HOUR)],
     "measures": [calls.measures(DEPLOYMENT)],
@@ -244,8 +248,12 @@ SAMPLES: dict[str, list[Call[Any]]] = {
     "release_hold": [calls.release_hold(DEPLOYMENT, "s")],
     "note_owner_hold": [calls.note_owner_hold(DEPLOYMENT, "s")],
     "hold_owner": [calls.hold_owner(DEPLOYMENT, 7, "ann", "why"), calls.hold_owner(DEPLOYMENT, 7, "ann", None)],
-    "list_holds": [calls.list_holds(DEPLOYMENT, 7, b"0", 500)],
+    "list_holds": [
+        calls.list_holds(DEPLOYMENT, 7, b"0", 500),
+        calls.list_holds(DEPLOYMENT, 7, b"0", 500, owners_alone=True),
+    ],
     "holds_of": [calls.holds_of(DEPLOYMENT, "s", ["ann"]), calls.holds_of(DEPLOYMENT, "s", [])],
+    "owner_holds_in": [calls.owner_holds_in(DEPLOYMENT, 7, ["ann"])],
     "note_owner_release": [calls.note_owner_release(DEPLOYMENT, "ann", MOMENT)],
     "find_release": [calls.find_release(DEPLOYMENT, "s")],
     "find_owner_release": [calls.find_owner_release(DEPLOYMENT, "ann")],
@@ -477,10 +485,12 @@ def test_every_include_is_used_and_none_uses_itself_by_way_of_others() -> None:
 
 def test_a_script_has_each_function_that_it_needs_once_and_after_those_that_it_calls_itself() -> None:
     needed = {
-        "append": "clock_us to_ms clock_ms int is_lease set_due due_at schedule reschedule highest_epoch next_epoch "
-        "is_record is_other_kind kinds_field note_came named_owner refused_caller may_be_asleep push RETRY_WINDOW_S "
-        "is_recent with_request refuses_writes refusal add complete_session delete_outdated_fields write_messages",
-        "close": "clock_us to_ms clock_ms set_due allow_at_memory_limit named_owner refused_caller may_be_asleep",
+        "append": "read_us clock_us to_ms clock_ms int is_lease set_due due_at schedule reschedule highest_epoch "
+        "next_epoch is_record is_other_kind kinds_field note_came named_owner refused_caller may_be_asleep push "
+        "RETRY_WINDOW_S is_recent with_request refuses_writes refusal add complete_session delete_outdated_fields "
+        "write_messages",
+        "close": "read_us clock_us to_ms clock_ms set_due allow_at_memory_limit named_owner refused_caller "
+        "may_be_asleep",
         "renew": "owns_lease allow_at_memory_limit",
         "adoptions": "",
     }

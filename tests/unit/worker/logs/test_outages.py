@@ -39,7 +39,8 @@ def test_of_many_threads_one_tells_of_the_begin_and_one_of_the_end(caplog: pytes
         for _ in range(2):
             list(threads.map(lambda _: outages.begin(Service.REDIS, "it is away"), range(64)))
             list(threads.map(lambda _: outages.end(Service.REDIS), range(64)))
-    assert caplog.messages == ["Redis fails: it is away", "Redis works again, after 0 seconds"] * 2
+    told = [message.partition(", after ")[0] for message in caplog.messages]
+    assert told == ["Redis fails: it is away", "Redis works again"] * 2
 
 
 def test_the_services_fail_apart(caplog: pytest.LogCaptureFixture) -> None:
