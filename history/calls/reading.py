@@ -28,8 +28,8 @@ def read(
 ) -> Call[Page | None]:
     """Read messages from `start` on until `stop` or until about `page_bytes` are read; None if it is not in Redis.
 
-    A negative `start` counts from the end. With `touch` it counts as activity. `stored` leaves the messages as Redis has
-    them. Raises OwnerMismatch.
+    A negative `start` counts from the end. With `touch` it counts as activity. `stored` leaves the messages as Redis
+    has them. Raises OwnerMismatch.
     """
     keys = session_keys(deployment.keyspace, session_id)
 
