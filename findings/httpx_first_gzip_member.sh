@@ -3,9 +3,10 @@
 #
 # Versions: httpx 0.28.1, httpx2 2.16.2, requests 2.34.2, aiohttp 3.14.5, Node's fetch.
 # Why it matters: gzip files may be joined end to end, and archives of gzip JSON lines are: by `cat`, or by `compose` in
-#   Cloud Storage. The client unpacks such a body if it comes with `Content-Encoding: gzip`. httpx, which the SDKs of
-#   LangGraph and LangSmith bring along, stops at the end of the first part. Each line that it returns is whole, so
-#   nothing tells the reader that the rest of the conversation is missing. gzip.decompress reads all of it.
+#   Cloud Storage. The client unpacks such a body if it comes with `Content-Encoding: gzip`. httpx, which
+#   langgraph-sdk and google-genai bring along, stops at the end of the first part, and so does httpx2, which openai and
+#   langsmith bring along. Each line that they return is whole, so nothing tells the reader that the rest of the
+#   conversation is missing. gzip.decompress reads all of it.
 # Seen:
 #   requests: 200, 3 of 3 messages
 #   aiohttp: 200, 3 of 3 messages

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# After an update of redis-py from 5 to 6 or later, a message that is added while the server stands still is stored twice.
+# Since redis-py 6, a message that is added while the server stands still for longer than the timeout is stored twice.
 #
 # Versions: redis-py 5.3.1, 6.4.0 and 8.1.0, on Redis 7.0.15 or Valkey 8.0.1.
 # Why it matters: redis-py 5 raises TimeoutError. Since version 6, a command whose answer is late is sent again, up to
-#   three times. A server that was only busy then does both: RPUSH, INCR and XADD are done twice, and no exception tells.
+#   three times. A server that was only busy then does both: RPUSH, INCR and XADD are done twice, without an error.
 #   `retry_on_timeout=False` is still accepted and does not prevent it. A Retry with 0 retries does.
 # Seen, when the server stands still for 1.5 s and the client waits for 1 s:
 #   redis-py 5.3.1: TimeoutError, stored: hello
@@ -13,7 +13,7 @@
 #   redis-py 8.1.0: answer 2, stored: hello hello
 #   redis-py 8.1.0, retry_on_timeout=False: answer 2, stored: hello hello
 #   redis-py 8.1.0, Retry(NoBackoff(), 0): TimeoutError, stored: hello
-# Source: https://github.com/redis/redis-py/issues/3554 describes the second sending for a Retry that the caller asks for.
+# Source: https://github.com/redis/redis-py/issues/3554 describes this for a Retry that the caller asked for.
 set -euo pipefail
 
 folder=$(mktemp -d)

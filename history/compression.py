@@ -33,6 +33,9 @@ _MAGIC = b"\x28\xb5\x2f\xfd"
 # How the header of a frame of one segment begins -> the bytes in which it has the length of the content, and what is to
 # be added to that number. lua/lib/page.lua reads it too.
 _LENGTHS = {0x20: (1, 0), 0x60: (2, 256), 0xA0: (4, 0)}
+# Any marked element is above the first of these, and compressed ones of up to 64 KiB begin with one of the others.
+_MARKED = bytes([_PLAIN])
+_USUAL = {_MARK + b"\x20", _MARK + b"\x60"}
 # A longer element stays as it is: most are files in base64, which get little smaller, and reading needs bounded memory.
 _LONGEST = 512 * 1024
 # From level 5 on, Zstandard gives a long message its own table of letters in place of the dictionary's. That saves a
@@ -49,12 +52,27 @@ class Compression(StrEnum):
 
 def to_stored(elements: Iterable[bytes], compression: Compression) -> list[bytes]:
     """Elements as Redis shall have them; the ones that would not get smaller stay as they are."""
-    return [_stored(element, compression) for element in elements]
+    given = list(elements)
+    if compression is Compression.NONE and max(given, default=b"") < _MARKED:
+        return given
+    return [_stored(element, compression) for element in given]
 
 
 def from_stored(stored: list[bytes]) -> list[bytes]:
     """The elements that Redis has; raises DictionaryUnknown."""
-    return [_element(each) if _is_marked(each) else each for each in stored]
+    if max(stored, default=b"") < _MARKED:
+        return stored
+    decompress = _tools.decompressors[DICTIONARY].decompress
+    elements = []
+    for each in stored:
+        if each[:2] in _USUAL and len(each) <= _LONGEST:  # nearly all, so it is done without a call
+            try:
+                elements.append(decompress(_MAGIC + each[1:], 0, False, False) or each)
+            except zstandard.ZstdError:
+                elements.append(each)
+        else:
+            elements.append(_element(each) if _is_marked(each) else each)
+    return elements
 
 
 def repacked(stored: bytes, compression: Compression) -> bytes | None:
@@ -113,7 +131,7 @@ def _stored(element: bytes, compression: Compression) -> bytes:
         return element
     frame = _tools.compressor.compress(element)
     packed = _MARK + frame[len(_MAGIC) :]
-    return packed if len(packed) < len(element) and _is_frame(packed) else element
+    return packed if len(packed) < len(element) and (packed[:2] in _USUAL or _is_frame(packed)) else element
 
 
 def _is_marked(element: bytes) -> bool:

@@ -149,9 +149,6 @@ class Conversation:
 
     async def append(self, elements: Sequence[bytes]) -> None:
         """Append one turn. With an archive, a first write asks it whose the session is, which may be asleep."""
-        await self._permitted(lambda: self._append(elements))
-
-    async def _append(self, elements: Sequence[bytes]) -> None:
         add = partial(
             self._sessions.append,
             self.session_id,
@@ -162,7 +159,7 @@ class Conversation:
             allow_reuse=self._allow_reuse,
             max_bytes=self._max_message_bytes,
         )
-        await self._first_asking(add)
+        await self._permitted(lambda: self._first_asking(add))
 
     async def clear(self) -> None:
         """Empty the session for good."""
@@ -221,7 +218,8 @@ class Conversation:
         or what somebody else has written to its id while it slept is put aside.
         """
         try:
-            await self._adopt()
+            if self._adopts is not None:
+                await self._adopt()
             return await act()
         except OwnerMissing:
             if not self._assigns:

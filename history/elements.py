@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from contextlib import suppress
 from enum import StrEnum
 from typing import Any
 
@@ -23,8 +22,10 @@ _OUTLINE = re.compile(rb'\s*\{\s*"type"\s*:\s*"[^"\\]{1,100}"\s*,\s*"data"\s*:\s
 
 def parse_json(element: bytes) -> Any:
     """The JSON value of an element, with Python's NaN and long integers; raises ValueError, also if it is too deep."""
-    with suppress(ValueError):
+    try:
         return from_json(element)
+    except ValueError:
+        pass
     try:
         return json.loads(element)  # only the standard library reads lone surrogates, and more than 201 levels
     except RecursionError:

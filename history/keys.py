@@ -24,7 +24,7 @@ _NAMESPACE = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _KEYS = re.compile(
     rb"\{[A-Za-z0-9_.:-]{1,64}:\d{1,5}\}:((due|q|t|l|h|a)$|[mswori]:)"
     rb"|\{[A-Za-z0-9_.:-]{1,64}:events\}:(archive|measures|seen|samples)$"
-    rb"|[A-Za-z0-9_.:-]{1,64}:(config$|events$|purge:|job:|celery:|adopting:|returning:)"
+    rb"|[A-Za-z0-9_.:-]{1,64}:(config$|events$|purge:|job:|console:|celery:|adopting:|returning:)"
 )
 
 # Those of them that a deployment has once.
@@ -119,6 +119,11 @@ def job_rate_key(namespace: str, job: str) -> bytes:
     return f"{namespace}:job:{job}:rate".encode()
 
 
+def console_ended_key(namespace: str, number: str) -> bytes:
+    """String: a session of a browser in the console, which has ended before its cookie expires; expires with it."""
+    return f"{namespace}:console:ended:{number}".encode()
+
+
 def events_key(namespace: str) -> bytes:
     """Stream: the events of a deployment."""
     return f"{namespace}:events".encode()
@@ -180,7 +185,7 @@ def looks_like_torpors(key: bytes) -> bool:
 def own_keys(namespace: str) -> re.Pattern[bytes]:
     """A pattern of the beginning of each key of a deployment, and of each list of the other deployments."""
     name = re.escape(namespace.encode())
-    single = rb"config$|events$|purge:|job:|celery:"
+    single = rb"config$|events$|purge:|job:|console:|celery:"
     return re.compile(rb"\{%b:(\d+|events)\}:|%b:(%b)|%b" % (name, name, single, _LISTS.pattern))
 
 

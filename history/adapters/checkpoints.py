@@ -12,6 +12,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from torpor.history.adapters.known_values import KnownValue
 from torpor.history.adapters.reading import ValueReader
 from torpor.history.adapters.targets import Target
+from torpor.history.adapters.writing import write_value
 from torpor.history.calls import CheckpointReply
 from torpor.history.errors import MessageCorrupt
 from torpor.history.records.record import Checkpoint, Name, Place, Typed, Value, Write, Writes, from_element
@@ -84,7 +85,7 @@ def draft(
         if there and channel not in new_versions and there.version == version and _is_unique(version):
             made.refer(channel, there)
         else:
-            made.add(channel, version, Typed(*serde.dumps_typed(value)))
+            made.add(channel, version, write_value(serde, value))
     return made
 
 
@@ -96,7 +97,7 @@ def to_record(name: Name, parent: str | None, rest: Typed, made: Draft) -> Check
 def to_writes(serde: SerializerProtocol, name: Name, writes: Iterable[tuple[str, Any]], task: str, path: str) -> Writes:
     """The record of a task's writes; errors, interrupts and resumes have LangGraph's own, negative indexes."""
     packed = [
-        Write(WRITES_IDX_MAP.get(channel, number), channel, Typed(*serde.dumps_typed(value)))
+        Write(WRITES_IDX_MAP.get(channel, number), channel, write_value(serde, value))
         for number, (channel, value) in enumerate(writes)
     ]
     return Writes(name, task, path, packed)

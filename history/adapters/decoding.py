@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 from torpor.history.elements import Shape, is_record, shape
@@ -21,6 +22,8 @@ def decode_page(page: Page, session_id: str, decode: Callable[[bytes], T], own: 
     Raises MessageCorrupt, which names the position, for an element that has the shape of the other framework's, and
     KindMismatch for a LangGraph thread: the session is read by the wrong class.
     """
+    with suppress(MessageCorrupt):
+        return list(map(decode, page.messages))
     decoded: list[T] = []
     corrupt: list[int] = []
     for position, element in enumerate(page.messages, page.start):

@@ -26,6 +26,7 @@ from torpor.history.adapters.pruning import latest_only
 from torpor.history.adapters.reading import ValueReader
 from torpor.history.adapters.targets import Target
 from torpor.history.adapters.two_ways import awaited_method, blocking_method, in_a_thread
+from torpor.history.adapters.writing import write_value
 from torpor.history.calls import KnownPlaces, WrittenRecord
 from torpor.history.clients.blocking import iterate_sync
 from torpor.history.clients.kinds import Client, kind_of
@@ -34,7 +35,7 @@ from torpor.history.errors import ClientMismatch, InvalidArgument
 from torpor.history.expiry import Expiry, check_seconds
 from torpor.history.keys import DEFAULT_NAMESPACE, check_namespace, check_owner
 from torpor.history.limits import MAX_MESSAGE_BYTES, MIB, check_max_message_bytes
-from torpor.history.records.record import Name, Record, Typed
+from torpor.history.records.record import Name, Record
 from torpor.history.records.thread import StoredCheckpoint
 from torpor.history.thread import ThreadConversation
 
@@ -123,7 +124,7 @@ class MemorystoreSaver(BaseCheckpointSaver[Any]):
         target = self._target(config)
         name = Name(target.ns or "", checkpoint["id"])
         light = {key: value for key, value in checkpoint.items() if key != "channel_values"}
-        rest = Typed(*self.serde.dumps_typed([light, get_checkpoint_metadata(config, metadata)]))
+        rest = write_value(self.serde, [light, get_checkpoint_metadata(config, metadata)])
         state, length, known = self._known.of(target.session_id, name.ns)
         while True:
             made = draft(self.serde, checkpoint, new_versions, known)

@@ -47,6 +47,7 @@ from torpor.history.calls.holding import (
     note_hold_applied,
     note_owner_hold,
     note_owner_release,
+    owner_holds_in,
     release_hold,
 )
 from torpor.history.calls.identity import identify, move_fence, note_epoch
@@ -141,6 +142,7 @@ __all__ = [
     "note_seen",
     "overview",
     "owned",
+    "owner_holds_in",
     "peek_documents",
     "peek_list",
     "poll_shards",

@@ -23,7 +23,7 @@ PAGE_MESSAGES = 1_000
 MILLISECOND = timedelta(milliseconds=1)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # to make a frozen one takes four times as long
 class Call(Generic[T_co]):
     """One script call. `decode` turns the reply (bytes, never text) into the result, or raises an error for it.
 

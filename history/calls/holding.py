@@ -132,14 +132,21 @@ def find_owner_hold(deployment: Deployment, session_id: str, owners: Sequence[st
     )
 
 
-def list_holds(deployment: Deployment, shard: int, cursor: bytes, count: int) -> Call[tuple[bytes, list[StandingHold]]]:
-    """Do one step of a walk over the legal holds in a shard: the next cursor, b"0" at the end, and the holds."""
+def list_holds(
+    deployment: Deployment, shard: int, cursor: bytes, count: int, *, owners_alone: bool = False
+) -> Call[tuple[bytes, list[StandingHold], list[str]]]:
+    """Do one step of a walk over the legal holds in a shard: the next cursor, b"0" at the end, and the holds.
 
-    def decode(reply: Any) -> tuple[bytes, list[StandingHold]]:
-        cursor, *parts = reply
-        return cursor, _all_standing(parts)
+    With `owners_alone`, the holds of owners, which stand in each shard, are left out, and the owners come last.
+    """
 
-    return Call(script("list_holds"), [deployment.keyspace.shard(shard).holds], [cursor, count], decode)
+    def decode(reply: Any) -> tuple[bytes, list[StandingHold], list[str]]:
+        cursor, holds, owners = reply
+        return cursor, _all_standing(holds), [owner.decode(errors="replace") for owner in owners]
+
+    return Call(
+        script("list_holds"), [deployment.keyspace.shard(shard).holds], [cursor, count, int(owners_alone)], decode
+    )
 
 
 def holds_of(deployment: Deployment, session_id: str, owners: Sequence[str]) -> Call[list[StandingHold]]:
@@ -151,6 +158,12 @@ def holds_of(deployment: Deployment, session_id: str, owners: Sequence[str]) -> 
         [session, *map(encode_owner, owners)],
         _all_standing,
     )
+
+
+def owner_holds_in(deployment: Deployment, shard: int, owners: Sequence[str]) -> Call[list[StandingHold]]:
+    """Find the legal holds of these owners in a shard."""
+    keys = [deployment.keyspace.shard(shard).holds]
+    return Call(script("holds_of"), keys, [b"", *map(encode_owner, owners)], _all_standing)
 
 
 def _all_standing(parts: Sequence[bytes]) -> list[StandingHold]:

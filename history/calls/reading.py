@@ -7,6 +7,7 @@ from typing import Any
 from torpor.history.calls import refusals
 from torpor.history.calls.call import PAGE_MESSAGES, Call, Deployment
 from torpor.history.calls.session_info import to_session_info
+from torpor.history.calls.session_keys import session_keys
 from torpor.history.compression import from_stored
 from torpor.history.keys import encode_session_id
 from torpor.history.owners import Caller
@@ -32,8 +33,7 @@ def read(
     message that goes beyond them, and may be empty. `stored` leaves the messages as Redis has them. Raises
     OwnerMismatch.
     """
-    session = encode_session_id(session_id)
-    keys = deployment.keyspace.of(session)
+    keys = session_keys(deployment.keyspace, session_id)
 
     def decode(reply: Any) -> Page | None:
         if not reply:
@@ -46,9 +46,9 @@ def read(
 
     return Call(
         script("read"),
-        [keys.messages(session), keys.metadata(session), keys.due],
+        [keys.messages, keys.metadata, keys.due],
         [
-            session,
+            keys.session,
             int(touch),
             *deployment.defaults,
             start,

@@ -6,14 +6,14 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import lru_cache
 from typing import Any
 
 from torpor.history.calls import refusals
 from torpor.history.calls.call import Call, Deployment, span_ms
+from torpor.history.calls.session_keys import session_keys
 from torpor.history.errors import SessionIncomplete
 from torpor.history.expiry import Expiry
-from torpor.history.keys import Keyspace, encode_session_id
+from torpor.history.keys import encode_session_id
 from torpor.history.limits import MAX_MESSAGE_BYTES, check_elements
 from torpor.history.owners import Caller, named_owner
 from torpor.history.scripts import script
@@ -94,7 +94,7 @@ def write_record(
     SessionPurged, SessionNotFound with `only_known` if the thread may be asleep, and MessageTooLarge.
     """
     check_elements([record.element], max_bytes, max_depth=None)
-    session, keys = _written(deployment.keyspace, session_id, named_owner(owner))
+    keys = session_keys(deployment.keyspace, session_id, named_owner(owner))
     given = deployment.resolve(session_id, owner, expiry)
 
     def decode(reply: Any) -> WrittenRecord | None:
@@ -108,9 +108,17 @@ def write_record(
 
     return Call(
         script("write_record"),
-        keys,
         [
-            session,
+            keys.messages,
+            keys.metadata,
+            keys.due,
+            keys.tally,
+            keys.recent_requests,
+            keys.record_index,
+            *keys.owners,
+        ],
+        [
+            keys.session,
             request or os.urandom(8),
             *deployment.defaults,
             span_ms(given.idle),
@@ -131,22 +139,6 @@ def write_record(
     )
 
 
-@lru_cache(maxsize=1_000)
-def _written(keyspace: Keyspace, session_id: str, owner: str | None) -> tuple[bytes, Sequence[bytes]]:
-    """The encoded id of a thread, and the keys of `write_record`: they take a third of its time to make."""
-    session = encode_session_id(session_id)
-    keys = keyspace.of(session)
-    return session, (
-        keys.messages(session),
-        keys.metadata(session),
-        keys.due,
-        keys.tally,
-        keys.recent_requests(session),
-        keys.record_index(session),
-        *keys.owners(owner),
-    )
-
-
 def read_checkpoint(
     deployment: Deployment,
     session_id: str,
@@ -163,8 +155,7 @@ def read_checkpoint(
 
     Raises KindMismatch and OwnerMismatch.
     """
-    session = encode_session_id(session_id)
-    keys = deployment.keyspace.of(session)
+    keys = session_keys(deployment.keyspace, session_id)
 
     def decode(reply: Any) -> CheckpointReply:
         refusals.check(session_id, owner, reply)
@@ -176,9 +167,9 @@ def read_checkpoint(
 
     return Call(
         script("read_checkpoint"),
-        [keys.messages(session), keys.metadata(session), keys.due, keys.record_index(session)],
+        [keys.messages, keys.metadata, keys.due, keys.record_index],
         [
-            session,
+            keys.session,
             int(touch),
             *deployment.defaults,
             ns.encode(),

@@ -8,12 +8,12 @@ from typing import Any
 
 from torpor.history.calls import refusals
 from torpor.history.calls.call import Call, Deployment, span_ms
+from torpor.history.calls.session_keys import session_keys
 from torpor.history.errors import (
     InvalidArgument,
     SessionExists,
 )
 from torpor.history.expiry import Expiry
-from torpor.history.keys import encode_session_id
 from torpor.history.limits import MAX_DEPTH, MAX_MESSAGE_BYTES, check_elements
 from torpor.history.owners import Caller, named_owner
 from torpor.history.scripts import script
@@ -47,8 +47,7 @@ def append(
     if not messages and not only_new:
         raise InvalidArgument("a turn has at least one message")
     check_elements(messages, max_bytes, max_depth)
-    session = encode_session_id(session_id)
-    keys = deployment.keyspace.of(session)
+    keys = session_keys(deployment.keyspace, session_id, named_owner(owner))
     given = deployment.resolve(session_id, owner, expiry)
 
     def decode(reply: Any) -> int:
@@ -59,16 +58,9 @@ def append(
 
     return Call(
         script("append"),
+        [keys.messages, keys.metadata, keys.due, keys.tally, keys.recent_requests, *keys.owners],
         [
-            keys.messages(session),
-            keys.metadata(session),
-            keys.due,
-            keys.tally,
-            keys.recent_requests(session),
-            *keys.owners(named_owner(owner)),
-        ],
-        [
-            session,
+            keys.session,
             request or os.urandom(8),
             *deployment.defaults,
             span_ms(given.idle),

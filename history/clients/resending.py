@@ -84,19 +84,26 @@ async def persistently(
     resending: Callable[[], Resending],
     pause: Callable[[float], Awaitable[None]],
     repeatable: bool,
+    failed: Exception | None = None,
 ) -> T:
-    """Do `act`, and again while `resending` says so of the error that its own is `translated` into."""
+    """Do `act`, and again while `resending` says so of the error that its own is `translated` into.
+
+    `failed` is the error of a first try that was made already.
+    """
     decides: Resending | None = None
     try:
         while True:
             try:
                 with translated:
+                    if failed:
+                        raise failed
                     return await act()
             except TorporError as error:
                 decides = decides or resending()
                 seconds = decides.pause_after(error, repeatable=repeatable)
                 if seconds is None:
                     raise
+            failed = None
             await pause(seconds)
     finally:
         if decides:

@@ -1,6 +1,6 @@
 -- Find the legal holds that keep a session: its own, and those of its owners.
 -- KEYS[1] hash    legal holds
--- ARGV[1] session id
+-- ARGV[1] session id, '' for the holds of the owners alone
 -- ARGV[2...] owners
 -- Returns of each hold: 's' | 'o', session id | owner, 'since (ms):reason', who has set it, '' if nobody said, the caller,
 --   '' if it is not known

@@ -14,6 +14,7 @@ from torpor.history.keys import DEFAULT_NAMESPACE
 from torpor.history.store.adoption import Adopting
 from torpor.history.store.any_owner import for_any_owner
 from torpor.history.store.archiving import Archiving
+from torpor.history.store.ended import EndedInBrowsers
 from torpor.history.store.erasure import Erasure
 from torpor.history.store.events import Events
 from torpor.history.store.expiry import ChangingExpiry
@@ -51,7 +52,18 @@ class AsyncSessionStore(SessionOperations):
 
 
 class SessionStore(
-    SingleCalls, Figures, Archiving, Erasure, WorkLocks, LegalHolds, Owners, Repair, Repacking, Events, Identities
+    SingleCalls,
+    Figures,
+    Archiving,
+    Erasure,
+    WorkLocks,
+    LegalHolds,
+    Owners,
+    Repair,
+    Repacking,
+    Events,
+    EndedInBrowsers,
+    Identities,
 ):
     """The sessions of one deployment, with a blocking client. Nothing is sent before the first operation.
 

@@ -15,7 +15,7 @@ from torpor.history.keys import DEFAULT_NAMESPACE
 from torpor.history.policy import Policies
 from torpor.history.scripts import all_scripts
 from torpor.history.store.runner import Runner
-from torpor.history.store.sending import arguments, decoded, naming_key
+from torpor.history.store.sending import decoded, naming_key
 
 T = TypeVar("T")
 
@@ -106,8 +106,8 @@ class BlockingRunner(Runner):
         # transaction=False, because the calls are independent and may be for different slots.
         pipeline = self._client.pipeline(transaction=False)
         for call in many:
-            given = arguments(call.script.sha, call)
-            pipeline.execute_command("EVALSHA", *given, NEVER_DECODE=[], **self._target(call))
+            given = len(call.keys), *call.keys, *call.args
+            pipeline.execute_command("EVALSHA", call.script.sha, *given, NEVER_DECODE=[], **self._target(call))
         replies = pipeline.execute(raise_on_error=False)
         return [self._outcome(call, reply) for call, reply in zip(many, replies, strict=True)]
 

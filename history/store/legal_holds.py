@@ -41,22 +41,29 @@ class LegalHolds(BlockingRunner):
     def standing_holds(self) -> Iterator[StandingHold]:
         """Walk the legal holds in force, shard by shard, each once; an owner's stands in every shard.
 
-        Costs time with each hold, and an owner's in each shard. Has the owners in memory, and the sessions of a shard.
+        Costs time with each hold, and a little for an owner's in each shard. Has the owners in memory, and the sessions
+        of a shard.
         """
-        deployment = self.deployment
         owners: set[str] = set()
-        for shard in range(deployment.keyspace.shards):
+        for shard in range(self.deployment.keyspace.shards):
             sessions: set[str] = set()
-            cursor = b"0"
-            while True:
-                cursor, holds = self.run(calls.list_holds(deployment, shard, cursor, _PAGE))
-                for hold in holds:
-                    seen = owners if hold.kind is HoldKind.OWNER else sessions
-                    if hold.id not in seen:
-                        seen.add(hold.id)
-                        yield hold
-                if cursor == b"0":
-                    break
+            for hold in self._standing_in(shard, owners):
+                seen = owners if hold.kind is HoldKind.OWNER else sessions
+                if hold.id not in seen:
+                    seen.add(hold.id)
+                    yield hold
+
+    def _standing_in(self, shard: int, known: set[str]) -> Iterator[StandingHold]:
+        """The legal holds of a shard, those of owners only of the first shard or if the owner is not known yet."""
+        deployment, cursor = self.deployment, b"0"
+        while True:
+            step = calls.list_holds(deployment, shard, cursor, _PAGE, owners_alone=shard > 0)
+            cursor, holds, owners = self.run(step)
+            yield from holds
+            if unknown := [owner for owner in owners if owner not in known]:  # whoever set it there was interrupted
+                yield from self.run(calls.owner_holds_in(deployment, shard, unknown))
+            if cursor == b"0":
+                return
 
     def find_holds(self, sessions: Sequence[tuple[str, Sequence[str]]]) -> list[LegalHold | None]:
         """The legal hold of each session, its own or that of one of its owners; one pipeline."""

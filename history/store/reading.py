@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 
 from torpor.history import calls
 from torpor.history.owners import Caller
@@ -33,13 +34,13 @@ class Reading(Operations):
 
         A negative `start` counts from the end.
         """
+        read = partial(self._page, session_id, owner=owner, touch=touch)
         while True:
-            pages = [page async for page in self.pages(session_id, start, stop, owner=owner, touch=touch)]
-            if not pages:
-                return None
-            first, last = pages[0], pages[-1]
-            if first is last and first.reaches(stop):
+            first = await read(start, stop)
+            if first is None or first.reaches(stop):
                 return first
+            pages = [first, *[page async for page in _after(first, read, start, stop)]]
+            last = pages[-1]
             if last.reaches(stop) and len({page.state for page in pages}) == 1:
                 messages = [message for page in pages for message in page.messages]
                 return replace(first, total=last.total, messages=messages)
@@ -51,13 +52,28 @@ class Reading(Operations):
 
         A negative `start` counts from the end. Each page is one round trip. Ends early if the session leaves Redis.
         """
-        deployment = await self.runner.deployed()
-        while page := await self.runner.perform(
-            calls.read(deployment, session_id, start, stop, PAGE_BYTES, owner=owner, touch=touch)
-        ):
+        read = partial(self._page, session_id, owner=owner, touch=touch)
+        if page := await read(start, stop):
             yield page
-            if start < 0 and stop is None:  # later messages are not among the last ones
-                stop = page.total
-            start = page.stop
-            if not page.messages or page.reaches(stop):
-                return
+            async for each in _after(page, read, start, stop):
+                yield each
+
+    async def _page(self, session_id: str, start: int, stop: int | None, *, owner: Caller, touch: bool) -> Page | None:
+        deployment = await self.runner.deployed()
+        return await self.runner.perform(
+            calls.read(deployment, session_id, start, stop, PAGE_BYTES, owner=owner, touch=touch)
+        )
+
+
+async def _after(
+    page: Page, read: Callable[[int, int | None], Awaitable[Page | None]], start: int, stop: int | None
+) -> AsyncIterator[Page]:
+    """The pages after the first page of messages `[start, stop)`."""
+    if start < 0 and stop is None:  # later messages are not among the last ones
+        stop = page.total
+    while page.messages and not page.reaches(stop):
+        following = await read(page.stop, stop)
+        if following is None:
+            return
+        yield following
+        page = following

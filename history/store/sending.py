@@ -46,32 +46,50 @@ class Sender:
         Each call has its request id, so a turn that is sent again is written once.
         """
         try:
-            reply = await self._persistently(partial(self._reply, call), repeatable=call.repeatable)
-        except RedisRefused as error:
-            raise naming_key(call.keys, error) from error.__cause__
+            sent = self._sent("EVALSHA", call.script.sha, call)
+            reply = await sent if self._kind.asynchronous else sent
+        except self._kind.translated.errors as failed:
+            reply = await self._again(call, failed)
         return decoded(call, reply)
 
-    async def _reply(self, call: Call[Any]) -> Any:
-        """EVALSHA, or EVAL if the server does not have the script."""
+    async def _again(self, call: Call[Any], failed: Exception) -> Any:
+        """The reply after a first try that has failed; by EVAL if the server does not have the script."""
+        lacks_script = isinstance(failed, self._kind.no_script)
         try:
-            reply = self._sent("EVALSHA", call.script.sha, call)
-            return await reply if self.asynchronous else reply
+            return await self._persistently(
+                partial(self._by_source if lacks_script else self._reply, call),
+                repeatable=call.repeatable,
+                failed=None if lacks_script else failed,
+            )
+        except RedisRefused as error:
+            raise naming_key(call.keys, error) from error.__cause__
+
+    async def _reply(self, call: Call[Any]) -> Any:
+        try:
+            sent = self._sent("EVALSHA", call.script.sha, call)
+            return await sent if self._kind.asynchronous else sent
         except self._kind.no_script:
-            reply = self._sent("EVAL", call.script.source, call)
-            return await reply if self.asynchronous else reply
+            return await self._by_source(call)
+
+    async def _by_source(self, call: Call[Any]) -> Any:
+        sent = self._sent("EVAL", call.script.source, call)
+        return await sent if self._kind.asynchronous else sent
 
     def _sent(self, command: str, body: str | bytes, call: Call[Any]) -> Any:
         """The reply, or with asyncio an awaitable of it."""
         # NEVER_DECODE: replies are bytes even with decode_responses, so that stored bytes stay as they are.
-        return self._client.execute_command(command, *arguments(body, call), NEVER_DECODE=[])
+        return self._client.execute_command(command, body, len(call.keys), *call.keys, *call.args, NEVER_DECODE=[])
 
-    async def _persistently(self, act: Callable[[], Awaitable[T]], *, repeatable: bool) -> T:
+    async def _persistently(
+        self, act: Callable[[], Awaitable[T]], *, repeatable: bool, failed: Exception | None = None
+    ) -> T:
         return await persistently(
             act,
             translated=self._kind.translated,
             resending=self._resending,
             pause=self.pause,
             repeatable=repeatable,
+            failed=failed,
         )
 
     def _resending(self) -> Resending:
@@ -107,8 +125,3 @@ def naming_key(keys: Sequence[bytes], error: TorporError) -> TorporError:
     if not named or "WRONGTYPE" not in str(error):
         return error
     return RedisRefused(f"{named} is not Torpor's, see torpor doctor: {error}")
-
-
-def arguments(body: str | bytes, call: Call[Any]) -> list[str | bytes | int]:
-    """The arguments of EVALSHA or EVAL; `body` is the script's digest or its source."""
-    return [body, len(call.keys), *call.keys, *call.args]

@@ -433,6 +433,7 @@ APART = {
     "count_holds",
     "count_owned",
     "list_holds",
+    "owner_holds_in",
     "holds_of",
     "measures",
     "note_seen",

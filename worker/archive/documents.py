@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from datetime import datetime
 from hashlib import sha256
 from types import MappingProxyType
@@ -112,7 +112,7 @@ def read_lines(archive: ArchiveStore, stored: StoredObject, model: type[D]) -> I
             yield _parse(archive, stored.name, line, model)
 
 
-def unpacked_lines(archive: ArchiveStore, stored: StoredObject) -> Iterator[bytes]:
+def unpacked_lines(archive: ArchiveStore, stored: StoredObject) -> Generator[bytes]:
     """The text of an object of lines, in pieces of whole lines; raises DocumentDamaged."""
     try:
         with archive.open(stored) as body:

@@ -68,7 +68,7 @@ PAGES: Sequence[Page] = (
     Page("/session/requeue", session_acts.requeue, Permission.REPAIR, Act.REQUEUE, acts=True),
     Page("/sessions/stop", sessions.stop, Permission.VIEW, _STOPS, acts=True),
     Page("/person", person.show, Permission.VIEW, LOOKS),
-    Page("/holds", holds.every, Permission.VIEW, LOOKS),
+    Page("/holds", holds.every, Permission.VIEW, LOOKS, walks=True),
     Page("/hold", holds.one, Permission.VIEW, LOOKS),
     Page("/hold/set", holds.put, Permission.HOLD, Act.HOLD, acts=True),
     Page("/hold/release", holds.release, Permission.HOLD, Act.UNHOLD, acts=True),

@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
-
-from anyio import CancelScope
-from starlette.concurrency import run_in_threadpool
-from starlette.responses import StreamingResponse
-from starlette.types import Receive, Scope, Send
 
 from torpor.worker.console.admission import Crowded
 
@@ -59,27 +53,3 @@ class Searches:
 
 
 SEARCHES = Searches()
-
-
-class Streamed(StreamingResponse):
-    """An HTML page whose parts are made in threads, one after the other. `ended` is called whatever happens.
-
-    If the browser goes away, no further part is made, and the generator of the parts is closed.
-    """
-
-    def __init__(self, parts: Generator[str], ended: Callable[[], None]) -> None:
-        super().__init__(parts, media_type="text/html")
-        self._parts = parts
-        self._ended = ended
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the parts."""
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            with CancelScope(shield=True):
-                await run_in_threadpool(self._end)
-
-    def _end(self) -> None:
-        self._parts.close()
-        self._ended()

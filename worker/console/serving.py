@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 
 from torpor.history.protocol import InvalidArgument
 from torpor.worker.console.application import application
+from torpor.worker.console.impatience import ImpatientProtocol
 from torpor.worker.console.settings import ConsoleSettings, SignInKind
 from torpor.worker.console.sign_in import SignIn
 from torpor.worker.console.sign_in.token import TokenSignIn
@@ -33,7 +34,7 @@ def serve(services: Services, settings: ConsoleSettings, say: Callable[[str], No
     """Serve until SIGTERM or Ctrl-C. `say` gets the address once the port is open. Raises InvalidArgument."""
     with _listen(settings) as bound:
         settings = settings.model_copy(update={"port": bound.getsockname()[1]})
-        sign_in = _sign_in(settings)
+        sign_in = _sign_in(settings, services)
         _log_to_stderr(services.settings.log_format)
         running = server(application(services, settings, sign_in, impatient(services, _PATIENCE_SECONDS)))
         say(f"the console is at {_address(settings, sign_in)}; Ctrl-C ends it")
@@ -46,7 +47,7 @@ def server(app: ASGIApp) -> uvicorn.Server:
     return uvicorn.Server(
         uvicorn.Config(
             app,
-            http="h11",
+            http=ImpatientProtocol,
             h11_max_incomplete_event_size=_MOST_HEADER_BYTES,
             ws="none",
             lifespan="on",
@@ -92,7 +93,7 @@ def _log_to_stderr(log_format: str) -> None:
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
 
 
-def _sign_in(settings: ConsoleSettings) -> SignIn:
+def _sign_in(settings: ConsoleSettings, services: Services) -> SignIn:
     match settings.sign_in:
         case SignInKind.TOKEN:
             return TokenSignIn()
@@ -103,7 +104,7 @@ def _sign_in(settings: ConsoleSettings) -> SignIn:
         case SignInKind.OIDC:
             from torpor.worker.console.sign_in.oidc import OidcSignIn
 
-            return OidcSignIn(settings)
+            return OidcSignIn(settings, services.sessions)
 
 
 def _address(settings: ConsoleSettings, sign_in: SignIn) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated
 
@@ -115,7 +115,7 @@ def read(services: Services, stored: StoredObject) -> Iterator[Found]:
         yield found
 
 
-def text(services: Services, stored: StoredObject) -> Iterator[bytes]:
+def text(services: Services, stored: StoredObject) -> Generator[bytes]:
     """The text of an inventory, whose SHA-256 the receipt has, in pieces; raises DocumentDamaged."""
     return documents.unpacked_lines(services.archive, stored)
 

@@ -1,17 +1,20 @@
 -- Reading a page of messages.
--- Uses: number
 
--- The header of a Zstandard frame with one segment -> the bytes in which it has the length of its content, and what is to
--- be added to that number.
-local LENGTHS = {[0x20] = {1, 0}, [0x60] = {2, 256}, [0xA0] = {4, 0}}
-
--- The length of a message once it is read: history/compression.py says how Redis has it.
+-- The length of a message once it is read: history/compression.py says how Redis has it. The header of a Zstandard frame
+-- with one segment tells in how many bytes it has the length of its content, and what is to be added to that number.
 local function length_of(message)
   local mark, header = string.byte(message, 1, 2)
-  if not mark or mark <= 0x80 or mark > 0x9F or not LENGTHS[header] then return #message end
-  local bytes, length = LENGTHS[header][1], 0
+  if not mark or mark <= 0x80 or mark > 0x9F then return #message end
+  local bytes, more, length = 1, 0, 0
+  if header == 0x60 then
+    bytes, more = 2, 256
+  elseif header == 0xA0 then
+    bytes = 4
+  elseif header ~= 0x20 then
+    return #message
+  end
   for place = 2 + bytes, 3, -1 do length = 256 * length + (string.byte(message, place) or 0) end
-  return math.max(#message, length + LENGTHS[header][2]) -- another program may have written any header
+  return math.max(#message, length + more) -- another program may have written any header
 end
 
 -- Add the messages [from, stop) of a list to a reply, until about `limit` bytes are read, as they
@@ -19,19 +22,19 @@ end
 -- oldest message on. `reversed` is the length of a list that has its newest message first; other lists have none.
 -- With `within`, no message is added that goes beyond the limit, even if there is no other.
 local function add_page(reply, list_key, from, stop, limit, reversed, within)
-  local size = 0
+  local size, count = 0, #reply
   -- The steps grow: a page of large messages reads only a few too many, and a page of small ones needs few steps.
   local step = 16
   while from < stop and size < limit do
     local upto = math.min(from + step, stop)
     local first = reversed and reversed - upto or from
-    local messages = redis.call('LRANGE', list_key, int(first), int(first + upto - from - 1))
+    local messages = redis.call('LRANGE', list_key, first, first + upto - from - 1)
     for index = 1, #messages do
       local message = messages[reversed and #messages + 1 - index or index]
       local length = length_of(message)
       if within and size + length > limit then return reply end
-      reply[#reply + 1] = message
-      size = size + length
+      count, size = count + 1, size + length
+      reply[count] = message
       if size >= limit then break end
     end
     from, step = upto, math.min(2 * step, 100)

@@ -9,6 +9,7 @@ import redis
 
 from support.cli_sessions import chat, harmless, say
 from support.command import Torpor
+from torpor.history import calls
 from torpor.worker.deployment.services import Services
 
 pytestmark = pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
@@ -76,3 +77,15 @@ def test_hostile_reasons_and_names_are_harmless(client: redis.Redis, services: S
     assert len(lists[2].out.splitlines()) == 1
     assert lists[1].lines[0]["by"] == lists[3].lines[0]["by"] == nasty
     assert torpor("hold", "--session", nasty, "--reason", "r", "--by", "\udcff").code == 2
+
+
+def test_the_hold_of_an_owner_that_stands_in_some_shards_alone_is_listed_once(
+    client: redis.Redis, services: Services, torpor: Torpor
+) -> None:
+    """Whoever set or released it was killed before all shards knew."""
+    store = services.sessions
+    store.hold_owner("everywhere", "one", by="a")
+    for shard in (7, 8, 200):
+        store.run(calls.hold_owner(store.deployment, shard, "half", "two", "b"))
+    listed = [(each["kind"], each["id"], each["reason"], each["by"]) for each in torpor("holds", "--json").lines]
+    assert listed == [("owner", "everywhere", "one", "a"), ("owner", "half", "two", "b")]

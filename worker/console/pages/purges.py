@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import chain, islice
 from pathlib import PurePosixPath
 
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from torpor.history.protocol import check_owner
 from torpor.worker.audit.entry import Subject
 from torpor.worker.console.carrying_out import carry_out_purge
+from torpor.worker.console.streamed import Streamed
 from torpor.worker.console.visit import Visit
 from torpor.worker.deployment import identity
 from torpor.worker.erasure import inventory, receipts
@@ -86,7 +87,7 @@ def download_receipt(visit: Visit) -> Response:
     """The receipt as the archive has it."""
     purge = check_id(visit.given("id"))
     text = receipts.content(visit.services, purge)
-    return _file(_receipt_name(purge), "application/json", iter([text]))
+    return Response(text, media_type="application/json", headers=_named(_receipt_name(purge)))
 
 
 def download_inventory(visit: Visit) -> Response:
@@ -97,11 +98,12 @@ def download_inventory(visit: Visit) -> Response:
         raise PurgeNotFound(f"purge {purge} has no inventory of this name")
     text = inventory.text(visit.services, stored)
     first = next(text, b"")  # a damaged one is an error before the download begins
-    return _file(_file_name(purge, name), "application/jsonl", chain([first], text))
+    return Streamed(chain([first], text), text.close, "application/jsonl", _named(_file_name(purge, name)))
 
 
-def _file(name: str, kind: str, body: Iterable[bytes]) -> Response:
-    return StreamingResponse(body, media_type=kind, headers={"Content-Disposition": f'attachment; filename="{name}"'})
+def _named(file: str) -> dict[str, str]:
+    """The header by which browsers write a file of this name."""
+    return {"Content-Disposition": f'attachment; filename="{file}"'}
 
 
 def _receipt_name(purge: str) -> str:

@@ -18,7 +18,8 @@ from torpor.worker.access.listing import AsleepSession, Page, Progress
 from torpor.worker.access.pace import Pace
 from torpor.worker.access.search import Search
 from torpor.worker.console.rendering import render_in_parts
-from torpor.worker.console.searches import SEARCHES, Running, Streamed
+from torpor.worker.console.searches import SEARCHES, Running
+from torpor.worker.console.streamed import Streamed
 from torpor.worker.console.visit import Visit
 from torpor.worker.quantities import moment_of
 
@@ -133,7 +134,12 @@ def show(visit: Visit) -> Response:
     except BaseException:
         SEARCHES.end(running)
         raise
-    return Streamed(parts, lambda: SEARCHES.end(running))
+
+    def ended() -> None:
+        parts.close()
+        SEARCHES.end(running)
+
+    return Streamed(parts, ended)
 
 
 def stop(visit: Visit) -> Response:

@@ -14,11 +14,12 @@ import httpx2
 from authlib.common.errors import AuthlibBaseError
 from authlib.integrations.starlette_client import OAuth
 from joserfc.errors import JoseError
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from torpor.history.protocol import TransientError
+from torpor.history.protocol import SessionStore, TransientError
 from torpor.worker.console import cookie, forms, redirects
 from torpor.worker.console.addresses import folded, is_address
 from torpor.worker.console.rendering import render
@@ -49,11 +50,11 @@ class OidcSignIn:
 
     signs_out = True
 
-    def __init__(self, settings: ConsoleSettings) -> None:
-        """The people of these settings; opens no connection."""
+    def __init__(self, settings: ConsoleSettings, sessions: SessionStore) -> None:
+        """The people of these settings, and the Redis that notes who has signed out; opens no connection."""
         assert settings.oidc_client_secret
         self._settings = settings
-        self._signed_in = SignedIn()
+        self._signed_in = SignedIn(sessions)
         self._provider_turns = asyncio.Semaphore(_AT_ONCE)
         self._provider = OAuth().register(
             "console",
@@ -138,8 +139,8 @@ class OidcSignIn:
 
     async def _leave(self, request: Request) -> Response:
         await forms.read(request)
-        self._signed_in.end(request)
-        return render(request, "signed_out.html", can_return=True)
+        is_known = await run_in_threadpool(self._signed_in.end, request)
+        return render(request, "signed_out.html", can_return=True, is_known=is_known)
 
 
 def _unavailable(exc: Exception) -> ProviderUnavailable:

@@ -68,4 +68,4 @@ class TokenSignIn:
         await forms.read(request)
         self._grants.discard(request.session.get(_GRANT, ""))
         request.session.clear()
-        return render(request, "signed_out.html", can_return=False)
+        return render(request, "signed_out.html", can_return=False, is_known=True)

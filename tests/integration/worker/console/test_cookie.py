@@ -51,7 +51,7 @@ def oidc(services: Services) -> Iterator[Served]:
             "oidc_client_secret": CLIENT_SECRET,
             "officers": "dpo@example.com",
         }
-        with served(services, OidcSignIn, **settings) as console:
+        with served(services, lambda own: OidcSignIn(own, services.sessions), **settings) as console:
             yield console
 
 

@@ -8,10 +8,16 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import httpx
 import pytest
+import redis
 from joserfc.jwk import OctKey, RSAKey
 
 from support.guarded_console import SECRET, Served, csrf, served
 from support.identity_provider import CLIENT_ID, CLIENT_SECRET, IdentityProvider
+from support.keyspace import raw
+from support.ports import free_port
+from torpor.history.protocol import SessionStore
+from torpor.worker.console.settings import ConsoleSettings
+from torpor.worker.console.sign_in import SESSION_SECONDS
 from torpor.worker.console.sign_in.oidc import OidcSignIn
 from torpor.worker.deployment.services import Services
 
@@ -22,6 +28,10 @@ pytestmark = pytest.mark.slow
 def provider() -> Iterator[IdentityProvider]:
     with IdentityProvider().running() as running:
         yield running
+
+
+def by_oidc(sessions: SessionStore) -> Callable[[ConsoleSettings], OidcSignIn]:
+    return lambda settings: OidcSignIn(settings, sessions)
 
 
 @pytest.fixture
@@ -35,7 +45,7 @@ def console(services: Services, provider: IdentityProvider) -> Iterator[Served]:
         "officers": "DPO@example.com",
         "viewers": "@viewers.example",
     }
-    with served(services, OidcSignIn, **settings) as running:
+    with served(services, by_oidc(services.sessions), **settings) as running:
         yield running
 
 
@@ -206,6 +216,43 @@ def test_signing_in_gives_the_browser_new_forms_and_signing_out_ends_its_session
         assert thief.get("/").status_code == 401
 
 
+def with_secrets(console: Served) -> dict[str, Any]:
+    """The settings of a console as another process of it has them."""
+    return console.settings.model_dump(exclude={"port"}) | {"secret": SECRET, "oidc_client_secret": CLIENT_SECRET}
+
+
+def test_signing_out_ends_the_session_in_every_process_of_the_console(
+    console: Served, browser: httpx.Client, services: Services
+) -> None:
+    sign_in(browser)
+    browser.get("/")
+    options = {"cookies": dict(browser.cookies), "headers": {"host": urlsplit(console.url).netloc}}
+    another = served(services, by_oidc(services.sessions), **with_secrets(console))
+    with another as other, other.browser(**options) as copy:
+        assert copy.get("/").status_code == 200
+        left = browser.post("/sign-out", data={"csrf": csrf(browser)})
+        assert (left.status_code, "Redis does not answer" in left.text) == (200, False)
+        assert copy.get("/").status_code == 401
+    [key] = raw(services.sessions.client, "KEYS", "torpor:console:*")
+    assert 0 < raw(services.sessions.client, "PTTL", key) <= SESSION_SECONDS * 1000
+
+
+def test_while_redis_is_away_nobody_is_believed_and_signing_out_says_what_it_could_not_do(
+    console: Served, browser: httpx.Client, services: Services
+) -> None:
+    sign_in(browser)
+    browser.get("/")
+    away = SessionStore(redis.Redis(port=free_port(), socket_connect_timeout=1))
+    options = {"cookies": dict(browser.cookies), "headers": {"host": urlsplit(console.url).netloc}}
+    with served(services, by_oidc(away), **with_secrets(console)) as other, other.browser(**options) as copy:
+        assert copy.get("/").status_code == 503
+        left = copy.post("/sign-out", data={"csrf": csrf(browser)})
+        assert (left.status_code, "Redis does not answer" in left.text) == (200, True)
+        copy.cookies = httpx.Cookies(options["cookies"])
+        assert copy.get("/").status_code == 401  # this process knows it without Redis
+    assert browser.get("/").status_code == 200
+
+
 def test_a_session_ends_after_eight_hours(
     browser: httpx.Client, console: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -220,7 +267,10 @@ def test_a_cookie_of_another_console_is_worth_nothing(
     sign_in(browser)
     own = console.settings.model_dump(exclude={"url", "port"}) | {"secret": SECRET[::-1]}
     own["oidc_client_secret"] = CLIENT_SECRET
-    with served(services, OidcSignIn, **own) as another, another.browser(cookies=dict(browser.cookies)) as copy:
+    with (
+        served(services, by_oidc(services.sessions), **own) as another,
+        another.browser(cookies=dict(browser.cookies)) as copy,
+    ):
         assert copy.get("/").status_code == 401
 
 

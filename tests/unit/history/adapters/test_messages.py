@@ -239,6 +239,45 @@ def test_the_error_for_a_message_does_not_quote_it() -> None:
     assert "my secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b'{"content":"a"}}',
+        b'{"content":"a"}} ',
+        b'{"content":"a"}]',
+        b'{"content":"a"}',
+        b'{"content":"a"}}}',
+        b'{"content":"a"},"original":{}}',
+        b'{"content":"a","content":"b"}}',
+        b'{"content":"a","content_blocks":[]}}',
+        b'{"content":"a","type":"system"}}',
+        b'{"content":"a","x":NaN,"y":1e400,"z":123456789012345678901234567890}}',
+        b'{"content":"\\ud800"}}',
+        b'{"content":"a","id":7.5,"tool_call_id":3}}',
+        b'{"content":[1,{"a":2}],"tool_call_id":"3"}}',
+        b'{"content":"a","tool_calls":[{"name":"x","args":{"a":1},"id":"1"}],"additional_kwargs":{"a":1,"a":2}}}',
+        b'{"content":"a","tool_calls":{"a":1}}}',
+        b"[]}",
+        b"null}",
+        b"{}}",
+        *(b'{"content":"a","x":%b%b}}' % (b"[" * depth, b"]" * depth) for depth in (198, 199, 200, 201, 900)),
+    ],
+    ids=lambda rest: rest[:40],
+)
+@pytest.mark.parametrize("kind", [b"human", b"ai", b"tool"], ids=bytes.decode)
+def test_an_element_is_read_alike_whether_or_not_torpor_wrote_it(kind: bytes, rest: bytes) -> None:
+    torpors, others = b'{"type":"%b","data":%b' % (kind, rest), b'{"type": "%b", "data": %b' % (kind, rest)
+    assert outcome(torpors) == outcome(others)
+
+
+def outcome(element: bytes) -> str:
+    """The message, with the types of its values, or its error without the element's size."""
+    try:
+        return repr(decode_message(element))
+    except MessageCorrupt as error:
+        return str(error).partition(" of ")[0]
+
+
 @pytest.mark.parametrize("value", ["text", {"type": "human", "data": {"content": "x"}}, None], ids=repr)
 def test_what_is_no_message_is_refused(value: Any) -> None:
     with pytest.raises(MessageNotSerializable, match=f"not {type(value).__name__}"):
@@ -308,6 +347,11 @@ def changed(message: BaseMessage, **values: Any) -> BaseMessage:
 def test_what_langchain_could_not_read_back_is_refused(message: BaseMessage) -> None:
     with pytest.raises(MessageNotSerializable, match="read back"):
         encode_message(message)
+
+
+def test_a_message_without_a_field_that_its_class_needs_is_refused() -> None:
+    with pytest.raises(MessageNotSerializable, match="can't read back"):
+        encode_message(ToolMessage.model_construct(content="x"))
 
 
 def test_a_class_of_one_s_own_with_a_type_of_langchain_is_kept() -> None:

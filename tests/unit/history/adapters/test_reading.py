@@ -1,17 +1,19 @@
-"""Messages that a saver reads again are copies of the remembered ones, and no different from new ones."""
+"""Messages that a saver reads are as the serializer makes them, whether they are made or copied."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import ormsgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
-from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from langgraph.checkpoint.serde.jsonplus import EXT_PYDANTIC_V2, JsonPlusSerializer
 from langgraph.checkpoint.serde.types import SendProtocol
 from langgraph.types import Send
 
+from torpor.history.adapters import reading
 from torpor.history.adapters.reading import ValueReader
 from torpor.history.records.record import Typed
 
@@ -64,6 +66,33 @@ def spoil(value: Any) -> None:
 
 
 @given(st.lists(messages, max_size=4))
+def test_a_message_that_is_read_for_the_first_time_is_as_the_serializer_makes_it(given: list[Any]) -> None:
+    found = ValueReader(SERDE, LIMIT).read(Typed(*SERDE.dumps_typed({"messages": given})), again=False)
+    assert list(map(state, found["messages"])) == list(map(state, SERDE.loads_typed(SERDE.dumps_typed(given))))
+
+
+@pytest.mark.parametrize("name", ["human.HumanMessage", "tool.ToolMessage"])
+@pytest.mark.parametrize(
+    "fields",
+    [{"content": 7}, {"content": "x"}, {"id": "x"}, {"content": "x", "content_blocks": []}, {1: 2}, []],
+    ids=str,
+)
+def test_a_message_with_odd_fields_is_as_the_serializer_makes_it(name: str, fields: Any) -> None:
+    module, _, name = f"langchain_core.messages.{name}".rpartition(".")
+    packed = ormsgpack.packb((module, name, fields), option=ormsgpack.OPT_NON_STR_KEYS)
+    typed = Typed("msgpack", ormsgpack.packb(ormsgpack.Ext(EXT_PYDANTIC_V2, packed)))
+    found, expected = ValueReader(SERDE, LIMIT).read(typed, again=False), SERDE.loads_typed(typed)
+    assert type(found) is type(expected)
+    assert repr(found) == repr(expected)
+
+
+def test_a_message_of_an_applications_own_making_stays_so() -> None:
+    own = JsonPlusSerializer(__unpack_ext_hook__=lambda *_: "made by the application")
+    typed = Typed(*SERDE.dumps_typed([HumanMessage("hello")]))
+    assert ValueReader(own, LIMIT).read(typed, again=False) == ["made by the application"]
+
+
+@given(st.lists(messages, max_size=4))
 def test_a_message_is_the_same_however_often_it_is_read_and_whatever_is_done_with_it(given: list[Any]) -> None:
     expected = list(map(state, SERDE.loads_typed(SERDE.dumps_typed(given))))
     reader = ValueReader(SERDE, LIMIT)
@@ -77,7 +106,7 @@ def test_a_message_that_was_read_before_is_not_made_anew(monkeypatch: pytest.Mon
     reader = ValueReader(SERDE, LIMIT)
     given = [HumanMessage("hello"), AIMessage("hi")]
     read(reader, given)
-    monkeypatch.setattr(HumanMessage, "__init__", lambda *_, **__: pytest.fail("made anew"))
+    monkeypatch.setattr(reading, "made_of", lambda *_: pytest.fail("made anew"))
     assert [each.content for each in read(reader, given)] == ["hello", "hi"]
 
 

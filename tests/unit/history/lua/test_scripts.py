@@ -249,8 +249,12 @@ SAMPLES: dict[str, list[Call[Any]]] = {
     "release_hold": [calls.release_hold(DEPLOYMENT, "s")],
     "note_owner_hold": [calls.note_owner_hold(DEPLOYMENT, "s")],
     "hold_owner": [calls.hold_owner(DEPLOYMENT, 7, "ann", "why"), calls.hold_owner(DEPLOYMENT, 7, "ann", None)],
-    "list_holds": [calls.list_holds(DEPLOYMENT, 7, b"0", 500)],
+    "list_holds": [
+        calls.list_holds(DEPLOYMENT, 7, b"0", 500),
+        calls.list_holds(DEPLOYMENT, 7, b"0", 500, owners_alone=True),
+    ],
     "holds_of": [calls.holds_of(DEPLOYMENT, "s", ["ann"]), calls.holds_of(DEPLOYMENT, "s", [])],
+    "owner_holds_in": [calls.owner_holds_in(DEPLOYMENT, 7, ["ann"])],
     "note_owner_release": [calls.note_owner_release(DEPLOYMENT, "ann", MOMENT)],
     "find_release": [calls.find_release(DEPLOYMENT, "s")],
     "find_owner_release": [calls.find_owner_release(DEPLOYMENT, "ann")],
