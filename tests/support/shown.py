@@ -117,11 +117,11 @@ def _travel(services: Services) -> None:
 
 
 def _samples(services: Services) -> None:
-    """One sample for each of the last hours of a day."""
+    """A sample for each five minutes of the last day, as short as the parts of its plots."""
     client = services.sessions.client
     seconds, _ = raw(client, "TIME")
     key = samples_key(services.settings.namespace)
-    for ago in range(1_430, 0, -10):
+    for ago in range(1_430, 0, -5):
         minute = 1_430 - ago
         figures = {"live": 900 - minute // 4, "waiting": minute % 90, "archived": 9 * minute, "restored": 2 * minute}
         memory = {"memory_kib": 700_000 - 150 * minute, "memory_limit_kib": 1_048_576}
