@@ -18,7 +18,7 @@ CASES ?= 10000
 # In CI a failed test has one more try, and the summary counts it: such a test relies on how fast something is.
 TOGETHER := -n 3 --dist loadfile $(if $(CI),--reruns 1)
 
-.PHONY: help demo test slow stack packaging readers pages faults compressed dictionary versions ledger fuzz bench latency purge-bench jobs-bench scrape-bench scale-bench console-bench door lint types compose schemas tables audit pin-images format build docs clean
+.PHONY: help demo test slow stack packaging readers pages faults compressed dictionary versions ledger fuzz bench latency purge-bench jobs-bench start-bench scrape-bench scale-bench console-bench door lint types compose schemas tables audit pin-images format build docs clean
 
 help: ## List the commands.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -95,6 +95,10 @@ jobs-bench: $(VENV)/dev ## Measure the adoption of many sessions as jobs; ARGS="
 console-bench: $(VENV)/dev ## Measure the console's lists and searches over a million sessions; ARGS="--sessions 100000".
 	@echo "== asking the console"
 	@PYTHONPATH=.:tests $(BIN)/python tests/bench/console.py $(ARGS)
+
+start-bench: $(VENV)/dev ## Measure a worker's start and its idle memory; ARGS="--beside OTHER/bin/torpor" compares two builds.
+	@echo "== starting workers"
+	@PYTHONPATH=.:tests $(BIN)/python tests/bench/start.py $(ARGS)
 
 scale-bench: $(VENV)/dev ## Measure a Cluster with up to ten million sessions; ARGS="--sessions 100000 1000000".
 	@echo "== sweeping, archiving and waking among many sessions"

@@ -9,7 +9,7 @@ This module loads no LangChain; `torpor.history.adapters.messages` converts Lang
   `IamCredentialProvider` and `application_default`. `Limits` of a request by HTTP, and a `bounded_session` with them.
 - **A session**: `SessionInfo` with its `Status`, `SessionKind`, `Expiry` and `LegalHold`; a `Page` of its messages;
   `parse_json`, `to_json_line`, `is_readable`, `is_record`, `is_too_deep` and `has_too_many_values` for one message.
-- **Archiving**: a `Lease` and the `ClaimOutcome` without one, `CommitOutcome`, `EraseOutcome`.
+- **Archiving**: a `Lease` and the `ClaimOutcome` without one, an `Attempt`, `CommitOutcome`, `EraseOutcome`.
 - **Waking**: a `RestoreTicket` or a `RestoreRefusal`, the `Origin` of a session, and the `RestoreEnd`.
 - **Erasure and legal holds**: a `PurgeTarget`, its `Purging` with a `PurgeOutcome`; `HoldOutcome`, `HoldKind`;
   `HoldRecords` with a `HoldRecord` for each holder; a `StandingHold` of the list of all.
@@ -131,6 +131,7 @@ from torpor.history.owners import ANY_OWNER, Caller, check_archived, encode_call
 from torpor.history.policy import Policies
 from torpor.history.scripts import all_scripts
 from torpor.history.session import (
+    Attempt,
     HoldRecord,
     HoldRecords,
     Lease,
@@ -159,6 +160,7 @@ __all__ = [
     "ArchiveState",
     "AssignOutcome",
     "AsyncSessionStore",
+    "Attempt",
     "Caller",
     "ClaimOutcome",
     "ClientMismatch",

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import NamedTuple
 
+from torpor.history.compression import from_stored
 from torpor.history.expiry import Expiry
 
 
@@ -104,8 +106,7 @@ class SessionInfo:
     kind: SessionKind | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(NamedTuple):
     """A claimed session. The token is its due score, and work commits only while the score is unchanged.
 
     `claim` is the first token of the lease; it names the attempt, however often the lease is renewed. `due` is the due
@@ -116,6 +117,24 @@ class Lease:
     token: bytes
     claim: bytes
     due: bytes = b"0"
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """An attempt to archive a claimed session, and the session as it was at its begin.
+
+    `stored` are the first messages that are not archived, as Redis has them: maybe none. `begun` is False if it was not
+    begun, because earlier ones have failed or not ended.
+    """
+
+    session: SessionInfo
+    stored: list[bytes] = field(default_factory=list, repr=False)
+    begun: bool = True
+
+    @property
+    def head(self) -> list[bytes]:
+        """The first messages that are not archived; raises DictionaryUnknown."""
+        return from_stored(self.stored)
 
 
 @dataclass(slots=True)  # to make a frozen one takes four times as long

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
@@ -15,11 +16,13 @@ from celery.signals import (
     beat_init,
     celeryd_init,
     task_failure,
+    worker_before_create_process,
     worker_init,
     worker_shutting_down,
 )
 from celery.worker import state
 
+from torpor.worker.archive.stores.url import open_archive
 from torpor.worker.deployment import main_thread, worker_name
 from torpor.worker.deployment.broker_url import is_guarded
 from torpor.worker.deployment.celery_config import make_app
@@ -29,7 +32,6 @@ from torpor.worker.errors import DeploymentMismatch, SettingsError
 from torpor.worker.logs import outages
 from torpor.worker.logs.outages import Service
 from torpor.worker.monitoring import health, presence
-from torpor.worker.monitoring.monitor import Monitor
 from torpor.worker.monitoring.presence import Presence
 from torpor.worker.sleep import shutdown
 from torpor.worker.sleep.listener import Listener
@@ -132,10 +134,12 @@ def _in_work() -> Mapping[str, int]:
     return Counter(request.name.removeprefix("torpor.") for request in running if request)
 
 
-def _monitor(settings: Settings) -> Sequence[Monitor]:
+def _monitor(settings: Settings) -> Sequence[_Watching]:
     """The port for metrics and probes, if the settings give one."""
     if settings.http_port is None:
         return []
+    from torpor.worker.monitoring.monitor import Monitor
+
     asked = {} if settings.broker_url is None else {"the broker": _ask_broker}  # else it is the Redis of the sessions
     try:
         return [Monitor(settings, settings.http_port, faults=health.stuck, questions=asked)]
@@ -187,17 +191,30 @@ def _note_beat(sender: Any, **_: Any) -> None:
     _beats[-1].start()
 
 
-def _give_way(sender: Any, **_: Any) -> None:
-    """Leave the machine's cores to applications and Redis when they want them: nobody waits for an archive.
+def _prepare(sender: Any, **_: Any) -> None:
+    """Do once, before the pool forks, what its processes inherit. Another app's worker may have imported this module.
 
-    Runs before the pool forks, so its processes inherit it. Another app's worker may have imported this module.
+    Leave the machine's cores to applications and Redis when they want them: nobody waits for an archive. And import
+    Google's client, if the archive is a bucket, which takes each process a fifth of a second and 15 MiB.
     """
     if sender.app is app:
-        os.nice(load_settings().nice)
+        settings = load_settings()
+        os.nice(settings.nice)
+        open_archive(settings.archive_url)
+
+
+def _share_memory(**_: Any) -> None:
+    """Before a process of the pool is forked, take what there is out of the garbage collection.
+
+    The collector writes to each object that it looks at, and then the processes would not share its page any more.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 celeryd_init.connect(_name)
-worker_init.connect(_give_way)
+worker_init.connect(_prepare)
+worker_before_create_process.connect(_share_memory)
 worker_shutting_down.connect(shutdown.begin)
 task_failure.connect(_note_failure)
 beat_init.connect(_note_beat)

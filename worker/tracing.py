@@ -5,14 +5,17 @@ Source: https://opentelemetry.io/docs/specs/otel/library-guidelines/
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, NamedTuple
 
 try:
     from opentelemetry import trace
 except ModuleNotFoundError:  # whoever installs an SDK has it
     trace = None  # type: ignore[assignment]
+
+
+_NONE = nullcontext()
 
 
 class Place(NamedTuple):
@@ -23,13 +26,16 @@ class Place(NamedTuple):
     sampled: bool
 
 
-@contextmanager
-def span(name: str, **attributes: str | int) -> Iterator[None]:
+def span(name: str, **attributes: str | int) -> AbstractContextManager[None]:
     """A span around a block, `torpor.` and the name. Of an error it has the type: the text could have a message."""
     provider = trace.get_tracer_provider() if trace else None
     if provider is None or isinstance(provider, trace.ProxyTracerProvider):  # no SDK is configured
-        yield
-        return
+        return _NONE
+    return _recorded(provider, name, attributes)
+
+
+@contextmanager
+def _recorded(provider: Any, name: str, attributes: Mapping[str, str | int]) -> Iterator[None]:
     named = {f"torpor.{key}": value for key, value in attributes.items()}
     tracer = provider.get_tracer("torpor")
     with tracer.start_as_current_span(

@@ -16,7 +16,7 @@ from torpor.history.calls.adoption import (
     stage_return,
     take_list,
 )
-from torpor.history.calls.archiving import attempts, commit, note_erased, release, renew, requeue, snapshot
+from torpor.history.calls.archiving import commit, note_erased, release, renew, requeue, snapshot
 from torpor.history.calls.call import KEEP, Call, Deployment, Keep
 from torpor.history.calls.configuration import configure
 from torpor.history.calls.documents import find_documents, peek_documents, take_documents
@@ -96,7 +96,6 @@ __all__ = [
     "append",
     "archive_health",
     "assign_owner",
-    "attempts",
     "begin_adoption",
     "begin_restore",
     "claim",

@@ -2,40 +2,48 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
-from torpor.history.calls.call import MILLISECOND, Call, Deployment
+from torpor.history.calls.call import MILLISECOND, PAGE_MESSAGES, Call, Deployment
 from torpor.history.calls.session_info import to_session_info
 from torpor.history.keys import encode_session_id
 from torpor.history.outcomes import CommitOutcome, EraseOutcome
 from torpor.history.overview import Ending
 from torpor.history.scripts import script
-from torpor.history.session import Lease, SessionInfo
+from torpor.history.session import Attempt, Lease, SessionInfo
 
 
-def attempts(deployment: Deployment, session_id: str) -> Call[int]:
-    """Count the attempts to archive a session since the last one that ended well."""
-    session = encode_session_id(session_id)
-    return Call(script("attempts"), [deployment.keyspace.of(session).metadata(session)], [], int)
+def snapshot(
+    deployment: Deployment, lease: Lease, head_bytes: int, *, only_first: bool = False
+) -> Call[Attempt | None]:
+    """Begin an attempt: count it, describe the session, and read its first messages that are not archived.
 
-
-def snapshot(deployment: Deployment, lease: Lease) -> Call[SessionInfo | None]:
-    """Begin an attempt: count it and describe the session; None if the lease is lost or the session is gone."""
+    None if the lease is lost or the session is gone. With `only_first`, none is begun if earlier ones have failed or
+    not ended. No message is read that goes beyond `head_bytes`.
+    """
     session = encode_session_id(lease.session_id)
     keys = deployment.keyspace.of(session)
+
+    def decode(reply: Any) -> Attempt | None:
+        if not reply:
+            return None
+        begun, described, *head = reply
+        info = to_session_info(deployment, lease.session_id, described)
+        return Attempt(info, head, begun=begun == b"1") if info else None
+
     return Call(
         script("snapshot"),
         [keys.messages(session), keys.metadata(session), keys.due, keys.holds],
-        [session, lease.token, lease.claim, lease.due],
-        lambda reply: to_session_info(deployment, lease.session_id, reply),
+        [session, lease.token, lease.claim, lease.due, int(only_first), head_bytes, PAGE_MESSAGES],
+        decode,
     )
 
 
 def renew(deployment: Deployment, lease: Lease, by: timedelta) -> Call[Lease | None]:
     """Prolong a lease `by` a span, at least a millisecond; None if it is lost."""
     session = encode_session_id(lease.session_id)
-    renewed = replace(lease, token=b"%.1f" % (float(lease.token) + max(1, by // MILLISECOND)))
+    renewed = lease._replace(token=b"%.1f" % (float(lease.token) + max(1, by // MILLISECOND)))
     return Call(
         script("renew"),
         [deployment.keyspace.of(session).due],

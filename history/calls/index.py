@@ -105,13 +105,17 @@ def claim(
     of_shards = map(deployment.keyspace.shard, shards)
     keys = [key for shard in of_shards for key in (shard.due, shard.tally)]
 
-    def decode(_: int, reply: Any) -> list[Lease]:
-        token, *claimed = reply
-        pairs = zip(claimed[::2], claimed[1::2], strict=True)
-        return [Lease(session.decode(), token, token, score) for session, score in pairs]
+    def decode(reply: Any) -> list[list[Lease] | TorporError]:
+        *each, token = reply
+
+        def leases(_: int, claimed: Any) -> list[Lease]:
+            pairs = zip(claimed[::2], claimed[1::2], strict=True)
+            return [Lease(session.decode(), token, token, score) for session, score in pairs]
+
+        return of_each(shards, leases)(each)
 
     # Sent again, it would lease other sessions, and the first ones would wait for the end of their lease.
-    return Call(script("claim"), keys, [limit, span_ms(lease)], of_each(shards, decode), repeatable=False)
+    return Call(script("claim"), keys, [limit, span_ms(lease)], decode, repeatable=False)
 
 
 def claim_one(deployment: Deployment, session_id: str, lease: timedelta) -> Call[Lease | ClaimOutcome]:

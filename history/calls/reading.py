@@ -24,14 +24,12 @@ def read(
     *,
     touch: bool,
     owner: Caller = None,
-    within: bool = False,
     stored: bool = False,
 ) -> Call[Page | None]:
     """Read messages from `start` on until `stop` or until about `page_bytes` are read; None if it is not in Redis.
 
-    A negative `start` counts from the end. With `touch` it counts as activity. A page `within` its bytes ends before a
-    message that goes beyond them, and may be empty. `stored` leaves the messages as Redis has them. Raises
-    OwnerMismatch.
+    A negative `start` counts from the end. With `touch` it counts as activity. `stored` leaves the messages as Redis
+    has them. Raises OwnerMismatch.
     """
     keys = session_keys(deployment.keyspace, session_id)
 
@@ -56,7 +54,6 @@ def read(
             page_bytes,
             PAGE_MESSAGES,
             deployment.caller(owner),
-            int(within),
         ],
         decode,
     )

@@ -1,5 +1,6 @@
 -- End the election of listeners for some shards: the next listener that sees due sessions there can send for them.
--- This is not a part of the claim, because a script with two keys would have to wait while a Cluster moves the slot.
+-- This is not a part of the claim, because a script with a key that may be missing would have to wait while a Cluster
+-- moves the slot.
 -- Uses: shards
 -- KEYS of each shard:
 -- KEYS[1] string  a listener was elected

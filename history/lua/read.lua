@@ -12,10 +12,9 @@
 -- ARGV[4] default maximum age (ms) or ''
 -- ARGV[5] first position; a negative one counts from the end
 -- ARGV[6] position after the last one, '' for the end of the list
--- ARGV[7] page size (bytes): the page ends with the message that reaches it, or before it
+-- ARGV[7] page size (bytes): the page ends with the message that reaches it
 -- ARGV[8] page size (messages)
 -- ARGV[9] caller
--- ARGV[10] '1' to end the page before the message that goes beyond its size
 -- Returns {epoch, restored count, total, '1' if no part is in the archive alone, first position, message...}
 --   | {} not in Redis | {'owner'} another owner's session | {'unowned'}
 local total = redis.call('LLEN', KEYS[1])
@@ -29,4 +28,4 @@ if from < 0 then from = math.max(0, total + from) end
 local complete = (session.complete or session.state == 'purged') and '1' or '0'
 local reply = {session.epoch or '0', session.restored_count or '0', int(total), complete, int(from)}
 local stop = math.min(tonumber(ARGV[6]) or total, total, from + tonumber(ARGV[8]))
-return add_page(reply, KEYS[1], from, stop, tonumber(ARGV[7]), nil, ARGV[10] == '1')
+return add_page(reply, KEYS[1], from, stop, tonumber(ARGV[7]))

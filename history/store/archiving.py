@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any
 
 import redis.cluster
 
 from torpor.history import calls
-from torpor.history.calls import Call
 from torpor.history.errors import RedisRefused, TorporError
 from torpor.history.outcomes import CommitOutcome, PurgeTarget, Purging
 from torpor.history.overview import Ending
-from torpor.history.owners import ANY_OWNER
-from torpor.history.session import Lease, Page, SessionInfo
+from torpor.history.session import Attempt, Lease, SessionInfo
 from torpor.history.store.blocking_runner import BlockingRunner
 from torpor.history.store.operation import Operation
-
-T = TypeVar("T")
 
 MAX_EPOCH = 2**53
 # How many scripts that read sessions are sent together. Redis serves all requests that it has read from one client
@@ -29,16 +26,18 @@ _TOGETHER = 16
 class Archiving(BlockingRunner):
     """Begins and ends attempts to archive leased sessions."""
 
-    def attempts(self, leases: Sequence[Lease]) -> list[int | TorporError]:
-        """How many attempts at each session have failed or not ended; one pipeline."""
-        return self.run_many([calls.attempts(self.deployment, lease.session_id) for lease in leases])
-
-    def snapshots(self, leases: Sequence[Lease]) -> list[SessionInfo | TorporError | None]:
+    def begin_attempts(
+        self, leases: Sequence[Lease], head_bytes: int = 0, *, only_first: bool = False
+    ) -> list[Attempt | TorporError | None]:
         """Begin an attempt at each claimed session; each is atomic on its own, and each 16 are one pipeline.
 
-        Each result is None if the lease is lost or the session is gone, or the error that this session met.
+        Each result is None if the lease is lost or the session is gone, or the error that this session met. An attempt
+        has the first messages to send, of `head_bytes` at most. With `only_first`, none is begun at a session whose
+        earlier ones have failed or not ended.
         """
-        return self._in_turns([calls.snapshot(self.deployment, lease) for lease in leases])
+        begin = partial(calls.snapshot, self.deployment, head_bytes=head_bytes, only_first=only_first)
+        parts = (leases[first : first + _TOGETHER] for first in range(0, len(leases), _TOGETHER))
+        return [outcome for part in parts for outcome in self.run_many([begin(lease) for lease in part])]
 
     def renew(self, leases: Sequence[Lease], by: timedelta) -> list[Lease | TorporError | None]:
         """Prolong leases by the span `by`; one pipeline. Each result is the new lease, None if it is lost, or an error.
@@ -46,26 +45,6 @@ class Archiving(BlockingRunner):
         After an error, renewing the same lease by the same span again tells whether the first renewal was done.
         """
         return self.run_many([calls.renew(self.deployment, lease, by) for lease in leases])
-
-    def heads(self, sessions: Sequence[SessionInfo], size: int) -> list[Page | TorporError | None]:
-        """The first page, of at most `size` bytes, of each session's messages that are not archived yet.
-
-        Each page is atomic on its own, and each 16 are one pipeline. Each result is None if the session is not in
-        Redis, or the error that this session met.
-        """
-        return self._in_turns([self._head(each, size) for each in sessions])
-
-    def _head(self, session: SessionInfo, size: int) -> Call[Page | None]:
-        return calls.read(
-            self.deployment,
-            session.session_id,
-            session.archived_count,
-            session.message_count,
-            size,
-            touch=False,
-            owner=ANY_OWNER,
-            within=True,
-        )
 
     def commits(
         self, verified: Sequence[tuple[Lease, SessionInfo]], sent_bytes: Sequence[int] = ()
@@ -100,11 +79,6 @@ class Archiving(BlockingRunner):
         """
         target = PurgeTarget(info.session_id, info.owner, archived_owners)
         return self.run(calls.rebase(self._recorded, target, idle=None, epoch=info.epoch))
-
-    def _in_turns(self, many: Sequence[Call[T]]) -> list[T | TorporError]:
-        """As `run_many`, in several pipelines with gaps for other clients."""
-        parts = (many[first : first + _TOGETHER] for first in range(0, len(many), _TOGETHER))
-        return [outcome for part in parts for outcome in self.run_many(part)]
 
     def rewound_before(self) -> int:
         """The epoch before which sessions may lack writes that clients have seen; asked with INFO, which needs no key.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import chain
@@ -132,17 +131,15 @@ class Index(BlockingRunner):
         return adoptions
 
     def claim(self, shards: Sequence[int], limit: int, lease: timedelta) -> list[Lease]:
-        """Lease up to `limit` due sessions of each shard, longest due first; one pipeline, and one to end elections.
+        """Lease up to `limit` due sessions of each shard, longest due first, and end their elections; one pipeline.
 
         Works at Redis's memory limit. Shards that don't answer are left out, with a warning; raises if none answers.
         """
         deployment = self.deployment
         claim = partial(calls.claim, deployment, limit=limit, lease=lease)
-        answers = self._ask(claim, shards, most=min(_TOGETHER, max(_CLAIMED_TOGETHER // max(limit, 1), 1)))
-        claimed = [(shard, leases) for shard, leases in answered(answers) if leases]
-        with suppress(TorporError):  # the election also ends by itself, and the leases must not be lost
-            self._ask(partial(calls.end_election, deployment), [shard for shard, _ in claimed])
-        return [lease for _, leases in claimed for lease in leases]
+        end_election = partial(calls.end_election, deployment)
+        most = min(_TOGETHER, max(_CLAIMED_TOGETHER // max(limit, 1), 1))
+        return [lease for _, leases in answered(self._ask(claim, shards, most, end_election)) for lease in leases]
 
     def claim_nearest(self, shards: Sequence[int], limit: int, lease: timedelta) -> list[Lease]:
         """Lease the `limit` sessions of all these shards that are nearest to their due moment, due or not.
@@ -165,26 +162,43 @@ class Index(BlockingRunner):
     claim_one = Operation(calls.claim_one)
 
     def _ask(
-        self, ask: Callable[[Sequence[int]], Call[list[T | TorporError]]], shards: Sequence[int], most: int = _TOGETHER
+        self,
+        ask: Callable[[Sequence[int]], Call[list[T | TorporError]]],
+        shards: Sequence[int],
+        most: int = _TOGETHER,
+        then: Callable[[Sequence[int]], Call[Any]] | None = None,
     ) -> list[tuple[int, T | TorporError]]:
-        """The answers of shards; one pipeline. A call is for up to `most` shards, or one if it must have one slot."""
+        """The answers of shards; one pipeline. A call is for up to `most` shards, or one if it must have one slot.
+
+        The calls that `then` makes come after the others, and what they answer does not matter.
+        """
         answers: list[tuple[int, T | TorporError]] = []
-        for group, outcome in self._ask_groups(ask, shards, most):
+        for group, outcome in self._ask_groups(ask, shards, most, then):
             answers += zip(group, outcome if isinstance(outcome, list) else [outcome] * len(group), strict=True)
         return answers
 
     def _ask_groups(
-        self, ask: Callable[[Sequence[int]], Call[T]], shards: Sequence[int], most: int = _TOGETHER
+        self,
+        ask: Callable[[Sequence[int]], Call[T]],
+        shards: Sequence[int],
+        most: int = _TOGETHER,
+        then: Callable[[Sequence[int]], Call[Any]] | None = None,
     ) -> list[tuple[Sequence[int], T | TorporError]]:
         """The answers of groups of shards; as `_ask`."""
-        together = 1 if self._one_slot else most
-        groups = [shards[first : first + together] for first in range(0, len(shards), together)]
-        outcomes = list(zip(groups, self.run_many([ask(group) for group in groups]), strict=True))
+        groups = self._groups(shards, most)
+        further = map(then, self._groups(shards, _TOGETHER)) if then else ()
+        outcomes = list(zip(groups, self.run_many([*map(ask, groups), *further]), strict=False))
         refused = [shard for group, outcome in outcomes if _is_crossslot(outcome) for shard in group]
         if refused:  # a Cluster of one node, with a client that does not know it
             self._one_slot = True
-            outcomes = [each for each in outcomes if not _is_crossslot(each[1])] + self._ask_groups(ask, refused)
+            outcomes = [each for each in outcomes if not _is_crossslot(each[1])] + self._ask_groups(
+                ask, refused, most, then
+            )
         return outcomes
+
+    def _groups(self, shards: Sequence[int], most: int) -> list[Sequence[int]]:
+        together = 1 if self._one_slot else most
+        return [shards[first : first + together] for first in range(0, len(shards), together)]
 
 
 def _is_crossslot(outcome: object) -> bool:

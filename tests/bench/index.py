@@ -160,8 +160,8 @@ ROWS = [
         f"SCAN with COUNT 1000 and a PTTL for each key, which shows how long it has been idle; {_SCANNED:,} keys are "
         "walked, and their time is taken times 10, for a key space of 1,000,000 keys",
         "ours among 10,000 sessions in the same Redis",
-        why="Three pipelines of eight scripts, 32 shards each. Half of it is Redis's, which moves 1,000 sessions in "
-        "the sorted sets of their shards; then come 1,000 leases, which Python makes one after the other.",
+        why="Two pipelines of scripts for 32 shards each. Two thirds of it are Redis's, which looks at 256 sorted sets "
+        "that no cache has and moves 1,000 sessions in them; then Python makes 1,000 leases.",
     ),
     Row(
         "sweep",

@@ -79,7 +79,9 @@ ROWS = [
         _PEER,
         _FLOOR,
         "The fixed cost of a read counts more than the messages: redis-py, and the script, which counts the read as "
-        "activity. It writes the metadata and the place in the index, while the peer only reads.",
+        "activity. It writes the metadata and the place in the index, while the peer only reads: 5 µs of its 21, and 8 "
+        "go to the messages, which Redis copies for Lua. Torpor's own Python takes 8 µs, and LangChain's models 2.3 a "
+        "message.",
         short=True,
     ),
 ]

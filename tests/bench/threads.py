@@ -211,11 +211,16 @@ def _beside(peer: Callable[[redis.Redis], Any], unit: Unit, turns: int) -> Any:
     return setup
 
 
-_SERIALIZED = "All sides serialize the whole list of messages at each checkpoint, 60 µs a superstep here."
+_SERIALIZED = (
+    "All sides pack the whole list of messages at each checkpoint: LangGraph's serializer takes 2.7 µs a message, "
+    "Torpor 1. Of the rest, redis-py has more than half: it sends 28 arguments, takes a connection and gives it back, "
+    "and measures."
+)
 _SCRIPTS = "A write is one script, which does what the peers leave out: owner, due moment, index, requests sent twice."
 _DECODED = (
-    "All sides make each message anew, 9 µs each, which is 1,700 µs of 200 messages; the parts of the list are read "
-    "from as many records inside Redis, 3 µs each."
+    "All sides make each message anew: LangGraph's serializer in 9 µs, Torpor in 6, which nearly all is LangChain's "
+    "validation; that is 1,150 µs of 200 messages. The parts of the list are read from as many records inside Redis, "
+    "4 µs each, half of which is LINDEX."
 )
 
 

@@ -9,13 +9,14 @@ from playwright.sync_api import Browser, expect
 
 from support.browsing import DESKTOP, PHONE, WCAG, Console, tab
 from support.cli_sessions import say, sleep
+from support.jobs import theirs
 from torpor.history.protocol import Lease
 from torpor.worker.archive.documents import Document
 from torpor.worker.audit import trail
 from torpor.worker.audit.act import Act
 from torpor.worker.audit.entry import Subject
 from torpor.worker.audit.trail import Who
-from torpor.worker.bulk import examining
+from torpor.worker.bulk import adopting, examining
 from torpor.worker.bulk.works import WORKS
 from torpor.worker.deployment.services import Services
 from torpor.worker.erasure import purge
@@ -110,3 +111,31 @@ def test_the_pages_of_a_copy_and_of_a_job_follow_by_themselves(chromium: Browser
         page.get_by_role("button", name="Examine").click()
         expect(page.get_by_text("complete")).to_be_visible(timeout=60_000)
         expect(page.get_by_role("heading", name="Findings")).to_be_visible()
+
+
+def test_a_reason_stays_in_its_field_while_the_page_of_a_job_follows_by_itself(
+    chromium: Browser, console: Console
+) -> None:
+    """The part that is replaced every two seconds has no form, and the last one takes the forms away."""
+    services = console.services
+    theirs(services.sessions.client, 20)
+    slow = Job.of(
+        adopting.NAME,
+        adopting.Arguments(format="memorystore", match="user-*"),
+        deployment=services.sessions.identity().deployment or "",
+        rate=0.2,
+    )
+    job = look.place(services, slow).id
+    with tab(chromium, console) as opened:
+        page = opened.open(f"{console.url}/job?id={job}")
+        why = page.get_by_label("Reason").last
+        why.fill("too slow")
+        for _ in range(2):
+            with page.expect_response(lambda reply: "part=now" in reply.url):
+                pass
+        expect(why).to_have_value("too slow")
+        expect(why).to_be_focused()
+        assert page.get_by_role("button", name="End it without the rest").count() == 1
+        run.cancel(services, WORKS, job)
+        expect(page.get_by_text("canceled", exact=True)).to_be_visible(timeout=60_000)
+        expect(page.get_by_role("button", name="End it without the rest")).to_have_count(0)

@@ -23,12 +23,12 @@ from support.observed import watch
 from support.ports import free_port
 from support.sessions import commit
 from support.slot_moves import move_away, moving
+from support.stored_sessions import snapshot_of
 from support.waiting import wait_until
 from torpor.history.protocol import (
     CommitOutcome,
     Lease,
     RedisUnavailable,
-    SessionInfo,
     SessionNotFound,
 )
 from torpor.worker.deployment.services import Services, connect
@@ -159,8 +159,7 @@ def test_what_has_moved_with_its_slot_is_asked_for_at_its_new_place(cluster: Clu
         [renewed] = sessions.renew([lease], services.settings.lease)
         assert isinstance(renewed, Lease)
         assert move.keys() == []
-    [snapshot] = sessions.snapshots([renewed])
-    assert isinstance(snapshot, SessionInfo)
+    snapshot = snapshot_of(sessions, renewed)
     assert snapshot.message_count == 2
     assert commit(sessions, renewed, snapshot) is CommitOutcome.DELETED
     assert sessions.info("s") is None

@@ -409,10 +409,10 @@ def drain_once(services: Services, limit: int) -> list[AttemptResult]:
     keeper = Keeper(services.sessions, services.settings.lease)
     leases = services.sessions.claim([0], limit, services.settings.lease)
     keeper.keep(leases)
-    snapshots = services.sessions.snapshots(leases)
+    attempts = services.sessions.begin_attempts(leases)
     return [
-        archive_claimed(services, keeper, lease, found, rewound_before=0)
-        for lease, found in zip(leases, snapshots, strict=True)
+        archive_claimed(services, keeper, lease, attempt, rewound_before=0)
+        for lease, attempt in zip(leases, attempts, strict=True)
     ]
 
 

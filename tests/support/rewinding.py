@@ -117,4 +117,4 @@ def claimed_by_another_worker(services: Services) -> None:
     # Different from each other and from a drain's 30 seconds, so that no two claims have the same token.
     lease = services.sessions.claim_one(S, timedelta(seconds=60 + next(CLAIMS)))
     assert isinstance(lease, Lease)
-    assert services.sessions.snapshots([lease]) != [None]
+    assert services.sessions.begin_attempts([lease]) != [None]

@@ -66,7 +66,8 @@ class Case:
 
     def begun(self) -> tuple[Lease, SessionInfo | None]:
         """An attempt: the lease and the snapshot, None if the lease is lost."""
-        return self.claimed(), self.run(calls.snapshot, self.claimed())
+        attempt = self.run(calls.snapshot, self.claimed(), 0)
+        return self.claimed(), attempt and attempt.session
 
     def restoring(self) -> RestoreTicket:
         """The restore that is running, else a new one; one that was superseded if there is nothing to restore."""
@@ -452,7 +453,6 @@ APART |= {
     "overview",
     "list_sessions",
     "nearest",
-    "attempts",
 }
 APART |= {"find_documents", "peek_documents", "take_documents", "kinds", "set_kinds", "note_kinds_counted", "reserve"}
 APART |= {

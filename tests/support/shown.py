@@ -12,6 +12,8 @@ from support.graphs import begin
 from support.keyspace import raw
 from torpor import MemorystoreSaver
 from torpor.history.keys import samples_key
+from torpor.worker.access import listing
+from torpor.worker.access.pace import Pace
 from torpor.worker.bulk import adopting
 from torpor.worker.deployment.services import Services
 from torpor.worker.erasure import orders, purge
@@ -51,7 +53,7 @@ PAGES = {
 FILES = {"/samples", "/purge/receipt", "/purge/inventory", "/copy", "/copy/file"}
 # What the pages must say.
 TEXTS = {
-    "overview": ["Live", "Fell asleep"],
+    "overview": ["Live", "Asleep, as last counted", "Fell asleep"],
     "sessions": ["ann/orders"],
     "sessions of an owner": ["ann/orders", "ann/travel"],
     "session asleep": ["asleep"],
@@ -96,6 +98,7 @@ def fill(services: Services) -> Shown:
     arguments = adopting.Arguments(format="memorystore", match="other:*")
     job = look.place(services, Job.of(adopting.NAME, arguments, deployment=deployment))
     _samples(services)
+    assert sum(map(len, listing.asleep(services, Pace(1_000), counts=True)))
     return Shown({"purge": order.id, "job": job.id})
 
 
@@ -114,11 +117,11 @@ def _travel(services: Services) -> None:
 
 
 def _samples(services: Services) -> None:
-    """One sample for each of the last hours of a day."""
+    """A sample for each five minutes of the last day, as short as the parts of its plots."""
     client = services.sessions.client
     seconds, _ = raw(client, "TIME")
     key = samples_key(services.settings.namespace)
-    for ago in range(1_430, 0, -10):
+    for ago in range(1_430, 0, -5):
         minute = 1_430 - ago
         figures = {"live": 900 - minute // 4, "waiting": minute % 90, "archived": 9 * minute, "restored": 2 * minute}
         memory = {"memory_kib": 700_000 - 150 * minute, "memory_limit_kib": 1_048_576}

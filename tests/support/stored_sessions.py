@@ -11,6 +11,7 @@ import redis
 
 from support.keyspace import raw
 from torpor.history.protocol import (
+    Attempt,
     Lease,
     RestoreTicket,
     SessionInfo,
@@ -54,9 +55,9 @@ def claim_due(store: SessionStore, session_id: str = "s", lease: timedelta = MIN
 
 
 def snapshot_of(store: SessionStore, lease: Lease) -> SessionInfo:
-    [snapshot] = store.snapshots([lease])
-    assert isinstance(snapshot, SessionInfo)
-    return snapshot
+    [attempt] = store.begin_attempts([lease])
+    assert isinstance(attempt, Attempt)
+    return attempt.session
 
 
 def begun(store: SessionStore, session_id: str = "s") -> RestoreTicket:

@@ -24,6 +24,7 @@ _MILLISECOND = timedelta(milliseconds=1)
 _NEEDED = ("session", "base", "sha256", "created", "owner", "idle_ms", "max_age_ms", "retention_ms")
 # The entry that covers those, because no checksum of a store covers metadata.
 _CHECK = "check"
+_SORTED = json.JSONEncoder(sort_keys=True)
 
 
 def _moment(value: str | datetime) -> datetime:
@@ -136,7 +137,7 @@ def _needed(metadata: Mapping[str, str]) -> dict[str, str]:
 
 
 def _checksum(needed: Mapping[str, str]) -> str:
-    return sha256(json.dumps(needed, sort_keys=True).encode()).hexdigest()[:16]
+    return sha256(_SORTED.encode(needed).encode()).hexdigest()[:16]
 
 
 def _damaged(archive: ArchiveStore, segment: StoredObject, fault: str) -> SegmentDamaged:

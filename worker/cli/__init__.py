@@ -12,6 +12,8 @@ import sys
 from io import TextIOWrapper
 from types import FrameType
 
+from torpor.worker.cli import celerys
+
 # Imported modules and classes live to the end. With Python's own threshold, the garbage collector examines them again
 # and again during the imports, and once more at the end: a quarter of the CPU time of `torpor status`.
 _GC_THRESHOLD = 50_000
@@ -37,6 +39,8 @@ def main() -> None:
         signal.signal(signal.SIGINT, _interrupt)
         sys.unraisablehook = _interrupt_again
     try:
+        if sys.argv[1:2] and sys.argv[1] in celerys.COMMANDS:  # without what the other commands need
+            celerys.run(sys.argv[1], sys.argv[2:])
         from torpor.worker.cli.commands import app
 
         app()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from typing import Any, NoReturn
+from typing import Any
 
 import typer
 from typer.core import TyperCommand
+
+from torpor.worker.cli import celerys
 
 
 class CeleryCommand(TyperCommand):
@@ -21,23 +21,13 @@ class CeleryCommand(TyperCommand):
 
 def worker(context: typer.Context) -> None:
     """Start a Celery worker, with the options of `celery worker`."""
-    _become_celery("worker", context)
+    celerys.run("worker", context.args, _settings(context))
 
 
 def beat(context: typer.Context) -> None:
     """Start Celery's beat, with the options of `celery beat`."""
-    _become_celery("beat", context)
+    celerys.run("beat", context.args, _settings(context))
 
 
-def _become_celery(command: str, context: typer.Context) -> NoReturn:
-    """Replace this process by Celery's own, so that signals, exit codes and restarts are Celery's.
-
-    PYTHONSAFEPATH keeps a `celery.py` in the user's directory from being run in Celery's place:
-    https://docs.python.org/3/using/cmdline.html#envvar-PYTHONSAFEPATH
-    """
-    given = {f"TORPOR_{name.upper()}": value for name, value in context.obj.items() if isinstance(value, str)}
-    environment = {**os.environ, **given, "PYTHONSAFEPATH": "1"}
-    # Celery's banner is text.
-    quiet = ["--quiet"] if environment.get("TORPOR_LOG_FORMAT", "").lower() == "json" else []
-    arguments = [sys.executable, "-m", "celery", *quiet, "-A", "torpor.worker.app", command, *context.args]
-    os.execve(sys.executable, arguments, environment)  # noqa: S606 - no shell is wanted
+def _settings(context: typer.Context) -> dict[str, str]:
+    return {f"TORPOR_{name.upper()}": value for name, value in context.obj.items() if isinstance(value, str)}

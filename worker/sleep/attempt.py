@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 from torpor.history.protocol import (
     ANY_OWNER,
+    Attempt,
     ClaimOutcome,
     CommitOutcome,
     EraseOutcome,
     Lease,
     OwnerMismatch,
-    Page,
     SessionDamaged,
     SessionInfo,
     Status,
@@ -64,10 +64,10 @@ def archive_session(services: Services, session_id: str) -> AttemptResult:
             keeper.keep([lease])
             with returned(services, keeper, [lease]):
                 check_recorded(services.sessions, services.archive.url)  # as in Pool.begin
-                [snapshot] = services.sessions.snapshots([lease])
+                [attempt] = services.sessions.begin_attempts([lease])
                 rewound_before = services.sessions.rewound_before()
             with tracing.span("session", session=session_id):
-                result = archive_claimed(services, keeper, lease, snapshot, rewound_before=rewound_before)
+                result = archive_claimed(services, keeper, lease, attempt, rewound_before=rewound_before)
             record_events(services, events_of([result]))
             if result.outcome not in (Outcome.ERASED, Outcome.HOLD_APPLIED):
                 return result
@@ -77,12 +77,12 @@ def archive_claimed(
     services: Services,
     keeper: LeaseKeeper,
     lease: Lease,
-    snapshot: SessionInfo | TorporError | None,
+    attempt: Attempt | TorporError | None,
     *,
     rewound_before: int,
 ) -> AttemptResult:
     """`verify`, `commit` and `end` for one session; a Pool commits many together."""
-    verified = verify(services, keeper, lease, snapshot, rewound_before=rewound_before)
+    verified = verify(services, keeper, lease, attempt, rewound_before=rewound_before)
     if isinstance(verified, AttemptResult):
         return verified
     [outcome] = commit(services, keeper, [verified])
@@ -93,21 +93,22 @@ def verify(
     services: Services,
     keeper: LeaseKeeper,
     lease: Lease,
-    snapshot: SessionInfo | TorporError | None,
-    head: Page | None = None,
+    attempt: Attempt | TorporError | None,
     *,
     rewound_before: int,
 ) -> Verified | AttemptResult:
     """Bring a claimed session into the archive completely, or finish its pending erasure or legal hold instead.
 
-    `head` has the first messages to send, if they were read already. Redis, asked after the claim, may have lost
-    writes to epochs before `rewound_before` that others have seen, such as a clear.
+    Redis, asked after the claim, may have lost writes to epochs before `rewound_before` that others have seen, such as
+    a clear.
 
     Repeatable: after a kill the session is due again when the lease ends, and a segment that is in the archive already
     counts as sent. Two workers at once produce the same archive.
     """
+    snapshot = attempt.session if isinstance(attempt, Attempt) else attempt
     try:
-        info = _checked(services, snapshot)
+        attempt = _checked(services, attempt)
+        info = attempt.session
         if info.floor is not None:
             return _erase(services, keeper, lease, info, info.floor)
         if info.hold_pending:
@@ -118,7 +119,7 @@ def verify(
             _set_aside_others(services, info)
         reach(Failpoint.ARCHIVE_BEGUN)
         with _taking_back(services, info) as sent:
-            claimed = Claimed(lease, info, head)
+            claimed = Claimed(lease, attempt)
             upload.send(services, keeper, claimed, sent, rewound_before=rewound_before)
             reach(Failpoint.ARCHIVE_VERIFIED)
         return Verified(claimed, sent)
@@ -126,15 +127,16 @@ def verify(
         return give_back(services, keeper, lease, snapshot, error)
 
 
-def _checked(services: Services, snapshot: SessionInfo | TorporError | None) -> SessionInfo:
-    """The snapshot itself, if the session may be tried; raises the reason why not."""
-    if isinstance(snapshot, TorporError):
-        raise snapshot
-    if snapshot is None:
+def _checked(services: Services, attempt: Attempt | TorporError | None) -> Attempt:
+    """The attempt itself, if the session may be tried; raises the reason why not."""
+    if isinstance(attempt, TorporError):
+        raise attempt
+    if attempt is None:
         raise Superseded
-    if snapshot.attempts > services.settings.max_attempts and snapshot.floor is None:
-        raise AttemptsExhausted(f"{snapshot.attempts - 1} attempts ended without a word: their workers died")
-    return snapshot
+    count = attempt.session.attempts
+    if count > services.settings.max_attempts and attempt.session.floor is None:
+        raise AttemptsExhausted(f"{count - 1} attempts ended without a word: their workers died")
+    return attempt
 
 
 def commit(

@@ -30,12 +30,14 @@ def drain(services: Services, shards: Sequence[int]) -> Counter[Outcome]:
         waiting = list(shards)
         while waiting and time.monotonic() < deadline and pool.goes_on:
             alone = archive_is_down()
-            leases = _claim(services, waiting[: settings.batch], alone=alone)
-            if not leases:
-                del waiting[: settings.batch]
-                continue
-            pool.begin(leases)
-            pool.wait(left=0 if alone else 2 * settings.concurrency)  # so that no thread waits for the next claim
+            asked = waiting[: settings.batch]
+            leases = _claim(services, asked, alone=alone)
+            if not (leases and alone):  # then not all of them were asked
+                have_given = {services.sessions.shard_of(lease.session_id) for lease in leases}
+                waiting[: len(asked)] = [shard for shard in asked if shard in have_given]
+            if leases:
+                pool.begin(leases)
+                pool.wait(left=0 if alone else 2 * settings.concurrency)  # so that no thread waits for the next claim
     if pool.totals:
         # The outage that has postponed them was told of when it began.
         level = logging.DEBUG if pool.totals.keys() == {Outcome.POSTPONED} else logging.INFO

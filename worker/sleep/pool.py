@@ -14,7 +14,7 @@ from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import ParamSpec, Self
 
-from torpor.history.protocol import CommitOutcome, Lease, Page, SessionInfo, TorporError, TransientError
+from torpor.history.protocol import Attempt, CommitOutcome, Lease, TorporError, TransientError
 from torpor.worker import tracing
 from torpor.worker.deployment.events import EventKind, record_events
 from torpor.worker.deployment.identity import check_recorded
@@ -31,7 +31,7 @@ P = ParamSpec("P")
 
 log = logging.getLogger("torpor.archiver")
 
-# So many bytes of each session are read with the others of its batch. Most sessions have less.
+# So many bytes of each session are read with the begin of its attempt. Most sessions have less.
 _HEAD_BYTES = 64 * 1024
 # At most so many sessions are committed together, and one waits so long for the next. Committing eight takes little
 # longer than committing one.
@@ -96,12 +96,10 @@ class Pool:
         with self._asking(leases):
             # Whoever moves the archive records its URL and then looks for claims.
             check_recorded(self._services.sessions, self._services.archive.url)
-            attempts = self._services.sessions.attempts(leases)
-        waits = [count != 0 or lease.session_id in self._in_work for lease, count in zip(leases, attempts, strict=True)]
-        later = [lease for lease, does in zip(leases, waits, strict=True) if does]
+        later = [lease for lease in leases if lease.session_id in self._in_work]
         self._keeper.keep(later)
         self._later += later
-        self._begin([lease for lease, does in zip(leases, waits, strict=True) if not does])
+        self._begin([lease for lease in leases if lease.session_id not in self._in_work], only_first=True)
 
     def wait(self, left: int = 0) -> None:
         """Wait until at most `left` sessions are in work, and commit those that are verified meanwhile.
@@ -132,22 +130,25 @@ class Pool:
         for lease in self._in_work.values():
             release(self._services, self._keeper, lease)
 
-    def _begin(self, leases: Sequence[Lease]) -> None:
+    def _begin(self, leases: Sequence[Lease], *, only_first: bool = False) -> None:
         # Sessions that had to wait were renewed meanwhile. No renewal may change their tokens while they are used here.
         newest = [(lease, self._keeper.take(lease)) for lease in leases]
         ours = [lease for _, lease in newest if lease]
-        self._note([AttemptResult(old.session_id, Outcome.SUPERSEDED) for old, lease in newest if not lease])
+        if superseded := [AttemptResult(old.session_id, Outcome.SUPERSEDED) for old, lease in newest if not lease]:
+            self._note(superseded)
         if not ours:
             return
         with self._asking(ours):
             # After the claim, because Redis may just have lost writes that others have seen, such as a clear.
             rewound_before = self._services.sessions.rewound_before()
-            snapshots = self._services.sessions.snapshots(ours)
-            heads = self._heads(snapshots)
+            attempts = self._services.sessions.begin_attempts(ours, _HEAD_BYTES, only_first=only_first)
         self._keeper.keep(ours)
-        for lease, snapshot in zip(ours, snapshots, strict=True):
-            self._in_work[lease.session_id] = lease
-            self._submit(self._verify, lease, snapshot, heads.get(lease.session_id), rewound_before)
+        for lease, attempt in zip(ours, attempts, strict=True):
+            if isinstance(attempt, Attempt) and not attempt.begun:
+                self._later.append(lease)
+            else:
+                self._in_work[lease.session_id] = lease
+                self._submit(self._verify, lease, attempt, rewound_before)
 
     @contextmanager
     def _asking(self, leases: Sequence[Lease]) -> Iterator[None]:
@@ -159,24 +160,17 @@ class Pool:
             self._down.set()
             raise
 
-    def _heads(self, snapshots: Sequence[SessionInfo | TorporError | None]) -> dict[str, Page]:
-        """The first messages of each session that has messages to send."""
-        infos = [each for each in snapshots if isinstance(each, SessionInfo)]
-        unsent = [each for each in infos if each.floor is None and each.message_count > each.archived_count]
-        heads = zip(unsent, self._services.sessions.heads(unsent, _HEAD_BYTES), strict=True)
-        return {info.session_id: head for info, head in heads if isinstance(head, Page)}
-
     def _submit(self, step: Callable[P, Verified | AttemptResult], /, *arguments: P.args, **options: P.kwargs) -> None:
         self._running += 1
         self._pool.submit(copy_context().run, partial(step, *arguments, **options)).add_done_callback(self._steps.put)
 
     def _verify(
-        self, lease: Lease, snapshot: SessionInfo | TorporError | None, head: Page | None, rewound_before: int
+        self, lease: Lease, attempt: Attempt | TorporError | None, rewound_before: int
     ) -> Verified | AttemptResult:
         if self._is_over():
             return release(self._services, self._keeper, lease)
         with tracing.span("session", session=lease.session_id):
-            done = verify(self._services, self._keeper, lease, snapshot, head, rewound_before=rewound_before)
+            done = verify(self._services, self._keeper, lease, attempt, rewound_before=rewound_before)
         return self._update_breaker(done) if isinstance(done, AttemptResult) else done
 
     def _end(self, verified: Verified, outcome: CommitOutcome | TorporError | None) -> AttemptResult:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from torpor.history.protocol import ANY_OWNER, Lease, Origin, Page, SessionInfo
+from torpor.history.protocol import ANY_OWNER, Attempt, Lease, Origin, SessionInfo
 from torpor.worker import tracing
 from torpor.worker.archive import contents, names, parts, transcript
 from torpor.worker.archive.contents import Contents
@@ -25,15 +25,16 @@ from torpor.worker.sleep.outcome import Superseded
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A session as it was when its attempt began; `head` has the first messages to send, if they were read already.
-
-    `begun` is the moment of that, of the monotonic clock.
-    """
+    """A claimed session and the attempt at it; `begun` is the moment of its begin, of the monotonic clock."""
 
     lease: Lease
-    snapshot: SessionInfo
-    head: Page | None = None
+    attempt: Attempt
     begun: float = field(default_factory=time.monotonic)
+
+    @property
+    def snapshot(self) -> SessionInfo:
+        """The session as it was when the attempt began."""
+        return self.attempt.session
 
 
 def send(
@@ -190,22 +191,16 @@ def _record_owner(services: Services, keeper: LeaseKeeper, claimed: Claimed, own
 
 def _pages(services: Services, keeper: LeaseKeeper, claimed: Claimed, first: int) -> Iterator[list[bytes]]:
     """The messages from number `first` on; raises Superseded for a page of another state than was claimed."""
-    snapshot, head = claimed.snapshot, claimed.head
-    if head and head.start == first:
-        yield _claimed_messages(snapshot, head)
-        first = head.stop
+    snapshot = claimed.snapshot
+    if first == snapshot.archived_count and (head := claimed.attempt.head):
+        yield head
+        first += len(head)
     if first >= snapshot.message_count:
         return
     for page in services.sessions.pages(snapshot.session_id, first, snapshot.message_count, owner=ANY_OWNER):
-        if keeper.lost(claimed.lease):
+        if keeper.lost(claimed.lease) or page.state != (snapshot.epoch, snapshot.restored_count):
             raise Superseded
-        yield _claimed_messages(snapshot, page)
-
-
-def _claimed_messages(snapshot: SessionInfo, page: Page) -> list[bytes]:
-    if page.state != (snapshot.epoch, snapshot.restored_count):
-        raise Superseded
-    return page.messages
+        yield page.messages
 
 
 def _verify_covered(services: Services, snapshot: SessionInfo, archived: Contents) -> Origin:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
 
 from support.waiting import scaled
 from torpor.worker import cli
+from torpor.worker.app import app
 
 pytestmark = pytest.mark.slow
 
@@ -84,23 +87,38 @@ def test_completion_is_installed_for_a_shell(tmp_path: Path) -> None:
     assert "_TORPOR_COMPLETE" in run("--show-completion", "bash", **variables).stdout
 
 
+@pytest.mark.parametrize("given", [[], ["--namespace", "chats"]], ids=["at once", "after an option of torpor"])
 @pytest.mark.parametrize("command", ["worker", "beat"])
-def test_all_arguments_reach_celery_as_they_are(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    started: list[tuple[list[str], dict[str, str]]] = []
+def test_all_arguments_reach_celery_as_they_are(
+    command: str, given: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[tuple[list[str], Any]] = []
 
-    def become(_path: str, arguments: list[str], environment: dict[str, str]) -> None:
-        started.append((arguments, environment))
+    def main(arguments: list[str], *, obj: Any, **_: Any) -> None:
+        started.append((arguments, obj.app))
         sys.exit(3)
 
-    monkeypatch.setattr(os, "execve", become)
+    monkeypatch.setattr(getattr(import_module(f"celery.bin.{command}"), command), "main", main)
+    monkeypatch.setattr(os, "environ", dict(os.environ))
     arguments = ["-l", "INFO", "--help", "-h", "--no-such-option", "--", "worker.prefetch_multiplier=2", "--", "x"]
-    monkeypatch.setattr(sys, "argv", ["torpor", "--namespace", "chats", command, *arguments])
+    monkeypatch.setattr(sys, "argv", ["torpor", *given, command, *arguments])
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 3
-    [(whole, environment)] = started
-    assert whole[1:] == ["-m", "celery", "-A", "torpor.worker.app", command, *arguments]
-    assert environment["TORPOR_NAMESPACE"] == "chats"
+    assert started == [(arguments, app)]
+    assert os.environ.get("TORPOR_NAMESPACE") == (given[1] if given else None)
+    # What a worker runs that detaches itself, or starts again.
+    assert sys.argv[0].endswith("celery/__main__.py")
+    assert sys.argv[1:] == ["-A", "torpor.worker.app", command, *arguments]
+
+
+def test_a_worker_loads_nothing_that_only_other_commands_need() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED, "worker", "--help"], check=True, capture_output=True, text=True
+    )
+    loaded = {name.partition(".")[0] for name in done.stderr.split()}
+    assert "celery" in loaded
+    assert not loaded & {"prompt_toolkit", "click_repl", "typer", "rich", "prometheus_client"}
 
 
 def test_celery_answers_for_its_options_and_its_exit_code() -> None:

@@ -22,12 +22,12 @@ from support.keyspace import raw
 from support.ports import free_port
 from support.servers import RedisServer
 from support.sessions import commit
+from support.stored_sessions import snapshot_of
 from support.watched_clients import WatchedRedis
 from torpor import MemorystoreChatMessageHistory
 from torpor.history.protocol import (
     Caller,
     RedisUnavailable,
-    SessionInfo,
     SessionOperations,
     SessionStore,
     Status,
@@ -113,9 +113,7 @@ def test_every_kind_of_client_reads_the_same(
         assert sum(store.due_counts().values()) == 1
         [lease] = store.claim(range(256), 10, timedelta(minutes=1))
         assert described(chat).status is Status.IN_WORK
-        [snapshot] = store.snapshots([lease])
-        assert isinstance(snapshot, SessionInfo)
-        assert commit(store, lease, snapshot) == "deleted"
+        assert commit(store, lease, snapshot_of(store, lease)) == "deleted"
         assert chat.messages == []
         chat.clear()
         assert described(chat).message_count == 0

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 import redis
 
 from support.keyspace import dump, raw
+from support.sessions import commit
 from support.stored_sessions import (
     ALL,
     DAY,
@@ -26,10 +26,11 @@ from support.stored_sessions import (
     snapshot_of,
 )
 from torpor.history.protocol import (
+    Attempt,
+    CommitOutcome,
     Expiry,
     MessageCorrupt,
     Origin,
-    Page,
     RedisRefused,
     RestoreEnd,
     SessionInfo,
@@ -60,14 +61,14 @@ def test_a_lost_lease_has_no_snapshot_and_counts_nothing(store: SessionStore, cl
     lease = claim_due(store)
     store.append("s", [C])
     before = dump(client)
-    assert store.snapshots([lease, replace(lease, session_id="nobody")]) == [None, None]
+    assert store.begin_attempts([lease, lease._replace(session_id="nobody")]) == [None, None]
     assert dump(client) == before
 
 
 def test_an_index_entry_without_a_session_is_dropped(store: SessionStore, client: redis.Redis) -> None:
     raw(client, "ZADD", DUE, 1, "ghost")
     [lease] = store.claim(ALL, 10, MINUTE)
-    assert store.snapshots([lease]) == [None]
+    assert store.begin_attempts([lease]) == [None]
     assert raw(client, "KEYS", "*") == [b"{torpor:0}:t"]  # it counts the claim
 
 
@@ -78,11 +79,11 @@ def test_one_damaged_session_does_not_keep_the_others_from_their_snapshots(
     make_due(client, a=1, b=2, c=3, d=4)
     raw(client, "SET", "{torpor:0}:m:b", "no list")
     raw(client, "HSET", "{torpor:0}:s:c", "epoch", "no number")
-    good, wrong_type, damaged, fine = store.snapshots(store.claim(ALL, 10, MINUTE))
-    assert isinstance(good, SessionInfo)
+    good, wrong_type, damaged, fine = store.begin_attempts(store.claim(ALL, 10, MINUTE))
+    assert isinstance(good, Attempt)
     assert isinstance(wrong_type, RedisRefused)
     assert isinstance(damaged, MessageCorrupt)
-    assert isinstance(fine, SessionInfo)
+    assert isinstance(fine, Attempt)
     well, ill = store.infos(["a", "c"])
     assert isinstance(well, SessionInfo)
     assert isinstance(ill, MessageCorrupt)
@@ -162,10 +163,45 @@ def test_restoring_a_quarantined_session_leaves_it_in_quarantine(store: SessionS
     assert (list(store.sessions()), list(store.sessions(quarantined=True))) == ([], ["s"])
 
 
-def test_heads_of_sessions_have_no_large_message(store: SessionStore) -> None:
+def test_an_attempt_has_the_first_messages_to_send_but_no_large_one(store: SessionStore, client: redis.Redis) -> None:
     small, large = b'"%b"' % (b"s" * 100), b'"%b"' % (b"l" * 1_000)
     for session_id, elements in (("s", [small] * 20), ("l", [small, large, small]), ("first", [large])):
         store.append(session_id, elements)
-    infos = [described(store, each) for each in ("s", "l", "first")]
-    heads = [page.messages for page in store.heads(infos, 512) if isinstance(page, Page)]
-    assert heads == [[small] * 5, [small], []]
+    make_due(client, s=1, l=2, first=3)
+    attempts = store.begin_attempts(store.claim(ALL, 10, MINUTE), 512)
+    assert [attempt.head for attempt in attempts if isinstance(attempt, Attempt)] == [[small] * 5, [small], []]
+
+
+def test_an_attempt_has_no_message_that_is_archived_or_that_it_will_not_send(store: SessionStore) -> None:
+    fill(store, "s", messages=[A, B])
+    lease = claim_due(store)
+    snapshot = snapshot_of(store, lease)
+    store.append("s", [C])
+    assert commit(store, lease, snapshot) is CommitOutcome.KEPT
+    store.close("s")
+    [again] = store.begin_attempts([claim_due(store)], 512)
+    assert isinstance(again, Attempt)
+    assert again.head == [C]
+    store.clear("s")
+    store.append("s", [A])
+    [erasing] = store.begin_attempts([claim_due(store)], 512)
+    assert isinstance(erasing, Attempt)
+    assert erasing.session.floor is not None
+    assert erasing.head == []
+
+
+def test_only_a_first_attempt_is_begun_with_others(store: SessionStore, client: redis.Redis) -> None:
+    fill(store, "s")
+    lease = claim_due(store)
+    for _ in range(2):  # sent again, it is the same attempt
+        [first] = store.begin_attempts([lease], 512, only_first=True)
+        assert isinstance(first, Attempt)
+        assert (first.begun, first.session.attempts) == (True, 1)
+    store.release(lease, timedelta(), counted=True)
+    [lease] = store.claim(ALL, 1, MINUTE)
+    before = dump(client)
+    [second] = store.begin_attempts([lease], 512, only_first=True)
+    assert isinstance(second, Attempt)
+    assert (second.begun, second.session.attempts, second.head) == (False, 1, [])
+    assert dump(client) == before
+    assert snapshot_of(store, lease).attempts == 2

@@ -128,7 +128,7 @@ def _purge(store: SessionStore) -> Call[Any]:
 
 
 def _snapshot(store: SessionStore) -> Call[Any]:
-    return calls.snapshot(store.deployment, leased(store))
+    return calls.snapshot(store.deployment, leased(store), 512)
 
 
 def _renew(store: SessionStore) -> Call[Any]:
@@ -268,7 +268,7 @@ CHANGING: dict[str, Make] = {
     if name.startswith("_") and inspect.isfunction(make)
 }
 # These look, and change nothing but what the call before them has changed.
-LOOKING = {"info", "due", "overview", "list_sessions", "nearest", "attempts", "peek_list", "adoptions", "owned"}
+LOOKING = {"info", "due", "overview", "list_sessions", "nearest", "peek_list", "adoptions", "owned"}
 LOOKING |= {"find_hold", "find_owner_hold", "find_release", "find_owner_release", "claimed", "archive_health"}
 LOOKING |= {"find_documents", "peek_documents", "kinds"}
 LOOKING |= {"figures", "waiting_since", "count_holds", "count_owned", "list_holds", "holds_of", "owner_holds_in"}

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
+import redis.connection
 
 from support.clusters import start_cluster
 from support.keyspace import commands_run, raw
+from support.servers import RedisServer
 from support.sessions import commit
 from support.stored_sessions import (
     ALL,
@@ -114,7 +116,30 @@ def test_a_script_claims_so_much_at_most_that_others_need_not_wait_for_long(clie
     store.claim(range(256), 1, MINUTE)
     before = commands_run(client, "evalsha")
     store.claim(range(256), 250, MINUTE)
-    assert commands_run(client, "evalsha") - before == (256 if kind_of(client).cluster else 64)
+    claims, ended_elections = (256, 256) if kind_of(client).cluster else (64, 8)
+    assert commands_run(client, "evalsha") - before == claims + ended_elections
+
+
+def test_a_sweep_and_a_claim_are_one_pipeline_each_and_on_a_cluster_one_for_each_node(
+    redis_server: RedisServer, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SessionStore(client)
+    fill(store, *(f"s{number}" for number in range(20)))
+    store.due_counts()
+    store.claim(range(256), 1, MINUTE)
+    written: list[int] = []
+    send: Any = redis.connection.Connection.send_packed_command
+
+    def count(connection: redis.connection.Connection, *args: Any, **options: Any) -> None:
+        written.append(connection.port)
+        send(connection, *args, **options)
+
+    monkeypatch.setattr(redis.connection.Connection, "send_packed_command", count)
+    nodes = [node.port for node in getattr(redis_server, "nodes", [redis_server])]
+    for ask in (store.due_counts, lambda: store.claim(range(256), 1, MINUTE)):
+        written.clear()
+        ask()
+        assert sorted(written) == sorted(nodes)
 
 
 def test_a_client_that_does_not_know_of_its_cluster_of_one_node_asks_each_shard_by_itself(tmp_path: Path) -> None:
@@ -209,7 +234,7 @@ def test_a_lease_that_ended_is_claimed_by_another(store: SessionStore) -> None:
 def test_renewing_moves_the_lease_to_a_new_token(store: SessionStore) -> None:
     fill(store, "s", "t")
     old = claim_due(store)
-    lost = replace(old, session_id="t")
+    lost = old._replace(session_id="t")
     renewed, none = store.renew([old, lost], HOUR)
     assert none is None
     assert isinstance(renewed, Lease)

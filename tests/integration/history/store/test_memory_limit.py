@@ -35,6 +35,7 @@ from torpor.history.errors import translate
 from torpor.history.protocol import (
     ArchiveNote,
     ArchiveState,
+    Attempt,
     CommitOutcome,
     Compression,
     EraseOutcome,
@@ -45,7 +46,6 @@ from torpor.history.protocol import (
     RedisRefused,
     RedisUnavailable,
     RestoreEnd,
-    SessionInfo,
     SessionStore,
     Status,
 )
@@ -108,7 +108,7 @@ def test_at_the_memory_limit_what_fails_is_tried_again_later_or_put_in_quarantin
     make_due(full, later=1, never=2)
     at_its_limit(full)
     later, never = store.claim(ALL, 10, MINUTE)
-    assert all(isinstance(snapshot, SessionInfo) for snapshot in store.snapshots([later, never]))
+    assert all(isinstance(attempt, Attempt) for attempt in store.begin_attempts([later, never]))
     assert store.release(later, HOUR, counted=False, error="not now")
     assert store.quarantine(never, "never")
     postponed = described(store, "later")

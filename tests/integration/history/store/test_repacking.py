@@ -17,7 +17,7 @@ from dictionary.samples import Samples
 from support.compressing import also_if_longer
 from support.keyspace import dump, raw
 from support.session_states import CHECKPOINTS, METADATA
-from support.stored_sessions import HOUR, MINUTE, described
+from support.stored_sessions import HOUR, MINUTE, described, snapshot_of
 from torpor.history import calls, compression
 from torpor.history.calls import configuration
 from torpor.history.compression import DICTIONARY
@@ -100,8 +100,7 @@ def test_an_attempt_in_the_middle_ends_as_if_nothing_had_been_rewritten(
     store.append("s", MESSAGES)
     lease = store.claim_one("s", MINUTE)
     assert isinstance(lease, Lease)
-    snapshot = store.run(calls.snapshot(store.deployment, lease))
-    assert snapshot
+    snapshot = snapshot_of(store, lease)
     pages = store.pages("s")
     first = next(pages)
     assert store.repack("s", ZSTD).messages == len(MESSAGES)

@@ -11,7 +11,8 @@ import redis
 from support.archiving import due_chats
 from support.keyspace import raw
 from support.observed import watch
-from torpor.history.protocol import Expiry
+from support.stored_sessions import snapshot_of
+from torpor.history.protocol import Expiry, Lease
 from torpor.worker import measures
 from torpor.worker.deployment.events import record_measures
 from torpor.worker.deployment.services import Services
@@ -151,12 +152,13 @@ def test_a_commit_counts_messages_and_bytes_once_however_often_it_is_sent(
     sessions = services.sessions
     sessions.append("s", [b'{"content": "%b"}' % (b"x" * 600_000)] * 4, expiry=Expiry(idle=timedelta(seconds=1)))
     lease = sessions.claim_one("s", timedelta(minutes=5))
-    [snapshot] = sessions.snapshots([lease])  # type: ignore[list-item]
+    assert isinstance(lease, Lease)
+    snapshot = snapshot_of(sessions, lease)
     keys = raw(client, "KEYS", "*:[msi]:s")
     freed = sum(raw(client, "MEMORY", "USAGE", key) for key in keys)
     before = client.info("memory")["used_memory"]
     for _ in range(2):
-        sessions.commits([(lease, snapshot)], [100])  # type: ignore[list-item]
+        sessions.commits([(lease, snapshot)], [100])
     counts = gather(services).counts
     assert (counts["archived"], counts["archived_messages"], counts["archived_bytes"]) == (1, 4, 100)
     assert (len(keys), counts["freed_bytes"]) == (2, freed)

@@ -161,7 +161,7 @@ def test_lost_metadata_of_a_session_that_had_grown_during_its_archive_doubles_no
     chat.add_message(OLD)
     [lease] = [services.sessions.claim_one("s", services.settings.lease)]
     assert not isinstance(lease, str)
-    [snapshot] = services.sessions.snapshots([lease])
+    [attempt] = services.sessions.begin_attempts([lease])
     put = services.archive.put
 
     def put_and_write(*args: object, **options: object) -> object:
@@ -175,7 +175,7 @@ def test_lost_metadata_of_a_session_that_had_grown_during_its_archive_doubles_no
         from torpor.worker.sleep.leases import LeaseKeeper
 
         with LeaseKeeper(services.sessions, services.settings.lease) as keeper:
-            assert archive_claimed(services, keeper, lease, snapshot, rewound_before=0).outcome is Outcome.KEPT
+            assert archive_claimed(services, keeper, lease, attempt, rewound_before=0).outcome is Outcome.KEPT
     client.delete(key(client, "s"))
     assert repaired(services) == [Ailment.METADATA_LOST]
     assert transcript_after_a_sleep(services, chat) == [HumanMessage("asleep"), OLD, NEW]

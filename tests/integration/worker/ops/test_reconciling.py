@@ -77,7 +77,7 @@ class Session:
         """Into quarantine."""
         sessions = self.services.sessions
         lease: Any = sessions.claim_one(self.name, self.services.settings.lease)
-        sessions.snapshots([lease])
+        sessions.begin_attempts([lease])
         assert sessions.release(lease, None, counted=True, error="why")
 
     def woken(self, owner: str | None = None) -> list[str]:
@@ -450,7 +450,7 @@ def test_a_session_that_a_worker_had_leased_at_the_backup_is_waited_for(
     session = Session(services, "s")
     session.say("a")
     lease: Any = services.sessions.claim_one("s", timedelta(minutes=10))
-    services.sessions.snapshots([lease])
+    services.sessions.begin_attempts([lease])
     backup = Backup.of(client)
     move_fence(services, 3)
     assert services.sessions.release(lease, timedelta(), counted=False)

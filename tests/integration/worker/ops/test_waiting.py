@@ -96,7 +96,7 @@ def lease_ends(store: SessionStore) -> None:
 
 def begun(store: SessionStore) -> Lease:
     lease = claim(store, "chat-0")
-    assert store.snapshots([lease]) != [None]
+    assert store.begin_attempts([lease]) != [None]
     return lease
 
 
@@ -121,7 +121,7 @@ def failed(store: SessionStore) -> None:
 def in_work(store: SessionStore) -> None:
     lease = store.claim_one("chat-0", timedelta(hours=1))
     assert isinstance(lease, Lease)
-    assert store.snapshots([lease]) != [None]
+    assert store.begin_attempts([lease]) != [None]
 
 
 MISHAPS: list[Callable[[SessionStore], None]] = [worker_dies, given_back_untried, failed]

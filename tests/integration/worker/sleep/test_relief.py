@@ -116,7 +116,7 @@ def test_what_is_restored_erased_or_waits_after_a_failure_is_left_alone(server: 
     assert isinstance(ticket, RestoreTicket)
     [lease] = store.claim_nearest([store.deployment.keyspace.shard_of(failed.encode())], 1, services.settings.lease)
     assert lease.session_id == failed
-    store.snapshots([lease])
+    store.begin_attempts([lease])
     assert store.release(lease, services.settings.lease, counted=True, error="not now")
     store.clear(cleared)
     [erasing] = store.claim(range(256), 10, services.settings.lease)

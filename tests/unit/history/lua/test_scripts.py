@@ -169,7 +169,7 @@ SAMPLES: dict[str, list[Call[Any]]] = {
     "nearest": [calls.nearest(DEPLOYMENT, 7, 10)],
     "end_election": [calls.end_election(DEPLOYMENT, [7]), calls.end_election(DEPLOYMENT, SHARDS)],
     "claim_one": [calls.claim_one(DEPLOYMENT, "s", HOUR)],
-    "snapshot": [calls.snapshot(DEPLOYMENT, LEASE)],
+    "snapshot": [calls.snapshot(DEPLOYMENT, LEASE, 512), calls.snapshot(DEPLOYMENT, LEASE, 512, only_first=True)],
     "renew": [calls.renew(DEPLOYMENT, LEASE, HOUR)],
     "commit": [calls.commit(DEPLOYMENT, LEASE, OWNED), calls.commit(DEPLOYMENT, LEASE, UNOWNED)],
     "reindex": [calls.reindex(DEPLOYMENT, "s")],
@@ -201,7 +201,6 @@ SAMPLES: dict[str, list[Call[Any]]] = {
         calls.add_events(DEPLOYMENT, [], keep=9, note=ArchiveNote("celery@host")),
         calls.add_events(DEPLOYMENT, [{"kind": "session.archived", "session": "s"}], keep=9),
     ],
-    "attempts": [calls.attempts(DEPLOYMENT, "s")],
     "abandon": [calls.abandon(DEPLOYMENT, TICKET)],
     "peek_list": [
         calls.peek_list("torpor", "s", layout, 0, page_bytes=1024, max_bytes=4096) for layout in LAYOUTS.values()
@@ -493,7 +492,7 @@ def test_a_script_has_each_function_that_it_needs_once_and_after_those_that_it_c
         "close": "read_us clock_us to_ms clock_ms set_due allow_at_memory_limit named_owner refused_caller "
         "may_be_asleep",
         "renew": "owns_lease allow_at_memory_limit",
-        "attempts": "",
+        "adoptions": "",
     }
     for name, functions in needed.items():
         sent = script(name).source.decode()

@@ -208,7 +208,7 @@ def test_a_quarantined_session_is_protected_at_once_and_its_objects_are_held_whi
     services = with_settings(services, max_attempts=2, retry_delay_seconds=0.1, lease_seconds=2)
     lease = services.sessions.claim_one("s", services.settings.lease)
     assert isinstance(lease, Lease)
-    services.sessions.snapshots([lease])
+    services.sessions.begin_attempts([lease])
     assert services.sessions.quarantine(lease, "it is broken")
 
     chat(services).hold("case 12")

@@ -33,12 +33,12 @@ pytestmark = pytest.mark.slow
 @pytest.mark.parametrize(
     ("point", "head_bytes"),
     [
+        ("before snapshot batch", 10_000),
         ("after snapshot batch", 10_000),
-        ("after read batch", 10_000),
         ("before commit batch", 10_000),
-        ("after read batch", 2_500),
+        ("after snapshot batch", 2_500),
     ],
-    ids=["after snapshot batch", "after read batch", "before commit batch", "after heads that are a part"],
+    ids=["before snapshot batch", "after snapshot batch", "before commit batch", "after heads that are a part"],
 )
 def test_nothing_is_lost_whatever_happens_to_one_session_of_a_batch(
     services: Services, event: Event, point: str, head_bytes: int, monkeypatch: pytest.MonkeyPatch
@@ -65,7 +65,9 @@ def test_a_session_that_can_not_be_committed_keeps_no_other_of_its_batch(
     chats = due_chats(services, 8)
     watched, points = watch(services, concurrency=4)
     [key] = raw(client, "KEYS", "*:s:chat 3")
-    points.at("after read batch", lambda: (raw(client, "RENAME", key, key + b":aside"), raw(client, "SET", key, "x")))
+    points.at(
+        "after snapshot batch", lambda: (raw(client, "RENAME", key, key + b":aside"), raw(client, "SET", key, "x"))
+    )
     assert drain(watched, list(range(4))) == {Outcome.ARCHIVED: 7, Outcome.FAILED: 1}
     raw(client, "RENAME", key + b":aside", key)
     for chat in chats:
@@ -142,7 +144,7 @@ def fail_once(services: Services, chats: list[Chat]) -> None:
     """Let a worker begin each session and die."""
     leases = services.sessions.claim(list(range(4)), len(chats), services.settings.lease)
     assert len(leases) == len(chats)
-    services.sessions.snapshots(leases)
+    services.sessions.begin_attempts(leases)
     for chat in chats:
         services.sessions.close(chat.session_id)
 
@@ -205,7 +207,7 @@ def test_a_session_that_waits_for_others_is_archived_though_its_lease_was_renewe
         for lease in services.sessions.claim(list(range(4)), 2, services.settings.lease)
         if lease.session_id == waits.session_id
     ]
-    services.sessions.snapshots([lease])
+    services.sessions.begin_attempts([lease])
     for chat in (waits, goes_first):
         services.sessions.close(chat.session_id)
     watched, points = watch(services, lease_seconds=2)

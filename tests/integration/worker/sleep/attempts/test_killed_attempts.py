@@ -35,7 +35,7 @@ class Killed(BaseException):
     """Ends the process here."""
 
 
-@pytest.mark.parametrize("point", ["after read batch", "before commit batch", "after commit batch"])
+@pytest.mark.parametrize("point", ["after snapshot batch", "before commit batch", "after commit batch"])
 def test_a_worker_that_is_killed_amid_a_batch_loses_nothing(services: Services, point: str) -> None:
     chats = due_chats(services, 4)
     watched, points = watch(services, lease_seconds=0.3)
