@@ -105,6 +105,17 @@ class SessionInfo:
     unproven_caller: bytes | None = field(default=None, repr=False)
     kind: SessionKind | None = None
 
+    @property
+    def is_note(self) -> bool:
+        """True if it has no message, and the archive may have all of them: the worker has something to do there.
+
+        Such as to set a legal hold, or to note an owner, of a session that is asleep.
+        """
+        return not self.message_count and not self.complete and self.floor is None and self.status in _AT_REST
+
+
+_AT_REST = frozenset((Status.LIVE, Status.DUE, Status.POSTPONED, Status.IN_WORK))
+
 
 class Lease(NamedTuple):
     """A claimed session. The token is its due score, and work commits only while the score is unchanged.

@@ -134,7 +134,7 @@ def life(services: Services, session_id: str) -> Life:
         kind=(live.kind if live else None) or found.kind,
         owner=owner,
         created=traces.created,
-        last_active=live.last_active if live else _last_active(own, stored),
+        last_active=live.last_active if live and not (live.is_note and stored) else _last_active(own, stored),
         messages=live.message_count if live else 0,
         restored=live.restored_count if live else 0,
         archived=parts.count(own),

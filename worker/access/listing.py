@@ -88,10 +88,10 @@ def described(services: Services, session_ids: Iterable[str]) -> Iterator[Page]:
     ids = iter(session_ids)
     with ThreadPoolExecutor(services.settings.concurrency) as pool:
         while page := list(islice(ids, _PAGE)):
-            infos = services.sessions.infos(page)
-            missing = [session_id for session_id, info in zip(page, infos, strict=True) if info is None]
+            infos = dict(zip(page, services.sessions.infos(page), strict=True))
+            missing = [session_id for session_id, info in infos.items() if _may_be_asleep(info)]
             asleep = dict(zip(missing, pool.map(lambda each: _look(services, each), missing), strict=True))
-            found = [(session_id, info or asleep[session_id]) for session_id, info in zip(page, infos, strict=True)]
+            found = [(session_id, asleep.get(session_id) or info) for session_id, info in infos.items()]
             yield [Listed(session_id, each, Stretch.OWNED) for session_id, each in found if each]
 
 
@@ -150,7 +150,7 @@ def asleep(
     counts: bool = False,
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> Iterator[Page]:
-    """The sessions that only the archive has, in the order of their folders. Lists the archive.
+    """The sessions whose messages only the archive has, in the order of their folders. Lists the archive.
 
     If it `counts`, a walk through all of it, to its end, notes in Redis how many they are; else it changes nothing.
     """
@@ -165,7 +165,7 @@ def asleep(
             page = [each for each in lot if each[0].startswith(prefix)]
             pace.wait(len(page) + (len(lot) - len(page)) / _COMPARED_FOR_ONE)
             infos = services.sessions.infos([session_id for session_id, _ in page])
-            missing = [each for each, info in zip(page, infos, strict=True) if info is None]
+            missing = [each for each, info in zip(page, infos, strict=True) if _may_be_asleep(info)]
             found = [(session_id, _asleep(session_id, objects)) for session_id, objects in missing]
             listed = [Listed(session_id, each, Stretch.ASLEEP) for session_id, each in found if each]
             if count:
@@ -179,7 +179,7 @@ def asleep(
 def find(services: Services, session_id: str) -> SessionInfo | AsleepSession | TorporError | None:
     """One session: as Redis has it, else as the archive has it by one listing. None if neither has it."""
     [found] = services.sessions.infos([session_id])
-    return found or _look(services, session_id)
+    return (_look(services, session_id) if _may_be_asleep(found) else None) or found
 
 
 def chosen(
@@ -214,6 +214,11 @@ def _smallest(ids: Iterable[str], after: str) -> list[str]:
             if len(kept) >= 2 * _SORTED:
                 kept = set(nsmallest(_SORTED, kept))
     return nsmallest(_SORTED, kept)
+
+
+def _may_be_asleep(found: SessionInfo | TorporError | None) -> bool:
+    """True if Redis has none of its messages and does not know that there are no others."""
+    return found is None or (isinstance(found, SessionInfo) and found.is_note)
 
 
 def _look(services: Services, session_id: str) -> AsleepSession | None:

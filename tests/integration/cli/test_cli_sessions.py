@@ -21,6 +21,7 @@ from torpor.history.keys import seen_key
 from torpor.history.protocol import ANY_OWNER, SessionInfo, SessionStore, TorporError
 from torpor.worker.access import listing
 from torpor.worker.access.cursor import Cursor, Stretch
+from torpor.worker.access.life import life
 from torpor.worker.access.pace import Pace
 from torpor.worker.access.search import Search
 from torpor.worker.archive.stores import StoredObject
@@ -72,6 +73,29 @@ def test_a_person_s_sessions_are_listed_awake_and_asleep_by_id(torpor: Torpor) -
     told = torpor("sessions", "--owner", "ann").out
     assert all(each in told for each in ("a1", "a2", "asleep"))
     assert "b1" not in told
+
+
+@pytest.mark.usefixtures("people")
+@pytest.mark.parametrize(
+    "act",
+    [("hold", "--owner", "ann", "--reason", "case 7"), ("hold", "a2", "--reason", "case 7"), ("unhold", "a2")],
+    ids=" ".join,
+)
+def test_a_session_asleep_stays_so_while_the_worker_has_something_to_do_for_it(
+    services: Services, torpor: Torpor, act: tuple[str, ...]
+) -> None:
+    services.sessions.hold("a2", "case 6")
+    torpor(*act)
+    services.sessions.note_owner_holds(["a2", "a4"])  # as a hold of the owner leaves them until the next sweep
+    assert set(services.sessions.sessions()) >= {"a2", "a4"}, "Redis has a note of them"
+    of_ann = torpor("sessions", "--owner", "ann", "--json").lines
+    asleep = [(each["session_id"], each["message_count"]) for each in of_ann if each["status"] == "asleep"]
+    assert asleep == [("a2", 2), ("a4", 2)]
+    assert set(ids(torpor, "--asleep")) == {"a2", "a4", "b2"}
+    assert torpor("sessions", "--count-asleep").out == "asleep: 3 sessions\n"
+    found = listing.find(services, "a2")
+    assert isinstance(found, listing.AsleepSession)
+    assert life(services, "a2").last_active == found.last_active
 
 
 @pytest.mark.usefixtures("people")
