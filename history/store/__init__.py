@@ -73,9 +73,11 @@ class SessionStore(
     share among threads, as redis-py's clients are.
     """
 
-    def __init__(self, client: Any, *, namespace: str = DEFAULT_NAMESPACE, shards: int | None = None) -> None:
+    def __init__(
+        self, client: Any, *, namespace: str = DEFAULT_NAMESPACE, shards: int | None = None, resends: bool = True
+    ) -> None:
         """Arguments as for Runner; raises InvalidArgument for an asyncio client."""
-        super().__init__(client, namespace=namespace, shards=shards)
+        super().__init__(client, namespace=namespace, shards=shards, resends=resends)
         self.operations = SessionOperations(self)
 
     messages = for_any_owner(blocking(Reading.messages))

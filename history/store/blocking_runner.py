@@ -23,9 +23,11 @@ T = TypeVar("T")
 class BlockingRunner(Runner):
     """A runner with a blocking client; base of the classes with the operations that only the worker needs."""
 
-    def __init__(self, client: Any, *, namespace: str = DEFAULT_NAMESPACE, shards: int | None = None) -> None:
+    def __init__(
+        self, client: Any, *, namespace: str = DEFAULT_NAMESPACE, shards: int | None = None, resends: bool = True
+    ) -> None:
         """As Runner; raises InvalidArgument for an asyncio client."""
-        super().__init__(client, namespace=namespace, shards=shards)
+        super().__init__(client, namespace=namespace, shards=shards, resends=resends)
         if self.asynchronous:
             raise InvalidArgument(f"{type(client).__module__} is an asyncio client; this store needs a blocking one")
 

@@ -38,9 +38,11 @@ _LEFT_ALONE = 200
 class Index(BlockingRunner):
     """Counts, lists and leases the sessions of the shards."""
 
-    def __init__(self, client: Any, *, namespace: str = DEFAULT_NAMESPACE, shards: int | None = None) -> None:
+    def __init__(
+        self, client: Any, *, namespace: str = DEFAULT_NAMESPACE, shards: int | None = None, resends: bool = True
+    ) -> None:
         """Arguments as for BlockingRunner."""
-        super().__init__(client, namespace=namespace, shards=shards)
+        super().__init__(client, namespace=namespace, shards=shards, resends=resends)
         self._one_slot = self._kind.cluster
 
     def due_counts(self) -> dict[int, int]:

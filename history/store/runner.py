@@ -25,9 +25,14 @@ _NONE: Mapping[str, Deployment] = {}
 class Runner(Sender):
     """A client, and the deployment that it is for."""
 
-    def __init__(self, client: Any, *, namespace: str = DEFAULT_NAMESPACE, shards: int | None = None) -> None:
-        """`shards` need only be given to check the recorded count, or to give a new deployment another one than 256."""
-        super().__init__(client)
+    def __init__(
+        self, client: Any, *, namespace: str = DEFAULT_NAMESPACE, shards: int | None = None, resends: bool = True
+    ) -> None:
+        """`shards` need only be given to check the recorded count, or to give a new deployment another one than 256.
+
+        `resends` as for Sender.
+        """
+        super().__init__(client, resends=resends)
         self._namespace = check_namespace(namespace)
         self._shards = None if shards is None else check_shards(shards)
 

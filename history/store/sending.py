@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from torpor.history.calls import Call
 from torpor.history.clients.kinds import kind_of
-from torpor.history.clients.resending import Resending, own_retries, persistently
+from torpor.history.clients.resending import PAUSES_SECONDS, Resending, own_retries, persistently
 from torpor.history.errors import MessageCorrupt, RedisRefused, TorporError
 from torpor.history.keys import is_single
 
@@ -25,10 +25,11 @@ class Sender:
     it to its end.
     """
 
-    def __init__(self, client: Any) -> None:
-        """Raise InvalidArgument if the object is not a client."""
+    def __init__(self, client: Any, *, resends: bool = True) -> None:
+        """Raise InvalidArgument if the object is not a client. Without `resends`, each call is sent once."""
         self._kind = kind_of(client)
         self._client = client
+        self._resends = resends
 
     @property
     def asynchronous(self) -> bool:
@@ -93,7 +94,7 @@ class Sender:
         )
 
     def _resending(self) -> Resending:
-        return Resending(own_retries(self._client, self._kind))
+        return Resending(own_retries(self._client, self._kind) if self._resends else len(PAUSES_SECONDS))
 
     async def elsewhere(self, act: Callable[[], T], threads: Executor | None = None) -> T:
         """Do blocking I/O other than the client's, such as the archive's; with asyncio in a thread."""

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
+
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from torpor.history.protocol import SessionStore
 from torpor.history.protocol import connect as connect_redis
@@ -26,19 +30,23 @@ class Services:
     uploads: UploadRate = field(default_factory=UploadRate)
 
 
-def connect(settings: Settings, *, patience: float | None = None, reply_seconds: float = _REPLY_SECONDS) -> Services:
+def connect(settings: Settings, *, patience: float | None = None, reply_seconds: float | None = None) -> Services:
     """The services that the settings name. Their first use opens connections.
 
     Only a Cluster is asked for its nodes at once; raises RedisUnavailable. `patience` as in `open_archive`;
-    `reply_seconds` is the most that a reply of Redis may take.
+    `reply_seconds` is for those who can't wait: a call fails if Redis does not reply so soon, and is sent once.
     """
+    resends = reply_seconds is None
+    # redis-py repeats a command, and within it the opening of its connection: the retries multiply.
+    retry: dict[str, Any] = {} if resends else {"retry": Retry(NoBackoff(), 0)}
     client = connect_redis(
         settings.redis_url.get_secret_value(),
         cluster=settings.redis_cluster,
         iam=settings.redis_iam,
         ca_file=settings.redis_ca_file,
-        socket_timeout=reply_seconds,
+        socket_timeout=reply_seconds or _REPLY_SECONDS,
+        **retry,
     )
-    sessions = SessionStore(client, namespace=settings.namespace, shards=settings.shards)
+    sessions = SessionStore(client, namespace=settings.namespace, shards=settings.shards, resends=resends)
     archive = MeasuredStore(open_archive(settings.archive_url, threads=settings.concurrency, patience=patience))
     return Services(settings, sessions, archive, UploadRate(settings.uploads_per_second))

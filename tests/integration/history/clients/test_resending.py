@@ -94,6 +94,10 @@ def test_a_server_that_stays_away_is_given_up(node: RedisServer) -> None:
         with pytest.raises(RedisUnavailable):
             store.append("s", [b"{}"])
         assert proxy.commands == ["append"] * 6
+        proxy.commands.clear()
+        with pytest.raises(RedisUnavailable):
+            SessionStore(client, resends=False).append("s", [b"{}"])
+        assert proxy.commands == ["append"]
 
 
 # More turns at once than connections

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import requests
+from pydantic import SecretStr
 
-from support.consoles import Visitor, started
+from support.clusters import ClusterServer, start_cluster
+from support.consoles import OFFICER, Visitor, served, started
 from support.ports import free_port
 from support.purging import say
 from support.servers import start_redis
 from support.waiting import scaled
-from torpor.worker.deployment.services import Services
+from torpor.history.protocol import RedisUnavailable
+from torpor.worker.console.page_table import PAGES as TABLE
+from torpor.worker.console.roles import Role
+from torpor.worker.deployment.services import Services, connect
 
 pytestmark = pytest.mark.slow
 
@@ -29,6 +36,13 @@ PAGES = {
     "/holds": (200, "No legal hold"),
     "/purges": (503, "can&#39;t be reached"),
     "/quarantine": (200, "No session is in quarantine"),
+}
+REPLY_SECONDS = 0.3
+QUERY = "?id=s&owner=ann"
+# These read the archive alone, or what the console's process has itself.
+WITHOUT_REDIS = {
+    *("/purges", "/purge", "/purge/receipt", "/purge/inventory", "/jobs", "/job", "/bucket", "/doctor"),
+    *("/copy", "/copy/file"),
 }
 
 
@@ -56,6 +70,49 @@ def test_the_overview_does_not_wait_for_minutes_for_a_redis_that_hangs(services:
             server.process.send_signal(signal.SIGCONT)
             person.get("/")
     finally:
+        server.stop()
+
+
+@pytest.mark.parametrize("cluster", [False, True], ids=["single node", "cluster"])
+def test_each_page_gives_up_a_redis_that_hangs_after_a_reply_of_each_node(
+    services: Services, scratch: Path, *, cluster: bool
+) -> None:
+    with hanging(services, scratch, cluster=cluster) as (looking, most_seconds, hang):
+        with served(looking, {OFFICER: set(Role)}) as console:
+            person = console.visitor(OFFICER)
+            person.get("/figures")  # the first page below has this one's connection, the others open theirs
+            hang()
+            for path in ("/sessions", *(page.path + QUERY for page in TABLE if not page.acts)):
+                begun = time.monotonic()
+                page = person.http.get(person.url + path, timeout=scaled(60))
+                assert time.monotonic() - begun < most_seconds, path
+                if path.partition("?")[0] not in WITHOUT_REDIS:
+                    status = 200 if path == "/sessions" else 503  # a list is sent while it is read
+                    says = (page.status_code, "Redis can&#39;t be reached" in page.text)
+                    assert says == (status, True), (path, page.text)
+        begun = time.monotonic()
+        with pytest.raises(RedisUnavailable):  # so is somebody told who has signed in by OpenID Connect
+            looking.sessions.has_ended("a browser's session")
+        assert time.monotonic() - begun < most_seconds
+
+
+@contextmanager
+def hanging(services: Services, folder: Path, *, cluster: bool) -> Iterator[tuple[Services, float, Callable[[], None]]]:
+    """Services that look at a Redis of their own, the most seconds that they wait for it, and what makes it hang."""
+    server = start_cluster(folder) if cluster else start_redis(folder)
+    nodes = server.nodes if isinstance(server, ClusterServer) else [server]
+    changed = {"redis_url": SecretStr(server.url), "redis_cluster": cluster}
+
+    def all_get(number: signal.Signals) -> None:
+        for node in nodes:
+            node.process.send_signal(number)
+
+    try:
+        looking = connect(services.settings.model_copy(update=changed), reply_seconds=REPLY_SECONDS)
+        replies = 1 + len(nodes) if cluster else 1  # the client asks the nodes who has the slots by now
+        yield looking, replies * REPLY_SECONDS + scaled(1), lambda: all_get(signal.SIGSTOP)
+    finally:
+        all_get(signal.SIGCONT)
         server.stop()
 
 
