@@ -69,7 +69,7 @@ export class Torpor {
   }
 
   async #page(id, owner, from, count, touch = 1) {
-    const args = [id, touch, ...this.#config.defaults, from, from + count, PAGE.bytes, count, this.#caller(owner), 0];
+    const args = [id, touch, ...this.#config.defaults, from, from + count, PAGE.bytes, count, this.#caller(owner)];
     const reply = await this.#run("read", this.#keys(id, ["m", "s", "due"]), args);
     if (reply.length === 1) throw refusal(id, reply[0]);
     return reply;
