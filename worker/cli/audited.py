@@ -26,7 +26,7 @@ def audited(
     sides: Sides = Sides.COMPARED,
     unless: bool = False,
 ) -> AbstractContextManager[Count]:
-    """Record in the audit trail what the body does, `unless` it is a dry run; see `audit.trail.recorded`."""
+    """Record in the audit trail what the body does; nothing is recorded with `unless`. See `audit.trail.recorded`."""
     if unless:
         return nullcontext(Count())
     return recorded(services, act, subject, who, printing.warn, sides=sides)

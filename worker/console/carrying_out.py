@@ -1,4 +1,4 @@
-"""Carrying out: a work in the background of the console's process, with its end in the audit trail."""
+"""Carrying out: work in the background of the console's process, with its end in the audit trail."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torpor.worker.erasure import purge
 
 
 def carry_out(background: Background, name: str, work: Callable[[], int], count: Count, acts: ExitStack) -> bool:
-    """Do a work in the background, count the sessions that it returns, and close `acts` with it.
+    """Do `work` in the background, count the sessions that it returns, and close `acts` with it.
 
     False if there is no room for it: the workers must do it alone. They also go on if the process is killed.
     """
