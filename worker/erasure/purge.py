@@ -196,7 +196,7 @@ class _Run:
         for each in surveyed:
             if cutoff and each.last_active and each.last_active > cutoff:
                 continue  # used since the walk came to it
-            if each.found or (named and self.order.session and not each.hold):
+            if each.found or (named and self.order.session and not each.holds):
                 yield each
 
     def _remove(self, number: int, surveyed: Sequence[Surveyed]) -> None:
