@@ -31,7 +31,7 @@ if ARGV[2] == 'set' then
 elseif ARGV[2] == 'release' then
   if not hold then return {'none'} end
   redis.call('HDEL', KEYS[5], 's' .. ARGV[1], 'c' .. ARGV[1], 'bs' .. ARGV[1])
-  note_release(KEYS[5], 'session', ARGV[1], hold:match('^%d+'), now_ms)
+  note_release(KEYS[5], 'session', ARGV[1], hold:match('^(%d+):'), now_ms)
 end
 local length = redis.call('LLEN', KEYS[1])
 if not session.epoch and length == 0 then
