@@ -61,6 +61,31 @@ def test_a_hold_of_an_owner_goes_on_after_a_session_that_can_t_be_read(
     assert (held(services, "s"), held(services, "t")) == ([True], [False])
 
 
+def replace_due(services: Services) -> str:
+    """Put a key of another type where the shard's due index is; returns how that is told."""
+    key = services.sessions.deployment.keyspace.of(b"s").due
+    raw(services.sessions.client, "DEL", key)
+    raw(services.sessions.client, "SET", key, "another program's")
+    return "WRONGTYPE"
+
+
+@pytest.mark.parametrize("spoil", [damage_session, replace_session, replace_due], ids=lambda each: each.__name__)
+@pytest.mark.parametrize("was_held", [False, True])
+def test_a_hold_of_a_session_that_can_t_be_read_is_changed_or_the_command_says_that_it_is_not(
+    services: Services, torpor: Torpor, spoil: Callable[[Services], str], *, was_held: bool
+) -> None:
+    sleep(services, "s", A)
+    restore_session(services, "s")
+    if was_held:
+        succeed(torpor, "hold", "--session", "s", "--reason", "case 8")
+    told = spoil(services)
+    change = ["unhold"] if was_held else ["hold", "--reason", "case 8"]
+    done = torpor(*change, "--session", "s")
+    is_changed = bool(succeed(torpor, "holds", "--json").lines) is not was_held
+    assert (done.code, told in done.said) == ((0, False) if is_changed else (1, True)), done
+    assert is_changed == (spoil is damage_session)
+
+
 @of_damages
 @pytest.mark.parametrize("scope", Scope)
 def test_a_purge_of_an_owner_removes_the_others_and_names_the_session_that_can_t_be_read(
