@@ -17,7 +17,7 @@ import json
 import re
 import tempfile
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, BinaryIO, cast
 
@@ -77,7 +77,7 @@ def pack(session_id: str, epoch: int, start: int, at_ms: int, pages: Iterable[Se
     stop = start
     head = b'{"session_id":%b,"epoch":%d,"seq":' % (_json_text(session_id), epoch)
     try:
-        zipped = _Zipped(spool, sha256)
+        zipped = _Zipped(spool, sha256.update)
         for page in pages:
             zipped.write_all(_texts(head, at_ms, stop, page))
             stop += len(page)
@@ -114,10 +114,10 @@ def _texts(head: bytes, at_ms: int, first: int, page: Sequence[bytes]) -> Iterat
 class _Zipped:
     """Writes gzip. A large line becomes a member of its own, stored as it is (RFC 1952, 2.2: members are joined).
 
-    `digest` learns what is written.
+    `digest` is called with what is written, before it is compressed.
     """
 
-    def __init__(self, file: BinaryIO, digest: hashlib._Hash) -> None:
+    def __init__(self, file: BinaryIO, digest: Callable[[bytes], None]) -> None:
         self._file = file
         self._digest = digest
         self._member = _packing()
@@ -127,7 +127,7 @@ class _Zipped:
         for parts in texts:
             self._write(parts)
             for part in parts:
-                self._digest.update(part)
+                self._digest(part)
 
     def _write(self, parts: Sequence[bytes]) -> None:
         if len(parts) > 1 and sum(map(len, parts)) > _LARGE:
