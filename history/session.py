@@ -33,11 +33,20 @@ class SessionKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LegalHold:
-    """A legal hold of a session or its owner, which forbids to erase it; `value` is its record in Redis."""
+    """A legal hold of a session or its owner, which forbids to erase it; `value` is its record in Redis.
+
+    `damage` says what is wrong with the record, and what to do; then `since` is None. The hold stands all the same.
+    """
 
     reason: str
-    since: datetime
+    since: datetime | None
     value: bytes
+    damage: str | None = None
+
+    @property
+    def why(self) -> str:
+        """The reason, or what is wrong with the record."""
+        return self.damage or self.reason
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,8 @@ _HEADS = {
     for name, each in _CLASSES.items()
     if not each.__pydantic_decorators__.model_validators
 }
+# A longer element is read by the way that takes less memory.
+_LARGE = 256 * 1024
 
 
 def encode_message(message: BaseMessage) -> bytes:
@@ -155,8 +157,11 @@ def defaults_of(message_class: type[BaseMessage]) -> dict[str, Any] | None:
 def _from_line(element: bytes) -> BaseMessage | None:
     """The message of an element as `encode_message` writes it; None if it must be read in another way.
 
-    The validator reads the JSON itself, so no objects are made in between.
+    The validator reads the JSON itself, so no objects are made in between. A large element is read in the other way,
+    because the validator takes six times its size in memory, and that way two and a half times.
     """
+    if len(element) > _LARGE:
+        return None
     head, _, data = element.partition(_DATA)
     message_class = _HEADS.get(head)
     if message_class is None:

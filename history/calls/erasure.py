@@ -115,7 +115,7 @@ def _decode(session_id: str, done: dict[bytes, Callable[[Any], Purging]]) -> Cal
     def decode(reply: Any) -> Purging:
         if reply[0] in done:
             return done[reply[0]](reply)
-        hold = to_hold(reply[1], f"session {session_id!r}, or of its owner,") if reply[0] == b"held" else None
+        hold = to_hold(reply[1], session_id) if reply[0] == b"held" else None
         return Purging(PurgeOutcome(reply[0].decode()), hold=hold)
 
     return decode

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from torpor.history.calls import refusals
-from torpor.history.calls.call import Call, Deployment, to_moment, to_ms
-from torpor.history.calls.session_info import damage_of_hold, parts_of_hold, to_hold
+from torpor.history.calls.call import Call, Deployment, to_moment_if_readable, to_ms
+from torpor.history.calls.session_info import damage_of_hold, hold_of, parts_of_hold, to_hold
 from torpor.history.errors import InvalidReason
 from torpor.history.keys import encode_owner, encode_session_id
 from torpor.history.outcomes import HoldKind, HoldOutcome, StandingHold
@@ -91,12 +91,12 @@ def note_owner_release(deployment: Deployment, owner: str, since: datetime) -> C
 
 
 def find_release(deployment: Deployment, session_id: str) -> Call[datetime | None]:
-    """Find when the own legal hold of a session was last released."""
+    """Find when the own legal hold of a session was last released; None also if the record of that is damaged."""
     return _find_release(deployment, b"session", encode_session_id(session_id))
 
 
 def find_owner_release(deployment: Deployment, owner: str) -> Call[datetime | None]:
-    """Find when the legal hold of an owner was last released."""
+    """Find when the legal hold of an owner was last released; None also if the record of that is damaged."""
     return _find_release(deployment, b"owner", encode_owner(owner))
 
 
@@ -106,7 +106,7 @@ def _find_release(deployment: Deployment, kind: bytes, id: bytes) -> Call[dateti
         script("find_release"),
         [deployment.keyspace.of(id).holds],
         [kind, id],
-        lambda reply: to_moment(reply) if reply else None,
+        to_moment_if_readable,
     )
 
 
@@ -117,7 +117,7 @@ def find_hold(deployment: Deployment, session_id: str, owners: Sequence[str]) ->
         script("find_hold"),
         [deployment.keyspace.of(session).holds],
         [session, *map(encode_owner, owners)],
-        lambda reply: to_hold(reply, f"session {session_id!r}, or of its owner,"),
+        lambda reply: to_hold(reply, session_id, may_be_owners=bool(owners)),
     )
 
 
@@ -128,7 +128,7 @@ def find_owner_hold(deployment: Deployment, session_id: str, owners: Sequence[st
         script("find_hold"),
         [keys.holds],
         [b"", *map(encode_owner, owners)],
-        lambda reply: to_hold(reply, f"owner {', '.join(map(repr, owners))}"),
+        lambda reply: hold_of(reply, f"owner {', '.join(map(repr, owners))}"),
     )
 
 

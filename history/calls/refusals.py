@@ -24,8 +24,8 @@ def check(session_id: str, owner: Caller, reply: Any) -> None:
                 f"session {session_id!r} is not in Redis, and the archive may have it for another owner: give archive="
             )
         case b"held":
-            hold = to_hold(reply[1], f"session {session_id!r}, or of its owner,")
-            raise SessionHeld(f"session {session_id!r} is under a legal hold: {hold.reason if hold else ''}")
+            hold = to_hold(reply[1], session_id)
+            raise SessionHeld(f"session {session_id!r} is under a legal hold: {hold.why if hold else ''}")
         case b"kind":
             raise KindMismatch(f"session {session_id!r} is of another kind: a chat is no LangGraph thread")
         case b"purged":

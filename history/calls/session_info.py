@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -12,6 +13,8 @@ from torpor.history.expiry import Expiry
 from torpor.history.fields import by_name
 from torpor.history.session import LegalHold, SessionInfo, SessionKind, Status
 
+# Milliseconds since 1970, as the objects in the archive note them, too.
+_MOMENT = re.compile(rb"\d{1,15}")
 # The fraction of a due score that is ahead -> the state of the session.
 _OF_FRACTIONS = {0.5: Status.IN_WORK, 0.25: Status.POSTPONED}
 
@@ -21,16 +24,16 @@ def to_session_info(deployment: Deployment, session_id: str, reply: Any) -> Sess
     if not reply:
         return None
     now, length, score, hold, kind, *pairs = reply
-    legal_hold = to_hold(hold, f"session {session_id!r}, or of its owner,")
+    fields = by_name(pairs)
     try:
         return _to_session_info(
             deployment,
             session_id,
-            by_name(pairs),
+            fields,
             now_ms=int(now),
             length=int(length),
             score=score,
-            hold=legal_hold,
+            hold=to_hold(hold, session_id, may_be_owners="owner" in fields),
             kind=SessionKind(kind.decode()) if kind else None,
         )
     except (ValueError, OverflowError, OSError) as exc:
@@ -85,20 +88,23 @@ def _to_session_info(
     )
 
 
-def to_hold(value: bytes, whose: str) -> LegalHold | None:
-    """The legal hold in a reply, `since (ms):reason`; None if it is empty. Raises MessageCorrupt if it is damaged."""
+def to_hold(value: bytes, session_id: str, *, may_be_owners: bool = True) -> LegalHold | None:
+    """The legal hold that keeps a session, from a reply, `since (ms):reason`; None if that is empty."""
+    return hold_of(value, f"session {session_id!r}{', or of its owner,' if may_be_owners else ''}")
+
+
+def hold_of(value: bytes, whose: str) -> LegalHold | None:
+    """A legal hold, `since (ms):reason`, of which a damaged one says `whose` it is; None if the value is empty."""
     if not value:
         return None
     since, reason = parts_of_hold(value)
-    if since is None:
-        raise MessageCorrupt(damage_of_hold(whose))
-    return LegalHold(reason, since, value)
+    return LegalHold(reason, since, value, None if since else damage_of_hold(whose))
 
 
 def parts_of_hold(value: bytes) -> tuple[datetime | None, str]:
     """Since when a legal hold stands, and its reason; None for the moment if the record is damaged."""
     since, _, reason = value.partition(b":")
-    return to_moment_if_readable(since), reason.decode(errors="replace")
+    return to_moment_if_readable(since) if _MOMENT.fullmatch(since) else None, reason.decode(errors="replace")
 
 
 def damage_of_hold(whose: str) -> str:

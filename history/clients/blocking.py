@@ -33,6 +33,7 @@ def iterate_sync(operation: AsyncIterator[T]) -> Iterator[T]:
         except StopAsyncIteration:
             return
         yield found
+        del found  # it may be large, and the next one comes beside what is kept
 
 
 def blocking(

@@ -24,6 +24,9 @@ if refused then return refused end
 local is_unproven = ARGV[4] ~= '*' and may_be_asleep(session.owner, session.complete, KEYS[1])
 local hold = redis.call('HGET', KEYS[5], 's' .. ARGV[1])
 if is_unproven and hold and redis.call('HGET', KEYS[5], 'c' .. ARGV[1]) ~= ARGV[4] then return {'unknown'} end
+-- Before the first write: keys of a wrong type refuse all of it.
+local length = redis.call('LLEN', KEYS[1])
+redis.call('ZSCORE', KEYS[3], ARGV[1])
 local now_ms = clock_ms()
 if ARGV[2] == 'set' then
   redis.call('HSET', KEYS[5], 's' .. ARGV[1], int(now_ms) .. ':' .. ARGV[3], 'c' .. ARGV[1], ARGV[4])
@@ -31,9 +34,8 @@ if ARGV[2] == 'set' then
 elseif ARGV[2] == 'release' then
   if not hold then return {'none'} end
   redis.call('HDEL', KEYS[5], 's' .. ARGV[1], 'c' .. ARGV[1], 'bs' .. ARGV[1])
-  note_release(KEYS[5], 'session', ARGV[1], hold:match('^%d+'), now_ms)
+  note_release(KEYS[5], 'session', ARGV[1], hold:match('^(%d+):'), now_ms)
 end
-local length = redis.call('LLEN', KEYS[1])
 if not session.epoch and length == 0 then
   redis.call('HSET', KEYS[2], FIELD.epoch, int(next_epoch(KEYS[4])), FIELD.last_active, int(now_ms))
 end

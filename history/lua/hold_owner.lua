@@ -6,7 +6,7 @@
 -- ARGV[3] who sets it, '' if nobody said
 -- Returns the hold that was set or released, 'since (ms):reason', or '' if there was none to release
 local field = 'o' .. ARGV[1]
-local hold = redis.call('HGET', KEYS[1], field) or ''
+local hold = hold_at(KEYS[1], field) or ''
 if ARGV[2] == '' then
   redis.call('HDEL', KEYS[1], field, 'b' .. field)
 else

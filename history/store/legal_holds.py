@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 from torpor.history import calls
-from torpor.history.errors import TorporError
+from torpor.history.errors import PermanentError, TorporError
 from torpor.history.outcomes import HoldKind, StandingHold
 from torpor.history.session import HoldRecord, HoldRecords, LegalHold
 from torpor.history.store.blocking_runner import BlockingRunner
 from torpor.history.store.operation import Operation
 
 T = TypeVar("T")
+
+log = logging.getLogger("history.store")
 
 _PAGE = 500
 
@@ -34,9 +37,16 @@ class LegalHolds(BlockingRunner):
         return bool(stood)
 
     def note_owner_holds(self, session_ids: Sequence[str]) -> None:
-        """Have the worker set or release the holds of these sessions' objects, as their owner's; one pipeline."""
-        for outcome in self.run_many([calls.note_owner_hold(self._recorded, session) for session in session_ids]):
-            _or_raise(outcome)
+        """Have the worker set or release the holds of these sessions' objects, as their owner's; one pipeline.
+
+        Sessions that can't be read are logged, and the others are noted.
+        """
+        outcomes = self.run_many([calls.note_owner_hold(self._recorded, session) for session in session_ids])
+        for session, outcome in zip(session_ids, outcomes, strict=True):
+            if isinstance(outcome, PermanentError):
+                log.warning("session %r: no worker sees to the legal hold of its owner: %s", session, outcome)
+            else:
+                _or_raise(outcome)
 
     def standing_holds(self) -> Iterator[StandingHold]:
         """Walk the legal holds in force, shard by shard, each once; an owner's stands in every shard.

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from dataclasses import replace
-from functools import partial
 
 from torpor.history import calls
 from torpor.history.owners import Caller
@@ -34,14 +33,14 @@ class Reading(Operations):
 
         A negative `start` counts from the end.
         """
-        read = partial(self._page, session_id, owner=owner, touch=touch)
         while True:
-            first = await read(start, stop)
-            if first is None or first.reaches(stop):
-                return first
-            pages = [first, *[page async for page in _after(first, read, start, stop)]]
-            last = pages[-1]
+            pages = [page async for page in self.pages(session_id, start, stop, owner=owner, touch=touch)]
+            if not pages:
+                return None
+            first, last = pages[0], pages[-1]
             if last.reaches(stop) and len({page.state for page in pages}) == 1:
+                if first is last:
+                    return first
                 messages = [message for page in pages for message in page.messages]
                 return replace(first, total=last.total, messages=messages)
 
@@ -52,28 +51,16 @@ class Reading(Operations):
 
         A negative `start` counts from the end. Each page is one round trip. Ends early if the session leaves Redis.
         """
-        read = partial(self._page, session_id, owner=owner, touch=touch)
-        if page := await read(start, stop):
+        goes_on = True
+        while goes_on and (page := await self._page(session_id, start, stop, owner=owner, touch=touch)):
+            if start < 0 and stop is None:  # later messages are not among the last ones
+                stop = page.total
+            start, goes_on = page.stop, bool(page.messages) and not page.reaches(stop)
             yield page
-            async for each in _after(page, read, start, stop):
-                yield each
+            del page  # its messages may be large, and the next page comes beside what is kept
 
     async def _page(self, session_id: str, start: int, stop: int | None, *, owner: Caller, touch: bool) -> Page | None:
         deployment = await self.runner.deployed()
         return await self.runner.perform(
             calls.read(deployment, session_id, start, stop, PAGE_BYTES, owner=owner, touch=touch)
         )
-
-
-async def _after(
-    page: Page, read: Callable[[int, int | None], Awaitable[Page | None]], start: int, stop: int | None
-) -> AsyncIterator[Page]:
-    """The pages after the first page of messages `[start, stop)`."""
-    if start < 0 and stop is None:  # later messages are not among the last ones
-        stop = page.total
-    while page.messages and not page.reaches(stop):
-        following = await read(page.stop, stop)
-        if following is None:
-            return
-        yield following
-        page = following

@@ -15,7 +15,7 @@ from torpor.worker.sleep.attempt import archive_session
 
 # docs/security.md says so: beside a fixed 16 MiB, so many times the size of the message.
 FIXED_BYTES = 16 * 1024 * 1024
-TIMES = 5
+TIMES = 4.5
 JOBS = ["archive SESSION", "restore_session", "show SESSION", "show SESSION --json", "export SESSION"]
 
 

@@ -45,6 +45,13 @@ def is_refused(done: Result, *words: str) -> bool:
     return done.code == 2 and not done.out.startswith("done") and all(word in done.said for word in words)
 
 
+def succeed(torpor: Torpor, *arguments: str) -> Result:
+    """Run the command, which must succeed."""
+    done = torpor(*arguments)
+    assert done.code == 0, done
+    return done
+
+
 def names_of_commands() -> set[str]:
     return {each.name or each.callback.__name__ for each in app.registered_commands if each.callback}
 

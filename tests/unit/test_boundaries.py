@@ -234,6 +234,7 @@ FLOORS: dict[str, list[str]] = {
         "worker.failpoints",
         "worker.archive",
         "worker.deployment",
+        "worker.jobs",
     ],
     "worker.access": [
         "worker.errors",

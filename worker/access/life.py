@@ -13,6 +13,7 @@ from torpor.history.protocol import (
     SessionNotFound,
     StandingHold,
     TorporError,
+    TransientError,
     aside_of,
     check_session_id,
 )
@@ -29,7 +30,7 @@ from torpor.worker.retention import expiry
 from torpor.worker.retention.expiry import RetentionRules
 from torpor.worker.wake import conflict
 
-_ASLEEP = "asleep"
+_ASLEEP, _UNREADABLE = "asleep", "unreadable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,8 @@ class Other:
 class Life:
     """A session, awake or asleep. Times are in UTC.
 
-    `state` is one of `Status`, or asleep. `messages` are those in Redis, of which the first `restored` came from older
+    `state` is one of `Status`, asleep, or unreadable: then `error` says what Redis has, and only the archive and the
+    holds tell of it. `messages` are those in Redis, of which the first `restored` came from older
     epochs; `archived` are those that the archive has, by the names of its segments, and `archived_bytes` what those
     take. `idle_timeout`, `max_age` and `due_at` are of Redis, which knows them of a session that is awake.
     `retention`: how long the archive keeps it after its last activity; None is for ever. `expires`: when the archive
@@ -109,15 +111,15 @@ def life(services: Services, session_id: str) -> Life:
     """All that is known of a session, without its messages.
 
     Costs two listings of the archive, its own and that of its owner's markers, four scripts of Redis, and the last
-    2,000 events. Changes nothing. Raises SessionNotFound, what Redis raises for metadata that can't be read, and
-    ArchiveUnavailable if Redis does not have the session.
+    2,000 events. Changes nothing. Raises SessionNotFound, and ArchiveUnavailable if Redis does not have the session.
     """
-    [live] = services.sessions.infos([check_session_id(session_id)])
-    if isinstance(live, TorporError):
-        raise live
-    stored, unavailable = _stored(services, session_id, live)
+    [described] = services.sessions.infos([check_session_id(session_id)])
+    if isinstance(described, TransientError):
+        raise described
+    stored, unavailable = _stored(services, session_id, described)
     found = contents.sort(session_id, stored)
-    if live is None and not stored:
+    live = described if isinstance(described, SessionInfo) else None
+    if described is None and not stored:
         raise SessionNotFound(f"session {session_id!r} is neither in Redis nor in the archive")
     usable = expiry.unexpired(found)
     own = parts.of_first_owner(usable)
@@ -130,7 +132,7 @@ def life(services: Services, session_id: str) -> Life:
     retention = live.expiry.retention if live else newest.origin.expiry.retention if newest else None
     return Life(
         session_id=session_id,
-        state=str(live.status) if live else _ASLEEP,
+        state=str(live.status) if live else _UNREADABLE if described else _ASLEEP,
         kind=(live.kind if live else None) or found.kind,
         owner=owner,
         created=traces.created,
@@ -146,7 +148,7 @@ def life(services: Services, session_id: str) -> Life:
         retention=RetentionRules.of(services.settings).span(session_id, owner, retention),
         expires=_expires(each.stored for each in own.segments),
         attempts=live.attempts if live else 0,
-        error=live.error if live else None,
+        error=live.error if live else str(described) if described else None,
         floor=live is not None and live.floor is not None,
         purge=live.purge if live else None,
         aside=aside_of(session_id),
@@ -158,7 +160,9 @@ def life(services: Services, session_id: str) -> Life:
     )
 
 
-def _stored(services: Services, session_id: str, live: SessionInfo | None) -> tuple[list[StoredObject], str | None]:
+def _stored(
+    services: Services, session_id: str, live: SessionInfo | TorporError | None
+) -> tuple[list[StoredObject], str | None]:
     """The session's objects; of a session in Redis none and the error, if the archive does not answer."""
     try:
         return list(services.archive.list(names.session_prefix(session_id))), None

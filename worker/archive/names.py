@@ -55,7 +55,8 @@ _SEGMENT = re.compile(
     rf"(?P<epoch>{_NUMBER})/(?P<start>{_NUMBER})-(?P<stop>{_NUMBER})-(?P<digest>[0-9a-f]{{8}})\.jsonl\.gz"
 )
 _IDENTITY = re.compile(rf"{IDENTITIES}(?P<number>[0-9]{{6}})\.json")
-_AUDIT = re.compile(rf"{AUDIT}(?P<day>[0-9]{{8}})/(?P<audit>(?P=day)[A-Za-z0-9-]{{1,40}})/(?P<part>begun|ended)\.json")
+_AUDIT_ID = re.compile(r"[0-9]{8}[A-Za-z0-9-]{1,40}")
+_AUDIT = re.compile(rf"{AUDIT}(?P<day>[0-9]{{8}})/(?P<audit>{_AUDIT_ID.pattern})/(?P<part>begun|ended)\.json")
 _FLOOR = re.compile(rf"(?P<epoch>{_NUMBER})/floor")
 
 
@@ -223,6 +224,11 @@ def identity_number(object_name: str) -> int | None:
     return int(match["number"]) if match else None
 
 
+def is_audit(text: str) -> bool:
+    """True for what may be the id of an entry of the audit trail."""
+    return bool(_AUDIT_ID.fullmatch(text))
+
+
 def audit_name(audit: str, part: str) -> str:
     """The name of a part of an entry of the audit trail, AUDIT_BEGUN or AUDIT_ENDED. Names sort by the moments."""
     return f"{AUDIT}{audit[:8]}/{audit}/{part}"
@@ -230,7 +236,8 @@ def audit_name(audit: str, part: str) -> str:
 
 def audit_of(object_name: str) -> tuple[str, str]:
     """The entry of the audit trail, and the part of it, in an `audit_name`; no part for another name below AUDIT."""
-    if match := _AUDIT.fullmatch(object_name):
+    match = _AUDIT.fullmatch(object_name)
+    if match and match["audit"].startswith(match["day"]):
         return match["audit"], f"{match['part']}.json"
     return object_name, ""
 

@@ -17,7 +17,7 @@ import json
 import re
 import tempfile
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, BinaryIO, cast
 
@@ -77,13 +77,11 @@ def pack(session_id: str, epoch: int, start: int, at_ms: int, pages: Iterable[Se
     stop = start
     head = b'{"session_id":%b,"epoch":%d,"seq":' % (_json_text(session_id), epoch)
     try:
-        zipped = _Zipped(spool)
+        zipped = _Zipped(spool, sha256.update)
         for page in pages:
-            for parts in _texts(head, at_ms, stop, page):
-                zipped.write(parts)
-                for part in parts:
-                    sha256.update(part)
+            zipped.write_all(_texts(head, at_ms, stop, page))
             stop += len(page)
+            del page  # its messages may be large, and the next page comes beside what is kept
         zipped.end()
     except BaseException:
         spool.close()
@@ -114,14 +112,24 @@ def _texts(head: bytes, at_ms: int, first: int, page: Sequence[bytes]) -> Iterat
 
 
 class _Zipped:
-    """Writes gzip. A large line becomes a member of its own, stored as it is (RFC 1952, 2.2: members are joined)."""
+    """Writes gzip. A large line becomes a member of its own, stored as it is (RFC 1952, 2.2: members are joined).
 
-    def __init__(self, file: BinaryIO) -> None:
+    `digest` is called with what is written, before it is compressed.
+    """
+
+    def __init__(self, file: BinaryIO, digest: Callable[[bytes], None]) -> None:
         self._file = file
+        self._digest = digest
         self._member = _packing()
 
-    def write(self, parts: Sequence[bytes]) -> None:
-        """Add text; the parts of a large line must come alone."""
+    def write_all(self, texts: Iterable[Sequence[bytes]]) -> None:
+        """Add texts, each in parts; the parts of a large line must come alone."""
+        for parts in texts:
+            self._write(parts)
+            for part in parts:
+                self._digest(part)
+
+    def _write(self, parts: Sequence[bytes]) -> None:
         if len(parts) > 1 and sum(map(len, parts)) > _LARGE:
             self.end()
             self._member = zlib.compressobj(0, wbits=_GZIP)

@@ -16,6 +16,8 @@ from typing import Annotated
 
 from pydantic import FailFast, Field
 
+from torpor.history.protocol import InvalidArgument
+from torpor.worker.archive import names
 from torpor.worker.archive.documents import Document, Moment
 from torpor.worker.audit.act import Act
 
@@ -29,6 +31,7 @@ class How(StrEnum):
     """How an act has ended."""
 
     DONE = "done"
+    UNCHANGED = "unchanged"  # nothing was changed: it was so already, or there was nothing to do
     FAILED = "failed"
     INTERRUPTED = "interrupted"
 
@@ -81,6 +84,13 @@ class Ended(Document):
 def new_id(at: datetime) -> str:
     """An id of an entry; ids sort by the moments, to the millisecond."""
     return f"{at:%Y%m%dT%H%M%S}{at.microsecond // 1000:03d}Z-{secrets.token_hex(4)}"
+
+
+def check_id(audit: str) -> str:
+    """The id itself, if an entry may have it; raises InvalidArgument."""
+    if not names.is_audit(audit):
+        raise InvalidArgument(f"{audit!r} is not the id of an entry of the audit trail")
+    return audit
 
 
 def begin(at: datetime, act: Act, subject: Subject, *, by: str, reason: str) -> Begun:

@@ -9,12 +9,14 @@ from datetime import UTC, datetime
 from itertools import groupby, islice
 from typing import Any, TypeVar
 
+from torpor.history.protocol import check_owner, check_session_id
 from torpor.worker.archive import documents, names
 from torpor.worker.archive.stores import StoredObject
 from torpor.worker.audit.act import Act
-from torpor.worker.audit.entry import MOST_BYTES, MOST_SESSIONS, Begun, Ended
+from torpor.worker.audit.entry import MOST_BYTES, MOST_SESSIONS, Begun, Ended, check_id
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import DocumentDamaged, ObjectNotFound
+from torpor.worker.jobs import orders
 
 D = TypeVar("D", Begun, Ended)
 
@@ -37,12 +39,27 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which entries somebody asks for; None for whatever there is. `by` is who, as `by` or `login` of an entry."""
+    """Which entries somebody asks for; None for whatever there is. `by` is who, as `by` or `login` of an entry.
+
+    Raises InvalidArgument for what can't be the id of a session, a purge or a job, or the name of an owner.
+    """
 
     by: str | None = None
     act: Act | None = None
     session: str | None = None
     owner: str | None = None
+    purge: str | None = None
+    job: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check what no entry could have."""
+        if self.session is not None:
+            check_session_id(self.session)
+        if self.owner is not None:
+            check_owner(self.owner)
+        for what, each in (("purge", self.purge), ("job", self.job)):
+            if each is not None:
+                orders.check_id(each, what)
 
     def has(self, entry: Entry) -> bool:
         """True for such an entry."""
@@ -52,6 +69,8 @@ class Wanted:
             and self.act in (None, begun.act)
             and (self.session is None or self.session in begun.subject.sessions)
             and self.owner in (None, begun.subject.owner)
+            and self.purge in (None, begun.subject.purge)
+            and self.job in (None, begun.subject.job)
         )
 
 
@@ -61,8 +80,10 @@ def entries(
     """The entries that have begun `since` a moment, or all, oldest first by Redis's clock; 64 are in memory.
 
     Those that come `after` the one of this id alone are read. Calls `damaged` for each one that can't be read, and goes
-    on.
+    on. Raises InvalidArgument if `after` is no id of an entry.
     """
+    if after:
+        check_id(after)
     found = (each for each in _stored(services, _later(since, after)) if each[0] > after)
     with ThreadPoolExecutor(services.settings.concurrency) as pool:
         while batch := list(islice(found, _BATCH)):

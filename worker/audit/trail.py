@@ -41,9 +41,14 @@ class Sides(Enum):
 
 @dataclass(slots=True)
 class Count:
-    """How many sessions an act has been done to; the act counts them."""
+    """To how many sessions an act has been done; the act counts them, and says if it has changed nothing."""
 
     sessions: int = 0
+    is_unchanged: bool = False
+
+    def note(self, sessions: int) -> None:
+        """Say to how many sessions it was done; if to none, it has changed nothing."""
+        self.sessions, self.is_unchanged = sessions, not sessions
 
 
 @contextmanager
@@ -75,7 +80,7 @@ def recorded(
     except BaseException:
         record.end(How.INTERRUPTED, count)
         raise
-    record.end(How.DONE, count)
+    record.end(How.UNCHANGED if count.is_unchanged else How.DONE, count)
 
 
 def write(services: Services, document: Begun | Ended, begun_at: datetime) -> None:

@@ -14,7 +14,7 @@ from torpor.worker.cli.shared import warn_of_look_alikes
 from torpor.worker.deployment.services import Services
 
 
-def answer(services: Services, owner: str, folder: Path, who: Who) -> None:
+def answer(services: Services, owner: str, folder: Path, who: Who, *, as_json: bool) -> None:
     """Copy an owner's sessions to a folder and tell what it has; raises TorporError if some were omitted."""
     from torpor.worker.access.answer import answer as copy_all  # loads LangChain
 
@@ -33,7 +33,12 @@ def answer(services: Services, owner: str, folder: Path, who: Who) -> None:
             raise InvalidArgument(f"{folder} can't be written: {exc.strerror or exc}") from exc
         count.sessions = manifest.copied.sessions
     there = printing.one_line(str(folder))
-    printing.say(f"copied: {manifest.copied.sessions:,} sessions, {manifest.copied.messages:,} messages, to {there}")
+    sessions, messages = manifest.copied.sessions, manifest.copied.messages
+    if as_json:
+        kept = {"unreadable": manifest.unreadable, "failed": manifest.omitted}
+        printing.print_json({"sessions": sessions, "messages": messages, **kept, "to": str(folder)})
+    else:
+        printing.say(f"copied: {sessions:,} sessions, {messages:,} messages, to {there}")
     if manifest.unreadable:
         printing.warn(f"{manifest.unreadable:,} messages are in the JSON lines and can't be shown as text")
     if manifest.omitted:

@@ -24,6 +24,8 @@ def audit(
     act: Annotated[Act | None, typer.Option(help="List only these acts.")] = None,
     session: Annotated[str | None, typer.Option(help="List only acts that named this session.")] = None,
     owner: Annotated[str | None, typer.Option(help="List only acts that named this owner.")] = None,
+    purge: Annotated[str | None, typer.Option(metavar="ID", help="List only acts that named this purge.")] = None,
+    job: Annotated[str | None, typer.Option(metavar="ID", help="List only acts that named this job.")] = None,
     since: Annotated[
         str | None, typer.Option(metavar="SPAN|MOMENT", help="List only acts that have begun since: 7d or 2026-11-29.")
     ] = None,
@@ -38,10 +40,12 @@ def audit(
     Example: torpor audit --since 7d
 
     Example: torpor audit --act show --owner ann --json
+
+    Example: torpor audit --job 20260101T120000Z-0a1b2c3d
     """
+    wanted = Wanted(by, act, session, owner, purge, job)
     services = services_of(context)
     begun_since = None if since is None else moment_of(since, services.sessions.now)
-    wanted = Wanted(by, act, session, owner)
     for each in islice(filter(wanted.has, reading.entries(services, warn_damaged, begun_since)), limit):
         if as_json:
             printing.print_json(each.fields())

@@ -132,11 +132,46 @@ class _Deferred(TyperCommand):
         return _load(self.name or "").make_context(info_name, args, parent, **extra)
 
 
+class _Checked(TyperCommand):
+    """A command that refuses options which have no effect beside the others."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Call the function of the command; raises InvalidArgument."""
+        check_usage(ctx)
+        return super().invoke(ctx)
+
+
+def check_usage(context: Any) -> None:
+    """Raise InvalidArgument if a command line, which is parsed, has an option that does not count."""
+    from torpor.worker.cli.usage import USAGES  # loads the library, which --help does without
+
+    before = [f"--{name.replace('_', '-')}" for name, value in context.obj.items() if value is not None]
+    USAGES[context.command.name].check(_given(context), before)
+
+
+def _given(context: Any) -> dict[str, str]:
+    """The names and values of what was given to a command on its command line."""
+    values = {each: context.params[each.name] for each in context.command.params if _is_given(context, each.name)}
+    return {name_of(each): str(value) for each, value in values.items()}
+
+
+def _is_given(context: Any, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE" and context.params[name] not in (None, (), [])
+
+
+def name_of(parameter: Any) -> str:
+    """The name of an option, `--all`, or of an argument, `SESSION`, as the table of usages has it."""
+    if parameter.param_type_name == "argument":
+        return str(parameter.metavar or parameter.name.upper()).strip("[].")
+    return next(str(name) for name in parameter.opts if name.startswith("--"))
+
+
 def _load(name: str) -> Any:
     module, _, function = COMMANDS[name].where.partition(".")
     alone = typer.Typer(add_completion=False, rich_markup_mode=None)
     callback = getattr(import_module(f"torpor.worker.cli.{module}"), function)
-    alone.command(name, context_settings=_HELP_OPTIONS)(callback)
+    alone.command(name, cls=_Checked, context_settings=_HELP_OPTIONS)(callback)
     return get_command(alone)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from torpor.history.protocol import Compression, InvalidArgument
+from torpor.history.protocol import Compression
 from torpor.worker.audit.act import Act
 from torpor.worker.audit.trail import Who
 from torpor.worker.bulk import compressing as bulk
@@ -49,8 +49,6 @@ def compress(
     Example: torpor compress --rate 200 --detach
 
     """
-    if here + detach + dry_run > 1:
-        raise InvalidArgument("give only one of --here, --detach and --dry-run")
     services = services_of(context, identity.require)
     compression, who, standing = bulk.setting(services), Who(by, reason), None
     if here or dry_run:
@@ -75,7 +73,9 @@ def _here(services: Services, who: Who, rate: float | None, *, dry_run: bool) ->
             count.sessions = sessions
             bars.advance(task)
 
-        return bulk.compress_all(services, wait, show, dry_run=dry_run)
+        done = bulk.compress_all(services, wait, show, dry_run=dry_run)
+        count.note(done.counts["sessions"])
+        return done
 
 
 _VERBS = {

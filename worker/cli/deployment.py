@@ -11,13 +11,12 @@ from typing import Annotated, Any
 
 import typer
 
-from torpor.history.protocol import InvalidArgument
 from torpor.worker.audit.act import Act
 from torpor.worker.audit.trail import Sides, Who
 from torpor.worker.cli import printing
 from torpor.worker.cli.audited import By, Reason, audited
 from torpor.worker.cli.shared import Json
-from torpor.worker.deployment.identity import Comparison, State, compare_sides
+from torpor.worker.deployment.identity import Comparison, State, check_id, compare_sides
 from torpor.worker.deployment.services import Services, connect
 from torpor.worker.deployment.settings import load_settings
 from torpor.worker.ops import catching_up, forks, moves, recovery
@@ -47,11 +46,6 @@ class _Options:
     yes: bool
     who: Who
     as_json: bool
-
-    def __post_init__(self) -> None:
-        """Refuse options that the action does not have."""
-        if self.give_up is not None and self.action is not Action.RECOVER:
-            raise InvalidArgument("--give-up is for recover")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +130,8 @@ def deployment(
 
     Example: torpor deployment recover --dry-run
     """
+    if give_up is not None:
+        check_id(give_up)
     options = _Options(action, give_up, force, dry_run, yes, Who(by, reason), as_json)
     services = connect(load_settings(context.obj))
     if action is Action.SHOW:

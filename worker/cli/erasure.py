@@ -66,10 +66,8 @@ def purge(
     session, owner = _only(sessions, "--session"), _only(owners, "--owner")
     services = services_of(context, identity.require)
     if resume is not None:
-        if session or owner or idle_for or dry_run:
-            raise InvalidArgument("--resume continues a purge as it was ordered: give no other option")
         with audited(services, Act.PURGE, Who(requested_by, reason), Subject(purge=check_id(resume))) as count:
-            standing = _carry_out(services, resume, count)
+            standing = _carry_out(services, resume, count, resumes=True)
         _tell(standing, as_json=as_json)
         return
     order = Order.of(
@@ -177,25 +175,28 @@ def _only(values: list[str] | None, option: str) -> str | None:
     return values[0] if values else None
 
 
-def _carry_out(services: Services, purge_id: str, count: Count) -> Standing:
+def _carry_out(services: Services, purge_id: str, count: Count, *, resumes: bool = False) -> Standing:
+    """Carry an order out, which was given before if this `resumes` the purge."""
     try:
         with printing.working("purging") as status:
-            standing = purging.carry_out(services, purge_id, lambda tally: status.update(f"purging: {_text(tally)}"))
-            count.sessions = (standing.receipt.removed if standing.receipt else standing.found).sessions
-            return standing
+            standing, worked = purging.go_on(
+                services, purge_id, lambda tally: status.update(f"purging: {_text(tally)}")
+            )
     except PurgeNotFound:
         raise
     except (TorporError, Interrupted):
         printing.warn(f"the next sweep tries again; to try now: torpor purge --resume {printing.one_line(purge_id)}")
         raise
+    count.is_unchanged = resumes and not worked
+    count.sessions = standing.removed.sessions if worked or not resumes else 0
+    return standing
 
 
 def _tell(standing: Standing, *, as_json: bool) -> None:
     if as_json:
         printing.print_json(standing.fields())
     else:
-        removed = standing.receipt.removed if standing.receipt else standing.found
-        printing.say(f"{standing.state}: {_text(removed)}; purge {standing.purge}")
+        printing.say(f"{standing.state}: {_text(standing.removed)}; purge {standing.purge}")
     if standing.state is PurgeState.BLOCKED:
         kept = standing.receipt.kept.named if standing.receipt else []
         why = f" ({printing.one_line(kept[0].why)})" if kept else ""
@@ -239,7 +240,7 @@ def _list(services: Services, order: Order, *, as_json: bool) -> None:
             total += found.tally
         if as_json:
             printing.print_json(
-                {**found.fields(), "hold": each.hold.reason if each.hold else None, "kept": each.kept, **place}
+                {**found.fields(), "hold": each.holds[0].reason if each.holds else None, "kept": each.kept, **place}
             )
             continue
         where = f"{_text(found.tally)}, {found.live_messages:,} of the messages in Redis"

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from torpor.history.protocol import InvalidArgument, TorporError
+from torpor.history.protocol import TorporError
 from torpor.worker.archive.documents import Document
 from torpor.worker.audit.act import Act
 from torpor.worker.audit.entry import EVERYTHING, Subject
@@ -52,16 +52,17 @@ def jobs(
     Example: torpor jobs 20260101T120000Z-0a1b2c3d --json
 
     """
-    if [job, cancel, resume].count(None) < 2:
-        raise InvalidArgument("give one ID: to show, to --cancel or to --resume")
     services = services_of(context, identity.check if resume is None else identity.require)
     who = Who(by, reason)
     if cancel is not None:
-        with audited(services, Act.CANCEL_JOB, who, Subject(job=check_id(cancel))):
-            run.cancel(services, WORKS, cancel)
+        with audited(services, Act.CANCEL_JOB, who, Subject(job=check_id(cancel))) as count:
+            count.is_unchanged = not run.cancel(services, WORKS, cancel)
     if resume is not None:
         with audited(services, Act.RESUME_JOB, who, Subject(job=check_id(resume))) as count:
+            was_finished = look.standing(services, WORKS, resume).result is not None
             _take_part(services, resume, count)
+            if was_finished:
+                count.note(0)
     shown = job or cancel or resume
     if shown is None:
         _list(services, as_json=as_json)

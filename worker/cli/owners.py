@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from torpor.history.protocol import InvalidArgument, PermanentError, SessionNotFound, TorporError
+from torpor.history.protocol import PermanentError, SessionNotFound, TorporError
 from torpor.worker.audit.act import Act
 from torpor.worker.audit.entry import MOST_SESSIONS, Subject
 from torpor.worker.audit.trail import Count, Who
@@ -64,8 +64,6 @@ def assign_owner(
 
     """
     rule = OwnerRule.of(owner, owner_pattern)
-    if (file is None) == (match is None) or bool(rule) != (match is not None):
-        raise InvalidArgument("give a FILE, or --match with --owner or --owner-pattern")
     if file is not None:
         for _ in owner_lines.read(file):
             pass  # a wrong line is told before anything is changed
@@ -103,6 +101,7 @@ def _assign(services: Services, who: Who, assignments: Iterator[Assignment], *, 
         while lot := list(islice(assignments, MOST_SESSIONS)):
             with audited(services, Act.ASSIGN_OWNER, who, _named(lot), unless=dry_run) as count:
                 assigning.assign_all(services, lot, dry_run=dry_run, progress=partial(note, count))
+                count.note(count.sessions)
     return done
 
 

@@ -124,16 +124,21 @@ def print_facts(facts: Mapping[str, str]) -> None:
 def print_transcript(speeches: Iterable[Speech]) -> None:
     """A conversation for people: the speakers, their texts as they were written, and the calls of tools."""
     for each in speeches:
-        typer.secho(one_line(each.speaker), bold=True, fg="cyan")
-        if each.text:
-            typer.echo("  ", nl=False)
-            for at in range(0, len(each.text), _PIECE):
-                typer.echo(printable(each.text[at : at + _PIECE]).replace("\n", "\n  "), nl=False)
-            typer.echo()
-        for kind in each.kinds:
-            typer.secho(f"  [{one_line(kind)}]", dim=True)
-        for call in each.calls:
-            typer.secho(f"  -> {one_line(call)}", fg="yellow")
+        _print_speech(each)
+        del each  # it may be large, and the next one comes beside what is kept
+
+
+def _print_speech(speech: Speech) -> None:
+    typer.secho(one_line(speech.speaker), bold=True, fg="cyan")
+    if speech.text:
+        typer.echo("  ", nl=False)
+        for at in range(0, len(speech.text), _PIECE):
+            typer.echo(printable(speech.text[at : at + _PIECE]).replace("\n", "\n  "), nl=False)
+        typer.echo()
+    for kind in speech.kinds:
+        typer.secho(f"  [{one_line(kind)}]", dim=True)
+    for call in speech.calls:
+        typer.secho(f"  -> {one_line(call)}", fg="yellow")
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from torpor.history.protocol import InvalidArgument, SessionNotFound, TorporError, check_session_id
+from torpor.history.protocol import SessionNotFound, TorporError, check_session_id
 from torpor.worker.audit.act import Act
 from torpor.worker.audit.entry import Subject
 from torpor.worker.audit.trail import Sides, Who
@@ -53,6 +53,7 @@ def requeue(
     all_: Annotated[bool, typer.Option("--all", help="Take all sessions out of quarantine.")] = False,
     by: By = "",
     reason: Reason = "",
+    as_json: JsonLines = False,
 ) -> None:
     """Take sessions out of quarantine and make them due.
 
@@ -60,17 +61,24 @@ def requeue(
 
     Example: torpor requeue user-42
     """
-    if bool(session) == all_:
-        raise InvalidArgument("name sessions, or give --all")
     named = [check_session_id(each) for each in session or []]
     services = redis_of(context, patience=_PATIENCE)
     sessions = services.sessions
     with audited(services, Act.REQUEUE, Who(by, reason), Subject(sessions=named), sides=Sides.UNCOMPARED) as count:
+        count.note(0)
         for each in in_quarantine.everything(services) if all_ else named:
-            if not sessions.requeue(each) and not all_:
+            if sessions.requeue(each):
+                count.note(count.sessions + 1)
+                _tell_requeued(each, as_json=as_json)
+            elif not all_:  # else somebody else has taken it out of quarantine
                 raise SessionNotFound(f"session {each!r} is not in quarantine")
-            count.sessions += 1
-            printing.say(f"requeued: {printing.one_line(each)}")
+
+
+def _tell_requeued(session_id: str, *, as_json: bool) -> None:
+    if as_json:
+        printing.print_json({"session_id": session_id})
+    else:
+        printing.say(f"requeued: {printing.one_line(session_id)}")
 
 
 def _services(context: typer.Context, *, repair: bool) -> tuple[Services, str | None]:
@@ -134,8 +142,6 @@ def doctor(
     Example: torpor doctor --repair
     """
     left = 0
-    if rate is not None and not (share or detach):
-        raise InvalidArgument("--rate is for --share and --detach")
     shared = share or detach
     services, unreachable = (
         (services_of(context, identity.require), None) if shared else _services(context, repair=repair)
@@ -145,11 +151,12 @@ def doctor(
         _share(services, given, rate, Who(by, reason), detach=detach, as_json=as_json)
         return
     with audited(services, Act.REPAIR, Who(by, reason), unless=not repair) as count:
+        count.note(0)
         for finding in examining.examine(
             services, repair=repair, assume=assume, messages=messages, archive=archive, unreachable=unreachable
         ):
             left += not finding.repaired
-            count.sessions += finding.repaired
+            count.note(count.sessions + finding.repaired)
             _tell(finding, as_json=as_json)
     if left:
         raise TorporError(f"{left:,} findings need repair" + ("" if repair else ": torpor doctor --repair"))

@@ -133,8 +133,10 @@ def bucket(
 
 def _add_rule(services: Services, who: Who) -> bool:
     """False if the bucket has the rule already, or the archive is no bucket."""
-    with audited(services, Act.ADD_RULE, who):
-        return services.archive.apply_lifecycle()
+    with audited(services, Act.ADD_RULE, who) as count:
+        changed = services.archive.apply_lifecycle()
+        count.is_unchanged = not changed
+        return changed
 
 
 def _set(context: typer.Context, act: Act, named: Subject, who: Who) -> HoldResult:
@@ -146,8 +148,6 @@ def _set(context: typer.Context, act: Act, named: Subject, who: Who) -> HoldResu
 
 
 def _named(session: str | None, owner: str | None) -> Subject:
-    if (session is None) == (owner is None):
-        raise InvalidArgument("name a --session or an --owner")
     sessions = [] if session is None else [check_session_id(session)]
     return Subject(sessions=sessions, owner=None if owner is None else check_owner(owner))
 

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from torpor.history.protocol import InvalidArgument, SessionInfo, SessionKind, Status, TorporError
+from torpor.history.protocol import SessionInfo, SessionKind, Status, TorporError
 from torpor.worker.access import listing
 from torpor.worker.access.cursor import Cursor
 from torpor.worker.access.listing import AsleepSession, Listed, Page
@@ -84,26 +84,15 @@ def sessions(
     Example: torpor sessions --conflicts --json
     """
     after = None if cursor is None else Cursor.parse(cursor)
-    narrowed = owner is not None or asleep or all_ or kind or prefix or since or due or after
     if session is not None:
-        if narrowed or conflicts or count_asleep:
-            raise InvalidArgument("--id can be given with --json alone")
         life_of(services_of(context), session, as_json=as_json)
         return
     if count_asleep:
-        if narrowed or conflicts:
-            raise InvalidArgument("--count-asleep can be given with --rate and --json alone")
         _count_asleep(services_of(context), Pace(rate), as_json=as_json)
         return
     if conflicts:
-        if narrowed:
-            raise InvalidArgument("--conflicts can be given with --limit and --json alone")
         _conflicts(context, limit, as_json=as_json)
         return
-    if all_ and (asleep or owner is not None):
-        raise InvalidArgument("--all excludes --asleep and --owner, which lists those asleep already")
-    if due and asleep:
-        raise InvalidArgument("a session that is asleep is not due: give --due or --asleep")
     needs_archive = owner is not None or asleep or all_
     services = services_of(context) if needs_archive else redis_of(context)
     search = Search(

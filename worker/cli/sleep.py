@@ -34,7 +34,7 @@ def archive(
             result = archiving.archive_session(services, session)
             if result.outcome is Outcome.MISSING and not contents.look(services.archive, session):
                 raise SessionNotFound(f"session {session!r} is neither in Redis nor in the archive")
-        count.sessions = int(result.outcome is Outcome.ARCHIVED)
+        count.note(int(result.outcome is Outcome.ARCHIVED))
         if as_json:
             printing.print_json({**asdict(result), "error": str(result.error) if result.error else None})
         elif result.outcome is Outcome.ARCHIVED:
@@ -57,7 +57,7 @@ def restore(
     with audited(services, Act.RESTORE, Who(by, reason), _named(session)) as count:
         with printing.working("restoring"):
             result = restoring.restore_session(services, session)
-        count.sessions = int(result.outcome is RestoreOutcome.RESTORED)
+        count.note(int(result.messages > 0))
         if as_json:
             printing.print_json(result)
         elif result.outcome is RestoreOutcome.RESTORED:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from torpor.history.protocol import Adoptable, Expiry, InvalidArgument, check_owner, is_too_deep, parse_json
+from torpor.history.protocol import Adoptable, Expiry, check_owner, is_too_deep, parse_json
 from torpor.worker.audit.act import Act
 from torpor.worker.audit.entry import Subject
 from torpor.worker.audit.trail import Count, Who
@@ -81,6 +81,7 @@ def import_(
                 bars.advance(task)
 
             result = imports.import_file(services, file, owners=owners, expiry=expiry, dry_run=dry_run, progress=show)
+            count.note(result.sessions)
     if as_json:
         printing.print_json({**asdict(result), "dry_run": dry_run})
         return
@@ -145,16 +146,10 @@ def adopt(
 
     """
     if detect is not None:
-        if match is not None or layout is not None:
-            raise InvalidArgument("--detect PATTERN stands without --match and --format")
         _detect(context, detect, as_json=as_json)
         return
-    if match is None or layout is None:
-        raise InvalidArgument(
-            "name the sessions with --match PATTERN and their library with --format, or give --detect"
-        )
-    if here + detach + dry_run > 1:
-        raise InvalidArgument("give only one of --here, --detach and --dry-run")
+    assert match is not None, "the table of usages says so"
+    assert layout is not None, "the table of usages says so"
     given = Arguments(
         format=layout, match=match, prefix=prefix, ttl=ttl, owner=owner, owner_pattern=owner_pattern, force=force
     )
@@ -165,6 +160,7 @@ def adopt(
     if here or dry_run:
         with audited(services, Act.ADOPT, who, named, unless=dry_run) as count:
             result = _adopt_here(services, given, rate, count, dry_run=dry_run)
+            count.note(result.sessions)
     else:
         standing = jobs.order(services, Act.ADOPT, who, bulk.NAME, given, rate=rate, detach=detach, subject=named)
         if jobs.told_detached(standing, as_json=as_json) or standing.result is None:

@@ -9,19 +9,21 @@ fence tells which one uses it (see torpor.worker.deployment.fence).
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 
-from torpor.history.protocol import Identity, SessionStore
+from torpor.history.protocol import Identity, InvalidArgument, SessionStore
 from torpor.worker.archive import ownership
 from torpor.worker.archive.ownership import ArchiveIdentity
 from torpor.worker.archive.stores import ArchiveStore
 from torpor.worker.errors import ArchiveConflict, DeploymentMismatch
 from torpor.worker.failpoints import Failpoint, reach
 
+_ID = re.compile(r"[0-9a-f]{32}")
 _CHECK_BOTH = "Check TORPOR_REDIS_URL and TORPOR_ARCHIVE_URL."
 _MOVED = (
     "If the archive has moved: torpor deployment move-archive. "
@@ -165,6 +167,13 @@ def check_recorded(sessions: SessionStore, archive_url: str) -> None:
 def new_id() -> str:
     """An id for a deployment: 128 random bits."""
     return secrets.token_hex(16)
+
+
+def check_id(deployment: str) -> str:
+    """The id itself, if a deployment may have it; raises InvalidArgument."""
+    if not _ID.fullmatch(deployment):
+        raise InvalidArgument("the id of a deployment is 32 digits from 0 to 9 and a to f")
+    return deployment
 
 
 def _state(redis: Identity, namespace: str, there: ArchiveIdentity, archive: ArchiveStore) -> State:

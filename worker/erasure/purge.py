@@ -65,6 +65,23 @@ def carry_out(services: Services, purge_id: str, progress: Callable[[Tally], Non
     return receipts.standing(services, purge_id)
 
 
+def go_on(
+    services: Services, purge_id: str, progress: Callable[[Tally], None] = lambda _: None
+) -> tuple[Standing, bool]:
+    """As `carry_out`; also True if this run has done something for the purge.
+
+    It has not if the purge was finished before, or if another process carries it out.
+    """
+    worked = False
+
+    def show(found: Tally) -> None:
+        nonlocal worked
+        worked = True
+        progress(found)
+
+    return carry_out(services, purge_id, show), worked
+
+
 def preview(services: Services, order: Order) -> Iterator[Surveyed]:
     """Survey the sessions that a purge would find; nothing is changed.
 
@@ -179,7 +196,7 @@ class _Run:
         for each in surveyed:
             if cutoff and each.last_active and each.last_active > cutoff:
                 continue  # used since the walk came to it
-            if each.found or (named and self.order.session and not each.hold):
+            if each.found or (named and self.order.session and not each.holds):
                 yield each
 
     def _remove(self, number: int, surveyed: Sequence[Surveyed]) -> None:

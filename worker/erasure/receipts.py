@@ -31,6 +31,11 @@ class Standing(Document):
     error: str | None = None
     receipt: Receipt | None = None
 
+    @property
+    def removed(self) -> Tally:
+        """What was removed, by the receipt; before there is one, what was found."""
+        return self.receipt.removed if self.receipt else self.found
+
 
 def standing(services: Services, purge: str) -> Standing:
     """Where a purge stands; raises InvalidArgument, PurgeNotFound and DocumentDamaged."""

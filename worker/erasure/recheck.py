@@ -131,9 +131,11 @@ class _Left:
 
     @property
     def live(self) -> bool:
-        """True if Redis has the session in the listed epoch or an older one."""
+        """True if Redis has the session in the listed epoch or an older one, or in one that can't be read."""
         info = self.now.info
-        return info is not None and info.purge is None and info.epoch <= self.listed.epoch
+        if info is None:
+            return self.now.unreadable is not None
+        return info.purge is None and info.epoch <= self.listed.epoch
 
     @property
     def old(self) -> bool:

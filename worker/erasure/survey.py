@@ -1,4 +1,4 @@
-"""Survey: finds out what a purge would remove of each session, and which legal hold forbids it."""
+"""Survey: finds out what a purge would remove of each session, and which legal holds forbid it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import repeat
 
-from torpor.history.protocol import LegalHold, SessionInfo, TorporError
+from torpor.history.protocol import SessionInfo, StandingHold, TorporError, TransientError
 from torpor.worker.archive import contents, names, parts
 from torpor.worker.archive.names import FloorName, SegmentName
 from torpor.worker.archive.stores import StoredObject
@@ -22,26 +22,30 @@ _Objects = Sequence[tuple[SegmentName | FloorName, StoredObject]]
 
 @dataclass(frozen=True, slots=True)
 class Surveyed:
-    """A session as a survey saw it, and the legal hold that keeps it. Epochs below `floor` must not come back.
+    """A session as a survey saw it, and the legal holds that keep it. Epochs below `floor` must not come back.
 
     `lost_hold` is true if its objects are under a legal hold that Redis has forgotten: somebody must decide about it.
+    `unreadable` is the error that Redis has for it: nobody knows what is there, so nothing of it is removed.
     `others` is true if its id is also another owner's than the purge is for, in Redis or by a segment that counts.
     `last_active` comes from Redis, or from the archive, but the archive is asked only for a purge of idle sessions.
     """
 
     found: Found
     info: SessionInfo | None
-    hold: LegalHold | None
+    holds: Sequence[StandingHold]
     lost_hold: bool
     floor: int
     last_active: datetime | None
     others: bool
+    unreadable: TorporError | None = None
 
     @property
     def kept(self) -> str | None:
         """Why the purge may remove nothing of the session, if so."""
-        if self.hold:
-            return f"legal hold: {self.hold.reason}"
+        if self.holds:
+            return "; ".join(hold.damage or f"legal hold: {hold.reason}" for hold in self.holds)
+        if self.unreadable:
+            return f"it can't be read, see torpor doctor: {self.unreadable}"
         if self.lost_hold:
             return "its objects are under a legal hold that Redis lacks: torpor doctor --repair, or torpor unhold"
         if self.others:
@@ -53,25 +57,24 @@ def survey(services: Services, pool: Executor, session_ids: Sequence[str], order
     """Look at sessions in the scope of the order: some pipelines, and one listing a session.
 
     The listing tells of legal holds in every scope.
-
-    Raises the error that Redis replies for a session whose keys are not Torpor's.
     """
     sessions = services.sessions
-    infos = [_info(each) for each in sessions.infos(session_ids)]
+    infos = [_lasting(each) for each in sessions.infos(session_ids)]
     listings = list(pool.map(lambda session_id: _objects(services, session_id), session_ids))
     scoped: Iterable[_Objects] = repeat(()) if order.scope is Scope.LIVE else listings
     surveyed = [_surveyed(*each, order) for each in zip(session_ids, infos, scoped, strict=False)]
-    holds = sessions.find_holds([(each.found.session, each.found.owners) for each in surveyed])
+    holds = sessions.holds_of_each([(each.found.session, each.found.owners) for each in surveyed])
     stored = ((session, [each for _, each in objects]) for session, objects in zip(session_ids, listings, strict=True))
     lost = {each.session_id for each in lost_holds.find(services, stored)}
     return [
-        replace(each, hold=hold, lost_hold=each.found.session in lost)
-        for each, hold in zip(surveyed, holds, strict=True)
+        replace(each, holds=found, lost_hold=each.found.session in lost)
+        for each, found in zip(surveyed, holds, strict=True)
     ]
 
 
-def _info(info: SessionInfo | TorporError | None) -> SessionInfo | None:
-    if isinstance(info, TorporError):
+def _lasting(info: SessionInfo | TorporError | None) -> SessionInfo | TorporError | None:
+    """The same; raises an error that may pass."""
+    if isinstance(info, TransientError):
         raise info
     return info
 
@@ -84,7 +87,11 @@ def _objects(services: Services, session_id: str) -> _Objects:
     ]
 
 
-def _surveyed(session_id: str, info: SessionInfo | None, objects: _Objects, order: Order) -> Surveyed:
+def _surveyed(
+    session_id: str, described: SessionInfo | TorporError | None, objects: _Objects, order: Order
+) -> Surveyed:
+    unreadable = described if isinstance(described, TorporError) else None
+    info = described if isinstance(described, SessionInfo) else None
     floor = max((name.epoch for name, stored in objects if isinstance(name, FloorName) and stored.current), default=0)
     is_tombstone = info is not None and info.purge is not None
     # This marker is not removed: it stays as long as the tombstone does, or as the session in Redis that stays.
@@ -97,7 +104,7 @@ def _surveyed(session_id: str, info: SessionInfo | None, objects: _Objects, orde
         owner=info.owner if info else None,
         owners=sorted(owner for owner in owners if owner is not None),
         epoch=max([live.epoch if live else 0, *(name.epoch for name, _ in objects)]),
-        in_redis=live is not None and order.scope is not Scope.ARCHIVE,
+        in_redis=(live is not None or unreadable is not None) and order.scope is not Scope.ARCHIVE,
         live_messages=info.message_count if info else 0,
         messages=_messages(info, objects, order),
         objects=[_found_object(stored) for stored in removable],
@@ -107,7 +114,7 @@ def _surveyed(session_id: str, info: SessionInfo | None, objects: _Objects, orde
         last_active = contents.last_active([stored for _, stored in objects])
     floor = max(floor, info.floor or 0) if info else floor
     others = not is_tombstone and order.is_others(_readable_owners(session_id, live, objects))
-    return Surveyed(found, info, None, False, floor, last_active, others)
+    return Surveyed(found, info, [], False, floor, last_active, others, unreadable)
 
 
 def _readable_owners(session_id: str, live: SessionInfo | None, objects: _Objects) -> set[str]:

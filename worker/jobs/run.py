@@ -82,14 +82,15 @@ def take_turn(services: Services, works: Works, job: str, seconds: float) -> Ste
     return step
 
 
-def cancel(services: Services, works: Works, job: str) -> None:
+def cancel(services: Services, works: Works, job: str) -> bool:
     """End a job without the rest of its batches: those in work are done before. Repeatable.
 
-    Raises JobNotFound. An order that can't be done here, such as a damaged one, goes without a result.
+    False if the job is finished already. Raises JobNotFound. An order that can't be done here, such as a damaged one,
+    goes without a result.
     """
     if not any(services.archive.list(names.JOBS.order(job))):
         looking.standing(services, works, job)  # raises JobNotFound, or it is finished
-        return
+        return False
     batches = Batches(services.archive, names.JOBS, job)
     batches.cancel()
     reach(Failpoint.CANCEL_MARKED)
@@ -98,6 +99,7 @@ def cancel(services: Services, works: Works, job: str) -> None:
     except PermanentError:
         conclusion.tidy(batches)
         JOBS.finish(services.archive, job)
+    return True
 
 
 @contextmanager

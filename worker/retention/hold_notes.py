@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 
-from torpor.history.protocol import HoldKind, HoldRecord, HoldRecords
+from torpor.history.protocol import HoldKind, HoldRecord, HoldRecords, LegalHold
 from torpor.worker.archive.stores import HOLD_NOTES, StoredObject
 
 # Since when (ms) an object has been under a legal hold, by whose hold it is.
@@ -39,17 +39,19 @@ def wanted(stored: StoredObject, notes: Notes, records: HoldRecords) -> dict[Hol
     found: dict[HoldKind, int] = {}
     for kind, record in _by_kind(stored.metadata.get("owner"), records).items():
         since = notes.get(kind)
-        if since is not None and not _is_released(record, since):
+        counts = since is not None and not _is_released(record, since)
+        # A hold that is in force mends a note that can't be read, which no release would take away.
+        if record.hold is not None and (not counts or since == _UNREADABLE):
+            found[kind] = _since(record.hold, record)
+        elif since is not None and counts:
             found[kind] = since
-        elif record.hold is not None:
-            found[kind] = _ms(record.hold.since)
     return found
 
 
 def in_force(records: HoldRecords) -> dict[str, str]:
     """The entries of an object that is put while these holds are in force."""
-    holds = {kind: record.hold for kind, record in _by_kind(None, records).items()}
-    return {_ENTRIES[kind]: str(_ms(hold.since)) for kind, hold in holds.items() if hold}
+    found = _by_kind(None, records)
+    return {_ENTRIES[kind]: str(_since(record.hold, record)) for kind, record in found.items() if record.hold}
 
 
 def forgotten(stored: StoredObject, records: HoldRecords) -> set[HoldKind]:
@@ -85,6 +87,13 @@ def _by_kind(owner: str | None, records: HoldRecords) -> dict[HoldKind, HoldReco
             max((each.released for each in owners if each.released), default=None),
         ),
     }
+
+
+def _since(hold: LegalHold, record: HoldRecord) -> int:
+    """Since when (ms) a hold is noted that is in force. A damaged one is noted as the first after the last release."""
+    if hold.since is not None:
+        return _ms(hold.since)
+    return 0 if record.released is None else _ms(record.released) + 1
 
 
 def _is_released(record: HoldRecord, since: int) -> bool:

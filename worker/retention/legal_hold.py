@@ -16,6 +16,8 @@ from torpor.history.protocol import (
     SessionInfo,
     SessionPurged,
     StandingHold,
+    TorporError,
+    TransientError,
 )
 from torpor.worker.archive import contents
 from torpor.worker.archive.stores import StoredObject
@@ -96,9 +98,10 @@ def apply_hold(services: Services, session_id: str) -> int:
     """Have a session's objects note the legal holds that they are under, with a temporary hold as long as there is one.
 
     A noted hold that Redis has forgotten stays. Leaves objects below the session's floor alone: they are being erased.
-    Returns of how many objects the temporary hold was changed. Repeatable.
+    Of a session whose metadata can't be read, only objects that are not held are changed, because nobody knows whose it
+    is. Returns of how many objects the temporary hold was changed. Repeatable.
     """
-    objects, owners = _holdable(services, session_id)
+    objects, owners, is_known = _holdable(services, session_id)
     now = {stored.name: (stored.held, hold_notes.notes_of(stored)) for stored in objects}
     changed = 0
     while True:
@@ -107,7 +110,7 @@ def apply_hold(services: Services, session_id: str) -> int:
             was_held, notes = now[stored.name]
             noted = hold_notes.wanted(stored, notes, records)
             is_held = bool(noted) or (was_held and not notes and not hold_notes.is_released(stored, records))
-            if (is_held, noted) == now[stored.name]:
+            if (is_held, noted) == now[stored.name] or not (is_known or (is_held and not was_held)):
                 continue
             now[stored.name] = is_held, noted
             with suppress(ObjectNotFound):  # erased since
@@ -167,10 +170,14 @@ def _noted(services: Services, session_ids: Iterator[str]) -> Iterator[str]:
         yield from batch
 
 
-def _holdable(services: Services, session_id: str) -> tuple[list[StoredObject], list[str]]:
-    """The objects that a hold of the session is for, and the session's owners."""
+def _holdable(services: Services, session_id: str) -> tuple[list[StoredObject], list[str], bool]:
+    """The objects that a hold of the session is for, and its owners; False if these are not all that it may have."""
     found = contents.look(services.archive, session_id)
-    info = services.sessions.info(session_id, owner=ANY_OWNER)
+    [info] = services.sessions.infos([session_id])
+    if isinstance(info, TransientError):
+        raise info
+    is_known = not isinstance(info, TorporError)
+    info = info if isinstance(info, SessionInfo) else None
     # The archive may not know yet of a clear that was accepted before the hold.
     floor = max(found.floor, (info.floor or 0) if info else 0)
     segments = [segment.stored for segment in found.segments if segment.name.epoch >= floor]
@@ -179,4 +186,4 @@ def _holdable(services: Services, session_id: str) -> tuple[list[StoredObject], 
     marked = [each for owner in owners for each in contents.owner_markers(services.archive, owner, session_id)]
     # A marker that expired before the hold ends would leave nobody to find the session by, to release it.
     markers = [stored for epoch, stored in marked if epoch >= floor]
-    return [*markers, *segments], owners
+    return [*markers, *segments], owners, is_known

@@ -201,6 +201,7 @@ def _pages(services: Services, keeper: LeaseKeeper, claimed: Claimed, first: int
         if keeper.lost(claimed.lease) or page.state != (snapshot.epoch, snapshot.restored_count):
             raise Superseded
         yield page.messages
+        del page  # see `pack`
 
 
 def _verify_covered(services: Services, snapshot: SessionInfo, archived: Contents) -> Origin:

@@ -156,12 +156,13 @@ def _stands_in_a_line(element: bytes) -> bool:
         return False
     try:
         text = element.decode()
-        value = json.loads(text)
+        if _is_raw(json.loads(text)):
+            return False
         if text.count("[") + text.count("{") > _DEEP:  # the line, and what reads it, add levels of their own
             json.loads("[" * _DEEP + text + "]" * _DEEP)
     except (ValueError, RecursionError):
         return False
-    return text == text.strip() and not _BREAK.search(text) and not _is_raw(value)
+    return text == text.strip() and not _BREAK.search(text)
 
 
 def _is_raw(value: Any) -> bool:

@@ -59,6 +59,7 @@ def speeches(elements: Iterable[bytes], corrupt: list[int]) -> Iterator[Speech]:
             if len(corrupt) <= NAMED:
                 corrupt.append(position)
             yield Speech(f"message {position}", "", [f"can't be read: {len(element):,} bytes"])
+        del element  # it may be large, and the next one comes beside what is kept
 
 
 def of_element(element: bytes) -> Iterator[Speech]:

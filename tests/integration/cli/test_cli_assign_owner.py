@@ -172,13 +172,13 @@ def test_a_wrong_line_is_told_and_nothing_is_assigned(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "give a FILE, or --match with --owner or --owner-pattern"),
-        (["--match", "*"], "give a FILE, or --match"),
-        (["--owner", "ann"], "give a FILE, or --match"),
-        (["file", "--match", "*", "--owner", "ann"], "give a FILE, or --match"),
-        (["file", "--owner", "ann"], "give a FILE, or --match"),
+        ([], "give FILE, or --match and --owner, or --match and --owner-pattern"),
+        (["--match", "*"], "give FILE, or --match and --owner"),
+        (["--owner", "ann"], "give FILE, or --match and --owner"),
+        (["file", "--match", "*", "--owner", "ann"], "--match can't be given with FILE"),
+        (["file", "--owner", "ann"], "--owner can't be given with FILE"),
         (["--match", "*", "--owner", ""], "owner must not be empty"),
-        (["--match", "*", "--owner", "ann", "--owner-pattern", "(.)"], "not both"),
+        (["--match", "*", "--owner", "ann", "--owner-pattern", "(.)"], "--owner-pattern can't be given with --match"),
         (["/no/such/file"], "can't be read: No such file"),
     ],
 )

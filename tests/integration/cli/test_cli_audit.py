@@ -118,21 +118,26 @@ def test_entries_can_be_chosen_by_who_what_and_since(services: Services, torpor:
     for days, act, by, subject in (
         (400, Act.SHOW, "ann", Subject(sessions=["a", "b"])),
         (20, Act.HOLD, "bob", Subject(owner="eve")),
+        (19, Act.PURGE, "eve", Subject(purge="p1")),
+        (18, Act.EXAMINE, "eve", Subject(job="p1")),
         (1, Act.SHOW, "bob", Subject(sessions=["b"])),
     ):
         at = now - timedelta(days=days)
         trail.write(services, begin(at, act, subject, by=by, reason=""), at)
     for options, found in (
-        ([], ["show", "hold", "show"]),
+        ([], ["show", "hold", "purge", "examine", "show"]),
         (["--by", "bob"], ["hold", "show"]),
         (["--act", "show"], ["show", "show"]),
-        (["--since", "30d"], ["hold", "show"]),
-        (["--since", (now - timedelta(days=20)).isoformat(timespec="milliseconds")], ["hold", "show"]),
-        (["--since", "500d"], ["show", "hold", "show"]),
+        (["--since", "30d"], ["hold", "purge", "examine", "show"]),
+        (["--since", (now - timedelta(days=20)).isoformat(timespec="milliseconds"), "--by", "bob"], ["hold", "show"]),
+        (["--since", "500d"], ["show", "hold", "purge", "examine", "show"]),
         (["--since", (now + timedelta(seconds=1)).isoformat()], []),
         (["--session", "a"], ["show"]),
         (["--session", "b"], ["show", "show"]),
         (["--owner", "eve"], ["hold"]),
+        (["--purge", "p1"], ["purge"]),
+        (["--job", "p1"], ["examine"]),
+        (["--job", "p2"], []),
         (["--limit", "1"], ["show"]),
     ):
         assert [act for act, *_ in acts(torpor, *options)] == found, options

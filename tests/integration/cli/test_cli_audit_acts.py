@@ -27,10 +27,14 @@ from torpor.history.protocol import Lease
 from torpor.worker.archive import names
 from torpor.worker.audit.act import Act, NoEntry
 from torpor.worker.audit.reading import Entry
+from torpor.worker.bulk.works import WORKS
 from torpor.worker.cli.commands import COMMANDS, _load
 from torpor.worker.deployment.services import Services
 from torpor.worker.deployment.settings import PREFIX
+from torpor.worker.erasure.order import Order
+from torpor.worker.erasure.purge import purge
 from torpor.worker.failpoints import Failpoint
+from torpor.worker.jobs import run
 from torpor.worker.retention.legal_hold import hold_session
 
 pytestmark = pytest.mark.slow
@@ -49,6 +53,7 @@ class Call:
     about: dict[str, Any] = field(default_factory=dict)
     count: int = 1
     where: str = "here"
+    how: str = "done"
 
     @property
     def command(self) -> str:
@@ -84,7 +89,7 @@ CALLS = [
     Call("doctor --share", Act.EXAMINE, {"job": MADE}, 0),
     Call("doctor --detach", Act.EXAMINE, {"job": MADE}, 0),
     Call("compress", Act.COMPRESS, {"job": MADE}, 0),
-    Call("compress --here", Act.COMPRESS, count=0),
+    Call("compress --here", Act.COMPRESS, count=0, how="unchanged"),
     Call("jobs --resume {job}", Act.RESUME_JOB, {"job": "{job}"}, 2),
     Call("jobs --cancel {job}", Act.CANCEL_JOB, {"job": "{job}"}, 0),
     Call("bucket --apply", Act.ADD_RULE, count=0),
@@ -132,6 +137,41 @@ REFUSED = [
     "jobs --cancel ../x",
     "deployment fork --give-up x",
 ]
+# For each act, calls that find nothing to do, and how their entries end; None for no entry at all.
+NOTHING_TO_DO: list[tuple[Act, str, str | None]] = [
+    (Act.SHOW, "show none", "failed"),
+    (Act.EXPORT, "export none -o {folder}/none.jsonl", "failed"),
+    (Act.EXPORT, "export --owner nobody -o {folder}/nobody", "failed"),
+    (Act.IMPORT, "import {folder}/there.jsonl", "unchanged"),
+    (Act.ADOPT, "adopt --match none-* --format memorystore --here", "unchanged"),
+    (Act.ASSIGN_OWNER, "assign-owner --match s --owner ann --yes", "unchanged"),
+    (Act.SEPARATE, "separate s", "failed"),
+    (Act.HOLD, "hold --session {purged}", "failed"),
+    (Act.UNHOLD, "unhold --session s", "failed"),
+    (Act.UNHOLD, "unhold --owner nobody", "failed"),
+    (Act.PURGE, "purge --session none --yes", None),
+    (Act.PURGE, "purge --owner nobody --yes", None),
+    (Act.PURGE, "purge --resume none", "failed"),
+    (Act.PURGE, "purge --resume {purge}", "unchanged"),
+    (Act.ARCHIVE, "archive none", "failed"),
+    (Act.ARCHIVE, "archive s", "unchanged"),
+    (Act.RESTORE, "restore none", "failed"),
+    (Act.RESTORE, "restore awake", "unchanged"),
+    (Act.REQUEUE, "requeue none", "failed"),
+    (Act.REQUEUE, "requeue awake", "failed"),
+    (Act.REPAIR, "doctor --repair --no-archive", "unchanged"),
+    (Act.COMPRESS, "compress --here", "unchanged"),
+    (Act.RESUME_JOB, "jobs --resume none", "failed"),
+    (Act.RESUME_JOB, "jobs --resume {finished}", "unchanged"),
+    (Act.CANCEL_JOB, "jobs --cancel none", "failed"),
+    (Act.CANCEL_JOB, "jobs --cancel {finished}", "unchanged"),
+    (Act.ADD_RULE, "bucket --apply", "unchanged"),
+    (Act.MOVE_ARCHIVE, "deployment move-archive --yes", None),
+    (Act.RECOVER, "deployment recover --yes", None),
+    (Act.FORK, "deployment fork --yes", None),
+]
+# These have always something to do: they look at all sessions.
+ALWAYS_DONE = {Act.SWEEP, Act.EXAMINE}
 # What a command needs that would meet whatever is in the way of the trail.
 BESIDE_IT = {"doctor": "--no-archive", "deployment": "--force"}
 
@@ -178,6 +218,7 @@ def scene(client: redis.Redis, services: Services, torpor: Torpor, tmp_path: Pat
     message = '{"type": "human", "content": "the words"}'
     lines = {
         "new.jsonl": [f'{{"session_id": "{each}", "messages": [{message}]}}' for each in NEW],
+        "there.jsonl": [f'{{"session_id": "s", "owner": "ann", "messages": [{message}]}}'],
         "taken.jsonl": [f'{{"session_id": "s", "owner": "eve", "messages": [{message}]}}'],
         "wrong.jsonl": ["no line"],
         "owners.csv": ["session_id,owner", "free-1,eve", "s,ann"],
@@ -239,7 +280,9 @@ def test_an_act_has_an_entry_that_says_who_what_and_why(scene: Scene, call: Call
     about = {name: MADE if name == "job" else value for name, value in call.about.items()}
     assert subject_of(entry) == {**NOBODY, **about}
     assert ended
-    assert (ended.how, ended.error, ended.sessions) == ("done", None, call.count), done
+    is_folder = scene.trail.archive.url.startswith("file:")
+    how = "unchanged" if call.act is Act.ADD_RULE and is_folder else call.how  # a folder has no rules
+    assert (ended.how, ended.error, ended.sessions) == (how, None, call.count), done
     listed = scene.torpor("audit", "--act", call.act, "--by", "dpo@example.com", **scene.variables)
     assert f" {call.act} " in listed.out
     written = [content(scene.trail.archive, each) for each in scene.trail.archive.list(names.AUDIT)]
@@ -322,3 +365,27 @@ def test_what_was_mistyped_has_no_entry(scene: Scene, line: str) -> None:
     done = scene.run(line, *WHO)
     assert done.code == 2, done
     assert (scene.entries(), scene.contents()) == ([], before)
+
+
+def test_the_table_of_what_finds_nothing_to_do_has_every_act() -> None:
+    assert {act for act, _, _ in NOTHING_TO_DO} == set(Act) - ALWAYS_DONE
+
+
+@pytest.mark.parametrize(("act", "line", "how"), NOTHING_TO_DO, ids=str)
+@IN_FOLDER
+def test_an_act_that_has_done_nothing_says_so(scene: Scene, act: Act, line: str, how: str | None) -> None:
+    services = scene.services
+    if act in (Act.REPAIR, Act.RESTORE):
+        scene.run(line)  # once before
+    if "{purge" in line:
+        scene.names.update({"purge": purge(services, Order.of(session="theirs")).purge, "purged": "theirs"})
+    if "{finished}" in line:
+        scene.names["finished"] = run.finish(services, WORKS, order(services)).job
+    earlier, before = scene.entries(), scene.contents()
+    done = scene.run(line, *WHO)
+    assert done.code in (0, 1, 2, 3), done
+    new = scene.entries()[len(earlier) :]
+    found = [(each.begun.act, end.how, end.sessions, bool(end.error)) for each in new if (end := each.ended)]
+    assert found == ([] if how is None else [(act, how, 0, how == "failed")]), done
+    assert len(new) == len(found)
+    assert scene.contents() == before

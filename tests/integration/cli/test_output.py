@@ -104,6 +104,8 @@ FOR_PROGRAMS = [
     ["sweep", "--dry-run"],
     ["quarantine"],
     ["doctor"],
+    ["requeue", BAD],
+    ["export", AWAKE, "--to", "langchain-js"],
     ["import", "{file}", "--dry-run"],
     ["compress", "--dry-run"],
     ["adopt", "--match", "*", "--format", "memorystore", "--dry-run"],
@@ -112,7 +114,7 @@ FOR_PROGRAMS = [
     ["scripts", "append"],
 ]
 # Commands that print no results of their own, or take no --json.
-NOT_FOR_PROGRAMS = {"demo", "worker", "beat", "serve-metrics", "console", "export", "requeue", "sql"}
+NOT_FOR_PROGRAMS = {"demo", "worker", "beat", "serve-metrics", "console", "sql"}
 
 
 @pytest.fixture(autouse=True)

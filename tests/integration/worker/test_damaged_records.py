@@ -1,4 +1,4 @@
-"""One damaged record of each kind: every list shows the others and names the damaged one, and no hold is overlooked."""
+"""One damaged record of each kind: every list shows the others and names the damaged one."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from pathlib import Path
 import pytest
 
 from support.command import Torpor
-from support.consoles import OFFICER, Console, Visitor, served
+from support.consoles import OFFICER, Console, served
+from support.damaged import break_hold, of_redis
 from support.foreign import LAYOUTS
 from support.jobs import order, theirs
 from support.keyspace import raw
 from support.objects import put
-from support.purging import A, B, say, sleep
+from support.purging import B, say, sleep
 from torpor.history.adoption import Adoption
 from torpor.history.keys import archive_health_key, events_key, measures_key, purge_failure_key, seen_key
-from torpor.history.protocol import ArchiveNote, HoldKind, Lease, PermanentError
+from torpor.history.protocol import ArchiveNote, HoldKind, Lease
 from torpor.worker import measures
 from torpor.worker.archive import names
 from torpor.worker.audit import trail
@@ -50,19 +51,6 @@ def archive_url(scratch: Path) -> str:
 def console(services: Services) -> Iterator[Console]:
     with served(services) as running:
         yield running
-
-
-def of_redis(services: Services, key: bytes, field: str, value: str) -> None:
-    assert raw(services.sessions.client, "HSET", key, field, value) == 0, "the record was there"
-
-
-def break_hold(services: Services, kind: HoldKind, name: str) -> None:
-    keyspace = services.sessions.deployment.keyspace
-    if kind is HoldKind.SESSION:
-        of_redis(services, keyspace.of(name.encode()).holds, f"s{name}", "yesterday:case 8")
-        return
-    for shard in range(keyspace.shards):
-        of_redis(services, keyspace.shard(shard).holds, f"o{name}", "yesterday:case 8")
 
 
 def hold_of_a_session(services: Services) -> None:
@@ -248,73 +236,3 @@ def test_a_measure_that_is_no_number_does_not_stop_the_others(services: Services
     record_measures(services)
     found = services.sessions.measures()
     assert (found.measures, found.unreadable) == ({"requests:list:ok": 1}, ["requests:put:ok"])
-
-
-# A hold whose record is damaged still stands
-
-
-def held_and_damaged(services: Services, kind: HoldKind) -> str:
-    """A session that sleeps under a hold, whose record is damaged; returns the name that is held."""
-    sleep(services, DAMAGED, A)
-    if kind is HoldKind.SESSION:
-        services.sessions.hold(DAMAGED, "case 8", owner="ann")
-    else:
-        services.sessions.hold_owner("ann", "case 8")
-    name = DAMAGED if kind is HoldKind.SESSION else "ann"
-    break_hold(services, kind, name)
-    return name
-
-
-@pytest.mark.parametrize("is_awake", [False, True])
-@pytest.mark.parametrize("kind", HoldKind)
-def test_nothing_that_is_under_a_damaged_hold_is_erased(
-    services: Services, torpor: Torpor, console: Console, kind: HoldKind, *, is_awake: bool
-) -> None:
-    name = held_and_damaged(services, kind)
-    if is_awake:
-        say(services, DAMAGED, B)
-    before = [each.name for each in services.archive.list("v1/")]
-    for whom in (["--session", DAMAGED], ["--owner", "ann"]):
-        for arguments in (["--dry-run"], ["--yes"]):
-            done = torpor("purge", *whom, *arguments)
-            assert done.code == 1, done
-            assert "damaged; the hold stands" in done.said
-    with pytest.raises(PermanentError, match="damaged; the hold stands"):
-        services.sessions.clear(DAMAGED, owner="ann")
-    assert set(before) <= {each.name for each in services.archive.list("v1/")}
-    erase = console.visitor(OFFICER).get("/erase", session=DAMAGED, status=409).text
-    assert "damaged; the hold stands" in erase
-    assert repr(name) in unescape(console.visitor(OFFICER).get("/holds").text)
-
-
-def release(visitor: Visitor, torpor: Torpor, kind: HoldKind, name: str) -> None:
-    assert torpor("unhold", f"--{kind}", name).code == 0
-
-
-def release_on_the_console(visitor: Visitor, torpor: Torpor, kind: HoldKind, name: str) -> None:
-    page = visitor.get(f"/hold?{kind}={name}")
-    assert "damaged; the hold stands" in page.text
-    assert "The legal hold is released." in visitor.submit(page, "/hold/release", reason="case closed").text
-
-
-@pytest.mark.parametrize("release", [release, release_on_the_console], ids=lambda each: each.__name__)
-@pytest.mark.parametrize("kind", HoldKind)
-def test_a_damaged_hold_can_be_released(
-    services: Services,
-    torpor: Torpor,
-    console: Console,
-    kind: HoldKind,
-    release: Callable[[Visitor, Torpor, HoldKind, str], None],
-) -> None:
-    release(console.visitor(OFFICER), torpor, kind, held_and_damaged(services, kind))
-    assert torpor("holds", "--json").lines == []
-    assert torpor("purge", "--session", DAMAGED, "--yes").code == 0
-
-
-@pytest.mark.parametrize("kind", HoldKind)
-def test_a_damaged_hold_can_be_set_anew(services: Services, torpor: Torpor, kind: HoldKind) -> None:
-    name = held_and_damaged(services, kind)
-    assert torpor("hold", f"--{kind}", name, "--reason", "case 8").code == 0
-    [hold] = torpor("holds", "--json").lines
-    assert (hold["id"], hold["reason"], hold["damage"]) == (name, "case 8", None)
-    assert "legal hold: case 8" in torpor("purge", "--session", DAMAGED, "--dry-run").said

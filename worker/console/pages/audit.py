@@ -16,7 +16,7 @@ from torpor.worker.quantities import moment_of
 _PAGE = 50
 # A page reads so many entries, whether they match or not.
 _READ = 1_000
-_FILTERS = ("act", "by", "session", "owner", "since")
+_FILTERS = ("act", "by", "session", "owner", "purge", "job", "since")
 _SINCE = "7d"
 
 
@@ -47,7 +47,14 @@ def every(visit: Visit) -> Response:
 
 
 def _find(visit: Visit, given: dict[str, str], after: str) -> Found:
-    wanted = Wanted(given["by"] or None, _act(given["act"]), given["session"] or None, given["owner"] or None)
+    wanted = Wanted(
+        by=given["by"] or None,
+        act=_act(given["act"]),
+        session=given["session"] or None,
+        owner=given["owner"] or None,
+        purge=given["purge"] or None,
+        job=given["job"] or None,
+    )
     since = moment_of(given["since"], visit.services.sessions.now)
     entries: list[Entry] = []
     read = 0

@@ -13,6 +13,7 @@ from torpor.worker.console.visit import Visit
 from torpor.worker.deployment import identity
 from torpor.worker.erasure import known
 from torpor.worker.erasure.order import Order
+from torpor.worker.jobs.orders import check_id
 
 
 def begin(visit: Visit) -> Response:
@@ -20,10 +21,10 @@ def begin(visit: Visit) -> Response:
     reason, owner = visit.reason(), check_owner(visit.given("owner"))
     services = visit.services
     identity.require(services.sessions, services.archive)
-    known.check(services, Order.of(owner=owner))
     copy = Copy(owner, visit.person.name, reason)
     with ExitStack() as stack:
         count = stack.enter_context(visit.audited(reason, Subject(owner=owner)))
+        known.check(services, Order.of(owner=owner))
         try:
             visit.copies.begin(services, copy, count, stack)
         except OSError as exc:
@@ -54,7 +55,7 @@ def delete(visit: Visit) -> Response:
 
 
 def _found(visit: Visit) -> Copy:
-    copy = visit.copies.find(visit.given("id"), visit.person.name)
+    copy = visit.copies.find(check_id(visit.given("id"), "copy"), visit.person.name)
     if copy is None:
         raise SessionNotFound(
             "there is no such copy of yours here: an hour has passed, the console has started again, or another "

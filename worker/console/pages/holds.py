@@ -9,7 +9,14 @@ from heapq import nsmallest
 
 from starlette.responses import Response
 
-from torpor.history.protocol import InvalidArgument, StandingHold, TransientError, check_owner, check_session_id
+from torpor.history.protocol import (
+    HoldKind,
+    InvalidArgument,
+    StandingHold,
+    TransientError,
+    check_owner,
+    check_session_id,
+)
 from torpor.worker.audit.entry import Subject
 from torpor.worker.console.visit import Visit
 from torpor.worker.deployment import identity
@@ -25,7 +32,7 @@ _GOES_ON = "Its objects in the archive are changed now; the audit trail says whe
 
 def every(visit: Visit) -> Response:
     """The list, by kind and id. Each page reads all holds, and keeps those that it shows."""
-    after = (visit.given("kind", ""), visit.given("id", ""))
+    after = _after(visit)
     standing = (each for each in visit.services.sessions.standing_holds() if _place(each) > after)
     found = nsmallest(_PAGE + 1, standing, key=_place)
     shown = found[:_PAGE]
@@ -114,6 +121,16 @@ def _named(visit: Visit) -> tuple[str | None, str | None]:
 def _back(visit: Visit) -> str:
     session, owner = _named(visit)
     return visit.path("/hold", session=session) if session else visit.path("/person", owner=owner or "")
+
+
+def _after(visit: Visit) -> tuple[str, str]:
+    """The place of the hold that the page before has ended with; raises InvalidArgument."""
+    kind, name = visit.given("kind", ""), visit.given("id", "")
+    if not kind and not name:
+        return "", ""
+    if kind not in list(HoldKind):
+        raise InvalidArgument(f"a hold is of one of {', '.join(HoldKind)}")
+    return kind, check_owner(name) if kind == HoldKind.OWNER else check_session_id(name)
 
 
 def _place(hold: StandingHold) -> tuple[str, str]:

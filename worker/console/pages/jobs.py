@@ -25,6 +25,7 @@ _PAGE = 25
 # A page shows so many jobs that are not finished, and names so many things that were noted.
 _OPEN = 100
 _NAMED = 200
+_FINISHED = "Nothing was done: the job is finished already."
 
 
 def every(visit: Visit) -> Response:
@@ -61,13 +62,14 @@ def cancel(visit: Visit) -> Response:
     """End a job without the rest of its batches."""
     job, reason = check_id(visit.given("id")), visit.optional_reason()
     identity.check(visit.services.sessions, visit.services.archive)
-    with visit.audited(reason, Subject(job=job)):
-        run.cancel(visit.services, WORKS, job)
+    with visit.audited(reason, Subject(job=job)) as count:
+        count.is_unchanged = not run.cancel(visit.services, WORKS, job)
     try:
         look.standing(visit.services, WORKS, job)
     except JobNotFound:
         return visit.go_to("/jobs", f"The job {job}, which could not be done, is gone.")
-    return visit.go_to(visit.path("/job", id=job), "The job ends when the batches in work are done.")
+    said = _FINISHED if count.is_unchanged else "The job ends when the batches in work are done."
+    return visit.go_to(visit.path("/job", id=job), said)
 
 
 def resume(visit: Visit) -> Response:
@@ -75,10 +77,11 @@ def resume(visit: Visit) -> Response:
     job, reason = check_id(visit.given("id")), visit.optional_reason()
     services = visit.services
     identity.require(services.sessions, services.archive)
-    look.standing(services, WORKS, job)  # raises JobNotFound
     with ExitStack() as stack:
         count = stack.enter_context(visit.audited(reason, Subject(job=job)))
-        said = take_part(visit, job, count, stack)
+        count.note(0)
+        is_finished = look.standing(services, WORKS, job).result is not None  # raises JobNotFound
+        said = _FINISHED if is_finished else take_part(visit, job, count, stack)
     return visit.go_to(visit.path("/job", id=job), said)
 
 
@@ -86,10 +89,11 @@ def take_part(visit: Visit, job: str, count: Count, acts: ExitStack) -> str:
     """Have the console's process do a job together with the workers, as `carry_out`; returns what to say of it."""
     services, background = visit.services, visit.background
 
-    def work() -> int:
-        return run.finish(services, WORKS, job, lambda _: background.go_on()).sessions
+    def work() -> None:
+        count.is_unchanged = False
+        count.sessions = run.finish(services, WORKS, job, lambda _: background.go_on()).sessions
 
-    if carry_out(background, f"job {job}", work, count, acts):
+    if carry_out(background, f"job {job}", work, acts):
         return "The console takes part in the job."
     return "The console has enough work: the workers do the job."
 

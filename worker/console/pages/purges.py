@@ -75,11 +75,15 @@ def resume(visit: Visit) -> Response:
     purge, reason = check_id(visit.given("id")), visit.optional_reason()
     services = visit.services
     identity.require(services.sessions, services.archive)
-    receipts.standing(services, purge)  # raises PurgeNotFound
     with ExitStack() as stack:
         count = stack.enter_context(visit.audited(reason, Subject(purge=purge)))
-        begun = carry_out_purge(services, visit.background, purge, count, stack)
-    said = "The console goes on with it." if begun else "The console has enough work: the workers go on with it."
+        count.note(0)
+        if receipts.standing(services, purge).receipt:  # raises PurgeNotFound
+            said = "Nothing was done: it is finished already."
+        elif carry_out_purge(services, visit.background, purge, count, stack, resumes=True):
+            said = "The console goes on with it."
+        else:
+            said = "The console has enough work: the workers go on with it."
     return visit.go_to(visit.path("/purge", id=purge), said)
 
 

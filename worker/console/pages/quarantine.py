@@ -20,6 +20,8 @@ _PAGE = 25
 def every(visit: Visit) -> Response:
     """The sessions in quarantine by id, with the reason of each."""
     after = visit.given("after", "")
+    if after:
+        check_session_id(after)
 
     def unreadable(session_id: str, error: TorporError) -> None:
         visit.warnings.append(f"left out: {session_id}: {error}; the doctor says more")
@@ -45,7 +47,7 @@ def requeue_all(visit: Visit) -> Response:
 def _requeue(visit: Visit, session_ids: Sequence[str], *, named: Sequence[str]) -> Response:
     # As the command does, it works while the archive is down.
     with visit.audited(visit.reason(), Subject(sessions=list(named)), sides=Sides.UNCOMPARED) as count:
-        count.sessions = sum(visit.services.sessions.requeue(each) for each in session_ids)
+        count.note(sum(visit.services.sessions.requeue(each) for each in session_ids))
     left = len(session_ids) - count.sessions
     gone = f" {left:,} were not in quarantine any more." if left else ""
     return visit.go_to("/quarantine", f"{count.sessions:,} sessions are due again.{gone}")

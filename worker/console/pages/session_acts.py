@@ -62,7 +62,7 @@ def sleep(visit: Visit) -> Response:
         if result.outcome is Outcome.MISSING and not contents.look(services.archive, session_id):
             raise SessionNotFound(f"session {session_id!r} is neither in Redis nor in the archive")
         result.check()
-        count.sessions = int(result.outcome is Outcome.ARCHIVED)
+        count.note(int(result.outcome is Outcome.ARCHIVED))
     if result.outcome is Outcome.MISSING:
         return _back(visit, "The session was asleep already.")
     return _back(visit, f"The session sleeps now. {result.messages:,} messages are verified in the archive.")
@@ -75,7 +75,7 @@ def wake(visit: Visit) -> Response:
     with visit.audited(visit.optional_reason(), Subject(sessions=[session_id])) as count:
         result = restoring.restore_session(services, session_id)
         result.check()
-        count.sessions = int(result.outcome is RestoreOutcome.RESTORED)
+        count.note(int(result.messages > 0))
     visit.warnings.extend(
         f"{name} was not restored, because a later archive has replaced it" for name in result.divergent
     )

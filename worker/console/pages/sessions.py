@@ -123,6 +123,8 @@ def show(visit: Visit) -> Response:
     """The page: with an `id` that session; else a hundred sessions, after the `cursor`."""
     given = {name: visit.given(name, "") for name in _FIELDS}
     if given["id"]:
+        if visit.given("cursor", "") or any(value for name, value in given.items() if name != "id"):
+            raise InvalidArgument("a whole id names one session: leave the other fields empty")
         return _one(visit, given)
     search = _search(visit, given)
     cursor = visit.given("cursor", "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from hashlib import sha256
 
 from starlette.responses import Response
@@ -13,9 +14,10 @@ from torpor.worker.audit.entry import Subject
 from torpor.worker.console import cookie
 from torpor.worker.console.visit import Visit
 from torpor.worker.deployment import identity
-from torpor.worker.wake.read import open_transcript
+from torpor.worker.wake.read import Transcript, open_transcript
 
 _PAGE = 50
+_FORMS = ("text", "json")
 # Characters of one message that a page of it has.
 _PORTION = 50_000
 # The field of the signed cookie that says why a session is shown.
@@ -25,12 +27,31 @@ MOST_WHY = 200
 _MOST_WHY_BYTES = 6 * MOST_WHY
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Which part of a transcript the request is for."""
+
+    page: int
+    message: int | None
+    start: int
+    form: str
+
+    @classmethod
+    def of(cls, visit: Visit) -> _Asked:
+        """Raises InvalidArgument, before the audit trail has an entry."""
+        form = visit.given("form", "text")
+        if form not in _FORMS:
+            raise InvalidArgument(f"a message is shown as one of {', '.join(_FORMS)}")
+        message = _number(visit, "message", 0) if visit.given("message", "") else None
+        return cls(_number(visit, "page", 1), message, _number(visit, "start", 0), form)
+
+
 def show(visit: Visit) -> Response:
     """The `page` of 50 messages, from 1 on; or with `message` a portion of one, whose first character is `start`.
 
     The audit trail says that the session was shown. If a reason is required, it is asked for first.
     """
-    session_id = check_session_id(visit.given("id"))
+    session_id, asked = check_session_id(visit.given("id")), _Asked.of(visit)
     reason = visit.request.session.get(_WHY, {}).get(_key(session_id))
     if visit.services.settings.require_reason and not reason:
         return visit.page("transcript_reason.html", session=session_id, most=MOST_WHY)
@@ -41,28 +62,9 @@ def show(visit: Visit) -> Response:
         open_transcript(visit.services, session_id) as transcript,
     ):
         count.sessions = 1
-        if visit.given("message", ""):
-            return _one(visit, session_id, transcript.elements)
-        from torpor.worker.console.speaking import Elements  # loads LangChain
-
-        total = len(transcript.elements)
-        pages = max(-(-total // _PAGE), 1)
-        page = _number(visit, "page", 1)
-        if not 1 <= page <= pages:
-            raise InvalidArgument(f"page {page:,} is none of the {pages:,} pages of this transcript")
-        first = (page - 1) * _PAGE
-        elements = Elements().of(transcript.elements.part(first, first + _PAGE), first)
-        return visit.page(
-            "transcript.html",
-            session=session_id,
-            owner=transcript.owner,
-            kind=transcript.kind,
-            elements=elements,
-            total=total,
-            first=first,
-            page=page,
-            pages=pages,
-        )
+        if asked.message is None:
+            return _page(visit, session_id, transcript, asked.page)
+        return _one(visit, session_id, transcript.elements, asked)
 
 
 def why(visit: Visit) -> Response:
@@ -74,13 +76,34 @@ def why(visit: Visit) -> Response:
     return visit.go_to(visit.path("/session/transcript", id=session_id))
 
 
-def _one(visit: Visit, session_id: str, elements: Spool) -> Response:
+def _page(visit: Visit, session_id: str, transcript: Transcript, page: int) -> Response:
+    from torpor.worker.console.speaking import Elements  # loads LangChain
+
+    total = len(transcript.elements)
+    pages = max(-(-total // _PAGE), 1)
+    if not 1 <= page <= pages:
+        raise InvalidArgument(f"page {page:,} is none of the {pages:,} pages of this transcript")
+    first = (page - 1) * _PAGE
+    elements = Elements().of(transcript.elements.part(first, first + _PAGE), first)
+    return visit.page(
+        "transcript.html",
+        session=session_id,
+        owner=transcript.owner,
+        kind=transcript.kind,
+        elements=elements,
+        total=total,
+        first=first,
+        page=page,
+        pages=pages,
+    )
+
+
+def _one(visit: Visit, session_id: str, elements: Spool, asked: _Asked) -> Response:
     from torpor.worker.console.speaking import whole  # loads LangChain
 
-    position, start = _number(visit, "message", 0), _number(visit, "start", 0)
-    form = visit.given("form", "text")
+    position, start, form = asked.message or 0, asked.start, asked.form
     element = next(elements.part(position, position + 1), None)
-    if element is None or form not in ("text", "json"):
+    if element is None:
         raise InvalidArgument(f"this transcript has {len(elements):,} messages, each as text or json")
     text = whole(element, as_json=form == "json")
     return visit.page(

@@ -59,14 +59,14 @@ def test_wrong_usage_of_a_hold_is_told_and_holds_nothing(
     before = dump(client)
     for arguments, said in (
         (["hold", "--session", "s"], "--reason"),
-        (["hold", "--reason", "case 12"], "name a --session or an --owner"),
-        (["hold", "--session", "s", "--owner", "ann", "--reason", "case 12"], "name a --session or an --owner"),
+        (["hold", "--reason", "case 12"], "give --session, or --owner"),
+        (["hold", "--session", "s", "--owner", "ann", "--reason", "case 12"], "--owner can't be given"),
         (["hold", "--session", "s", "--reason", " "], "a legal hold needs a --reason"),
         (["hold", "--owner", "ann", "--reason", ""], "a legal hold needs a --reason"),
         (["hold", "--session", "", "--reason", "case 12"], "session id must not be empty"),
         (["hold", "--owner", "", "--reason", "case 12"], "owner must not be empty"),
-        (["unhold"], "name a --session or an --owner"),
-        (["unhold", "--session", "s", "--owner", "ann"], "name a --session or an --owner"),
+        (["unhold"], "give --session, or --owner"),
+        (["unhold", "--session", "s", "--owner", "ann"], "--owner can't be given with --session"),
     ):
         result = torpor(*arguments)
         assert (result.code, result.out, said in result.said) == (2, "", True), (arguments, result)

@@ -208,9 +208,9 @@ def test_wrong_usage_is_told_and_places_no_order(client: redis.Redis, services: 
     say(client, "s")
     before = dump(client)
     for arguments, said in (
-        ([], "a purge is of a session, or of an owner's or idle sessions"),
-        (["--session", "s", "--owner", "ann"], "a purge is of a session, or"),
-        (["--session", "s", "--idle-for", "1d"], "a purge is of a session, or"),
+        ([], "give --resume, or --session, or --owner, or --idle-for"),
+        (["--session", "s", "--owner", "ann"], "--owner can't be given with --session"),
+        (["--session", "s", "--idle-for", "1d"], "--idle-for can't be given with --session"),
         (["--session", "s", "--session", "t"], "a purge has one --session: order one for each"),
         (["--owner", "ann", "--owner", "bob"], "a purge has one --owner: order one for each"),
         (["--session", ""], "session id must not be empty"),
@@ -227,8 +227,8 @@ def test_wrong_usage_is_told_and_places_no_order(client: redis.Redis, services: 
         (["--idle-for", "36501d"], "from 1 second to 100 years"),
         (["--idle-for", "999999999w"], "longer than any session"),
         (["--session", "s", "--scope", "moon"], "moon"),
-        (["--resume", "x", "--session", "s"], "give no other option"),
-        (["--resume", "x", "--dry-run"], "give no other option"),
+        (["--resume", "x", "--session", "s"], "--session can't be given with --resume"),
+        (["--resume", "x", "--dry-run"], "--dry-run can't be given with --resume"),
         (["--resume", "../x"], "a purge id is 1 to 100 letters"),
         (["--resume", "\udce4"], "a purge id is 1 to 100 letters"),
         (["s"], "unexpected extra argument"),

@@ -209,8 +209,8 @@ def test_wrong_inputs_are_refused_and_change_nothing(
     for arguments, code, word in (
         (["--owner", "ann"], 2, "--output"),
         (["--owner", ""], 2, ""),
-        (["--owner", "ann", "--all"], 2, "or give --all"),
-        (["--owner", "ann", "s"], 2, "or give --all"),
+        (["--owner", "ann", "--all"], 2, "--owner can't be given with --all"),
+        (["--owner", "ann", "s"], 2, "--owner can't be given with SESSION"),
         (["--owner", "ann", "--parquet", "x"], 2, "--output"),
         (["--owner", "ann", "--to", "memorystore"], 2, "--output"),
         (["--owner", "ann", "-o", str(full)], 2, "has files already"),

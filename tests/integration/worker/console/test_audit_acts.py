@@ -21,13 +21,19 @@ from support.waiting import wait_until
 from torpor.history.protocol import Lease
 from torpor.worker.audit.act import Act, NoEntry
 from torpor.worker.audit.reading import Entry
+from torpor.worker.bulk import examining
+from torpor.worker.bulk.works import WORKS
 from torpor.worker.console.page_table import PAGES
 from torpor.worker.console.roles import Role
 from torpor.worker.deployment.services import Services
 from torpor.worker.erasure import orders
 from torpor.worker.erasure.order import Order
+from torpor.worker.erasure.purge import purge
+from torpor.worker.jobs import look, run
+from torpor.worker.jobs.job import Job
 from torpor.worker.jobs.orders import new_id
 from torpor.worker.retention.legal_hold import hold_session
+from torpor.worker.wake.restore import restore_session
 
 pytestmark = pytest.mark.slow
 
@@ -62,6 +68,29 @@ ACTS = {
     "/job/cancel": Filled("id={job}", JOB, count=0),
     "/job/resume": Filled("id={job}", JOB, count=2),
 }
+# Requests that find nothing to do, and how their entries end; None for no entry at all.
+NOTHING_TO_DO: list[tuple[str, Filled, str | None]] = [
+    ("/session/transcript", Filled("id=none", {}), "failed"),
+    ("/session/sleep", Filled("id=none", {}), "failed"),
+    ("/session/sleep", Filled("id=s", {}), "unchanged"),
+    ("/session/wake", Filled("id=none", {}), "failed"),
+    ("/session/wake", Filled("id=awake", {}), "unchanged"),
+    ("/session/requeue", Filled("id=awake", {}), "failed"),
+    ("/hold/set", Filled("session={finished}", {}), "failed"),
+    ("/hold/release", Filled("session=s", {}), "failed"),
+    ("/hold/release", Filled("owner=nobody", {}), "failed"),
+    ("/copy/begin", Filled("owner=nobody", {}), "failed"),
+    ("/erase/order", Filled("", {}, {"session": "none", "typed": "none", "purge": "{new}"}), "failed"),
+    ("/purge/resume", Filled("id=none", {}), "failed"),
+    ("/purge/resume", Filled("id={finished_purge}", {}), "unchanged"),
+    ("/quarantine/requeue", Filled("", {}, {"chosen-1": "awake"}), "unchanged"),
+    ("/quarantine/requeue-all", Filled("", {}), "unchanged"),
+    ("/doctor/examine", Filled("", {}, {"messages": "on"}), None),
+    ("/job/cancel", Filled("id=none", {}), "failed"),
+    ("/job/cancel", Filled("id={finished_job}", {}), "unchanged"),
+    ("/job/resume", Filled("id=none", {}), "failed"),
+    ("/job/resume", Filled("id={finished_job}", {}), "unchanged"),
+]
 EACH = pytest.mark.parametrize("path", ACTS)
 ENTRIES = {page.path: page for page in PAGES if not isinstance(page.entry, NoEntry)}
 
@@ -74,7 +103,9 @@ class Scene:
     names: dict[str, str]
 
     def send(self, opened: Browser, path: str, reason: str | None = "request 17") -> Shown:
-        filled = ACTS[path]
+        return self.request(opened, path, ACTS[path], reason)
+
+    def request(self, opened: Browser, path: str, filled: Filled, reason: str | None = "request 17") -> Shown:
         to = f"{path}?{filled.query.format(**self.names)}"
         if not ENTRIES[path].acts:
             return opened.get(to)
@@ -177,6 +208,34 @@ def test_an_entry_that_can_t_be_written_is_a_warning_or_a_refusal(scene: Scene, 
     with browser(scene.services, Role.OFFICER, Role.OPERATOR) as opened:
         done = scene.send(opened, path)
         assert (done.status, "this is not in the audit trail" in done.text) == (200, True)
+
+
+def test_the_table_of_what_finds_nothing_to_do_has_every_act() -> None:
+    assert {path for path, _, _ in NOTHING_TO_DO} == ENTRIES.keys()
+
+
+@pytest.mark.parametrize(("path", "filled", "how"), NOTHING_TO_DO, ids=str)
+def test_an_act_that_has_done_nothing_says_so(scene: Scene, path: str, filled: Filled, how: str | None) -> None:
+    services = scene.services
+    if path == "/quarantine/requeue-all":
+        assert services.sessions.requeue("bad")
+    if path == "/session/wake":
+        restore_session(services, "awake")
+    if path == "/doctor/examine":
+        deployment = services.sessions.identity().deployment
+        assert deployment
+        look.place(services, Job.of(examining.NAME, examining.Arguments(), deployment=deployment))
+    if "finished" in filled.query:
+        scene.names.update({"finished_purge": purge(services, Order.of(session="other")).purge, "finished": "other"})
+        scene.names["finished_job"] = run.finish(services, WORKS, scene.names["job"]).job
+    before = scene.contents()
+    with browser(services, Role.OFFICER, Role.OPERATOR) as opened:
+        shown = scene.request(opened, path, filled)
+        assert shown.status in (200, 404)
+        found = scene.ended() if how else entries_of(services)
+    ends = [(each.begun.act, end.how, end.sessions, bool(end.error)) for each in found if (end := each.ended)]
+    assert ends == ([] if how is None else [(ENTRIES[path].entry, how, 0, how == "failed")]), shown.text
+    assert scene.contents() == before
 
 
 def test_pages_that_only_look_have_no_entry(services: Services) -> None:

@@ -38,8 +38,7 @@ def test_a_session_under_a_legal_hold_is_neither_purged_nor_cleared(services: Se
     legal_hold.hold_session(services, "kept", "case 12")
 
     [dry] = preview(services, Order.of(session="kept"))
-    assert dry.hold
-    assert dry.hold.reason == "case 12"
+    assert [hold.reason for hold in dry.holds] == ["case 12"]
     standing = purge(services, Order.of(owner="ann", requested_by="dpo"))
 
     assert standing.state is PurgeState.BLOCKED

@@ -47,6 +47,7 @@ def test_a_held_session_tells_of_its_hold_until_it_is_released(services: Service
     assert info
     assert info.hold
     assert info.hold.reason == "case 12/2026: Müller"
+    assert info.hold.since
     assert before <= info.hold.since <= datetime.now(UTC) + timedelta(seconds=1)
     assert info.hold_pending
     history.hold("case 13: another")
