@@ -18,7 +18,7 @@ CASES ?= 10000
 # In CI a failed test has one more try, and the summary counts it: such a test relies on how fast something is.
 TOGETHER := -n 3 --dist loadfile $(if $(CI),--reruns 1)
 
-.PHONY: help demo test slow stack packaging readers pages faults compressed dictionary versions ledger fuzz bench latency purge-bench jobs-bench start-bench scrape-bench scale-bench console-bench door lint types compose schemas tables audit pin-images format build docs clean
+.PHONY: help demo test slow stack packaging readers pages faults compressed compressed-faults dictionary versions ledger fuzz bench latency purge-bench jobs-bench start-bench scrape-bench scale-bench console-bench door lint types compose schemas tables audit pin-images format build docs clean
 
 help: ## List the commands.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,14 @@ compressed: $(VENV)/dev ## Run the integration tests with deployments that compr
 	@echo "== running the integration tests with compressed messages"
 	@$(BIN)/pytest -q $(TOGETHER) --compression -m "not slow" -k "not gcs" tests/integration $(ARGS)
 
+# Those in which messages are written, moved or read again while something fails. `make faults ARGS=--compression` runs all.
+AT_MESSAGES := test_adoption.py test_crashes.py rewinds/test_sent_again.py \
+    $(addprefix way_to_redis/test_,full_redis.py lost_replies.py replicas.py restarts.py)
+
+compressed-faults: $(VENV)/dev ## Run the fault tests that write and move messages, with compressed messages.
+	@echo "== running the fault tests at messages with compressed messages"
+	@$(BIN)/pytest -q $(TOGETHER) --compression $(addprefix tests/faults/,$(AT_MESSAGES)) $(ARGS)
+
 SERVERS := redis-6.2 valkey-8 cluster acl
 
 # Valkey also has all messages compressed.
@@ -70,7 +78,7 @@ versions: $(VENV)/dev ## Run the integration tests on Redis 6.2, Valkey 8, a Clu
 
 ledger: $(VENV)/dev ## Write and kill for SECONDS=60, then count every message.
 	@echo "== writing and killing for $(SECONDS) s, then counting every message"
-	@PYTHONPATH=.:tests $(BIN)/python -m ledger --seconds $(SECONDS)
+	@PYTHONPATH=.:tests $(BIN)/python -m ledger --seconds $(SECONDS) $(ARGS)
 
 fuzz: $(VENV)/dev ## Read CASES=10000 damaged and hostile objects and elements; SEED=7 repeats a run.
 	@echo "== reading $(CASES) damaged and hostile objects and elements"

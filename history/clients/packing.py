@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from sys import getsizeof
 from typing import Any
 
 from redis.connection import HiredisRespSerializer, PythonRespSerializer
 from redis.utils import HIREDIS_AVAILABLE
+
+if HIREDIS_AVAILABLE:
+    from hiredis import pack_command
 
 _LARGE = 1024 * 1024
 _PLAIN = {bytes, str, int, float}
@@ -20,11 +25,14 @@ class Packer:
 
     def pack(self, *args: Any) -> list[Any]:
         """The parts of a command, to be sent one after the other."""
-        is_large = any(isinstance(arg, bytes) and len(arg) > _LARGE for arg in args)
-        if is_large and all(type(arg) in _PLAIN for arg in args):  # redis-py refuses others, each with its error
-            as_they_are: list[Any] = self._as_it_is.pack(*args)
-            return as_they_are
-        packed: list[Any] = self._copied.pack(*args)
+        packed: list[Any]
+        if max(map(getsizeof, args)) > _LARGE and all(type(arg) in _PLAIN for arg in args):
+            packed = self._as_it_is.pack(*args)  # redis-py refuses other types, each with its error
+            return packed
+        if HIREDIS_AVAILABLE and isinstance(args[0], str) and " " not in args[0]:  # else redis-py splits the name
+            with suppress(TypeError):  # for a type that redis-py converts or refuses
+                return [pack_command(args)]
+        packed = self._copied.pack(*args)
         return packed
 
 

@@ -323,7 +323,7 @@ class Machine(RuleBasedStateMachine):
                 for task in self.tasks:
                     task.overtaken += task.session_id == name and task.waits_for.endswith(" again")
             if call.script.name == "append":
-                said = [argument for argument in call.args[10:] if isinstance(argument, bytes)]
+                said = compression.from_stored([each for each in call.args[10:] if isinstance(each, bytes)])
                 self.log.append(f"append {b' '.join(said).decode()} to {name}")
                 self.said[name] += said
             elif call.script.name == "pop":

@@ -11,15 +11,15 @@ import redis
 from langchain_core.messages import AIMessage, HumanMessage
 
 from dictionary.samples import Samples
+from support.compressing import compressed, set_to, stored
 from support.foreign import LAYOUTS, Foreign
 from support.keyspace import dump, raw
 from support.objects import content
 from support.servers import RedisServer
-from support.stored_sessions import HOUR
 from torpor import MemorystoreChatMessageHistory
 from torpor.history.calls import configuration
 from torpor.history.compression import DICTIONARY
-from torpor.history.protocol import Compression, DictionaryUnknown, SessionStore
+from torpor.history.protocol import Compression, DictionaryUnknown
 from torpor.worker.archive import contents
 from torpor.worker.deployment.services import Services
 from torpor.worker.ops import doctor
@@ -34,24 +34,6 @@ pytestmark = pytest.mark.skipif(
     configuration.UNRECORDED is Compression.ZSTD, reason="with --compression no deployment does without"
 )
 MESSAGES = list(Samples(11).some(40))
-COMPRESSED = 0x80 + DICTIONARY
-
-
-def set_to(client: redis.Redis, how: Compression) -> SessionStore:
-    """Record how messages are written, as a worker does; returns a store that knows."""
-    store = SessionStore(client)
-    store.configure(idle=HOUR, max_age=None, compression=how)
-    return store
-
-
-def stored(client: redis.Redis, session_id: str = "s") -> list[bytes]:
-    [key] = raw(client, "KEYS", f"*:m:{session_id}")
-    elements: list[bytes] = raw(client, "LRANGE", key, 0, -1)
-    return elements
-
-
-def compressed(client: redis.Redis, session_id: str = "s") -> list[bool]:
-    return [element[0] == COMPRESSED for element in stored(client, session_id)]
 
 
 def test_a_setting_of_the_worker_has_all_clients_compress(client: redis.Redis, redis_server: RedisServer) -> None:

@@ -10,6 +10,9 @@ by one, and in pairs of faults. In the end clean workers finish, every session i
 message and record must be there once and in order; each checkpoint must have its parent's messages and its own. What
 was not acknowledged may be there, once.
 
+One worker compresses messages and the other does not, so whichever started last has set how applications write that
+start next; they do so all the time, and rewrite sessions in either form. `--compression zstd` or `none` has one form.
+
 It runs in rounds of up to 100 s, each on a Redis and an archive of its own, because a bucket of the emulator gets
 slower with each object. A bucket behind a faulty proxy and a folder take turns, as many rounds each. The exit code is
 1 if anything is wrong.
@@ -29,7 +32,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from ledger.deployment import Failed
+from ledger.deployment import COMPRESSIONS, Failed
 from ledger.faults import Tally
 from ledger.rounds import Round
 
@@ -43,6 +46,7 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--sessions", type=int, default=240)
     parser.add_argument("--writers", type=int, default=8)
     parser.add_argument("--chance", type=float, default=0.005, help="the chance of a death at each failpoint")
+    parser.add_argument("--compression", choices=COMPRESSIONS, default="mixed", help="how the workers have messages")
     parser.add_argument("--seed", default=str(random.randrange(10**6)))
     return parser.parse_args(given)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import subprocess
@@ -19,7 +20,15 @@ from support.paths import ROOT, TESTS
 from support.redis_proxy import Proxy
 from support.servers import start_redis
 from support.storage_proxy import StorageProxy
+from torpor.history.protocol import Compression
 from torpor.worker.deployment.settings import Settings, environment, load_settings
+
+# The settings of the two workers.
+COMPRESSIONS = {
+    "mixed": (Compression.NONE, Compression.ZSTD),
+    "none": (Compression.NONE, Compression.NONE),
+    "zstd": (Compression.ZSTD, Compression.ZSTD),
+}
 
 
 class Failed(Exception):
@@ -33,6 +42,7 @@ class Deployment:
     seed: str
     sessions: int
     writers: int
+    compressions: Sequence[Compression]
     faulty: Settings
     direct: Settings
     emulator: dict[str, str]  # the environment of the way through the proxies
@@ -51,7 +61,8 @@ class Parts:
 
 
 @contextmanager
-def started(folder: Path, store: str, seed: str, sessions: int, writers: int) -> Iterator[Parts]:
+def started(folder: Path, store: str, seed: str, options: argparse.Namespace) -> Iterator[Parts]:
+    compressions = COMPRESSIONS[options.compression]
     with ExitStack() as stack:
         server = start_redis(folder)
         stack.callback(server.stop)
@@ -74,11 +85,13 @@ def started(folder: Path, store: str, seed: str, sessions: int, writers: int) ->
             # Workers die all the time here, which is not their sessions' fault. A session that can't be archived
             # is found nevertheless, because it never falls asleep.
             "max_attempts": 1_000,
+            "compression": compressions[-1],
         }
         deployment = Deployment(
             seed,
-            sessions,
-            writers,
+            options.sessions,
+            options.writers,
+            compressions,
             faulty=load_settings({**settings, "redis_url": proxy.url}),
             direct=load_settings({**settings, "redis_url": server.url}),
             emulator={"STORAGE_EMULATOR_HOST": storage.url} if storage else {},
@@ -139,15 +152,18 @@ class Program:
 
 
 @contextmanager
-def programs_of(folder: Path, settings: Settings, extra: dict[str, str], app: str) -> Iterator[list[Program]]:
-    """Two workers and beat."""
+def run_workers(
+    folder: Path, settings: Settings, extra: dict[str, str], app: str, compressions: Sequence[Compression]
+) -> Iterator[list[Program]]:
+    """A worker for each of the `compressions`, and beat."""
     env = environment(settings) | {"PYTHONPATH": f"{TESTS}{os.pathsep}{ROOT}"} | extra
     running: list[Program] = []
     try:
-        for number in range(2):
+        for number, compression in enumerate(compressions):
             command = f"-A {app} worker -c 2 -n {app}-{number}@%h --without-gossip --without-mingle".split()
-            own = env | {"LEDGER_SEED": f"{number}", "LEDGER_KILL_WHOM": ("process", "group")[number]}
-            running.append(Program(f"{app}-{number}", command, own, folder))
+            own = {"LEDGER_SEED": f"{number}", "LEDGER_KILL_WHOM": ("process", "group")[number]}
+            own["TORPOR_COMPRESSION"] = compression
+            running.append(Program(f"{app}-{number}", command, env | own, folder))
         command = f"-A {app} beat --schedule {folder / 'schedule'}".split()
         running.append(Program(f"{app}-beat", command, env, folder))
         yield running

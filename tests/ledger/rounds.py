@@ -10,18 +10,21 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ledger.deployment import Failed, Program, programs_of, started
+from ledger.deployment import COMPRESSIONS, Failed, Program, run_workers, started
 from ledger.faults import Faults, Tally
 from ledger.record import Record, Verdict, judge, read_ledger
 from ledger.threads import is_thread, wrong_values
 from ledger.writers import Writers, texts_of
+from support.identity import bind
 from support.waiting import wait_until
-from torpor.history.protocol import SessionNotFound, TorporError
+from torpor.history.protocol import Compression, SessionNotFound, TorporError
 from torpor.worker.archive import names
 from torpor.worker.deployment.services import Services, connect
+from torpor.worker.sleep.opening import record_defaults
 from torpor.worker.wake.restore import restore_session
 
 
@@ -57,24 +60,26 @@ class Round:
         """Write under faults, then finish and compare; returns True if everything is right."""
         with ExitStack() as stack:
             writers = stack.enter_context(Writers(self.logs))  # before this process has threads
-            parts = stack.enter_context(
-                started(self.folder, self.store, self.seed, self.options.sessions, self.options.writers)
-            )
+            parts = stack.enter_context(started(self.folder, self.store, self.seed, self.options))
+            programs_of = partial(run_workers, self.folder, compressions=parts.deployment.compressions)
             services = connect(parts.deployment.direct)
+            bind(services)
+            record_defaults(services)  # as a worker that has started before the writers
             armed = {"LEDGER_KILL_CHANCE": str(self.options.chance), "LEDGER_KILL_LOG": str(self.folder / "deaths")}
             faulty = parts.deployment.emulator | armed
-            with programs_of(self.folder, parts.deployment.faulty, faulty, "support.armed_worker") as programs:
+            with programs_of(parts.deployment.faulty, faulty, "support.armed_worker") as programs:
                 writers.start(parts.deployment)
                 wait_until(lambda: _archived(services), 90, "the workers have begun")
                 faults = Faults(self.seed, self.tally, parts, programs)
                 self._break(faults, writers, programs, services)
+                self._check_forms(services)
                 faults.end()
                 writers.finish()
             self.tally.kills += self.deaths
             self.tally.acknowledged += writers.acknowledged
             kinds = sorted({**faults.kinds, "killed at a failpoint": self.deaths}.items())
             print(f"{self}: {', '.join(f'{count} {kind}' for kind, count in kinds)}", flush=True)
-            with programs_of(self.folder, parts.deployment.direct, parts.emulator, "torpor.worker.app") as programs:
+            with programs_of(parts.deployment.direct, parts.emulator, "torpor.worker.app") as programs:
                 _finish(services, programs)
             return _compare(services, self.logs, self.tally)
 
@@ -89,6 +94,18 @@ class Round:
                 said = now
                 print(f"{self}, {now - begin:.0f} s: {self._figures(writers, services)}", flush=True)
             time.sleep(0.1)
+
+    def _check_forms(self, services: Services) -> None:
+        """The messages in Redis must have the forms that the workers' settings ask for."""
+
+        def to_change(wanted: Compression) -> int:
+            each = (services.sessions.repack(one, wanted, dry_run=True) for one in services.sessions.sessions())
+            return sum(session.messages for session in each)
+
+        found = {Compression.ZSTD: to_change(Compression.NONE), Compression.NONE: to_change(Compression.ZSTD)}
+        print(f"{self}: in Redis {found[Compression.ZSTD]} compressed messages, {found[Compression.NONE]} plain ones")
+        if {form for form, count in found.items() if count} != set(COMPRESSIONS[self.options.compression]):
+            raise Failed("the messages have other forms than the workers' settings ask for")
 
     def _figures(self, writers: Writers, services: Services) -> str:
         shards = services.sessions.overview()

@@ -48,10 +48,10 @@ class Writer:
         self._log = log
         self._acknowledged = acknowledged
         self._dice = random.Random(f"{deployment.seed}:{number}")
-        self._services = connect(deployment.faulty)
+        self._settings = deployment.faulty
+        self._compressions = deployment.compressions
+        self._start()
         self._app = make_app(lambda: deployment.faulty)
-        port = self._services.settings.redis_url.get_secret_value().rpartition(":")[2].partition("/")[0]
-        self._client = redis.Redis(port=int(port))  # as an application makes it, with redis-py's own retries
         self._archive = SessionArchive(self._services.archive.url)
         kinds = ("thread-", "", "")
         own, shared = deployment.sessions // 2 // deployment.writers, deployment.sessions // 2
@@ -63,11 +63,20 @@ class Writer:
         self._records: dict[str, Record] = defaultdict(Record)
 
     def write(self, stop: Stop) -> None:
-        actions = [self._add, self._read, self._close, self._clear, self._restore, self._send_restore, self._look]
-        weights = [60, 8, 6, 2, 8, 6, 6]
+        weights = {
+            self._add: 60,
+            self._read: 8,
+            self._close: 6,
+            self._clear: 2,
+            self._restore: 8,
+            self._send_restore: 6,
+            self._look: 6,
+            self._repack: 4,
+            self._start_again: 2,
+        }
         while not stop.is_set():
             session = self._dice.choice(self._own if self._dice.random() < 0.5 else self._shared)
-            action = self._dice.choices(actions, weights)[0]
+            action = self._dice.choices(list(weights), list(weights.values()))[0]
             with suppress(TransientError, StagingLost):
                 try:
                     action(session)
@@ -76,6 +85,12 @@ class Writer:
                 except Exception as error:
                     self._note("odd", session, error=repr(error), doing=action.__name__)
             time.sleep(self._dice.uniform(0, 0.05))
+
+    def _start(self) -> None:
+        """Connect, as a process that starts; it reads the deployment's configuration."""
+        self._services = connect(self._settings)
+        port = self._settings.redis_url.get_secret_value().rpartition(":")[2].partition("/")[0]
+        self._client = redis.Redis(port=int(port))  # as an application makes it, with redis-py's own retries
 
     def _note(self, what: str, session: str, **more: Any) -> None:
         entry = {"what": what, "session": session, "writer": self._number, "at": time.monotonic(), **more}
@@ -171,6 +186,13 @@ class Writer:
         verdict = judge(self._records[session], texts_of(elements))
         if not verdict:
             self._note("odd", session, doing="_look", error=repr(verdict), texts=texts_of(elements))
+
+    def _repack(self, session: str) -> None:
+        self._services.sessions.repack(session, self._dice.choice(self._compressions))
+
+    def _start_again(self, _: str) -> None:
+        self._start()
+        self._threads.clear()
 
     def _must_be_empty(self, session: str) -> None:
         record = self._records[session]

@@ -1,14 +1,19 @@
-"""Deployments that compress, for a run of all tests with `--compression`."""
+"""Deployments that compress, all of them in a run with `--compression`; and the elements that Redis then has."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
 
+import redis
+
+from support.keyspace import raw
+from support.stored_sessions import HOUR
 from torpor.history import compression
 from torpor.history.calls import configuration
-from torpor.history.compression import Compression
+from torpor.history.compression import DICTIONARY, Compression
 from torpor.history.elements import is_record
+from torpor.history.protocol import SessionStore
 
 
 def compress_everything() -> None:
@@ -37,3 +42,20 @@ def also_if_longer(usual: Callable[[bytes, Compression], bytes]) -> Callable[[by
         return compression._MARK + compression._tools.compressor.compress(element)[len(compression._MAGIC) :]
 
     return stored
+
+
+def set_to(client: redis.Redis, how: Compression) -> SessionStore:
+    """Record how messages are written, as a worker does; returns a store that knows."""
+    store = SessionStore(client)
+    store.configure(idle=HOUR, max_age=None, compression=how)
+    return store
+
+
+def stored(client: redis.Redis, session_id: str = "s") -> list[bytes]:
+    [key] = raw(client, "KEYS", f"*:m:{session_id}")
+    elements: list[bytes] = raw(client, "LRANGE", key, 0, -1)
+    return elements
+
+
+def compressed(client: redis.Redis, session_id: str = "s") -> list[bool]:
+    return [element[0] == 0x80 + DICTIONARY for element in stored(client, session_id)]

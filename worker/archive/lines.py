@@ -1,6 +1,6 @@
 """Gzipped lines from the archive, read with a bound on each: no object can make a reader hold more.
 
-The bound comes before the memory: a line that is not complete after half a MiB is measured to its end first.
+The bound comes before the memory: a line that is not complete after a quarter MiB is measured to its end first.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import IO
 from isal.igzip import IGzipFile
 from isal.isal_zlib import IsalError
 
-_READ_BYTES = 512 * 1024
+# With twice as much, a restore of 1,000 messages gets 350 new pages of memory from the system instead of 10.
+_READ_BYTES = 256 * 1024
 # What a file of gzip that is cut off, damaged, or none at all raises.
 NOT_GZIP = (EOFError, IsalError, gzip.BadGzipFile)
 
@@ -23,7 +24,7 @@ class LineTooLong(ValueError):
 
 
 def pieces(body: IO[bytes], longest: int) -> Iterator[bytes]:
-    """Yield the unpacked text in pieces of whole lines, each piece of half a MiB and the rest of its last line.
+    """Yield the unpacked text in pieces of whole lines, each piece of a quarter MiB and the rest of its last line.
 
     The last piece lacks its line feed if the text does. Holds no piece that it has given. Raises LineTooLong for a line
     of more than `longest` bytes, and the errors of NOT_GZIP.

@@ -45,15 +45,15 @@ def _lost_holds(
     services: Services, batch: Sequence[tuple[str, list[StoredObject]]], *, repair: bool
 ) -> Iterator[Finding]:
     found = lost_holds.find(services, batch)
-    if repair:
-        lost_holds.put_back(services, found)
+    refused = lost_holds.put_back(services, found) if repair else {}
     stored = dict(batch)
     left = lost_holds.find(services, [(each.session_id, stored[each.session_id]) for each in found])
     for each in found:
         whose = [*(["the session's own"] if each.own else []), *(f"owner {owner}" for owner in sorted(each.owners))]
-        purged = repair and each in left
-        detail = "; ".join([*whose, *(["the session was purged, and its objects stay"] if purged else [])])
-        yield Finding(each.session_id, Ailment.HOLD_LOST, repair and not purged, detail)
+        stays = repair and each in left
+        why = str(refused.get(each.session_id, "the session was purged, and its objects stay"))
+        detail = "; ".join([*whose, *([why] if stays else [])])
+        yield Finding(each.session_id, Ailment.HOLD_LOST, repair and not stays, detail)
 
 
 def damaged(services: Services, prefix: str = f"{names.ROOT}/") -> Iterator[Finding]:

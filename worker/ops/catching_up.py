@@ -121,7 +121,7 @@ def catch_up(services: Services, surveyed: Survey, progress: Callable[[int], Non
 
 def _rebuild(services: Services, surveyed: Survey, progress: Callable[[int], None]) -> None:
     services.sessions.note_epochs(surveyed.epochs)
-    lost_holds.put_back(services, surveyed.holds)
+    lost_holds.put_all_back(services, surveyed.holds)
     legal_hold.apply_holds(services, surveyed.unheld, lambda done: progress(done.sessions))
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
-from torpor.history.protocol import ANY_OWNER, HoldKind, HoldRecord, HoldRecords, SessionInfo
+from torpor.history.protocol import ANY_OWNER, HoldKind, HoldRecord, HoldRecords, PermanentError, SessionInfo
 from torpor.worker.archive import names
 from torpor.worker.archive.stores import StoredObject
 from torpor.worker.deployment import catalog
@@ -52,20 +52,34 @@ def put_back_before(services: Services, stored: Iterable[tuple[str, Sequence[Sto
     return found
 
 
-def put_back(services: Services, lost: Sequence[LostHold]) -> None:
-    """Put sessions and owners under their lost holds again, except sessions that were purged. Repeatable."""
+def put_back(services: Services, lost: Sequence[LostHold]) -> dict[str, PermanentError]:
+    """Put sessions and owners under their lost holds again, except sessions that were purged. Repeatable.
+
+    Returns the sessions that can't be read, whose own holds stay lost, each with its error.
+    """
+    refused: dict[str, PermanentError] = {}
     for owner in sorted({owner for each in lost for owner in each.owners}):
         services.sessions.hold_owner(owner, REASON)
     for each in lost:
         if each.own:
-            services.sessions.hold(each.session_id, REASON, owner=ANY_OWNER)
+            try:
+                services.sessions.hold(each.session_id, REASON, owner=ANY_OWNER)
+            except PermanentError as error:
+                refused[each.session_id] = error
     services.sessions.note_owner_holds(sorted(each.session_id for each in lost if each.owners))
+    return refused
+
+
+def put_all_back(services: Services, lost: Sequence[LostHold]) -> None:
+    """As `put_back`; raises the error of a session that can't be read, when the others are under their holds."""
+    for error in put_back(services, lost).values():
+        raise error
 
 
 def put_own_back(services: Services, session_id: str) -> bool:
     """Put a session under its own lost hold again; False if it has none."""
     lost = [each for each in _of_session(services, session_id) if each.own]
-    put_back(services, [replace(each, owners=frozenset()) for each in lost])
+    put_all_back(services, [replace(each, owners=frozenset()) for each in lost])
     return bool(lost)
 
 

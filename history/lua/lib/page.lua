@@ -3,18 +3,18 @@
 -- The length of a message once it is read: history/compression.py says how Redis has it. The header of a Zstandard frame
 -- with one segment tells in how many bytes it has the length of its content, and what is to be added to that number.
 local function length_of(message)
-  local mark, header = string.byte(message, 1, 2)
+  local mark = string.byte(message)
   if not mark or mark <= 0x80 or mark > 0x9F then return #message end
-  local bytes, more, length = 1, 0, 0
-  if header == 0x60 then
-    bytes, more = 2, 256
+  local header, first, second, third, fourth = string.byte(message, 2, 6)
+  local length = 0
+  if header == 0x20 then
+    length = first or 0
+  elseif header == 0x60 then
+    length = (first or 0) + 256 * (second or 0) + 256
   elseif header == 0xA0 then
-    bytes = 4
-  elseif header ~= 0x20 then
-    return #message
+    length = (first or 0) + 256 * ((second or 0) + 256 * ((third or 0) + 256 * (fourth or 0)))
   end
-  for place = 2 + bytes, 3, -1 do length = 256 * length + (string.byte(message, place) or 0) end
-  return math.max(#message, length + more) -- another program may have written any header
+  return math.max(#message, length) -- another program may have written any header
 end
 
 -- Add the messages [from, stop) of a list to a reply, until about `limit` bytes are read, as they

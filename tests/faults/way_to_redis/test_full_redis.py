@@ -30,7 +30,7 @@ def test_at_the_memory_limit_archiving_makes_room_again(tmp_path: Path, scratch:
     try:
         services = services_at(server.url, scratch / "archive", batch=50)
         chats = [Chat(services, f"chat {number}") for number in range(60)]
-        large = [b'{"content":"%b"}' % os.urandom(16_384).hex().encode()]
+        large = [b'{"content":"%b"}' % os.urandom(32_768).hex().encode()]  # compressed, half of it
         for chat in chats:
             chat.say(3)
             services.sessions.append(chat.session_id, large)

@@ -151,15 +151,15 @@ def segments(services: Services) -> list[StoredObject]:
 
 
 def test_a_piece_ends_with_its_line_wherever_the_bounds_fall() -> None:
+    from torpor.worker.archive.lines import _READ_BYTES as READ
     from torpor.worker.archive.lines import LineTooLong, pieces
 
-    half = 512 * 1024
-    for size in (1, half - 1, half, half + 1, 2 * half - 1, 2 * half, 2 * half + 1, 5 * half):
-        for follows in (b"", b"b\n", b"c" * (3 * half) + b"\n"):
+    for size in (1, READ - 1, READ, READ + 1, 2 * READ - 1, 2 * READ, 2 * READ + 1, 5 * READ):
+        for follows in (b"", b"b\n", b"c" * (3 * READ) + b"\n"):
             text = b"a" * (size - 1) + b"\n" + follows
-            assert b"".join(pieces(io.BytesIO(gzip.compress(text)), 5 * half)) == text
-            assert all(piece.endswith(b"\n") for piece in pieces(io.BytesIO(gzip.compress(text)), 5 * half))
+            assert b"".join(pieces(io.BytesIO(gzip.compress(text)), 5 * READ)) == text
+            assert all(piece.endswith(b"\n") for piece in pieces(io.BytesIO(gzip.compress(text)), 5 * READ))
     with pytest.raises(LineTooLong):
-        list(pieces(io.BytesIO(gzip.compress(b"a\n" + b"b" * (5 * half) + b"\n")), 5 * half - 1))
+        list(pieces(io.BytesIO(gzip.compress(b"a\n" + b"b" * (5 * READ) + b"\n")), 5 * READ - 1))
     with pytest.raises(LineTooLong):
-        list(pieces(io.BytesIO(gzip.compress(b"a" * (2 * half) + b"\n" + b"b" * (5 * half))), 5 * half - 1))
+        list(pieces(io.BytesIO(gzip.compress(b"a" * (2 * READ) + b"\n" + b"b" * (5 * READ))), 5 * READ - 1))

@@ -19,6 +19,7 @@ LARGE = b"x" * (1024 * 1024 + 1)
         ("PING",),
         ("CONFIG GET", "a"),
         (b"SET", "\u00e4", 1, 2.5, b"y"),
+        ("EVALSHA", b"sha", 0, bytearray(b"x"), memoryview(b"y")),
         ("EVALSHA", b"sha", 1, b"k", LARGE, "z", 7, LARGE),
     ],
 )

@@ -18,6 +18,7 @@ from torpor.worker.erasure.purge import purge
 from torpor.worker.erasure.receipt import PurgeState
 from torpor.worker.ops.doctor import examine
 from torpor.worker.ops.finding import Ailment, Finding
+from torpor.worker.retention import legal_hold
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.outcome import Outcome
 from torpor.worker.wake.read import read_transcript
@@ -252,3 +253,19 @@ def test_a_hold_that_is_set_anew_mends_the_note_of_an_object_that_can_t_be_read(
     succeed(torpor, "unhold", "--session", "s")
     assert held(services, "s") == [False]
     assert torpor("purge", "--session", "s", "--yes").code == 0
+
+
+def test_a_hold_of_an_owner_that_is_damaged_in_one_shard_is_named_there_and_set_anew_in_all(
+    services: Services, torpor: Torpor
+) -> None:
+    sleep(services, "s", A)
+    legal_hold.hold_owner(services, "ann", "case 8")
+    of_redis(services, services.sessions.deployment.keyspace.of(b"s").holds, "oann", "yesterday:case 8")
+    for arguments in (["sessions", "--id", "s"], ["purge", "--session", "s", "--dry-run"]):
+        assert names_all(succeed(torpor, *arguments).said, (HoldKind.OWNER,))
+    assert torpor("purge", "--owner", "ann", "--yes").code == 1
+    succeed(torpor, "hold", "--owner", "ann", "--reason", "case 9")
+    assert "legal hold: case 9" in succeed(torpor, "purge", "--session", "s", "--dry-run").said
+    succeed(torpor, "unhold", "--owner", "ann")
+    assert held(services, "s") == [False]
+    assert torpor("purge", "--owner", "ann", "--yes").code == 0

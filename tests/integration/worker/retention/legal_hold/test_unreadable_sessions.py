@@ -17,6 +17,8 @@ from torpor.worker.deployment.services import Services
 from torpor.worker.erasure.order import Order, Scope
 from torpor.worker.erasure.purge import purge
 from torpor.worker.erasure.receipt import PurgeState
+from torpor.worker.ops.doctor import examine
+from torpor.worker.ops.finding import Ailment
 from torpor.worker.wake.restore import restore_session
 
 
@@ -84,6 +86,21 @@ def test_a_hold_of_a_session_that_can_t_be_read_is_changed_or_the_command_says_t
     is_changed = bool(succeed(torpor, "holds", "--json").lines) is not was_held
     assert (done.code, told in done.said) == ((0, False) if is_changed else (1, True)), done
     assert is_changed == (spoil is damage_session)
+
+
+def test_doctor_puts_the_lost_holds_of_the_others_back_and_names_the_session_that_can_t_be_read(
+    services: Services, torpor: Torpor
+) -> None:
+    for session_id in ("s", "t"):
+        sleep(services, session_id, A)
+        succeed(torpor, "hold", "--session", session_id, "--reason", "case 8")
+        key = services.sessions.deployment.keyspace.of(session_id.encode()).holds
+        assert raw(services.sessions.client, "HDEL", key, f"s{session_id}") == 1
+    replace_session(services)
+    found = {each.session_id: each for each in examine(services, repair=True) if each.ailment is Ailment.HOLD_LOST}
+    assert (found["t"].repaired, found["s"].repaired) == (True, False)
+    assert "WRONGTYPE" in (found["s"].detail or "")
+    assert [each["id"] for each in succeed(torpor, "holds", "--json").lines] == ["t"]
 
 
 @of_damages
