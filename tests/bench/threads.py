@@ -11,7 +11,6 @@ import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
 from itertools import count
 from typing import Any
 
@@ -79,7 +78,6 @@ def _named(config: Any) -> dict[str, Any]:
     return {key: config["configurable"].get(key) for key in ("checkpoint_ns", "checkpoint_id")}
 
 
-@cache
 def _conversation(turns: int, versions: Callable[..., Any]) -> list[Call]:
     """The calls of a conversation, with the versions that a saver gives."""
     recorder = _Recorder(versions)
