@@ -43,8 +43,11 @@ class Pair:
     address: Proxy
 
     def wait_until_equal(self) -> None:
-        with self.primary.client() as client:
-            wait_until(lambda: raw(client, "WAIT", 1, 100) == 1, what="the replica has all writes")
+        with self.primary.client() as primary, self.replica.client() as replica:
+            written = primary.info("replication")["master_repl_offset"]
+            wait_until(
+                lambda: replica.info("replication")["slave_repl_offset"] >= written, what="the replica has all writes"
+            )
 
     def part(self) -> None:
         """Cut the replica off from its primary; it stays a replica."""
