@@ -54,6 +54,8 @@ ROWS = [
         _OURS,
         _PEER,
         _FLOOR,
+        why="LangChain's models take most of it: pydantic reads and validates each message, and AIMessage has a "
+        "validator of its own in Python. The peer does the same, and makes objects of the JSON before.",
         short=True,
     ),
     Row(
