@@ -152,7 +152,7 @@ _ROWS: list[tuple[str, Callable[[Load], str]]] = [
     ("Redis cores, without and with", lambda load: f"{_few(load.redis_cores_alone)}, {_few(load.redis_cores)}"),
     ("Redis primaries, without and with", lambda load: f"{load.nodes_alone:,}, {load.nodes:,}"),
     ("shards", lambda load: f"{load.shards:,}"),
-    ("an idle sweep, ms (more on a Cluster, which is asked shard by shard)", lambda load: f"{load.sweep_ms:,.0f}"),
+    ("an idle sweep of one Redis, ms", lambda load: f"{load.sweep_ms:,.0f}"),
     ("worker processes", lambda load: f"{load.workers:,}"),
     ("worker cores", lambda load: _few(load.worker_cores)),
     ("drains a second", lambda load: _few(load.peak / DRAIN_SESSIONS)),
