@@ -29,7 +29,7 @@ local length = redis.call('LLEN', KEYS[1])
 redis.call('ZSCORE', KEYS[3], ARGV[1])
 local now_ms = clock_ms()
 if ARGV[2] == 'set' then
-  redis.call('HSET', KEYS[5], 's' .. ARGV[1], int(now_ms) .. ':' .. ARGV[3], 'c' .. ARGV[1], ARGV[4])
+  redis.call('HSET', KEYS[5], 's' .. ARGV[1], int(hold_moment(KEYS[5], 'session', ARGV[1])) .. ':' .. ARGV[3], 'c' .. ARGV[1], ARGV[4])
   note_setter(KEYS[5], 's' .. ARGV[1], ARGV[5])
 elseif ARGV[2] == 'release' then
   if not hold then return {'none'} end

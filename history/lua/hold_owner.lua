@@ -1,5 +1,5 @@
 -- Put an owner under a legal hold in one shard, or release it: the owner's sessions are neither cleared nor purged.
--- Uses: clock, legal_hold, number
+-- Uses: legal_hold, number
 -- KEYS[1] hash    legal holds
 -- ARGV[1] owner
 -- ARGV[2] the reason, '' to release
@@ -10,7 +10,7 @@ local hold = hold_at(KEYS[1], field) or ''
 if ARGV[2] == '' then
   redis.call('HDEL', KEYS[1], field, 'b' .. field)
 else
-  hold = int(clock_ms()) .. ':' .. ARGV[2]
+  hold = int(hold_moment(KEYS[1], 'owner', ARGV[1])) .. ':' .. ARGV[2]
   redis.call('HSET', KEYS[1], field, hold)
   note_setter(KEYS[1], field, ARGV[3])
 end

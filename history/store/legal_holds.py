@@ -39,7 +39,7 @@ class LegalHolds(BlockingRunner):
     def note_owner_holds(self, session_ids: Sequence[str]) -> None:
         """Have the worker set or release the holds of these sessions' objects, as their owner's; one pipeline.
 
-        Sessions that can't be read are logged, and the others are noted.
+        Sessions that Redis refuses, because they can't be read, are logged, and the others are noted.
         """
         outcomes = self.run_many([calls.note_owner_hold(self._recorded, session) for session in session_ids])
         for session, outcome in zip(session_ids, outcomes, strict=True):

@@ -240,7 +240,12 @@ def _list(services: Services, order: Order, *, as_json: bool) -> None:
             total += found.tally
         if as_json:
             printing.print_json(
-                {**found.fields(), "hold": each.holds[0].reason if each.holds else None, "kept": each.kept, **place}
+                {
+                    **found.fields(),
+                    "hold": (each.holds[0].damage or each.holds[0].reason) if each.holds else None,
+                    "kept": each.kept,
+                    **place,
+                }
             )
             continue
         where = f"{_text(found.tally)}, {found.live_messages:,} of the messages in Redis"

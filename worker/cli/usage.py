@@ -99,12 +99,12 @@ def _listed(names: Sequence[str]) -> str:
 
 
 _WHO = "--by --reason"
-_HERE = Way(takes="--json")
+_JSON_ALONE = Way(takes="--json")
 _ONE = Way(takes=f"SESSION {_WHO} --json")
 _NARROWED = "--kind --prefix --since --limit --cursor"
 _PURGED = "--scope --record-nothing-found --dry-run --json"
 _CHANGED = "--force --dry-run --json"
-_SURE = f"--yes {_WHO}"
+_ASKED_FIRST = f"--yes {_WHO}"
 _GIVEN_BACK = f"--prefix --ttl {_WHO} --json"
 _EXAMINED = "--assume --messages --archive"
 _ADOPTED = "--prefix --owner --owner-pattern --force --rate --json"
@@ -114,9 +114,9 @@ USAGES: Mapping[str, Usage] = {
     "top": Usage((Way("--json", "--last", met="--once"), Way("--once", "--last"), Way(takes="--interval --last"))),
     "deployment": Usage(
         (
-            Way("ACTION=move-archive", _CHANGED, act=_SURE),
-            Way("ACTION=recover", f"--give-up {_CHANGED}", act=_SURE),
-            Way("ACTION=fork", _CHANGED, act=_SURE),
+            Way("ACTION=move-archive", _CHANGED, act=_ASKED_FIRST),
+            Way("ACTION=recover", f"--give-up {_CHANGED}", act=_ASKED_FIRST),
+            Way("ACTION=fork", _CHANGED, act=_ASKED_FIRST),
             Way(takes="ACTION --json"),
         )
     ),
@@ -139,27 +139,27 @@ USAGES: Mapping[str, Usage] = {
     "purge": Usage(
         (
             Way("--resume", f"{_WHO} --json", met="--yes"),
-            Way("--session", _PURGED, act=_SURE),
-            Way("--owner", f"--idle-for {_PURGED}", act=_SURE),
-            Way("--idle-for", _PURGED, act=_SURE),
+            Way("--session", _PURGED, act=_ASKED_FIRST),
+            Way("--owner", f"--idle-for {_PURGED}", act=_ASKED_FIRST),
+            Way("--idle-for", _PURGED, act=_ASKED_FIRST),
         )
     ),
     "purge-status": Usage((Way(takes="ID --json"),)),
-    "receipts": Usage((Way("ID", met="--json"), _HERE)),
+    "receipts": Usage((Way("ID", met="--json"), _JSON_ALONE)),
     "hold": Usage((Way("--session", f"{_WHO} --json"), Way("--owner", f"{_WHO} --json"))),
     "unhold": Usage((Way("--session", f"{_WHO} --json"), Way("--owner", f"{_WHO} --json"))),
-    "holds": Usage((_HERE,)),
+    "holds": Usage((_JSON_ALONE,)),
     "audit": Usage((Way(takes="--by --act --session --owner --purge --job --since --limit --json"),)),
-    "bucket": Usage((Way("--apply", f"{_WHO} --json"), _HERE)),
+    "bucket": Usage((Way("--apply", f"{_WHO} --json"), _JSON_ALONE)),
     "events": Usage((Way(takes="--follow --count --json"),)),
     "console": Usage((Way(takes="--host --port"),)),
     "serve-metrics": Usage((Way(takes="--port"),)),
-    "quarantine": Usage((_HERE,)),
+    "quarantine": Usage((_JSON_ALONE,)),
     "requeue": Usage((Way("SESSION", f"{_WHO} --json"), Way("--all", f"{_WHO} --json"))),
     "doctor": Usage(
         (
+            Way("--detach", f"--repair {_EXAMINED} --rate {_WHO} --json", met="--share"),
             Way("--share", f"--repair {_EXAMINED} --rate {_WHO} --json"),
-            Way("--detach", f"--repair {_EXAMINED} --rate {_WHO} --json"),
             Way("--repair", f"{_EXAMINED} {_WHO} --json"),
             Way(takes=f"{_EXAMINED} --json"),
         )
@@ -203,9 +203,9 @@ USAGES: Mapping[str, Usage] = {
     ),
     "assign-owner": Usage(
         (
-            Way("FILE", "--dry-run --json", act=_SURE),
-            Way("--match --owner", "--dry-run --json", act=_SURE),
-            Way("--match --owner-pattern", "--dry-run --json", act=_SURE),
+            Way("FILE", "--dry-run --json", act=_ASKED_FIRST),
+            Way("--match --owner", "--dry-run --json", act=_ASKED_FIRST),
+            Way("--match --owner-pattern", "--dry-run --json", act=_ASKED_FIRST),
         )
     ),
     "separate": Usage((_ONE,)),

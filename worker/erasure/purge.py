@@ -43,14 +43,25 @@ def purge(services: Services, order: Order, progress: Callable[[Tally], None] = 
 
 
 def carry_out(services: Services, purge_id: str, progress: Callable[[Tally], None] = lambda _: None) -> Standing:
+    """As `go_on`, without saying whether this run has done something."""
+    standing, _ = go_on(services, purge_id, progress)
+    return standing
+
+
+def go_on(
+    services: Services, purge_id: str, progress: Callable[[Tally], None] = lambda _: None
+) -> tuple[Standing, bool]:
     """Carry an order out as far as is possible now, and return where it stands.
 
+    Also returns True if this run has worked on it. It has not if the purge was finished before, or if another process
+    carries it out.
     `progress` gets the counts of what was found up to now, and may end the run by an exception. Repeatable: a run
     continues one that was killed, and of two runs at once one works. The state stays `running` while a worker may be
     uploading one of the sessions, because the recheck must wait until that worker's lease has ended. An error is noted
     for `standing`, and the next sweep tries again. Raises InvalidArgument and PurgeNotFound too.
     """
     check_id(purge_id)
+    worked = False
     with services.sessions.purging(purge_id, services.settings.lease) as lock:
         if lock is not None:
             with (
@@ -60,26 +71,10 @@ def carry_out(services: Services, purge_id: str, progress: Callable[[Tally], Non
                 suppress(PurgeNotFound),  # it is finished
             ):
                 order = orders.read(services, purge_id)
+                worked = True
                 with renewed(lock, services.settings.lease):
                     _Run(services, order, lock, Removal(services, order, pool), progress).run()
-    return receipts.standing(services, purge_id)
-
-
-def go_on(
-    services: Services, purge_id: str, progress: Callable[[Tally], None] = lambda _: None
-) -> tuple[Standing, bool]:
-    """As `carry_out`; also True if this run has done something for the purge.
-
-    It has not if the purge was finished before, or if another process carries it out.
-    """
-    worked = False
-
-    def show(found: Tally) -> None:
-        nonlocal worked
-        worked = True
-        progress(found)
-
-    return carry_out(services, purge_id, show), worked
+    return receipts.standing(services, purge_id), worked
 
 
 def preview(services: Services, order: Order) -> Iterator[Surveyed]:

@@ -47,10 +47,11 @@ def _lost_holds(
     found = lost_holds.find(services, batch)
     refused = lost_holds.put_back(services, found) if repair else {}
     stored = dict(batch)
-    left = lost_holds.find(services, [(each.session_id, stored[each.session_id]) for each in found])
+    again = lost_holds.find(services, [(each.session_id, stored[each.session_id]) for each in found])
+    left = {each.session_id for each in again}
     for each in found:
         whose = [*(["the session's own"] if each.own else []), *(f"owner {owner}" for owner in sorted(each.owners))]
-        stays = repair and each in left
+        stays = repair and each.session_id in left
         why = str(refused.get(each.session_id, "the session was purged, and its objects stay"))
         detail = "; ".join([*whose, *([why] if stays else [])])
         yield Finding(each.session_id, Ailment.HOLD_LOST, repair and not stays, detail)

@@ -1,7 +1,7 @@
 -- Legal holds of sessions and of owners. A hold is 'since (ms):reason'; beside it stands who has set it, if that was said.
 -- A release is noted too, as a moment (ms): objects in the archive note the holds that they are under, and only a release
 -- that Redis knows may take a noted hold away. Without it, Redis has forgotten the hold.
--- Uses: number
+-- Uses: clock, number
 
 -- The hold of a field, 's<session>' or 'o<owner>'; false if there is none. An empty record is a hold that is damaged.
 local function hold_at(holds_key, field)
@@ -36,6 +36,13 @@ local LAST_MS = 253402300799999
 local function moment_of(text)
   local ms = tonumber(text) or 0
   return ms > 0 and ms <= LAST_MS and ms or 0
+end
+
+-- The moment (ms) of a hold that is set now: after the last release of such a hold, even if the clock was set back, so
+-- that the objects' note of it never seems to be released.
+local function hold_moment(holds_key, kind, id)
+  local released_ms = moment_of(redis.call('HGET', holds_key, RELEASE[kind] .. id))
+  return math.min(math.max(clock_ms(), released_ms + 1), LAST_MS)
 end
 
 -- Note that a hold was released. The release is never before the hold's own moment, even if the clock was set back, and

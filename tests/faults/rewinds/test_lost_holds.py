@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -10,6 +11,7 @@ import redis
 
 from support.backups import Backup
 from support.command import Torpor
+from support.damaged import of_redis
 from support.held import SHARDS, A, B, Killed, chat, objects, say, settle, sleep
 from support.observed import watch
 from support.rewinding import at
@@ -142,6 +144,21 @@ def test_doctor_puts_a_forgotten_hold_back(
     HOLDERS[holder](services, None)
     assert purge(services, Order.of(session="s")).state is PurgeState.COMPLETE
     assert objects(services, "s") == []
+
+
+@of_holders
+def test_a_hold_after_a_release_by_a_clock_that_was_ahead_is_missed_when_redis_forgets_it(
+    client: redis.Redis, services: Services, holder: str
+) -> None:
+    sleep(services, "s", A)
+    for reason in ("case 11", None):
+        HOLDERS[holder](services, reason)
+        settle(services)
+    in_a_year = (time.time_ns() // 1_000_000) + 365 * 86_400_000
+    field = {"the session": "Ss", "its owner": "Oann"}[holder]
+    of_redis(services, services.sessions.deployment.keyspace.of(b"s").holds, field, str(in_a_year))
+    lose_hold(client, services, HOLDERS[holder])
+    assert [each.kept for each in preview(services, Order.of(session="s"))] == [LOST]
 
 
 @of_holders

@@ -36,7 +36,8 @@ def test_a_listing_whose_second_page_fails_is_whole_or_an_error(
     names = [f"v1/{number}" for number in range(5)]
     for name in names:
         put(archive, b"hello", name)
-    monkeypatch.setattr(objects_module, "_PAGE", 2)
+    two_a_page = objects_module._LISTED.replace(f"maxResults={objects_module._PAGE}", "maxResults=2")
+    monkeypatch.setattr(objects_module, "_LISTED", two_a_page)
     proxy.heal()
     assert [stored.name for stored in archive.list("v1/")] == names
     assert proxy.kinds() == ["list"] * 3

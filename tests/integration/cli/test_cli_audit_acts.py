@@ -31,6 +31,7 @@ from torpor.worker.bulk.works import WORKS
 from torpor.worker.cli.commands import COMMANDS, _load
 from torpor.worker.deployment.services import Services
 from torpor.worker.deployment.settings import PREFIX
+from torpor.worker.erasure import orders
 from torpor.worker.erasure.order import Order
 from torpor.worker.erasure.purge import purge
 from torpor.worker.failpoints import Failpoint
@@ -389,3 +390,11 @@ def test_an_act_that_has_done_nothing_says_so(scene: Scene, act: Act, line: str,
     assert found == ([] if how is None else [(act, how, 0, how == "failed")]), done
     assert len(new) == len(found)
     assert scene.contents() == before
+
+
+def test_to_resume_an_order_that_finds_nothing_and_was_not_finished_is_no_act_without_effect(scene: Scene) -> None:
+    placed = orders.place(scene.services, Order.of(session="none"))
+    assert scene.run(f"purge --resume {placed.id}").code == 0
+    [entry] = scene.entries()
+    assert entry.ended
+    assert (entry.begun.act, entry.ended.how, entry.ended.sessions) == (Act.PURGE, "done", 0)

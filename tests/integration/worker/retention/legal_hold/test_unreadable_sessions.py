@@ -10,13 +10,15 @@ import pytest
 from support.command import Torpor, succeed
 from support.consoles import OFFICER, Console, served
 from support.damaged import Holds, damage, names_all, of_holds, of_redis
-from support.held import A, held, objects, sleep
+from support.held import A, held, objects, say, sleep
 from support.keyspace import raw
+from support.rewinding import at
 from torpor.history.protocol import ClaimOutcome
 from torpor.worker.deployment.services import Services
 from torpor.worker.erasure.order import Order, Scope
 from torpor.worker.erasure.purge import purge
 from torpor.worker.erasure.receipt import PurgeState
+from torpor.worker.failpoints import Failpoint
 from torpor.worker.ops.doctor import examine
 from torpor.worker.ops.finding import Ailment
 from torpor.worker.wake.restore import restore_session
@@ -88,19 +90,41 @@ def test_a_hold_of_a_session_that_can_t_be_read_is_changed_or_the_command_says_t
     assert is_changed == (spoil is damage_session)
 
 
+@pytest.mark.parametrize("of_owner", [False, True], ids=["sessions alone", "and their owner"])
 def test_doctor_puts_the_lost_holds_of_the_others_back_and_names_the_session_that_can_t_be_read(
-    services: Services, torpor: Torpor
+    services: Services, torpor: Torpor, *, of_owner: bool
 ) -> None:
+    keyspace, client = services.sessions.deployment.keyspace, services.sessions.client
     for session_id in ("s", "t"):
         sleep(services, session_id, A)
         succeed(torpor, "hold", "--session", session_id, "--reason", "case 8")
-        key = services.sessions.deployment.keyspace.of(session_id.encode()).holds
-        assert raw(services.sessions.client, "HDEL", key, f"s{session_id}") == 1
+    if of_owner:
+        succeed(torpor, "hold", "--owner", "ann", "--reason", "case 9")
+        assert [raw(client, "HDEL", keyspace.shard(shard).holds, "oann") for shard in range(keyspace.shards)] == [1] * 4
+    for session_id in ("s", "t"):
+        assert raw(client, "HDEL", keyspace.of(session_id.encode()).holds, f"s{session_id}") == 1
     replace_session(services)
     found = {each.session_id: each for each in examine(services, repair=True) if each.ailment is Ailment.HOLD_LOST}
     assert (found["t"].repaired, found["s"].repaired) == (True, False)
     assert "WRONGTYPE" in (found["s"].detail or "")
-    assert [each["id"] for each in succeed(torpor, "holds", "--json").lines] == ["t"]
+    put_back = {each["id"] for each in succeed(torpor, "holds", "--json").lines}
+    assert put_back == ({"t", "ann"} if of_owner else {"t"})
+
+
+@pytest.mark.parametrize("point", [Failpoint.PURGE_LISTED, Failpoint.PURGE_REMOVED])
+def test_a_session_that_can_be_read_again_before_the_recheck_is_not_only_said_to_be_removed(
+    services: Services, point: Failpoint
+) -> None:
+    for session_id in ("s", "t"):
+        say(services, session_id, A)
+    client, keys = services.sessions.client, services.sessions.deployment.keyspace.of(b"s")
+    epoch = raw(client, "HGET", keys.metadata(b"s"), "epoch")
+    damage_session(services)
+    with at(point, lambda: of_redis(services, keys.metadata(b"s"), "epoch", epoch.decode())):
+        standing = purge(services, Order.of(owner="ann"))
+    assert standing.receipt
+    left = raw(client, "LLEN", keys.messages(b"s"))
+    assert (standing.receipt.removed.sessions, left) in [(2, 0), (1, 1)]
 
 
 @of_damages
