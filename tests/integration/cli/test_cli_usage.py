@@ -36,7 +36,6 @@ IDLE = {
     "purge --resume p --record-nothing-found": "--record-nothing-found",
     "bucket --by dpo": "--by",
     "doctor --reason r": "--reason",
-    "doctor --share --detach": "--detach",
     "jobs --by dpo": "--by",
     "jobs p --reason r": "--reason",
     "export s --here": "--here",
