@@ -223,7 +223,7 @@ def test_an_adopted_session_has_the_owner_that_an_option_names(
     ("options", "said"),
     [
         (["--owner", ""], "owner must not be empty"),
-        (["--owner", "ann", "--owner-pattern", "(.*)"], "not both"),
+        (["--owner", "ann", "--owner-pattern", "(.*)"], "give only one of --owner and --owner-pattern"),
         (["--owner-pattern", "("], "is not a regular expression"),
         (["--owner-pattern", ".*"], "must have one group"),
         (["--owner-pattern", "(a)(b)"], "must have one group"),

@@ -73,8 +73,8 @@ def test_no_page_of_large_messages_is_much_larger_than_2_mib(sessions: SessionSt
     assert max(pages) <= 2 * MIB
 
 
-def test_a_page_of_a_restore_holds_half_a_mib(services: Services) -> None:
-    elements = [b'"%b"' % (b"%d" % number * (MIB // 4)) for number in range(8)]
+def test_a_page_of_a_restore_holds_a_quarter_of_a_mib_and_the_rest_of_a_message(services: Services) -> None:
+    elements = [b'"%b"' % (b"%x" % number * (MIB // 8)) for number in range(16)]
     services.sessions.append("s", elements)
     archive_session(services, "s")
     sizes: list[int] = []
@@ -87,7 +87,7 @@ def test_a_page_of_a_restore_holds_half_a_mib(services: Services) -> None:
     sessions = SessionStore(services.sessions.client)
     sessions.operations = Measuring(sessions)
     measuring = Services(services.settings, sessions, services.archive)
-    assert restore_session(measuring, "s").messages == 8
-    assert len(sizes) == 4
-    assert max(sizes) < 0.8 * MIB
+    assert restore_session(measuring, "s").messages == 16
+    assert len(sizes) == 8
+    assert max(sizes) < 0.4 * MIB
     assert services.sessions.messages("s") == elements
