@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import redis.exceptions
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -34,11 +35,13 @@ def connect(settings: Settings, *, patience: float | None = None, reply_seconds:
     """The services that the settings name. Their first use opens connections.
 
     Only a Cluster is asked for its nodes at once; raises RedisUnavailable. `patience` as in `open_archive`;
-    `reply_seconds` is for those who can't wait: a call fails if Redis does not reply so soon, and is sent once.
+    `reply_seconds` is for those who can't wait: a call fails if Redis does not reply so soon. It is sent once, but at
+    once again if a single node has closed the connection; a Cluster's client can't tell that from a late reply.
     """
     resends = reply_seconds is None
     # redis-py repeats a command, and within it the opening of its connection: the retries multiply.
-    retry: dict[str, Any] = {} if resends else {"retry": Retry(NoBackoff(), 0)}
+    once = Retry(NoBackoff(), 0 if settings.redis_cluster else 1, supported_errors=(redis.exceptions.ConnectionError,))
+    retry: dict[str, Any] = {} if resends else {"retry": once}
     client = connect_redis(
         settings.redis_url.get_secret_value(),
         cluster=settings.redis_cluster,

@@ -16,7 +16,8 @@ from support.clusters import ClusterServer, start_cluster
 from support.consoles import OFFICER, Visitor, served, started
 from support.ports import free_port
 from support.purging import say
-from support.servers import start_redis
+from support.redis_proxy import Fault, Proxy, nth
+from support.servers import RedisServer, start_redis
 from support.waiting import scaled
 from torpor.history.protocol import RedisUnavailable
 from torpor.worker.console.page_table import PAGES as TABLE
@@ -127,3 +128,18 @@ def test_the_console_starts_while_redis_is_down_and_each_page_says_so(services: 
         for path in ("/", "/session?id=s", "/person?owner=ann", "/holds", "/quarantine", "/session/transcript?id=s"):
             page = person.http.get(person.url + path, timeout=scaled(60))
             assert (page.status_code, "Redis can&#39;t be reached" in page.text) == (503, True), (path, page.text)
+
+
+@pytest.mark.single_node(reason="a Cluster's client takes only the count of its tries")
+@pytest.mark.parametrize("fault", [Fault.CUT_BEFORE, Fault.LOSE_REPLY, Fault.HALF_REPLY])
+def test_a_page_is_shown_though_redis_closes_the_connection_that_it_asks_on(
+    services: Services, redis_server: RedisServer, fault: Fault
+) -> None:
+    say(services, "s")
+    with Proxy(redis_server.port) as address:
+        changed = {"redis_url": SecretStr(address.url)}
+        looking = connect(services.settings.model_copy(update=changed), reply_seconds=REPLY_SECONDS)
+        with served(looking, {OFFICER: set(Role)}) as console:
+            person = console.visitor(OFFICER)
+            address.plan = nth(1, fault)
+            assert "ann" in person.get("/session?id=s").text
