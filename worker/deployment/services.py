@@ -35,8 +35,9 @@ def connect(settings: Settings, *, patience: float | None = None, reply_seconds:
     """The services that the settings name. Their first use opens connections.
 
     Only a Cluster is asked for its nodes at once; raises RedisUnavailable. `patience` as in `open_archive`;
-    `reply_seconds` is for those who can't wait: a call fails if Redis does not reply so soon. It is sent once, but at
-    once again if a single node has closed the connection; a Cluster's client can't tell that from a late reply.
+    `reply_seconds` is for those who can't wait: a call fails if Redis does not reply so soon. The client of a single
+    node sends a call once more if the connection was closed. A Cluster's client sends it once, because it can't be told
+    to try again after a closed connection and not after a late reply.
     """
     resends = reply_seconds is None
     # redis-py repeats a command, and within it the opening of its connection: the retries multiply.

@@ -51,10 +51,9 @@ def carry_out(services: Services, purge_id: str, progress: Callable[[Tally], Non
 def go_on(
     services: Services, purge_id: str, progress: Callable[[Tally], None] = lambda _: None
 ) -> tuple[Standing, bool]:
-    """Carry an order out as far as is possible now, and return where it stands.
+    """Carry an order out as far as is possible now; returns where it stands, and True if this run has worked on it.
 
-    Also returns True if this run has worked on it. It has not if the purge was finished before, or if another process
-    carries it out.
+    A run does not work on a purge that was finished before, or that another process carries out.
     `progress` gets the counts of what was found up to now, and may end the run by an exception. Repeatable: a run
     continues one that was killed, and of two runs at once one works. The state stays `running` while a worker may be
     uploading one of the sessions, because the recheck must wait until that worker's lease has ended. An error is noted
