@@ -370,6 +370,12 @@ def floor_of(module: str) -> str:
     return ".".join(module.split(".")[:2])
 
 
+def folder_of(module: str) -> str:
+    """The folder that a module stands in, however deep; the module itself if that is `worker` or `history`."""
+    inner = module if (ROOT / module.replace(".", "/")).is_dir() else module.rpartition(".")[0]
+    return inner if "." in inner else module
+
+
 @cache
 def house() -> dict[str, set[str]]:
     """Each module, and the modules of the house that it imports: anywhere in it, also for type checkers alone."""
@@ -411,6 +417,14 @@ def test_a_floor_imports_what_it_may_import(floor: str) -> None:
 
 def test_no_module_is_imported_by_what_it_imports() -> None:
     graphlib.TopologicalSorter(house()).prepare()  # raises CycleError, which names the circle
+
+
+def test_no_folder_is_imported_by_what_it_imports() -> None:
+    folders: dict[str, set[str]] = {}
+    for module, imported in house().items():
+        folder = folder_of(module)
+        folders.setdefault(folder, set()).update(set(map(folder_of, imported)) - {folder})
+    graphlib.TopologicalSorter(folders).prepare()
 
 
 def test_every_exception_is_an_import_that_is_there() -> None:
