@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import zlib
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from hashlib import sha256
 from itertools import count
 
@@ -236,38 +236,38 @@ def returning_key(namespace: str, key: bytes, token: bytes) -> bytes:
     return b"%b:returning:{%b}:%b:%b" % (namespace.encode(), slot_tag(key), token, key)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ShardKeys:
     """The keys of one shard and of its sessions; all carry the shard's hash tag."""
 
     tag: bytes
 
-    @property
+    @cached_property
     def due(self) -> bytes:
         """Sorted set: session id -> the moment (ms) at which the worker must look at the session."""
         return self.tag + b":due"
 
-    @property
+    @cached_property
     def quarantine(self) -> bytes:
         """Sorted set: id of a quarantined session -> since when (ms)."""
         return self.tag + b":q"
 
-    @property
+    @cached_property
     def tally(self) -> bytes:
         """Hash: the highest epoch that has left Redis; counts of archived and restored sessions, and of tombstones."""
         return self.tag + b":t"
 
-    @property
+    @cached_property
     def elected(self) -> bytes:
         """String: a listener was elected to send for the due sessions; expires with the election."""
         return self.tag + b":l"
 
-    @property
+    @cached_property
     def holds(self) -> bytes:
         """Hash: legal holds of sessions and owners."""
         return self.tag + b":h"
 
-    @property
+    @cached_property
     def adoptions(self) -> bytes:
         """Hash: session id -> its unfinished adoption."""
         return self.tag + b":a"
