@@ -116,7 +116,7 @@ def mend_session(services: Services, epoch: str) -> None:
     of_redis(services, services.sessions.deployment.keyspace.of(b"s").metadata(b"s"), "epoch", epoch)
 
 
-def rebuild_session(services: Services, epoch: str) -> None:  # noqa: ARG001 - the session gets another one
+def rebuild_session(services: Services, epoch: str) -> None:
     """Delete the damaged metadata, and have doctor rebuild them."""
     raw(services.sessions.client, "DEL", services.sessions.deployment.keyspace.of(b"s").metadata(b"s"))
     [found] = [each for each in examine(services, repair=True) if each.session_id == "s"]
