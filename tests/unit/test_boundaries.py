@@ -169,12 +169,20 @@ FLOORS: dict[str, list[str]] = {
     "worker.failpoints": [],
     "worker.control_characters": [],
     "worker.quantities": [],
+    "worker.pace": [],
     "worker.meters": [],
     "worker.measures": ["worker.meters"],
     "worker.tracing": [],
     "worker.logs": ["worker.tracing", "worker.errors", "worker.control_characters"],
     "worker.archive": ["worker.errors", "worker.measures"],
-    "worker.deployment": ["worker.errors", "worker.failpoints", "worker.measures", "worker.logs", "worker.archive"],
+    "worker.deployment": [
+        "worker.errors",
+        "worker.failpoints",
+        "worker.pace",
+        "worker.measures",
+        "worker.logs",
+        "worker.archive",
+    ],
     "worker.jobs": [
         "worker.tracing",
         "worker.errors",
@@ -238,6 +246,7 @@ FLOORS: dict[str, list[str]] = {
     ],
     "worker.access": [
         "worker.errors",
+        "worker.pace",
         "worker.failpoints",
         "worker.control_characters",
         "worker.archive",
@@ -273,6 +282,7 @@ FLOORS: dict[str, list[str]] = {
     ],
     "worker.console": [
         "worker.errors",
+        "worker.pace",
         "worker.control_characters",
         "worker.quantities",
         "worker.archive",
@@ -312,6 +322,7 @@ FLOORS: dict[str, list[str]] = {
     ],
     "worker.cli": [
         "worker.errors",
+        "worker.pace",
         "worker.control_characters",
         "worker.quantities",
         "worker.archive",

@@ -18,11 +18,11 @@ from itertools import chain, islice
 from torpor.history.protocol import SessionInfo, SessionKind, TorporError
 from torpor.worker.access.asleep_count import AsleepCount
 from torpor.worker.access.cursor import Cursor, Stretch
-from torpor.worker.access.pace import Pace
 from torpor.worker.archive import contents, names, parts
 from torpor.worker.archive.stores import StoredObject
 from torpor.worker.deployment import catalog
 from torpor.worker.deployment.services import Services
+from torpor.worker.pace import Pace
 from torpor.worker.retention import expiry
 
 _PAGE = 100
