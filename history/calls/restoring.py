@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from torpor.history.calls import refusals
-from torpor.history.calls.call import Call, Deployment, span_ms, to_ms
+from torpor.history.calls.call import Call, Deployment, span_ms, to_moment, to_ms
 from torpor.history.calls.session_keys import session_keys
 from torpor.history.errors import KindMismatch, SessionDamaged, SessionPurged, StagingLost
 from torpor.history.keys import encode_owner
@@ -45,7 +45,7 @@ def begin_restore(
                 raise SessionPurged(f"session {session_id!r} was purged: nothing of it can be restored")
             case b"damaged":
                 raise SessionDamaged(f"the metadata of session {session_id!r} was lost: see torpor doctor")
-        return RestoreTicket(session_id, token, int(reply[1]), int(reply[2]))
+        return RestoreTicket(session_id, token, int(reply[1]), int(reply[2]), to_moment(reply[3]))
 
     return Call(
         script("begin_restore"),

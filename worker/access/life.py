@@ -121,7 +121,7 @@ def life(services: Services, session_id: str) -> Life:
     live = described if isinstance(described, SessionInfo) else None
     if described is None and not stored:
         raise SessionNotFound(f"session {session_id!r} is neither in Redis nor in the archive")
-    usable = expiry.unexpired(found)
+    usable = expiry.unexpired(found, services.sessions.redis_time)
     own = parts.of_first_owner(usable)
     metadata = {each.stored.name: known for each in own.segments if (known := _metadata(services, each.stored))}
     newest = metadata.get(own.segments[-1].stored.name) if own.segments else None
