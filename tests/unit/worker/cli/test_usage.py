@@ -32,7 +32,8 @@ WITH_DRY_RUN = [name for name, usage in USAGES.items() if any("--dry-run" in way
 
 
 # The options before the name of a command; a flag is done before the command is looked at.
-BEFORE = [name_of(each) for each in get_command(app).params if not each.is_flag]
+OF_ALL: list[Any] = get_command(app).params
+BEFORE = [name_of(each) for each in OF_ALL if not each.is_flag]
 
 
 def read_settings(command: str) -> set[str]:
