@@ -9,7 +9,7 @@ from typing import Any
 from torpor.history.calls.call import Call, Deployment, span_ms
 from torpor.history.calls.session_info import to_hold
 from torpor.history.calls.session_keys import session_keys
-from torpor.history.keys import encode_owner
+from torpor.history.ids import encode_owner
 from torpor.history.outcomes import PurgeOutcome, PurgeTarget, Purging
 from torpor.history.scripts import script
 from torpor.history.session import Lease

@@ -11,7 +11,7 @@ from torpor.history.calls.call import Call, Deployment, to_moment_if_readable, t
 from torpor.history.calls.session_info import damage_of_hold, hold_of, parts_of_hold, to_hold
 from torpor.history.calls.session_keys import session_keys
 from torpor.history.errors import InvalidReason
-from torpor.history.keys import encode_owner, encode_session_id
+from torpor.history.ids import encode_owner, encode_session_id
 from torpor.history.outcomes import HoldKind, HoldOutcome, StandingHold
 from torpor.history.owners import ANY_OWNER, Caller
 from torpor.history.scripts import script

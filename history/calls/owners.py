@@ -8,7 +8,7 @@ from torpor.history.calls.call import Call, Deployment
 from torpor.history.calls.index import of_each
 from torpor.history.calls.session_keys import session_keys
 from torpor.history.errors import TorporError
-from torpor.history.keys import encode_owner
+from torpor.history.ids import encode_owner
 from torpor.history.outcomes import AssignOutcome
 from torpor.history.scripts import script
 

@@ -11,7 +11,7 @@ from torpor.history.calls import refusals
 from torpor.history.calls.call import Call, Deployment, span_ms, to_moment, to_ms
 from torpor.history.calls.session_keys import session_keys
 from torpor.history.errors import KindMismatch, SessionDamaged, SessionPurged, StagingLost
-from torpor.history.keys import encode_owner
+from torpor.history.ids import encode_owner
 from torpor.history.outcomes import RestoreEnd, RestoreRefusal, RestoreTicket
 from torpor.history.owners import Caller
 from torpor.history.scripts import script

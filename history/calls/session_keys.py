@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from torpor.history.keys import Keyspace, ShardKeys, encode_session_id
+from torpor.history.ids import encode_session_id
+from torpor.history.keys import Keyspace, ShardKeys
 
 
 class SessionKeys(NamedTuple):
