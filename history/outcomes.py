@@ -140,7 +140,7 @@ class RestoreTicket:
     token: bytes
     epoch: int
     message_count: int
-    begun_at: datetime
+    begun_at: datetime = field(compare=False)
 
 
 class RestoreRefusal(StrEnum):
