@@ -18,7 +18,7 @@ CASES ?= 10000
 # In CI a failed test has one more try, and the summary counts it: such a test relies on how fast something is.
 TOGETHER := -n 3 --dist loadfile $(if $(CI),--reruns 1)
 
-.PHONY: help demo test slow stack packaging readers pages faults compressed compressed-faults dictionary versions ledger fuzz bench latency purge-bench jobs-bench start-bench scrape-bench scale-bench console-bench door lint types compose schemas tables audit pin-images format build docs clean
+.PHONY: help demo test slow stack packaging readers pages faults compressed compressed-faults dictionary versions ledger fuzz bench bytes-bench latency purge-bench jobs-bench start-bench scrape-bench scale-bench console-bench door lint types compose schemas tables audit pin-images format build docs clean
 
 help: ## List the commands.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -87,6 +87,10 @@ fuzz: $(VENV)/dev ## Read CASES=10000 damaged and hostile objects and elements; 
 bench: $(BENCH)/ready ## Measure Torpor beside the libraries that a user would pick instead.
 	@echo "== measuring Torpor beside what a user would pick instead" >&2
 	@PYTHONPATH=.:tests $(BENCH)/bin/python -m bench.compare $(ARGS)
+
+bytes-bench: $(BENCH)/ready ## Measure the Redis bytes of your own conversations; ARGS=conversations.jsonl, as `torpor import` reads them.
+	@echo "== measuring the Redis bytes of conversations" >&2
+	@PYTHONPATH=.:tests $(BENCH)/bin/python -m bench.dialogues $(ARGS)
 
 latency: $(VENV)/dev ## Measure how soon a worker acts on a due session.
 	@echo "== measuring how soon a worker acts"

@@ -133,13 +133,14 @@ class ClaimOutcome(StrEnum):
 class RestoreTicket:
     """A restore that has begun; only the newest ticket of a session can finish.
 
-    `epoch` and `message_count` are those of the session in Redis.
+    `epoch` and `message_count` are those of the session in Redis, and `begun_at` is by the clock of its shard.
     """
 
     session_id: str
     token: bytes
     epoch: int
     message_count: int
+    begun_at: datetime
 
 
 class RestoreRefusal(StrEnum):
