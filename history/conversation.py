@@ -20,7 +20,7 @@ from torpor.history.errors import (
 )
 from torpor.history.expiry import Expiry
 from torpor.history.formats.layout import Layout
-from torpor.history.keys import DEFAULT_NAMESPACE, check_owner, check_session_id
+from torpor.history.ids import DEFAULT_NAMESPACE, check_owner, check_session_id
 from torpor.history.limits import MAX_MESSAGE_BYTES, check_max_message_bytes
 from torpor.history.outcomes import HoldOutcome
 from torpor.history.owners import Caller

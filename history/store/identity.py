@@ -8,7 +8,7 @@ from datetime import datetime
 from torpor.history import calls
 from torpor.history.clients.blocking import run_sync
 from torpor.history.errors import TorporError
-from torpor.history.keys import encode_session_id
+from torpor.history.ids import encode_session_id
 from torpor.history.overview import Identity
 from torpor.history.store.blocking_runner import BlockingRunner
 

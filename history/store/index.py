@@ -13,7 +13,7 @@ from torpor.history import calls
 from torpor.history.adoption import Adoption
 from torpor.history.calls import Call
 from torpor.history.errors import MessageCorrupt, TorporError
-from torpor.history.keys import DEFAULT_NAMESPACE
+from torpor.history.ids import DEFAULT_NAMESPACE
 from torpor.history.overview import ShardOverview, ShardPoll
 from torpor.history.owners import ANY_OWNER
 from torpor.history.session import Lease, SessionInfo, Status

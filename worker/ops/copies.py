@@ -11,7 +11,7 @@ from itertools import groupby, islice
 from torpor.history.protocol import SessionInfo
 from torpor.worker.archive import contents, names, ownership
 from torpor.worker.archive.contents import Contents
-from torpor.worker.archive.stores import ArchiveStore, StoredObject
+from torpor.worker.archive.stores import ROOT, ArchiveStore, StoredObject
 from torpor.worker.archive.stores.url import open_archive
 from torpor.worker.deployment import catalog
 from torpor.worker.deployment.services import Services
@@ -105,9 +105,9 @@ def _only_in(
 
     Those whose names begin with one of `apart`, or that have expired by `now`, do not count.
     """
-    others = other.list(f"{names.ROOT}/")
+    others = other.list(ROOT)
     there = next(others, None)
-    for number, stored in enumerate(archive.list(f"{names.ROOT}/"), 1):
+    for number, stored in enumerate(archive.list(ROOT), 1):
         while there and there.name < stored.name:  # both are in the order of their names
             there = next(others, None)
         is_there = there and there.name == stored.name and (not same_size or there.size == stored.size)

@@ -22,8 +22,8 @@ from support.servers import RedisServer
 from support.waiting import scaled, wait_until
 from torpor import MemorystoreChatMessageHistory
 from torpor.worker.cli.commands import COMMANDS
+from torpor.worker.deployment.environment import PREFIX
 from torpor.worker.deployment.services import Services
-from torpor.worker.deployment.settings import PREFIX
 
 pytestmark = pytest.mark.slow
 

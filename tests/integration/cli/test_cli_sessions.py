@@ -23,8 +23,8 @@ from torpor.worker.access.cursor import Cursor, Stretch
 from torpor.worker.access.life import life
 from torpor.worker.access.search import Search
 from torpor.worker.archive.stores import StoredObject
+from torpor.worker.deployment.environment import PREFIX
 from torpor.worker.deployment.services import Services
-from torpor.worker.deployment.settings import PREFIX
 from torpor.worker.monitoring.exposition import Exposition
 from torpor.worker.monitoring.figures import gather
 from torpor.worker.pace import Pace
