@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -315,6 +316,12 @@ def load_settings(overrides: Mapping[str, Any] | None = None) -> Settings:
     Raises SettingsError, which names every wrong value and every unknown TORPOR_ variable at once.
     """
     return load_all(Settings, PREFIX, overrides, others=(CONSOLE_PREFIX,))
+
+
+@cache
+def own_settings() -> Settings:
+    """The settings of this process, read once, also for the processes that it forks; raises SettingsError."""
+    return load_settings()
 
 
 def load_all(
