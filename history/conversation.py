@@ -20,7 +20,7 @@ from torpor.history.errors import (
 )
 from torpor.history.expiry import Expiry
 from torpor.history.formats.layout import Layout
-from torpor.history.keys import DEFAULT_NAMESPACE, check_owner, check_session_id
+from torpor.history.ids import DEFAULT_NAMESPACE, check_owner, check_session_id
 from torpor.history.limits import MAX_MESSAGE_BYTES, check_max_message_bytes
 from torpor.history.outcomes import HoldOutcome
 from torpor.history.owners import Caller
@@ -139,7 +139,7 @@ class Conversation:
                 return
             bounds = (max(0, page.start - size), page.start) if newest_first else (page.stop, page.stop + size)
             page = await self.read(*bounds)
-            if page is None or page.state != state:
+            if page is None or page.state != state or page.start != bounds[0]:
                 raise TranscriptChanged(f"session {self.session_id!r} changed while it was read: read it again")
 
     async def count(self) -> int:

@@ -5,20 +5,13 @@ from __future__ import annotations
 import re
 import zlib
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from hashlib import sha256
 from itertools import count
 
 from redis.crc import key_slot
 
-from torpor.history.errors import InvalidArgument, InvalidOwner, InvalidSessionId
-
-DEFAULT_NAMESPACE = "torpor"
-DEFAULT_SHARDS = 256
-MAX_SHARDS = 16_384
-MAX_ID_BYTES = 1_024
-
-_NAMESPACE = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+from torpor.history.ids import MAX_ID_BYTES, encode_owner
 
 # The keys of all deployments.
 _KEYS = re.compile(
@@ -37,56 +30,6 @@ _ASIDE = re.compile(r"conflict:\d+\.\d+:(.+)", re.DOTALL)
 
 # The lists of all deployments: messages, staged messages, taken messages, messages to give back.
 _LISTS = re.compile(rb"\{[A-Za-z0-9_.:-]{1,64}:\d{1,5}\}:[mr]:|[A-Za-z0-9_.:-]{1,64}:(adopting|returning):\{")
-
-
-def encode_session_id(session_id: str) -> bytes:
-    """The UTF-8 form of a session id of 1 to 1,024 bytes; raises InvalidSessionId."""
-    return _encode_id(session_id, "session id", InvalidSessionId)
-
-
-def encode_owner(owner: str) -> bytes:
-    """The UTF-8 form of an owner of 1 to 1,024 bytes; raises InvalidOwner."""
-    return _encode_id(owner, "owner", InvalidOwner)
-
-
-def _encode_id(value: str, what: str, error: type[InvalidArgument]) -> bytes:
-    if not isinstance(value, str):
-        raise error(f"{what} must be text, not {type(value).__name__}")
-    try:
-        encoded = value.encode()
-    except UnicodeEncodeError as exc:
-        raise error(f"{what} has a lone surrogate, which has no UTF-8 form") from exc
-    if not encoded:
-        raise error(f"{what} must not be empty")
-    if len(encoded) > MAX_ID_BYTES:
-        raise error(f"{what} has {len(encoded):,} bytes of UTF-8; {MAX_ID_BYTES:,} is the limit")
-    return encoded
-
-
-def check_session_id(session_id: str) -> str:
-    """The session id, if it is valid; raises InvalidSessionId."""
-    encode_session_id(session_id)
-    return session_id
-
-
-def check_owner(owner: str) -> str:
-    """The owner, if it is valid; raises InvalidOwner."""
-    encode_owner(owner)
-    return owner
-
-
-def check_namespace(namespace: str) -> str:
-    """The namespace, if it is valid in a hash tag; raises InvalidArgument."""
-    if not isinstance(namespace, str) or not _NAMESPACE.fullmatch(namespace):
-        raise InvalidArgument("namespace must be 1 to 64 letters, digits, '_', '.', ':' or '-'")
-    return namespace
-
-
-def check_shards(shards: int) -> int:
-    """The shard count, if it is a whole number from 1 to 16,384; raises InvalidArgument."""
-    if isinstance(shards, bool) or not isinstance(shards, int) or not 1 <= shards <= MAX_SHARDS:
-        raise InvalidArgument(f"shards must be a whole number from 1 to {MAX_SHARDS:,}")
-    return shards
 
 
 def config_key(namespace: str) -> bytes:
@@ -236,38 +179,38 @@ def returning_key(namespace: str, key: bytes, token: bytes) -> bytes:
     return b"%b:returning:{%b}:%b:%b" % (namespace.encode(), slot_tag(key), token, key)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ShardKeys:
     """The keys of one shard and of its sessions; all carry the shard's hash tag."""
 
     tag: bytes
 
-    @property
+    @cached_property
     def due(self) -> bytes:
         """Sorted set: session id -> the moment (ms) at which the worker must look at the session."""
         return self.tag + b":due"
 
-    @property
+    @cached_property
     def quarantine(self) -> bytes:
         """Sorted set: id of a quarantined session -> since when (ms)."""
         return self.tag + b":q"
 
-    @property
+    @cached_property
     def tally(self) -> bytes:
         """Hash: the highest epoch that has left Redis; counts of archived and restored sessions, and of tombstones."""
         return self.tag + b":t"
 
-    @property
+    @cached_property
     def elected(self) -> bytes:
         """String: a listener was elected to send for the due sessions; expires with the election."""
         return self.tag + b":l"
 
-    @property
+    @cached_property
     def holds(self) -> bytes:
         """Hash: legal holds of sessions and owners."""
         return self.tag + b":h"
 
-    @property
+    @cached_property
     def adoptions(self) -> bytes:
         """Hash: session id -> its unfinished adoption."""
         return self.tag + b":a"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
@@ -133,13 +133,14 @@ class ClaimOutcome(StrEnum):
 class RestoreTicket:
     """A restore that has begun; only the newest ticket of a session can finish.
 
-    `epoch` and `message_count` are those of the session in Redis.
+    `epoch` and `message_count` are those of the session in Redis, and `begun_at` is by the clock of its shard.
     """
 
     session_id: str
     token: bytes
     epoch: int
     message_count: int
+    begun_at: datetime = field(compare=False)
 
 
 class RestoreRefusal(StrEnum):

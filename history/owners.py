@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from torpor.history.errors import OwnerMismatch, OwnerMissing
-from torpor.history.keys import encode_owner
+from torpor.history.ids import encode_owner
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,15 +77,8 @@ from torpor.history.expiry import Expiry
 from torpor.history.formats.known import FORMATS
 from torpor.history.formats.layout import Layout, Storage
 from torpor.history.formats.reserved import RETURN_PREFIX, check_return_key, is_celerys
-from torpor.history.keys import (
-    DEFAULT_NAMESPACE,
-    MAX_SHARDS,
-    aside_of,
-    check_namespace,
-    check_owner,
-    check_session_id,
-    looks_like_torpors,
-)
+from torpor.history.ids import DEFAULT_NAMESPACE, MAX_SHARDS, check_namespace, check_owner, check_session_id
+from torpor.history.keys import aside_of, looks_like_torpors
 from torpor.history.limits import (
     MAX_MESSAGE_BYTES,
     MOST_MESSAGE_BYTES,

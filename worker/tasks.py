@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import cache, partial
 from typing import Any
 
@@ -104,7 +104,7 @@ def restore_session(session_id: str) -> str:
 @_task(name="torpor.expire")
 def expire() -> int:
     """Delete expired objects from the archive, unless the store does it by itself; returns how many were deleted."""
-    return services().archive.expire(datetime.now(UTC))
+    return services().archive.expire(services().sessions.redis_time())
 
 
 @_task(name="torpor.purge_session", bind=True, ignore_result=False)

@@ -21,7 +21,7 @@ from torpor.history.errors import ClientMismatch, InvalidArgument
 from torpor.history.expiry import Expiry, check_seconds
 from torpor.history.formats.known import to_layout
 from torpor.history.formats.layout import Layout
-from torpor.history.keys import DEFAULT_NAMESPACE
+from torpor.history.ids import DEFAULT_NAMESPACE
 from torpor.history.limits import MAX_MESSAGE_BYTES
 from torpor.history.session import Page, SessionInfo
 

@@ -33,7 +33,7 @@ from torpor.history.clients.kinds import Client, kind_of
 from torpor.history.conversation import Archive
 from torpor.history.errors import ClientMismatch, InvalidArgument
 from torpor.history.expiry import Expiry, check_seconds
-from torpor.history.keys import DEFAULT_NAMESPACE, check_namespace, check_owner
+from torpor.history.ids import DEFAULT_NAMESPACE, check_namespace, check_owner
 from torpor.history.limits import MAX_MESSAGE_BYTES, MIB, check_max_message_bytes
 from torpor.history.records.record import Name, Record
 from torpor.history.records.thread import StoredCheckpoint

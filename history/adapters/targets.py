@@ -8,7 +8,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import get_checkpoint_id
 
 from torpor.history.errors import InvalidArgument
-from torpor.history.keys import check_owner
+from torpor.history.ids import check_owner
 from torpor.history.records.record import Name
 
 

@@ -8,11 +8,12 @@ from typing import Any
 
 from torpor.history.adoption import Adoption, Look, too_large
 from torpor.history.calls import refusals
-from torpor.history.calls.call import PAGE_MESSAGES, Call, Deployment, span_ms
+from torpor.history.calls.call import PAGE_MESSAGES, Call, Deployment, expiry_args, span_ms
+from torpor.history.calls.session_keys import session_keys
 from torpor.history.errors import MessageCorrupt, NotAdoptable, SessionExists, SessionPurged, StagingLost
 from torpor.history.expiry import MAX_EXPIRY, Expiry
 from torpor.history.formats.layout import Layout
-from torpor.history.keys import adopting_key, encode_session_id, returning_key
+from torpor.history.keys import adopting_key, returning_key
 from torpor.history.owners import AnyOwner, Caller, mismatch, named_owner
 from torpor.history.scripts import script
 
@@ -54,8 +55,7 @@ def begin_adoption(
     Raises OwnerMismatch, SessionPurged unless `allow_reuse`, and SessionNotFound with `only_known` if the session may
     be asleep.
     """
-    session = encode_session_id(adoption.session_id)
-    keys = deployment.keyspace.of(session)
+    keys = session_keys(deployment.keyspace, adoption.session_id)
 
     def decode(reply: Any) -> Adoption:
         _check_refusal(reply, adoption, owner)
@@ -66,8 +66,8 @@ def begin_adoption(
 
     return Call(
         script("begin_adoption"),
-        [keys.adoptions, keys.metadata(session), keys.due, keys.messages(session)],
-        [session, adoption.state, deployment.caller(owner), int(allow_reuse), int(only_known)],
+        [keys.adoptions, keys.metadata, keys.due, keys.messages],
+        [keys.session, adoption.state, deployment.caller(owner), int(allow_reuse), int(only_known)],
         decode,
     )
 
@@ -92,8 +92,7 @@ def adopt(
 
     Raises OwnerMismatch, KindMismatch, and SessionPurged unless `allow_reuse`.
     """
-    session = encode_session_id(adoption.session_id)
-    keys = deployment.keyspace.of(session)
+    keys = session_keys(deployment.keyspace, adoption.session_id, named_owner(owner))
     given = deployment.resolve(adoption.session_id, owner, expiry)
 
     def decode(reply: Any) -> Adoption | None:
@@ -105,22 +104,20 @@ def adopt(
     return Call(
         script("adopt"),
         [
-            keys.messages(session),
-            keys.metadata(session),
+            keys.messages,
+            keys.metadata,
             keys.due,
             keys.tally,
-            keys.recent_requests(session),
+            keys.recent_requests,
             keys.adoptions,
-            *keys.owners(named_owner(owner)),
+            *keys.owners,
         ],
         [
-            session,
+            keys.session,
             bytes(adoption),
             bytes(further),
             *deployment.defaults,
-            span_ms(given.idle),
-            span_ms(given.max_age),
-            span_ms(given.retention),
+            *expiry_args(given),
             deployment.caller(owner),
             int(allow_reuse),
             *deployment.stored(messages),
@@ -141,8 +138,8 @@ def delete_companion(key: bytes, kind: str) -> Call[bool]:
 
 def end_adoption(deployment: Deployment, adoption: Adoption) -> Call[bool]:
     """End an adoption; False if it has ended already, or if another page was written."""
-    session = encode_session_id(adoption.session_id)
-    return Call(script("end_adoption"), [deployment.keyspace.of(session).adoptions], [session, bytes(adoption)], bool)
+    keys = session_keys(deployment.keyspace, adoption.session_id)
+    return Call(script("end_adoption"), [keys.adoptions], [keys.session, bytes(adoption)], bool)
 
 
 def adoptions(deployment: Deployment, shard: int) -> Call[list[tuple[str, Adoption | MessageCorrupt]]]:

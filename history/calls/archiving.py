@@ -7,7 +7,7 @@ from typing import Any
 
 from torpor.history.calls.call import MILLISECOND, PAGE_MESSAGES, Call, Deployment
 from torpor.history.calls.session_info import to_session_info
-from torpor.history.keys import encode_session_id
+from torpor.history.calls.session_keys import session_keys
 from torpor.history.outcomes import CommitOutcome, EraseOutcome
 from torpor.history.overview import Ending
 from torpor.history.scripts import script
@@ -22,8 +22,7 @@ def snapshot(
     None if the lease is lost or the session is gone. With `only_first`, none is begun if earlier ones have failed or
     not ended. No message is read that goes beyond `head_bytes`.
     """
-    session = encode_session_id(lease.session_id)
-    keys = deployment.keyspace.of(session)
+    keys = session_keys(deployment.keyspace, lease.session_id)
 
     def decode(reply: Any) -> Attempt | None:
         if not reply:
@@ -34,20 +33,20 @@ def snapshot(
 
     return Call(
         script("snapshot"),
-        [keys.messages(session), keys.metadata(session), keys.due, keys.holds],
-        [session, lease.token, lease.claim, lease.due, int(only_first), head_bytes, PAGE_MESSAGES],
+        [keys.messages, keys.metadata, keys.due, keys.holds],
+        [keys.session, lease.token, lease.claim, lease.due, int(only_first), head_bytes, PAGE_MESSAGES],
         decode,
     )
 
 
 def renew(deployment: Deployment, lease: Lease, by: timedelta) -> Call[Lease | None]:
     """Prolong a lease `by` a span, at least a millisecond; None if it is lost."""
-    session = encode_session_id(lease.session_id)
+    keys = session_keys(deployment.keyspace, lease.session_id)
     renewed = lease._replace(token=b"%.1f" % (float(lease.token) + max(1, by // MILLISECOND)))
     return Call(
         script("renew"),
-        [deployment.keyspace.of(session).due],
-        [session, lease.token, renewed.token],
+        [keys.due],
+        [keys.session, lease.token, renewed.token],
         lambda reply: renewed if reply else None,
     )
 
@@ -57,22 +56,21 @@ def commit(deployment: Deployment, lease: Lease, archived: SessionInfo, sent_byt
 
     `sent_bytes`, for the tally, is the size of what the attempt has uploaded.
     """
-    session = encode_session_id(lease.session_id)
-    keys = deployment.keyspace.of(session)
-    owner_keys = [keys.owner(archived.owner.encode())] if archived.owner else []
+    keys = session_keys(deployment.keyspace, lease.session_id)
+    owner_keys = [keys.shard.owner(archived.owner.encode())] if archived.owner else []
     return Call(
         script("commit"),
         [
-            keys.messages(session),
-            keys.metadata(session),
+            keys.messages,
+            keys.metadata,
             keys.due,
             keys.tally,
-            keys.recent_requests(session),
-            keys.record_index(session),
+            keys.recent_requests,
+            keys.record_index,
             *owner_keys,
         ],
         [
-            session,
+            keys.session,
             lease.token,
             archived.epoch,
             archived.restored_count,
@@ -100,14 +98,13 @@ def release(
     If not `counted`, the attempt that the claim began is forgotten. If not `waiting`, it counts as overdue only after
     the delay. The tally counts the `ending` of the attempt.
     """
-    session = encode_session_id(lease.session_id)
-    keys = deployment.keyspace.of(session)
+    keys = session_keys(deployment.keyspace, lease.session_id)
     delay_arg = b"" if delay is None else delay // MILLISECOND
     return Call(
         script("release"),
-        [keys.metadata(session), keys.due, keys.quarantine, keys.tally],
+        [keys.metadata, keys.due, keys.quarantine, keys.tally],
         [
-            session,
+            keys.session,
             lease.token,
             delay_arg,
             b"" if counted else lease.claim,
@@ -121,11 +118,10 @@ def release(
 
 def requeue(deployment: Deployment, session_id: str) -> Call[bool]:
     """Take a session out of quarantine: due now, its attempts forgotten; False if it is not there."""
-    session = encode_session_id(session_id)
-    keys = deployment.keyspace.of(session)
+    keys = session_keys(deployment.keyspace, session_id)
     # Sent again, it would say that the session is not in quarantine.
-    where = [keys.metadata(session), keys.due, keys.quarantine]
-    return Call(script("requeue"), where, [session], bool, repeatable=False)
+    where = [keys.metadata, keys.due, keys.quarantine]
+    return Call(script("requeue"), where, [keys.session], bool, repeatable=False)
 
 
 def note_erased(deployment: Deployment, lease: Lease, floor: int, again: timedelta | None = None) -> Call[EraseOutcome]:
@@ -133,11 +129,10 @@ def note_erased(deployment: Deployment, lease: Lease, floor: int, again: timedel
 
     With `again`, the archive must be searched once more after that span.
     """
-    session = encode_session_id(lease.session_id)
-    keys = deployment.keyspace.of(session)
+    keys = session_keys(deployment.keyspace, lease.session_id)
     return Call(
         script("note_erased"),
-        [keys.messages(session), keys.metadata(session), keys.due, keys.tally, keys.holds],
-        [session, lease.token, floor, *deployment.defaults, b"" if again is None else again // MILLISECOND],
+        [keys.messages, keys.metadata, keys.due, keys.tally, keys.holds],
+        [keys.session, lease.token, floor, *deployment.defaults, b"" if again is None else again // MILLISECOND],
         lambda reply: EraseOutcome(reply.decode()),
     )

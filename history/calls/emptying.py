@@ -7,10 +7,10 @@ from typing import Any
 
 from torpor.history.calls import refusals
 from torpor.history.calls.call import Call, Deployment
+from torpor.history.calls.session_keys import session_keys
 from torpor.history.errors import (
     SessionIncomplete,
 )
-from torpor.history.keys import encode_session_id
 from torpor.history.owners import Caller, named_owner
 from torpor.history.scripts import script
 from torpor.history.session import Page
@@ -22,8 +22,7 @@ def clear(deployment: Deployment, session_id: str, *, owner: Caller = None, requ
     If the session is not in Redis, a legal hold of the `owner` protects it too, and it becomes that of the `owner`.
     `request` as in `append`. Raises OwnerMismatch, SessionHeld and SessionPurged.
     """
-    session = encode_session_id(session_id)
-    keys = deployment.keyspace.of(session)
+    keys = session_keys(deployment.keyspace, session_id, named_owner(owner))
 
     def decode(reply: Any) -> int:
         refusals.check(session_id, owner, reply)
@@ -32,17 +31,17 @@ def clear(deployment: Deployment, session_id: str, *, owner: Caller = None, requ
     return Call(
         script("clear"),
         [
-            keys.messages(session),
-            keys.metadata(session),
+            keys.messages,
+            keys.metadata,
             keys.due,
             keys.tally,
             keys.quarantine,
-            keys.recent_requests(session),
+            keys.recent_requests,
             keys.holds,
-            keys.record_index(session),
-            *keys.owners(named_owner(owner)),
+            keys.record_index,
+            *keys.owners,
         ],
-        [session, request or os.urandom(8), deployment.caller(owner)],
+        [keys.session, request or os.urandom(8), deployment.caller(owner)],
         decode,
     )
 
@@ -55,8 +54,7 @@ def pop(
     `last` is the page that was read with that message. If the session has changed since, nothing is done and the
     result is False. `request` as in `append`. Raises OwnerMismatch, SessionIncomplete, SessionHeld and SessionPurged.
     """
-    session = encode_session_id(session_id)
-    keys = deployment.keyspace.of(session)
+    keys = session_keys(deployment.keyspace, session_id)
 
     def decode(reply: Any) -> bool:
         refusals.check(session_id, owner, reply)
@@ -69,14 +67,14 @@ def pop(
     return Call(
         script("pop"),
         [
-            keys.messages(session),
-            keys.metadata(session),
+            keys.messages,
+            keys.metadata,
             keys.due,
             keys.tally,
             keys.quarantine,
-            keys.recent_requests(session),
+            keys.recent_requests,
             keys.holds,
         ],
-        [session, request or os.urandom(8), last.epoch, last.total, deployment.caller(owner)],
+        [keys.session, request or os.urandom(8), last.epoch, last.total, deployment.caller(owner)],
         decode,
     )

@@ -8,7 +8,8 @@ from typing import Any
 
 from torpor.history.calls.call import Call, Deployment, span_ms
 from torpor.history.calls.session_info import to_hold
-from torpor.history.keys import encode_owner, encode_session_id
+from torpor.history.calls.session_keys import session_keys
+from torpor.history.ids import encode_owner
 from torpor.history.outcomes import PurgeOutcome, PurgeTarget, Purging
 from torpor.history.scripts import script
 from torpor.history.session import Lease
@@ -23,25 +24,24 @@ def purge(
     idle: timedelta | None,
 ) -> Call[Purging]:
     """Put a tombstone in a session's place, in Redis or not; with `idle` only if the session was idle for that long."""
-    session = encode_session_id(target.session_id)
-    keys = deployment.keyspace.of(session)
+    keys = session_keys(deployment.keyspace, target.session_id)
     seen_owner = b"" if target.owner is None else encode_owner(target.owner)
-    owner_keys = [keys.owner(seen_owner)] if seen_owner else []
+    owner_keys = [keys.shard.owner(seen_owner)] if seen_owner else []
     return Call(
         script("purge"),
         [
-            keys.messages(session),
-            keys.metadata(session),
+            keys.messages,
+            keys.metadata,
             keys.due,
             keys.tally,
             keys.quarantine,
-            keys.recent_requests(session),
+            keys.recent_requests,
             keys.holds,
-            keys.record_index(session),
+            keys.record_index,
             *owner_keys,
         ],
         [
-            session,
+            keys.session,
             purge_id.encode(),
             span_ms(tombstone),
             span_ms(idle),
@@ -63,19 +63,18 @@ def rebase(
     With `idle` only if the session was idle for that long, with `epoch` only if it is still in that epoch. The result
     has no floor if the session was purged before.
     """
-    session = encode_session_id(target.session_id)
-    keys = deployment.keyspace.of(session)
+    keys = session_keys(deployment.keyspace, target.session_id)
 
     return Call(
         script("rebase"),
         [
-            keys.metadata(session),
+            keys.metadata,
             keys.due,
             keys.tally,
             keys.quarantine,
             keys.holds,
         ],
-        [session, span_ms(idle), b"" if epoch is None else epoch, *map(encode_owner, target.archived_owners)],
+        [keys.session, span_ms(idle), b"" if epoch is None else epoch, *map(encode_owner, target.archived_owners)],
         _decode(
             target.session_id,
             {
@@ -91,21 +90,20 @@ def drop_live(
     deployment: Deployment, lease: Lease, *, epoch: int, idle: timedelta | None = None, seen_owner: str | None = None
 ) -> Call[Purging]:
     """Drop a claimed session from Redis, archived or not; the archived part can still be restored."""
-    session = encode_session_id(lease.session_id)
-    keys = deployment.keyspace.of(session)
+    keys = session_keys(deployment.keyspace, lease.session_id, seen_owner)
     encoded = b"" if seen_owner is None else encode_owner(seen_owner)
     return Call(
         script("drop_live"),
         [
-            keys.messages(session),
-            keys.metadata(session),
+            keys.messages,
+            keys.metadata,
             keys.due,
             keys.tally,
             keys.holds,
-            keys.record_index(session),
-            *keys.owners(seen_owner),
+            keys.record_index,
+            *keys.owners,
         ],
-        [session, lease.token, span_ms(idle), epoch, encoded],
+        [keys.session, lease.token, span_ms(idle), epoch, encoded],
         _decode(lease.session_id, {b"dropped": lambda reply: Purging(PurgeOutcome.PURGED, None, int(reply[1]))}),
         repeatable=False,  # sent again, it would say that the session has changed
     )

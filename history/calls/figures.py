@@ -10,8 +10,9 @@ from typing import Any
 
 from torpor.history.calls.call import Call, Deployment, span_ms, to_moment, to_moment_or_none
 from torpor.history.calls.index import of_each
+from torpor.history.calls.session_keys import session_keys
 from torpor.history.errors import TorporError, translate
-from torpor.history.keys import config_key, encode_session_id, measures_key, samples_key, seen_key
+from torpor.history.keys import config_key, measures_key, samples_key, seen_key
 from torpor.history.overview import COUNTS, KindCounts, Measures, Sample, ShardFigures
 from torpor.history.scripts import script
 
@@ -70,8 +71,8 @@ def note_kinds_counted(deployment: Deployment) -> Call[None]:
 
 def waiting_since(deployment: Deployment, session_id: str) -> Call[datetime | None]:
     """Since when a session in work or postponed has been waiting to fall asleep; None if nothing is noted."""
-    session = encode_session_id(session_id)
-    return Call(script("waiting_since"), [deployment.keyspace.of(session).metadata(session)], [], to_moment_or_none)
+    keys = session_keys(deployment.keyspace, session_id)
+    return Call(script("waiting_since"), [keys.metadata], [], to_moment_or_none)
 
 
 def count_holds(deployment: Deployment, shards: Sequence[int]) -> Call[list[tuple[int, int] | TorporError]]:

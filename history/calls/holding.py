@@ -9,8 +9,9 @@ from typing import Any
 from torpor.history.calls import refusals
 from torpor.history.calls.call import Call, Deployment, to_moment_if_readable, to_ms
 from torpor.history.calls.session_info import damage_of_hold, hold_of, parts_of_hold, to_hold
+from torpor.history.calls.session_keys import session_keys
 from torpor.history.errors import InvalidReason
-from torpor.history.keys import encode_owner, encode_session_id
+from torpor.history.ids import encode_owner, encode_session_id
 from torpor.history.outcomes import HoldKind, HoldOutcome, StandingHold
 from torpor.history.owners import ANY_OWNER, Caller
 from torpor.history.scripts import script
@@ -44,8 +45,7 @@ def note_owner_hold(deployment: Deployment, session_id: str) -> Call[HoldOutcome
 def _hold(
     deployment: Deployment, session_id: str, what: bytes, owner: Caller, texts: tuple[bytes, bytes] = (b"", b"")
 ) -> Call[HoldOutcome]:
-    session = encode_session_id(session_id)
-    keys = deployment.keyspace.of(session)
+    keys = session_keys(deployment.keyspace, session_id)
     reason, by = texts
 
     def decode(reply: Any) -> HoldOutcome:
@@ -55,8 +55,8 @@ def _hold(
 
     return Call(
         script("hold"),
-        [keys.messages(session), keys.metadata(session), keys.due, keys.tally, keys.holds],
-        [session, what, reason, deployment.caller(owner), by],
+        [keys.messages, keys.metadata, keys.due, keys.tally, keys.holds],
+        [keys.session, what, reason, deployment.caller(owner), by],
         decode,
         repeatable=what != b"release",  # sent again, it would say that there was no hold
     )
@@ -112,11 +112,11 @@ def _find_release(deployment: Deployment, kind: bytes, id: bytes) -> Call[dateti
 
 def find_hold(deployment: Deployment, session_id: str, owners: Sequence[str]) -> Call[LegalHold | None]:
     """Find the legal hold of a session, its own or that of one of these owners."""
-    session = encode_session_id(session_id)
+    keys = session_keys(deployment.keyspace, session_id)
     return Call(
         script("find_hold"),
-        [deployment.keyspace.of(session).holds],
-        [session, *map(encode_owner, owners)],
+        [keys.holds],
+        [keys.session, *map(encode_owner, owners)],
         lambda reply: to_hold(reply, session_id, may_be_owners=bool(owners)),
     )
 
@@ -151,11 +151,11 @@ def list_holds(
 
 def holds_of(deployment: Deployment, session_id: str, owners: Sequence[str]) -> Call[list[StandingHold]]:
     """Find the legal holds that keep a session: its own, and those of these owners."""
-    session = encode_session_id(session_id)
+    keys = session_keys(deployment.keyspace, session_id)
     return Call(
         script("holds_of"),
-        [deployment.keyspace.of(session).holds],
-        [session, *map(encode_owner, owners)],
+        [keys.holds],
+        [keys.session, *map(encode_owner, owners)],
         _all_standing,
     )
 
@@ -187,12 +187,11 @@ def _standing(kind: bytes, id: bytes, value: bytes, by: bytes, caller: bytes) ->
 
 def note_hold_applied(deployment: Deployment, lease: Lease, info: SessionInfo) -> Call[bool]:
     """Note that a session's objects carry the legal hold in `info`, or none; False if the hold has changed since."""
-    session = encode_session_id(lease.session_id)
-    keys = deployment.keyspace.of(session)
+    keys = session_keys(deployment.keyspace, lease.session_id)
     return Call(
         script("note_hold_applied"),
-        [keys.messages(session), keys.metadata(session), keys.due, keys.holds],
-        [session, lease.token, info.hold.value if info.hold else b"", *deployment.defaults],
+        [keys.messages, keys.metadata, keys.due, keys.holds],
+        [keys.session, lease.token, info.hold.value if info.hold else b"", *deployment.defaults],
         lambda reply: bool(reply == b"done"),
     )
 

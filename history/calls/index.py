@@ -10,8 +10,8 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from torpor.history.calls.call import Call, Deployment, span_ms, to_moment, to_moment_or_none
+from torpor.history.calls.session_keys import session_keys
 from torpor.history.errors import TorporError, translate
-from torpor.history.keys import encode_session_id
 from torpor.history.outcomes import ClaimOutcome
 from torpor.history.overview import ShardOverview, ShardPoll
 from torpor.history.scripts import script
@@ -120,8 +120,7 @@ def claim(
 
 def claim_one(deployment: Deployment, session_id: str, lease: timedelta) -> Call[Lease | ClaimOutcome]:
     """Lease one session by its id, due or not, unless another worker has leased it."""
-    session = encode_session_id(session_id)
-    keys = deployment.keyspace.of(session)
+    keys = session_keys(deployment.keyspace, session_id)
 
     def decode(reply: Any) -> Lease | ClaimOutcome:
         if reply[0] == b"token":
@@ -130,7 +129,7 @@ def claim_one(deployment: Deployment, session_id: str, lease: timedelta) -> Call
 
     # Sent again, it would take its own lease for that of another worker.
     where = [keys.due, keys.quarantine, keys.tally]
-    return Call(script("claim_one"), where, [session, span_ms(lease)], decode, repeatable=False)
+    return Call(script("claim_one"), where, [keys.session, span_ms(lease)], decode, repeatable=False)
 
 
 def of_each(shards: Sequence[int], decode: Callable[[int, Any], T]) -> Callable[[Any], list[T | TorporError]]:

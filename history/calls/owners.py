@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from torpor.history.calls.call import Call, Deployment
 from torpor.history.calls.index import of_each
+from torpor.history.calls.session_keys import session_keys
 from torpor.history.errors import TorporError
-from torpor.history.keys import encode_owner, encode_session_id
+from torpor.history.ids import encode_owner
 from torpor.history.outcomes import AssignOutcome
 from torpor.history.scripts import script
 
@@ -37,13 +38,12 @@ def assign_owner(deployment: Deployment, session_id: str, owner: str, *, archive
     the owner finds it, and is due at once: the attempt records the owner in the archive. A legal hold of the owner
     counts from now on. The expiry stays as it is. Raises InvalidOwner.
     """
-    session = encode_session_id(session_id)
-    keys = deployment.keyspace.of(session)
+    keys = session_keys(deployment.keyspace, session_id)
     encoded = encode_owner(owner)
     return Call(
         script("assign_owner"),
-        [keys.messages(session), keys.metadata(session), keys.due, keys.tally, keys.holds, keys.owner(encoded)],
-        [session, encoded, int(archived), *deployment.defaults],
+        [keys.messages, keys.metadata, keys.due, keys.tally, keys.holds, keys.shard.owner(encoded)],
+        [keys.session, encoded, int(archived), *deployment.defaults],
         lambda reply: AssignOutcome(reply.decode()),
     )
 
@@ -53,24 +53,23 @@ def set_aside(deployment: Deployment, session_id: str, *, epoch: int, owner: str
 
     It is an ordinary session there, and due. None, and nothing is changed, if the session has another epoch or owner.
     """
-    session = encode_session_id(session_id)
-    keys = deployment.keyspace.of(session)
-    aside = deployment.keyspace.aside(session, epoch)
+    keys = session_keys(deployment.keyspace, session_id, owner)
+    aside = deployment.keyspace.aside(keys.session, epoch)
     return Call(
         script("set_aside"),
         [
-            keys.messages(session),
-            keys.metadata(session),
+            keys.messages,
+            keys.metadata,
             keys.due,
             keys.tally,
             keys.quarantine,
             keys.holds,
-            keys.record_index(session),
-            keys.messages(aside),
-            keys.metadata(aside),
-            *keys.owners(owner),
+            keys.record_index,
+            keys.shard.messages(aside),
+            keys.shard.metadata(aside),
+            *keys.owners,
         ],
-        [session, aside, epoch, b"" if owner is None else encode_owner(owner)],
+        [keys.session, aside, epoch, b"" if owner is None else encode_owner(owner)],
         lambda reply: aside.decode() if reply else None,
         repeatable=False,  # sent again, it would say that the session has changed
     )

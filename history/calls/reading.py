@@ -9,7 +9,6 @@ from torpor.history.calls.call import PAGE_MESSAGES, Call, Deployment
 from torpor.history.calls.session_info import to_session_info
 from torpor.history.calls.session_keys import session_keys
 from torpor.history.compression import from_stored
-from torpor.history.keys import encode_session_id
 from torpor.history.owners import Caller
 from torpor.history.scripts import script
 from torpor.history.session import Page, SessionInfo
@@ -61,8 +60,7 @@ def read(
 
 def info(deployment: Deployment, session_id: str, *, owner: Caller = None) -> Call[SessionInfo | None]:
     """Describe a session without counting as activity; None if it is not in Redis. Raises OwnerMismatch."""
-    session = encode_session_id(session_id)
-    keys = deployment.keyspace.of(session)
+    keys = session_keys(deployment.keyspace, session_id)
 
     def decode(reply: Any) -> SessionInfo | None:
         if reply:
@@ -71,7 +69,7 @@ def info(deployment: Deployment, session_id: str, *, owner: Caller = None) -> Ca
 
     return Call(
         script("info"),
-        [keys.messages(session), keys.metadata(session), keys.due, keys.holds],
-        [session, deployment.caller(owner)],
+        [keys.messages, keys.metadata, keys.due, keys.holds],
+        [keys.session, deployment.caller(owner)],
         decode,
     )

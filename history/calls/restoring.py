@@ -8,9 +8,10 @@ from datetime import timedelta
 from typing import Any
 
 from torpor.history.calls import refusals
-from torpor.history.calls.call import Call, Deployment, span_ms, to_ms
+from torpor.history.calls.call import Call, Deployment, expiry_args, span_ms, to_moment, to_ms
+from torpor.history.calls.session_keys import session_keys
 from torpor.history.errors import KindMismatch, SessionDamaged, SessionPurged, StagingLost
-from torpor.history.keys import encode_owner, encode_session_id
+from torpor.history.ids import encode_owner
 from torpor.history.outcomes import RestoreEnd, RestoreRefusal, RestoreTicket
 from torpor.history.owners import Caller
 from torpor.history.scripts import script
@@ -31,9 +32,8 @@ def begin_restore(
     `token` names the restore, a random one unless given. Raises OwnerMismatch, SessionPurged, and SessionDamaged if the
     session's metadata was lost.
     """
-    session = encode_session_id(session_id)
+    keys = session_keys(deployment.keyspace, session_id)
     token = token or os.urandom(8).hex().encode()
-    keys = deployment.keyspace.of(session)
 
     def decode(reply: Any) -> RestoreTicket | RestoreRefusal:
         if reply[0] != b"purged":
@@ -45,12 +45,12 @@ def begin_restore(
                 raise SessionPurged(f"session {session_id!r} was purged: nothing of it can be restored")
             case b"damaged":
                 raise SessionDamaged(f"the metadata of session {session_id!r} was lost: see torpor doctor")
-        return RestoreTicket(session_id, token, int(reply[1]), int(reply[2]))
+        return RestoreTicket(session_id, token, int(reply[1]), int(reply[2]), to_moment(reply[3]))
 
     return Call(
         script("begin_restore"),
-        [keys.messages(session), keys.metadata(session), keys.due, keys.tally, keys.recent_requests(session)],
-        [session, token, span_ms(lease), int(alone), *deployment.defaults, deployment.caller(owner)],
+        [keys.messages, keys.metadata, keys.due, keys.tally, keys.recent_requests],
+        [keys.session, token, span_ms(lease), int(alone), *deployment.defaults, deployment.caller(owner)],
         decode,
     )
 
@@ -62,8 +62,7 @@ def stage(
 
     Raises StagingLost.
     """
-    session = encode_session_id(ticket.session_id)
-    keys = deployment.keyspace.of(session)
+    keys = session_keys(deployment.keyspace, ticket.session_id)
 
     def decode(reply: Any) -> bool:
         if reply == b"lost":
@@ -72,8 +71,8 @@ def stage(
 
     return Call(
         script("stage"),
-        [keys.messages(session), keys.metadata(session), keys.due, keys.staging(session, ticket.token)],
-        [session, ticket.token, span_ms(lease), staged, *deployment.defaults, *deployment.stored(messages)],
+        [keys.messages, keys.metadata, keys.due, keys.shard.staging(keys.session, ticket.token)],
+        [keys.session, ticket.token, span_ms(lease), staged, *deployment.defaults, *deployment.stored(messages)],
         decode,
     )
 
@@ -86,8 +85,7 @@ def finish_restore(
     A session that has no message anywhere stays in Redis, complete and empty, for the time `remember`. Raises
     KindMismatch and StagingLost.
     """
-    session = encode_session_id(ticket.session_id)
-    keys = deployment.keyspace.of(session)
+    keys = session_keys(deployment.keyspace, ticket.session_id, origin.owner)
     expiry = deployment.resolve(ticket.session_id, origin.owner, origin.expiry)
 
     def decode(reply: Any) -> RestoreEnd:
@@ -103,22 +101,20 @@ def finish_restore(
     return Call(
         script("finish_restore"),
         [
-            keys.messages(session),
-            keys.metadata(session),
+            keys.messages,
+            keys.metadata,
             keys.due,
             keys.tally,
-            keys.staging(session, ticket.token),
-            *keys.owners(origin.owner),
+            keys.shard.staging(keys.session, ticket.token),
+            *keys.owners,
         ],
         [
-            session,
+            keys.session,
             ticket.token,
             staged,
             *deployment.defaults,
             b"" if origin.created is None else to_ms(origin.created),
-            span_ms(expiry.idle),
-            span_ms(expiry.max_age),
-            span_ms(expiry.retention),
+            *expiry_args(expiry),
             b"" if origin.owner is None else encode_owner(origin.owner),
             span_ms(remember),
         ],
@@ -128,17 +124,16 @@ def finish_restore(
 
 def abandon(deployment: Deployment, ticket: RestoreTicket) -> Call[bool]:
     """Give up a restore and leave the session as it was before; False if the restore was superseded."""
-    session = encode_session_id(ticket.session_id)
-    keys = deployment.keyspace.of(session)
+    keys = session_keys(deployment.keyspace, ticket.session_id)
     return Call(
         script("abandon"),
         [
-            keys.messages(session),
-            keys.metadata(session),
+            keys.messages,
+            keys.metadata,
             keys.due,
-            keys.staging(session, ticket.token),
+            keys.shard.staging(keys.session, ticket.token),
         ],
-        [session, ticket.token, *deployment.defaults],
+        [keys.session, ticket.token, *deployment.defaults],
         bool,
     )
 

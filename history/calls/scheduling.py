@@ -7,11 +7,11 @@ from typing import Any
 
 from torpor.history.calls import refusals
 from torpor.history.calls.call import Call, Deployment, Keep, to_record
+from torpor.history.calls.session_keys import session_keys
 from torpor.history.errors import (
     SessionNotFound,
 )
 from torpor.history.expiry import Expiry
-from torpor.history.keys import encode_session_id
 from torpor.history.owners import Caller
 from torpor.history.scripts import script
 
@@ -30,8 +30,7 @@ def update(
 
     Raises SessionNotFound and OwnerMismatch.
     """
-    session = encode_session_id(session_id)
-    keys = deployment.keyspace.of(session)
+    keys = session_keys(deployment.keyspace, session_id)
     wanted = Expiry(*(None if isinstance(value, Keep) else value for value in (idle, max_age, retention)))
     given = deployment.resolve(session_id, session_owner, wanted)
 
@@ -42,9 +41,9 @@ def update(
 
     return Call(
         script("update"),
-        [keys.messages(session), keys.metadata(session), keys.due],
+        [keys.messages, keys.metadata, keys.due],
         [
-            session,
+            keys.session,
             b"" if isinstance(idle, Keep) else to_record(given.idle),
             b"" if isinstance(max_age, Keep) else to_record(given.max_age),
             b"" if isinstance(retention, Keep) else to_record(given.retention),
@@ -57,8 +56,7 @@ def update(
 
 def close(deployment: Deployment, session_id: str, *, owner: Caller = None) -> Call[bool]:
     """Make a session due now; False if it is not in Redis, or in quarantine. Raises OwnerMismatch."""
-    session = encode_session_id(session_id)
-    keys = deployment.keyspace.of(session)
+    keys = session_keys(deployment.keyspace, session_id)
 
     def decode(reply: Any) -> bool:
         refusals.check(session_id, owner, reply)
@@ -66,7 +64,7 @@ def close(deployment: Deployment, session_id: str, *, owner: Caller = None) -> C
 
     return Call(
         script("close"),
-        [keys.messages(session), keys.metadata(session), keys.due],
-        [session, deployment.caller(owner)],
+        [keys.messages, keys.metadata, keys.due],
+        [keys.session, deployment.caller(owner)],
         decode,
     )

@@ -6,17 +6,22 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from torpor.history.keys import Keyspace, encode_session_id
+from torpor.history.ids import encode_session_id
+from torpor.history.keys import Keyspace, ShardKeys
 
 
 class SessionKeys(NamedTuple):
-    """A session's encoded id, its keys, and those of its shard and its owner that its calls need."""
+    """A session's encoded id, its shard, its keys, and those of its shard and its owner that its calls need."""
 
     session: bytes
+    shard: ShardKeys
     messages: bytes
     metadata: bytes
     due: bytes
+    quarantine: bytes
     tally: bytes
+    holds: bytes
+    adoptions: bytes
     recent_requests: bytes
     record_index: bytes
     owners: Sequence[bytes]
@@ -34,14 +39,18 @@ def session_keys(keyspace: Keyspace, session_id: str, owner: str | None = None) 
 @lru_cache(maxsize=1_000)
 def _made(keyspace: Keyspace, session_id: str, owner: str | None) -> SessionKeys:
     session = encode_session_id(session_id)
-    keys = keyspace.of(session)
+    shard = keyspace.of(session)
     return SessionKeys(
         session,
-        keys.messages(session),
-        keys.metadata(session),
-        keys.due,
-        keys.tally,
-        keys.recent_requests(session),
-        keys.record_index(session),
-        tuple(keys.owners(owner)),
+        shard,
+        messages=shard.messages(session),
+        metadata=shard.metadata(session),
+        due=shard.due,
+        quarantine=shard.quarantine,
+        tally=shard.tally,
+        holds=shard.holds,
+        adoptions=shard.adoptions,
+        recent_requests=shard.recent_requests(session),
+        record_index=shard.record_index(session),
+        owners=tuple(shard.owners(owner)),
     )

@@ -9,11 +9,10 @@ from datetime import timedelta
 from typing import Any
 
 from torpor.history.calls import refusals
-from torpor.history.calls.call import Call, Deployment, span_ms
+from torpor.history.calls.call import Call, Deployment, expiry_args, span_ms
 from torpor.history.calls.session_keys import session_keys
 from torpor.history.errors import SessionIncomplete
 from torpor.history.expiry import Expiry
-from torpor.history.keys import encode_session_id
 from torpor.history.limits import MAX_MESSAGE_BYTES, check_elements
 from torpor.history.owners import Caller, named_owner
 from torpor.history.scripts import script
@@ -121,9 +120,7 @@ def write_record(
             keys.session,
             request or os.urandom(8),
             *deployment.defaults,
-            span_ms(given.idle),
-            span_ms(given.max_age),
-            span_ms(given.retention),
+            *expiry_args(given),
             deployment.caller(owner),
             int(allow_reuse),
             int(only_known),
@@ -198,8 +195,7 @@ def rewrite(
     If it is not in `epoch` any more, with `total` records, nothing is done and the result is False. `request` as
     in `append`. Raises OwnerMismatch, SessionIncomplete, SessionHeld and SessionPurged.
     """
-    session = encode_session_id(session_id)
-    keys = deployment.keyspace.of(session)
+    keys = session_keys(deployment.keyspace, session_id)
 
     def decode(reply: Any) -> bool:
         refusals.check(session_id, owner, reply)
@@ -212,15 +208,15 @@ def rewrite(
     return Call(
         script("rewrite"),
         [
-            keys.messages(session),
-            keys.metadata(session),
+            keys.messages,
+            keys.metadata,
             keys.due,
             keys.tally,
             keys.quarantine,
-            keys.recent_requests(session),
+            keys.recent_requests,
             keys.holds,
-            keys.record_index(session),
+            keys.record_index,
         ],
-        [session, request or os.urandom(8), epoch, total, deployment.caller(owner), *elements],
+        [keys.session, request or os.urandom(8), epoch, total, deployment.caller(owner), *elements],
         decode,
     )

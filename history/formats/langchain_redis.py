@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from torpor.history.elements import is_message, parse_json
-from torpor.history.errors import MessageCorrupt, NotAdoptable
+from torpor.history.errors import MessageCorrupt
 from torpor.history.formats.glob import escaped, matches
 from torpor.history.formats.layout import Layout, Storage, Taken
 from torpor.history.formats.original import with_original
-from torpor.history.keys import encode_session_id
+from torpor.history.ids import encode_session_id
 
-_END = b":*"
 # After the session id: a ULID, or with older versions the time.
 _NAME = re.compile(rb"[0-7][0-9A-HJKMNP-TV-Z]{25}|\d+(\.\d+)?")
 # What the library does not store of a message, and Python needs.
@@ -33,35 +32,22 @@ class LangChainRedis(Layout):
     elements: ClassVar[str] = "langchain-redis"
     no_element: ClassVar[str] = "not all of it is documents of langchain-redis"
     storage: ClassVar[Storage] = Storage.DOCUMENTS
+    end: ClassVar[bytes] = b":*"
     gives: ClassVar[bool] = False
     order_is_certain: ClassVar[bool] = True
     mistakable: ClassVar[bool] = False
 
     prefix: str = "chat:"
 
-    def key(self, session_id: str) -> bytes:
-        """The name of a session's documents; raises InvalidSessionId."""
-        return Layout.key(self, session_id) + _END
-
-    def session_id(self, key: bytes) -> str:
-        """The session id in a name; raises NotAdoptable if it is not a valid one."""
-        if not key.endswith(_END):
-            raise NotAdoptable(key, "its name is no session id")
-        return Layout.session_id(self, key.removesuffix(_END))
-
-    def pattern(self, match: str) -> bytes:
-        """The pattern of the names."""
-        return Layout.pattern(self, match) + escaped(_END)
-
     def stored_pattern(self, match: str) -> bytes:
         """The pattern for SCAN that finds the documents."""
-        return Layout.pattern(self, match) + _END
+        return self.pattern(match).removesuffix(escaped(self.end)) + self.end
 
     def session_key(self, key: bytes, match: str = "*") -> bytes | None:
         """The name of the documents to which one belongs."""
         session, _, name = key.removeprefix(self.prefix.encode()).rpartition(b":")
         found = self.claims(key) and session and _NAME.fullmatch(name) and matches(match.encode(), session)
-        return self.prefix.encode() + session + _END if found else None
+        return self.prefix.encode() + session + self.end if found else None
 
     def match(self, pattern: str) -> str:
         """The pattern of the session ids, if the pattern of keys is the beginning of them; else all."""

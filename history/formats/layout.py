@@ -11,7 +11,7 @@ from torpor.history.elements import Shape, has_message_outline, is_message, pars
 from torpor.history.errors import InvalidArgument, InvalidSessionId, MessageCorrupt, NotAdoptable
 from torpor.history.formats.glob import escaped
 from torpor.history.formats.original import original_of, without_original
-from torpor.history.keys import encode_session_id
+from torpor.history.ids import encode_session_id
 from torpor.history.limits import is_too_deep
 
 
@@ -53,6 +53,8 @@ class Layout:
     # What a refusal says of an element that is not of this format.
     no_element: ClassVar[str] = "not all of it is LangChain messages"
     storage: ClassVar[Storage] = Storage.LIST
+    # What the name of a session's key has after the session id.
+    end: ClassVar[bytes] = b""
     # False if sessions can only be adopted.
     gives: ClassVar[bool] = True
     # Which framework reads the session.
@@ -84,12 +86,14 @@ class Layout:
 
     def key(self, session_id: str) -> bytes:
         """The key of a session; raises InvalidSessionId."""
-        return self.prefix.encode() + encode_session_id(session_id)
+        return self.prefix.encode() + encode_session_id(session_id) + self.end
 
     def session_id(self, key: bytes) -> str:
         """The session id in a key; raises NotAdoptable if it is not a valid one."""
+        if not key.endswith(self.end):
+            raise NotAdoptable(key, "its name is no session id")
         try:
-            session_id = key.removeprefix(self.prefix.encode()).decode()
+            session_id = key.removesuffix(self.end).removeprefix(self.prefix.encode()).decode()
             encode_session_id(session_id)
         except (UnicodeDecodeError, InvalidSessionId) as exc:
             raise NotAdoptable(key, "its name is no session id") from exc
@@ -97,7 +101,7 @@ class Layout:
 
     def pattern(self, match: str) -> bytes:
         """The pattern for SCAN that finds the keys whose session ids match the glob-style pattern `match`."""
-        return escaped(self.prefix.encode()) + encode_text(match, "pattern")
+        return escaped(self.prefix.encode()) + encode_text(match, "pattern") + escaped(self.end)
 
     def stored_pattern(self, match: str) -> bytes:
         """The pattern for SCAN that finds what is stored: as `pattern`, unless a session has a key for each message."""

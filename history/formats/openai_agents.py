@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from torpor.history.elements import Shape, shape
-from torpor.history.errors import MessageCorrupt, NotAdoptable
+from torpor.history.errors import MessageCorrupt
 from torpor.history.formats.layout import Layout, Taken
-from torpor.history.keys import encode_session_id
-
-_END = b":messages"
+from torpor.history.ids import encode_session_id
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,32 +22,19 @@ class OpenAIAgents(Layout):
 
     elements: ClassVar[str] = "openai-agents"
     no_element: ClassVar[str] = "not all of it is items of the Agents SDK"
+    end: ClassVar[bytes] = b":messages"
     shape: ClassVar[Shape] = Shape.ITEM
     order_is_certain: ClassVar[bool] = True
     mistakable: ClassVar[bool] = False
 
     prefix: str = "agents:session:"
 
-    def key(self, session_id: str) -> bytes:
-        """The key of a session's items; raises InvalidSessionId."""
-        return Layout.key(self, session_id) + _END
-
-    def session_id(self, key: bytes) -> str:
-        """The session id in a key; raises NotAdoptable if it is not a valid one."""
-        if not key.endswith(_END):
-            raise NotAdoptable(key, "its name is no session id")
-        return Layout.session_id(self, key.removesuffix(_END))
-
-    def pattern(self, match: str) -> bytes:
-        """The pattern for SCAN that finds the keys of items."""
-        return Layout.pattern(self, match) + _END
-
     def match(self, pattern: str) -> str:
         """The pattern of the session ids; all if the pattern has neither `:messages` nor a `*` after plain text.
 
         With such a `*`, the text before it may reach into the `:messages` of a shorter id.
         """
-        found, end = Layout.match(self, pattern), _END.decode()
+        found, end = Layout.match(self, pattern), self.end.decode()
         if found != pattern and found.endswith(end):
             return found.removesuffix(end)
         if found == pattern or not re.fullmatch(r"[^*?\[\\]*\*", found):
@@ -60,7 +45,7 @@ class OpenAIAgents(Layout):
 
     def claims(self, key: bytes) -> bool:
         """True if the name of a key says that it has items."""
-        return Layout.claims(self, key) and key.endswith(_END)
+        return Layout.claims(self, key) and key.endswith(self.end)
 
     def companions(self, session_id: str) -> Mapping[bytes, str]:
         """The description of a session, and a counter that older versions have used."""

@@ -15,7 +15,7 @@
 -- ARGV[5] default idle timeout (ms)
 -- ARGV[6] default maximum age (ms) or ''
 -- ARGV[7] caller
--- Returns {'begun', epoch, length of the list} | {'complete'} no part is in the archive alone | {'running'}
+-- Returns {'begun', epoch, length of the list, now ms} | {'complete'} no part is in the archive alone | {'running'}
 --   | {'purged'} | {'damaged'} the metadata was lost, so nothing tells which messages are of which epoch
 --   | {'owner'} another owner's session | {'unowned'}
 local session = read_session(KEYS[2])
@@ -40,4 +40,4 @@ if not session.epoch then
   if requests then redis.call('HSET', KEYS[2], FIELD.recent_requests, requests) end
 end
 reschedule(KEYS[3], ARGV[1], session, length, now_ms, ARGV[5], ARGV[6])
-return {'begun', session.epoch, int(length)}
+return {'begun', session.epoch, int(length), int(now_ms)}

@@ -10,7 +10,7 @@ from typing import Any
 
 from torpor.history.clients.blocking import blocking, blocking_iterator
 from torpor.history.errors import InvalidArgument
-from torpor.history.keys import DEFAULT_NAMESPACE
+from torpor.history.ids import DEFAULT_NAMESPACE
 from torpor.history.store.adoption import Adopting
 from torpor.history.store.any_owner import for_any_owner
 from torpor.history.store.archiving import Archiving

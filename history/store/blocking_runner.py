@@ -11,7 +11,7 @@ from torpor.history.calls import Call, Deployment
 from torpor.history.clients.blocking import run_sync
 from torpor.history.compression import Compression
 from torpor.history.errors import InvalidArgument, RedisUnavailable, TorporError, translate
-from torpor.history.keys import DEFAULT_NAMESPACE
+from torpor.history.ids import DEFAULT_NAMESPACE
 from torpor.history.policy import Policies
 from torpor.history.scripts import all_scripts
 from torpor.history.store.runner import Runner

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 
 from torpor.history import calls
 from torpor.history.clients.blocking import run_sync
 from torpor.history.errors import TorporError
-from torpor.history.keys import encode_session_id
+from torpor.history.ids import encode_session_id
 from torpor.history.overview import Identity
 from torpor.history.store.blocking_runner import BlockingRunner
 
@@ -18,6 +19,12 @@ class Identities(BlockingRunner):
     def identity(self) -> Identity:
         """The identity that Redis has recorded; asks Redis each time, and records nothing."""
         return run_sync(self.identified())
+
+    def redis_time(self) -> datetime:
+        """The time by the clock of the Redis that has the deployment's configuration; one call."""
+        now = self.identity().read_at
+        assert now, "the identity was just read"
+        return now
 
     def identify(self, seen: Identity, deployment: str, archive: str | None) -> bool:
         """Record the deployment's id and the URL of its archive; False if Redis has others by now than were `seen`."""

@@ -12,6 +12,7 @@ from torpor.history.outcomes import HoldKind, StandingHold
 from torpor.history.session import HoldRecord, HoldRecords, LegalHold
 from torpor.history.store.blocking_runner import BlockingRunner
 from torpor.history.store.operation import Operation
+from torpor.history.store.progress import END, next_cursor
 
 T = TypeVar("T")
 
@@ -65,14 +66,15 @@ class LegalHolds(BlockingRunner):
 
     def _standing_in(self, shard: int, known: set[str]) -> Iterator[StandingHold]:
         """The legal holds of a shard, those of owners only of the first shard or if the owner is not known yet."""
-        deployment, cursor = self.deployment, b"0"
+        deployment, cursor = self.deployment, END
         while True:
             step = calls.list_holds(deployment, shard, cursor, _PAGE, owners_alone=shard > 0)
-            cursor, holds, owners = self.run(step)
+            given, holds, owners = self.run(step)
+            cursor = next_cursor(cursor, given)
             yield from holds
             if unknown := [owner for owner in owners if owner not in known]:  # whoever set it there was interrupted
                 yield from self.run(calls.owner_holds_in(deployment, shard, unknown))
-            if cursor == b"0":
+            if cursor == END:
                 return
 
     def find_holds(self, sessions: Sequence[tuple[str, Sequence[str]]]) -> list[LegalHold | None]:

@@ -12,7 +12,7 @@ from torpor.history.calls import KEEP, Deployment, Keep
 from torpor.history.clients.kinds import address_of
 from torpor.history.compression import Compression
 from torpor.history.errors import ShardCountMismatch
-from torpor.history.keys import DEFAULT_NAMESPACE, DEFAULT_SHARDS, check_namespace, check_shards
+from torpor.history.ids import DEFAULT_NAMESPACE, DEFAULT_SHARDS, check_namespace, check_shards
 from torpor.history.overview import Identity
 from torpor.history.policy import Policies
 from torpor.history.store.sending import Sender

@@ -24,7 +24,6 @@ from pathlib import Path
 from bench import archiving, celery_share, compressing, footprint, index, page, reading, restoring, threads, writing
 from bench.harness import Bench, Result, Row, measure, profile
 from support.emulator import storage_emulator
-from support.servers import start_redis
 from support.waiting import wait_until
 from torpor.history.protocol import SessionStore
 
@@ -102,7 +101,7 @@ def _servers(*, quick: bool) -> Iterator[Bench]:
     in_memory = Path("/dev/shm")  # fsync costs nothing there
     with tempfile.TemporaryDirectory(dir=in_memory if in_memory.is_dir() else None) as name:
         folder = Path(name)
-        server = start_redis(folder)
+        server = footprint.start_empty(folder)
         try:
             with storage_emulator(folder) as emulator, server.client() as admin:
                 # A session that seems as old as the server costs the worker another listing.

@@ -122,8 +122,7 @@ ROWS = [
         f"{_TURNS}; words of syllables that are in no dictionary",
         _PEER,
         why="Words of random syllables get little smaller: what the dictionary has is the frameworks' members and "
-        "frequent words. The metadata, the owner's set and the index, 640 bytes, are as they were. The allocator's "
-        "next smaller size is 512 bytes below.",
+        "frequent words. The metadata, the owner's set and the index, 640 bytes, are as they were.",
         most_rounds=5,
         warm=False,
         profiled=False,

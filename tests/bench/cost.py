@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from bench.chats import ours, plain
 from bench.harness import Result, Side
-from torpor.history.keys import DEFAULT_SHARDS, MAX_SHARDS
+from torpor.history.ids import DEFAULT_SHARDS, MAX_SHARDS
 from torpor.worker.archive.segment import pack
 from torpor.worker.sleep.sweep import DRAIN_SESSIONS
 

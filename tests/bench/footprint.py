@@ -15,6 +15,7 @@ from bench.chats import session_ids, turn
 from bench.harness import Bench, Reach, Row, Side, Sides
 from bench.rivals import peer_class
 from bench.writing import TTL
+from support.servers import RedisServer, start_redis
 from torpor import MemorystoreChatMessageHistory
 from torpor.worker.sleep.drain import drain
 
@@ -60,6 +61,11 @@ def memory(bench: Bench) -> Iterator[Sides]:
             return lines
 
         yield Sides(lambda: bytes_each(_history), lambda: bytes_each(_peer), explain=explain)
+
+
+def start_empty(folder: Path) -> RedisServer:
+    """A server that has freed its memory when FLUSHALL answers; Valkey 8 does so later by default."""
+    return start_redis(folder, "--lazyfree-lazy-user-flush", "no")
 
 
 def used_memory(client: redis.Redis) -> int:

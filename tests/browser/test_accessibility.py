@@ -7,7 +7,7 @@ from playwright.sync_api import Browser
 
 from support.browsing import DESKTOP, PHONE, WCAG, Console, Tab, tab
 from support.shown import FILES, PAGES, Shown
-from torpor.worker.console import page_table
+from torpor.worker.console.serving import page_table
 
 LOOKS = {
     "desktop": {"viewport": DESKTOP, "color_scheme": "light"},

@@ -12,9 +12,10 @@ from support.command import Result, Torpor, names_of_commands
 from support.two_sides import PAIRS, Sides, contents_of, set_up, without_trail
 from torpor import MemorystoreChatMessageHistory, SessionArchive
 from torpor.worker.deployment import identity
+from torpor.worker.deployment.environment import PREFIX
 from torpor.worker.deployment.identity import State
 from torpor.worker.deployment.services import Services
-from torpor.worker.deployment.settings import PREFIX, load_settings
+from torpor.worker.deployment.settings import load_settings
 from torpor.worker.errors import ArchiveMisconfigured, DeploymentMismatch
 from torpor.worker.sleep.opening import OpenDeployment
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from fuzz.documents import FINISHED, OPEN, OWNER
 from torpor.worker import cli
+from torpor.worker.deployment.environment import PREFIX
 from torpor.worker.deployment.services import Services
-from torpor.worker.deployment.settings import PREFIX, environment
+from torpor.worker.deployment.settings import environment
 
 COMMANDS = [
     *("receipts", "receipts --json", f"receipts {FINISHED[0]}", "purge-status", "purge-status --json"),

@@ -22,7 +22,8 @@ from support.tls import make_authority
 from support.waiting import wait_until
 from torpor import MemorystoreChatMessageHistory
 from torpor.worker.archive import contents
-from torpor.worker.deployment.settings import PREFIX, Settings, load_settings
+from torpor.worker.deployment.environment import PREFIX
+from torpor.worker.deployment.settings import Settings, load_settings
 from torpor.worker.monitoring.table import METRICS
 
 KUBERNETES = ROOT / "deploy" / "kubernetes"

@@ -14,7 +14,7 @@ import pytest
 
 from torpor.worker import cli
 from torpor.worker.cli.commands import app
-from torpor.worker.deployment.settings import PREFIX
+from torpor.worker.deployment.environment import PREFIX
 
 
 @dataclass

@@ -22,8 +22,8 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from support.waiting import scaled, wait_until
-from torpor.worker.console.application import application
 from torpor.worker.console.roles import Person, Role
+from torpor.worker.console.serving.application import application
 from torpor.worker.console.settings import ConsoleSettings
 from torpor.worker.deployment.services import Services
 from torpor.worker.deployment.settings import environment

@@ -16,9 +16,9 @@ import httpx
 
 from support.iap import AUDIENCE, IdentityProxy
 from support.waiting import wait_until
-from torpor.worker.console.application import application
 from torpor.worker.console.roles import Role
-from torpor.worker.console.serving import server
+from torpor.worker.console.serving.application import application
+from torpor.worker.console.serving.process import server
 from torpor.worker.console.settings import ConsoleSettings
 from torpor.worker.console.sign_in import SignIn
 from torpor.worker.console.sign_in.iap import IapSignIn

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from inspect import Parameter, signature
 from typing import Any
 
@@ -73,7 +73,9 @@ class Case:
         """The restore that is running, else a new one; one that was superseded if there is nothing to restore."""
         if self.ticket is None:
             begun = self.run(calls.begin_restore, "s", MINUTE)
-            self.ticket = begun if isinstance(begun, RestoreTicket) else RestoreTicket("s", b"00", 1, 0)
+            self.ticket = (
+                begun if isinstance(begun, RestoreTicket) else RestoreTicket("s", b"00", 1, 0, datetime.now(UTC))
+            )
         return self.ticket
 
     @contextmanager

@@ -13,13 +13,13 @@ from support.keyspace import raw
 from torpor import MemorystoreSaver
 from torpor.history.keys import samples_key
 from torpor.worker.access import listing
-from torpor.worker.access.pace import Pace
 from torpor.worker.bulk import adopting
 from torpor.worker.deployment.services import Services
 from torpor.worker.erasure import orders, purge
 from torpor.worker.erasure.order import Order
 from torpor.worker.jobs import look
 from torpor.worker.jobs.job import Job
+from torpor.worker.pace import Pace
 from torpor.worker.retention import legal_hold
 from torpor.worker.sleep.attempt import archive_session
 

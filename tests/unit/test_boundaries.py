@@ -66,14 +66,21 @@ FLOORS: dict[str, list[str]] = {
     "history.elements": [],
     "history.compression": ["history.errors", "history.elements"],
     "history.order": ["history.elements"],
-    "history.keys": ["history.errors"],
-    "history.owners": ["history.errors", "history.keys"],
+    "history.ids": ["history.errors"],
+    "history.keys": ["history.ids"],
+    "history.owners": ["history.errors", "history.ids"],
     "history.expiry": ["history.errors"],
     "history.session": ["history.compression", "history.expiry"],
     "history.outcomes": ["history.session"],
     "history.overview": [],
     "history.policy": ["history.errors", "history.expiry"],
-    "history.formats": ["history.errors", "history.limits", "history.elements", "history.keys"],
+    "history.formats": [
+        "history.errors",
+        "history.limits",
+        "history.elements",
+        "history.ids",
+        "history.keys",
+    ],
     "history.adoption": ["history.errors", "history.formats"],
     "history.records": ["history.errors", "history.elements"],
     "history.scripts": ["history.fields"],
@@ -83,6 +90,7 @@ FLOORS: dict[str, list[str]] = {
         "history.fields",
         "history.limits",
         "history.compression",
+        "history.ids",
         "history.keys",
         "history.owners",
         "history.expiry",
@@ -100,6 +108,7 @@ FLOORS: dict[str, list[str]] = {
         "history.elements",
         "history.compression",
         "history.order",
+        "history.ids",
         "history.keys",
         "history.owners",
         "history.expiry",
@@ -116,7 +125,7 @@ FLOORS: dict[str, list[str]] = {
     "history.conversation": [
         "history.errors",
         "history.limits",
-        "history.keys",
+        "history.ids",
         "history.owners",
         "history.expiry",
         "history.session",
@@ -137,7 +146,7 @@ FLOORS: dict[str, list[str]] = {
         "history.errors",
         "history.limits",
         "history.elements",
-        "history.keys",
+        "history.ids",
         "history.expiry",
         "history.session",
         "history.formats",
@@ -150,8 +159,9 @@ FLOORS: dict[str, list[str]] = {
     "history.protocol": [
         "history.errors",
         "history.limits",
-        "history.compression",
         "history.elements",
+        "history.compression",
+        "history.ids",
         "history.keys",
         "history.owners",
         "history.expiry",
@@ -169,12 +179,20 @@ FLOORS: dict[str, list[str]] = {
     "worker.failpoints": [],
     "worker.control_characters": [],
     "worker.quantities": [],
+    "worker.pace": [],
     "worker.meters": [],
     "worker.measures": ["worker.meters"],
     "worker.tracing": [],
     "worker.logs": ["worker.tracing", "worker.errors", "worker.control_characters"],
     "worker.archive": ["worker.errors", "worker.measures"],
-    "worker.deployment": ["worker.errors", "worker.failpoints", "worker.measures", "worker.logs", "worker.archive"],
+    "worker.deployment": [
+        "worker.errors",
+        "worker.failpoints",
+        "worker.pace",
+        "worker.measures",
+        "worker.logs",
+        "worker.archive",
+    ],
     "worker.jobs": [
         "worker.tracing",
         "worker.errors",
@@ -238,6 +256,7 @@ FLOORS: dict[str, list[str]] = {
     ],
     "worker.access": [
         "worker.errors",
+        "worker.pace",
         "worker.failpoints",
         "worker.control_characters",
         "worker.archive",
@@ -273,6 +292,7 @@ FLOORS: dict[str, list[str]] = {
     ],
     "worker.console": [
         "worker.errors",
+        "worker.pace",
         "worker.control_characters",
         "worker.quantities",
         "worker.archive",
@@ -312,6 +332,7 @@ FLOORS: dict[str, list[str]] = {
     ],
     "worker.cli": [
         "worker.errors",
+        "worker.pace",
         "worker.control_characters",
         "worker.quantities",
         "worker.archive",
@@ -359,6 +380,12 @@ def floor_of(module: str) -> str:
     return ".".join(module.split(".")[:2])
 
 
+def folder_of(module: str) -> str:
+    """The folder that a module stands in, however deep; the module itself if that is `worker` or `history`."""
+    inner = module if (ROOT / module.replace(".", "/")).is_dir() else module.rpartition(".")[0]
+    return inner if "." in inner else module
+
+
 @cache
 def house() -> dict[str, set[str]]:
     """Each module, and the modules of the house that it imports: anywhere in it, also for type checkers alone."""
@@ -400,6 +427,14 @@ def test_a_floor_imports_what_it_may_import(floor: str) -> None:
 
 def test_no_module_is_imported_by_what_it_imports() -> None:
     graphlib.TopologicalSorter(house()).prepare()  # raises CycleError, which names the circle
+
+
+def test_no_folder_is_imported_by_what_it_imports() -> None:
+    folders: dict[str, set[str]] = {}
+    for module, imported in house().items():
+        folder = folder_of(module)
+        folders.setdefault(folder, set()).update(set(map(folder_of, imported)) - {folder})
+    graphlib.TopologicalSorter(folders).prepare()
 
 
 def test_every_exception_is_an_import_that_is_there() -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from torpor.history.protocol import (
+    RedisRefused,
     SessionInfo,
     SessionKind,
     SessionNotFound,
@@ -71,7 +72,8 @@ class Life:
     take. `idle_timeout`, `max_age` and `due_at` are of Redis, which knows them of a session that is awake.
     `retention`: how long the archive keeps it after its last activity; None is for ever. `expires`: when the archive
     may delete it. `floor`: what is older is being erased. `aside`: the session from whose id this one was put aside.
-    `unavailable`: why nothing could be asked of the archive; then only what Redis knows is here.
+    `unavailable`: why nothing could be asked of the archive; then only what Redis knows is here. `replaced`: it is
+    unreadable because a key of another type is in place of its own, and Redis changes nothing of it, no hold either.
     """
 
     session_id: str
@@ -99,7 +101,13 @@ class Life:
     others: Sequence[Other]
     objects: Sequence[LifeObject]
     unavailable: str | None
+    replaced: bool
     happenings: Sequence[Happening]
+
+    @property
+    def is_readable(self) -> bool:
+        """False if nobody knows what Redis has of it."""
+        return self.state != _UNREADABLE
 
     @property
     def is_awake(self) -> bool:
@@ -121,7 +129,7 @@ def life(services: Services, session_id: str) -> Life:
     live = described if isinstance(described, SessionInfo) else None
     if described is None and not stored:
         raise SessionNotFound(f"session {session_id!r} is neither in Redis nor in the archive")
-    usable = expiry.unexpired(found)
+    usable = expiry.unexpired(found, services.sessions.redis_time)
     own = parts.of_first_owner(usable)
     metadata = {each.stored.name: known for each in own.segments if (known := _metadata(services, each.stored))}
     newest = metadata.get(own.segments[-1].stored.name) if own.segments else None
@@ -156,6 +164,7 @@ def life(services: Services, session_id: str) -> Life:
         others=_others(usable, live),
         objects=_objects(services, session_id, stored, found.floor, [] if unavailable else owners),
         unavailable=unavailable,
+        replaced=isinstance(described, RedisRefused),
         happenings=happenings.happenings(services, traces),
     )
 

@@ -11,17 +11,18 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from heapq import nsmallest
 from itertools import chain, islice
 
 from torpor.history.protocol import SessionInfo, SessionKind, TorporError
 from torpor.worker.access.asleep_count import AsleepCount
 from torpor.worker.access.cursor import Cursor, Stretch
-from torpor.worker.access.pace import Pace
 from torpor.worker.archive import contents, names, parts
 from torpor.worker.archive.stores import StoredObject
 from torpor.worker.deployment import catalog
 from torpor.worker.deployment.services import Services
+from torpor.worker.pace import Pace
 from torpor.worker.retention import expiry
 
 _PAGE = 100
@@ -166,7 +167,8 @@ def asleep(
             pace.wait(len(page) + (len(lot) - len(page)) / _COMPARED_FOR_ONE)
             infos = services.sessions.infos([session_id for session_id, _ in page])
             missing = [each for each, info in zip(page, infos, strict=True) if _may_be_asleep(info)]
-            found = [(session_id, _asleep(session_id, objects)) for session_id, objects in missing]
+            clock = cache(services.sessions.redis_time)
+            found = [(session_id, _asleep(session_id, objects, clock)) for session_id, objects in missing]
             listed = [Listed(session_id, each, Stretch.ASLEEP) for session_id, each in found if each]
             if count:
                 count.sessions += len(listed)
@@ -222,12 +224,12 @@ def _may_be_asleep(found: SessionInfo | TorporError | None) -> bool:
 
 
 def _look(services: Services, session_id: str) -> AsleepSession | None:
-    return _asleep(session_id, services.archive.list(names.session_prefix(session_id)))
+    return _asleep(session_id, services.archive.list(names.session_prefix(session_id)), services.sessions.redis_time)
 
 
-def _asleep(session_id: str, objects: Iterable[StoredObject]) -> AsleepSession | None:
+def _asleep(session_id: str, objects: Iterable[StoredObject], clock: expiry.Clock) -> AsleepSession | None:
     """A session as its objects describe it; None if nothing of it could be read."""
-    found = expiry.unexpired(contents.sort(session_id, objects))
+    found = expiry.unexpired(contents.sort(session_id, objects), clock)
     if not found:
         return None
     own = parts.of_first_owner(found)

@@ -11,8 +11,8 @@ from torpor.history.protocol import InvalidArgument, SessionInfo, SessionKind, S
 from torpor.worker.access import listing
 from torpor.worker.access.cursor import Cursor, Stretch
 from torpor.worker.access.listing import AsleepSession, Page, Progress
-from torpor.worker.access.pace import Pace
 from torpor.worker.deployment.services import Services
+from torpor.worker.pace import Pace
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from torpor.history.protocol import SessionKind
 from torpor.worker.archive import names
 from torpor.worker.archive.names import FloorName, SegmentName
-from torpor.worker.archive.stores import ArchiveStore, StoredObject
+from torpor.worker.archive.stores import NEVER, ArchiveStore, StoredObject
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,10 @@ def owner_markers(
 
 
 def last_active(objects: Iterable[StoredObject]) -> datetime:
-    """When a session was last active, by the metadata of its objects. Later reads are not in it."""
+    """When a session was last active, by the metadata of its objects. Later reads are not in it.
+
+    An object that can't tell it is as if the session was active for ever, so that no purge takes it for an idle one.
+    """
     return max(map(_active, objects))
 
 
@@ -84,7 +87,7 @@ def _active(stored: StoredObject) -> datetime:
         active = datetime.fromisoformat(stored.metadata["active"])
         if active.tzinfo is not None:
             return active
-    return stored.created or datetime.now(UTC)
+    return stored.created or NEVER
 
 
 def _position(segment: Segment) -> tuple[int, int, int]:

@@ -38,15 +38,15 @@ from itertools import chain
 from urllib.parse import quote, unquote
 
 from torpor.history.protocol import InvalidSessionId, check_session_id
+from torpor.worker.archive.stores import ROOT
 
-ROOT = "v1"
-DEPLOYMENT = f"{ROOT}/deployment"
-IDENTITIES = f"{ROOT}/identity/"
-PROBE = f"{ROOT}/probe"
-AUDIT = f"{ROOT}/audit/"
+DEPLOYMENT = f"{ROOT}deployment"
+IDENTITIES = f"{ROOT}identity/"
+PROBE = f"{ROOT}probe"
+AUDIT = f"{ROOT}audit/"
 AUDIT_BEGUN, AUDIT_ENDED = "begun.json", "ended.json"
 # The folders of sessions, by the first two digits of the SHA-256 of their ids: names spread over the bucket.
-SPREADS = [f"{ROOT}/{number:02x}/" for number in range(256)]
+SPREADS = [f"{ROOT}{number:02x}/" for number in range(256)]
 # File systems allow 255 bytes for each part of a name, Cloud Storage 1,024 for the whole name.
 _MAX_COMPONENT = 200
 
@@ -110,14 +110,14 @@ class JobNames:
         return f"{self.folder(job)}{self.conclusion}"
 
 
-PURGES = JobNames(f"{ROOT}/orders/", f"{ROOT}/receipts/", "removed", "receipt.json")
-JOBS = JobNames(f"{ROOT}/job-orders/", f"{ROOT}/jobs/", "done", "result.json")
+PURGES = JobNames(f"{ROOT}orders/", f"{ROOT}receipts/", "removed", "receipt.json")
+JOBS = JobNames(f"{ROOT}job-orders/", f"{ROOT}jobs/", "done", "result.json")
 # Where all other names begin.
 APART = [
     DEPLOYMENT,
     IDENTITIES,
     PROBE,
-    f"{ROOT}/owners/",
+    f"{ROOT}owners/",
     PURGES.orders,
     PURGES.work,
     AUDIT,
@@ -146,7 +146,7 @@ class FloorName:
 def session_prefix(session_id: str) -> str:
     """The prefix of the names of a session's objects."""
     component = _component(session_id)
-    return f"{ROOT}/{_spread(session_id)}/{component}/"
+    return f"{ROOT}{_spread(session_id)}/{component}/"
 
 
 def segment_name(session_id: str, name: SegmentName) -> str:
@@ -174,7 +174,7 @@ def owner_markers(owner: str, session_id: str) -> str:
 
 def all_owner_markers(owner: str) -> str:
     """The prefix of the names of all of an owner's markers."""
-    return f"{ROOT}/owners/{_spread(owner)}/{_component(owner)}/"
+    return f"{ROOT}owners/{_spread(owner)}/{_component(owner)}/"
 
 
 def marked_epoch(owner: str, session_id: str, object_name: str) -> int | None:

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pydantic import BaseModel, ValidationError
 
 from torpor.worker.archive import names
-from torpor.worker.archive.stores import ArchiveStore, StoredObject
+from torpor.worker.archive.stores import ROOT, ArchiveStore, StoredObject
 from torpor.worker.errors import ArchiveConflict, ArchiveCorrupt, ArchiveTaken
 
 # More than any identity has; whoever can write to the archive must not fill our memory.
@@ -122,7 +122,7 @@ def take(archive: ArchiveStore, namespace: str) -> None:
 
 def is_used(archive: ArchiveStore) -> bool:
     """True if the archive has more than its identity."""
-    return not all(_is_identity(stored) for stored in archive.list(f"{names.ROOT}/"))
+    return not all(_is_identity(stored) for stored in archive.list(ROOT))
 
 
 def taken(url: str, namespace: str) -> ArchiveTaken:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import Enum, auto
 
 from torpor.history.protocol import InvalidArgument, TorporError
@@ -103,7 +103,7 @@ class _Record:
         known = self.services.sessions.identity()
         if sides is not Sides.PARTED and (known.deployment is None or known.archive is None):
             return
-        at = known.read_at or datetime.now(UTC)
+        at = known.read_at or self.services.sessions.redis_time()
         try:
             if sides is Sides.UNCOMPARED:
                 identity.check(self.services.sessions, self.services.archive)
@@ -124,7 +124,7 @@ class _Record:
         if not self.begun:
             return
         try:
-            at = self.services.sessions.identity().read_at or datetime.now(UTC)
+            at = self.services.sessions.redis_time()
             for number, each in enumerate(self.begun):
                 sessions = 0 if number else count.sessions
                 write(self.services, Ended(audit=each.id, at=at, how=how, sessions=sessions, error=error), each.at)

@@ -17,8 +17,8 @@ from torpor.worker.cli.audited import By, Reason, audited
 from torpor.worker.cli.shared import Json, services_of
 from torpor.worker.deployment import identity
 from torpor.worker.deployment.services import Services
-from torpor.worker.deployment.upload_rate import UploadRate
 from torpor.worker.jobs.job import check_rate
+from torpor.worker.pace import Pace
 from torpor.worker.quantities import size
 
 
@@ -65,7 +65,7 @@ def compress(
 
 def _here(services: Services, who: Who, rate: float | None, *, dry_run: bool) -> Compressed:
     """Rewrite, or measure, in this process alone."""
-    wait = UploadRate(check_rate(rate)).wait
+    wait = Pace(check_rate(rate)).wait
     with audited(services, Act.COMPRESS, who, unless=dry_run) as count, printing.progress(None) as bars:
         task = bars.add_task("looking" if dry_run else "rewriting", total=None)
 

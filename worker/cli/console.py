@@ -30,7 +30,7 @@ def console(
 
     Example: torpor console --port 8765
     """
-    from torpor.worker.console.serving import serve
+    from torpor.worker.console.serving.process import serve
     from torpor.worker.console.settings import load_console_settings
 
     settings = load_console_settings({"host": host, "port": port})

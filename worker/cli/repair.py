@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -63,22 +64,35 @@ def requeue(
     """
     named = [check_session_id(each) for each in session or []]
     services = redis_of(context, patience=_PATIENCE)
-    sessions = services.sessions
     with audited(services, Act.REQUEUE, Who(by, reason), Subject(sessions=named), sides=Sides.UNCOMPARED) as count:
         count.note(0)
-        for each in in_quarantine.everything(services) if all_ else named:
-            if sessions.requeue(each):
-                count.note(count.sessions + 1)
-                _tell_requeued(each, as_json=as_json)
-            elif not all_:  # else somebody else has taken it out of quarantine
+
+        def tell(session_id: str) -> None:
+            count.note(count.sessions + 1)
+            if as_json:
+                printing.print_json({"session_id": session_id})
+            else:
+                printing.say(f"requeued: {printing.one_line(session_id)}")
+
+        if all_:
+            _requeue_all(services, tell)
+        for each in named:
+            if not services.sessions.requeue(each):
                 raise SessionNotFound(f"session {each!r} is not in quarantine")
+            tell(each)
 
 
-def _tell_requeued(session_id: str, *, as_json: bool) -> None:
-    if as_json:
-        printing.print_json({"session_id": session_id})
-    else:
-        printing.say(f"requeued: {printing.one_line(session_id)}")
+def _requeue_all(services: Services, tell: Callable[[str], None]) -> None:
+    """Take all out of quarantine that can be; raises the error of the first one that stays."""
+    left: list[TorporError] = []
+
+    def stays(session_id: str, error: TorporError) -> None:
+        warn_unreadable(session_id, error)
+        left.append(error)
+
+    in_quarantine.requeue_all(services, tell, stays)
+    if left:
+        raise left[0]
 
 
 def _services(context: typer.Context, *, repair: bool) -> tuple[Services, str | None]:

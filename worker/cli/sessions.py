@@ -15,12 +15,12 @@ from torpor.history.protocol import SessionInfo, SessionKind, Status, TorporErro
 from torpor.worker.access import listing
 from torpor.worker.access.cursor import Cursor
 from torpor.worker.access.listing import AsleepSession, Listed, Page
-from torpor.worker.access.pace import Pace
 from torpor.worker.access.search import Search
 from torpor.worker.cli import Interrupted, printing
 from torpor.worker.cli.life import life_of
 from torpor.worker.cli.shared import JsonLines, redis_of, services_of, warn_of_look_alikes, warn_unreadable
 from torpor.worker.deployment.services import Services
+from torpor.worker.pace import Pace
 from torpor.worker.quantities import moment_of
 
 _COLUMNS = ("session", "kind", "status", "messages", "archived", "idle for", "due in", "owner")

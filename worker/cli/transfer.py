@@ -23,8 +23,8 @@ from torpor.worker.cli.shared import Json, OwnerPattern, services_of
 from torpor.worker.deployment import identity
 from torpor.worker.deployment.services import Services
 from torpor.worker.deployment.settings import load_settings
-from torpor.worker.deployment.upload_rate import UploadRate
 from torpor.worker.jobs.job import check_rate
+from torpor.worker.pace import Pace
 from torpor.worker.transfer import adopt as adopting
 from torpor.worker.transfer import detect as detecting
 from torpor.worker.transfer import imports, json_lines
@@ -196,7 +196,7 @@ def _adopt_here(
             owners=given.owners,
             dry_run=dry_run,
             progress=show,
-            wait=UploadRate(check_rate(rate)).wait,
+            wait=Pace(check_rate(rate)).wait,
         )
 
 

@@ -45,13 +45,12 @@ class Way:
 class Usage:
     """The ways to use a command. The first one whose choice was given counts.
 
-    Of `apart`, one option alone may be given. If not `settings`, the command has no use for the options that stand
-    before its name, such as `--redis-url`.
+    Of `apart`, one option alone may be given. `settings` are the options that may stand before the command's name.
     """
 
     ways: tuple[Way, ...]
     apart: str = ""
-    settings: bool = True
+    settings: str = "--redis-url --archive-url --namespace"
 
     def check(self, given: Mapping[str, str], settings: Sequence[str] = ()) -> None:
         """Raise InvalidArgument if something was given that does not count.
@@ -59,8 +58,9 @@ class Usage:
         `given` has the names and values of the command's own options and arguments, and `settings` the names of the
         options before the command.
         """
-        if settings and not self.settings:
-            raise InvalidArgument(f"{settings[0]} has no effect on this command: leave it out before its name")
+        idle = [name for name in settings if name not in self.settings.split()]
+        if idle:
+            raise InvalidArgument(f"{idle[0]} has no effect on this command: leave it out before its name")
         both = [name for name in self.apart.split() if name in given]
         if len(both) > 1:
             raise InvalidArgument(f"give only one of {_listed(both)}")
@@ -183,7 +183,7 @@ USAGES: Mapping[str, Usage] = {
         ),
         apart="--output --parquet --to --to-memorystore",
     ),
-    "sql": Usage((Way(takes="ENGINE"),)),
+    "sql": Usage((Way(takes="ENGINE"),), settings="--archive-url"),
     "jobs": Usage((Way("--cancel", f"{_WHO} --json"), Way("--resume", f"{_WHO} --json"), Way(takes="ID --json"))),
     "compress": Usage(
         (
@@ -209,6 +209,6 @@ USAGES: Mapping[str, Usage] = {
         )
     ),
     "separate": Usage((_ONE,)),
-    "scripts": Usage((Way(takes="NAME --json"),), settings=False),
-    "demo": Usage((Way(takes="--conversations --redis-url --archive-url --keep --console"),), settings=False),
+    "scripts": Usage((Way(takes="NAME --json"),), settings=""),
+    "demo": Usage((Way(takes="--conversations --redis-url --archive-url --keep --console"),), settings=""),
 }

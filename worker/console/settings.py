@@ -12,7 +12,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from torpor.worker.console import addresses
 from torpor.worker.console.roles import Role
-from torpor.worker.deployment.settings import CONSOLE_PREFIX, load_all
+from torpor.worker.deployment.environment import CONSOLE_PREFIX, load_all
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _SECRET_LENGTH = 32

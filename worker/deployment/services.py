@@ -15,7 +15,7 @@ from torpor.worker.archive.stores import ArchiveStore
 from torpor.worker.archive.stores.measured import MeasuredStore
 from torpor.worker.archive.stores.url import open_archive
 from torpor.worker.deployment.settings import Settings
-from torpor.worker.deployment.upload_rate import UploadRate
+from torpor.worker.pace import Pace
 
 # Longer than an application's: no user waits, and a reply with a part of a large session takes longer.
 _REPLY_SECONDS = 30
@@ -28,7 +28,7 @@ class Services:
     settings: Settings
     sessions: SessionStore
     archive: ArchiveStore
-    uploads: UploadRate = field(default_factory=UploadRate)
+    uploads: Pace = field(default_factory=Pace)
 
 
 def connect(settings: Settings, *, patience: float | None = None, reply_seconds: float | None = None) -> Services:
@@ -53,4 +53,4 @@ def connect(settings: Settings, *, patience: float | None = None, reply_seconds:
     )
     sessions = SessionStore(client, namespace=settings.namespace, shards=settings.shards, resends=resends)
     archive = MeasuredStore(open_archive(settings.archive_url, threads=settings.concurrency, patience=patience))
-    return Services(settings, sessions, archive, UploadRate(settings.uploads_per_second))
+    return Services(settings, sessions, archive, Pace(settings.uploads_per_second))

@@ -1,16 +1,14 @@
-"""The worker's settings: the only reader of the environment."""
+"""The worker's settings, read from the environment, and written to that of a child process."""
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from datetime import timedelta
 from functools import cache
-from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo
+from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from torpor.history.protocol import (
@@ -19,115 +17,15 @@ from torpor.history.protocol import (
     MAX_SHARDS,
     MOST_MESSAGE_BYTES,
     Compression,
-    InvalidArgument,
     Policies,
-    check_namespace,
-    connect,
 )
-from torpor.worker.archive.stores.url import parse_archive_url
-from torpor.worker.deployment.broker_url import for_celery, is_broker_url
+from torpor.worker.deployment import setting_types as types
+from torpor.worker.deployment.broker_url import for_celery
+from torpor.worker.deployment.environment import CONSOLE_PREFIX, PREFIX, load_all
 from torpor.worker.deployment.policy_settings import PolicySettings, WholeSeconds, policies_of, read_rules, write_rules
 from torpor.worker.deployment.signing import SigningKeys
-from torpor.worker.errors import SettingsError
 
-PREFIX = "TORPOR_"
-# The console has a settings class of its own, with this prefix.
-CONSOLE_PREFIX = "TORPOR_CONSOLE_"
-# Kubernetes sets these in each pod beside a service with the name torpor.
-_OF_KUBERNETES = re.compile(r"TORPOR_(SERVICE_|PORT$|PORT_)")
 _NAME = r"^[\w.:-]+$"
-S = TypeVar("S", bound=BaseSettings)
-# Stand-in URL, so that `ca_file` and `iam` are still validated when `redis_url` is invalid.
-_ENCRYPTED = SecretStr("rediss://")
-
-
-def _redis_url(url: SecretStr) -> SecretStr:
-    connect(url.get_secret_value())  # opens no connection
-    return url
-
-
-def _redis_cluster(cluster: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - pydantic's signature
-    if cluster and "redis_url" in info.data:
-        connect(info.data["redis_url"].get_secret_value(), cluster=True, asynchronous=True)  # nor does this
-    return cluster
-
-
-def _none(value: Any) -> Any:
-    return None if value == "" else value
-
-
-def _redis_ca_file(path: Path | None, info: ValidationInfo) -> Path | None:
-    connect(info.data.get("redis_url", _ENCRYPTED).get_secret_value(), ca_file=path)
-    return path
-
-
-def _redis_iam(iam: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - pydantic's signature
-    connect(info.data.get("redis_url", _ENCRYPTED).get_secret_value(), iam=iam, ca_file=info.data.get("redis_ca_file"))
-    return iam
-
-
-def _broker_url(url: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
-    if url is None and info.data.get("redis_cluster"):
-        raise ValueError(f"is required with {PREFIX}REDIS_CLUSTER, since Celery can't use a Cluster as its broker")
-    if url and not is_broker_url(url.get_secret_value()):
-        raise ValueError("must be a URL of a transport that Celery has, such as redis://host:6379/0")
-    if url and "redis_url" in info.data:
-        iam = info.data.get("redis_iam", False)
-        _celery_broker(url, info.data["redis_url"], info.data.get("redis_ca_file"), iam=iam)
-    return url
-
-
-def _readable(path: Path | None) -> Path | None:
-    if path and not os.access(path, os.R_OK):
-        raise ValueError("can't be read")
-    return path
-
-
-def _heartbeat_file(path: Path | None) -> Path | None:
-    if path and not os.access(path.parent, os.W_OK):
-        raise ValueError("must be in a folder that can be written")
-    return path
-
-
-def _signing_trusted(trusted: Path | None, info: ValidationInfo) -> Path | None:
-    key, certificate = info.data.get("signing_key"), info.data.get("signing_certificate")
-    if key and certificate and trusted:
-        SigningKeys(key, certificate, trusted).check()
-    elif key or certificate or trusted:
-        raise ValueError(f"is needed with {PREFIX}SIGNING_KEY and {PREFIX}SIGNING_CERTIFICATE: all three, or none")
-    return trusted
-
-
-def _celery_broker(url: SecretStr, redis_url: SecretStr, ca_file: Path | None, *, iam: bool) -> str:
-    return for_celery(url.get_secret_value(), redis_url.get_secret_value(), ca_file=ca_file, iam=iam)
-
-
-def _memory_low(share: float, info: ValidationInfo) -> float:
-    if share >= info.data.get("memory_high", 1):
-        raise ValueError(f"must be below {PREFIX}MEMORY_HIGH")
-    return share
-
-
-def _archive_url(url: str) -> str:
-    parse_archive_url(url)
-    return url
-
-
-def _export_url(url: str | None) -> str | None:
-    if url is not None and isinstance(parse_archive_url(url), Path):
-        raise ValueError("must be gs://bucket/prefix")
-    return url
-
-
-def _namespace(namespace: str) -> str:
-    try:
-        return check_namespace(namespace)
-    except InvalidArgument as exc:
-        raise ValueError(str(exc)) from exc
-
-
-_File = Annotated[Path | None, BeforeValidator(_none)]
-Seconds = Annotated[float, Field(ge=0.1, le=86_400, allow_inf_nan=False)]
 
 
 class Settings(BaseSettings):
@@ -137,30 +35,28 @@ class Settings(BaseSettings):
         env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True, env_ignore_empty=True
     )
 
-    redis_url: Annotated[SecretStr, AfterValidator(_redis_url)] = Field(
+    redis_url: types.RedisUrl = Field(
         default=SecretStr("redis://localhost:6379/0"),
         description="The Redis that has the sessions: redis://, rediss:// (TLS) or unix://.",
     )
-    redis_cluster: Annotated[bool, AfterValidator(_redis_cluster)] = Field(
+    redis_cluster: types.RedisCluster = Field(
         default=False,
         description="Whether TORPOR_REDIS_URL is a node of a Redis Cluster; TORPOR_BROKER_URL is then required.",
     )
-    redis_ca_file: Annotated[_File, AfterValidator(_redis_ca_file)] = Field(
+    redis_ca_file: types.RedisCaFile = Field(
         default=None, description="A PEM file with the CA certificate of a rediss:// instance of Memorystore."
     )
-    redis_iam: Annotated[bool, AfterValidator(_redis_iam)] = Field(
+    redis_iam: types.RedisIam = Field(
         default=False, description="Whether IAM access tokens replace a password; needs rediss://."
     )
-    broker_url: Annotated[SecretStr | None, AfterValidator(_broker_url)] = Field(
+    broker_url: types.BrokerUrl = Field(
         default=None, validate_default=True, description="Celery's broker; TORPOR_REDIS_URL if it is not set."
     )
-    signing_key: Annotated[_File, AfterValidator(_readable)] = Field(
+    signing_key: types.ReadableFile = Field(
         default=None, description="A private key in PEM with which this process signs tasks; see docs/security.md."
     )
-    signing_certificate: Annotated[_File, AfterValidator(_readable)] = Field(
-        default=None, description="The certificate of that key, in PEM."
-    )
-    signing_trusted: Annotated[_File, AfterValidator(_readable), AfterValidator(_signing_trusted)] = Field(
+    signing_certificate: types.ReadableFile = Field(default=None, description="The certificate of that key, in PEM.")
+    signing_trusted: types.SigningTrusted = Field(
         default=None,
         validate_default=True,
         description="A folder with the certificates of all whose tasks this process obeys; it refuses all other tasks.",
@@ -169,12 +65,8 @@ class Settings(BaseSettings):
         default=False,
         description="Whether workers obey celery inspect and celery control, from whoever can write to the broker.",
     )
-    archive_url: Annotated[str, AfterValidator(_archive_url)] = Field(
-        description="The archive: gs://bucket/prefix or file:///absolute/path."
-    )
-    namespace: Annotated[str, AfterValidator(_namespace)] = Field(
-        default=DEFAULT_NAMESPACE, description="The prefix of all key names in Redis."
-    )
+    archive_url: types.ArchiveUrl = Field(description="The archive: gs://bucket/prefix or file:///absolute/path.")
+    namespace: types.Namespace = Field(default=DEFAULT_NAMESPACE, description="The prefix of all key names in Redis.")
     shards: int | None = Field(
         default=None,
         ge=1,
@@ -204,7 +96,7 @@ class Settings(BaseSettings):
     audit_retention_seconds: WholeSeconds | None = Field(
         default=None, description="How long entries of the audit trail are kept; for ever if not set."
     )
-    export_url: Annotated[str | None, AfterValidator(_export_url)] = Field(
+    export_url: types.ExportUrl = Field(
         default=None,
         description="A prefix of another bucket, gs://bucket/prefix, to which jobs may export too: see docs/jobs.md.",
     )
@@ -212,11 +104,11 @@ class Settings(BaseSettings):
         default=Compression.NONE,
         description="zstd compresses the messages of chats in Redis: see docs/policies.md.",
     )
-    sweep_interval_seconds: Seconds = Field(default=15, description="How often beat looks for due sessions.")
+    sweep_interval_seconds: types.Seconds = Field(default=15, description="How often beat looks for due sessions.")
     listen: bool = Field(
         default=True, description="Whether workers act at the moment a session is due, not at the next sweep only."
     )
-    lease_seconds: Seconds = Field(
+    lease_seconds: types.Seconds = Field(
         default=300, description="How long a worker owns a session that it has claimed; renewed while it works."
     )
     batch: int = Field(default=64, ge=1, le=10_000, description="Sessions claimed at a time.")
@@ -224,11 +116,11 @@ class Settings(BaseSettings):
     uploads_per_second: float | None = Field(
         default=None, gt=0, allow_inf_nan=False, description="Segments a process may upload in a second."
     )
-    drain_seconds: Seconds = Field(default=60, description="How long one drain task may go on claiming.")
+    drain_seconds: types.Seconds = Field(default=60, description="How long one drain task may go on claiming.")
     memory_high: float = Field(
         default=0.85, gt=0, le=1, description="Share of Redis's memory limit above which sessions are archived early."
     )
-    memory_low: Annotated[float, AfterValidator(_memory_low)] = Field(
+    memory_low: types.MemoryLow = Field(
         default=0.75,
         gt=0,
         le=1,
@@ -252,7 +144,7 @@ class Settings(BaseSettings):
         le=19,
         description="How far a worker gives way to other programs, as by nice(1).",
     )
-    grace_seconds: Seconds = Field(
+    grace_seconds: types.Seconds = Field(
         default=20, description="How long a worker goes on with its sessions after SIGTERM, before it gives them back."
     )
     http_port: int | None = Field(
@@ -264,14 +156,14 @@ class Settings(BaseSettings):
     log_format: Literal["text", "json"] = Field(
         default="text", description="The log of workers and of beat: text, or json with the fields of Cloud Logging."
     )
-    heartbeat_file: Annotated[_File, AfterValidator(_heartbeat_file)] = Field(
+    heartbeat_file: types.HeartbeatFile = Field(
         default=None,
         description="A file that the worker touches every 10 seconds while it takes tasks, for a liveness probe.",
     )
     max_attempts: int = Field(
         default=5, ge=2, le=1_000, description="Failed attempts before a session goes to quarantine."
     )
-    retry_delay_seconds: Seconds = Field(
+    retry_delay_seconds: types.Seconds = Field(
         default=30, description="When to try again after a failure, with jitter of half of it."
     )
 
@@ -307,7 +199,8 @@ class Settings(BaseSettings):
     @property
     def celery_broker(self) -> str:
         """The broker's URL as Celery wants it, with the password, and with the options for encryption and IAM."""
-        return _celery_broker(self.broker_url or self.redis_url, self.redis_url, self.redis_ca_file, iam=self.redis_iam)
+        url, redis_url = (each.get_secret_value() for each in (self.broker_url or self.redis_url, self.redis_url))
+        return for_celery(url, redis_url, ca_file=self.redis_ca_file, iam=self.redis_iam)
 
 
 def load_settings(overrides: Mapping[str, Any] | None = None) -> Settings:
@@ -322,46 +215,6 @@ def load_settings(overrides: Mapping[str, Any] | None = None) -> Settings:
 def own_settings() -> Settings:
     """The settings of this process, read once, also for the processes that it forks; raises SettingsError."""
     return load_settings()
-
-
-def load_all(
-    model: type[S], prefix: str, overrides: Mapping[str, Any] | None = None, *, others: tuple[str, ...] = ()
-) -> S:
-    """The settings of a class whose variables have this prefix; those with one of the `others` are not its own.
-
-    Raises SettingsError, which names every wrong value and every unknown variable at once.
-    """
-    given = {name: value for name, value in (overrides or {}).items() if value is not None}
-    known = {prefix + name.upper() for name in model.model_fields}
-    faults = [
-        f"{name}: there is no such setting"
-        for name in sorted(os.environ)
-        if name.upper().startswith(prefix)
-        and not name.upper().startswith(others)
-        and name.upper() not in known
-        and not _OF_KUBERNETES.match(name)
-    ]
-    try:
-        settings = model(**given)
-    except ValidationError as exc:
-        faults += [_fault(prefix, error) for error in exc.errors(include_url=False, include_context=False)]
-        settings = None
-    if faults or settings is None:
-        raise SettingsError("wrong settings:\n" + "\n".join(f"  {fault}" for fault in faults))
-    return settings
-
-
-_MESSAGES = {"missing": "is required", "extra_forbidden": "there is no such setting"}
-
-
-def _fault(prefix: str, error: Any) -> str:
-    message = _MESSAGES.get(error["type"]) or error["msg"].removeprefix("Value error, ")
-    if not error["loc"]:  # of several settings together
-        return str(message)
-    setting, *inside = error["loc"]
-    name = prefix + str(setting).upper()
-    place = "".join(f"rule {part + 1}: " if isinstance(part, int) else f"{part}: " for part in inside)
-    return f"{name}: {place}{message}"
 
 
 def environment(settings: Settings) -> dict[str, str]:

@@ -6,7 +6,7 @@ import io
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from torpor.history.protocol import SessionInfo
 from torpor.worker.archive import contents, names
@@ -51,7 +51,7 @@ def below_floor(
     erasable = contents.look(services.archive, session_id, generations=True).erasable
     owners = {*owners, *(stored.metadata["owner"] for stored in erasable if "owner" in stored.metadata)}
     markers = [each for owner in owners for each in owner_markers(services, owner, session_id, floor)]
-    if not at_once and any(map(_may_be_followed, [*markers, *erasable])):
+    if not at_once and _may_be_followed(services, [*markers, *erasable]):
         return Erased(0, [], _LATEST)
     unmarked = _delete(services, session_id, markers, Failpoint.ERASE_UNMARKED)
     erased = _delete(services, session_id, erasable, Failpoint.ERASE_DELETED)
@@ -62,10 +62,10 @@ def below_floor(
     return Erased(deleted, [*unmarked.refused, *erased.refused])
 
 
-def _may_be_followed(stored: StoredObject) -> bool:
-    """True if an earlier try to upload this object had no answer, and may still arrive."""
-    since = datetime.now(UTC) - _LATEST
-    return RETRIED in stored.metadata and stored.created is not None and stored.created > since
+def _may_be_followed(services: Services, objects: Iterable[StoredObject]) -> bool:
+    """True if an earlier try to upload one of these objects had no answer, and may still arrive."""
+    created = [stored.created for stored in objects if RETRIED in stored.metadata and stored.created is not None]
+    return bool(created) and max(created) > services.sessions.redis_time() - _LATEST
 
 
 def floor_markers(services: Services, session_id: str, floor: int) -> None:

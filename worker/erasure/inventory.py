@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, ConfigDict, FailFast, Field, TypeAdapter, ValidationError, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    FailFast,
+    Field,
+    SerializerFunctionWrapHandler,
+    TypeAdapter,
+    ValidationError,
+    WithJsonSchema,
+    model_serializer,
+)
 
 from torpor.history.protocol import check_owner, check_session_id
 from torpor.worker.archive import documents, names
@@ -69,6 +79,7 @@ class Found(Document):
     """One line of an inventory: what a purge finds of a session in Redis, in the archive, or in both.
 
     `owner` is the one in Redis; `owners` has those in the archive too. `epoch` is the newest one, 0 if there is none.
+    If Redis has the session and it is `unreadable` there, its owner, its messages and its epoch in Redis are unknown.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -81,6 +92,13 @@ class Found(Document):
     live_messages: int
     messages: int
     objects: Annotated[list[FoundObject], FailFast()]  # else each wrong one costs a KiB for its errors
+    unreadable: bool = False
+
+    @model_serializer(mode="wrap")
+    def _unreadable_if_so(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave `unreadable` out unless it is true: older workers refuse a field that they don't know."""
+        fields: dict[str, Any] = serialize(self)
+        return fields if self.unreadable else {name: each for name, each in fields.items() if name != "unreadable"}
 
     def __bool__(self) -> bool:
         return self.in_redis or bool(self.objects)

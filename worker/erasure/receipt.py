@@ -73,7 +73,7 @@ class Receipt(Order):
     state: Literal[PurgeState.COMPLETE, PurgeState.BLOCKED] = Field(
         description="`blocked` if something may not be removed: see `kept`."
     )
-    finished_at: Moment = Field(description="When it was finished, by the clock of the machine that wrote the receipt.")
+    finished_at: Moment = Field(description="When it was finished, by Redis's clock.")
     namespace: str = Field(description="The deployment's namespace.")
     deployment: str | None = Field(
         default=None, description="The deployment's id, which Redis and the archive have; older receipts lack it."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from heapq import nlargest
 from typing import TypeVar
@@ -124,7 +124,7 @@ def content(services: Services, purge: str) -> bytes:
 
 def write(services: Services, order: Order, removed: Tally, kept: Remainder) -> None:
     """Write a purge's receipt, once: a receipt that exists stays as it is."""
-    now = datetime.now(UTC)
+    now = services.sessions.redis_time()
     identity = services.sessions.identity()
     inventories = list(inventory.written(services, order.id))
     receipt = Receipt(

@@ -20,6 +20,8 @@ from torpor.worker.erasure.removal import Removal
 from torpor.worker.erasure.survey import Surveyed
 from torpor.worker.errors import ArchiveRefused
 
+_UNPROVEN = "it could not be read in Redis when it was listed, and can be now: order the purge again"
+
 
 @dataclass
 class Recheck:
@@ -102,10 +104,11 @@ class Recheck:
 
     def _is_kept(self, left: _Left) -> bool:
         """True if all of the session may not be removed; notes why."""
-        if left.now.kept is None:
+        why = left.now.kept or (_UNPROVEN if left.unproven else None)
+        if why is None:
             return False
         self.spared += left.listed.tally
-        self.kept.add(Kept(session=left.listed.session, why=left.now.kept))
+        self.kept.add(Kept(session=left.listed.session, why=why))
         return True
 
     def _keep_objects(self, listed: Found, refused: Sequence[tuple[StoredObject, ArchiveRefused]]) -> None:
@@ -131,11 +134,20 @@ class _Left:
 
     @property
     def live(self) -> bool:
-        """True if Redis has the session in the listed epoch or an older one, or in one that can't be read."""
+        """True if Redis has the session in the listed epoch or an older one, or in one that can't be compared."""
         info = self.now.info
         if info is None:
             return self.now.unreadable is not None
-        return info.purge is None and info.epoch <= self.listed.epoch
+        return self.unproven or (info.purge is None and info.epoch <= self.listed.epoch)
+
+    @property
+    def unproven(self) -> bool:
+        """True if the session could not be read in Redis when it was listed, and can be now.
+
+        Nothing tells whether it was begun anew since. If the scope is the archive, only what is there counts.
+        """
+        info = self.now.info
+        return self.listed.unreadable and self.listed.in_redis and info is not None and info.purge is None
 
     @property
     def old(self) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
@@ -100,17 +99,16 @@ def _surveyed(
     removable = [stored for name, stored in objects if name != staying]
     live = None if is_tombstone else info
     owners = {info.owner if info else None, order.owner, *(stored.metadata.get("owner") for stored in removable)}
-    # An epoch is the moment (us) at which it began: that of a session that can't be read has begun by now.
-    begun = time.time_ns() // 1_000 if unreadable else live.epoch if live else 0
     found = Found(
         session=session_id,
         owner=info.owner if info else None,
         owners=sorted(owner for owner in owners if owner is not None),
-        epoch=max([begun, *(name.epoch for name, _ in objects)]),
+        epoch=max([live.epoch if live else 0, *(name.epoch for name, _ in objects)]),
         in_redis=(live is not None or unreadable is not None) and order.scope is not Scope.ARCHIVE,
         live_messages=info.message_count if info else 0,
         messages=_messages(info, objects, order),
         objects=[_found_object(stored) for stored in removable],
+        unreadable=unreadable is not None,
     )
     last_active = live.last_active if live else None
     if last_active is None and objects and order.idle is not None:

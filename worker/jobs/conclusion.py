@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from torpor.worker.archive import documents, names
 from torpor.worker.archive.stores import ArchiveStore
@@ -27,7 +27,7 @@ def write(services: Services, order: Job, work: Work, *, complete: bool) -> None
     summary.counts.update(outcome.counts)
     for note in outcome.notes:
         summary.note(note)
-    now = datetime.now(UTC)
+    now = services.sessions.redis_time()
     result = Result(
         **order.fields(),
         state=JobState.COMPLETE if complete else JobState.CANCELED,

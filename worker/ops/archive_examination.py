@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from torpor.worker.archive import names
-from torpor.worker.archive.stores import StoredObject
+from torpor.worker.archive.stores import ROOT, StoredObject
 from torpor.worker.deployment import catalog
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import ArchiveUnavailable
@@ -57,7 +56,7 @@ def _lost_holds(
         yield Finding(each.session_id, Ailment.HOLD_LOST, repair and not stays, detail)
 
 
-def damaged(services: Services, prefix: str = f"{names.ROOT}/") -> Iterator[Finding]:
+def damaged(services: Services, prefix: str = ROOT) -> Iterator[Finding]:
     """The objects that are damaged, of all or of those whose names begin with a prefix."""
     for session_id, damage in damaged_objects.find(services, prefix):
         yield Finding(session_id, Ailment.OBJECT_DAMAGED, detail=damage)

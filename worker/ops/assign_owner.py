@@ -151,7 +151,7 @@ def _damaged(session_id: str) -> SessionDamaged:
 
 
 def _archived(services: Services, session_id: str) -> Contents:
-    return expiry.unexpired(contents.look(services.archive, session_id))
+    return expiry.unexpired(contents.look(services.archive, session_id), services.sessions.redis_time)
 
 
 def _record(services: Services, session_id: str, owner: str) -> Verdict:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from itertools import islice
 
 from torpor.history.protocol import (
@@ -92,10 +93,11 @@ def _sides(
     stored = catalog.stored_sessions(services)
     while page := [contents.sort(*each) for each in islice(stored, _PAGE)]:
         described = services.sessions.infos([each.session_id for each in page])
+        clock = cache(services.sessions.redis_time)
         for found, info in zip(page, described, strict=True):
             if isinstance(info, TorporError):
                 unreadable(found.session_id, info)
-            yield from _others(expiry.unexpired(found), info if isinstance(info, SessionInfo) else None)
+            yield from _others(expiry.unexpired(found, clock), info if isinstance(info, SessionInfo) else None)
         looked_at += len(page)
         progress(looked_at)
 
@@ -126,7 +128,7 @@ def separate(services: Services, session_id: str) -> list[Side]:
     Repeatable: a call that was killed is finished by the next one. Raises ArchiveRefused for objects under a hold, what
     a restore raises, and TransientError if a session in Redis changes meanwhile.
     """
-    found = expiry.unexpired(contents.look(services.archive, session_id))
+    found = expiry.unexpired(contents.look(services.archive, session_id), services.sessions.redis_time)
     live = services.sessions.info(session_id, owner=ANY_OWNER)
     awake = [_set_aside(services, live)] if live is not None and _is_strangers(found, live) else []
     return awake + [_separate(services, owner, part) for owner, part in parts.of_others(found).items()]
@@ -186,7 +188,7 @@ def _delete(services: Services, owner: str | None, part: Contents) -> None:
 
 def _conflict(services: Services, other: Side) -> Conflict:
     session_id = aside_of(other.session) or other.session
-    found = expiry.unexpired(contents.look(services.archive, session_id))
+    found = expiry.unexpired(contents.look(services.archive, session_id), services.sessions.redis_time)
     live = services.sessions.info(session_id, owner=ANY_OWNER)
     if live is not None and (live.complete or not found):
         return Conflict(session_id, Side(session_id, live.owner, live.message_count, Place.REDIS), other)

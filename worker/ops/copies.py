@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import groupby, islice
 
 from torpor.history.protocol import SessionInfo
 from torpor.worker.archive import contents, names, ownership
 from torpor.worker.archive.contents import Contents
-from torpor.worker.archive.stores import ArchiveStore, StoredObject
+from torpor.worker.archive.stores import ROOT, ArchiveStore, StoredObject
 from torpor.worker.archive.stores.url import open_archive
 from torpor.worker.deployment import catalog
 from torpor.worker.deployment.services import Services
@@ -75,9 +75,10 @@ def compare(
     original = readable(services, original_url) if original_url else None
     if original is None:
         return missing(services, progress), None
-    lacking = _only_in(original, services.archive, progress, (names.PROBE,), same_size=True)
+    now = services.sessions.redis_time()
+    lacking = _only_in(original, services.archive, progress, (names.PROBE,), now, same_size=True)
     # An entry of the audit trail is never erased, and the copy may have that of an earlier try to move there.
-    erased = _only_in(services.archive, original, progress, (names.PROBE, names.AUDIT), same_size=False)
+    erased = _only_in(services.archive, original, progress, (names.PROBE, names.AUDIT), now, same_size=False)
     return Difference.of(original.url, lacking), Difference.of(original.url, erased)
 
 
@@ -96,16 +97,17 @@ def _only_in(
     other: ArchiveStore,
     progress: Callable[[int], None],
     apart: tuple[str, ...],
+    now: datetime,
     *,
     same_size: bool,
 ) -> Iterator[str]:
     """The subjects of the objects that only the first archive has, by name, or also by size.
 
-    Those whose names begin with one of `apart` do not count.
+    Those whose names begin with one of `apart`, or that have expired by `now`, do not count.
     """
-    others = other.list(f"{names.ROOT}/")
-    there, now = next(others, None), datetime.now(UTC)
-    for number, stored in enumerate(archive.list(f"{names.ROOT}/"), 1):
+    others = other.list(ROOT)
+    there = next(others, None)
+    for number, stored in enumerate(archive.list(ROOT), 1):
         while there and there.name < stored.name:  # both are in the order of their names
             there = next(others, None)
         is_there = there and there.name == stored.name and (not same_size or there.size == stored.size)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from torpor.worker.archive import names, segment_metadata
-from torpor.worker.archive.stores import StoredObject
+from torpor.worker.archive.stores import ROOT, StoredObject
 from torpor.worker.audit import reading
 from torpor.worker.deployment.services import Services
 from torpor.worker.erasure import inventory, orders, receipts
 from torpor.worker.errors import DocumentDamaged, ObjectNotFound, PurgeNotFound
 
 
-def find(services: Services, prefix: str = f"{names.ROOT}/") -> Iterator[tuple[str | None, str]]:
+def find(services: Services, prefix: str = ROOT) -> Iterator[tuple[str | None, str]]:
     """Walk over the archive, or what begins with a prefix; yields the session and what is wrong with an object.
 
     The session is None if the object is no session's.

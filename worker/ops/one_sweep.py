@@ -7,7 +7,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from torpor.history.protocol import TorporError, TransientError
 from torpor.worker.archive import names
@@ -92,7 +92,7 @@ def sweep(
     purges, failed = _continue_purges(services, watch, presence)
     jobs, failed_jobs = _take_turns(services, works, watch, presence)
     watch.look()
-    expired = services.archive.expire(datetime.now(UTC))
+    expired = services.archive.expire(services.sessions.redis_time())
     watch.move_fence()
     presence.note()
     with apart_from_work():

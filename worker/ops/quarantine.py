@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from heapq import nsmallest
 
-from torpor.history.protocol import SessionInfo, TorporError
+from torpor.history.protocol import PermanentError, SessionInfo, TorporError
 from torpor.worker.deployment import catalog
 from torpor.worker.deployment.services import Services
 
@@ -31,6 +31,23 @@ def page(
 def everything(services: Services) -> list[str]:
     """The ids of all sessions in quarantine."""
     return list(services.sessions.sessions(quarantined=True))
+
+
+def requeue_all(
+    services: Services, requeued: Callable[[str], None], unreadable: Callable[[str, TorporError], None]
+) -> None:
+    """Take all sessions out of quarantine; calls `requeued` for each.
+
+    Calls `unreadable` for each one whose metadata another program's key has replaced, and goes on.
+    """
+    for session_id in everything(services):
+        try:
+            done = services.sessions.requeue(session_id)
+        except PermanentError as error:
+            unreadable(session_id, error)
+        else:
+            if done:  # else somebody else has taken it out of quarantine
+                requeued(session_id)
 
 
 def _described(

@@ -142,7 +142,7 @@ def _may_lack(info: SessionInfo, found: Contents) -> bool:
 
 def _compared(services: Services, info: SessionInfo) -> Reconciled | None:
     objects = list(services.archive.list(names.session_prefix(info.session_id)))
-    found = expiry.unexpired(contents.sort(info.session_id, objects))
+    found = expiry.unexpired(contents.sort(info.session_id, objects), services.sessions.redis_time)
     if not _may_lack(info, found):
         return None
     if found.floor > info.epoch:

@@ -7,10 +7,10 @@ Sources: https://cloud.google.com/storage/docs/lifecycle#dayssincecustomtime and
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
 from operator import itemgetter
 from typing import TYPE_CHECKING
@@ -25,6 +25,8 @@ if TYPE_CHECKING:  # applications that wake sessions import neither
     from torpor.worker.deployment.settings import Settings
 
 log = logging.getLogger("torpor.retention")
+
+Clock = Callable[[], datetime]
 
 # A store deletes expired objects later and in any order. The marker by which a purge finds segments must go last.
 _MARKER_OUTLIVES = timedelta(days=2)
@@ -71,33 +73,40 @@ def expire_together(services: Services, snapshot: SessionInfo) -> Contents:
     """
     contents = look(services.archive, snapshot.session_id)
     if not snapshot.complete:
-        contents = _without_expired(contents, snapshot.epoch)
+        contents = _without_expired(contents, services.sessions.redis_time, snapshot.epoch)
     until = ends_at(services.settings, snapshot)
     late = [each for each in contents.segments if _ends_before(each, until)]
     return _prolong(services.archive, contents, late, until)
 
 
 def restart_retention(
-    archive: ArchiveStore, rules: RetentionRules, contents: Contents, origin: Origin, below: int | None
+    archive: ArchiveStore,
+    rules: RetentionRules,
+    contents: Contents,
+    origin: Origin,
+    *,
+    below: int | None,
+    now: datetime,
 ) -> Contents:
-    """Keep the segments of a session that wakes up for its full retention from now on; returns those that are left.
+    """Keep the segments of a session that wakes up for its full retention from `now` on; returns those that are left.
 
     Only the epochs `below` one wake up, unless it is None, and `origin` is theirs. Segments that are kept for ever
     stay so.
     """
     span = rules.span(contents.session_id, origin.owner, origin.expiry.retention)
-    until = None if span is None else datetime.now(UTC) + span
+    until = None if span is None else now + span
     woken = [each for each in contents.segments if below is None or each.name.epoch < below]
     late = [each for each in woken if each.stored.custom_time and _ends_before(each, until)]
     return _prolong(archive, contents, late, until)
 
 
-def unexpired(contents: Contents) -> Contents:
+def unexpired(contents: Contents, clock: Clock) -> Contents:
     """The contents without expired segments: a store may have deleted some of them already.
 
-    Expired segments under a hold stay, because no store deletes them.
+    `clock` is Redis's, and is asked only if a segment has an end. Expired segments under a hold stay, because no store
+    deletes them.
     """
-    return _without_expired(contents)
+    return _without_expired(contents, clock)
 
 
 def begin_anew(services: Services, snapshot: SessionInfo, contents: Contents) -> bool:
@@ -133,20 +142,18 @@ def _has_all_of(snapshot: SessionInfo, segments: Sequence[Segment]) -> bool:
     return known and not overlap
 
 
-def _without_expired(contents: Contents, below: int | None = None) -> Contents:
+def _without_expired(contents: Contents, clock: Clock, below: int | None = None) -> Contents:
     """The contents without segments that have expired and are not held; of epochs `below` one, if it is given."""
-    now = datetime.now(UTC)
-    return replace(
-        contents,
-        segments=[
-            each
-            for each in contents.segments
-            if each.stored.held
-            or each.stored.custom_time is None
-            or each.stored.custom_time > now
-            or (below is not None and each.name.epoch >= below)
-        ],
-    )
+    ends = {
+        each.name: each.stored.custom_time
+        for each in contents.segments
+        if each.stored.custom_time and not each.stored.held and (below is None or each.name.epoch < below)
+    }
+    if not ends:
+        return contents
+    now = clock()
+    left = [each for each in contents.segments if each.name not in ends or ends[each.name] > now]
+    return replace(contents, segments=left)
 
 
 def _ends_before(segment: Segment, until: datetime | None) -> bool:

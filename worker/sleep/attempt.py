@@ -200,7 +200,7 @@ def _taking_back(
 
 def _set_aside_others(services: Services, snapshot: SessionInfo) -> None:
     """Put a session aside if the archive has its id for another owner; raises Superseded then."""
-    found = expiry.unexpired(contents.look(services.archive, snapshot.session_id))
+    found = expiry.unexpired(contents.look(services.archive, snapshot.session_id), services.sessions.redis_time)
     if conflict.is_others(found, snapshot):
         run_sync(conflict.set_aside(services.sessions.operations, snapshot))
         raise Superseded
@@ -243,7 +243,7 @@ def _apply_hold(services: Services, keeper: LeaseKeeper, lease: Lease, snapshot:
     A hold that another owner has set while the session slept is released.
     """
     if snapshot.unproven_caller is not None:
-        found = expiry.unexpired(contents.look(services.archive, snapshot.session_id))
+        found = expiry.unexpired(contents.look(services.archive, snapshot.session_id), services.sessions.redis_time)
         if found and encode_caller(parts.first_owner(found)) != snapshot.unproven_caller:
             log.warning("session %r: the legal hold of another owner is released", snapshot.session_id)
             services.sessions.release_hold(snapshot.session_id, owner=ANY_OWNER)

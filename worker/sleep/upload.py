@@ -156,7 +156,7 @@ def _record_owner(services: Services, keeper: LeaseKeeper, claimed: Claimed, own
     segment. Nothing is uploaded if the archive has nothing of the session, or knows its owner: that one counts.
     """
     snapshot, confirm = claimed.snapshot, _confirming(keeper, claimed)
-    found = expiry.unexpired(contents.look(services.archive, snapshot.session_id))
+    found = expiry.unexpired(contents.look(services.archive, snapshot.session_id), services.sessions.redis_time)
     if not found or found.owners:
         return []
     newest = found.segments[-1].stored

@@ -102,7 +102,9 @@ class _Archived:
 
 def _add_archived(services: Services, session_id: str, live: SessionInfo | None, elements: Spool) -> _Archived:
     """Add the messages that only the archive has."""
-    found = parts.of_first_owner(expiry.unexpired(contents.look(services.archive, session_id)))
+    found = parts.of_first_owner(
+        expiry.unexpired(contents.look(services.archive, session_id), services.sessions.redis_time)
+    )
     below = live.epoch if live and live.message_count else None
     planned = transcript.plan(
         services.archive, found, below=below, max_message_bytes=services.settings.max_message_bytes

@@ -160,7 +160,9 @@ class Restorer:
 
     def _plan(self, ticket: RestoreTicket) -> Plan:
         """Plan what to read, and have the archive keep it for its full retention from now on."""
-        found = parts.of_first_owner(expiry.unexpired(contents.look(self.archive, ticket.session_id)))
+        found = parts.of_first_owner(
+            expiry.unexpired(contents.look(self.archive, ticket.session_id), lambda: ticket.begun_at)
+        )
         if found and not ticket.message_count:  # else the end of the restore tells whose the live messages are
             self._check_owner(found)
         # A session without live messages has no epoch that could be newer than an archived one.
@@ -168,7 +170,9 @@ class Restorer:
         planned = transcript.plan(self.archive, found, below=below, max_message_bytes=self.max_message_bytes)
         if self.rules is None:
             return planned
-        kept = expiry.restart_retention(self.archive, self.rules, found, planned.origin, below)
+        kept = expiry.restart_retention(
+            self.archive, self.rules, found, planned.origin, below=below, now=ticket.begun_at
+        )
         if kept is found:
             return planned
         return transcript.plan(self.archive, kept, below=below, max_message_bytes=self.max_message_bytes)

@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from itertools import chain, repeat
 from typing import Literal
@@ -162,9 +162,9 @@ class SessionArchive:
         return await conflict.set_aside(sessions, live) is not None
 
     async def _look(self, sessions: SessionOperations, session_id: str) -> Contents:
-        await self._compare(sessions)
+        now = await self._compare(sessions)
         found = await sessions.elsewhere(partial(contents.look, self._store, session_id), self._threads)
-        return expiry.unexpired(found)
+        return expiry.unexpired(found, lambda: now)
 
     async def _wake(self, sessions: SessionOperations, session_id: str, owner: Caller, *, assign_owner: bool) -> None:
         until = time.monotonic() + _LEASE.total_seconds()
@@ -181,8 +181,11 @@ class SessionArchive:
                 return
         raise TransientError(f"session {session_id!r} keeps changing between Redis and the archive; try again")
 
-    async def _compare(self, sessions: SessionOperations) -> None:
-        """Make sure that both sides belong together. The archive is asked at most once a minute if Redis goes on."""
+    async def _compare(self, sessions: SessionOperations) -> datetime:
+        """Make sure that both sides belong together; returns the time by Redis's clock.
+
+        The archive is asked at most once a minute if Redis goes on.
+        """
         recorded = await sessions.identified()
         reliance = self._reliances.setdefault(sessions.namespace, Reliance())
         while not reliance.covers(recorded):
@@ -193,8 +196,10 @@ class SessionArchive:
                 continue
             found.check()
             if found.archive.namespace is None:  # it is nobody's yet
-                return
+                break
             reliance.begin(found.redis)
+        assert recorded.read_at, "the identity was just read"
+        return recorded.read_at
 
     @property
     def _threads(self) -> ThreadPoolExecutor:

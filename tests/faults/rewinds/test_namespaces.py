@@ -10,8 +10,9 @@ from support.rewinding import S, chat, object_names, said, say
 from torpor import SessionArchive
 from torpor.worker.archive import names, ownership
 from torpor.worker.archive.stores.url import open_archive
+from torpor.worker.deployment.environment import PREFIX
 from torpor.worker.deployment.services import Services
-from torpor.worker.deployment.settings import PREFIX, load_settings
+from torpor.worker.deployment.settings import load_settings
 from torpor.worker.errors import ArchiveTaken
 from torpor.worker.sleep.opening import OpenDeployment
 

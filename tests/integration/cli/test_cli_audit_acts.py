@@ -29,8 +29,8 @@ from torpor.worker.audit.act import Act, NoEntry
 from torpor.worker.audit.reading import Entry
 from torpor.worker.bulk.works import WORKS
 from torpor.worker.cli.commands import COMMANDS, _load
+from torpor.worker.deployment.environment import PREFIX
 from torpor.worker.deployment.services import Services
-from torpor.worker.deployment.settings import PREFIX
 from torpor.worker.erasure import orders
 from torpor.worker.erasure.order import Order
 from torpor.worker.erasure.purge import purge

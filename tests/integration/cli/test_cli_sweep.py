@@ -19,9 +19,9 @@ from support.ports import free_port
 from support.waiting import scaled, wait_until
 from torpor.history.protocol import Status
 from torpor.worker.archive import contents, names
+from torpor.worker.deployment.environment import PREFIX
 from torpor.worker.deployment.identity import State, compare_sides
 from torpor.worker.deployment.services import Services
-from torpor.worker.deployment.settings import PREFIX
 from torpor.worker.erasure import orders, receipts
 from torpor.worker.erasure.order import Order
 

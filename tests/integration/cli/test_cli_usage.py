@@ -46,6 +46,8 @@ IDLE = {
     "adopt --detect * --rate 5": "--rate",
     "--redis-url redis://elsewhere demo": "--redis-url",
     "--namespace theirs scripts": "--namespace",
+    "--redis-url redis://elsewhere sql duckdb": "--redis-url",
+    "--namespace theirs sql duckdb": "--namespace",
 }
 
 

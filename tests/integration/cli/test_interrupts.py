@@ -20,8 +20,8 @@ from support.ports import free_port
 from support.waiting import scaled
 from torpor import MemorystoreChatMessageHistory
 from torpor.worker import failpoints
+from torpor.worker.deployment.environment import PREFIX
 from torpor.worker.deployment.services import Services
-from torpor.worker.deployment.settings import PREFIX
 from torpor.worker.erasure.order import Order
 from torpor.worker.erasure.purge import preview
 from torpor.worker.failpoints import Failpoint

@@ -26,8 +26,8 @@ from support.waiting import scaled
 from torpor import MemorystoreChatMessageHistory
 from torpor.history.scripts import script
 from torpor.worker.bulk.adopting import Arguments
+from torpor.worker.deployment.environment import PREFIX
 from torpor.worker.deployment.services import Services
-from torpor.worker.deployment.settings import PREFIX
 from torpor.worker.erasure import orders
 from torpor.worker.erasure.order import Order
 from torpor.worker.jobs import look

@@ -20,9 +20,10 @@ from support.servers import RedisServer
 from torpor import MemorystoreChatMessageHistory
 from torpor.worker.console.settings import ConsoleSettings
 from torpor.worker.deployment.celery_config import make_app
+from torpor.worker.deployment.environment import CONSOLE_PREFIX, PREFIX
 from torpor.worker.deployment.policy_settings import PolicySettings
 from torpor.worker.deployment.services import Services
-from torpor.worker.deployment.settings import CONSOLE_PREFIX, PREFIX, Settings
+from torpor.worker.deployment.settings import Settings
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.wake.session_archive import SessionArchive
 

@@ -11,20 +11,15 @@ from hypothesis import strategies as st
 from redis.crc import key_slot
 
 from torpor.history.errors import InvalidArgument, InvalidOwner, InvalidSessionId
+from torpor.history.ids import MAX_ID_BYTES, MAX_SHARDS, check_namespace, check_shards, encode_owner, encode_session_id
 from torpor.history.keys import (
-    MAX_ID_BYTES,
-    MAX_SHARDS,
     Keyspace,
     ShardKeys,
     adopted_key,
     adopting_key,
     adopting_pattern,
     archive_health_key,
-    check_namespace,
-    check_shards,
     config_key,
-    encode_owner,
-    encode_session_id,
     events_key,
     is_torpors_list,
     own_keys,

@@ -6,7 +6,8 @@ import pytest
 
 from torpor.history.errors import InvalidArgument
 from torpor.history.formats.reserved import check_return_key
-from torpor.history.keys import DEFAULT_NAMESPACE, Keyspace, config_key, events_key, purge_lock_key
+from torpor.history.ids import DEFAULT_NAMESPACE
+from torpor.history.keys import Keyspace, config_key, events_key, purge_lock_key
 
 SHARD = Keyspace(DEFAULT_NAMESPACE, 256).shard(7)
 OTHERS = Keyspace("another.one", 16).shard(3)

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, BinaryIO, Protocol
 
+# The names of all objects of an archive begin so; a bucket's lifecycle rule is for them alone.
+ROOT = "v1/"
 # A custom time can't be removed. An object that is to be kept for ever after all gets this one.
 NEVER = datetime(9999, 1, 1, tzinfo=UTC)
 # An entry of an object's metadata: an earlier try to upload it had no answer, and may still arrive.

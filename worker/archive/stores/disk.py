@@ -7,7 +7,6 @@ import fcntl
 import os
 import stat
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -103,10 +102,13 @@ def temporary(folder: Path) -> Iterator[tuple[Path, BinaryIO]]:
         Path(name).unlink(missing_ok=True)  # it may have been moved into place
 
 
-def remove_left_behind(folder: Path) -> None:
-    """Delete the temporary files that crashed processes have left in a folder: the ones older than an hour."""
-    oldest = time.time() - _LEFT_BEHIND_SECONDS
-    for path in folder.iterdir() if folder.is_dir() else ():
+def remove_left_behind(made: Path) -> None:
+    """Delete the temporary files that crashed processes have left: an hour older than the new one that was `made`.
+
+    Both moments are those of the file system, which another host may serve.
+    """
+    oldest = made.stat().st_mtime - _LEFT_BEHIND_SECONDS
+    for path in made.parent.iterdir():
         with suppress(FileNotFoundError):  # its own process was faster
             if path.stat().st_mtime < oldest:
                 path.unlink()

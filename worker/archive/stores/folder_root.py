@@ -58,10 +58,10 @@ class Root:
     def temporary(self) -> Iterator[tuple[Path, BinaryIO]]:
         """A new file, to be linked or moved into place. Its temporary name is deleted at the end."""
         folder = self.path / TEMPORARY
-        if not self._swept:
-            self._swept = True
-            disk.remove_left_behind(folder)
         with disk.temporary(folder) as made:
+            if not self._swept:
+                self._swept = True
+                disk.remove_left_behind(made[0])
             yield made
 
     @contextmanager

@@ -13,8 +13,7 @@ from typing import BinaryIO, cast
 from google.api_core import exceptions as api
 from google.cloud import storage
 
-from torpor.worker.archive import names
-from torpor.worker.archive.stores import Confirm, Safeguards, StoredObject, is_same
+from torpor.worker.archive.stores import ROOT, Confirm, Safeguards, StoredObject, is_same
 from torpor.worker.archive.stores.bucket import BucketSettings
 from torpor.worker.archive.stores.gcs_errors import Translation, undeletable, ungranted
 from torpor.worker.archive.stores.gcs_uploads import Uploads
@@ -204,7 +203,7 @@ class GcsStore:
 
     @cached_property
     def _settings(self) -> BucketSettings:
-        return BucketSettings(self._bucket, f"{self._prefix}{names.ROOT}/", self.url)
+        return BucketSettings(self._bucket, self._prefix + ROOT, self.url)
 
     def _probe(self) -> None:
         self._objects.probe()

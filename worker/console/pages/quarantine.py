@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from urllib.parse import unquote
 
 from starlette.responses import Response
@@ -36,18 +35,23 @@ def requeue(visit: Visit) -> Response:
     chosen = [check_session_id(unquote(value)) for name, value in visit.form.items() if name.startswith("chosen-")]
     if not chosen:
         raise InvalidArgument("choose a session")
-    return _requeue(visit, chosen, named=chosen)
+    # As the command does, it works while the archive is down.
+    with visit.audited(visit.reason(), Subject(sessions=chosen), sides=Sides.UNCOMPARED) as count:
+        count.note(sum(visit.services.sessions.requeue(each) for each in chosen))
+    left = len(chosen) - count.sessions
+    gone = f" {left:,} were not in quarantine any more." if left else ""
+    return visit.go_to("/quarantine", f"{count.sessions:,} sessions are due again.{gone}")
 
 
 def requeue_all(visit: Visit) -> Response:
     """Make all of them due."""
-    return _requeue(visit, quarantine.everything(visit.services), named=[])
-
-
-def _requeue(visit: Visit, session_ids: Sequence[str], *, named: Sequence[str]) -> Response:
-    # As the command does, it works while the archive is down.
-    with visit.audited(visit.reason(), Subject(sessions=list(named)), sides=Sides.UNCOMPARED) as count:
-        count.note(sum(visit.services.sessions.requeue(each) for each in session_ids))
-    left = len(session_ids) - count.sessions
-    gone = f" {left:,} were not in quarantine any more." if left else ""
-    return visit.go_to("/quarantine", f"{count.sessions:,} sessions are due again.{gone}")
+    left: list[str] = []
+    with visit.audited(visit.reason(), Subject(), sides=Sides.UNCOMPARED) as count:
+        count.note(0)
+        quarantine.requeue_all(
+            visit.services,
+            lambda _: count.note(count.sessions + 1),
+            lambda session_id, error: left.append(f"left in quarantine: {session_id}: {error}; the doctor says more"),
+        )
+    visit.warnings.extend(left)
+    return visit.go_to("/quarantine", f"{count.sessions:,} sessions are due again.")

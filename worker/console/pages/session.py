@@ -21,5 +21,6 @@ def show(visit: Visit) -> Response:
         hold=own,
         events=EVENTS,
         offers=session_acts.offers(seen),
+        why_less=session_acts.why_less(seen),
         needs_reason=visit.services.settings.require_reason,
     )

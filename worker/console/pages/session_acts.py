@@ -42,15 +42,29 @@ _WAKE = Offer("wake", "Wake", "Brings its archived messages back to Redis.")
 
 def offers(seen: Life) -> list[Offer]:
     """What an operator may do with a session now."""
-    if seen.purge is not None:
+    if seen.purge is not None or not seen.is_readable:
         return []
     is_stuck = seen.state == Status.QUARANTINED
     has_more = seen.archived > 0 and not seen.complete
     return [
         *([_REQUEUE] if is_stuck else []),
-        *([_SLEEP] if seen.is_awake and not is_stuck else []),
-        *([_WAKE] if has_more or not seen.is_awake else []),
+        *([_SLEEP] if seen.is_awake and not is_stuck and not seen.unavailable else []),
+        *([_WAKE] if has_more else []),
     ]
+
+
+def why_less(seen: Life) -> str | None:
+    """Why less is offered than for another session."""
+    if not seen.is_readable:
+        return (
+            "It can't be put to sleep, woken, shown or erased before it can be read again: find out with torpor doctor "
+            "what Redis has under its keys, and mend or remove that."
+        )
+    if seen.unavailable:
+        return "It can be put to sleep or woken when the archive answers again."
+    if not seen.is_awake and not seen.archived:
+        return "There is nothing to wake: none of its messages can be restored any more."
+    return None
 
 
 def sleep(visit: Visit) -> Response:

@@ -15,12 +15,12 @@ from torpor.history.protocol import InvalidArgument, SessionInfo, SessionKind, S
 from torpor.worker.access import listing
 from torpor.worker.access.cursor import Cursor, Stretch
 from torpor.worker.access.listing import AsleepSession, Page, Progress
-from torpor.worker.access.pace import Pace
 from torpor.worker.access.search import Search
 from torpor.worker.console.rendering import render_in_parts
 from torpor.worker.console.searches import SEARCHES, Running
 from torpor.worker.console.streamed import Streamed
 from torpor.worker.console.visit import Visit
+from torpor.worker.pace import Pace
 from torpor.worker.quantities import moment_of
 
 _PAGE = 100

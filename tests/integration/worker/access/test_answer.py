@@ -25,8 +25,8 @@ from torpor.history.protocol import Expiry
 from torpor.worker.access import answer as answering
 from torpor.worker.access.answer import answer
 from torpor.worker.access.manifest import Manifest
+from torpor.worker.deployment.environment import PREFIX
 from torpor.worker.deployment.services import Services
-from torpor.worker.deployment.settings import PREFIX
 from torpor.worker.erasure.inventory import Tally
 from torpor.worker.erasure.order import Order
 from torpor.worker.erasure.purge import preview

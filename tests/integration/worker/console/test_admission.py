@@ -16,8 +16,8 @@ from support.iap import IdentityProxy
 from support.waiting import wait_until
 from torpor.worker.audit.act import LOOKS
 from torpor.worker.console import admission
-from torpor.worker.console.page_table import PAGES, Page
 from torpor.worker.console.roles import Permission, Role
+from torpor.worker.console.serving.page_table import PAGES, Page
 from torpor.worker.console.visit import Visit
 from torpor.worker.deployment.services import Services
 
@@ -45,7 +45,7 @@ class Gate:
 @pytest.fixture
 def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
     made = Gate()
-    monkeypatch.setattr("torpor.worker.console.application.PAGES", made.pages())
+    monkeypatch.setattr("torpor.worker.console.serving.application.PAGES", made.pages())
     yield made
     made.opened.set()
 

@@ -23,8 +23,8 @@ from torpor.worker.audit.act import Act, NoEntry
 from torpor.worker.audit.reading import Entry
 from torpor.worker.bulk import examining
 from torpor.worker.bulk.works import WORKS
-from torpor.worker.console.page_table import PAGES
 from torpor.worker.console.roles import Role
+from torpor.worker.console.serving.page_table import PAGES
 from torpor.worker.deployment.services import Services
 from torpor.worker.erasure import orders
 from torpor.worker.erasure.order import Order

@@ -16,8 +16,8 @@ from support.guarded_console import SECRET, Served, served, served_behind
 from support.iap import IdentityProxy
 from support.identity_provider import CLIENT_ID, CLIENT_SECRET, IdentityProvider
 from support.pages_read import browser as reader
-from torpor.worker.console.page_table import PAGES
 from torpor.worker.console.pages.transcript import MOST_WHY
+from torpor.worker.console.serving.page_table import PAGES
 from torpor.worker.console.sign_in.oidc import OidcSignIn
 from torpor.worker.console.sign_in.token import TokenSignIn
 from torpor.worker.console.visit import Visit
@@ -96,7 +96,7 @@ def test_what_is_said_after_an_act_fits_in_any_alphabet(
         return visit.go_to("/holds", "\u0434" * 1_000)
 
     told = [replace(page, answer=tell) if page.path == "/sessions/stop" else page for page in PAGES]
-    monkeypatch.setattr("torpor.worker.console.application.PAGES", told)
+    monkeypatch.setattr("torpor.worker.console.serving.application.PAGES", told)
     with reader(services) as console:
         watched(console.http)
         page = console.post("/sessions/stop", {"search": "x"})

@@ -17,10 +17,10 @@ from support.guarded_console import PEOPLE, Served, csrf, filled, served_behind
 from support.iap import IdentityProxy
 from torpor import MemorystoreChatMessageHistory
 from torpor.worker.console import static_files
-from torpor.worker.console.defence import MOST_ADDRESS_BYTES, MOST_BODY_BYTES
-from torpor.worker.console.page_table import PAGES
 from torpor.worker.console.pages import overview
 from torpor.worker.console.roles import Role
+from torpor.worker.console.serving.defence import MOST_ADDRESS_BYTES, MOST_BODY_BYTES
+from torpor.worker.console.serving.page_table import PAGES
 from torpor.worker.deployment.services import Services
 
 pytestmark = pytest.mark.slow
@@ -180,8 +180,8 @@ def test_static_files_are_kept_by_browsers_only_under_the_address_of_their_versi
 
 
 PATHS = [
-    *("/static/../application.py", "/static/%2e%2e/application.py", "/static/..%2fapplication.py"),
-    *("/static/..%5capplication.py", "/static//etc/passwd", "/static/%2fetc%2fpasswd", "/static/", "/static"),
+    *("/static/../rendering.py", "/static/%2e%2e/rendering.py", "/static/..%2frendering.py"),
+    *("/static/..%5crendering.py", "/static//etc/passwd", "/static/%2fetc%2fpasswd", "/static/", "/static"),
     *("/static/console.css%00.html", "/static/" + "a" * 300, "/%2e%2e/", "//elsewhere.example/", "/samples/"),
     *(
         "/%ff",

@@ -27,9 +27,9 @@ from support.waiting import scaled, wait_until
 from torpor.history.limits import MAX_MESSAGE_BYTES
 from torpor.history.protocol import Expiry
 from torpor.worker.archive import names
-from torpor.worker.console import impatience
 from torpor.worker.console.roles import Role
 from torpor.worker.console.searches import SEARCHES
+from torpor.worker.console.serving import impatience
 from torpor.worker.deployment.services import Services
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain

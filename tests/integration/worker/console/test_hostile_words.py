@@ -19,8 +19,8 @@ from support.guarded_console import PEOPLE, Served, csrf, filled, served_behind
 from support.iap import IdentityProxy
 from support.keyspace import raw
 from torpor import MemorystoreChatMessageHistory
-from torpor.worker.console.page_table import PAGES
 from torpor.worker.console.roles import Role
+from torpor.worker.console.serving.page_table import PAGES
 from torpor.worker.deployment.services import Services
 from torpor.worker.erasure import orders
 from torpor.worker.erasure.order import Order

@@ -11,7 +11,7 @@ from support.cli_sessions import sleep
 from support.pages_read import Browser, browser
 from support.paths import ROOT
 from support.two_sides import contents_of
-from torpor.worker.console.page_table import PAGES
+from torpor.worker.console.serving.page_table import PAGES
 from torpor.worker.deployment.services import Services
 
 pytestmark = pytest.mark.slow

@@ -20,8 +20,8 @@ from support.redis_proxy import Fault, Proxy, nth
 from support.servers import RedisServer, start_redis
 from support.waiting import scaled
 from torpor.history.protocol import RedisUnavailable
-from torpor.worker.console.page_table import PAGES as TABLE
 from torpor.worker.console.roles import Role
+from torpor.worker.console.serving.page_table import PAGES as TABLE
 from torpor.worker.deployment.services import Services, connect
 
 pytestmark = pytest.mark.slow

@@ -15,8 +15,8 @@ from support.guarded_console import PEOPLE, STRANGER, Served, csrf, filled
 from support.iap import HEADER, IdentityProxy
 from support.keyspace import dump
 from torpor import MemorystoreChatMessageHistory
-from torpor.worker.console.page_table import PAGES, Page
 from torpor.worker.console.roles import PERMISSIONS, Role
+from torpor.worker.console.serving.page_table import PAGES, Page
 from torpor.worker.deployment.services import Services
 
 pytestmark = pytest.mark.slow

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import redis
 
 from support.cli_sessions import chat, say, sleep
-from support.keyspace import dump
+from support.command import Torpor
+from support.damaged import of_redis
+from support.keyspace import dump, raw
 from support.pages_read import READER, Browser, browser
 from support.trail import entries_of
 from torpor.history.protocol import ANY_OWNER, Lease, SessionStore, Status
+from torpor.worker.archive import names
+from torpor.worker.archive.stores import StoredObject
 from torpor.worker.console.roles import Role
 from torpor.worker.deployment.services import Services
+from torpor.worker.errors import ArchiveUnavailable
+from torpor.worker.wake.restore import restore_session
 
 pytestmark = pytest.mark.slow
 
@@ -169,3 +175,93 @@ def test_a_session_of_many_messages_is_woken_in_one_request(
         sessions.append("s", [b'{"type": "human", "data": {"content": "hello"}}'] * 1_000, owner=None)
     assert "20,000 messages are verified" in operator.post("/session/sleep?id=s").text
     assert "20,000 messages came from the archive" in operator.post("/session/wake?id=s").text
+
+
+def damage_metadata(services: Services) -> None:
+    """Damage what Redis knows of the session."""
+    keys = services.sessions.deployment.keyspace.of(b"s")
+    of_redis(services, keys.metadata(b"s"), "epoch", "yesterday")
+
+
+def replace_messages(services: Services) -> None:
+    """Put a key of another program in place of the messages."""
+    key = services.sessions.deployment.keyspace.of(b"s").messages(b"s")
+    raw(services.sessions.client, "DEL", key)
+    raw(services.sessions.client, "SET", key, "another program's")
+
+
+@pytest.mark.parametrize("spoil", [damage_metadata, replace_messages], ids=lambda each: each.__name__)
+def test_of_a_session_that_can_t_be_read_only_what_works_is_offered_and_the_page_says_why(
+    client: redis.Redis, services: Services, spoil: Callable[[Services], None]
+) -> None:
+    sleep(client, services, "s", "one")
+    restore_session(services, "s")
+    with browser(services) as somebody:
+        page = somebody.get("/session", id="s")
+        assert [each.partition("?")[0] for each in page.actions if each.startswith(("/session/", "/hold/"))] == [
+            "/session/sleep",
+            "/hold/set",
+        ]
+        spoil(services)
+        page = somebody.get("/session", id="s")
+        assert "can't be put to sleep, woken, shown or erased before it can be read again" in page.text
+        offered = [each.partition("?")[0] for each in page.actions if each.startswith(("/session/", "/hold/"))]
+        assert offered == (["/hold/set"] if spoil is damage_metadata else [])
+        assert ("another program's key is in place of its own" in page.text) == (spoil is replace_messages)
+        assert not [each for each in page.links if each.startswith(("/session/transcript", "/erase"))]
+        held = somebody.post("/hold/set?session=s", {"reason": "case 9"})
+        assert somebody.post("/session/sleep?id=s").status >= 400
+        assert "messages came from the archive" not in somebody.post("/session/wake?id=s").text
+        assert somebody.get("/session/transcript", id="s", reason="r").status >= 400
+        assert (held.status == 200) == (spoil is damage_metadata)
+
+
+def test_what_needs_the_archive_is_not_offered_while_it_does_not_answer(
+    client: redis.Redis, services: Services, operator: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    say(client, "s")
+    quarantined(services.sessions, "s")
+    say(client, "t")
+
+    def failing(self: object, prefix: str, *, generations: bool = False) -> Iterator[StoredObject]:
+        raise ArchiveUnavailable("the bucket is out of reach")
+
+    monkeypatch.setattr(type(services.archive), "list", failing)
+    assert "/session/requeue?id=s" in operator.get("/session", id="s").actions
+    page = operator.get("/session", id="t")
+    assert not [each for each in page.actions if each.startswith("/session/")]
+    assert "It can be put to sleep or woken when the archive answers again." in page.text
+
+
+def test_a_session_of_which_nothing_can_be_restored_is_not_offered_to_be_woken(
+    client: redis.Redis, services: Services, operator: Browser
+) -> None:
+    sleep(client, services, "s")
+    assert "/session/wake?id=s" in operator.get("/session", id="s").actions
+    for each in services.archive.list(names.session_prefix("s")):
+        if names.parse("s", each.name):
+            services.archive.amend(each, custom_time=datetime(2026, 1, 1, tzinfo=UTC))
+    page = operator.get("/session", id="s")
+    assert "There is nothing to wake" in page.text
+    assert not [each for each in page.actions if each.startswith("/session/")]
+    assert operator.post("/session/wake?id=s").status == 404
+
+
+def test_one_session_that_can_t_be_read_keeps_no_other_in_quarantine(
+    client: redis.Redis, services: Services, sessions: SessionStore, torpor: Torpor, operator: Browser
+) -> None:
+    keys = services.sessions.deployment.keyspace.of(b"s")
+    for session_id in ("a", "s", "z"):
+        say(client, session_id)
+        quarantined(sessions, session_id)
+    raw(client, "DEL", keys.metadata(b"s"))
+    raw(client, "SET", keys.metadata(b"s"), "another program's")
+    page = operator.post("/quarantine/requeue-all", {"reason": "mended"})
+    assert "2 sessions are due again" in page.text
+    assert "left in quarantine: s: " in page.text
+    for session_id in ("a", "z"):
+        quarantined(sessions, session_id)
+    done = torpor("requeue", "--all")
+    assert (done.code, sorted(done.out.split()[1::2])) == (1, ["a", "z"])
+    assert "s: " in done.err
+    assert list(sessions.sessions(quarantined=True)) == ["s"]

@@ -25,8 +25,8 @@ from support.ports import free_port
 from support.servers import start_redis
 from support.waiting import scaled, wait_until
 from torpor.worker.console.sign_in.token import TokenSignIn
+from torpor.worker.deployment.environment import PREFIX
 from torpor.worker.deployment.services import Services
-from torpor.worker.deployment.settings import PREFIX
 
 
 @pytest.fixture

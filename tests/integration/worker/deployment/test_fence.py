@@ -39,9 +39,9 @@ from torpor.worker.archive import ownership
 from torpor.worker.archive.stores.url import open_archive
 from torpor.worker.deployment import fence, identity
 from torpor.worker.deployment import watch as watching
+from torpor.worker.deployment.environment import PREFIX
 from torpor.worker.deployment.identity import State, compare_sides
 from torpor.worker.deployment.services import Services
-from torpor.worker.deployment.settings import PREFIX
 from torpor.worker.deployment.watch import Watch
 from torpor.worker.errors import ArchiveCorrupt, ArchiveRefused, ArchiveUnavailable, DeploymentMismatch
 from torpor.worker.failpoints import Failpoint

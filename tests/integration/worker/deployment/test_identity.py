@@ -30,9 +30,10 @@ from torpor.worker import tasks
 from torpor.worker.archive import ownership
 from torpor.worker.archive.stores.url import open_archive
 from torpor.worker.deployment import watch as watching
+from torpor.worker.deployment.environment import PREFIX
 from torpor.worker.deployment.identity import State, check, make
 from torpor.worker.deployment.services import Services
-from torpor.worker.deployment.settings import PREFIX, environment
+from torpor.worker.deployment.settings import environment
 from torpor.worker.deployment.watch import Watch
 from torpor.worker.errors import ArchiveMisconfigured, ArchiveUnavailable, DeploymentMismatch
 from torpor.worker.failpoints import Failpoint

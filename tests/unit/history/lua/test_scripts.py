@@ -36,7 +36,7 @@ DEPLOYMENT = Deployment(Keyspace("torpor", 256), max_age=HOUR)
 SHARDS = [7, 8, 9]
 EXPIRY = Expiry(idle=HOUR, max_age=HOUR, retention=HOUR)
 LEASE = Lease("s", b"1700000000000.5", b"1600000000000.5", b"1500000000000")
-TICKET = RestoreTicket("s", b"0a1b2c3d", 1, 0)
+TICKET = RestoreTicket("s", b"0a1b2c3d", 1, 0, datetime.now(UTC))
 DOCUMENTS = FORMATS["langchain-redis"]
 ADOPTION = Adoption("s", LAYOUTS["memorystore"], "0a1b2c3d", "4e5f", 500, 1_700_000_000_000)
 UNOWNED = SessionInfo(

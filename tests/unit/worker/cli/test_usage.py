@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 from functools import cache
+from importlib import import_module
 from itertools import combinations
 from typing import Any
 
 import pytest
+from typer.main import get_command
 
 from torpor.history.protocol import InvalidArgument
-from torpor.worker.cli.commands import COMMANDS, _load, check_usage, name_of
+from torpor.worker.cli.commands import COMMANDS, _load, app, check_usage, name_of
 from torpor.worker.cli.usage import USAGES
 
 EACH = pytest.mark.parametrize("command", COMMANDS)
@@ -25,6 +29,37 @@ WORDS = {
     "--to": "community",
 }
 WITH_DRY_RUN = [name for name, usage in USAGES.items() if any("--dry-run" in way.names for way in usage.ways)]
+
+
+# The options before the name of a command; a flag is done before the command is looked at.
+OF_ALL: list[Any] = get_command(app).params
+BEFORE = [name_of(each) for each in OF_ALL if not each.is_flag]
+
+
+def read_settings(command: str) -> set[str]:
+    """The settings that a command reads of those that options before its name override, by its source.
+
+    A command that connects, or hands the settings on, reads all; `load_settings(context.obj).archive_url` reads one.
+    """
+    overridden = {name.removeprefix("--").replace("-", "_") for name in BEFORE}
+    module, _, function = COMMANDS[command].where.partition(".")
+    tree = ast.parse(inspect.getsource(import_module(f"torpor.worker.cli.{module}")))
+    functions = {each.name: each for each in tree.body if isinstance(each, ast.FunctionDef)}
+    seen, waiting, read = set[str](), [function], set[str]()
+    while waiting:
+        name = waiting.pop()
+        seen.add(name)
+        nodes = list(ast.walk(functions[name]))
+        alone = {each.value: each.attr for each in nodes if isinstance(each, ast.Attribute)}
+        for each in (each for each in nodes if isinstance(each, ast.Call)):
+            called = ast.unparse(each.func)
+            if called in functions and called not in seen:
+                waiting.append(called)
+            if called in ("connected", "services_of", "redis_of"):
+                read |= overridden
+            if ast.unparse(each) == "load_settings(context.obj)":
+                read |= {alone[each]} & overridden if each in alone else overridden
+    return read
 
 
 @cache
@@ -48,12 +83,12 @@ def given(command: str, name: str) -> list[str]:
     return [name] if parameter.is_flag else [name, some]
 
 
-def check(command: str, *names: str) -> None:
+def check(command: str, *names: str, obj: dict[str, str] | None = None) -> None:
     """Check a command line with these options, and with those that the command can't do without."""
     values = {name.partition("=")[0]: name for name in reversed(names)}  # what chooses the way comes first
     needed = {name: name for name, each in parameters(command).items() if each.required}
     line = [word for name in (needed | values).values() for word in given(command, name)]
-    check_usage(loaded(command).make_context(command, line, obj={}))
+    check_usage(loaded(command).make_context(command, line, obj=obj or {}))
 
 
 def is_refused(command: str, *names: str) -> bool:
@@ -103,17 +138,30 @@ def test_a_dry_run_accepts_what_the_line_without_it_has(command: str) -> None:
                 check(command, *way.choice, "--dry-run", name)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_options_before_a_command_that_has_no_use_for_them_are_refused(command: str) -> None:
-    way = USAGES[command].ways[0]
-    line = [word for name in way.choice for word in given(command, name)]
-    line += [word for name, each in parameters(command).items() if each.required for word in given(command, name)]
-    context = loaded(command).make_context(command, line, obj={"redis_url": "redis://elsewhere"})
-    if USAGES[command].settings:
-        check_usage(context)
-    else:
-        with pytest.raises(InvalidArgument, match="--redis-url has no effect on this command"):
-            check_usage(context)
+def is_refused_after(command: str, setting: str, *names: str) -> bool:
+    """As `is_refused`, with an option before the name of the command."""
+    try:
+        check(command, *names, obj={setting.removeprefix("--").replace("-", "_"): "elsewhere"})
+    except InvalidArgument as error:
+        assert str(error) == f"{setting} has no effect on this command: leave it out before its name"
+        return True
+    return False
+
+
+@EACH
+def test_an_option_before_a_command_that_has_no_use_for_it_is_refused_beside_each_of_its_own(command: str) -> None:
+    assert set(USAGES[command].settings.split()) <= set(BEFORE)
+    for setting in BEFORE:
+        for way in USAGES[command].ways:
+            for name in ((), *((each,) for each in way.others)):
+                idle = setting not in USAGES[command].settings.split()
+                assert is_refused_after(command, setting, *way.choice, *name) == idle, (setting, way, name)
+
+
+@EACH
+def test_an_option_before_a_command_counts_only_if_the_command_reads_it(command: str) -> None:
+    counts = USAGES[command].settings.split()
+    assert {f"--{name.replace('_', '-')}" for name in read_settings(command)} == set(counts)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ import pytest
 
 from torpor.worker.console.roles import Role
 from torpor.worker.console.settings import ConsoleSettings, load_console_settings
-from torpor.worker.deployment.settings import CONSOLE_PREFIX, load_settings
+from torpor.worker.deployment.environment import CONSOLE_PREFIX
+from torpor.worker.deployment.settings import load_settings
 from torpor.worker.errors import SettingsError
 
 SECRET = "s" * 32

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import pytest
 import redis
 
@@ -45,12 +43,12 @@ def test_a_session_that_wakes_up_is_kept_for_its_whole_retention_before_it_is_re
     age(client, "s", 20 * DAY)
     fall_asleep(monthly)
     watched, points = watch(monthly)
-    before = datetime.now(UTC)
+    before = monthly.sessions.redis_time()
     restore_session(watched, "s")
     assert points.log.index("after amend") < points.log.index("before open")
     [end] = ends(monthly)
     assert end
-    assert before + MONTH <= end <= datetime.now(UTC) + MONTH
+    assert before + MONTH <= end <= monthly.sessions.redis_time() + MONTH
     assert marker_ends(monthly) == [end + MARKER_OUTLIVES]
 
 

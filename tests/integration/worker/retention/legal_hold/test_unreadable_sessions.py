@@ -12,11 +12,11 @@ from support.consoles import OFFICER, Console, served
 from support.damaged import Holds, damage, names_all, of_holds, of_redis
 from support.held import A, held, objects, say, sleep
 from support.keyspace import raw
-from support.rewinding import at
+from support.rewinding import at, killed_at
 from torpor.history.protocol import ClaimOutcome
 from torpor.worker.deployment.services import Services
 from torpor.worker.erasure.order import Order, Scope
-from torpor.worker.erasure.purge import purge
+from torpor.worker.erasure.purge import carry_out, purge
 from torpor.worker.erasure.receipt import PurgeState
 from torpor.worker.failpoints import Failpoint
 from torpor.worker.ops.doctor import examine
@@ -111,20 +111,75 @@ def test_doctor_puts_the_lost_holds_of_the_others_back_and_names_the_session_tha
     assert put_back == ({"t", "ann"} if of_owner else {"t"})
 
 
+def mend_session(services: Services, epoch: str) -> None:
+    """Write the epoch back that was damaged."""
+    of_redis(services, services.sessions.deployment.keyspace.of(b"s").metadata(b"s"), "epoch", epoch)
+
+
+def rebuild_session(services: Services, epoch: str) -> None:
+    """Delete the damaged metadata, and have doctor rebuild them."""
+    raw(services.sessions.client, "DEL", services.sessions.deployment.keyspace.of(b"s").metadata(b"s"))
+    [found] = [each for each in examine(services, repair=True) if each.session_id == "s"]
+    assert (found.ailment, found.repaired) == (Ailment.METADATA_LOST, True)
+
+
+@pytest.mark.parametrize("mend", [mend_session, rebuild_session], ids=lambda each: each.__name__)
+@pytest.mark.parametrize("scope", [Scope.EVERYWHERE, Scope.LIVE])
 @pytest.mark.parametrize("point", [Failpoint.PURGE_LISTED, Failpoint.PURGE_REMOVED])
-def test_a_session_that_can_be_read_again_before_the_recheck_is_not_only_said_to_be_removed(
-    services: Services, point: Failpoint
+def test_a_session_that_can_be_read_again_before_the_recheck_does_not_count_as_removed(
+    services: Services, point: Failpoint, scope: Scope, mend: Callable[[Services, str], None]
 ) -> None:
     for session_id in ("s", "t"):
         say(services, session_id, A)
     client, keys = services.sessions.client, services.sessions.deployment.keyspace.of(b"s")
-    epoch = raw(client, "HGET", keys.metadata(b"s"), "epoch")
+    epoch = raw(client, "HGET", keys.metadata(b"s"), "epoch").decode()
     damage_session(services)
-    with at(point, lambda: of_redis(services, keys.metadata(b"s"), "epoch", epoch.decode())):
-        standing = purge(services, Order.of(owner="ann"))
+    with at(point, lambda: mend(services, epoch)):
+        standing = purge(services, Order.of(owner="ann", scope=scope))
     assert standing.receipt
-    left = raw(client, "LLEN", keys.messages(b"s"))
-    assert (standing.receipt.removed.sessions, left) in [(2, 0), (1, 1)]
+    [kept] = standing.receipt.kept.named
+    assert (kept.session, "order the purge again" in kept.why) == ("s", True)
+    assert (standing.receipt.removed.sessions, raw(client, "LLEN", keys.messages(b"s"))) == (1, 1)
+    again = purge(services, Order.of(session="s", scope=scope))
+    assert again.receipt
+    assert (again.state, again.receipt.removed.sessions) == (PurgeState.COMPLETE, 1)
+    assert raw(client, "LLEN", keys.messages(b"s")) == 0
+
+
+@pytest.mark.parametrize("mend", [mend_session, rebuild_session], ids=lambda each: each.__name__)
+def test_a_run_that_was_killed_after_the_list_is_continued_when_the_session_can_be_read_again(
+    services: Services, mend: Callable[[Services, str], None]
+) -> None:
+    for session_id in ("s", "t"):
+        say(services, session_id, A)
+    client, keys = services.sessions.client, services.sessions.deployment.keyspace.of(b"s")
+    epoch = raw(client, "HGET", keys.metadata(b"s"), "epoch").decode()
+    damage_session(services)
+    order = Order.of(owner="ann")
+    with killed_at(Failpoint.PURGE_LISTED):
+        purge(services, order)
+    mend(services, epoch)
+    standing = carry_out(services, order.id)
+    assert standing.receipt
+    assert (standing.state, standing.receipt.removed.sessions) == (PurgeState.COMPLETE, 2)
+    assert raw(client, "LLEN", keys.messages(b"s")) == 0
+
+
+@pytest.mark.parametrize("point", [Failpoint.PURGE_LISTED, Failpoint.PURGE_REMOVED])
+def test_a_purge_of_the_archive_alone_removes_the_objects_of_a_session_that_can_be_read_again(
+    services: Services, point: Failpoint
+) -> None:
+    sleep(services, "s", A)
+    restore_session(services, "s")
+    client, keys = services.sessions.client, services.sessions.deployment.keyspace.of(b"s")
+    epoch = raw(client, "HGET", keys.metadata(b"s"), "epoch").decode()
+    damage_session(services)
+    with at(point, lambda: mend_session(services, epoch)):
+        standing = purge(services, Order.of(owner="ann", scope=Scope.ARCHIVE))
+    assert standing.receipt
+    assert (standing.state, standing.receipt.removed.sessions) == (PurgeState.COMPLETE, 1)
+    assert not [name for name in objects(services, "s") if name.endswith(".jsonl.gz")]
+    assert raw(client, "LLEN", keys.messages(b"s")) == 1
 
 
 @of_damages

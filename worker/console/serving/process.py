@@ -14,8 +14,8 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from torpor.history.protocol import InvalidArgument
-from torpor.worker.console.application import application
-from torpor.worker.console.impatience import ImpatientProtocol
+from torpor.worker.console.serving.application import application
+from torpor.worker.console.serving.impatience import ImpatientProtocol
 from torpor.worker.console.settings import ConsoleSettings, SignInKind
 from torpor.worker.console.sign_in import SignIn
 from torpor.worker.console.sign_in.token import TokenSignIn

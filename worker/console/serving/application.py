@@ -21,11 +21,11 @@ from torpor.worker.console import forms, static_files
 from torpor.worker.console.admission import Admission
 from torpor.worker.console.background import Background
 from torpor.worker.console.copies import Copies
-from torpor.worker.console.defence import Defence
-from torpor.worker.console.failures import HANDLERS, Failures
-from torpor.worker.console.page_table import PAGES, Page
 from torpor.worker.console.rendering import render
 from torpor.worker.console.roles import Person
+from torpor.worker.console.serving.defence import Defence
+from torpor.worker.console.serving.failures import HANDLERS, Failures
+from torpor.worker.console.serving.page_table import PAGES, Page
 from torpor.worker.console.settings import ConsoleSettings
 from torpor.worker.console.sign_in import SESSION_SECONDS, SignIn
 from torpor.worker.console.visit import Visit

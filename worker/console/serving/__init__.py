@@ -1,0 +1,1 @@
+"""Serving the console: from its port through the checks of each request to the page that answers it."""
