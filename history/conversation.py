@@ -139,7 +139,7 @@ class Conversation:
                 return
             bounds = (max(0, page.start - size), page.start) if newest_first else (page.stop, page.stop + size)
             page = await self.read(*bounds)
-            if page is None or page.state != state:
+            if page is None or page.state != state or page.start != bounds[0]:
                 raise TranscriptChanged(f"session {self.session_id!r} changed while it was read: read it again")
 
     async def count(self) -> int:

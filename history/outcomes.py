@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
@@ -140,7 +140,7 @@ class RestoreTicket:
     token: bytes
     epoch: int
     message_count: int
-    begun_at: datetime
+    begun_at: datetime = field(compare=False)
 
 
 class RestoreRefusal(StrEnum):

@@ -8,7 +8,7 @@ from typing import Any
 
 from torpor.history.adoption import Adoption, Look, too_large
 from torpor.history.calls import refusals
-from torpor.history.calls.call import PAGE_MESSAGES, Call, Deployment, span_ms
+from torpor.history.calls.call import PAGE_MESSAGES, Call, Deployment, expiry_args, span_ms
 from torpor.history.calls.session_keys import session_keys
 from torpor.history.errors import MessageCorrupt, NotAdoptable, SessionExists, SessionPurged, StagingLost
 from torpor.history.expiry import MAX_EXPIRY, Expiry
@@ -117,9 +117,7 @@ def adopt(
             bytes(adoption),
             bytes(further),
             *deployment.defaults,
-            span_ms(given.idle),
-            span_ms(given.max_age),
-            span_ms(given.retention),
+            *expiry_args(given),
             deployment.caller(owner),
             int(allow_reuse),
             *deployment.stored(messages),

@@ -104,6 +104,11 @@ def span_ms(span: timedelta | None) -> bytes | int:
     return b"" if span is None else span // MILLISECOND
 
 
+def expiry_args(expiry: Expiry) -> tuple[bytes | int, bytes | int, bytes | int]:
+    """Idle timeout, maximum age and retention as script arguments (ms, or empty)."""
+    return span_ms(expiry.idle), span_ms(expiry.max_age), span_ms(expiry.retention)
+
+
 def to_record(span: timedelta | Keep | None) -> bytes | int:
     """The script argument that records a span: '-' deletes the recorded one, empty leaves it."""
     return b"" if isinstance(span, Keep) else span_ms(span) or b"-"

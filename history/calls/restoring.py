@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from torpor.history.calls import refusals
-from torpor.history.calls.call import Call, Deployment, span_ms, to_moment, to_ms
+from torpor.history.calls.call import Call, Deployment, expiry_args, span_ms, to_moment, to_ms
 from torpor.history.calls.session_keys import session_keys
 from torpor.history.errors import KindMismatch, SessionDamaged, SessionPurged, StagingLost
 from torpor.history.ids import encode_owner
@@ -114,9 +114,7 @@ def finish_restore(
             staged,
             *deployment.defaults,
             b"" if origin.created is None else to_ms(origin.created),
-            span_ms(expiry.idle),
-            span_ms(expiry.max_age),
-            span_ms(expiry.retention),
+            *expiry_args(expiry),
             b"" if origin.owner is None else encode_owner(origin.owner),
             span_ms(remember),
         ],

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 from torpor.history.calls import refusals
-from torpor.history.calls.call import Call, Deployment, span_ms
+from torpor.history.calls.call import Call, Deployment, expiry_args, span_ms
 from torpor.history.calls.session_keys import session_keys
 from torpor.history.errors import SessionIncomplete
 from torpor.history.expiry import Expiry
@@ -120,9 +120,7 @@ def write_record(
             keys.session,
             request or os.urandom(8),
             *deployment.defaults,
-            span_ms(given.idle),
-            span_ms(given.max_age),
-            span_ms(given.retention),
+            *expiry_args(given),
             deployment.caller(owner),
             int(allow_reuse),
             int(only_known),

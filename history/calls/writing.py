@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from torpor.history.calls import refusals
-from torpor.history.calls.call import Call, Deployment, span_ms
+from torpor.history.calls.call import Call, Deployment, expiry_args
 from torpor.history.calls.session_keys import session_keys
 from torpor.history.errors import (
     InvalidArgument,
@@ -63,9 +63,7 @@ def append(
             keys.session,
             request or os.urandom(8),
             *deployment.defaults,
-            span_ms(given.idle),
-            span_ms(given.max_age),
-            span_ms(given.retention),
+            *expiry_args(given),
             deployment.caller(owner, assigns=assigns),
             int(only_new),
             int(allow_reuse),

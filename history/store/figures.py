@@ -9,7 +9,7 @@ from operator import add
 
 from torpor.history import calls
 from torpor.history.clients.blocking import run_sync
-from torpor.history.errors import TorporError
+from torpor.history.errors import RedisRefused, TorporError
 from torpor.history.overview import Sample, ShardFigures
 from torpor.history.store.index import Index, answered, warn_of
 from torpor.history.store.operation import Operation
@@ -69,6 +69,8 @@ class Figures(Index):
             yield from page
             if len(page) < _SAMPLES:
                 return
+            if after == page[-1].id:
+                raise RedisRefused(f"the samples can't be read: Redis gives those up to {after} again")
             after = page[-1].id
 
     add_sample = Operation(calls.add_sample)

@@ -20,6 +20,7 @@ from torpor.history.session import Lease, SessionInfo, Status
 from torpor.history.store.announcements import Announcements
 from torpor.history.store.blocking_runner import BlockingRunner
 from torpor.history.store.operation import Operation
+from torpor.history.store.progress import END, next_cursor
 
 T = TypeVar("T")
 
@@ -98,14 +99,15 @@ class Index(BlockingRunner):
         """
         for shard in range(self.deployment.keyspace.shards) if shards is None else shards:
             seen: set[str] = set()
-            cursor = b"0"
+            cursor = END
             while True:
                 step = calls.list_sessions(self.deployment, shard, cursor, 500, quarantined=quarantined)
-                cursor, found = self.run(step)
+                given, found = self.run(step)
+                cursor = next_cursor(cursor, given)
                 new = dict.fromkeys(session for session in found if session not in seen)
                 yield from new
                 seen.update(new)
-                if cursor == b"0":
+                if cursor == END:
                     break
 
     def infos(self, session_ids: Sequence[str]) -> list[SessionInfo | TorporError | None]:

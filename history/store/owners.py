@@ -8,6 +8,7 @@ from functools import partial
 from torpor.history import calls
 from torpor.history.errors import TorporError
 from torpor.history.store.index import Index, answered
+from torpor.history.store.progress import END, next_cursor
 
 
 class Owners(Index):
@@ -30,12 +31,13 @@ class Owners(Index):
         shards = range(self.deployment.keyspace.shards)
         for first in range(0, len(shards), 16):
             some = shards[first : first + 16]
-            steps = self.run_many([calls.owned(self.deployment, shard, owner, b"0", 100) for shard in some])
+            steps = self.run_many([calls.owned(self.deployment, shard, owner, END, 100) for shard in some])
             for shard, step in zip(some, steps, strict=True):
                 if isinstance(step, TorporError):
                     raise step
                 cursor, found = step
                 yield from found
-                while cursor != b"0":
-                    cursor, found = self.run(calls.owned(self.deployment, shard, owner, cursor, 100))
+                while cursor != END:
+                    given, found = self.run(calls.owned(self.deployment, shard, owner, cursor, 100))
+                    cursor = next_cursor(cursor, given)
                     yield from found

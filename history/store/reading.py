@@ -6,11 +6,14 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 from torpor.history import calls
+from torpor.history.errors import TranscriptChanged
 from torpor.history.owners import Caller
 from torpor.history.session import Page
+from torpor.history.store.progress import check_page
 from torpor.history.store.runner import Operations
 
 PAGE_BYTES = 1024 * 1024
+_TRIES = 10
 
 
 class Reading(Operations):
@@ -31,9 +34,9 @@ class Reading(Operations):
     ) -> Page | None:
         """Messages `[start, stop)` as one page, read as by `messages`; None if the session is not in Redis.
 
-        A negative `start` counts from the end.
+        A negative `start` counts from the end. Raises TranscriptChanged if the session changes at each try.
         """
-        while True:
+        for _ in range(_TRIES):
             pages = [page async for page in self.pages(session_id, start, stop, owner=owner, touch=touch)]
             if not pages:
                 return None
@@ -43,6 +46,7 @@ class Reading(Operations):
                     return first
                 messages = [message for page in pages for message in page.messages]
                 return replace(first, total=last.total, messages=messages)
+        raise TranscriptChanged(f"session {session_id!r} changed each time it was read: try again")
 
     async def pages(
         self, session_id: str, start: int = 0, stop: int | None = None, *, owner: Caller = None, touch: bool = False
@@ -50,12 +54,14 @@ class Reading(Operations):
         """Messages `[start, stop)` in pages of about 1 MiB, each with the session's state when it was read.
 
         A negative `start` counts from the end. Each page is one round trip. Ends early if the session leaves Redis.
+        Raises RedisRefused if a reply brings it no further.
         """
         goes_on = True
         while goes_on and (page := await self._page(session_id, start, stop, owner=owner, touch=touch)):
+            check_page(session_id, start, stop, page)
             if start < 0 and stop is None:  # later messages are not among the last ones
                 stop = page.total
-            start, goes_on = page.stop, bool(page.messages) and not page.reaches(stop)
+            start, goes_on = page.stop, not page.reaches(stop)
             yield page
             del page  # its messages may be large, and the next page comes beside what is kept
 

@@ -12,6 +12,7 @@ from torpor.history.outcomes import Repacked
 from torpor.history.owners import ANY_OWNER
 from torpor.history.session import Page
 from torpor.history.store.blocking_runner import BlockingRunner
+from torpor.history.store.progress import check_page
 from torpor.history.store.reading import PAGE_BYTES
 
 # A session that changes its epoch meanwhile, or whose messages come back from the archive, is walked again so often.
@@ -56,6 +57,7 @@ class _Walk:
         while page := self._read(start):
             if state not in (None, page.state):
                 return False
+            check_page(self.session_id, start, None, page)
             if not page.messages or is_record(page.messages[0]):
                 break
             if not self._repack(page):

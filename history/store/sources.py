@@ -9,8 +9,9 @@ from typing import Protocol
 from torpor.history import calls
 from torpor.history.adoption import Look
 from torpor.history.calls.call import PAGE_MESSAGES
-from torpor.history.errors import NotAdoptable
+from torpor.history.errors import NotAdoptable, RedisRefused
 from torpor.history.formats.layout import Layout, Storage
+from torpor.history.store.progress import END, next_cursor
 from torpor.history.store.runner import Runner
 
 # How many documents are taken at a time: Redis does nothing else meanwhile.
@@ -52,7 +53,12 @@ class ListSource:
         """Look at a page, in one round trip."""
         place = self.runner.namespace, self.session_id, self.layout
         call = calls.peek_list(*place, start, page_bytes=page_bytes, max_bytes=self.max_bytes)
-        return await self.runner.perform(call)
+        look = await self.runner.perform(call)
+        if look and not look.messages and start < look.total:
+            raise RedisRefused(
+                f"session {self.session_id!r} can't be adopted: Redis gives none of {look.total} messages after {start}"
+            )
+        return look
 
     async def take(self, found: Look) -> None:
         """Take the list if it has as many messages."""
@@ -114,9 +120,10 @@ class DocumentSource:
         """The keys of the documents, oldest first; those of the same time in the order of their names."""
         found: dict[bytes, float] = {}
         cursor = b""
-        while cursor != b"0":
+        while cursor != END:
             call = calls.find_documents(self.runner.namespace, self.session_id, self.layout, cursor)
-            cursor, some = await self.runner.perform(call)
+            given, some = await self.runner.perform(call)
+            cursor = next_cursor(cursor, given)
             found.update(some)
         return sorted(found, key=lambda name: (found[name], name))
 

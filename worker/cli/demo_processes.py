@@ -42,7 +42,8 @@ def worker(settings: Settings, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "torpor", "worker", *options, *quiet],
-            env=environment(settings),
+            # A worker that is killed leaves a folder of Celery's in the temporary folder; the demo removes its own.
+            env={**environment(settings), "TMPDIR": str(log.parent)},
             stdout=output,
             stderr=output,
         )

@@ -19,7 +19,7 @@ from support.command import Torpor, names_of_commands
 from support.keyspace import dump, raw
 from support.ports import free_port
 from support.servers import RedisServer
-from support.waiting import scaled
+from support.waiting import scaled, wait_until
 from torpor import MemorystoreChatMessageHistory
 from torpor.worker.cli.commands import COMMANDS
 from torpor.worker.deployment.environment import PREFIX
@@ -431,6 +431,25 @@ def test_a_demo_that_fails_or_is_stopped_leaves_nothing(torpor: Torpor, tmp_path
     process.terminate()
     process.communicate(timeout=scaled(60))
     assert (process.returncode, list(tmp_path.iterdir())) == (128 + signal.SIGTERM, [])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("archive_url", ["folder"], indirect=True)
+def test_a_demo_whose_worker_is_killed_leaves_nothing(torpor: Torpor, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "torpor", "demo"],
+        env=os.environ | {"TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout
+    next(line for line in process.stdout if line.startswith("written 8 of 8"))
+    wait_until(lambda: list(tmp_path.rglob("pymp-*")), 30, "the worker has a folder of Celery's")
+    [worker] = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(worker), signal.SIGKILL)
+    _, said = process.communicate(timeout=scaled(60))
+    assert (process.returncode, "the worker got no further" in said, list(tmp_path.iterdir())) == (1, True, [])
 
 
 @pytest.mark.slow

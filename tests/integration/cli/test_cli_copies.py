@@ -156,16 +156,21 @@ def archive_kept(services: Services, session_id: str) -> bool:
         return archive_session(services, session_id).outcome is Outcome.KEPT
 
 
-def test_a_moved_archive_gets_the_temporary_holds_again_that_its_copy_lacks(
-    client: redis.Redis, services: Services, torpor: Torpor
-) -> None:
+def copied_without_holds(client: redis.Redis, services: Services) -> tuple[list[str], Services]:
+    """The objects of two sessions that are held, beside a free one, and a copy of the archive that lacks the holds."""
     for session_id, owner in (("a1", "ann"), ("b1", "bob"), ("free", "eve")):
         sleep(client, services, session_id, "hello", owner=owner)
     hold_owner(services, "ann", "case 1")
     hold_session(services, "b1", "case 2")
     drain(services, SHARDS)
     held = held_objects(services.archive)
-    copy = copied_archive(services, keep_holds=False)
+    return held, copied_archive(services, keep_holds=False)
+
+
+def test_a_moved_archive_gets_the_temporary_holds_again_that_its_copy_lacks(
+    client: redis.Redis, services: Services, torpor: Torpor
+) -> None:
+    held, copy = copied_without_holds(client, services)
     there = {"ARCHIVE_URL": copy.archive.url}
     dry = torpor("deployment", "move-archive", "--dry-run", "--json", **there)
     assert sorted(dry.json["held_again"]) == ["a1", "b1"]
@@ -211,13 +216,7 @@ def test_copies_get_an_id_of_their_own_and_the_original_is_not_touched(
 def test_a_fork_holds_the_copied_objects_again_that_the_copy_has_without_their_holds(
     client: redis.Redis, services: Services, torpor: Torpor
 ) -> None:
-    for session_id, owner in (("a1", "ann"), ("b1", "bob"), ("free", "eve")):
-        sleep(client, services, session_id, "hello", owner=owner)
-    hold_owner(services, "ann", "case 1")
-    hold_session(services, "b1", "case 2")
-    drain(services, SHARDS)
-    held = held_objects(services.archive)
-    copy = copied_archive(services, keep_holds=False)
+    held, copy = copied_without_holds(client, services)
     there = {"ARCHIVE_URL": copy.archive.url}
     dry = torpor("deployment", "fork", "--dry-run", "--json", **there)
     assert sorted(dry.json["held_again"]) == ["a1", "b1"]
@@ -234,13 +233,7 @@ def test_an_empty_redis_that_takes_over_a_copy_without_temporary_holds_gets_all_
     client: redis.Redis, services: Services, torpor: Torpor
 ) -> None:
     """The objects note the holds that they are under."""
-    for session_id, owner in (("a1", "ann"), ("b1", "bob"), ("free", "eve")):
-        sleep(client, services, session_id, "hello", owner=owner)
-    hold_owner(services, "ann", "case 1")
-    hold_session(services, "b1", "case 2")
-    drain(services, SHARDS)
-    held = held_objects(services.archive)
-    copy = copied_archive(services, keep_holds=False)
+    held, copy = copied_without_holds(client, services)
     client.flushall()
     there = {"ARCHIVE_URL": copy.archive.url}
     done = torpor("deployment", "recover", "--yes", "--json", **there)

@@ -126,9 +126,12 @@ class Objects:
         while True:
             page = _parsed(self._send("GET", f"{self._objects}?{_LISTED}&{urlencode(query)}", most=_LISTING))
             yield from page.get("items", ())
-            if not page.get("nextPageToken"):
+            token = page.get("nextPageToken")
+            if not token:
                 return
-            query["pageToken"] = page["nextPageToken"]
+            if token == query.get("pageToken"):
+                raise api.GoogleAPICallError("a listing can't go on: its reply has the token of this page again")
+            query["pageToken"] = token
 
     def probe(self) -> None:
         """Ask for a listing of one object, without retries: raises an error if the bucket can't be listed."""

@@ -46,13 +46,6 @@ from torpor.worker.deployment.services import Services
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.wake.session_archive import SessionArchive
 
-
-@pytest.fixture
-def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two messages or so."""
-    monkeypatch.setattr("torpor.history.store.adoption.PAGE_BYTES", 400)
-
-
 # What is adopted
 
 

@@ -44,12 +44,6 @@ from torpor.worker.wake.read import read_transcript
 from torpor.worker.wake.session_archive import SessionArchive
 
 
-@pytest.fixture
-def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two messages or so."""
-    monkeypatch.setattr("torpor.history.store.adoption.PAGE_BYTES", 400)
-
-
 @pytest.mark.usefixtures("small_pages")
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("archive_url", ["folder"], indirect=True)

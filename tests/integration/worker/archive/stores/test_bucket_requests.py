@@ -274,6 +274,14 @@ def test_a_listing_asks_for_no_more_than_it_tells(store: ArchiveStore, proxy: St
     assert asked.startswith("nextPageToken,items(name,size,generation,")
 
 
+def test_a_listing_that_gives_its_own_token_again_is_unavailable(store: ArchiveStore, proxy: StorageProxy) -> None:
+    put(store, NAME, b"hello")
+    again = b'{"nextPageToken": "page 2", "items": []}'
+    proxy.fail(lambda _: Reply(200, {"Content-Type": "application/json"}, again), times=20)
+    with pytest.raises(ArchiveUnavailable, match="the token of this page again"):
+        object_names(store)
+
+
 def test_a_reply_that_is_no_json_is_unavailable(store: ArchiveStore, proxy: StorageProxy) -> None:
     proxy.fail(lambda _: Reply(200, {"Content-Type": "text/html"}, b"<html>Log in to the network</html>"))
     for use in (lambda: put(store, NAME, b"hello"), lambda: object_names(store)):
