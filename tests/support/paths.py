@@ -9,3 +9,6 @@ ROOT = TESTS.parent
 
 # Real conversations, where the machine has them.
 CONVERSATIONS = ROOT.parent / "shared" / "data" / "conversations.jsonl"
+
+# What `make stack` installs: servers that Debian lacks.
+SERVERS = ROOT / ".venv-stack" / "files"

