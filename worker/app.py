@@ -8,8 +8,10 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NoReturn, Protocol
 
+from billiard.util import get_pdeathsig
 from celery import bootsteps
 from celery.signals import (
     after_task_publish,
@@ -22,12 +24,13 @@ from celery.signals import (
 )
 from celery.worker import state
 
+from torpor.history.protocol import all_scripts
 from torpor.worker.archive.stores.url import open_archive
 from torpor.worker.deployment import main_thread, worker_name
 from torpor.worker.deployment.broker_url import is_guarded
 from torpor.worker.deployment.celery_config import make_app
 from torpor.worker.deployment.services import connect
-from torpor.worker.deployment.settings import Settings, load_settings
+from torpor.worker.deployment.settings import Settings, own_settings
 from torpor.worker.errors import DeploymentMismatch, SettingsError
 from torpor.worker.logs import outages
 from torpor.worker.logs.outages import Service
@@ -53,7 +56,7 @@ class _Watching(Protocol):
 
 def _settings() -> Settings:
     try:
-        return load_settings()
+        return own_settings()
     except SettingsError as error:
         _refuse(error)
 
@@ -74,6 +77,7 @@ class _WatchingStep(bootsteps.StartStopStep):  # type: ignore[misc] # Celery is 
     _watching: Sequence[_Watching] = ()  # Celery also stops a step that has never started
 
     def start(self, worker: Any) -> None:
+        gc.enable()  # see _share_memory
         settings = _settings()
         _warn_of_broker(settings)
         watching: list[_Watching] = [
@@ -194,21 +198,33 @@ def _note_beat(sender: Any, **_: Any) -> None:
 def _prepare(sender: Any, **_: Any) -> None:
     """Do once, before the pool forks, what its processes inherit. Another app's worker may have imported this module.
 
-    Leave the machine's cores to applications and Redis when they want them: nobody waits for an archive. And import
-    Google's client, if the archive is a bucket, which takes each process a fifth of a second and 15 MiB.
+    Leave the machine's cores to applications and Redis when they want them: nobody waits for an archive. And make what
+    each process would otherwise make for itself: the settings, the scripts, and Google's client if the archive is a
+    bucket, which takes a fifth of a second and 15 MiB to import.
     """
     if sender.app is app:
-        settings = load_settings()
+        settings = own_settings()
         os.nice(settings.nice)
         open_archive(settings.archive_url)
+        all_scripts()
+        _load_parser_of_billiard()
+        os.register_at_fork(after_in_child=gc.enable)
+
+
+def _load_parser_of_billiard() -> None:
+    """Load the parser of C with which billiard asks Linux to end a pool's process when its parent has ended."""
+    with suppress(OSError):  # on other systems billiard does not ask either
+        get_pdeathsig()
 
 
 def _share_memory(**_: Any) -> None:
     """Before a process of the pool is forked, take what there is out of the garbage collection.
 
-    The collector writes to each object that it looks at, and then the processes would not share its page any more.
+    The collector writes to each object that it looks at, and then the processes would not share its page any more. So
+    `torpor worker` begins to collect only after this; see https://docs.python.org/3/library/gc.html#gc.freeze.
     """
-    gc.collect()
+    if gc.isenabled():  # the new process takes the place of one that has ended
+        gc.collect()
     gc.freeze()
 
 

@@ -17,7 +17,7 @@ from torpor.worker.bulk.works import WORKS
 from torpor.worker.deployment.celery_config import HINT_SECONDS
 from torpor.worker.deployment.events import record_measures
 from torpor.worker.deployment.services import Services
-from torpor.worker.deployment.settings import load_settings
+from torpor.worker.deployment.settings import own_settings
 from torpor.worker.erasure import known, orders, receipts
 from torpor.worker.erasure import purge as purging
 from torpor.worker.erasure.inventory import Tally
@@ -63,7 +63,7 @@ def services() -> Services:
 
 @cache
 def _opened() -> OpenDeployment:
-    return OpenDeployment(load_settings(), record_defaults)
+    return OpenDeployment(own_settings(), record_defaults)
 
 
 @_task(name="torpor.sweep")

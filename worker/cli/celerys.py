@@ -22,6 +22,8 @@ def run(command: str, arguments: Sequence[str], settings: Mapping[str, str] | No
     from being run in Celery's place: https://docs.python.org/3/using/cmdline.html#envvar-PYTHONSAFEPATH
     """
     os.environ.update(settings or {}, PYTHONSAFEPATH="1")
+    if command == "worker":
+        gc.disable()  # the app enables it when its pool has been forked
     # Celery's banner is text.
     quiet = os.environ.get("TORPOR_LOG_FORMAT", "").lower() == "json"
     celery = import_module("celery")

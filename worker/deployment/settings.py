@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from datetime import timedelta
+from functools import cache
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr
@@ -208,6 +209,12 @@ def load_settings(overrides: Mapping[str, Any] | None = None) -> Settings:
     Raises SettingsError, which names every wrong value and every unknown TORPOR_ variable at once.
     """
     return load_all(Settings, PREFIX, overrides, others=(CONSOLE_PREFIX,))
+
+
+@cache
+def own_settings() -> Settings:
+    """The settings of this process, read once, also for the processes that it forks; raises SettingsError."""
+    return load_settings()
 
 
 def environment(settings: Settings) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -104,8 +105,11 @@ def test_all_arguments_reach_celery_as_they_are(
     monkeypatch.setattr(sys, "argv", ["torpor", *given, command, *arguments])
     with pytest.raises(SystemExit) as ended:
         cli.main()
+    collects = gc.isenabled()
+    gc.enable()
     assert ended.value.code == 3
     assert started == [(arguments, app)]
+    assert collects is (command == "beat")  # a worker begins to collect when its pool has been forked
     assert os.environ.get("TORPOR_NAMESPACE") == (given[1] if given else None)
     # What a worker runs that detaches itself, or starts again.
     assert sys.argv[0].endswith("celery/__main__.py")

@@ -44,7 +44,7 @@ def one(visit: Visit) -> Response:
     """Whether a session or an owner is under a hold of its own, and the form to set or release it."""
     session, owner = _named(visit)
     if owner is not None:
-        hold = legal_hold.of_owner(visit.services, owner)
+        hold = visit.services.sessions.hold_of_owner(owner)
     else:
         [hold] = legal_hold.of_sessions(visit.services, [session or ""])
     return visit.page("hold.html", session=session, owner=owner, hold=hold)

@@ -30,6 +30,7 @@ from support.observed import ObservedArchive, Points
 from support.rewinding import killed_at
 from support.servers import start_redis
 from support.storage_proxy import StorageProxy
+from support.tasks_here import forget_deployment
 from support.two_sides import contents_of
 from torpor import MemorystoreChatMessageHistory, SessionArchive
 from torpor.history.protocol import SessionStore
@@ -166,7 +167,7 @@ def test_the_sweep_moves_it(
 ) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(PREFIX + name, value)
-    tasks._opened.cache_clear()
+    forget_deployment()
     try:
         tasks.sweep()
         [first] = tokens_of(services)
@@ -175,7 +176,7 @@ def test_the_sweep_moves_it(
         tasks.sweep()
         assert (token_of(services), len(tokens_of(services))) == (first, 2)
     finally:
-        tasks._opened.cache_clear()
+        forget_deployment()
 
 
 def test_what_a_move_costs(client: redis.Redis, services: Services, request: pytest.FixtureRequest) -> None:
@@ -291,7 +292,7 @@ def test_a_running_worker_finds_at_its_next_task_that_its_redis_was_replaced_by_
     """Though it has compared both sides a moment ago."""
     for name, value in variables.items():
         monkeypatch.setenv(PREFIX + name, value)
-    tasks._opened.cache_clear()
+    forget_deployment()
     move_fence(services, 2)
     sleep(client, services, "s", "hello")
     backup = Backup.of(client)
@@ -321,7 +322,7 @@ def test_a_running_worker_finds_at_its_next_task_that_its_redis_was_replaced_by_
         monkeypatch.undo()
         assert contents_of(services.sessions, services.archive) == before
     finally:
-        tasks._opened.cache_clear()
+        forget_deployment()
 
 
 def down(*_: Any, **__: Any) -> Any:

@@ -21,6 +21,7 @@ from support.keyspace import raw
 from support.observed import ObservedArchive, Points
 from support.rewinding import killed_at
 from support.servers import RedisServer, start_redis
+from support.tasks_here import forget_deployment
 from support.two_sides import contents_of
 from support.waiting import scaled
 from torpor import MemorystoreChatMessageHistory, SessionArchive
@@ -195,7 +196,7 @@ def test_a_task_does_nothing_once_its_redis_was_emptied(
 ) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(PREFIX + name, value)
-    tasks._opened.cache_clear()
+    forget_deployment()
     try:
         assert tasks.drain(list(range(256))) == {}
         client.flushall()
@@ -207,7 +208,7 @@ def test_a_task_does_nothing_once_its_redis_was_emptied(
                 task()
         assert contents_of(services.sessions, services.archive) == before
     finally:
-        tasks._opened.cache_clear()
+        forget_deployment()
 
 
 def test_an_application_is_refused_once_its_redis_was_emptied(client: redis.Redis, services: Services) -> None:

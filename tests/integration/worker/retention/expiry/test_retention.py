@@ -27,6 +27,7 @@ from support.retained import (
 from support.servers import RedisServer
 from support.sessions import age, with_settings
 from support.storage_proxy import StorageProxy
+from support.tasks_here import forget_deployment
 from support.waiting import wait_until
 from torpor import MemorystoreChatMessageHistory
 from torpor.history.protocol import Expiry, SessionNotFound, SessionStore
@@ -110,9 +111,9 @@ def test_a_rule_wins_over_the_ttl_of_a_chat_history(
         monkeypatch.setenv(f"TORPOR_{name.upper()}", str(value))
     monkeypatch.setenv("TORPOR_ARCHIVE_URL", services.archive.url)
     monkeypatch.setenv("TORPOR_POLICIES", json.dumps(rule))
-    tasks._opened.cache_clear()
+    forget_deployment()
     worker = tasks.services()
-    tasks._opened.cache_clear()
+    forget_deployment()
     with redis_server.client() as application:
         for session_id in ("web/1", "app/1"):
             chat = MemorystoreChatMessageHistory(application, session_id, 3600, archive_retention=10 * 86_400)
