@@ -2,12 +2,11 @@
 
 This module loads no LangChain; `torpor.history.adapters.messages` converts LangChain's messages.
 
-- **Sessions in Redis**: `SessionStore` has every operation, blocking; `AsyncSessionStore` and `SessionOperations` have
-  those of applications, as coroutines; `run_sync` runs one of these to its end. `WorkLock` is the lock of a purge, or
-  of a part of another job.
-- **Connections**: `connect`, `is_instances_own` of a CA file, `OwnConnection` that trusts that file alone; for IAM
-  `IamCredentialProvider` and `application_default`. `Limits` of a request by HTTP, and a `bounded_session` with them.
-- **A session**: `SessionInfo` with its `Status`, `SessionKind`, `Expiry` and `LegalHold`; a `Page` of its messages;
+- **Sessions in Redis**: `SessionStore` has every operation, blocking; `SessionOperations` has those of applications, as
+  coroutines; `run_sync` runs one of these to its end. `WorkLock` is the lock of a purge, or of a part of another job.
+- **Connections**: `connect`, `is_instances_own` of a CA file, `OwnConnection` that trusts that file alone.
+  `Limits` of a request by HTTP, and a `bounded_session` with them.
+- **A session**: `SessionInfo` with its `Status`, `SessionKind`, `Expiry` and `LegalHold`;
   `parse_json`, `to_json_line`, `is_readable`, `is_record`, `is_too_deep` and `has_too_many_values` for one message.
 - **Archiving**: a `Lease` and the `ClaimOutcome` without one, an `Attempt`, `CommitOutcome`, `EraseOutcome`.
 - **Waking**: a `RestoreTicket` or a `RestoreRefusal`, the `Origin` of a session, and the `RestoreEnd`.
@@ -15,9 +14,8 @@ This module loads no LangChain; `torpor.history.adapters.messages` converts Lang
   `HoldRecords` with a `HoldRecord` for each holder; a `StandingHold` of the list of all.
 - **Owners**: a `Caller` names one, or is `ANY_OWNER`; `check_archived` refuses one, `encode_caller` gives the form of
   scripts; `aside_of` knows the id of a session that was put aside; the `AssignOutcome` of giving a session one.
-- **Shards**: a listener's `ShardPoll`, a `ShardOverview` for status, `ShardFigures` with the `COUNTS` of the tally,
-  an `Ending` that the tally counts, and the `KindCounts` of a shard; the `Measures` of a deployment, and a `Sample` of
-  its figures.
+- **Shards**: a `ShardOverview` for status, `ShardFigures`, and an `Ending` that the tally counts; the `Measures` of a
+  deployment, and a `Sample` of its figures.
 - **The archive's health**: a worker's `ArchiveNote`, the `ArchiveState`, and `ArchiveHealth` with each
   `WorkerHealth`.
 - **Repair**: `IndexOutcome`, `RebuiltMetadata` and `RejoinOutcome`; a session that was `Repacked`.
@@ -34,7 +32,7 @@ This module loads no LangChain; `torpor.history.adapters.messages` converts Lang
 from torpor.history.adoption import Adoptable, Adoption
 from torpor.history.clients.blocking import run_sync
 from torpor.history.clients.connect import connect
-from torpor.history.clients.iam import IamCredentialProvider, application_default, bounded_session
+from torpor.history.clients.iam import bounded_session
 from torpor.history.clients.request_limits import Limits
 from torpor.history.clients.trust import OwnConnection, is_instances_own
 from torpor.history.compression import Compression
@@ -106,18 +104,15 @@ from torpor.history.outcomes import (
     StandingHold,
 )
 from torpor.history.overview import (
-    COUNTS,
     ArchiveHealth,
     ArchiveNote,
     ArchiveState,
     Ending,
     Identity,
-    KindCounts,
     Measures,
     Sample,
     ShardFigures,
     ShardOverview,
-    ShardPoll,
     WorkerHealth,
 )
 from torpor.history.owners import ANY_OWNER, Caller, check_archived, encode_caller
@@ -130,16 +125,14 @@ from torpor.history.session import (
     Lease,
     LegalHold,
     Origin,
-    Page,
     SessionInfo,
     SessionKind,
     Status,
 )
-from torpor.history.store import AsyncSessionStore, SessionOperations, SessionStore, WorkLock
+from torpor.history.store import SessionOperations, SessionStore, WorkLock
 
 __all__ = [
     "ANY_OWNER",
-    "COUNTS",
     "DEFAULT_NAMESPACE",
     "FORMATS",
     "MAX_MESSAGE_BYTES",
@@ -152,7 +145,6 @@ __all__ = [
     "ArchiveNote",
     "ArchiveState",
     "AssignOutcome",
-    "AsyncSessionStore",
     "Attempt",
     "Caller",
     "ClaimOutcome",
@@ -167,7 +159,6 @@ __all__ = [
     "HoldOutcome",
     "HoldRecord",
     "HoldRecords",
-    "IamCredentialProvider",
     "Identity",
     "IndexOutcome",
     "InvalidArgument",
@@ -175,7 +166,6 @@ __all__ = [
     "InvalidOwner",
     "InvalidReason",
     "InvalidSessionId",
-    "KindCounts",
     "KindMismatch",
     "Layout",
     "Lease",
@@ -192,7 +182,6 @@ __all__ = [
     "OwnerMismatch",
     "OwnerMissing",
     "OwnerRequired",
-    "Page",
     "PermanentError",
     "Policies",
     "PoliciesUnreadable",
@@ -222,7 +211,6 @@ __all__ = [
     "ShardCountMismatch",
     "ShardFigures",
     "ShardOverview",
-    "ShardPoll",
     "StagingLost",
     "StandingHold",
     "Status",
@@ -233,7 +221,6 @@ __all__ = [
     "WorkLock",
     "WorkerHealth",
     "all_scripts",
-    "application_default",
     "aside_of",
     "bounded_session",
     "check_archived",

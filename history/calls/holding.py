@@ -137,7 +137,7 @@ def list_holds(
 ) -> Call[tuple[bytes, list[StandingHold], list[str]]]:
     """Do one step of a walk over the legal holds in a shard: the next cursor, b"0" at the end, and the holds.
 
-    With `owners_alone`, the holds of owners, which stand in each shard, are left out, and the owners come last.
+    With `owners_alone`, the sound holds of owners, which stand in each shard, are left out, and the owners come last.
     """
 
     def decode(reply: Any) -> tuple[bytes, list[StandingHold], list[str]]:

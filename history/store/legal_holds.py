@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import TypeVar
 
 from torpor.history import calls
@@ -11,6 +11,7 @@ from torpor.history.errors import PermanentError, TorporError
 from torpor.history.outcomes import HoldKind, StandingHold
 from torpor.history.session import HoldRecord, HoldRecords, LegalHold
 from torpor.history.store.blocking_runner import BlockingRunner
+from torpor.history.store.index import answered
 from torpor.history.store.operation import Operation
 from torpor.history.store.progress import END, next_cursor
 
@@ -50,22 +51,37 @@ class LegalHolds(BlockingRunner):
                 _or_raise(outcome)
 
     def standing_holds(self) -> Iterator[StandingHold]:
-        """Walk the legal holds in force, shard by shard, each once; an owner's stands in every shard.
+        """Walk the legal holds in force, each once: those of sessions, shard by shard, then those of owners.
 
-        Costs time with each hold, and a little for an owner's in each shard. Has the owners in memory, and the sessions
-        of a shard.
+        An owner's stands in every shard, and is damaged if it is so in one. Costs time with each hold, and a little for
+        an owner's in each shard. Has the holds of owners in memory, and the sessions of a shard.
         """
-        owners: set[str] = set()
+        owners: dict[str, StandingHold] = {}
         for shard in range(self.deployment.keyspace.shards):
             sessions: set[str] = set()
             for hold in self._standing_in(shard, owners):
-                seen = owners if hold.kind is HoldKind.OWNER else sessions
-                if hold.id not in seen:
-                    seen.add(hold.id)
+                if hold.kind is HoldKind.OWNER:
+                    owners[hold.id] = _worse(owners.get(hold.id), hold)
+                elif hold.id not in sessions:
+                    sessions.add(hold.id)
                     yield hold
+        yield from owners.values()
 
-    def _standing_in(self, shard: int, known: set[str]) -> Iterator[StandingHold]:
-        """The legal holds of a shard, those of owners only of the first shard or if the owner is not known yet."""
+    def hold_of_owner(self, owner: str) -> StandingHold | None:
+        """The legal hold of an owner, the damaged copy if it is damaged in one shard; one pipeline.
+
+        Shards that don't answer are left out, with a warning; raises if none answers.
+        """
+        shards = range(self.deployment.keyspace.shards)
+        copies = self.run_many([calls.owner_holds_in(self.deployment, shard, [owner]) for shard in shards])
+        found: StandingHold | None = None
+        for _, holds in answered(zip(shards, copies, strict=True)):
+            for each in holds:
+                found = _worse(found, each)
+        return found
+
+    def _standing_in(self, shard: int, known: Container[str]) -> Iterator[StandingHold]:
+        """The legal holds of a shard, those of owners only of the first shard, or if damaged or not known yet."""
         deployment, cursor = self.deployment, END
         while True:
             step = calls.list_holds(deployment, shard, cursor, _PAGE, owners_alone=shard > 0)
@@ -114,6 +130,11 @@ class LegalHolds(BlockingRunner):
 
     note_hold_applied = Operation(calls.note_hold_applied)
     holds_of = Operation(calls.holds_of)
+
+
+def _worse(known: StandingHold | None, other: StandingHold) -> StandingHold:
+    """Of two copies of a hold, the first one, unless the other one alone is damaged."""
+    return other if known is None or (other.damage and not known.damage) else known
 
 
 def _or_raise(outcome: T | TorporError) -> T:

@@ -34,8 +34,7 @@ from support.tls import EncryptedServer, make_authority, start_encrypted
 from support.tokens import Tokens, metadata_server
 from support.traces import HARM, found, harm, needle, watched_processes
 from support.waiting import scaled, wait_until
-from torpor import MemorystoreChatMessageHistory
-from torpor.history.protocol import application_default
+from torpor import MemorystoreChatMessageHistory, application_default
 from torpor.worker.deployment.celery_config import make_app
 from torpor.worker.deployment.services import Services, connect
 from torpor.worker.deployment.settings import environment, load_settings

@@ -456,6 +456,11 @@ def test_the_worker_can_name_every_error_of_history() -> None:
     assert {error.__name__ for error in errors_of_history()} <= set(protocol.__all__)
 
 
+def test_the_protocol_has_no_name_that_the_worker_does_not_use() -> None:
+    used = {name for path in WORKER for module, name in imports_of(path) if module == "torpor.history.protocol"}
+    assert set(protocol.__all__) - {error.__name__ for error in errors_of_history()} <= used
+
+
 def test_the_protocol_documents_each_of_its_names() -> None:
     documented = set(re.findall(r"`(\w+)`", protocol.__doc__ or ""))
     assert set(protocol.__all__) - {each.__name__ for each in errors_of_history()} <= documented

@@ -50,7 +50,7 @@ def test_no_repr_shows_the_bytes_of_messages() -> None:
 def test_the_repr_of_what_is_read_and_written_has_no_text() -> None:
     from torpor.history.calls import Deployment, append
     from torpor.history.keys import Keyspace
-    from torpor.history.protocol import Page
+    from torpor.history.session import Page
 
     needle = b'{"content":"a needle"}'
     page = Page(1, 0, 1, 0, [needle])

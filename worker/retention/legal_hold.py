@@ -10,7 +10,6 @@ from itertools import islice
 
 from torpor.history.protocol import (
     ANY_OWNER,
-    HoldKind,
     HoldOutcome,
     HoldRecords,
     SessionInfo,
@@ -125,12 +124,6 @@ def records_of(services: Services, session_id: str, owners: Iterable[str]) -> Ho
     """What Redis knows of the legal holds of a session, its own and those of these owners."""
     [records] = services.sessions.hold_records([(session_id, sorted(owners))])
     return records
-
-
-def of_owner(services: Services, owner: str) -> StandingHold | None:
-    """The legal hold of an owner. Each shard has it, so any session asks for it."""
-    [holds] = services.sessions.holds_of_each([("any", [owner])])
-    return next((hold for hold in holds if hold.kind is HoldKind.OWNER), None)
 
 
 def of_sessions(services: Services, session_ids: Sequence[str]) -> list[StandingHold | None]:

@@ -38,6 +38,12 @@ local function moment_of(text)
   return ms > 0 and ms <= LAST_MS and ms or 0
 end
 
+-- True if a hold says since when it stands, as history/calls/session_info.py reads it; else it is damaged.
+local function has_moment(hold)
+  local digits = string.match(hold, '^(%d+):')
+  return digits and #digits <= 15 and moment_of(digits) > 0
+end
+
 -- The moment (ms) of a hold that is set now: after the last release of such a hold, even if the clock was set back, so
 -- that the objects' note of it never seems to be released.
 local function hold_moment(holds_key, kind, id)

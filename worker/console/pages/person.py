@@ -54,7 +54,7 @@ def show(visit: Visit) -> Response:
         is_first=not cursor,
         counted=counted,
         similar=[] if cursor else look_alikes.find(services, owner),
-        hold=legal_hold.of_owner(services, owner),
+        hold=services.sessions.hold_of_owner(owner),
         open_purges=list(known.unfinished(services, Target(owner=owner))),
         following=visit.path("/person", owner=owner, cursor=shown[-1].cursor) if more else None,
     )

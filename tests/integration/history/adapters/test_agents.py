@@ -23,9 +23,8 @@ from support.fake_models import AgentParrot
 from support.keyspace import raw
 from support.servers import RedisServer
 from support.sessions import purge_session
-from torpor import MemorystoreChatMessageHistory, MemorystoreSession
+from torpor import AsyncSessionStore, MemorystoreChatMessageHistory, MemorystoreSession
 from torpor.history.protocol import (
-    AsyncSessionStore,
     ClientMismatch,
     Expiry,
     InvalidArgument,

@@ -17,8 +17,8 @@ from support.keyspace import dump, raw
 from support.ports import free_port
 from support.servers import RedisServer
 from support.watched_clients import WatchedRedis
+from torpor import AsyncSessionStore
 from torpor.history.protocol import (
-    AsyncSessionStore,
     InvalidArgument,
     InvalidExpiry,
     InvalidOwner,

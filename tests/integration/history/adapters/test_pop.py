@@ -24,7 +24,6 @@ from torpor.history.protocol import (
     Expiry,
     MessageCorrupt,
     Origin,
-    Page,
     RedisRefused,
     RestoreTicket,
     SessionHeld,
@@ -35,6 +34,7 @@ from torpor.history.protocol import (
     Status,
     run_sync,
 )
+from torpor.history.session import Page
 from torpor.worker.archive import contents
 from torpor.worker.deployment.services import Services
 from torpor.worker.sleep.attempt import archive_session

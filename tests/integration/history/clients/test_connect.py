@@ -25,8 +25,8 @@ from support.ports import free_port
 from support.tls import HOST, Authority, EncryptedServer, encrypted_cluster, make_authority, start_encrypted
 from support.tokens import Tokens, metadata_server
 from support.waiting import scaled, wait_until
-from torpor import MemorystoreChatMessageHistory
-from torpor.history.protocol import RedisUnavailable, SessionStore, TransientError, application_default, connect
+from torpor import MemorystoreChatMessageHistory, application_default
+from torpor.history.protocol import RedisUnavailable, SessionStore, TransientError, connect
 from torpor.worker.deployment.celery_config import make_app
 from torpor.worker.deployment.services import connect as connect_services
 from torpor.worker.deployment.settings import load_settings

@@ -17,8 +17,9 @@ from support.client_kinds import Kind
 from support.clusters import ClusterServer, start_cluster
 from support.redis_proxy import Fault, Proxy
 from support.servers import RedisServer, start_redis
+from torpor import AsyncSessionStore
 from torpor.history.clients.connect import connect
-from torpor.history.protocol import AsyncSessionStore, RedisUnavailable, SessionStore
+from torpor.history.protocol import RedisUnavailable, SessionStore
 from torpor.history.store import SessionOperations
 from torpor.history.store.runner import Runner
 

@@ -119,7 +119,7 @@ def test_a_hold_is_set_shown_and_released_with_who_and_why_in_the_audit_trail(
     page = officer.submit(officer.get("/hold", owner="ann"), "/hold/release", reason="case closed")
     assert "The legal hold is released." in page.text
     assert "The legal hold is released." not in officer.get("/person", owner="ann").text
-    assert legal_hold.of_owner(services, "ann") is None
+    assert services.sessions.hold_of_owner("ann") is None
     trail = [(each.begun.act, each.begun.by, each.begun.reason) for each in entries_of(services)]
     assert trail == [("hold", OFFICER, "case 12/2026"), ("unhold", OFFICER, "case closed")]
 
@@ -210,7 +210,7 @@ def test_a_hold_is_set_in_the_request_if_the_console_has_enough_work(
     say(services, "s", A)
     officer = console.visitor(OFFICER)
     assert "The legal hold is set." in officer.submit(officer.get("/hold", owner="ann"), "/hold/set", reason="r").text
-    assert legal_hold.of_owner(services, "ann")
+    assert services.sessions.hold_of_owner("ann")
     again = officer.get("/hold", owner="ann")
     assert "<details>" in again.text
     officer.submit(again, "/hold/set", reason="case 13")

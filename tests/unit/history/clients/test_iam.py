@@ -18,13 +18,9 @@ import pytest
 
 from support.tokens import Tokens
 from support.waiting import wait_until
-from torpor.history.protocol import (
-    IamCredentialProvider,
-    InvalidArgument,
-    RedisUnavailable,
-    application_default,
-    connect,
-)
+from torpor import application_default
+from torpor.history.clients.iam import IamCredentialProvider
+from torpor.history.protocol import InvalidArgument, RedisUnavailable, connect
 
 HOUR = timedelta(hours=1)
 AHEAD = timedelta(minutes=3, seconds=45)

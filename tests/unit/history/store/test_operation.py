@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import redis
 
+from torpor import AsyncSessionStore
 from torpor.history import calls
-from torpor.history.protocol import AsyncSessionStore, SessionOperations, SessionStore
+from torpor.history.protocol import SessionOperations, SessionStore
 from torpor.history.store.operation import Operation
 from torpor.history.store.runner import Runner
 from torpor.history.store.single_calls import SingleCalls

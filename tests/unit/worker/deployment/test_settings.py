@@ -15,8 +15,9 @@ from pydantic import SecretStr
 
 from support.signing import signing_settings
 from support.tls import make_authority
+from torpor import application_default
 from torpor.history.policy import Bounds
-from torpor.history.protocol import Policies, TorporError, application_default
+from torpor.history.protocol import Policies, TorporError
 from torpor.worker.archive.stores.url import parse_archive_url
 from torpor.worker.deployment.policy_settings import PolicySettings
 from torpor.worker.deployment.settings import Settings, load_settings

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from support.paths import ROOT
-from torpor.history.protocol import COUNTS
+from torpor.history.overview import COUNTS
 from torpor.worker.measures import BUCKETS
 from torpor.worker.monitoring.table import METRICS, Kind, Metric, markdown
 

@@ -8,8 +8,9 @@ import pytest
 
 from support.command import Torpor, succeed
 from support.consoles import OFFICER, Console, Visitor, served
-from support.damaged import NAMES, Holds, damage, names_all, of_holds, of_redis
+from support.damaged import NAMES, Holds, damage, names_all, of, of_holds, of_redis
 from support.held import A, B, C, chat, held, objects, say, settle, sleep
+from support.keyspace import raw
 from torpor.history.protocol import HoldKind, Lease, SessionHeld, Status
 from torpor.worker.archive.contents import look
 from torpor.worker.deployment.services import Services
@@ -269,3 +270,37 @@ def test_a_hold_of_an_owner_that_is_damaged_in_one_shard_is_named_there_and_set_
     succeed(torpor, "unhold", "--owner", "ann")
     assert held(services, "s") == [False]
     assert torpor("purge", "--owner", "ann", "--yes").code == 0
+
+
+@of_values
+@pytest.mark.parametrize("shard", range(4))
+def test_a_hold_of_an_owner_that_is_damaged_in_one_shard_is_listed_as_damaged_once(
+    services: Services, torpor: Torpor, console: Console, shard: int, value: str
+) -> None:
+    sleep(services, "s", A)
+    legal_hold.hold_owner(services, "ann", "case 8")
+    legal_hold.hold_owner(services, "bob", "case 7")
+    legal_hold.hold_session(services, "s", "case 6")
+    of_redis(services, services.sessions.deployment.keyspace.shard(shard).holds, "oann", value)
+    listed = {each["id"]: each for each in succeed(torpor, "holds", "--json").lines}
+    assert len(listed) == len(succeed(torpor, "holds", "--json").lines) == 3
+    assert of(HoldKind.OWNER) in listed["ann"]["damage"]
+    assert {each: listed[each]["damage"] for each in ("bob", "s")} == {"bob": None, "s": None}
+    officer = console.visitor(OFFICER)
+    for page in ("/holds", "/hold?owner=ann", "/person?owner=ann"):
+        assert names_all(officer.get(page).text, (HoldKind.OWNER,)), page
+    succeed(torpor, "hold", "--owner", "ann", "--reason", "case 9")
+    assert {each["id"]: each["damage"] for each in succeed(torpor, "holds", "--json").lines}["ann"] is None
+    assert not names_all(officer.get("/hold?owner=ann").text, (HoldKind.OWNER,))
+
+
+def test_a_shard_whose_holds_can_t_be_read_hides_no_owner_s_hold_in_the_others(
+    services: Services, console: Console
+) -> None:
+    sleep(services, "s", A)
+    legal_hold.hold_owner(services, "ann", "case 8")
+    keyspace, client = services.sessions.deployment.keyspace, services.sessions.client
+    raw(client, "DEL", keyspace.shard(0).holds)
+    raw(client, "SET", keyspace.shard(0).holds, "another program's")
+    of_redis(services, keyspace.shard(1).holds, "oann", "yesterday:case 8")
+    assert names_all(console.visitor(OFFICER).get("/hold?owner=ann").text, (HoldKind.OWNER,))

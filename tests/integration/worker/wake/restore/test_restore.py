@@ -19,7 +19,6 @@ from torpor.history.compression import from_stored
 from torpor.history.protocol import (
     ANY_OWNER,
     Expiry,
-    Page,
     RedisUnavailable,
     RestoreTicket,
     SessionNotFound,
@@ -27,6 +26,7 @@ from torpor.history.protocol import (
     Status,
     run_sync,
 )
+from torpor.history.session import Page
 from torpor.worker.archive import contents
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import SegmentDamaged
