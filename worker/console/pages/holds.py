@@ -12,6 +12,7 @@ from starlette.responses import Response
 from torpor.history.protocol import (
     HoldKind,
     InvalidArgument,
+    RedisRefused,
     StandingHold,
     TransientError,
     check_owner,
@@ -43,11 +44,14 @@ def every(visit: Visit) -> Response:
 def one(visit: Visit) -> Response:
     """Whether a session or an owner is under a hold of its own, and the form to set or release it."""
     session, owner = _named(visit)
+    is_replaced = False
     if owner is not None:
         hold = visit.services.sessions.hold_of_owner(owner)
     else:
         [hold] = legal_hold.of_sessions(visit.services, [session or ""])
-    return visit.page("hold.html", session=session, owner=owner, hold=hold)
+        [described] = visit.services.sessions.infos([session or ""])
+        is_replaced = isinstance(described, RedisRefused)
+    return visit.page("hold.html", session=session, owner=owner, hold=hold, is_replaced=is_replaced)
 
 
 def put(visit: Visit) -> Response:

@@ -209,6 +209,8 @@ def test_of_a_session_that_can_t_be_read_only_what_works_is_offered_and_the_page
         assert offered == (["/hold/set"] if spoil is damage_metadata else [])
         assert ("another program's key is in place of its own" in page.text) == (spoil is replace_messages)
         assert not [each for each in page.links if each.startswith(("/session/transcript", "/erase"))]
+        alone = [each.partition("?")[0] for each in somebody.get("/hold", session="s").actions]
+        assert ("/hold/set" in alone) == (spoil is damage_metadata)
         held = somebody.post("/hold/set?session=s", {"reason": "case 9"})
         assert somebody.post("/session/sleep?id=s").status >= 400
         assert "messages came from the archive" not in somebody.post("/session/wake?id=s").text
