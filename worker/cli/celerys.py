@@ -30,7 +30,7 @@ def run(command: str, arguments: Sequence[str], settings: Mapping[str, str] | No
     itself = import_module("celery.__main__").__file__ or ""
     sys.argv = [itself, *["--quiet"] * quiet, "-A", "torpor.worker.app", command, *arguments]
     celery.maybe_patch_concurrency(sys.argv)
-    made = _celerys(command)
+    made: Any = import_module(f"celery.bin.{command}")
     context = import_module("celery.bin.base").CLIContext
     app = import_module("torpor.worker.app").app
     gc.set_threshold(*_PYTHONS_THRESHOLDS)
@@ -41,18 +41,3 @@ def run(command: str, arguments: Sequence[str], settings: Mapping[str, str] | No
         auto_envvar_prefix=f"CELERY_{command.upper()}",
     )
     sys.exit()
-
-
-def _celerys(command: str) -> Any:
-    """The module of Celery's command, without Pygments, which rich brings.
-
-    Where it is installed, Celery makes a lexer of Python for what only its other commands print: 2 MiB and a twentieth
-    of a second. None in its place means that it is not: https://docs.python.org/3/reference/import.html#the-module-cache
-    """
-    if "pygments" in sys.modules:
-        return import_module(f"celery.bin.{command}")
-    sys.modules["pygments"] = None  # type: ignore[assignment] # as the reference says
-    try:
-        return import_module(f"celery.bin.{command}")
-    finally:
-        del sys.modules["pygments"]
