@@ -19,11 +19,11 @@ from support.foreign import LAYOUTS
 from support.keyspace import raw
 from support.observed import ObservedStore
 from support.stepped import Fault, MemoryArchive, Task
+from support.transcripts import read_transcript
 from torpor.history.protocol import SessionNotFound, SessionStore
 from torpor.worker.deployment.services import Services
 from torpor.worker.deployment.settings import Settings
 from torpor.worker.sleep.attempt import archive_session
-from torpor.worker.wake.read import read_transcript
 from torpor.worker.wake.restore import restore_session
 
 T = TypeVar("T")

@@ -24,6 +24,7 @@ from support.ports import free_port
 from support.sessions import commit
 from support.slot_moves import move_away, moving
 from support.stored_sessions import snapshot_of
+from support.transcripts import read_transcript
 from support.waiting import wait_until
 from torpor.history.protocol import (
     CommitOutcome,
@@ -37,7 +38,6 @@ from torpor.worker.ops.status import overview
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain
 from torpor.worker.sleep.outcome import Outcome
-from torpor.worker.wake.read import read_transcript
 from torpor.worker.wake.restore import RestoreOutcome, restore_session
 
 SHARDS = range(4)

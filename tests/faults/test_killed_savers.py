@@ -14,13 +14,13 @@ from langchain_core.messages import HumanMessage
 
 from support.rewinding import Killed
 from support.savers import checkpoint, config, seen
+from support.transcripts import read_transcript
 from support.watched_clients import WatchedRedis
 from torpor import MemorystoreSaver, SessionArchive
 from torpor.history.protocol import SessionExists
 from torpor.worker.deployment.services import Services
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.outcome import Outcome
-from torpor.worker.wake.read import read_transcript
 
 TURNS = 4
 

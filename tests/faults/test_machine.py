@@ -45,6 +45,7 @@ from support.stepped import (
     Task,
     describe,
 )
+from support.transcripts import read_transcript
 from torpor.history import compression
 from torpor.history.calls import Call
 from torpor.history.protocol import (
@@ -67,7 +68,6 @@ from torpor.worker.errors import AttemptsExhausted
 from torpor.worker.sleep.attempt import archive_claimed, archive_session
 from torpor.worker.sleep.drain import drain
 from torpor.worker.sleep.outcome import AttemptResult, Outcome
-from torpor.worker.wake.read import read_transcript
 from torpor.worker.wake.restore import Restored, RestoreOutcome, restore_session
 
 SECONDS = float(os.environ.get("MACHINE_SECONDS", "0"))

@@ -21,6 +21,7 @@ from fuzz.elements import ELEMENTS
 from fuzz.objects import OBJECTS
 from support.emulator import new_bucket
 from support.foreign import LAYOUTS
+from support.transcripts import read_transcript
 from support.waiting import scaled
 from torpor import MemorystoreChatMessageHistory
 from torpor.history.adapters.items import decode_item
@@ -40,7 +41,7 @@ from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.transfer import json_lines
 from torpor.worker.transfer.give_back import give_back
 from torpor.worker.transfer.speech import speeches
-from torpor.worker.wake.read import open_transcript, read_transcript
+from torpor.worker.wake.read import open_transcript
 from torpor.worker.wake.restore import restore_session
 
 KINDS = [

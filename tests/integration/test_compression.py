@@ -16,6 +16,7 @@ from support.foreign import LAYOUTS, Foreign
 from support.keyspace import dump, raw
 from support.objects import content
 from support.servers import RedisServer
+from support.transcripts import read_transcript
 from torpor import MemorystoreChatMessageHistory
 from torpor.history.calls import configuration
 from torpor.history.compression import DICTIONARY
@@ -27,7 +28,6 @@ from torpor.worker.ops.finding import Ailment
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.outcome import Outcome
 from torpor.worker.transfer.give_back import give_back, returned
-from torpor.worker.wake.read import read_transcript
 from torpor.worker.wake.restore import RestoreOutcome, restore_session
 
 pytestmark = pytest.mark.skipif(

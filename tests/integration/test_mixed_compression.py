@@ -16,6 +16,7 @@ from support.captured import LANGCHAIN_JS, LLAMAINDEX
 from support.compressing import compressed, set_to, stored
 from support.keyspace import raw
 from support.servers import RedisServer
+from support.transcripts import read_transcript
 from torpor import MemorystoreChatMessageHistory, MemorystoreSaver
 from torpor.history.calls import configuration
 from torpor.history.protocol import FORMATS, Compression, SessionStore
@@ -25,7 +26,6 @@ from torpor.worker.erasure.purge import purge
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.outcome import Outcome
 from torpor.worker.transfer.give_back import give_back, returned
-from torpor.worker.wake.read import read_transcript
 from torpor.worker.wake.restore import RestoreOutcome, restore_session
 
 pytestmark = pytest.mark.skipif(

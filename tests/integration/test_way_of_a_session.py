@@ -11,6 +11,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
 from support.keyspace import lasting_keys, raw
 from support.sessions import purge_session
+from support.transcripts import read_transcript
 from torpor import MemorystoreChatMessageHistory
 from torpor.history.protocol import SessionNotFound, Status
 from torpor.worker.archive import contents, names
@@ -19,7 +20,6 @@ from torpor.worker.erasure.receipt import PurgeState
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain
 from torpor.worker.sleep.outcome import Outcome
-from torpor.worker.wake.read import read_transcript
 from torpor.worker.wake.restore import RestoreOutcome, restore_session
 
 TURN: list[BaseMessage] = [HumanMessage("Wie geht's? 😀"), AIMessage("gut\n", id="run-1")]

@@ -22,12 +22,12 @@ from langchain_core.messages import HumanMessage
 from ledger.deployment import Deployment, Failed
 from ledger.record import Record, Turn, judge
 from ledger.threads import GrowingThread, is_thread, text_of
+from support.transcripts import read_transcript
 from torpor import MemorystoreChatMessageHistory, MemorystoreSaver, SessionArchive
 from torpor.history.elements import is_record
 from torpor.history.protocol import SessionNotFound, StagingLost, TransientError
 from torpor.worker.deployment.celery_config import make_app
 from torpor.worker.deployment.services import connect
-from torpor.worker.wake.read import read_transcript
 from torpor.worker.wake.restore import restore_session
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from support.keyspace import raw
 from support.observed import watch
+from support.transcripts import read_transcript
 from torpor.history.fields import STORED
 from torpor.history.protocol import Expiry, SessionInfo, SessionNotFound
 from torpor.worker.archive import contents, transcript
@@ -20,7 +21,6 @@ from torpor.worker.deployment.services import Services
 from torpor.worker.erasure import erase
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.outcome import Outcome
-from torpor.worker.wake.read import read_transcript
 from torpor.worker.wake.restore import RestoreOutcome, restore_session
 
 MONTH = timedelta(days=30)

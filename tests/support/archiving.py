@@ -11,6 +11,7 @@ from typing import Any
 from support.keyspace import raw
 from support.observed import watch
 from support.sessions import purge_session, with_settings
+from support.transcripts import read_transcript
 from torpor.history.conversation import Conversation
 from torpor.history.protocol import (
     Expiry,
@@ -22,7 +23,6 @@ from torpor.worker.ops import kind_counts
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain
 from torpor.worker.sleep.outcome import Outcome
-from torpor.worker.wake.read import read_transcript
 from torpor.worker.wake.restore import RestoreOutcome, restore_session
 from torpor.worker.wake.session_archive import SessionArchive
 

@@ -11,6 +11,7 @@ import redis.exceptions
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from support.transcripts import read_transcript
 from support.waiting import wait_until
 from torpor.history.protocol import (
     Expiry,
@@ -22,7 +23,6 @@ from torpor.worker.deployment.services import Services, connect
 from torpor.worker.deployment.settings import Settings
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain
-from torpor.worker.wake.read import read_transcript
 from torpor.worker.wake.restore import restore_session
 
 NO_RETRY = Retry(NoBackoff(), 0)

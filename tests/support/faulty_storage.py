@@ -21,11 +21,11 @@ from support.storage_proxy import (
     stalled_after,
     stalled_before,
 )
+from support.transcripts import read_transcript
 from torpor import MemorystoreChatMessageHistory
 from torpor.worker.archive import contents
 from torpor.worker.archive.stores import ArchiveStore, StoredObject
 from torpor.worker.deployment.services import Services
-from torpor.worker.wake.read import read_transcript
 
 MIB = 1024 * 1024
 NAME = "v1/ab/s/7/0-1-0123abcd.jsonl.gz"

@@ -12,6 +12,7 @@ import redis
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
 from support.savers import checkpoint, config
+from support.transcripts import read_transcript
 from torpor import MemorystoreChatMessageHistory, MemorystoreSaver
 from torpor.worker.archive import contents, names
 from torpor.worker.archive.contents import Segment
@@ -19,7 +20,6 @@ from torpor.worker.archive.segment import pack
 from torpor.worker.deployment.services import Services
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.outcome import Outcome
-from torpor.worker.wake.read import read_transcript
 from torpor.worker.wake.restore import RestoreOutcome, restore_session
 
 # The objects of a session come before all others if the first byte of its SHA-256 is below this.

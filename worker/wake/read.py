@@ -56,12 +56,6 @@ def open_transcript(services: Services, session_id: str) -> Iterator[Transcript]
     raise TranscriptChanged(f"session {session_id!r} keeps changing between Redis and the archive; try again")
 
 
-def read_transcript(services: Services, session_id: str) -> list[bytes]:
-    """The messages of `open_transcript`, all at once: for sessions that are known to be small."""
-    with open_transcript(services, session_id) as transcript:
-        return list(transcript.elements)
-
-
 def _read(services: Services, session_id: str, elements: Spool) -> Transcript | None:
     """Read the session once; None if it has changed meanwhile."""
     before = services.sessions.info(session_id, owner=ANY_OWNER)

@@ -25,6 +25,7 @@ from support.rewinding import (
     texts,
 )
 from support.sessions import with_settings
+from support.transcripts import read_transcript
 from torpor.history.protocol import (
     SessionDamaged,
     Status,
@@ -33,7 +34,6 @@ from torpor.worker.archive import ownership
 from torpor.worker.deployment.services import Services
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.outcome import Outcome
-from torpor.worker.wake.read import read_transcript
 from torpor.worker.wake.restore import restore_session
 
 # Workers that fail

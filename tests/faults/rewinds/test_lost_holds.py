@@ -16,6 +16,7 @@ from support.held import SHARDS, A, B, Killed, chat, objects, say, settle, sleep
 from support.observed import watch
 from support.rewinding import at
 from support.sessions import with_settings
+from support.transcripts import read_transcript
 from support.waiting import wait_until
 from torpor.history.protocol import SessionHeld, SessionStore
 from torpor.worker.archive import contents, names
@@ -32,7 +33,6 @@ from torpor.worker.retention import hold_notes, legal_hold, lost_holds
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain
 from torpor.worker.sleep.outcome import Outcome
-from torpor.worker.wake.read import read_transcript
 from torpor.worker.wake.restore import restore_session
 
 LOST = "its objects are under a legal hold that Redis lacks: torpor doctor --repair, or torpor unhold"

@@ -9,6 +9,7 @@ import redis
 
 from support.keyspace import dump, lasting_keys, raw
 from support.rewinding import S, at, claimed_by_another_worker, described, end_lease, said, say, sleep, texts
+from support.transcripts import read_transcript
 from support.waiting import wait_until
 from torpor.worker.archive import contents
 from torpor.worker.deployment.services import Services
@@ -16,7 +17,6 @@ from torpor.worker.errors import SegmentMissing
 from torpor.worker.failpoints import Failpoint
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.outcome import Outcome
-from torpor.worker.wake.read import read_transcript
 from torpor.worker.wake.restore import RestoreOutcome, restore_session
 
 

@@ -21,13 +21,13 @@ from support.storage_proxy import (
     reset_after,
     stalled_after,
 )
+from support.transcripts import read_transcript
 from torpor.history.protocol import TorporError
 from torpor.worker.archive.stores import ArchiveStore
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import ArchiveCorrupt, SegmentDamaged
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.outcome import Outcome
-from torpor.worker.wake.read import read_transcript
 from torpor.worker.wake.restore import RestoreOutcome, restore_session
 
 # The acknowledgement is lost

@@ -17,13 +17,13 @@ from support.storage_proxy import (
     reset_after,
     reset_before,
 )
+from support.transcripts import read_transcript
 from torpor.worker.archive.stores import ArchiveStore
 from torpor.worker.archive.stores import objects as objects_module
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import ArchiveUnavailable
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.outcome import Outcome
-from torpor.worker.wake.read import read_transcript
 from torpor.worker.wake.restore import RestoreOutcome, restore_session
 
 # Page by page, request by request

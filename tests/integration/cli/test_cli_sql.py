@@ -11,12 +11,12 @@ import redis
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
 from support.command import Torpor, is_refused
+from support.transcripts import read_transcript
 from torpor import MemorystoreChatMessageHistory
 from torpor.worker.deployment.services import Services
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.transfer.speech import speeches
 from torpor.worker.transfer.views import Engine
-from torpor.worker.wake.read import read_transcript
 
 BLOCKS: list[str | dict[Any, Any]] = [
     "a ",

@@ -18,10 +18,10 @@ from fastapi.testclient import TestClient
 from support.fake_models import AgentParrot, ChatParrot
 from support.paths import ROOT
 from support.servers import RedisServer
+from support.transcripts import read_transcript
 from torpor.worker.deployment.services import Services
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.outcome import Outcome
-from torpor.worker.wake.read import read_transcript
 
 EXAMPLES = ROOT / "examples"
 SCRIPTS = ["langchain_chat", "langgraph_node", "agents_chat"]

@@ -23,6 +23,7 @@ from support.fake_models import AgentParrot
 from support.keyspace import raw
 from support.servers import RedisServer
 from support.sessions import purge_session
+from support.transcripts import read_transcript
 from torpor import AsyncSessionStore, MemorystoreChatMessageHistory, MemorystoreSession
 from torpor.history.protocol import (
     ClientMismatch,
@@ -39,7 +40,6 @@ from torpor.history.protocol import (
 from torpor.worker.deployment.services import Services
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.outcome import Outcome
-from torpor.worker.wake.read import read_transcript
 from torpor.worker.wake.session_archive import SessionArchive
 
 Body = Callable[[MemorystoreSession], Awaitable[Any]]

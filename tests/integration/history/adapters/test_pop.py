@@ -16,6 +16,7 @@ from support.keyspace import dump, raw
 from support.observed import Points, watch
 from support.servers import start_redis
 from support.sessions import purge_session
+from support.transcripts import read_transcript
 from support.watched_clients import WatchedRedis
 from torpor.history import calls
 from torpor.history.calls import Call
@@ -40,7 +41,6 @@ from torpor.worker.deployment.services import Services
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain
 from torpor.worker.sleep.outcome import Outcome
-from torpor.worker.wake.read import read_transcript
 from torpor.worker.wake.restore import RestoreOutcome, restore_session
 from torpor.worker.wake.session_archive import SessionArchive
 

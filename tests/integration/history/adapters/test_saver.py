@@ -25,6 +25,7 @@ from support.graphs import begin, resume
 from support.keyspace import lasting_keys, raw
 from support.paths import ROOT
 from support.savers import checkpoint, config
+from support.transcripts import read_transcript
 from support.watched_clients import WatchedRedis
 from torpor import MemorystoreChatMessageHistory, MemorystoreSaver
 from torpor.history.calls import KnownPlaces
@@ -46,7 +47,6 @@ from torpor.history.protocol import (
 from torpor.worker.deployment.services import Services
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.outcome import Outcome
-from torpor.worker.wake.read import read_transcript
 from torpor.worker.wake.session_archive import SessionArchive
 
 METADATA: Any = {"source": "loop", "step": 1, "parents": {}}

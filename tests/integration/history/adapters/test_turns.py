@@ -25,6 +25,7 @@ from langchain_core.runnables.history import RunnableWithMessageHistory
 from support.identity import bind
 from support.servers import RedisServer
 from support.sessions import purge_session
+from support.transcripts import read_transcript
 from support.watched_clients import Watched
 from torpor import MemorystoreChatMessageHistory
 from torpor.history.adapters.messages import decode_message, encode_message
@@ -34,7 +35,6 @@ from torpor.worker.deployment.services import Services
 from torpor.worker.deployment.settings import Settings
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.outcome import Outcome
-from torpor.worker.wake.read import read_transcript
 from torpor.worker.wake.restore import restore_session
 from torpor.worker.wake.session_archive import SessionArchive
 

@@ -10,6 +10,7 @@ import redis
 
 from support.keyspace import dump, raw
 from support.sessions import purge_session, with_settings
+from support.transcripts import read_transcript
 from support.waiting import wait_until
 from torpor.history.protocol import ClaimOutcome, Expiry, RestoreTicket, SessionDamaged
 from torpor.worker import failpoints
@@ -25,7 +26,7 @@ from torpor.worker.retention import legal_hold
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain
 from torpor.worker.sleep.outcome import Outcome
-from torpor.worker.wake.read import open_transcript, read_transcript
+from torpor.worker.wake.read import open_transcript
 from torpor.worker.wake.restore import restore_session
 
 pytestmark = pytest.mark.slow

@@ -9,6 +9,7 @@ from typing import NoReturn
 import pytest
 from langchain_core.messages import BaseMessage, HumanMessage
 
+from support.transcripts import read_transcript
 from torpor import MemorystoreChatMessageHistory, SessionArchive
 from torpor.history.protocol import OwnerMismatch, OwnerMissing, TorporError
 from torpor.worker import failpoints
@@ -21,7 +22,6 @@ from torpor.worker.ops import conflicts
 from torpor.worker.ops.conflicts import Conflict, Place, Side
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.outcome import Outcome
-from torpor.worker.wake.read import read_transcript
 from torpor.worker.wake.restore import restore_session
 
 pytestmark = pytest.mark.slow

@@ -29,6 +29,7 @@ from support.foreign import LAYOUTS, Foreign
 from support.keyspace import raw
 from support.observed import ObservedStore
 from support.servers import RedisServer, start_redis
+from support.transcripts import read_transcript
 from torpor.history import calls
 from torpor.history.calls import Call
 from torpor.history.protocol import (
@@ -40,7 +41,6 @@ from torpor.history.store.runner import Runner
 from torpor.worker.deployment.services import Services
 from torpor.worker.ops import doctor
 from torpor.worker.sleep.attempt import archive_session
-from torpor.worker.wake.read import read_transcript
 from torpor.worker.wake.session_archive import SessionArchive
 
 

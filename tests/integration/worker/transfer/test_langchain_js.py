@@ -17,6 +17,7 @@ from support.command import Torpor
 from support.foreign import Foreign
 from support.keyspace import dump, raw
 from support.observed import ObservedStore
+from support.transcripts import read_transcript
 from torpor import MemorystoreChatMessageHistory, NotAdoptable, SessionArchive
 from torpor.history.adapters.messages import decode_message, encode_message
 from torpor.history.elements import is_message
@@ -25,7 +26,6 @@ from torpor.history.protocol import FORMATS, Layout, MessageCorrupt, SessionStor
 from torpor.worker.deployment.services import Services
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.outcome import Outcome
-from torpor.worker.wake.read import read_transcript
 
 JS = FORMATS["langchain-js"]
 ALL = [pytest.param(each, id=each.name) for each in LANGCHAIN_JS]

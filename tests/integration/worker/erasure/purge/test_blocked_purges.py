@@ -10,6 +10,7 @@ import requests
 from support.observed import watch
 from support.purging import SHARDS, A, B, end_tombstones, markers, of_sessions, say, sleep
 from support.sessions import with_settings
+from support.transcripts import read_transcript
 from support.waiting import wait_until
 from torpor.history.protocol import (
     SessionHeld,
@@ -28,7 +29,6 @@ from torpor.worker.retention import legal_hold
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain
 from torpor.worker.sleep.outcome import Outcome
-from torpor.worker.wake.read import read_transcript
 from torpor.worker.wake.restore import restore_session
 
 

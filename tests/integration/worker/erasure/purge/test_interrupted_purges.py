@@ -13,6 +13,7 @@ import redis
 from support.observed import watch
 from support.purging import SHARDS, A, B, C, Killed, epoch_of, live, markers, of_sessions, say, sleep
 from support.sessions import with_settings
+from support.transcripts import read_transcript
 from support.waiting import wait_until
 from torpor.history.protocol import (
     PurgeTarget,
@@ -29,7 +30,6 @@ from torpor.worker.failpoints import Failpoint
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain
 from torpor.worker.sleep.outcome import Outcome
-from torpor.worker.wake.read import read_transcript
 from torpor.worker.wake.restore import restore_session
 
 pytestmark = pytest.mark.slow

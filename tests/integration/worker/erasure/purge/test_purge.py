@@ -17,6 +17,7 @@ from support.keyspace import lasting_keys, raw
 from support.observed import watch
 from support.purging import SHARDS, A, B, C, Killed, end_tombstones, epoch_of, markers, of_sessions, say, sleep
 from support.sessions import with_settings
+from support.transcripts import read_transcript
 from support.waiting import wait_until
 from torpor import MemorystoreChatMessageHistory
 from torpor.history.protocol import (
@@ -37,7 +38,6 @@ from torpor.worker.failpoints import Failpoint
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain
 from torpor.worker.sleep.outcome import Outcome
-from torpor.worker.wake.read import read_transcript
 from torpor.worker.wake.restore import restore_session
 
 

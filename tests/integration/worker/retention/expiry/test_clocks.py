@@ -9,6 +9,7 @@ import pytest
 from support.held import A
 from support.retained import fall_asleep, say, segments
 from support.shifted import redis_ahead
+from support.transcripts import read_transcript
 from torpor.history.protocol import SessionNotFound
 from torpor.worker import tasks
 from torpor.worker.access import listing
@@ -16,7 +17,6 @@ from torpor.worker.deployment.celery_config import make_app
 from torpor.worker.deployment.services import Services
 from torpor.worker.erasure.order import Order
 from torpor.worker.erasure.purge import purge
-from torpor.worker.wake.read import read_transcript
 from torpor.worker.wake.restore import RestoreOutcome, restore_session
 
 

@@ -28,6 +28,7 @@ from support.servers import RedisServer
 from support.sessions import age, with_settings
 from support.storage_proxy import StorageProxy
 from support.tasks_here import forget_deployment
+from support.transcripts import read_transcript
 from support.waiting import wait_until
 from torpor import MemorystoreChatMessageHistory
 from torpor.history.protocol import Expiry, SessionNotFound, SessionStore
@@ -40,7 +41,6 @@ from torpor.worker.deployment.services import Services
 from torpor.worker.deployment.settings import Settings
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.outcome import Outcome
-from torpor.worker.wake.read import read_transcript
 from torpor.worker.wake.restore import restore_session
 
 # The moment at which a session's archive may go

@@ -22,6 +22,7 @@ from support.retained import (
     segments,
 )
 from support.sessions import age, with_settings
+from support.transcripts import read_transcript
 from support.waiting import wait_until
 from torpor.history.protocol import Expiry, PurgeOutcome, SessionNotFound
 from torpor.worker.archive import names
@@ -30,7 +31,6 @@ from torpor.worker.deployment.services import Services
 from torpor.worker.retention import legal_hold
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.outcome import Outcome
-from torpor.worker.wake.read import read_transcript
 from torpor.worker.wake.restore import RestoreOutcome, restore_session
 
 # Waking up

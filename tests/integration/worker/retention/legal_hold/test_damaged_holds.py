@@ -11,6 +11,7 @@ from support.consoles import OFFICER, Console, Visitor, served
 from support.damaged import NAMES, Holds, damage, names_all, of, of_holds, of_redis
 from support.held import A, B, C, chat, held, objects, say, settle, sleep
 from support.keyspace import raw
+from support.transcripts import read_transcript
 from torpor.history.protocol import HoldKind, Lease, SessionHeld, Status
 from torpor.worker.archive.contents import look
 from torpor.worker.deployment.services import Services
@@ -22,7 +23,6 @@ from torpor.worker.ops.finding import Ailment, Finding
 from torpor.worker.retention import legal_hold
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.outcome import Outcome
-from torpor.worker.wake.read import read_transcript
 from torpor.worker.wake.restore import restore_session
 
 # Records that hold no moment, and moments that nobody can read.

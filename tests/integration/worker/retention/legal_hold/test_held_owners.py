@@ -10,6 +10,7 @@ import pytest
 from support.held import A, Killed, chat, held, in_redis, say, settle, sleep
 from support.observed import watch
 from support.storage_proxy import StorageProxy
+from support.transcripts import read_transcript
 from torpor.history.protocol import (
     SessionHeld,
 )
@@ -20,7 +21,6 @@ from torpor.worker.erasure.purge import purge
 from torpor.worker.erasure.receipt import PurgeState
 from torpor.worker.retention import legal_hold
 from torpor.worker.sleep.attempt import archive_session
-from torpor.worker.wake.read import read_transcript
 from torpor.worker.wake.restore import restore_session
 
 # An owner's hold

@@ -13,6 +13,7 @@ from support.held import SHARDS, A, B, C, Killed, chat, held, in_redis, objects,
 from support.keyspace import raw
 from support.observed import watch
 from support.sessions import with_settings
+from support.transcripts import read_transcript
 from support.waiting import wait_until
 from torpor.history.protocol import (
     InvalidReason,
@@ -30,7 +31,6 @@ from torpor.worker.retention import legal_hold
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain
 from torpor.worker.sleep.outcome import Outcome
-from torpor.worker.wake.read import read_transcript
 from torpor.worker.wake.restore import restore_session
 
 # A session's own hold

@@ -6,6 +6,7 @@ import pytest
 
 from support.held import SHARDS, A, B, chat, held, objects, say, settle, sleep
 from support.observed import watch
+from support.transcripts import read_transcript
 from torpor.history.protocol import (
     HoldOutcome,
     SessionHeld,
@@ -19,7 +20,6 @@ from torpor.worker.retention import legal_hold
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain
 from torpor.worker.sleep.outcome import Outcome
-from torpor.worker.wake.read import read_transcript
 from torpor.worker.wake.restore import restore_session
 
 # Holds and erasures that were accepted before, or come right after

@@ -12,6 +12,7 @@ from support.archiving import EVENTS, LARGE, POINTS, STATES, Chat, Event, clear_
 from support.keyspace import raw
 from support.observed import watch
 from support.sessions import with_settings
+from support.transcripts import read_transcript
 from torpor.history.protocol import (
     Status,
 )
@@ -20,7 +21,6 @@ from torpor.worker.deployment.services import Services
 from torpor.worker.errors import SegmentMissing
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.outcome import AttemptResult, Outcome
-from torpor.worker.wake.read import read_transcript
 from torpor.worker.wake.restore import restore_session
 
 pytestmark = [pytest.mark.slow, pytest.mark.every_server]

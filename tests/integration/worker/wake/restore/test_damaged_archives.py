@@ -12,6 +12,7 @@ import redis
 
 from support.observed import watch
 from support.restoring import asleep, elements, everything, live, say, segments
+from support.transcripts import read_transcript
 from support.waiting import wait_until
 from torpor.worker.archive import contents, names
 from torpor.worker.archive.segment import pack
@@ -19,7 +20,6 @@ from torpor.worker.archive.stores import StoredObject
 from torpor.worker.deployment.services import Services
 from torpor.worker.errors import ArchiveUnavailable, SegmentDamaged, SegmentMissing
 from torpor.worker.sleep.attempt import archive_session
-from torpor.worker.wake.read import read_transcript
 from torpor.worker.wake.restore import restore_session
 
 

@@ -11,13 +11,13 @@ import redis
 from support.observed import watch
 from support.restoring import EVENTS, archived_meanwhile, asleep, elements, everything, live, say
 from support.sessions import purge_session
+from support.transcripts import read_transcript
 from torpor.history.protocol import (
     SessionNotFound,
 )
 from torpor.worker.deployment.services import Services
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.outcome import Outcome
-from torpor.worker.wake.read import read_transcript
 from torpor.worker.wake.restore import restore_session
 
 # Reading without waking

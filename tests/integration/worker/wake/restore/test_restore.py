@@ -13,6 +13,7 @@ from support.keyspace import raw
 from support.observed import watch
 from support.restoring import EVENTS, asleep, everything, live, say, segments
 from support.sessions import purge_session, with_settings
+from support.transcripts import read_transcript
 from support.waiting import wait_until
 from torpor import MemorystoreChatMessageHistory
 from torpor.history.compression import from_stored
@@ -33,7 +34,6 @@ from torpor.worker.errors import SegmentDamaged
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain
 from torpor.worker.sleep.outcome import Outcome
-from torpor.worker.wake.read import read_transcript
 from torpor.worker.wake.restore import RestoreOutcome, restore_for_reader, restore_session
 
 STRANGE = [b"", b"\xff\xfe", b"NaN", b"{", b'{"a":\n1}', b"\r\n", b"\x00" * 100, b'"\\ud800"', b"x" * 70_000]

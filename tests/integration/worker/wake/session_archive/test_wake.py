@@ -17,6 +17,7 @@ from support.keyspace import dump, lasting_keys
 from support.observed import Points
 from support.servers import RedisServer
 from support.sessions import purge_session
+from support.transcripts import read_transcript
 from support.waiting import wait_until
 from support.waking import LATE, SLEPT, events, fall_asleep, restored, watched, written
 from torpor import MemorystoreChatMessageHistory
@@ -28,7 +29,6 @@ from torpor.worker.errors import ArchiveTaken
 from torpor.worker.sleep.attempt import archive_session
 from torpor.worker.sleep.drain import drain
 from torpor.worker.sleep.outcome import Outcome
-from torpor.worker.wake.read import read_transcript
 from torpor.worker.wake.session_archive import SessionArchive
 
 SHARDS = list(range(256))
