@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from torpor.history.protocol import TransientError, WorkLock
 from torpor.worker import tracing
@@ -129,7 +129,7 @@ class _Run:
             recheck = self._recheck()
             if recheck.waits_until is not None:
                 log.info("purge %s is rechecked at %s", self.order.id, recheck.waits_until)
-                self.lock.keep(recheck.waits_until - datetime.now(UTC))
+                self.lock.keep(recheck.waits_until - self.services.sessions.redis_time())
                 return
             removed = self.found - recheck.spared
             receipts.write(self.services, self.order, removed, recheck.kept)

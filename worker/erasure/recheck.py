@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from torpor.history.protocol import PurgeOutcome, Status
 from torpor.worker.archive import names
@@ -28,7 +28,7 @@ class Recheck:
     """One look at all listed sessions.
 
     `kept` may not be removed. `spared` is what was listed and is not removed. `back` counts what was there again and
-    is removed now. Another recheck has to wait until `waits_until`.
+    is removed now. Another recheck has to wait until `waits_until`, by Redis's clock.
     """
 
     removal: Removal
@@ -51,7 +51,8 @@ class Recheck:
         self._erase([each for each, is_marked in zip(left, marked, strict=True) if each.live or each.old or is_marked])
 
     def _drop(self, left: Sequence[_Left]) -> None:
-        retry = timedelta(seconds=self.removal.services.settings.retry_delay_seconds)
+        services = self.removal.services
+        retry = timedelta(seconds=services.settings.retry_delay_seconds)
         for each in left:
             if self._is_kept(each):
                 continue
@@ -62,7 +63,7 @@ class Recheck:
             elif outcome is PurgeOutcome.CHANGED and info and info.status is Status.IN_WORK and info.due_at:
                 self._wait(info.due_at)
             elif outcome is PurgeOutcome.CHANGED:
-                self._wait(datetime.now(UTC) + retry)  # a clear is not finished yet, or a worker uploads
+                self._wait(services.sessions.redis_time() + retry)  # a clear is not finished yet, or a worker uploads
             else:
                 self.spared += each.listed.tally  # used meanwhile
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+import redis
 
 from support.held import A
+from support.keyspace import raw
 from support.retained import fall_asleep, say, segments
 from support.shifted import redis_ahead
 from support.transcripts import read_transcript
-from torpor.history.protocol import SessionNotFound
+from torpor.history.keys import purge_lock_key
+from torpor.history.protocol import Lease, SessionNotFound
 from torpor.worker import tasks
 from torpor.worker.access import listing
 from torpor.worker.deployment.celery_config import make_app
@@ -66,3 +69,15 @@ def test_a_receipt_is_dated_by_redis_because_a_recovery_compares_it_with_what_wa
         receipt = purge(services, Order.of(owner="ann")).receipt
         assert receipt
         assert before <= receipt.finished_at <= services.sessions.redis_time()
+
+
+@pytest.mark.parametrize("days", [-31, 31])
+def test_a_purge_that_has_to_wait_for_a_worker_s_lease_is_tried_again_when_that_has_ended(
+    client: redis.Redis, services: Services, days: int
+) -> None:
+    services.sessions.append("s", [A], owner="ann")
+    order = Order.of(owner="ann")
+    with redis_ahead(timedelta(days=days)):
+        assert isinstance(services.sessions.claim_one("s", timedelta(minutes=5)), Lease)
+        assert purge(services, order).receipt is None
+        assert 60 < int(raw(client, "TTL", purge_lock_key(services.sessions.namespace, order.id))) <= 5 * 60 + 1
