@@ -54,7 +54,9 @@ def offers(seen: Life) -> list[Offer]:
 
 
 def why_less(seen: Life) -> str | None:
-    """Why less is offered than for another session."""
+    """Why less is offered than for another session; None of a purged one, whose page says that it was purged."""
+    if seen.purge is not None:
+        return None
     if not seen.is_readable:
         return (
             "It can't be put to sleep, woken, shown or erased before it can be read again: find out with torpor doctor "

@@ -14,6 +14,7 @@ from support.command import Torpor
 from support.damaged import of_redis
 from support.keyspace import dump, raw
 from support.pages_read import READER, Browser, browser
+from support.sessions import purge_session
 from support.trail import entries_of
 from torpor.history.protocol import ANY_OWNER, Lease, SessionStore, Status
 from torpor.worker.archive import names
@@ -224,6 +225,8 @@ def test_what_needs_the_archive_is_not_offered_while_it_does_not_answer(
     say(client, "s")
     quarantined(services.sessions, "s")
     say(client, "t")
+    say(client, "purged")
+    purge_session(services, "purged")
 
     def failing(self: object, prefix: str, *, generations: bool = False) -> Iterator[StoredObject]:
         raise ArchiveUnavailable("the bucket is out of reach")
@@ -233,6 +236,7 @@ def test_what_needs_the_archive_is_not_offered_while_it_does_not_answer(
     page = operator.get("/session", id="t")
     assert not [each for each in page.actions if each.startswith("/session/")]
     assert "It can be put to sleep or woken when the archive answers again." in page.text
+    assert "Less can be done" not in operator.get("/session", id="purged").text
 
 
 def test_a_session_of_which_nothing_can_be_restored_is_not_offered_to_be_woken(
