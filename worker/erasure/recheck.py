@@ -20,7 +20,7 @@ from torpor.worker.erasure.removal import Removal
 from torpor.worker.erasure.survey import Surveyed
 from torpor.worker.errors import ArchiveRefused
 
-_UNPROVEN = "it could not be read in Redis when it was listed, and can be now: order the purge again"
+_UNPROVEN = "it could not be read in Redis when it was listed, and can be now, or was archived: order the purge again"
 
 
 @dataclass
@@ -48,7 +48,7 @@ class Recheck:
             if each.now.info and each.now.info.recheck_at:
                 self._wait(each.now.info.recheck_at)
         marked = self.removal.pool.map(self._is_marked, left)
-        self._erase([each for each, is_marked in zip(left, marked, strict=True) if each.live or each.old or is_marked])
+        self._erase([each for each, is_marked in zip(left, marked, strict=True) if each.is_there or is_marked])
 
     def _drop(self, left: Sequence[_Left]) -> None:
         services = self.removal.services
@@ -134,6 +134,11 @@ class _Left:
         return self.now.found.model_copy(update={"owners": sorted({*self.listed.owners, *self.now.found.owners})})
 
     @property
+    def is_there(self) -> bool:
+        """True if Redis or the archive may have something that was listed."""
+        return self.live or self.old or self.unproven
+
+    @property
     def live(self) -> bool:
         """True if Redis has the session in the listed epoch or an older one, or in one that can't be compared."""
         info = self.now.info
@@ -143,12 +148,14 @@ class _Left:
 
     @property
     def unproven(self) -> bool:
-        """True if the session could not be read in Redis when it was listed, and can be now.
+        """True if the session could not be read in Redis when it was listed, and can be now or was archived since.
 
         Nothing tells whether it was begun anew since. If the scope is the archive, only what is there counts.
         """
+        if not (self.listed.unreadable and self.listed.in_redis) or self.now.unreadable:
+            return False
         info = self.now.info
-        return self.listed.unreadable and self.listed.in_redis and info is not None and info.purge is None
+        return self.newer if info is None else info.purge is None
 
     @property
     def old(self) -> bool:

@@ -21,6 +21,8 @@ from torpor.worker.erasure.receipt import PurgeState
 from torpor.worker.failpoints import Failpoint
 from torpor.worker.ops.doctor import examine
 from torpor.worker.ops.finding import Ailment
+from torpor.worker.sleep.attempt import archive_session
+from torpor.worker.sleep.outcome import Outcome
 from torpor.worker.wake.restore import restore_session
 
 
@@ -144,6 +146,33 @@ def test_a_session_that_can_be_read_again_before_the_recheck_does_not_count_as_r
     assert again.receipt
     assert (again.state, again.receipt.removed.sessions) == (PurgeState.COMPLETE, 1)
     assert raw(client, "LLEN", keys.messages(b"s")) == 0
+
+
+@pytest.mark.parametrize("mend", [mend_session, rebuild_session], ids=lambda each: each.__name__)
+@pytest.mark.parametrize("point", [Failpoint.PURGE_LISTED, Failpoint.PURGE_REMOVED])
+def test_a_session_that_can_be_read_again_and_falls_asleep_before_the_recheck_does_not_count_as_removed(
+    services: Services, point: Failpoint, mend: Callable[[Services, str], None]
+) -> None:
+    for session_id in ("s", "t"):
+        say(services, session_id, A)
+    client, keys = services.sessions.client, services.sessions.deployment.keyspace.of(b"s")
+    epoch = raw(client, "HGET", keys.metadata(b"s"), "epoch").decode()
+    damage_session(services)
+
+    def mend_and_archive() -> None:
+        mend(services, epoch)
+        assert archive_session(services, "s").outcome is Outcome.ARCHIVED
+
+    with at(point, mend_and_archive):
+        standing = purge(services, Order.of(owner="ann"))
+    assert standing.receipt
+    [kept] = standing.receipt.kept.named
+    assert (kept.session, "order the purge again" in kept.why) == ("s", True)
+    assert (standing.receipt.removed.sessions, len(objects(services, "s"))) == (1, 1)
+    again = purge(services, Order.of(session="s"))
+    assert again.receipt
+    assert (again.state, again.receipt.removed.sessions) == (PurgeState.COMPLETE, 1)
+    assert objects(services, "s") == []
 
 
 @pytest.mark.parametrize("mend", [mend_session, rebuild_session], ids=lambda each: each.__name__)
