@@ -41,7 +41,7 @@ class Reading(Operations):
             if not pages:
                 return None
             first, last = pages[0], pages[-1]
-            if last.reaches(stop) and len({page.state for page in pages}) == 1:
+            if last.reaches(_end(start, stop, first)) and len({page.state for page in pages}) == 1:
                 if first is last:
                     return first
                 messages = [message for page in pages for message in page.messages]
@@ -59,8 +59,7 @@ class Reading(Operations):
         goes_on = True
         while goes_on and (page := await self._page(session_id, start, stop, owner=owner, touch=touch)):
             check_page(session_id, start, stop, page)
-            if start < 0 and stop is None:  # later messages are not among the last ones
-                stop = page.total
+            stop = _end(start, stop, page)
             start, goes_on = page.stop, not page.reaches(stop)
             yield page
             del page  # its messages may be large, and the next page comes beside what is kept
@@ -70,3 +69,8 @@ class Reading(Operations):
         return await self.runner.perform(
             calls.read(deployment, session_id, start, stop, PAGE_BYTES, owner=owner, touch=touch)
         )
+
+
+def _end(start: int, stop: int | None, first: Page) -> int | None:
+    """Where a read ends that began with this page: what is written later is not among the last messages."""
+    return first.total if start < 0 and stop is None else stop

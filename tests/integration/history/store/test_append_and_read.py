@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import redis
 
@@ -10,6 +12,7 @@ from support.sessions import commit
 from support.stored_sessions import HOUR, A, B, C, D, claim_due, described, fill, snapshot_of
 from support.watched_clients import WatchedRedis
 from torpor.history import calls
+from torpor.history.clients.blocking import run_sync
 from torpor.history.protocol import (
     CommitOutcome,
     Expiry,
@@ -19,6 +22,7 @@ from torpor.history.protocol import (
     SessionStore,
     Status,
 )
+from torpor.history.store import reading
 
 # Appending and reading
 
@@ -33,6 +37,23 @@ def test_stored_bytes_come_back_untouched_whatever_they_are(store: SessionStore)
     elements = [b"", b"\x00", b"\xff\xfe", b"\r\n", '{"ü":"😀"}'.encode(), b" { } "]
     store.append("s", elements)
     assert store.messages("s") == elements
+
+
+def test_the_last_messages_are_read_in_pages_though_each_page_finds_more_messages(
+    store: SessionStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "PAGE_BYTES", 1)  # one message a page
+    store.append("s", [A, B, C])
+    read = calls.read
+
+    def read_after_a_write(*args: Any, **kwargs: Any) -> calls.Call[Any]:
+        store.append("s", [D])
+        return read(*args, **kwargs)
+
+    monkeypatch.setattr(calls, "read", read_after_a_write)
+    transcript = run_sync(store.operations.transcript("s", -3))
+    assert transcript is not None
+    assert transcript.messages == [B, C, D]
 
 
 def test_a_turn_that_is_sent_again_is_written_once(store: SessionStore, client: redis.Redis) -> None:
