@@ -20,8 +20,6 @@ WHY = {
     "worker/console/pages/sessions.py": "people read it: how long a session has been idle",
     "worker/console/sign_in/signed_in.py": "the end of a sign-in, which this host has begun",
     "worker/erasure/order.py": "people read it, and doctor leaves an order alone that is new",
-    "worker/erasure/recheck.py": "pacing: when the next recheck comes",
-    "worker/erasure/purge.py": "pacing: when the next recheck comes",
     "worker/jobs/job.py": "people read it",
     "worker/jobs/orders.py": "ids sort by the time at which people ordered",
 }
