@@ -32,7 +32,7 @@ def client(client: redis.Redis) -> redis.Redis:
 @pytest.fixture
 def other(client: redis.Redis, redis_server: RedisServer) -> Iterator[redis.Redis]:
     """The client of a worker that starts now, and records another default."""
-    with redis.Redis.from_url(redis_server.url) as started:
+    with redis_server.client() as started:
         yield started
 
 

@@ -100,6 +100,7 @@ def test_an_adoption_that_gets_no_message_is_an_error(sessions: SessionStore, mo
         sessions.adopt("s", FORMATS["memorystore"])
 
 
+@pytest.mark.single_node(reason="a Cluster has the documents of a session on several nodes")
 def test_documents_whose_walk_stays_at_its_cursor_are_an_error(
     sessions: SessionStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
