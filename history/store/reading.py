@@ -23,8 +23,8 @@ class Reading(Operations):
         """The session's messages in Redis as JSON bytes, oldest first; empty if the session is not in Redis.
 
         Up to 1 MiB is one atomic round trip. A longer transcript is read in pages, and read again if the session has
-        changed its epoch meanwhile. With `touch` it counts as activity. Raises
-        OwnerMismatch.
+        changed its epoch meanwhile. With `touch` it counts as activity. Raises OwnerMismatch, and TranscriptChanged if
+        the session changes at each try.
         """
         transcript = await self.transcript(session_id, owner=owner, touch=touch)
         return transcript.messages if transcript else []
